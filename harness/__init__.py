@@ -1,0 +1,1 @@
+"""A reproducibility benchmark harness for single-image super-resolution."""

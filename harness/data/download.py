@@ -1,0 +1,111 @@
+"""Downloads of files pinned by commit and SHA-256, through pooch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from platformdirs import user_cache_path
+
+from harness.errors import HarnessError, MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from harness.specs import RemoteFile
+
+HOST = "https://raw.githubusercontent.com"
+_PROBE_SECONDS = 4.0
+_READ_SECONDS = 60.0
+
+
+class OfflineError(HarnessError):
+    """The host of the files cannot be reached."""
+
+
+def cache_root() -> Path:
+    """The user's cache folder of this harness."""
+    return user_cache_path("drfn-harness")
+
+
+def url(file: RemoteFile) -> str:
+    """Where a pinned file of a public repository is downloaded from."""
+    return f"{HOST}/{file.repository}/{file.commit}/{quote(file.path)}"
+
+
+def fetch(
+    files: Iterable[tuple[RemoteFile, Path]], done: Callable[[Path], None] = lambda path: None
+) -> None:
+    """Download files, four at a time, each to a temporary file that is renamed once it is right.
+
+    Args:
+        files: what to download and where to put it; what is there already is left alone.
+        done: called with each path that arrived.
+
+    Raises:
+        OfflineError: the host cannot be reached; noticed once, within seconds.
+        MismatchError: a file is not what the registry says.
+        HarnessError: the host refused a file.
+    """
+    wanted = [(file, path) for file, path in files if not path.exists()]
+    if not wanted:
+        return
+    _require_host(HOST)
+    with ThreadPoolExecutor(4) as pool:
+        for path in pool.map(lambda pair: _fetch_one(*pair), wanted):
+            done(path)
+
+
+def _fetch_one(file: RemoteFile, path: Path) -> Path:
+    import pooch
+    import requests
+
+    logging.getLogger("pooch").setLevel(logging.WARNING)
+    try:
+        pooch.retrieve(
+            url(file),
+            known_hash=f"sha256:{file.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(timeout=(_PROBE_SECONDS, _READ_SECONDS)),
+        )
+    except requests.RequestException as error:
+        raise HarnessError(f"The download of {url(file)} failed ({error}): try again.") from error
+    except ValueError as error:
+        raise MismatchError(
+            f"{url(file)} does not have the SHA-256 {file.sha256[:12]}... that the registry pins: "
+            "nothing was kept."
+        ) from error
+    except OSError as error:
+        raise HarnessError(f"{path} cannot be written ({error}).") from error
+    return path
+
+
+@cache
+def _require_host(host: str) -> None:
+    """Ask the host for anything, once a process.
+
+    A name server that does not answer cannot be given a time limit, so a thread waits for it.
+    """
+    answered = threading.Event()
+
+    def probe() -> None:
+        import requests
+
+        try:
+            requests.head(host, timeout=_PROBE_SECONDS)
+            answered.set()
+        except requests.RequestException:
+            finished.set()
+        finished.set()
+
+    finished = threading.Event()
+    threading.Thread(target=probe, daemon=True).start()
+    finished.wait(_PROBE_SECONDS)
+    if not answered.is_set():
+        raise OfflineError(f"{host} cannot be reached: connect to the network, or bring the files.")

@@ -1,0 +1,21 @@
+"""What goes wrong, said in one sentence with the exit code it deserves."""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Something failed; the message says what happened and what to do (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(HarnessError):
+    """The request itself is wrong: an unknown name, an option that does not fit (exit code 2)."""
+
+    exit_code = 2
+
+
+class MismatchError(HarnessError):
+    """A number or a checksum is not what it must be (exit code 3)."""
+
+    exit_code = 3

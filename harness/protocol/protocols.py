@@ -1,0 +1,215 @@
+"""A protocol: the exact rules between an HR image and a score, named and hashed.
+
+Two pipelines are in use, and published tables mix them:
+
+=========  =================================  ============================
+step       ``y``                              ``rgb``
+=========  =================================  ============================
+HR         luma, rounded to uint8             RGB, uint8
+LR         imresize of luma / 255 in double   imresize of uint8 RGB
+input      that LR, or its enlargement        LR / 255
+output     x 255, rounded, uint8 luma         x 255, rounded, uint8 RGB
+compared   uint8 luma                         float luma, not rounded
+=========  =================================  ============================
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from harness.errors import HarnessError, UsageError
+from harness.protocol.color import rgb_to_y, rgb_to_ycbcr, to_uint8, ycbcr_to_rgb
+from harness.protocol.metrics import SSIM_WINDOW
+from harness.protocol.resize import imresize
+from harness.registry import METRICS
+from harness.specs import Border, GreyRule, Pipeline, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.specs import AnyArray, ByteArray, FloatArray
+
+RULES = 1
+"""Raised whenever a rule of this folder changes a number; part of every protocol's hash."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of one degradation, scale and pipeline.
+
+    Attributes:
+        pipeline: what is degraded and compared, see the module.
+        scale: the factor between LR and HR.
+        border: how imresize continues an image.
+        grey: how a grey image is scored. ``as-rgb`` compresses its range, which raises that
+            image's PSNR by 1.3 dB and the mean of Set14 by 0.09 dB.
+    """
+
+    pipeline: Pipeline
+    scale: int = 4
+    border: Border = "replicate"
+    grey: GreyRule = "full-range"
+
+    @property
+    def name(self) -> str:
+        """``BI-x4/y``, with every rule that is not the default: ``BI-x4/y+as-rgb+symmetric``."""
+        options = [self.grey] * (self.grey != "full-range") + [self.border] * (
+            self.border != "replicate"
+        )
+        return "+".join([f"BI-x{self.scale}/{self.pipeline}", *options])
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the rules."""
+        return digest({**asdict(self), "rules": RULES, "crop_border": self.crop_border})
+
+    @property
+    def crop_border(self) -> int:
+        """Pixels left out of the score on each side."""
+        return self.scale
+
+    @property
+    def smallest_side(self) -> int:
+        """The shortest HR side that can be scored: the SSIM window inside the cropped border."""
+        return SSIM_WINDOW + 2 * self.crop_border
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of a name such as ``BI-x4/rgb`` or ``BI-x4/y+as-rgb``.
+
+    Raises:
+        UsageError: no such protocol.
+    """
+    match = re.fullmatch(r"BI-x([234])/(y|rgb)((?:\+[a-z-]+)*)", name)
+    if match:
+        made = Protocol("y" if match[2] == "y" else "rgb", int(match[1]))
+        options = [option for option in match[3].split("+") if option]
+        made = _with_options(made, options)
+        if made.name == name:
+            return made
+    raise UsageError(
+        f"No protocol {name!r}: one is BI-x2, BI-x3 or BI-x4, then /y or /rgb, "
+        "then +as-rgb and +symmetric where wanted."
+    )
+
+
+def _with_options(base: Protocol, options: Sequence[str]) -> Protocol:
+    grey: GreyRule = "as-rgb" if "as-rgb" in options else base.grey
+    border: Border = "symmetric" if "symmetric" in options else base.border
+    return Protocol(base.pipeline, base.scale, border, grey)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image ready for a network.
+
+    Attributes:
+        hr: the HR image as the protocol sees it, uint8 ``(H, W)`` or ``(H, W, 3)``, sides
+            multiples of the scale; its luma alone in the ``y`` pipeline.
+        lr: ``(H / scale, W / scale[, 3])``, float64 in about [0, 1] (``y``) or uint8 (``rgb``).
+    """
+
+    hr: ByteArray
+    lr: AnyArray
+
+
+def make_sample(image: ByteArray, rules: Protocol) -> Sample:
+    """Crop an HR image, apply the grey rule, and make its LR image.
+
+    Args:
+        image: uint8 ``(H, W)`` grey or ``(H, W, 3)`` RGB, sides at least ``smallest_side``.
+        rules: the protocol.
+
+    Raises:
+        HarnessError: the image is too small to be scored.
+    """
+    hr = _apply_grey_rule(crop_to_multiple(image, rules.scale), rules.grey)
+    if min(hr.shape[:2]) < rules.smallest_side:
+        raise HarnessError(
+            f"{hr.shape[1]} x {hr.shape[0]} pixels are too few to score at x{rules.scale}: "
+            f"each side needs at least {rules.smallest_side}."
+        )
+    if rules.pipeline == "rgb":
+        return Sample(hr, imresize(hr, 1 / rules.scale, rules.border))
+    luma = to_uint8(_luma(hr))
+    return Sample(luma, imresize(luma / 255.0, 1 / rules.scale, rules.border))
+
+
+def crop_to_multiple(image: ByteArray, scale: int) -> ByteArray:
+    """Cut rows and columns at the bottom and right so that both sides are multiples of scale."""
+    height, width = image.shape[:2]
+    return image[: height - height % scale, : width - width % scale]
+
+
+def network_input(lr: AnyArray, rules: Protocol, *, enlarged: bool) -> FloatArray:
+    """What a network is given: float64 ``(h, w, C)`` in [0, 1], C = 1 (``y``) or 3 (``rgb``).
+
+    With ``enlarged`` it is the bicubic enlargement to the SR size, in the arithmetic of the LR
+    image: double in the ``y`` pipeline, uint8 with rounding in ``rgb``.
+    """
+    image = imresize(lr, rules.scale, rules.border) if enlarged else lr
+    if image.dtype == np.uint8:
+        image = image / 255.0
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3 if rules.pipeline == "rgb" else 1, axis=2)
+    return image
+
+
+def sr_image(output: AnyArray, sample: Sample) -> ByteArray:
+    """A network's output as the uint8 image that is scored and saved.
+
+    Args:
+        output: ``(H, W, C)``, values in about [0, 1].
+        sample: the sample it was made from.
+
+    Returns:
+        uint8 of the HR image's shape; colour is averaged back to grey where the HR is grey.
+    """
+    values = output.astype(np.float64) * 255
+    return to_uint8(values.mean(axis=2) if sample.hr.ndim == 2 else values)
+
+
+def score(
+    sr: ByteArray, sample: Sample, rules: Protocol, metrics: Sequence[str]
+) -> dict[str, float]:
+    """The named metrics of an SR image against its HR image, on luma, borders left out."""
+    edge = rules.crop_border
+    inner = (slice(edge, -edge), slice(edge, -edge))
+    pair = _luma(sr)[inner], _luma(sample.hr)[inner]
+    return {name: METRICS.get(name)(*pair) for name in metrics}
+
+
+def colour_image(sr: ByteArray, image: ByteArray, rules: Protocol) -> ByteArray:
+    """The SR image to look at: a luma result gets the chroma of the bicubic enlargement.
+
+    Args:
+        sr: what `sr_image` made.
+        image: the HR image it belongs to, before `make_sample`.
+        rules: the protocol.
+    """
+    if rules.pipeline == "rgb" or image.ndim == 2:
+        return sr
+    ycbcr = rgb_to_ycbcr(crop_to_multiple(image, rules.scale)) / 255
+    small = imresize(ycbcr, 1 / rules.scale, rules.border)
+    large = imresize(small, rules.scale, rules.border) * 255
+    large[:, :, 0] = sr
+    return to_uint8(ycbcr_to_rgb(large))
+
+
+def _apply_grey_rule(image: ByteArray, rule: GreyRule) -> ByteArray:
+    if image.ndim == 2 and rule == "as-rgb":
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return image
+
+
+def _luma(image: ByteArray) -> FloatArray:
+    """Float luma of an RGB image; a grey image's stored values."""
+    return image.astype(np.float64) if image.ndim == 2 else rgb_to_y(image)
+
+
+GREY_RULES: tuple[GreyRule, ...] = get_args(GreyRule)
+BORDERS: tuple[Border, ...] = get_args(Border)

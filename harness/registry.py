@@ -1,0 +1,264 @@
+"""Registries of models, datasets, metrics and reports, and the plug-ins that fill them.
+
+A plug-in is a module that calls the ``register_*`` decorators when it is imported. Installed
+packages name theirs in the entry-point group ``drfn_harness.plugins``; a single file is named with
+``--plugin``. The networks of the paper are found the same way.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import fnmatch
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from harness.errors import HarnessError, UsageError
+from harness.specs import DatasetCard, ModelCard, NetworkInput, Pipeline
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from harness.specs import AnyArray
+
+    Metric = Callable[[AnyArray, AnyArray], float]
+    Report = Callable[..., Any]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+GROUP = "drfn_harness.plugins"
+
+
+class Registry(Generic[T]):
+    """Named things of one kind, each with the module or file it came from."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, tuple[T, str]] = {}
+
+    def add(self, name: str, value: T, origin: str) -> None:
+        """Enter a thing; the same origin may replace its own.
+
+        Raises:
+            UsageError: another origin holds the name.
+        """
+        holder = self._entries.get(name)
+        if holder and holder[1] != origin:
+            raise UsageError(
+                f"Both {holder[1]} and {origin} register the {self.kind} {name!r}: rename one."
+            )
+        self._entries[name] = (value, origin)
+
+    def get(self, name: str) -> T:
+        """The thing of that name.
+
+        Raises:
+            UsageError: there is none; the message suggests the nearest names.
+        """
+        if name not in self._entries:
+            near = difflib.get_close_matches(name.lower(), self._entries, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {self._all()}."
+            raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
+        return self._entries[name][0]
+
+    def select(self, pattern: str) -> list[str]:
+        """Names for one word of a list: ``all``, a glob, or a name.
+
+        Raises:
+            UsageError: nothing matches.
+        """
+        if pattern == "all":
+            return list(self._entries)
+        if not any(mark in pattern for mark in "*?["):
+            self.get(pattern)
+            return [pattern]
+        found = fnmatch.filter(self._entries, pattern)
+        if not found:
+            raise UsageError(f"No {self.kind} matches {pattern!r}: there are {self._all()}.")
+        return found
+
+    def origin(self, name: str) -> str:
+        """The module or file that entered the thing."""
+        return self._entries[name][1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._entries))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def snapshot(self) -> dict[str, tuple[T, str]]:
+        """A copy of what is entered, for `restore`."""
+        return dict(self._entries)
+
+    def restore(self, entries: dict[str, tuple[T, str]]) -> None:
+        """Go back to a `snapshot`."""
+        self._entries = dict(entries)
+
+    def _all(self) -> str:
+        return ", ".join(self._entries) or "none"
+
+
+MODELS: Registry[ModelCard] = Registry("model")
+DATASETS: Registry[DatasetCard] = Registry("dataset")
+METRICS: Registry[Metric] = Registry("metric")
+REPORTS: Registry[Report] = Registry("report")
+_ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS)
+
+FAILURES: dict[str, str] = {}
+"""Plug-ins that could not be loaded, with the reason."""
+
+
+def register_model(
+    name: str,
+    *,
+    pipeline: Pipeline,
+    input: NetworkInput,  # noqa: A002 - the field's word for it
+    scales: tuple[int, ...],
+    paper: str = "",
+    params: int | None = None,
+    global_pooling: bool = False,
+) -> Callable[[F], F]:
+    """Register a function or class that builds a network; see `ModelCard` for the fields."""
+
+    def decorate(build: F) -> F:
+        module = sys.modules[build.__module__]
+        card = ModelCard(name, build, pipeline, input, scales, paper, params, global_pooling)
+        _add_model(card, build.__module__, Path(str(module.__file__)))
+        return build
+
+    return decorate
+
+
+def _add_model(card: ModelCard, origin: str, source: Path) -> None:
+    card = replace(card, origin=origin, sources=_sources(source))
+    MODELS.add(card.name, card, origin)
+
+
+def register_dataset(name: str, root: Path | str, *, title: str = "", count: int = 0) -> None:
+    """Register a folder of HR images as a test set."""
+    origin = sys._getframe(1).f_globals["__name__"]
+    card = DatasetCard(name, title or name, count=count, root=Path(root), origin=origin)
+    DATASETS.add(name, card, origin)
+
+
+def register_metric(name: str) -> Callable[[F], F]:
+    """Register a function of two float64 luma images ``(H, W)`` in [0, 255], SR and HR."""
+    return _register(METRICS, name)
+
+
+def register_report(name: str) -> Callable[[F], F]:
+    """Register a function that makes a report of a DataFrame of runs."""
+    return _register(REPORTS, name)
+
+
+def _register(registry: Registry[Any], name: str) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        registry.add(name, function, function.__module__)
+        return function
+
+    return decorate
+
+
+def load_plugins(files: Sequence[Path] = ()) -> None:
+    """Import every installed plug-in and the given files.
+
+    One that fails disables only itself and is noted in `FAILURES`.
+
+    Raises:
+        UsageError: a given file is missing.
+    """
+    for entry in _installed():
+        _guarded(entry.value, entry.load)
+    for path in files:
+        if not path.is_file():
+            raise UsageError(f"There is no plug-in file {path}.")
+        _guarded(str(path), partial(_import_file, path))
+
+
+def _installed() -> list[EntryPoint]:
+    """Installed entry points; in a bare checkout, those its pyproject.toml declares."""
+    found = {entry.value: entry for entry in entry_points(group=GROUP)}
+    try:
+        distribution("drfn-harness")
+    except PackageNotFoundError:
+        import tomllib
+
+        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+        declared = tomllib.loads(text)["project"]["entry-points"][GROUP]
+        found |= {value: EntryPoint(name, value, GROUP) for name, value in declared.items()}
+    return list(found.values())
+
+
+def _guarded(name: str, load: Callable[[], object]) -> None:
+    """Load a plug-in; when it fails, undo what it registered and note why."""
+    before = [registry.snapshot() for registry in _ALL]
+    try:
+        load()
+        FAILURES.pop(name, None)
+    except Exception as error:  # an outsider's code may raise anything
+        for registry, entries in zip(_ALL, before, strict=True):
+            registry.restore(entries)
+        FAILURES[name] = f"{type(error).__name__}: {error}"
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"harness_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise HarnessError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def declare_package(package: str) -> None:
+    """Enter the models of every module of a package without importing the modules.
+
+    Reads the ``@register_model`` lines from the source, so that listing does not wait for torch;
+    a module is imported when one of its networks is built. Arguments must be literals.
+    """
+    for path in sorted(Path(str(sys.modules[package].__file__)).parent.glob("[!_]*.py")):
+        module = f"{package}.{path.stem}"
+        _guarded(module, partial(_declare, module, path))
+
+
+def _declare(module: str, path: Path) -> None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register_model":
+                fields = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+                build = _Deferred(module, node.name)
+                card = ModelCard(ast.literal_eval(call.args[0]), build, **fields)
+                _add_model(card, module, path)
+
+
+class _Deferred:
+    """A builder whose module is imported when it is called."""
+
+    def __init__(self, module: str, function: str) -> None:
+        self.module, self.function = module, function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(self.module), self.function)(*args, **kwargs)
+
+
+def _sources(path: Path) -> tuple[Path, ...]:
+    """The file and, one step on, the modules beside it that it imports."""
+    found = [path]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            sibling = path.parent / f"{node.module.rpartition('.')[2]}.py"
+            if node.module.startswith(path.parent.name) and sibling.is_file():
+                found.append(sibling)
+    return tuple(found)

@@ -1,0 +1,201 @@
+"""The frozen dataclasses that every layer speaks in, and the hash that gives a run its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    ByteArray = NDArray[np.uint8]
+    FloatArray = NDArray[np.float64]
+    AnyArray = NDArray[Any]
+
+Pipeline = Literal["y", "rgb"]
+"""``y``: luma alone, degraded in double; ``rgb``: colour, degraded in uint8, scored on float Y."""
+
+NetworkInput = Literal["lr", "bicubic"]
+"""``lr``: the network takes the LR image; ``bicubic``: its bicubic enlargement to the SR size."""
+
+Border = Literal["replicate", "symmetric"]
+"""How an image goes on beyond its edge when it is resized.
+
+``replicate`` repeats the last pixel (LR images of SelfExSR, RDN, RCAN); ``symmetric`` mirrors with
+the edge repeated (IMDN, SwinIR, DPSR, DBPN).
+"""
+
+GreyRule = Literal["full-range", "as-rgb"]
+"""How a grey image is scored: its stored values, or those of its RGB copy's luma (16 to 235)."""
+
+
+def canonical_json(value: Any) -> str:
+    """One string per value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a plug-in declares of a network.
+
+    Attributes:
+        name: what the command line calls it.
+        build: returns the network; takes ``scale`` and the network's own keyword arguments.
+        pipeline: how its input is made and its output compared.
+        input: what it takes; the network maps ``(N, C, H, W)`` in [0, 1] to the same range.
+        scales: the factors it is defined for.
+        paper: where it was published.
+        params: trainable values at its largest scale, or None when no count is claimed.
+        global_pooling: it looks at the whole image at once, so that tiles change its output.
+        origin: the module or file the plug-in came from.
+        sources: the files whose bytes decide what the network computes.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    pipeline: Pipeline
+    input: NetworkInput
+    scales: tuple[int, ...]
+    paper: str = ""
+    params: int | None = None
+    global_pooling: bool = False
+    origin: str = ""
+    sources: tuple[Path, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Channels of its input and output: 1 in the ``y`` pipeline, 3 in ``rgb``."""
+        return 1 if self.pipeline == "y" else 3
+
+    def input_scale(self, scale: int) -> int:
+        """Output size over input size: 1 when the enlargement was made before the network."""
+        return scale if self.input == "lr" else 1
+
+    def source_digest(self) -> str:
+        """SHA-256 over the source files' own digests."""
+        return digest([file_digest(path) for path in self.sources])
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a public repository, pinned by commit, size and SHA-256."""
+
+    repository: str
+    commit: str
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class KnownImage:
+    """An image a published set consists of, known by the SHA-256 of its decoded pixels."""
+
+    name: str
+    width: int
+    height: int
+    pixels_sha256: str
+    file: RemoteFile
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """A test set.
+
+    Attributes:
+        name: what the command line calls it.
+        title: what papers call it.
+        count: how many images it has; 0 when any number will do.
+        folders: the names its folder goes by.
+        known: its images, where their pixels are pinned.
+        column: it is a column of the paper's Table 2.
+        obtain: how to get it where it cannot be downloaded.
+        root: the folder it lies in, for sets that bring their own.
+    """
+
+    name: str
+    title: str
+    count: int = 0
+    folders: tuple[str, ...] = ()
+    known: tuple[KnownImage, ...] = ()
+    column: bool = False
+    obtain: str = ""
+    root: Path | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where a network's values came from.
+
+    Attributes:
+        tag: ``official`` (the authors'), ``repro`` (trained by this project), ``file`` (given).
+        file: the file's name, without its folder.
+        source_sha256: of the file they were read from.
+        tensors_sha256: of the names, shapes and values, whatever file carries them.
+        licence: as its owner states it.
+    """
+
+    tag: str
+    file: str
+    source_sha256: str
+    tensors_sha256: str
+    licence: str = "not stated"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides a run's numbers; its hash is the run's name."""
+
+    model: str
+    scale: int
+    dataset: str
+    protocol: str
+    source_sha256: str
+    protocol_sha256: str
+    dataset_sha256: str
+    weights_sha256: str | None = None
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    self_ensemble: bool = False
+    tile: int | None = None
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the identity's canonical JSON."""
+        return digest(vars(self))
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run was carried out; recorded, and without influence on its identity."""
+
+    device: str
+    threads: int
+    executor: str = "serial"
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image's scores (psnr in dB) and the seconds its forward pass took."""
+
+    image: str
+    scores: Mapping[str, float]
+    seconds: float
