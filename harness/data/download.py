@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -55,7 +56,8 @@ def fetch(
     wanted = [(file, path) for file, path in files if not path.exists()]
     if not wanted:
         return
-    _require_host(HOST)
+    if not _reachable(HOST):
+        raise OfflineError(f"{HOST} cannot be reached: connect to the network, or bring the files.")
     with ThreadPoolExecutor(4) as pool:
         for path in pool.map(lambda pair: _fetch_one(*pair), wanted):
             done(path)
@@ -87,25 +89,21 @@ def _fetch_one(file: RemoteFile, path: Path) -> Path:
 
 
 @cache
-def _require_host(host: str) -> None:
-    """Ask the host for anything, once a process.
+def _reachable(host: str) -> bool:
+    """Whether the host answers at all; asked once a process.
 
-    A name server that does not answer cannot be given a time limit, so a thread waits for it.
+    A name server that stays silent cannot be given a time limit, so a thread waits for it.
     """
-    answered = threading.Event()
+    answered, ended = threading.Event(), threading.Event()
 
     def probe() -> None:
         import requests
 
-        try:
+        with suppress(requests.RequestException):
             requests.head(host, timeout=_PROBE_SECONDS)
             answered.set()
-        except requests.RequestException:
-            finished.set()
-        finished.set()
+        ended.set()
 
-    finished = threading.Event()
     threading.Thread(target=probe, daemon=True).start()
-    finished.wait(_PROBE_SECONDS)
-    if not answered.is_set():
-        raise OfflineError(f"{host} cannot be reached: connect to the network, or bring the files.")
+    ended.wait(_PROBE_SECONDS)
+    return answered.is_set()

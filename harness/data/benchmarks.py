@@ -1,0 +1,243 @@
+"""The test sets: what they consist of, and where they are found.
+
+A published set is what its pixels' hashes say, whatever the files are called. Roots are searched
+in this order: ``--data-root``, ``HARNESS_DATA`` (several, separated like PATH), the user cache.
+Below a root these layouts are known: ``Set5/``, ``Set5/HR/``, ``Set5/image_SRF_4/*_HR.png``, and
+the same inside ``benchmark/`` or ``benchmarks/``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.data.download import cache_root, fetch
+from harness.data.images import image_files, pixels_digest, read_image
+from harness.errors import HarnessError, UsageError
+from harness.registry import DATASETS
+from harness.specs import DatasetCard, RemoteFile, digest, file_digest
+
+
+class DatasetUnavailable(HarnessError):
+    """A test set is nowhere to be found."""
+
+
+@dataclass(frozen=True)
+class BenchmarkImage:
+    """One HR image of a set that was found.
+
+    Attributes:
+        name: its name in the registry, or its file's stem.
+        path: where it lies.
+        pixels_sha256: of its decoded pixels.
+    """
+
+    name: str
+    path: Path
+    pixels_sha256: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A test set that was found.
+
+    Attributes:
+        verified: every image is pixel for pixel the published one.
+    """
+
+    card: DatasetCard
+    images: tuple[BenchmarkImage, ...]
+    verified: bool
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the names and pixels of the images."""
+        return digest([(image.name, image.pixels_sha256) for image in self.images])
+
+
+def roots(data_root: Path | None = None) -> list[Path]:
+    """The folders that are searched for sets, first choice first."""
+    listed = os.environ.get("HARNESS_DATA", "").split(os.pathsep)
+    chosen = [data_root] if data_root else []
+    return [*chosen, *(Path(part) for part in listed if part), cache_root() / "data"]
+
+
+def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetCard]:
+    """The sets that the words of a ``--datasets`` list name, each once.
+
+    A word is ``all``, a registered name, a glob, the path of a folder of HR images, or the name
+    of such a folder below a root.
+
+    Raises:
+        UsageError: a word names nothing.
+    """
+    cards: dict[str, DatasetCard] = {}
+    for word in words:
+        folder = _own_folder(word, data_root)
+        names = [] if folder else DATASETS.select(word.lower())
+        for card in [_card_of(folder)] if folder else map(DATASETS.get, names):
+            cards.setdefault(card.name, card)
+    return list(cards.values())
+
+
+def _own_folder(word: str, data_root: Path | None) -> Path | None:
+    """The folder a word names, by its path or below a root; None for registered sets."""
+    if os.sep in word:
+        if not Path(word).is_dir():
+            raise UsageError(f"There is no folder {word}.")
+        return Path(word).resolve()
+    if word == "all" or word.lower() in DATASETS or word in (".", ".."):
+        return None
+    below = [root / word for root in roots(data_root)]
+    return next((path.resolve() for path in below if path.is_dir()), None)
+
+
+def _card_of(folder: Path) -> DatasetCard:
+    """The card of a folder of HR images; a published set stays one wherever it lies."""
+    for name in DATASETS:
+        card = DATASETS.get(name)
+        if folder.name.lower() in (other.lower() for other in card.folders):
+            return replace(card, root=folder)
+    return DatasetCard(folder.name, folder.name, root=folder)
+
+
+def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchmark:
+    """Find a set on this machine, complete and readable.
+
+    Raises:
+        DatasetUnavailable: it is nowhere.
+        HarnessError: it was found but is empty, incomplete, altered or unreadable.
+    """
+    looked = list(_folders(card, scale, data_root))
+    for folder, pattern in looked:
+        paths = image_files(folder, pattern)
+        if paths:
+            return _identify(card, folder, paths, scale)
+    if looked:
+        raise HarnessError(f"{card.title}: there are no images in {looked[0][0]}.")
+    raise DatasetUnavailable(f"{card.title} is not on this machine: {_how_to_obtain(card)}.")
+
+
+def find_or_fetch(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchmark:
+    """Like `find`, after downloading a set that is missing and may be downloaded."""
+    try:
+        return find(card, scale, data_root)
+    except DatasetUnavailable as missing:
+        if not card.known:
+            raise
+        try:
+            fetch(downloads(card))
+        except HarnessError as error:
+            raise DatasetUnavailable(f"{missing} ({error})") from error
+        return find(card, scale, data_root)
+
+
+def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
+    """The files of a set and where the user cache keeps them.
+
+    Raises:
+        HarnessError: the set may not be downloaded.
+    """
+    if not card.known or card.root:
+        raise HarnessError(f"{card.title} cannot be downloaded: {_how_to_obtain(card)}.")
+    return [(image.file, cache_root() / image.file.path) for image in card.known]
+
+
+def _how_to_obtain(card: DatasetCard) -> str:
+    return card.obtain or f"harness data fetch {card.name}, or name its root in HARNESS_DATA"
+
+
+def _folders(card: DatasetCard, scale: int, data_root: Path | None) -> Iterator[tuple[Path, str]]:
+    """Existing folders that may hold the HR images, each with the pattern of their names."""
+    tops = [card.root] if card.root else [*_named(card, roots(data_root))]
+    for top in filter(Path.is_dir, tops):
+        inner = [(top / f"image_SRF_{scale}", "*_HR.*"), (top / "HR", "*"), (top, "*")]
+        inner.append((top / "image_SRF_4", "*_HR.*"))
+        present = [(folder, pattern) for folder, pattern in inner if folder.is_dir()]
+        # The top folder counts as found only where nothing below it does.
+        filled = [pair for pair in present if image_files(*pair)]
+        yield from filled or present[:1]
+
+
+def _named(card: DatasetCard, places: Sequence[Path]) -> Iterator[Path]:
+    """Folders below the roots that carry one of the set's names, in any case of letters."""
+    names = {name.lower() for name in card.folders}
+    for root in places:
+        if root.name.lower() in names:
+            yield root
+        for parent in (root, root / "benchmark", root / "benchmarks"):
+            if parent.is_dir():
+                yield from sorted(p for p in parent.iterdir() if p.name.lower() in names)
+
+
+def _identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> Benchmark:
+    """Say which image each file is, by its bytes or, failing that, by its pixels."""
+    by_bytes = {image.file.sha256: image for image in card.known}
+    found: dict[str, BenchmarkImage] = {}
+    unread = []
+    for path in paths:
+        known = by_bytes.get(file_digest(path)) if by_bytes else None
+        if known:
+            found[known.name] = BenchmarkImage(known.name, path, known.pixels_sha256)
+        else:
+            unread.append(path)
+    strange: list[BenchmarkImage] = []
+    if len(found) < len(card.known) or not card.known:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for name, image in pool.map(lambda path: _by_pixels(card, path), unread):
+                if name:
+                    found[name] = image
+                else:
+                    strange.append(image)
+    everything = tuple(sorted([*found.values(), *strange], key=lambda image: image.name))
+    if not card.known:
+        return _uncatalogued(card, folder, everything)
+    if len(found) == len(card.known):
+        return Benchmark(card, tuple(found[image.name] for image in card.known), verified=True)
+    if scale != 4 and len(everything) == card.count:
+        return Benchmark(card, everything, verified=False)
+    raise HarnessError(_what_is_wrong(card, folder, found, strange))
+
+
+def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, BenchmarkImage]:
+    """An image and its name in the registry, or "".
+
+    It is recognised by its pixels as they are or cropped to multiples of 4.
+    """
+    loaded = read_image(path)
+    pixels = loaded.pixels
+    known = {image.pixels_sha256: image.name for image in card.known}
+    cropped = pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 4 * 4]
+    name = known.get(loaded.sha256) or known.get(pixels_digest(cropped), "")
+    return name, BenchmarkImage(name or path.stem, path, loaded.sha256)
+
+
+def _uncatalogued(card: DatasetCard, folder: Path, images: tuple[BenchmarkImage, ...]) -> Benchmark:
+    if card.count and len(images) != card.count:
+        raise HarnessError(
+            f"{card.title} has {card.count} images, and {folder} has {len(images)}: complete it."
+        )
+    names = [image.name for image in images]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise HarnessError(f"Two images in {folder} are called {twice}: rename one.")
+    return Benchmark(card, images, verified=False)
+
+
+def _what_is_wrong(
+    card: DatasetCard,
+    folder: Path,
+    found: dict[str, BenchmarkImage],
+    strange: list[BenchmarkImage],
+) -> str:
+    missing = [image.name for image in card.known if image.name not in found]
+    names = ", ".join(image.path.name for image in strange[:3])
+    altered = f"; {names} has other pixels than any of them" if strange else ""
+    return (
+        f"{card.title} in {folder} lacks {len(missing)} of its {len(card.known)} images "
+        f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}){altered}: "
+        f"restore them, or move the folder away and run harness data fetch {card.name}."
+    )

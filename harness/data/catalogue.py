@@ -1,0 +1,65 @@
+"""The pinned registry: which images make up the published sets, and where files come from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.registry import DATASETS
+from harness.specs import DatasetCard, KnownImage, RemoteFile
+
+_MANGA109 = (
+    "its licence forbids copies: apply at http://www.manga109.org/en/download.html and put the 109 "
+    "test images into a folder Manga109"
+)
+
+
+def registry_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of ``harness/data/registry``."""
+    text = files("harness.data").joinpath("registry", f"{name}.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def remote_file(row: dict[str, str]) -> RemoteFile:
+    """The pinned file a registry row names."""
+    return RemoteFile(
+        row["repository"], row["commit"], row["path"], int(row["bytes"]), row["sha256"]
+    )
+
+
+def register_benchmarks() -> None:
+    """Enter the paper's five sets and ``demo`` into the registry."""
+    rows = registry_rows("benchmarks") + registry_rows("demo")
+
+    def add(name: str, title: str, folders: Sequence[str], **fields: object) -> None:
+        known = tuple(
+            KnownImage(
+                row["image"],
+                int(row["width"]),
+                int(row["height"]),
+                row["pixels_sha256"],
+                remote_file(row),
+            )
+            for row in rows
+            if row["dataset"] == name
+        )
+        fields = {"count": len(known), "column": True} | fields
+        card = DatasetCard(name, title, folders=tuple(folders), known=known, **fields)  # type: ignore[arg-type]
+        DATASETS.add(name, card, __name__)
+
+    add("set5", "Set5", ["Set5"])
+    add("set14", "Set14", ["Set14"])
+    add("b100", "B100", ["B100", "BSD100", "BSDS100"])
+    add("urban100", "Urban100", ["Urban100"])
+    add("manga109", "Manga109", ["Manga109"], count=109, obtain=_MANGA109)
+    add("demo", "demo", [], column=False, root=_skimage_data())
+
+
+def _skimage_data() -> Path:
+    """The folder of scikit-image's bundled photographs, found without importing it."""
+    spec = find_spec("skimage")
+    folders = (spec.submodule_search_locations if spec else None) or ["."]
+    return Path(folders[0]) / "data"

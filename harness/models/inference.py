@@ -1,0 +1,186 @@
+"""Running a network on one image: whole, in tiles, or as the mean of eight orientations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.errors import HarnessError, UsageError
+from harness.models.weights import Weights, load_into
+
+if TYPE_CHECKING:
+    from harness.specs import AnyArray, FloatArray, ModelCard
+
+
+class Upscaler:
+    """A network with its weights on a device, ready for images.
+
+    Scores are made in fp32 without TF32; a model without parameters runs in double.
+
+    Args:
+        card: the model.
+        scale: the factor.
+        weights: its values; None for a model without parameters.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        self_ensemble: average over the eight flips and rotations (Lim et al., CVPRW 2017).
+        tile: side of a tile in LR pixels; None for the whole image at once.
+
+    Raises:
+        HarnessError: the network cannot be built, or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        scale: int,
+        weights: Weights | None,
+        *,
+        device: str = "cpu",
+        self_ensemble: bool = False,
+        tile: int | None = None,
+    ) -> None:
+        forbid_tf32()
+        self.card, self.scale, self.self_ensemble = card, scale, self_ensemble
+        self.factor = card.input_scale(scale)
+        network = build_network(card, scale, weights.hyper if weights else {})
+        if weights:
+            load_into(network, weights, card.name)
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.device = torch.device(device)
+        first = next(self.network.parameters(), None)
+        self.dtype = first.dtype if first is not None else torch.float64
+        self.tile = tile * scale // self.factor if tile else None
+        self.overlap = self._receptive_radius() if tile else 0
+
+    def __call__(self, image: FloatArray) -> AnyArray:
+        """Super-resolve one image.
+
+        Args:
+            image: ``(h, w, C)`` in about [0, 1], as `harness.protocol.protocols.network_input`
+                makes it.
+
+        Returns:
+            ``(H, W, C)`` in about [0, 1], on the CPU.
+
+        Raises:
+            HarnessError: the network's output has another size or is not finite.
+        """
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        with torch.inference_mode():
+            output = self._oriented(batch.to(self.device, self.dtype))
+            expected = (1, image.shape[2], *(side * self.factor for side in image.shape[:2]))
+            if tuple(output.shape) != expected:
+                raise HarnessError(
+                    f"{self.card.name} made {tuple(output.shape)} of {tuple(batch.shape)}, "
+                    f"not {expected}: mend the plug-in."
+                )
+            if not torch.isfinite(output).all():
+                raise HarnessError(f"{self.card.name} made values that are not finite.")
+            return output[0].permute(1, 2, 0).cpu().numpy()
+
+    def _oriented(self, batch: Tensor) -> Tensor:
+        if not self.self_ensemble:
+            return self._tiled(batch)
+        total = torch.zeros(())
+        for flip, turns in product((False, True), range(4)):
+            turned = torch.rot90(batch.flip(3) if flip else batch, turns, (2, 3)).contiguous()
+            back = torch.rot90(self._tiled(turned), -turns, (2, 3))
+            total = total + (back.flip(3) if flip else back)
+        return total / 8
+
+    def _tiled(self, batch: Tensor) -> Tensor:
+        """The network's output, tile by tile with an overlap that its receptive field needs."""
+        height, width = batch.shape[2:]
+        if self.tile is None or max(height, width) <= self.tile:
+            return self.network(batch)
+        f = self.factor
+        output = batch.new_empty(*batch.shape[:2], height * f, width * f)
+        for (y0, y1), (x0, x1) in product(spans(height, self.tile), spans(width, self.tile)):
+            top, left = max(y0 - self.overlap, 0), max(x0 - self.overlap, 0)
+            window = batch[:, :, top : y1 + self.overlap, left : x1 + self.overlap]
+            part = self.network(window)
+            part = part[:, :, (y0 - top) * f : (y1 - top) * f, (x0 - left) * f : (x1 - left) * f]
+            output[:, :, y0 * f : y1 * f, x0 * f : x1 * f] = part
+        return output
+
+    def _receptive_radius(self) -> int:
+        """Input pixels beyond its own position that an output pixel can depend on, at most.
+
+        Adds the reach of every convolution as if they stood in one chain, which bounds any
+        network whose layers are modules; networks that pool over the image have no bound.
+        """
+        side = 16
+        reach = 0.0
+
+        def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal reach
+            fine = max(inputs[0].shape[-1], output.shape[-1]) / side
+            kernel, dilation = layer.kernel_size, layer.dilation
+            assert isinstance(kernel, tuple) and isinstance(dilation, tuple)
+            reach += max((k - 1) * d / 2 for k, d in zip(kernel, dilation, strict=True)) / fine
+
+        kinds = (nn.Conv2d, nn.ConvTranspose2d)
+        layers = [module for module in self.network.modules() if isinstance(module, kinds)]
+        hooks = [layer.register_forward_hook(add) for layer in layers]
+        probe = torch.zeros(1, self.card.channels, side, side, dtype=self.dtype, device=self.device)
+        with torch.inference_mode():
+            self.network(probe)
+        for hook in hooks:
+            hook.remove()
+        return math.ceil(reach) + 1
+
+
+def spans(length: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut ``[0, length)`` into pieces of at most ``size``."""
+    return ((start, min(start + size, length)) for start in range(0, length, size))
+
+
+def build_network(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.Module:
+    """Build a network from its card.
+
+    Raises:
+        UsageError: the model is not defined for the scale.
+        HarnessError: the plug-in failed or returned something else.
+    """
+    if scale not in card.scales:
+        known = ", ".join(f"x{s}" for s in card.scales)
+        raise UsageError(f"{card.name} is not defined for x{scale}, only for {known}.")
+    try:
+        network = card.build(scale=scale, **hyper)
+    except Exception as error:  # an outsider's code may raise anything
+        raise HarnessError(
+            f"The plug-in {card.origin} failed to build {card.name} "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise HarnessError(f"The plug-in {card.origin} built no torch module for {card.name}.")
+    return network
+
+
+def pick_device(name: str) -> str:
+    """Resolve ``auto``, and refuse a device that is not there.
+
+    Raises:
+        UsageError: no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"There is no device {name!r} here: use cpu, cuda or auto.") from error
+    return name
+
+
+def forbid_tf32() -> None:
+    """Score in full fp32 and with deterministic kernels."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
