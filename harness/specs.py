@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -180,7 +181,7 @@ class Identity:
     @property
     def id(self) -> str:
         """SHA-256 of the identity's canonical JSON."""
-        return digest(vars(self))
+        return digest(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,124 @@ class Execution:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image's scores (psnr in dB) and the seconds its forward pass took."""
+    """One image's scores (psnr in dB), the seconds its forward pass took, and what is to be said.
+
+    Attributes:
+        image: its name in the set.
+        scores: by metric; infinite where SR and HR are equal.
+        seconds: of the network alone.
+        note: how the image was converted when it was read, or empty.
+    """
 
     image: str
     scores: Mapping[str, float]
     seconds: float
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat row; an infinite score becomes the string ``inf``."""
+        scores = {name: _plain(value) for name, value in self.scores.items()}
+        row = {"image": self.image, **scores, "seconds": round(self.seconds, 4)}
+        return row | ({"note": self.note} if self.note else {})
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> ImageResult:
+        """The inverse of `to_json`."""
+        scores = {k: float(v) for k, v in row.items() if k not in ("image", "seconds", "note")}
+        return cls(row["image"], scores, float(row["seconds"]), row.get("note", ""))
+
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that is known of one run; see docs/records.md for the JSON.
+
+    Attributes:
+        identity: what decides the numbers.
+        status: ``finished``, or ``error`` for a run that broke.
+        images: one result an image, in the set's order.
+        execution: how it was carried out.
+        provenance: the machine and software it was carried out with.
+        weights: where the network's values came from.
+        parameters: trainable values of the network.
+        macs: multiply-accumulate operations for an input of ``macs_input_size``.
+        macs_input_size: width and height.
+        verified: every HR image is pixel for pixel the published one.
+        error: why a broken run broke.
+    """
+
+    identity: Identity
+    status: str
+    images: tuple[ImageResult, ...]
+    execution: Execution
+    provenance: Mapping[str, Any]
+    weights: WeightsInfo | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    macs_input_size: tuple[int, int] | None = None
+    verified: bool = False
+    error: str = ""
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean of each metric over the images."""
+        return {
+            name: sum(image.scores[name] for image in self.images) / len(self.images)
+            for name in self.identity.metrics
+            if self.images
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The record's JSON object."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "id": self.identity.id,
+            "status": self.status,
+            "error": self.error,
+            "means": {name: _plain(value) for name, value in self.means.items()},
+            "identity": asdict(self.identity),
+            "weights": asdict(self.weights) if self.weights else None,
+            "verified": self.verified,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "macs_input_size": self.macs_input_size,
+            "execution": asdict(self.execution),
+            "provenance": dict(self.provenance),
+            "images": [image.to_json() for image in self.images],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: another schema, or an identity whose hash is not the record's id.
+            KeyError, TypeError: fields are missing or of another kind.
+        """
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(
+                f"schema {data['schema_version']}, this harness reads {SCHEMA_VERSION}"
+            )
+        identity = Identity(**data["identity"] | {"metrics": tuple(data["identity"]["metrics"])})
+        if identity.id != data["id"]:
+            raise ValueError("its id is not the hash of its identity")
+        size = data["macs_input_size"]
+        return cls(
+            identity,
+            data["status"],
+            tuple(ImageResult.from_json(row) for row in data["images"]),
+            Execution(**data["execution"]),
+            data["provenance"],
+            WeightsInfo(**data["weights"]) if data["weights"] else None,
+            data["parameters"],
+            data["macs"],
+            (size[0], size[1]) if size else None,
+            data["verified"],
+            data["error"],
+        )
+
+
+def _plain(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

@@ -241,3 +241,34 @@ def _what_is_wrong(
         f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}){altered}: "
         f"restore them, or move the folder away and run harness data fetch {card.name}."
     )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a set that was found is sound, in a sentence."""
+
+    sound: bool
+    said: str
+
+
+def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> Iterator[Verdict]:
+    """Decode every image of the sets that are here; sets that are not are named, not failed.
+
+    Raises:
+        UsageError: a word names nothing.
+    """
+    for card in select(words, data_root):
+        try:
+            benchmark = find(card, scale, data_root)
+            for image in benchmark.images:
+                loaded = read_image(image.path)
+                if loaded.sha256 != image.pixels_sha256:
+                    raise HarnessError(f"The pixels of {image.path} are not those published.")
+        except DatasetUnavailable as error:
+            yield Verdict(True, f"{card.title}: not here ({error})")
+        except HarnessError as error:
+            yield Verdict(False, str(error))
+        else:
+            kind = "as published" if benchmark.verified else "readable (no published hashes)"
+            folder = benchmark.images[0].path.parent
+            yield Verdict(True, f"{card.title}: {len(benchmark.images)} images, {kind}, {folder}")

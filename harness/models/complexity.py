@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ class Complexity:
 
     Attributes:
         parameters: trainable values.
-        macs: multiply-accumulate operations of one forward pass; FLOPs are twice as many.
+        macs: multiply-accumulate operations of one forward pass; FLOPs are twice as many. None
+            for a network that cannot be run on shapes alone.
         input_size: width and height of the network's input they are stated for.
     """
 
     parameters: int
-    macs: int
+    macs: int | None
     input_size: tuple[int, int]
 
 
@@ -42,11 +44,14 @@ def count_parameters(network: nn.Module) -> int:
 
 def measure_complexity(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Complexity:
     """Count on the meta device, which computes shapes and no values."""
+    factor = card.input_scale(scale)
+    width, height = (side // factor for side in OUTPUT_SIZE)
+    counter = FlopCounterMode(display=False)
+    macs = None
     with torch.device("meta"):
         network = build_network(card, scale, hyper).eval()
-        factor = card.input_scale(scale)
-        width, height = (side // factor for side in OUTPUT_SIZE)
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
+        # A plug-in that makes its own tensors on the CPU cannot run on shapes alone.
+        with suppress(RuntimeError, NotImplementedError), counter, torch.no_grad():
             network(torch.empty(1, card.channels, height, width))
-    return Complexity(count_parameters(network), counter.get_total_flops() // 2, (width, height))
+            macs = counter.get_total_flops() // 2
+    return Complexity(count_parameters(network), macs, (width, height))

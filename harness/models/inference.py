@@ -51,12 +51,16 @@ class Upscaler:
         network = build_network(card, scale, weights.hyper if weights else {})
         if weights:
             load_into(network, weights, card.name)
-        self.network = network.eval().requires_grad_(False).to(device)
+        network = network.eval().requires_grad_(False).to(device)
+        # Convolutions on CPUs are up to 1.5 times faster on channels that lie side by side.
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = torch.device(device)
         first = next(self.network.parameters(), None)
         self.dtype = first.dtype if first is not None else torch.float64
-        self.tile = tile * scale // self.factor if tile else None
-        self.overlap = self._receptive_radius() if tile else 0
+        self.tile: int | None = None
+        self.overlap = 0
+        if tile:
+            self.use_tiles(tile)
 
     def __call__(self, image: FloatArray) -> AnyArray:
         """Super-resolve one image.
@@ -73,7 +77,8 @@ class Upscaler:
         """
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         with torch.inference_mode():
-            output = self._oriented(batch.to(self.device, self.dtype))
+            batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
+            output = self._oriented(batch)
             expected = (1, image.shape[2], *(side * self.factor for side in image.shape[:2]))
             if tuple(output.shape) != expected:
                 raise HarnessError(
@@ -83,6 +88,11 @@ class Upscaler:
             if not torch.isfinite(output).all():
                 raise HarnessError(f"{self.card.name} made values that are not finite.")
             return output[0].permute(1, 2, 0).cpu().numpy()
+
+    def use_tiles(self, side: int) -> None:
+        """From now on, cut images into tiles of ``side`` LR pixels, overlapping as needed."""
+        self.tile = side * self.scale // self.factor
+        self.overlap = self._receptive_radius()
 
     def _oriented(self, batch: Tensor) -> Tensor:
         if not self.self_ensemble:

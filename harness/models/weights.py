@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,6 +193,18 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     except OSError as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path
+
+
+def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
+    """The same weights under another tag or licence, where given."""
+    info = weights.info
+    info = replace(info, tag=tag or info.tag, licence=licence or info.licence)
+    return replace(weights, info=info)
+
+
+def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
+    """Keep weights in the user cache, where runs find them; returns the path."""
+    return save_weights(weights, card, scale, cache_root() / "weights")
 
 
 def tensors_digest(tensors: Mapping[str, AnyArray]) -> str:

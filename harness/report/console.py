@@ -1,0 +1,82 @@
+"""How a run is shown while it goes: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from harness.run.evaluate import Listener, Run
+    from harness.specs import ImageResult, RunRecord
+
+
+def listener() -> Listener:
+    """Bars when standard error is a terminal, plain lines otherwise."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def _title(run: Run) -> str:
+    return f"{run.card.name} on {run.benchmark.card.title} ({run.rules.name})"
+
+
+def _outcome(record: RunRecord, computed: int) -> str:
+    if record.status != "finished":
+        return f"failed: {record.error}"
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in record.means.items())
+    return f"{scores} ({f'{computed} images computed' if computed else 'already finished'})"
+
+
+class Lines:
+    """A line when a run starts, one for whatever is odd, and one when it ends."""
+
+    def started(self, run: Run, total: int, known: int) -> None:
+        """Say what begins, unless all of it is known."""
+        if known < total:
+            resumed = f", {known} known already" if known else ""
+            click.echo(f"{_title(run)}: {total} images{resumed}", err=True)
+
+    def image(self, run: Run, result: ImageResult) -> None:
+        """Say how an image was converted."""
+        if result.note:
+            click.echo(f"  {result.image}: {result.note}", err=True)
+
+    def ended(self, run: Run, record: RunRecord, computed: int) -> None:
+        """Say how it ended."""
+        click.echo(f"{_title(run)}: {_outcome(record, computed)}", err=True)
+
+
+class Bars(Lines):
+    """A progress bar a run, with images a second and the time left."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def started(self, run: Run, total: int, known: int) -> None:
+        """Show a bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        if known == total:
+            return
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(_title(run), total=total, completed=known)
+        self._progress.start()
+
+    def image(self, run: Run, result: ImageResult) -> None:
+        """Advance the bar."""
+        if self._progress and self._task is not None:
+            self._progress.advance(self._task)
+        super().image(run, result)
+
+    def ended(self, run: Run, record: RunRecord, computed: int) -> None:
+        """Replace the bar by the outcome."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+        super().ended(run, record, computed)

@@ -1,0 +1,104 @@
+"""What ``harness list`` and its kin print: rows of facts, as a table or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.data.benchmarks import DatasetUnavailable, find
+from harness.errors import HarnessError
+from harness.registry import DATASETS, FAILURES, MODELS
+
+Row = dict[str, Any]
+
+
+def models() -> list[Row]:
+    """Registered models, then the plug-ins that failed."""
+    rows = [
+        {
+            "model": card.name,
+            "pipeline": card.pipeline,
+            "input": card.input,
+            "scales": " ".join(f"x{scale}" for scale in card.scales),
+            "parameters": "" if card.params is None else f"{card.params:,}",
+            "paper": card.paper,
+            "from": card.origin,
+        }
+        for card in map(MODELS.get, MODELS)
+    ]
+    return rows + [{"model": f"(failed: {why})", "from": name} for name, why in FAILURES.items()]
+
+
+def datasets(scale: int, data_root: Path | None) -> list[Row]:
+    """Registered test sets and whether they are on this machine."""
+    return [_dataset(name, scale, data_root) for name in DATASETS]
+
+
+def _dataset(name: str, scale: int, data_root: Path | None) -> Row:
+    card = DATASETS.get(name)
+    row: Row = {"dataset": name, "images": card.count or "", "state": "", "where": ""}
+    try:
+        benchmark = find(card, scale, data_root)
+    except DatasetUnavailable:
+        return row | {"state": "not here"}
+    except HarnessError as error:
+        return row | {"state": f"broken: {error}"}
+    state = "as published" if benchmark.verified else "unverified"
+    facts = {"images": len(benchmark.images), "state": state}
+    return row | facts | {"where": str(benchmark.images[0].path.parent)}
+
+
+def weights(scale: int) -> list[Row]:
+    """Every weights file of every model, and the models that have none."""
+    rows: list[Row] = []
+    for card in map(MODELS.get, MODELS):
+        if card.params != 0 and scale in card.scales:
+            rows += list(_weights(card.name, scale))
+    return rows
+
+
+def _weights(name: str, scale: int) -> Iterator[Row]:
+    from harness.models.weights import installed, read_weights
+
+    card = MODELS.get(name)
+    found = installed(card, scale)
+    if not found:
+        yield {"model": name, "tag": "none", "sha256": "", "licence": "", "where": ""}
+    for path, tag in found:
+        row = {"model": name, "tag": tag, "sha256": "", "licence": "", "where": str(path)}
+        try:
+            info = read_weights(card, scale, path, tag).info
+            yield row | {"sha256": info.source_sha256[:12], "licence": info.licence}
+        except HarnessError as error:
+            yield row | {"licence": f"broken: {error}"}
+
+
+def runs(results: Path) -> list[Row]:
+    """Run records below a folder."""
+    from harness.run.store import ResultStore
+
+    return [
+        {
+            "id": record.identity.id[:12],
+            "model": record.identity.model,
+            "dataset": record.identity.dataset,
+            "protocol": record.identity.protocol,
+            "status": record.status,
+            **{name: round(value, 4) for name, value in record.means.items()},
+            "utc": record.provenance.get("utc", ""),
+        }
+        for record in ResultStore(results).records()
+    ]
+
+
+def show(rows: Sequence[Row], as_json: bool) -> str:
+    """Rows as a plain table or as JSON."""
+    if as_json:
+        return json.dumps(rows, indent=1)
+    if not rows:
+        return "There is nothing to list."
+    from tabulate import tabulate
+
+    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)

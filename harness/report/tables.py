@@ -1,0 +1,235 @@
+"""Tables as pure functions of a DataFrame of runs: Markdown, LaTeX, CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+from tabulate import tabulate
+
+from harness.errors import HarnessError
+from harness.registry import DATASETS, MODELS, register_report
+
+if TYPE_CHECKING:
+    from harness.specs import DatasetCard, GreyRule, RunRecord
+
+Format = Literal["md", "tex", "csv"]
+MISSING = "missing"
+_TAG_ORDER = {"": 0, "official": 0, "repro": 1}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be written in several formats.
+
+    Attributes:
+        name: its file's stem and LaTeX label.
+        caption: what the numbers are, and by which rules.
+        headers: of the columns.
+        rows: cells as text.
+        tidy: the same numbers, one a row, for machines.
+    """
+
+    name: str
+    caption: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    tidy: pd.DataFrame
+
+    def render(self, form: Format) -> str:
+        """The table as Markdown, as LaTeX (needs booktabs), or its numbers as CSV."""
+        return _RENDERERS[form](self)
+
+
+def _markdown(table: Table) -> str:
+    body = tabulate(table.rows, table.headers, tablefmt="github", disable_numparse=True)
+    return f"{table.caption}\n\n{body}\n"
+
+
+def _latex(table: Table) -> str:
+    body = tabulate(table.rows, table.headers, tablefmt="latex_booktabs", disable_numparse=True)
+    lines = [
+        "\\begin{table*}",
+        "\\centering",
+        "\\footnotesize",
+        f"\\caption{{{_escape_latex(table.caption)}}}",
+        f"\\label{{tab:{table.name}}}",
+        body,
+        "\\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _csv(table: Table) -> str:
+    return table.tidy.to_csv(index=False, lineterminator="\n")
+
+
+_RENDERERS: Mapping[str, Callable[[Table], str]] = {"md": _markdown, "tex": _latex, "csv": _csv}
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+
+
+@register_report("table2")
+def table2(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Table:
+    """Table 2 of the paper: printed value, measured value and difference for every cell.
+
+    Args:
+        runs: what `ResultStore.load` gives.
+        paper: what `harness.paper.paper` gives.
+        grey: the rule whose runs are shown.
+
+    Raises:
+        HarnessError: there are no runs.
+    """
+    if runs.empty:
+        raise HarnessError(
+            "There are no finished runs to report: make some with harness run and name their "
+            "folder with --results, or accept them with harness accept."
+        )
+    scale = paper["table2"]["scale"]
+    columns = [card for card in map(DATASETS.get, DATASETS) if card.column]
+    chosen = choose_runs(runs, scale, grey)
+    printed = {row["model"]: row for row in paper["table2"]["rows"]}
+    others = sorted({model for model, _ in chosen if model not in printed})
+    numbers: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+    for model in [*printed, *others]:
+        cells = [_cell(model, card, printed.get(model, {}), chosen) for card in columns]
+        numbers += cells
+        rows += _three_lines(model, printed.get(model, {}).get("method", model), cells)
+    tidy = pd.DataFrame([number for cell in numbers for number in _tidy(cell)])
+    headers = ["Method", "Pipeline", "", *(card.title for card in columns)]
+    return Table("table2", _caption(paper, scale, grey, tidy), headers, rows, tidy)
+
+
+def choose_runs(
+    runs: pd.DataFrame, scale: int, grey: GreyRule
+) -> dict[tuple[str, str], pd.Series[Any]]:
+    """One run for each model and set: plain, under the default rules but for the grey rule.
+
+    Where several runs fit, the authors' weights come before retrained ones, and those before
+    files of unknown origin; then the latest run counts.
+    """
+    suffix = "" if grey == "full-range" else f"+{grey}"
+    plain = runs[
+        runs["protocol"].isin([f"BI-x{scale}/y{suffix}", f"BI-x{scale}/rgb{suffix}"])
+        & ~runs["self_ensemble"].astype(bool)
+        & runs["tile"].isna()
+        & ~runs["hyper"].astype(bool)
+    ]
+    ranked = plain.assign(rank=plain["tag"].map(_TAG_ORDER).fillna(2)).sort_values(
+        ["rank", "time", "id"], ascending=[True, False, True], kind="stable"
+    )
+    best = ranked.drop_duplicates(["model", "dataset"])
+    return {(row["model"], row["dataset"]): row for _, row in best.iterrows()}
+
+
+def _cell(
+    model: str,
+    card: DatasetCard,
+    printed: Mapping[str, Any],
+    chosen: Mapping[tuple[str, str], pd.Series[Any]],
+) -> dict[str, Any]:
+    """One model on one set: what is printed, what was measured."""
+    run = chosen.get((model, card.name))
+    return {
+        "model": model,
+        "dataset": card.name,
+        "printed": printed.get(card.name),
+        "measured": None if run is None else (float(run["psnr"]), float(run["ssim"])),
+        "run": run,
+    }
+
+
+def _three_lines(model: str, method: str, cells: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A model's lines: as printed, as measured, and the difference."""
+    differences = []
+    for cell in cells:
+        if cell["printed"] and cell["measured"]:
+            gaps = [m - p for m, p in zip(cell["measured"], cell["printed"], strict=True)]
+            differences.append(f"{gaps[0]:+.3f}/{gaps[1]:+.4f}")
+        else:
+            differences.append("")
+    pipeline = MODELS.get(model).pipeline if model in MODELS else _pipeline_of(cells)
+    return [
+        [method, pipeline, "printed", *(_pair(cell["printed"], 2) or "-/-" for cell in cells)],
+        ["", "", "measured", *(_pair(cell["measured"], 3) or MISSING for cell in cells)],
+        ["", "", "difference", *differences],
+    ]
+
+
+def _pipeline_of(cells: Sequence[Mapping[str, Any]]) -> str:
+    """The pipeline of a model whose plug-in is not at hand, from its runs."""
+    names = {cell["run"]["protocol"] for cell in cells if cell["run"] is not None}
+    return "/".join(sorted(name.split("/")[1].split("+")[0] for name in names))
+
+
+def _pair(values: Sequence[float] | None, decimals: int) -> str:
+    return f"{values[0]:.{decimals}f}/{values[1]:.4f}" if values else ""
+
+
+def _tidy(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a metric, with what is needed to check the number."""
+    run = cell["run"]
+    rows = []
+    for place, metric in enumerate(("psnr", "ssim")):
+        printed = cell["printed"][place] if cell["printed"] else None
+        measured = cell["measured"][place] if cell["measured"] else None
+        rows.append(
+            {
+                "model": cell["model"],
+                "dataset": cell["dataset"],
+                "metric": metric,
+                "printed": printed,
+                "measured": None if measured is None else round(measured, 6),
+                "difference": _difference(measured, printed),
+                "protocol": "" if run is None else run["protocol"],
+                "weights": "" if run is None else run["tag"],
+                "weights_sha256": "" if run is None else run["weights_sha256"],
+                "verified_images": "" if run is None else bool(run["verified"]),
+                "run": MISSING if run is None else run["id"],
+            }
+        )
+    return rows
+
+
+def _difference(measured: float | None, printed: float | None) -> float | None:
+    if measured is None or printed is None:
+        return None
+    return round(measured - printed, 6)
+
+
+def _caption(paper: Mapping[str, Any], scale: int, grey: GreyRule, tidy: pd.DataFrame) -> str:
+    measured = int(tidy["measured"].notna().sum() // 2)
+    unverified = tidy.loc[tidy["verified_images"] == False, "dataset"].unique()  # noqa: E712
+    said = (
+        f'Table 2 of "{paper["source"]["title"]}": PSNR in dB / SSIM at x{scale} (bicubic '
+        "degradation, MATLAB imresize, luma, border of "
+        f"{scale} pixels left out), printed and measured; {measured} of {len(tidy) // 2} cells "
+        "are measured. Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: "
+        "colour degraded in uint8, float luma compared; rows of different pipelines do not "
+        f"compare exactly. Grey images: rule {grey}."
+    )
+    if len(unverified):
+        said += f" Not verified against published pixels: {', '.join(sorted(unverified))}."
+    return said
+
+
+def summary(records: Sequence[RunRecord]) -> str:
+    """The table that closes ``harness run``: one line a run."""
+    rows = []
+    for record in records:
+        identity, means = record.identity, record.means
+        done = record.status == "finished"
+        label = identity.model + ("+" if identity.self_ensemble else "")
+        scores = [f"{means[name]:.4f}" if done else "failed" for name in identity.metrics]
+        tag = record.weights.tag if record.weights else "-"
+        rows.append([label, identity.dataset, len(record.images), *scores, identity.protocol, tag])
+    extra = [name.upper() for name in records[0].identity.metrics[2:]]
+    headers = ["model", "dataset", "images", "PSNR (dB)", "SSIM", *extra, "protocol", "weights"]
+    align = ("left", "left", *("right",) * (3 + len(extra)), "left", "left")
+    return tabulate(rows, headers, tablefmt="simple", colalign=align, disable_numparse=True)

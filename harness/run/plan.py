@@ -1,0 +1,128 @@
+"""From what a user asks for to the runs that answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.data.benchmarks import DatasetUnavailable, find_or_fetch, select
+from harness.errors import HarnessError, UsageError
+from harness.models.weights import find_weights
+from harness.protocol.protocols import Protocol
+from harness.registry import METRICS, MODELS
+from harness.run.evaluate import Run
+
+if TYPE_CHECKING:
+    from harness.data.benchmarks import Benchmark
+    from harness.models.weights import Weights
+    from harness.specs import Border, DatasetCard, GreyRule, ModelCard
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+        models: names, ``name:tag``, globs or ``all``.
+        datasets: names, folders, globs or ``all``.
+        scale: the factor.
+        weight_files: a file for each of some models.
+        metrics: registered names beyond psnr and ssim.
+        data_root: searched for sets first.
+        strict: a set that cannot be had is an error.
+    """
+
+    models: Sequence[str]
+    datasets: Sequence[str] = ("all",)
+    scale: int = 4
+    grey: GreyRule = "full-range"
+    border: Border = "replicate"
+    self_ensemble: bool = False
+    tile: int | None = None
+    weight_files: Mapping[str, Path] = field(default_factory=dict)
+    metrics: Sequence[str] = ()
+    data_root: Path | None = None
+    strict: bool = False
+
+
+@dataclass
+class Plan:
+    """The runs of a request, and what stands in the way of others.
+
+    Attributes:
+        runs: model by model, in the order of the request.
+        problems: why some models or sets cannot be run; each is a failure.
+        absent: sets that are not on this machine and that nobody insists on.
+        notes: what a reader of the numbers should know.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def plan(request: Request) -> Plan:
+    """Find models, weights and sets.
+
+    Raises:
+        UsageError: a name or option does not fit.
+    """
+    made = Plan()
+    cards = _cards(request.models)
+    for name in request.weight_files:
+        if name not in (card.name for card, _ in cards):
+            raise UsageError(f"--weights names {name}, which is not among the models.")
+    metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
+    for metric in metrics:
+        METRICS.get(metric)
+    sets = select(request.datasets, request.data_root)
+    ready = [pair for pair in (_with_weights(made, request, *c) for c in cards) if pair]
+    found = [b for b in (_benchmark(made, request, card) for card in sets) if b] if ready else []
+    for card, weights in ready:
+        if request.tile and card.global_pooling:
+            made.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
+        rules = Protocol(card.pipeline, request.scale, request.border, request.grey)
+        for benchmark in found:
+            options = (request.self_ensemble, request.tile, metrics)
+            made.runs.append(Run(card, weights, benchmark, rules, *options))
+    return made
+
+
+def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
+    """The models that words such as ``drfn``, ``edsr*`` or ``drfn:repro`` name, with their tags."""
+    chosen: dict[str, tuple[ModelCard, str | None]] = {}
+    for word in words:
+        pattern, _, tag = word.partition(":")
+        for name in MODELS.select(pattern):
+            chosen.setdefault(name, (MODELS.get(name), tag or None))
+    if not chosen:
+        raise UsageError("No models are named: see harness list models.")
+    return list(chosen.values())
+
+
+def _with_weights(
+    made: Plan, request: Request, card: ModelCard, tag: str | None
+) -> tuple[ModelCard, Weights | None] | None:
+    if request.scale not in card.scales:
+        known = ", ".join(f"x{scale}" for scale in card.scales)
+        made.problems.append(f"{card.name} is not defined for x{request.scale}, only for {known}.")
+        return None
+    try:
+        path = request.weight_files.get(card.name)
+        return card, find_weights(card, request.scale, path=path, tag=tag)
+    except HarnessError as error:
+        made.problems.append(str(error))
+        return None
+
+
+def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | None:
+    try:
+        return find_or_fetch(card, request.scale, request.data_root)
+    except DatasetUnavailable as error:
+        (made.problems if request.strict else made.absent).append(str(error))
+    except HarnessError as error:
+        made.problems.append(str(error))
+    return None

@@ -1,0 +1,210 @@
+"""Run records on disk: one JSON file a run, and a journal for a run under way.
+
+Records lie at ``<root>/x<scale>/<dataset>/<model>-<id12>.json`` and are written whole, by rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, UsageError
+from harness.specs import Execution, Identity, ImageResult, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+
+
+class ResultStore:
+    """The run records below one folder.
+
+    Args:
+        root: the folder; made when the first record is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, identity: Identity) -> Path:
+        """Where the record of a run lies."""
+        name = f"{identity.model}-{identity.id[:12]}.json"
+        return self.root / f"x{identity.scale}" / identity.dataset / name
+
+    def finished(self, identity: Identity) -> RunRecord | None:
+        """The record of a run if it is finished.
+
+        Raises:
+            HarnessError: the record cannot be read.
+        """
+        path = self.path(identity)
+        if not path.exists():
+            return None
+        record = read_record(path)
+        return record if record.status == "finished" and record.identity == identity else None
+
+    def write(self, record: RunRecord) -> Path:
+        """Write a record by rename.
+
+        Raises:
+            HarnessError: the folder cannot be written.
+        """
+        path = self.path(record.identity)
+        text = json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text)
+        except OSError as error:
+            raise HarnessError(f"The record {path} cannot be written ({error}).") from error
+        return path
+
+    def journal(self, identity: Identity, execution: Execution) -> Journal:
+        """The journal of a run under way."""
+        return Journal(self.path(identity).with_suffix(".journal"), identity, execution)
+
+    def paths(self) -> list[Path]:
+        """The files of all records, in order."""
+        return sorted(self.root.glob("x*/*/*.json"))
+
+    def records(self) -> Iterator[RunRecord]:
+        """All records, in the order of their paths.
+
+        Raises:
+            HarnessError: one cannot be read.
+        """
+        return map(read_record, self.paths())
+
+    def load(self) -> pd.DataFrame:
+        """One row a finished run, ready for reports."""
+        import pandas as pd
+
+        rows = [_row(record) for record in self.records() if record.status == "finished"]
+        return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["model", "dataset"])
+
+
+class Journal:
+    """Results of single images, appended as they come, so that a killed run can go on.
+
+    A journal of another execution (device, threads) is not continued: a record tells of one.
+    """
+
+    def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
+        self.path = path
+        self._header = {"id": identity.id, "execution": asdict(execution)}
+
+    def read(self) -> list[ImageResult]:
+        """The results so far; a line that was cut off by a kill is dropped."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        try:
+            header, *rows = [json.loads(line) for line in lines]
+        except ValueError:
+            return []
+        return [ImageResult.from_json(row) for row in rows] if header == self._header else []
+
+    def start(self, results: list[ImageResult]) -> None:
+        """Begin anew with the results that still hold.
+
+        Raises:
+            HarnessError: the folder cannot be written.
+        """
+        lines = [self._header, *(result.to_json() for result in results)]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+        except OSError as error:
+            raise HarnessError(
+                f"The results folder {self.path.parent} cannot be written ({error}): "
+                "choose another with --results."
+            ) from error
+
+    def append(self, result: ImageResult) -> None:
+        """Add one result."""
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(result.to_json()) + "\n")
+
+    def remove(self) -> None:
+        """Forget the journal; the record stands."""
+        self.path.unlink(missing_ok=True)
+
+
+def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
+    """Move finished records from one store to another.
+
+    Args:
+        ids: of runs, or their beginnings; ``all`` for every finished run.
+        local: where they are.
+        reference: where they go.
+
+    Raises:
+        UsageError: an id fits no run, several, or one that broke.
+    """
+    records = list(local.records())
+    chosen: dict[str, RunRecord] = {}
+    for wanted in ids:
+        fits = [r for r in records if wanted == "all" or r.identity.id.startswith(wanted)]
+        fits = [r for r in fits if wanted != "all" or r.status == "finished"]
+        if not fits or (wanted != "all" and len(fits) > 1) or fits[0].status != "finished":
+            raise UsageError(
+                f"{wanted!r} names {len(fits)} runs in {local.root}, and must name one that is "
+                "finished: see harness list runs."
+            )
+        chosen |= {record.identity.id: record for record in fits}
+    moved = []
+    for record in chosen.values():
+        moved.append(reference.write(record))
+        local.path(record.identity).unlink()
+    return moved
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record.
+
+    Raises:
+        HarnessError: it is no record, damaged, or of another schema.
+    """
+    try:
+        return RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise HarnessError(f"The record {path} cannot be read ({error}).") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HarnessError(
+            f"{path} is not a sound run record ({error}): move it away and run again."
+        ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new one, never a part."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    identity = asdict(record.identity)
+    weights = record.weights
+    return {
+        "id": record.identity.id,
+        **{key: identity[key] for key in ("model", "dataset", "scale", "protocol")},
+        **{key: identity[key] for key in ("self_ensemble", "tile", "hyper")},
+        "tag": weights.tag if weights else "",
+        "weights_sha256": weights.source_sha256 if weights else "",
+        "verified": record.verified,
+        "count": len(record.images),
+        **record.means,
+        "parameters": record.parameters,
+        "macs": record.macs,
+        "seconds": sum(image.seconds for image in record.images),
+        "time": record.provenance.get("utc", ""),
+    }
