@@ -33,11 +33,13 @@ class BenchmarkImage:
         name: its name in the registry, or its file's stem.
         path: where it lies.
         pixels_sha256: of its decoded pixels.
+        size: width and height.
     """
 
     name: str
     path: Path
     pixels_sha256: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ def _identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) ->
     for path in paths:
         known = by_bytes.get(file_digest(path)) if by_bytes else None
         if known:
-            found[known.name] = BenchmarkImage(known.name, path, known.pixels_sha256)
+            size = (known.width, known.height)
+            found[known.name] = BenchmarkImage(known.name, path, known.pixels_sha256, size)
         else:
             unread.append(path)
     strange: list[BenchmarkImage] = []
@@ -212,7 +215,8 @@ def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, BenchmarkImage]:
     known = {image.pixels_sha256: image.name for image in card.known}
     cropped = pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 4 * 4]
     name = known.get(loaded.sha256) or known.get(pixels_digest(cropped), "")
-    return name, BenchmarkImage(name or path.stem, path, loaded.sha256)
+    size = (pixels.shape[1], pixels.shape[0])
+    return name, BenchmarkImage(name or path.stem, path, loaded.sha256, size)
 
 
 def _uncatalogued(card: DatasetCard, folder: Path, images: tuple[BenchmarkImage, ...]) -> Benchmark:

@@ -27,7 +27,11 @@ def _outcome(record: RunRecord, computed: int) -> str:
     if record.status != "finished":
         return f"failed: {record.error}"
     scores = ", ".join(f"{name} {value:.4f}" for name, value in record.means.items())
-    return f"{scores} ({f'{computed} images computed' if computed else 'already finished'})"
+    return f"{scores} ({f'{_images(computed)} computed' if computed else 'already finished'})"
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 class Lines:
@@ -37,7 +41,7 @@ class Lines:
         """Say what begins, unless all of it is known."""
         if known < total:
             resumed = f", {known} known already" if known else ""
-            click.echo(f"{_title(run)}: {total} images{resumed}", err=True)
+            click.echo(f"{_title(run)}: {_images(total)}{resumed}", err=True)
 
     def image(self, run: Run, result: ImageResult) -> None:
         """Say how an image was converted."""

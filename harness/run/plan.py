@@ -120,9 +120,21 @@ def _with_weights(
 
 def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | None:
     try:
-        return find_or_fetch(card, request.scale, request.data_root)
+        benchmark = find_or_fetch(card, request.scale, request.data_root)
+        _require_size(benchmark, Protocol("y", request.scale))
+        return benchmark
     except DatasetUnavailable as error:
         (made.problems if request.strict else made.absent).append(str(error))
     except HarnessError as error:
         made.problems.append(str(error))
     return None
+
+
+def _require_size(benchmark: Benchmark, rules: Protocol) -> None:
+    for image in benchmark.images:
+        if min(image.size) < rules.smallest_side:
+            width, height = image.size
+            raise HarnessError(
+                f"{image.name} of {benchmark.card.title} is {width} x {height} pixels: scoring at "
+                f"x{rules.scale} needs at least {rules.smallest_side} on each side."
+            )

@@ -1,0 +1,93 @@
+"""Shared fixtures: registries filled, no trace of the user's own files, images made on the spot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+import harness.protocol.metrics
+import harness.report.tables  # noqa: F401 - both fill registries, once a process
+from harness import registry
+from harness.cli import main
+from harness.data import download
+from harness.data.catalogue import register_benchmarks
+from harness.models.weights import Weights, save_weights, tensors_digest
+from harness.registry import MODELS, load_plugins
+from harness.specs import WeightsInfo
+from tests.pictures import picture
+
+REAL_ROOTS = {name: os.environ.get(name, "") for name in ("HARNESS_DATA", "HARNESS_WEIGHTS")}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without the published files a test of real data is skipped, unless they are required."""
+    if item.get_closest_marker("real_data") and not all(REAL_ROOTS.values()):
+        message = "set HARNESS_DATA and HARNESS_WEIGHTS to the published images and weights"
+        if os.environ.get("HARNESS_REAL_DATA") == "required":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def clean_slate(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Fill the registries, hide the user's cache and roots, and undo what plug-ins enter."""
+    for name, value in REAL_ROOTS.items():
+        real = request.node.get_closest_marker("real_data")
+        monkeypatch.setenv(name, value if real else "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    # No test reaches the network; those about downloads serve their own files.
+    monkeypatch.setattr(download, "HOST", "http://127.0.0.1:9")
+    download._reachable.cache_clear()
+    register_benchmarks()
+    load_plugins()
+    before = [one.snapshot() for one in registry._ALL]
+    yield
+    for one, entries in zip(registry._ALL, before, strict=True):
+        one.restore(entries)
+    registry.FAILURES.clear()
+
+
+@pytest.fixture
+def harness() -> Callable[..., Result]:
+    """Run the command line in this process: ``harness("run", "--models", "bicubic")``."""
+
+    def call(*words: object) -> Result:
+        return CliRunner().invoke(main, [str(word) for word in words])
+
+    return call
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three small HR images, one of them grey, one of odd size."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, shape in {"a": (48, 64, 3), "b": (53, 47, 3), "c": (48, 48, 1)}.items():
+        Image.fromarray(picture(*shape, seed=ord(name))).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def random_weights(tmp_path: Path) -> Callable[..., Path]:
+    """Save small random weights of a model as safetensors: ``random_weights("srcnn")``."""
+
+    def make(model: str, scale: int = 4, folder: Path = tmp_path, **hyper: object) -> Path:
+        card = MODELS.get(model)
+        rng = np.random.default_rng(1)
+        shapes = {k: v.shape for k, v in card.build(scale=scale, **hyper).state_dict().items()}
+        tensors = {
+            name: rng.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()
+        }
+        info = WeightsInfo("repro", "made.npz", "0" * 64, tensors_digest(tensors), "Apache-2.0")
+        return save_weights(Weights(info, tensors, hyper), card, scale, folder)
+
+    return make

@@ -1,0 +1,217 @@
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from harness.data.benchmarks import (
+    DatasetUnavailable,
+    downloads,
+    find,
+    find_or_fetch,
+    roots,
+    select,
+    verify,
+)
+from harness.data.images import pixels_digest
+from harness.errors import HarnessError, UsageError
+from harness.registry import DATASETS
+from harness.specs import DatasetCard, KnownImage, RemoteFile
+from tests.pictures import picture
+
+IMAGES = {f"img_{i}": picture(24 + 4 * i, 32, seed=i) for i in range(3)}
+
+
+@pytest.fixture
+def card() -> DatasetCard:
+    """A published set of three images, like Set5 but small."""
+    known = tuple(
+        KnownImage(n, p.shape[1], p.shape[0], pixels_digest(p), RemoteFile("a/b", "c", n, 1, n))
+        for n, p in IMAGES.items()
+    )
+    made = DatasetCard("tiny", "Tiny", len(known), ("Tiny", "Little"), known)
+    DATASETS.add("tiny", made, __name__)
+    return made
+
+
+def write(folder: Path, names: Sequence[str] = tuple(IMAGES), pattern: str = "{}.png") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.fromarray(IMAGES[name]).save(folder / pattern.format(name))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("layout", "pattern"),
+    [
+        ("Tiny", "{}.png"),
+        ("tiny", "{}.bmp"),
+        ("Little/HR", "{}.png"),
+        ("benchmark/Tiny/HR", "{}.png"),
+        ("benchmarks/TINY/image_SRF_4", "{}_SRF_4_HR.png"),
+    ],
+)
+def test_every_known_layout_is_found(
+    card: DatasetCard, tmp_path: Path, layout: str, pattern: str
+) -> None:
+    write(tmp_path / layout, pattern=pattern)
+    benchmark = find(card, 4, tmp_path)
+    assert [image.name for image in benchmark.images] == list(IMAGES)
+    assert benchmark.verified
+
+
+def test_lr_images_beside_the_hr_images_do_no_harm(card: DatasetCard, tmp_path: Path) -> None:
+    folder = write(tmp_path / "Tiny/image_SRF_4", pattern="{}_HR.png")
+    Image.fromarray(picture(6, 8)).save(folder / "img_0_LR.png")
+    assert len(find(card, 4, tmp_path).images) == 3
+
+
+def test_pixels_decide_what_a_file_is_not_its_name(card: DatasetCard, tmp_path: Path) -> None:
+    folder = tmp_path / "Tiny"
+    folder.mkdir()
+    for name, other in zip(IMAGES, ["baby", "bird", "img_0"], strict=True):
+        Image.fromarray(IMAGES[name]).save(folder / f"{other}.png")
+    found = {image.name: image.path.stem for image in find(card, 4, tmp_path).images}
+    assert found == {"img_0": "baby", "img_1": "bird", "img_2": "img_0"}
+
+
+def test_an_original_that_was_not_cropped_yet_is_recognised(
+    card: DatasetCard, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "Tiny")
+    larger = picture(27, 33)
+    larger[:24, :32] = IMAGES["img_0"]
+    Image.fromarray(larger).save(folder / "img_0.png")
+    assert find(card, 4, tmp_path).verified
+
+
+def test_the_first_root_wins(
+    card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "one/Tiny"), write(tmp_path / "two/Tiny"), write(tmp_path / "three/Tiny")
+    monkeypatch.setenv("HARNESS_DATA", f"{tmp_path / 'two'}:{tmp_path / 'three'}")
+    assert roots(tmp_path / "one")[:3] == [tmp_path / n for n in ("one", "two", "three")]
+    assert find(card, 4, tmp_path / "one").images[0].path.is_relative_to(tmp_path / "one")
+    assert find(card, 4).images[0].path.is_relative_to(tmp_path / "two")
+
+
+def test_a_root_may_be_the_set_itself(card: DatasetCard, tmp_path: Path) -> None:
+    assert find(card, 4, write(tmp_path / "Tiny")).verified
+
+
+def test_a_missing_image_is_named(card: DatasetCard, tmp_path: Path) -> None:
+    write(tmp_path / "Tiny", ["img_0", "img_2"])
+    with pytest.raises(HarnessError, match=r"lacks 1 of its 3 images \(img_1\)"):
+        find(card, 4, tmp_path)
+
+
+def test_an_altered_image_is_named_even_under_its_own_name(
+    card: DatasetCard, tmp_path: Path
+) -> None:
+    pixels = IMAGES["img_1"].copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(write(tmp_path / "Tiny") / "img_1.png")
+    with pytest.raises(HarnessError, match=r"lacks 1 .*\(img_1\); img_1\.png has other pixels"):
+        find(card, 4, tmp_path)
+
+
+def test_at_another_scale_hr_images_may_be_cropped_otherwise(
+    card: DatasetCard, tmp_path: Path
+) -> None:
+    for name, pixels in IMAGES.items():
+        folder = tmp_path / "Tiny/image_SRF_3"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[:, :30]).save(folder / f"{name}_HR.png")
+    benchmark = find(card, 3, tmp_path)
+    assert len(benchmark.images) == 3
+    assert not benchmark.verified
+
+
+def test_an_empty_folder_is_said_to_be_empty(card: DatasetCard, tmp_path: Path) -> None:
+    (tmp_path / "Tiny").mkdir()
+    with pytest.raises(HarnessError, match="there are no images in .*Tiny"):
+        find(card, 4, tmp_path)
+
+
+def test_a_set_that_is_nowhere_says_how_to_get_it(card: DatasetCard) -> None:
+    with pytest.raises(DatasetUnavailable, match="harness data fetch tiny"):
+        find(card, 4)
+
+
+def test_a_missing_set_without_a_network_says_both(card: DatasetCard) -> None:
+    with pytest.raises(DatasetUnavailable, match="not on this machine.*cannot be reached"):
+        find_or_fetch(card, 4)
+
+
+def test_manga109_is_never_downloaded_and_counts_its_images(tmp_path: Path) -> None:
+    manga = DATASETS.get("manga109")
+    with pytest.raises(HarnessError, match="licence forbids copies"):
+        downloads(manga)
+    with pytest.raises(DatasetUnavailable, match="licence forbids copies"):
+        find_or_fetch(manga, 4)
+    write(tmp_path / "Manga109")
+    with pytest.raises(HarnessError, match="has 109 images, and .* has 3"):
+        find(manga, 4, tmp_path)
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "mine"), write(tmp_path / "mine", ["img_0"], "{}.bmp")
+    with pytest.raises(HarnessError, match="Two images .* are called img_0"):
+        find(select([str(tmp_path / "mine")])[0], 4)
+
+
+def test_the_hash_of_a_set_changes_with_a_pixel(tmp_path: Path) -> None:
+    own = select([str(write(tmp_path / "mine"))])[0]
+    before = find(own, 4).sha256
+    assert before == find(own, 4).sha256
+    Image.fromarray(255 - IMAGES["img_1"]).save(tmp_path / "mine/img_1.png")
+    assert find(own, 4).sha256 != before
+
+
+def test_demo_is_always_there() -> None:
+    benchmark = find(DATASETS.get("demo"), 4)
+    assert benchmark.verified
+    assert {"astronaut", "camera"} < {image.name for image in benchmark.images}
+
+
+class TestSelect:
+    def test_all_means_every_registered_set(self) -> None:
+        names = [one.name for one in select(["all"])]
+        assert names == ["set5", "set14", "b100", "urban100", "manga109", "demo"]
+
+    def test_words_are_names_in_any_case_and_globs_and_count_once(self) -> None:
+        assert [one.name for one in select(["Set5", "set*", "DEMO"])] == ["set5", "set14", "demo"]
+
+    def test_a_folder_is_a_set_by_its_path_or_below_a_root(self, tmp_path: Path) -> None:
+        write(tmp_path / "holiday")
+        by_path, by_name = select([f"{tmp_path}/holiday"]), select(["holiday"], tmp_path)
+        assert by_path == by_name
+        assert (by_path[0].name, len(find(by_path[0], 4).images)) == ("holiday", 3)
+
+    def test_a_published_set_named_by_its_path_stays_one(
+        self, card: DatasetCard, tmp_path: Path
+    ) -> None:
+        chosen = select([str(write(tmp_path / "Little"))])
+        assert [one.name for one in chosen] == ["tiny"]
+        assert find(chosen[0], 4).verified
+
+    def test_what_names_nothing_is_refused_with_the_nearest(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="did you mean set14"):
+            select(["sett14"])
+        with pytest.raises(UsageError, match="There is no folder"):
+            select([f"{tmp_path}/nothing"])
+
+
+class TestVerify:
+    def test_sound_broken_and_absent_sets_are_told_apart(
+        self, card: DatasetCard, tmp_path: Path
+    ) -> None:
+        folder = write(tmp_path / "Tiny")
+        assert next(verify(["tiny"], 4, tmp_path)).said.startswith("Tiny: 3 images, as published")
+        (folder / "img_1.png").write_bytes(b"broken")
+        (broken,) = verify(["tiny"], 4, tmp_path)
+        assert not broken.sound
+        shutil.rmtree(folder)
+        (absent,) = verify(["tiny"], 4, tmp_path)
+        assert absent.sound and "not here" in absent.said

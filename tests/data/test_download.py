@@ -1,0 +1,91 @@
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from harness.data import download
+from harness.data.download import OfflineError, fetch
+from harness.errors import HarnessError, MismatchError
+from harness.specs import RemoteFile
+
+CONTENT = b"some pixels"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    requests: list[str] = []
+
+    def log_message(self, *words: object) -> None:
+        Quiet.requests.append(self.path)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A host that serves ``owner/repo/commit/...``; yields the folder it serves."""
+    root = tmp_path / "served"
+    (root / "owner/repo/abc/a folder").mkdir(parents=True)
+    host = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
+    threading.Thread(target=host.serve_forever, daemon=True).start()
+    monkeypatch.setattr(download, "HOST", f"http://127.0.0.1:{host.server_port}")
+    Quiet.requests.clear()
+    yield root / "owner/repo/abc"
+    host.shutdown()
+    host.server_close()
+
+
+def pinned(path: str, content: bytes = CONTENT) -> RemoteFile:
+    return RemoteFile("owner/repo", "abc", path, len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_files_arrive_whole_and_what_is_there_is_left_alone(server: Path, tmp_path: Path) -> None:
+    names = ["a folder/1 #.png", "2.png"]
+    for name in names:
+        (server / name).write_bytes(CONTENT)
+    pairs = [(pinned(name), tmp_path / "cache" / name) for name in names]
+    arrived: list[Path] = []
+    fetch(pairs, arrived.append)
+    assert arrived == [path for _, path in pairs]
+    assert all(path.read_bytes() == CONTENT for path in arrived)
+    Quiet.requests.clear()
+    fetch(pairs)
+    assert Quiet.requests == []
+
+
+def test_a_file_with_another_checksum_is_not_kept(server: Path, tmp_path: Path) -> None:
+    (server / "x.png").write_bytes(b"something else")
+    with pytest.raises(MismatchError, match="does not have the SHA-256"):
+        fetch([(pinned("x.png"), tmp_path / "cache/x.png")])
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_file_the_host_does_not_have_is_named(server: Path, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"gone\.png failed \(404"):
+        fetch([(pinned("gone.png"), tmp_path / "gone.png")])
+
+
+def test_a_folder_that_cannot_be_written_is_named(server: Path, tmp_path: Path) -> None:
+    (server / "x.png").write_bytes(CONTENT)
+    (tmp_path / "file").touch()
+    with pytest.raises(HarnessError, match="cannot be written"):
+        fetch([(pinned("x.png"), tmp_path / "file/x.png")])
+
+
+def test_a_missing_network_is_noticed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import requests
+
+    asked: list[str] = []
+
+    def silent_host(url: str, **options: object) -> None:
+        asked.append(url)
+        time.sleep(30)
+
+    monkeypatch.setattr(requests, "head", silent_host)
+    monkeypatch.setattr(download, "_PROBE_SECONDS", 0.1)
+    for name in ("1.png", "2.png"):
+        with pytest.raises(OfflineError, match="cannot be reached"):
+            fetch([(pinned(name), tmp_path / name)])
+    assert len(asked) == 1

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.images import image_files, pixels_digest, read_image
+from harness.errors import HarnessError
+from tests.pictures import picture
+
+RGB, GREY = picture(12, 10), picture(12, 10, 1)
+
+
+def saved(image: Image.Image, path: Path) -> Path:
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize("pixels", [RGB, GREY], ids=["rgb", "grey"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
+def test_8_bit_images_come_as_they_are(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
+    loaded = read_image(saved(Image.fromarray(pixels), tmp_path / f"i{suffix}"))
+    np.testing.assert_array_equal(loaded.pixels, pixels)
+    assert loaded.sha256 == pixels_digest(pixels)
+    assert loaded.note == ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "source", "shape", "note"),
+    [
+        ("RGBA", RGB, (12, 10, 3), "alpha dropped"),
+        ("LA", GREY, (12, 10), "alpha dropped"),
+        ("P", RGB, (12, 10, 3), "palette read as RGB"),
+        ("1", GREY, (12, 10), "black and white read as grey"),
+        ("CMYK", RGB, (12, 10, 3), "CMYK read as RGB"),
+    ],
+)
+def test_other_kinds_are_converted_and_it_is_said(
+    tmp_path: Path, mode: str, source: np.ndarray, shape: tuple[int, ...], note: str
+) -> None:
+    path = tmp_path / ("i.tif" if mode == "CMYK" else "i.png")
+    loaded = read_image(saved(Image.fromarray(source).convert(mode), path))
+    assert loaded.pixels.shape == shape
+    assert loaded.pixels.dtype == np.uint8
+    assert loaded.note == note
+
+
+def test_16_bits_a_channel_are_refused_in_grey_and_in_colour(tmp_path: Path) -> None:
+    grey = saved(Image.fromarray(GREY.astype(np.uint16) * 257), tmp_path / "grey.png")
+    colour = tmp_path / "colour.png"
+    colour.write_bytes(sixteen_bit_rgb_png())
+    with Image.open(colour) as image:
+        assert image.mode == "RGB", "Pillow does not tell"
+    for path in (grey, colour, saved(Image.fromarray(GREY.astype(np.float32)), tmp_path / "f.tif")):
+        with pytest.raises(HarnessError, match="more than 8 bits a channel"):
+            read_image(path)
+
+
+def sixteen_bit_rgb_png() -> bytes:
+    """A PNG of 2 x 2 pixels, colour type 2, bit depth 16, which Pillow cannot write."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(range(12))) * 2)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    path = saved(Image.fromarray(picture(200, 200)), tmp_path / "cut.png")
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(HarnessError, match=r"cut\.png cannot be read"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(HarnessError, match=r"x\.png cannot be read"):
+        read_image(tmp_path / "x.png")
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"gone\.png is missing"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_only_images_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b.png", "a.BMP", "notes.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["a.BMP", "b.png"]

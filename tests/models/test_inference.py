@@ -1,0 +1,111 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.errors import HarnessError, UsageError
+from harness.models.inference import Upscaler, build_network, pick_device, spans
+from harness.models.weights import read_weights
+from harness.registry import MODELS, register_model
+
+RNG = np.random.default_rng(0)
+
+
+def upscaler(name: str, random_weights, scale: int = 4, **options) -> Upscaler:
+    card = MODELS.get(name)
+    return Upscaler(card, scale, read_weights(card, scale, random_weights(name, scale)), **options)
+
+
+@pytest.mark.parametrize("name", ["edsr-baseline", "srcnn"])
+def test_self_ensemble_is_the_mean_of_eight_separate_runs(name: str, random_weights) -> None:
+    plain = upscaler(name, random_weights)
+    image = RNG.random((13, 17, plain.card.channels))
+    runs = []
+    for flip, turns in product((False, True), range(4)):
+        turned = np.rot90(image[:, ::-1] if flip else image, turns)
+        back = np.rot90(plain(turned), -turns)
+        runs.append(back[:, ::-1] if flip else back)
+    ensemble = upscaler(name, random_weights, self_ensemble=True)(image)
+    np.testing.assert_allclose(ensemble, np.mean(runs, axis=0), atol=1e-5)
+    assert np.abs(ensemble - plain(image)).max() > 1e-4
+
+
+@pytest.mark.parametrize(("name", "size"), [("vdsr", (50, 260)), ("edsr-baseline", (30, 140))])
+def test_tiles_agree_with_the_whole_image(name: str, size, random_weights) -> None:
+    plain = upscaler(name, random_weights)
+    image = RNG.random((*size, plain.card.channels))
+    tiled = upscaler(name, random_weights, tile=40)
+    assert tiled.overlap < size[1] - tiled.tile, "no tile may see the whole image"
+    np.testing.assert_allclose(tiled(image), plain(image), atol=1e-5)
+
+
+def test_tiles_are_counted_in_lr_pixels_for_every_kind_of_input(random_weights) -> None:
+    assert upscaler("edsr-baseline", random_weights, tile=20).tile == 20
+    assert upscaler("srcnn", random_weights, tile=20).tile == 80
+
+
+def test_the_overlap_bounds_the_receptive_field(random_weights) -> None:
+    # SRCNN: 4 + 2 + 2 pixels; VDSR: 20; the bound may add one.
+    assert upscaler("srcnn", random_weights, tile=8).overlap in (8, 9)
+    assert upscaler("vdsr", random_weights, tile=8).overlap in (20, 21)
+
+
+def test_spans_cover_a_side_once() -> None:
+    assert list(spans(10, 4)) == [(0, 4), (4, 8), (8, 10)]
+
+
+def test_a_model_without_parameters_computes_in_double() -> None:
+    image = RNG.random((8, 8, 1))
+    out = Upscaler(MODELS.get("bicubic"), 4, None)(image)
+    np.testing.assert_array_equal(out, image)
+
+
+def test_scores_are_made_without_tf32(random_weights) -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    upscaler("srcnn", random_weights)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+class Wrong(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, image):
+        return image if self.kind == "size" else image.repeat(1, 1, 4, 4) * float("nan")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("size", "made .* not .*: mend the plug-in"), ("nan", "made values that are not finite")],
+)
+def test_a_network_that_returns_something_else_is_named(kind: str, message: str) -> None:
+    register_model("wrong", pipeline="rgb", input="lr", scales=(4,), params=0)(
+        type("W", (Wrong,), {"__init__": lambda self, scale: Wrong.__init__(self, kind)})
+    )
+    with pytest.raises(HarnessError, match=f"wrong {message}"):
+        Upscaler(MODELS.get("wrong"), 4, None)(RNG.random((8, 8, 3)))
+
+
+def test_a_plugin_that_fails_or_builds_something_else_is_named() -> None:
+    def broken(scale: int) -> nn.Module:
+        raise RuntimeError("no luck")
+
+    register = register_model("broken", pipeline="rgb", input="lr", scales=(4,))
+    register(broken)
+    with pytest.raises(HarnessError, match=r"failed to build broken \(RuntimeError: no luck\)"):
+        build_network(MODELS.get("broken"), 4, {})
+    register(lambda scale: "a network")
+    with pytest.raises(HarnessError, match="built no torch module for broken"):
+        build_network(MODELS.get("broken"), 4, {})
+
+
+def test_a_scale_or_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UsageError, match="not defined for x8, only for x2, x3, x4"):
+        build_network(MODELS.get("edsr"), 8, {})
+    with pytest.raises(UsageError, match="no device 'abacus'"):
+        pick_device("abacus")
+    assert pick_device("cpu") == "cpu"

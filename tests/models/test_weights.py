@@ -1,0 +1,205 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from scipy.io import savemat
+
+from harness.errors import HarnessError
+from harness.models.inference import Upscaler
+from harness.models.weights import (
+    WeightsMissing,
+    find_weights,
+    installed,
+    read_weights,
+    relabel,
+    store_weights,
+    tensors_digest,
+)
+from harness.registry import MODELS
+
+RNG = np.random.default_rng(0)
+
+
+def srcnn_mat(path: Path) -> dict[str, np.ndarray]:
+    """A file in the layout of SRCNN's authors, and the tensors that must come out of it."""
+    shapes = {1: (64, 1, 9, 9), 2: (32, 64, 5, 5), 3: (1, 32, 5, 5)}
+    content, tensors = {}, {}
+    for layer, shape in shapes.items():
+        filters, biases = RNG.random(shape), RNG.random(shape[0])
+        outputs, inputs, side, _ = shape
+        # MATLAB's reshape runs down the columns first.
+        columns = np.stack(
+            [[f.flatten(order="F") for f in out] for out in filters], axis=-1
+        ).transpose(0, 1, 2)
+        content[f"weights_conv{layer}"] = columns.reshape(inputs, side * side, outputs).squeeze()
+        content[f"biases_conv{layer}"] = biases[:, None]
+        tensors[f"{2 * layer - 2}.weight"] = filters.astype(np.float32)
+        tensors[f"{2 * layer - 2}.bias"] = biases.astype(np.float32)
+    savemat(path, content)
+    return tensors
+
+
+def vdsr_mat(path: Path) -> dict[str, np.ndarray]:
+    """The same for VDSR, with three layers."""
+    shapes = [(4, 1, 3, 3), (4, 4, 3, 3), (1, 4, 3, 3)]
+    weights, biases = np.empty(3, object), np.empty(3, object)
+    tensors = {}
+    for layer, shape in enumerate(shapes):
+        value, bias = RNG.random(shape, np.float32), RNG.random(shape[0], np.float32)
+        weights[layer], biases[layer] = value.transpose(2, 3, 1, 0).squeeze(), bias
+        tensors |= {f"body.{2 * layer}.weight": value, f"body.{2 * layer}.bias": bias}
+    savemat(path, {"model": {"weight": weights, "bias": biases}})
+    return tensors
+
+
+@pytest.mark.parametrize(("model", "make"), [("srcnn", srcnn_mat), ("vdsr", vdsr_mat)])
+def test_the_authors_layouts_are_decoded(model: str, make, tmp_path: Path) -> None:
+    expected = make(tmp_path / "w.mat")
+    tensors = read_weights(MODELS.get(model), 4, tmp_path / "w.mat").tensors
+    assert tensors.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(tensors[name], value)
+
+
+def test_weights_of_another_network_are_refused_naming_both(tmp_path: Path, random_weights) -> None:
+    srcnn_mat(tmp_path / "srcnn.mat"), vdsr_mat(tmp_path / "vdsr.mat")
+    savemat(tmp_path / "other.mat", {"x": 1})
+    with pytest.raises(HarnessError, match="holds weights of vdsr, not of srcnn"):
+        read_weights(MODELS.get("srcnn"), 4, tmp_path / "vdsr.mat")
+    with pytest.raises(HarnessError, match="holds weights of srcnn, not of vdsr"):
+        read_weights(MODELS.get("vdsr"), 4, tmp_path / "srcnn.mat")
+    with pytest.raises(HarnessError, match="no weights file that is known, not of vdsr"):
+        read_weights(MODELS.get("vdsr"), 4, tmp_path / "other.mat")
+    with pytest.raises(HarnessError, match="holds weights of edsr-baseline at x4, not of drfn"):
+        read_weights(MODELS.get("drfn"), 4, random_weights("edsr-baseline"))
+
+
+def test_loading_is_strict_and_lists_what_does_not_fit(tmp_path: Path) -> None:
+    tensors = vdsr_mat(tmp_path / "small.mat")
+    card = MODELS.get("vdsr")
+    with pytest.raises(
+        HarnessError, match=r"small\.mat does not fit vdsr: 34 missing .* of another shape"
+    ):
+        Upscaler(card, 4, read_weights(card, 4, tmp_path / "small.mat"))
+    save_file({**tensors, "extra": np.zeros(1)}, tmp_path / "more.safetensors")
+    with pytest.raises(HarnessError, match=r"1 unknown \(extra\)"):
+        Upscaler(card, 4, read_weights(card, 4, tmp_path / "more.safetensors"))
+
+
+@pytest.mark.parametrize("nested", [None, "params", "params_ema", "state_dict"])
+def test_pytorch_checkpoints_are_read_in_the_usual_layouts(tmp_path: Path, nested) -> None:
+    state = {f"module.{k}": v for k, v in MODELS.get("srcnn").build().state_dict().items()}
+    torch.save({nested: state, "epoch": 3} if nested else state, tmp_path / "w.pth")
+    weights = read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.pth")
+    np.testing.assert_array_equal(weights.tensors["0.bias"], state["module.0.bias"])
+    Upscaler(MODELS.get("srcnn"), 4, weights)
+
+
+class Trap:
+    """A pickle that runs code when it is loaded without care."""
+
+    def __reduce__(self):
+        return (Path("sprung").touch, ())
+
+
+def test_a_pickle_that_is_not_tensors_is_refused_and_not_run(tmp_path: Path) -> None:
+    torch.save({"weight": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(
+        HarnessError, match=r"trap\.pth does not hold plain tensors .*nothing in it was run"
+    ):
+        read_weights(MODELS.get("srcnn"), 4, tmp_path / "trap.pth")
+    assert not Path("sprung").exists()
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(HarnessError, match="does not hold a dictionary of tensors"):
+        read_weights(MODELS.get("srcnn"), 4, tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".pth", ".safetensors", ".txt"])
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100])
+def test_a_broken_file_is_named(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(HarnessError, match=f"broken{suffix}"):
+        read_weights(MODELS.get("srcnn"), 4, path)
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".pth", ".safetensors"])
+def test_a_missing_file_is_named(suffix: str) -> None:
+    with pytest.raises(HarnessError, match=f"There is no weights file gone{suffix}"):
+        read_weights(MODELS.get("srcnn"), 4, Path(f"gone{suffix}"))
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    save_file({"0.bias": np.array([np.nan], np.float32)}, tmp_path / "nan.safetensors")
+    with pytest.raises(HarnessError, match=r"not finite in 0\.bias"):
+        read_weights(MODELS.get("srcnn"), 4, tmp_path / "nan.safetensors")
+
+
+def test_imported_weights_keep_their_source_and_are_found_again(tmp_path: Path) -> None:
+    srcnn_mat(tmp_path / "w.mat")
+    card = MODELS.get("srcnn")
+    read = relabel(read_weights(card, 4, tmp_path / "w.mat"), "mine", "CC0-1.0")
+    stored = store_weights(read, card, 4)
+    assert installed(card, 4) == [(stored, "mine")]
+    again = find_weights(card, 4)
+    assert again is not None and again.info == read.info
+    assert again.info.licence == "CC0-1.0"
+    assert find_weights(card, 4, tag="mine") is not None
+    with pytest.raises(WeightsMissing, match="no weights for srcnn:official"):
+        find_weights(card, 4, tag="official")
+
+
+def test_the_hash_of_weights_is_that_of_their_values_not_of_the_file(tmp_path: Path) -> None:
+    tensors = srcnn_mat(tmp_path / "w.mat")
+    save_file(tensors, tmp_path / "w.safetensors")
+    card = MODELS.get("srcnn")
+    one, two = (read_weights(card, 4, tmp_path / f"w.{s}").info for s in ("mat", "safetensors"))
+    assert one.tensors_sha256 == two.tensors_sha256
+    assert one.source_sha256 != two.source_sha256
+    tensors["0.bias"] = tensors["0.bias"] + np.float32(1e-3)
+    assert tensors_digest(tensors) != one.tensors_sha256
+
+
+def test_hyper_parameters_travel_with_the_weights(random_weights) -> None:
+    path = random_weights("drfn", groups=1, blocks=1, width=16, feature_fusion=False)
+    card = MODELS.get("drfn")
+    weights = read_weights(card, 4, path)
+    assert weights.hyper == {"groups": 1, "blocks": 1, "width": 16, "feature_fusion": False}
+    assert Upscaler(card, 4, weights)(RNG.random((9, 9, 3))).shape == (36, 36, 3)
+
+
+def test_roots_of_harness_weights_are_searched(random_weights, tmp_path: Path, monkeypatch) -> None:
+    root = tmp_path / "root"
+    monkeypatch.setenv("HARNESS_WEIGHTS", f"{tmp_path / 'empty'}:{root}")
+    path = random_weights("srcnn", folder=root)
+    assert installed(MODELS.get("srcnn"), 4) == [(path, "repro")]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("model", ["srcnn", "vdsr"])
+def test_the_authors_files_are_known_by_their_hash_wherever_they_lie(
+    model: str, tmp_path: Path, monkeypatch
+) -> None:
+    card = MODELS.get(model)
+    ((path, tag),) = installed(card, 4)
+    assert tag == "official"
+    moved = tmp_path / "elsewhere/renamed.mat"
+    moved.parent.mkdir()
+    moved.write_bytes(path.read_bytes())
+    monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path))
+    weights = find_weights(card, 4)
+    assert weights is not None and weights.info.tag == "official"
+    assert weights.info.licence != "not stated"
+
+
+def test_a_model_without_parameters_needs_no_weights() -> None:
+    assert find_weights(MODELS.get("bicubic"), 4) is None
+
+
+def test_missing_weights_say_what_to_do() -> None:
+    with pytest.raises(WeightsMissing, match="harness weights import srcnn FILE"):
+        find_weights(MODELS.get("srcnn"), 4)
+    with pytest.raises(WeightsMissing, match="--weights drfn-2conv=FILE"):
+        find_weights(MODELS.get("drfn-2conv"), 4)

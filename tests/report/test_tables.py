@@ -1,0 +1,206 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.errors import HarnessError
+from harness.paper import paper
+from harness.registry import MODELS, REPORTS
+from harness.report.tables import Table, choose_runs, table2
+
+SETS = ["set5", "set14", "b100", "urban100", "manga109"]
+
+
+def run(model: str, dataset: str, psnr: float, **fields: object) -> dict[str, object]:
+    plain = {
+        "id": f"{model}-{dataset}-{psnr}",
+        "model": model,
+        "dataset": dataset,
+        "scale": 4,
+        "protocol": "BI-x4/y",
+        "self_ensemble": False,
+        "tile": None,
+        "hyper": {},
+        "tag": "official",
+        "weights_sha256": "abc",
+        "verified": True,
+        "psnr": psnr,
+        "ssim": 0.8,
+        "time": "2026-01-01",
+    }
+    return plain | fields
+
+
+def frame(*rows: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame(rows)
+
+
+def cell(table: Table, model: str, dataset: str, metric: str = "psnr") -> dict[str, object]:
+    tidy = table.tidy
+    (row,) = tidy[
+        (tidy.model == model) & (tidy.dataset == dataset) & (tidy.metric == metric)
+    ].to_dict("records")
+    return row
+
+
+class TestThePaper:
+    def test_it_has_every_row_and_column_of_table_2(self) -> None:
+        rows = paper()["table2"]["rows"]
+        assert [row["method"] for row in rows] == [
+            "Bicubic",
+            "SRCNN",
+            "FSRCNN",
+            "VDSR",
+            "LapSRN",
+            "MemNet",
+            "EDSR",
+            "SRMDNF",
+            "RDN",
+            "DCSR",
+            "MSRN",
+            "DRFN",
+        ]
+        for row in rows:
+            assert [name for name in SETS if name not in row] == (
+                ["manga109"] if row["method"] in ("EDSR", "DCSR") else []
+            )
+
+    def test_it_keeps_the_typographical_errors(self) -> None:
+        rows = {row["model"]: row for row in paper()["table2"]["rows"]}
+        assert rows["vdsr"]["b100"] == [27.29, 0.0726]
+        assert rows["drfn"]["set5"] == [32.16, 0.8936]
+
+
+def test_a_measured_cell_stands_between_what_is_printed_and_the_difference() -> None:
+    table = table2(frame(run("srcnn", "set5", 30.4888, ssim=0.86281)), paper())
+    at = [row[0] for row in table.rows].index("SRCNN")
+    printed, measured, difference = (table.rows[at + i] for i in range(3))
+    assert printed[:4] == ["SRCNN", "y", "printed", "30.48/0.8628"]
+    assert measured[2:5] == ["measured", "30.489/0.8628", "missing"]
+    assert difference[2:5] == ["difference", "+0.009/+0.0000", ""]
+    assert cell(table, "srcnn", "set5")["difference"] == pytest.approx(0.0088)
+
+
+def test_missing_cells_are_shown_as_missing() -> None:
+    table = table2(frame(run("srcnn", "set5", 30.0)), paper())
+    assert sum(row.count("missing") for row in table.rows) == 12 * 5 - 1
+    assert cell(table, "drfn", "set5")["run"] == "missing"
+    assert "1 of 60 cells are measured" in table.caption
+
+
+def test_a_network_the_paper_does_not_know_gets_a_row() -> None:
+    table = table2(frame(run("mine", "set5", 31.5, protocol="BI-x4/rgb")), paper())
+    assert table.rows[-3] == ["mine", "rgb", "printed", *["-/-"] * 5]
+    assert table.rows[-2][:4] == ["", "", "measured", "31.500/0.8000"]
+
+
+def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
+    caption = table2(frame(run("srcnn", "set5", 30.0, verified=False)), paper()).caption
+    for words in ("Pipeline y", "pipeline rgb", "rule full-range", "published pixels: set5"):
+        assert words in caption
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": "BI-x4/y+as-rgb"},
+        {"protocol": "BI-x4/y+symmetric"},
+        {"self_ensemble": True},
+        {"tile": 64},
+        {"hyper": {"width": 32}},
+        {"protocol": "BI-x2/y"},
+    ],
+)
+def test_runs_under_other_rules_do_not_fill_a_cell(other: dict[str, object]) -> None:
+    runs = frame(run("srcnn", "set5", 30.0), run("srcnn", "set5", 99.0, **other))
+    assert choose_runs(runs, 4, "full-range")["srcnn", "set5"]["psnr"] == 30.0
+
+
+def test_the_other_grey_rule_is_a_table_of_its_own() -> None:
+    runs = frame(
+        run("srcnn", "set14", 27.5), run("srcnn", "set14", 27.6, protocol="BI-x4/y+as-rgb")
+    )
+    table = table2(runs, paper(), "as-rgb")
+    assert cell(table, "srcnn", "set14")["measured"] == 27.6
+    assert "rule as-rgb" in table.caption
+
+
+def test_official_weights_come_first_then_the_latest_run() -> None:
+    runs = frame(
+        run("drfn", "set5", 1.0, tag="file", time="2026-03-01"),
+        run("drfn", "set5", 2.0, tag="repro", time="2026-01-01"),
+        run("drfn", "set5", 3.0, tag="repro", time="2026-02-01"),
+    )
+    assert choose_runs(runs, 4, "full-range")["drfn", "set5"]["psnr"] == 3.0
+    official = pd.concat([runs, frame(run("drfn", "set5", 4.0, time="2025-01-01"))])
+    assert choose_runs(official, 4, "full-range")["drfn", "set5"]["psnr"] == 4.0
+
+
+def test_no_runs_are_no_table() -> None:
+    with pytest.raises(HarnessError, match="no finished runs"):
+        table2(pd.DataFrame(columns=["model"]), paper())
+
+
+class TestFormats:
+    TABLE = Table(
+        "t", "100 % of a_b & c", ["Method", "Set5"], [["x_1", "30.00"]], pd.DataFrame({"n": [1.5]})
+    )
+
+    def test_markdown(self) -> None:
+        text = self.TABLE.render("md")
+        assert text.startswith("100 % of a_b & c\n\n| Method")
+        assert "| x_1      | 30.00  |" in text
+
+    def test_latex_escapes_and_compiles(self, tmp_path: Path) -> None:
+        text = self.TABLE.render("tex")
+        assert r"\caption{100 \% of a\_b \& c}" in text
+        assert r"x\_1" in text and r"\toprule" in text
+        engine = next((e for e in ("tectonic", "pdflatex", "lualatex") if shutil.which(e)), None)
+        if engine is None:
+            pytest.skip("no LaTeX engine is installed")
+        whole = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + text
+        (tmp_path / "t.tex").write_text(whole + "\\end{document}")
+        subprocess.run([engine, "t.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+    def test_csv(self) -> None:
+        assert self.TABLE.render("csv") == "n\n1.5\n"
+
+
+def test_reports_are_written_and_the_same_each_time(harness, photos: Path, tmp_path: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("report", "table2", "--results", "results/local", "--out")
+    shown = harness(*words, "one")
+    assert shown.exit_code == 0 and "| Bicubic" in shown.output
+    assert sorted(p.name for p in Path("one").iterdir()) == [
+        "table2.csv",
+        "table2.md",
+        "table2.tex",
+    ]
+    harness(*words, "two")
+    for path in Path("one").iterdir():
+        assert path.read_bytes() == (Path("two") / path.name).read_bytes()
+    assert harness(*words, "three", "--format", "md", "--grey", "as-rgb").exit_code == 0
+    assert [p.name for p in Path("three").iterdir()] == ["table2-as-rgb.md"]
+
+
+def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
+    empty = harness("report", "table2", "--results", "nowhere")
+    assert (empty.exit_code, empty.output.count("\n")) == (1, 1)
+    assert "no finished runs" in empty.output
+    assert harness("report", "table3").exit_code == 2
+    shown = harness("report", "--format", "docx")
+    assert (shown.exit_code, shown.output) == (
+        2,
+        "Error: No format is called 'docx': there are md, tex, csv.\n",
+    )
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    Path("taken").touch()
+    taken = harness("report", "--results", "results/local", "--out", "taken")
+    assert taken.exit_code == 1 and "cannot be written" in taken.output
+
+
+def test_every_model_of_the_paper_that_is_registered_has_its_pipeline() -> None:
+    assert "table2" in REPORTS
+    assert MODELS.get("vdsr").pipeline == "y" and MODELS.get("rdn").pipeline == "rgb"

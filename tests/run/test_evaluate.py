@@ -1,0 +1,183 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.images import read_image
+from harness.run.store import ResultStore, read_record
+from tests.pictures import picture
+
+
+def only(folder: Path) -> Path:
+    (path,) = folder.rglob("*.json")
+    return path
+
+
+def numbers(path: Path) -> dict[str, object]:
+    """All of a record that must not depend on when and how fast it was made."""
+    data = json.loads(path.read_text())
+    for image in data["images"]:
+        del image["seconds"]
+    del data["provenance"]["utc"]
+    return data
+
+
+def test_a_run_leaves_a_full_record(harness, photos: Path, random_weights) -> None:
+    words = ("run", "--models", "srcnn", "--datasets", photos, "--device", "cpu")
+    shown = harness(*words, "--weights", f"srcnn={random_weights('srcnn')}")
+    assert shown.exit_code == 0, shown.output
+    record = read_record(only(Path("results/local")))
+    assert (record.status, record.identity.dataset, record.verified) == (
+        "finished",
+        "photos",
+        False,
+    )
+    assert [image.image for image in record.images] == ["a", "b", "c"]
+    assert record.means["psnr"] == pytest.approx(np.mean([i.scores["psnr"] for i in record.images]))
+    assert (record.parameters, record.execution.device) == (57_281, "cpu")
+    assert record.weights is not None and record.weights.licence == "Apache-2.0"
+    assert record.macs_input_size == (1280, 720)
+    facts = record.provenance
+    assert facts["packages"]["torch"] and facts["os"] and facts["cpu"] and facts["utc"]
+    assert facts["tf32"] == {"matmul": False, "cudnn": False}
+    assert not list(Path("results").rglob("*.journal"))
+
+
+def test_a_finished_run_is_skipped_unless_forced(harness, photos: Path) -> None:
+    words = ("run", "--models", "bicubic", "--datasets", photos)
+    harness(*words)
+    record = only(Path("results/local"))
+    written = record.stat().st_mtime_ns
+    again = harness(*words)
+    assert "already finished" in again.output
+    assert record.stat().st_mtime_ns == written
+    forced = harness(*words, "--force")
+    assert "3 images computed" in forced.output
+    assert record.stat().st_mtime_ns != written
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--self-ensemble",),
+        ("--tile", 8),
+        ("--grey", "as-rgb"),
+        ("--border", "symmetric"),
+        ("--scale", 2),
+    ],
+)
+def test_what_changes_a_number_makes_another_run(harness, photos: Path, option) -> None:
+    words = ("run", "--models", "bicubic-rgb", "--datasets", photos)
+    assert harness(*words).exit_code == 0
+    assert "computed" in harness(*words, *option).output
+    assert len(list(Path("results").rglob("*.json"))) == 2
+
+
+def test_a_changed_image_makes_another_run(harness, photos: Path) -> None:
+    words = ("run", "--models", "bicubic", "--datasets", photos)
+    harness(*words)
+    Image.fromarray(picture(48, 64, seed=5)).save(photos / "a.png")
+    assert "3 images computed" in harness(*words).output
+
+
+def test_sr_images_are_saved_in_colour_even_for_luma_networks(
+    harness, photos: Path, tmp_path: Path
+) -> None:
+    words = ("run", "--models", "bicubic,bicubic-rgb", "--datasets", photos)
+    harness(*words)
+    # Finished runs give their pictures too; the records stay as they are.
+    before = [path.stat().st_mtime_ns for path in Path("results").rglob("*.json")]
+    shown = harness(*words, "--save-images", tmp_path / "sr")
+    assert shown.exit_code == 0, shown.output
+    assert [path.stat().st_mtime_ns for path in Path("results").rglob("*.json")] == before
+    for model in ("bicubic", "bicubic-rgb"):
+        (folder,) = [p for p in (tmp_path / "sr/x4/photos").iterdir() if p.name[:-13] == model]
+        shapes = {path.stem: read_image(path).pixels.shape for path in folder.iterdir()}
+        assert shapes == {"a": (48, 64, 3), "b": (52, 44, 3), "c": (48, 48)}
+    assert "already finished" in harness(*words, "--save-images", tmp_path / "sr").output
+
+
+def test_conversions_are_said_and_recorded(harness, tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    Image.fromarray(picture(40, 40)).convert("RGBA").save(tmp_path / "odd/alpha.png")
+    shown = harness("run", "--models", "bicubic", "--datasets", tmp_path / "odd")
+    assert "alpha: alpha dropped" in shown.output
+    assert read_record(only(Path("results"))).images[0].note == "alpha dropped"
+
+
+PLUGIN = """
+from harness.registry import register_model
+from torch import nn
+
+class Fails(nn.Module):
+    def forward(self, image):
+        if image.shape[-1] == 16:
+            return image.repeat(1, 1, 4, 4)
+        raise RuntimeError("no memory left")
+
+@register_model("fails", pipeline="rgb", input="lr", scales=(4,), params=0)
+def fails(scale=4):
+    return Fails()
+"""
+
+
+def test_a_run_that_breaks_is_kept_as_an_error_and_the_others_go_on(
+    harness, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "fails.py").write_text(PLUGIN)
+    words = (
+        "run",
+        "--models",
+        "fails,bicubic",
+        "--datasets",
+        photos,
+        "--plugin",
+        tmp_path / "fails.py",
+    )
+    shown = harness(*words)
+    assert shown.exit_code == 1
+    assert "failed: RuntimeError: no memory left" in shown.output
+    records = {r.identity.model: r for r in ResultStore(Path("results/local")).records()}
+    assert (records["fails"].status, len(records["fails"].images)) == ("error", 1)
+    assert records["bicubic"].status == "finished"
+    assert harness(*words).exit_code == 1, "a broken run never counts as done"
+
+
+def start(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "harness", *words]
+    return subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+
+
+def test_a_killed_run_goes_on_where_it_was_and_equals_an_uninterrupted_one(
+    tmp_path: Path, random_weights
+) -> None:
+    weights = random_weights("vdsr")
+    words = ["run", "--models", "vdsr", "--datasets", "demo", "--weights", f"vdsr={weights}"]
+    victim = start([*words, "--results", "killed"], tmp_path)
+    deadline = time.monotonic() + 120
+    journals: list[Path] = []
+    while not journals or journals[0].read_text().count("\n") < 3:
+        assert time.monotonic() < deadline and victim.poll() is None
+        time.sleep(0.02)
+        journals = list((tmp_path / "killed").rglob("*.journal"))
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    kept = journals[0].read_text().splitlines()[1:]
+    assert 2 <= len(kept) < 6
+    assert start([*words, "--results", "killed"], tmp_path).wait() == 0
+    assert start([*words, "--results", "whole"], tmp_path).wait() == 0
+    resumed, whole = only(tmp_path / "killed"), only(tmp_path / "whole")
+    assert numbers(resumed) == numbers(whole)
+    # What the journal held was not computed again: even the seconds are those of the first run.
+    rows = json.loads(resumed.read_text())["images"]
+    assert [json.loads(line) for line in kept] == rows[: len(kept)]
+    assert not journals[0].exists()

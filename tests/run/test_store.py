@@ -1,0 +1,130 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError, UsageError
+from harness.run.store import ResultStore, accept_records, read_record
+from harness.specs import Execution, Identity, ImageResult, RunRecord, WeightsInfo
+
+EXECUTION = Execution("cpu", 2)
+IMAGES = tuple(
+    ImageResult(name, {"psnr": value, "ssim": 0.9}, 0.1)
+    for name, value in (("a", 30.25), ("b", 28.5))
+)
+
+
+def record(model: str = "drfn", **fields: object) -> RunRecord:
+    identity = Identity(model, 4, "set5", "BI-x4/rgb", "s", "p", "d", "w", {"width": 64})
+    info = WeightsInfo("repro", "w.safetensors", "a", "b", "Apache-2.0")
+    provenance = {"utc": "2026-01-01T00:00:00+00:00", "packages": {"torch": "2.13.0"}}
+    made = RunRecord(
+        identity, "finished", IMAGES, EXECUTION, provenance, info, 5, 6, (320, 180), True
+    )
+    return replace(made, **fields)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ResultStore:
+    return ResultStore(tmp_path / "results")
+
+
+def test_a_record_comes_back_as_it_was_written(store: ResultStore) -> None:
+    path = store.write(record())
+    assert path == store.root / "x4/set5" / f"drfn-{record().identity.id[:12]}.json"
+    assert read_record(path) == record()
+    assert store.finished(record().identity) == record()
+    assert record().means == {"psnr": 29.375, "ssim": 0.9}
+
+
+def test_a_perfect_image_has_an_infinite_psnr_in_sound_json(store: ResultStore) -> None:
+    perfect = replace(IMAGES[0], scores={"psnr": float("inf"), "ssim": 1.0}, note="alpha dropped")
+    path = store.write(record(images=(perfect,)))
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["means"]["psnr"] == "inf"
+    assert read_record(path).images == (perfect,)
+
+
+def test_a_broken_run_is_kept_but_does_not_count_as_done(store: ResultStore) -> None:
+    store.write(record(status="error", error="out of memory"))
+    assert store.finished(record().identity) is None
+    assert [one.error for one in store.records()] == ["out of memory"]
+    assert store.load().empty
+
+
+def test_a_record_of_another_identity_is_not_taken(store: ResultStore) -> None:
+    assert store.finished(record().identity) is None
+    other = replace(record().identity, tile=64)
+    store.write(record())
+    assert store.finished(other) is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"schema_version": 1', '"schema_version": 2'), ('"tile": null', '"tile": 5'), ("}", "")],
+)
+def test_a_damaged_record_is_named(store: ResultStore, old: str, new: str) -> None:
+    path = store.write(record())
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(HarnessError, match=r"drfn-.*json is not a sound run record"):
+        store.finished(record().identity)
+
+
+def test_the_table_of_runs_has_what_reports_need(store: ResultStore) -> None:
+    store.write(record())
+    (row,) = store.load().to_dict("records")
+    assert (row["model"], row["dataset"], row["psnr"], row["count"]) == ("drfn", "set5", 29.375, 2)
+    assert (row["tag"], row["verified"], row["protocol"]) == ("repro", True, "BI-x4/rgb")
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    broken = ResultStore(tmp_path / "file")
+    with pytest.raises(HarnessError, match="cannot be written"):
+        broken.write(record())
+    with pytest.raises(HarnessError, match="choose another with --results"):
+        broken.journal(record().identity, EXECUTION).start([])
+
+
+class TestJournal:
+    def test_results_come_back_one_by_one(self, store: ResultStore) -> None:
+        journal = store.journal(record().identity, EXECUTION)
+        assert journal.read() == []
+        journal.start([IMAGES[0]])
+        journal.append(IMAGES[1])
+        assert journal.read() == list(IMAGES)
+        journal.remove()
+        assert journal.read() == []
+
+    def test_a_line_that_was_cut_off_is_dropped(self, store: ResultStore) -> None:
+        journal = store.journal(record().identity, EXECUTION)
+        journal.start(list(IMAGES))
+        journal.path.write_text(journal.path.read_text()[:-20])
+        assert journal.read() == [IMAGES[0]]
+
+    def test_a_journal_of_another_run_or_execution_is_not_continued(
+        self, store: ResultStore
+    ) -> None:
+        store.journal(record().identity, EXECUTION).start(list(IMAGES))
+        assert store.journal(record().identity, Execution("cuda", 2)).read() == []
+        store.journal(record().identity, EXECUTION).path.write_text("not json\n")
+        assert store.journal(record().identity, EXECUTION).read() == []
+
+
+class TestAccept:
+    def test_chosen_records_move_to_the_reference(self, store: ResultStore, tmp_path: Path) -> None:
+        reference = ResultStore(tmp_path / "reference")
+        store.write(record("drfn")), store.write(record("edsr"))
+        store.write(record("rdn", status="error"))
+        (moved,) = accept_records([record("edsr").identity.id[:8]], store, reference)
+        assert read_record(moved) == record("edsr")
+        assert [one.identity.model for one in store.records()] == ["drfn", "rdn"]
+        accept_records(["all"], store, reference)
+        assert [one.identity.model for one in reference.records()] == ["drfn", "edsr"]
+        assert [one.identity.model for one in store.records()] == ["rdn"]
+
+    def test_an_id_must_name_one_finished_run(self, store: ResultStore, tmp_path: Path) -> None:
+        store.write(record("drfn", status="error")), store.write(record("edsr"))
+        for wanted in ("zzz", "", record("drfn").identity.id[:8]):
+            with pytest.raises(UsageError, match="must name one that is finished"):
+                accept_records([wanted], store, ResultStore(tmp_path / "reference"))

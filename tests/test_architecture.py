@@ -1,0 +1,133 @@
+"""The house rules: imports go down, every option of a run is classed, rooms do without torch."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import baselines
+import harness
+from harness.cli import run
+from harness.specs import Execution, Identity, RunRecord
+
+ROOT = Path(harness.__file__).parent
+# A room may import from itself and from those after it.
+ROOMS = [
+    "__main__",
+    "cli",
+    "report",
+    "paper",
+    "run",
+    "models",
+    "data",
+    "protocol",
+    "registry",
+    "specs",
+    "errors",
+]
+FILES = [
+    path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT or path.stem != "__init__"
+]
+
+
+def imports(path: Path) -> list[str]:
+    """Modules of this project that a file imports, inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module] + [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+    return [name for name in found if name.split(".")[0] in ("harness", "baselines")]
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_the_house_and_never_to_the_baselines(path: Path) -> None:
+    own = ROOMS.index(room(path.relative_to(ROOT).parts))
+    for name in imports(path):
+        top, *rest = name.split(".")
+        assert top == "harness", f"{path} imports {name}"
+        if rest:
+            assert ROOMS.index(rest[0]) >= own, f"{path} imports {name}, which lies above it"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(baselines.__file__).parent.glob("*.py")), ids=lambda p: p.name
+)
+def test_networks_import_the_registry_the_specs_and_their_shared_layers_only(path: Path) -> None:
+    allowed = ("harness.registry", "harness.specs", "baselines.layers")
+    assert all(name.startswith(allowed) for name in imports(path))
+
+
+@pytest.mark.parametrize("room_name", ["protocol", "report"])
+def test_the_protocol_and_the_reports_do_without_torch(room_name: str) -> None:
+    for path in (ROOT / room_name).glob("*.py"):
+        assert "import torch" not in path.read_text()
+
+
+# What decides a number is hashed; how it is computed is recorded; the rest touches neither.
+DECIDES = {
+    "models",
+    "datasets",
+    "scale",
+    "grey",
+    "border",
+    "self_ensemble",
+    "tile",
+    "metrics",
+    "weight_files",
+    "plugins",
+    "data_root",
+}
+RECORDED = {"device"}
+WITHOUT_INFLUENCE = {"results", "save_images", "force", "strict", "as_json"}
+
+
+def test_every_option_of_a_run_is_hashed_recorded_or_without_influence() -> None:
+    options = {parameter.name for parameter in run.params}
+    assert options == DECIDES | RECORDED | WITHOUT_INFLUENCE
+
+
+def test_every_field_of_the_identity_is_hashed() -> None:
+    base = Identity("m", 4, "d", "p", "s", "h", "i")
+    for field in dataclasses.fields(Identity):
+        assert dataclasses.replace(base, **{field.name: "another"}).id != base.id, field.name
+
+
+def test_what_is_recorded_of_a_run_is_in_one_class() -> None:
+    identity = {field.name for field in dataclasses.fields(Identity)}
+    execution = {field.name for field in dataclasses.fields(Execution)}
+    result = {field.name for field in dataclasses.fields(RunRecord)}
+    assert identity == {
+        "model",
+        "scale",
+        "dataset",
+        "protocol",
+        "source_sha256",
+        "protocol_sha256",
+        "dataset_sha256",
+        "weights_sha256",
+        "hyper",
+        "self_ensemble",
+        "tile",
+        "metrics",
+    }
+    assert execution == {"device", "threads", "executor"}
+    assert result == {
+        "identity",
+        "execution",
+        "provenance",
+        "status",
+        "error",
+        "images",
+        "weights",
+        "parameters",
+        "macs",
+        "macs_input_size",
+        "verified",
+    }

@@ -1,0 +1,246 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pictures import picture
+
+
+def folder_of(path: Path, name: str = "x.png", pixels: np.ndarray | None = None) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(40, 40) if pixels is None else pixels).save(path / name)
+    return path
+
+
+def test_help_and_version_answer(harness) -> None:
+    assert "Evaluate models on test sets" in harness("--help").output
+    assert harness("--version").output.startswith("harness, version 0.")
+    assert "--self-ensemble" in harness("run", "-h").output
+
+
+def test_the_module_is_the_command() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "harness", "list"], capture_output=True, text=True
+    )
+    assert "drfn" in shown.stdout
+
+
+def sentences(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("Error: ")]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--models", "drnf"], 2, "No model is called 'drnf': did you mean drfn"),
+        (["--models", "bicubic", "--datasets", "set55"], 2, "did you mean set5"),
+        (["--models", ""], 2, "No models are named"),
+        (["--models", "drfn,edsr", "--datasets", "demo"], 1, "There are no weights for drfn at x4"),
+        (["--models", "bicubic", "--datasets", "./gone"], 2, "There is no folder ./gone"),
+        (
+            ["--models", "bicubic", "--datasets", "demo", "--device", "tpu9"],
+            2,
+            "There is no device",
+        ),
+        (
+            ["--models", "bicubic", "--datasets", "demo", "--metric", "lpips"],
+            2,
+            "No metric is called",
+        ),
+        (["--models", "srcnn", "--datasets", "demo", "--weights", "srcnn"], 2, "MODEL=PATH"),
+        (
+            ["--models", "bicubic", "--datasets", "demo", "--weights", "vdsr=x"],
+            2,
+            "not among the models",
+        ),
+        (
+            ["--models", "srcnn", "--datasets", "demo", "--weights", "srcnn=gone.mat"],
+            1,
+            "no weights file gone",
+        ),
+        (["--models", "vdsr:best", "--datasets", "demo"], 1, "There are no weights for vdsr:best"),
+        (["--models", "bicubic", "--datasets", "demo", "--scale", "7"], 1, "not defined for x7"),
+        (
+            ["--models", "bicubic", "--datasets", "manga109", "--strict"],
+            1,
+            "licence forbids copies",
+        ),
+    ],
+)
+def test_a_wrong_request_gets_one_sentence_and_its_exit_code(harness, words, code, said) -> None:
+    shown = harness("run", *words)
+    assert shown.exit_code == code, shown.output
+    assert said in sentences(shown.output)[0]
+    assert "Traceback" not in shown.output
+
+
+def broken_folders(tmp_path: Path) -> dict[str, Path]:
+    """Folders of one bad image each."""
+    made = {
+        "truncated": folder_of(tmp_path / "truncated", pixels=picture(300, 300)),
+        "deep": folder_of(tmp_path / "deep", pixels=picture(40, 40, 1).astype(np.uint16) * 257),
+        "small": folder_of(tmp_path / "small", pixels=picture(10, 60)),
+        "empty": tmp_path / "empty",
+    }
+    made["empty"].mkdir()
+    cut = made["truncated"] / "x.png"
+    cut.write_bytes(cut.read_bytes()[:5000])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("truncated", "x.png cannot be read"),
+        ("deep", "more than 8 bits a channel"),
+        ("small", "x of small is 60 x 10 pixels: scoring at x4 needs at least 19 on each side"),
+        ("empty", "there are no images in"),
+    ],
+)
+def test_a_bad_set_is_named_and_the_others_go_on(harness, tmp_path, photos, kind, said) -> None:
+    folder = broken_folders(tmp_path)[kind]
+    shown = harness("run", "--models", "bicubic", "--datasets", f"{folder},{photos}")
+    assert shown.exit_code == 1
+    assert said in shown.output
+    assert "nan" not in shown.output
+    assert "photos" in shown.output.splitlines()[-1], "the sound set is in the summary"
+
+
+def test_a_set_that_cannot_be_had_is_named_and_is_no_failure(harness) -> None:
+    shown = harness("run", "--models", "bicubic", "--datasets", "manga109,urban100,demo")
+    assert shown.exit_code == 0
+    assert shown.output.count("Skipped: ") == 2
+    assert "cannot be reached" in shown.output
+    alone = harness("run", "--models", "bicubic", "--datasets", "manga109")
+    assert alone.exit_code == 1, "nothing was run"
+
+
+def test_an_unwritable_results_folder_is_one_sentence(harness, photos: Path) -> None:
+    Path("taken").touch()
+    shown = harness("run", "--models", "bicubic", "--datasets", photos, "--results", "taken")
+    assert shown.exit_code == 1
+    assert "choose another with --results" in sentences(shown.output)[0]
+
+
+def test_weights_of_another_network_are_refused_and_nothing_is_lost(
+    harness, photos: Path, random_weights
+) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    before = sorted(Path("results").rglob("*"))
+    path = random_weights("vdsr")
+    shown = harness("run", "--models", "srcnn", "--datasets", photos, "--weights", f"srcnn={path}")
+    assert shown.exit_code == 1
+    assert "holds weights of vdsr at x4, not of srcnn at x4" in shown.output
+    assert sorted(Path("results").rglob("*")) == before
+
+
+def test_debug_shows_where_it_happened(harness) -> None:
+    shown = harness("--debug", "run", "--models", "drnf")
+    assert shown.exception is not None and "No model" in str(shown.exception)
+
+
+def test_the_unexpected_is_said_to_be(harness, monkeypatch) -> None:
+    from harness.run import plan
+
+    monkeypatch.setattr(plan, "plan", lambda request: 1 / 0)
+    shown = harness("run", "--models", "bicubic")
+    assert shown.exit_code == 1
+    assert shown.output.startswith(
+        "Error: ZeroDivisionError: division by zero (unexpected; --debug"
+    )
+    assert shown.output.count("\n") == 1
+
+
+def test_tiles_of_a_network_that_pools_are_said_to_differ(harness, photos, random_weights) -> None:
+    weights = random_weights("drfn", groups=1, blocks=1, width=16)
+    words = ("run", "--models", "drfn", "--datasets", photos, "--weights", f"drfn={weights}")
+    shown = harness(*words, "--tile", 8)
+    assert shown.exit_code == 0, shown.output
+    assert "tiles change its output" in shown.output
+
+
+def test_json_is_all_of_the_records(harness, photos: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        "--models",
+        "bicubic",
+        "--datasets",
+        str(photos),
+    ]
+    shown = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    (record,) = json.loads(shown.stdout)
+    assert record["means"]["psnr"] > 10
+    assert len(record["images"]) == 3
+
+
+class TestListings:
+    def test_datasets_and_where_they_are(self, harness, monkeypatch, tmp_path) -> None:
+        (tmp_path / "Set5").mkdir()
+        monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+        rows = {r["dataset"]: r for r in json.loads(harness("list", "datasets", "--json").output)}
+        assert rows["set5"]["state"].startswith("broken: Set5: there are no images")
+        assert rows["urban100"]["state"] == "not here"
+        assert rows["demo"]["state"] == "as published"
+        shown = harness("data", "where")
+        assert str(tmp_path) in shown.output and "(not there)" in shown.output
+
+    def test_weights(self, harness, random_weights, tmp_path, monkeypatch) -> None:
+        random_weights("srcnn", folder=tmp_path / "w")
+        (tmp_path / "w/vdsr-x4.bad.safetensors").write_bytes(b"x")
+        monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "w"))
+        rows = {r["model"]: r for r in json.loads(harness("weights", "where", "--json").output)}
+        assert rows["srcnn"]["tag"] == "repro"
+        assert rows["vdsr"]["licence"].startswith("broken")
+        assert rows["rdn"]["tag"] == "none"
+        assert "bicubic" not in rows
+        assert "repro" in harness("list", "weights").output
+
+    def test_runs(self, harness, photos) -> None:
+        assert harness("list", "runs").output == "There is nothing to list.\n"
+        harness("run", "--models", "bicubic", "--datasets", photos)
+        (row,) = json.loads(harness("list", "runs", "--json").output)
+        assert (row["model"], row["status"]) == ("bicubic", "finished")
+        accepted = harness("accept", row["id"])
+        assert accepted.output.strip().startswith("results/reference/x4/photos/bicubic-")
+        assert harness("accept", row["id"]).exit_code == 2
+
+
+class TestData:
+    def test_verify_tells_sound_from_altered(self, harness, tmp_path) -> None:
+        assert harness("data", "verify", "demo").exit_code == 0
+        folder_of(tmp_path / "root/Set5")
+        shown = harness("data", "verify", "set5", "--data-root", tmp_path / "root")
+        assert shown.exit_code == 3
+        assert "FAIL  Set5 in" in shown.output
+        assert "1 of the sets are not what they must be" in shown.output
+
+    def test_fetch_without_a_network_or_a_licence_is_one_sentence(self, harness) -> None:
+        offline = harness("data", "fetch", "set5")
+        assert offline.exit_code == 1 and "cannot be reached" in offline.output
+        manga = harness("data", "fetch", "manga109")
+        assert manga.exit_code == 1 and "manga109.org" in manga.output
+
+
+class TestWeightsImport:
+    def test_imported_weights_are_used_by_the_next_run(
+        self, harness, photos, random_weights
+    ) -> None:
+        path = random_weights("srcnn")
+        shown = harness("weights", "import", "srcnn", path, "--tag", "mine", "--licence", "CC0-1.0")
+        assert shown.exit_code == 0 and "CC0-1.0" in shown.output
+        run = harness("run", "--models", "srcnn:mine", "--datasets", photos)
+        assert run.exit_code == 0 and "mine" in run.output.splitlines()[-1]
+
+    def test_what_does_not_fit_is_not_stored(self, harness, tmp_path, random_weights) -> None:
+        small = random_weights("drfn", groups=1)
+        (tmp_path / "wrong.safetensors").write_bytes(small.read_bytes())
+        shown = harness("weights", "import", "vdsr", tmp_path / "wrong.safetensors")
+        assert shown.exit_code == 1 and "holds weights of drfn" in shown.output
+        assert "mine" not in harness("list", "weights").output

@@ -1,0 +1,76 @@
+"""The golden values: published images and the authors' weights through the whole harness."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import main
+from tests.conftest import REAL_ROOTS
+
+pytestmark = pytest.mark.real_data
+
+# Mean PSNR and SSIM, measured with the authors' weights by independent code.
+GOLDEN = {
+    ("bicubic", "set5"): (28.4220, 0.8104),
+    ("bicubic", "set14"): (26.0030, 0.7019),
+    ("bicubic", "b100"): (25.9613, 0.6674),
+    ("bicubic-rgb", "set5"): (28.4302, 0.8111),
+    ("bicubic-rgb", "set14"): (25.9970, 0.7029),
+    ("bicubic-rgb", "b100"): (25.9620, 0.6681),
+    ("srcnn", "set5"): (30.4888, 0.8628),
+    ("srcnn", "set14"): (27.5040, 0.7513),
+    ("srcnn", "b100"): (26.9033, 0.7103),
+    ("vdsr", "set5"): (31.3494, 0.8838),
+    ("vdsr", "set14"): (28.0203, 0.7676),
+    ("vdsr", "b100"): (27.2829, 0.7251),
+}
+AS_RGB = {
+    "bicubic": (26.0972, 0.7037),
+    "bicubic-rgb": (26.0914, 0.7048),
+    "srcnn": (27.6002, 0.7529),
+}
+
+
+def run(folder: Path, *words: str) -> dict[tuple[str, str], tuple[float, float]]:
+    shown = CliRunner().invoke(
+        main, ["run", "--results", str(folder), "--json", *words], env=REAL_ROOTS
+    )
+    assert shown.exit_code == 0, shown.output
+    rows = json.loads(shown.stdout)
+    assert all(row["verified"] for row in rows)
+    return {
+        (r["identity"]["model"], r["identity"]["dataset"]): (r["means"]["psnr"], r["means"]["ssim"])
+        for r in rows
+    }
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("golden")
+
+
+WORDS = ("--models", "bicubic,bicubic-rgb,srcnn,vdsr", "--datasets", "set5,set14,b100")
+
+
+def test_the_golden_values_hold(results: Path) -> None:
+    measured = run(results, *WORDS)
+    assert measured.keys() == GOLDEN.keys()
+    for key, (psnr, ssim) in GOLDEN.items():
+        assert measured[key][0] == pytest.approx(psnr, abs=5e-4), key
+        assert measured[key][1] == pytest.approx(ssim, abs=1e-4), key
+
+
+def test_a_second_run_finds_them_all_at_once(results: Path) -> None:
+    written = {path: path.stat().st_mtime_ns for path in results.rglob("*.json")}
+    assert len(written) == len(GOLDEN)
+    assert run(results, *WORDS).keys() == GOLDEN.keys()
+    assert {path: path.stat().st_mtime_ns for path in results.rglob("*.json")} == written
+
+
+def test_the_other_grey_rule_has_its_own_golden_values(tmp_path: Path) -> None:
+    words = ("--models", ",".join(AS_RGB), "--datasets", "set14", "--grey", "as-rgb")
+    for (model, _), values in run(tmp_path, *words).items():
+        assert values[0] == pytest.approx(AS_RGB[model][0], abs=5e-4), model
+        assert values[1] == pytest.approx(AS_RGB[model][1], abs=1e-4), model

@@ -1,0 +1,170 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.registry import FAILURES, MODELS, Registry, load_plugins
+
+PLUGIN = """
+from harness.registry import register_dataset, register_metric, register_model
+from torch import nn
+
+
+@register_model("half", pipeline="y", input="bicubic", scales=(4,), paper="Nobody 2026", params=1)
+def half(scale: int = 4) -> nn.Module:
+    return nn.Conv2d(1, 1, 1, bias=False)
+
+
+@register_metric("worst")
+def worst(sr, hr):
+    return float(abs(sr - hr).max())
+"""
+
+
+def test_a_registry_suggests_the_near_name_and_refuses_doubles() -> None:
+    things: Registry[int] = Registry("thing")
+    things.add("alpha", 1, "here")
+    things.add("alpha", 2, "here")
+    assert things.get("alpha") == 2
+    with pytest.raises(UsageError, match="Both here and there register the thing 'alpha'"):
+        things.add("alpha", 3, "there")
+    with pytest.raises(UsageError, match="No thing is called 'alhpa': did you mean alpha"):
+        things.get("alhpa")
+    with pytest.raises(UsageError, match="there are alpha"):
+        things.get("xyz")
+    assert things.origin("alpha") == "here"
+
+
+def test_words_select_all_a_glob_or_a_name() -> None:
+    assert set(MODELS.select("edsr*")) == {"edsr", "edsr-baseline"}
+    assert MODELS.select("drfn") == ["drfn"]
+    assert len(MODELS.select("all")) >= 9
+    with pytest.raises(UsageError, match=r"No model matches 'x\*'"):
+        MODELS.select("x*")
+
+
+def test_listing_reads_declarations_without_importing_torch() -> None:
+    script = (
+        "import sys; from harness.registry import MODELS, load_plugins; load_plugins();"
+        "card = MODELS.get('drfn'); print(card.params, 'torch' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert shown.stdout.split() == ["5207203", "False"]
+
+
+def test_a_declaration_that_was_read_is_the_one_that_the_import_makes() -> None:
+    read = MODELS.get("vdsr")
+    read.build(scale=4)
+    made = MODELS.get("vdsr")
+    assert (made.params, made.scales, made.sources) == (read.params, read.scales, read.sources)
+
+
+def test_the_source_hash_covers_shared_layers() -> None:
+    assert [path.name for path in MODELS.get("edsr").sources] == ["edsr.py", "layers.py"]
+    assert len(MODELS.get("edsr").source_digest()) == 64
+
+
+def test_a_single_file_is_a_plugin(tmp_path: Path, harness, photos: Path, random_weights) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(PLUGIN)
+    listed = harness("list", "models", "--plugin", file)
+    assert "half" in listed.output and "Nobody 2026" in listed.output
+    assert (
+        "ok    parameter count: 1, 1 declared"
+        in harness("check-model", "half", "--plugin", file).output
+    )
+    words = ("run", "--models", "half", "--datasets", photos, "--metric", "worst", "--plugin", file)
+    shown = harness(*words, "--weights", f"half={random_weights('half')}")
+    assert shown.exit_code == 0, shown.output
+    assert "WORST" in shown.output
+
+
+def test_an_installed_package_is_a_plugin(tmp_path: Path, photos: Path) -> None:
+    site, wheel = tmp_path / "site", tmp_path / "tiny_sr-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(
+            "tiny_sr.py",
+            PLUGIN.replace("half", "tiny")
+            .replace("params=1", "params=0")
+            .replace("nn.Conv2d(1, 1, 1, bias=False)", "nn.Identity()"),
+        )
+        info = "tiny_sr-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-sr\nVersion: 1.0\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/entry_points.txt", "[drfn_harness.plugins]\ntiny = tiny_sr\n")
+        archive.writestr(f"{info}/RECORD", "")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        site,
+    ]
+    subprocess.run([*map(str, pip), str(wheel)], check=True)
+
+    def run(*words: object) -> str:
+        script = (
+            f"import sys; sys.path.insert(0, {str(site)!r}); from harness.cli import main; main()"
+        )
+        command = [sys.executable, "-c", script, *map(str, words)]
+        shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        return shown.stdout
+
+    assert "tiny_sr" in run("list", "models")
+    assert "FAIL" not in run("check-model", "tiny")
+    assert "tiny" in run("run", "--models", "tiny", "--datasets", photos)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import a_module_that_is_not_there", "ModuleNotFoundError"),
+        ("def broken(:", "SyntaxError"),
+        (PLUGIN.replace('"half"', '"drfn"'), "Both baselines.drfn and"),
+        (PLUGIN + "raise RuntimeError('half-way')", "RuntimeError: half-way"),
+    ],
+)
+def test_a_plugin_that_fails_disables_only_itself_and_says_why(
+    text: str, reason: str, tmp_path: Path, harness
+) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text(text)
+    shown = harness("list", "models", "--plugin", file)
+    assert shown.exit_code == 0
+    assert reason in shown.output and str(file) in shown.output
+    assert "srcnn" in shown.output
+    assert "half" not in MODELS
+
+
+def test_a_declaration_that_is_not_literal_disables_only_its_file(
+    tmp_path: Path, monkeypatch
+) -> None:
+    package = tmp_path / "made_of_two"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from harness.registry import declare_package as d; d(__name__)"
+    )
+    (package / "good.py").write_text(PLUGIN)
+    (package / "bad.py").write_text(
+        PLUGIN.replace('"half"', '"b" + "ad"').replace("params=1", "params=N")
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "entry.py").write_text("import made_of_two")
+    load_plugins([tmp_path / "entry.py"])
+    assert "half" in MODELS
+    assert list(FAILURES) == ["made_of_two.bad"]
+
+
+def test_a_plugin_file_that_is_missing_is_a_usage_error(harness) -> None:
+    shown = harness("list", "--plugin", "gone.py")
+    assert (shown.exit_code, shown.output) == (2, "Error: There is no plug-in file gone.py.\n")
