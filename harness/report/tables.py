@@ -204,15 +204,15 @@ def _difference(measured: float | None, printed: float | None) -> float | None:
 
 
 def _caption(paper: Mapping[str, Any], scale: int, grey: GreyRule, tidy: pd.DataFrame) -> str:
-    measured = int(tidy["measured"].notna().sum() // 2)
+    printed = tidy[(tidy["metric"] == "psnr") & tidy["printed"].notna()]
     unverified = tidy.loc[tidy["verified_images"] == False, "dataset"].unique()  # noqa: E712
     said = (
         f'Table 2 of "{paper["source"]["title"]}": PSNR in dB / SSIM at x{scale} (bicubic '
-        "degradation, MATLAB imresize, luma, border of "
-        f"{scale} pixels left out), printed and measured; {measured} of {len(tidy) // 2} cells "
-        "are measured. Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: "
-        "colour degraded in uint8, float luma compared; rows of different pipelines do not "
-        f"compare exactly. Grey images: rule {grey}."
+        f"degradation, MATLAB imresize, luma, border of {scale} pixels left out), printed and "
+        f"measured; {printed['measured'].notna().sum()} of {len(printed)} printed cells are "
+        "measured. Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: colour "
+        "degraded in uint8, float luma compared; rows of different pipelines do not compare "
+        f"exactly. Grey images: rule {grey}."
     )
     if len(unverified):
         said += f" Not verified against published pixels: {', '.join(sorted(unverified))}."
