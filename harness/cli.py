@@ -15,6 +15,7 @@ import click
 
 from harness.errors import HarnessError, UsageError
 
+REFERENCE = Path("results/reference")
 Command = TypeVar("Command", bound=Callable[..., Any])
 PathOption = click.Path(path_type=Path)
 
@@ -28,6 +29,8 @@ class Group(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except BrokenPipeError:
+            raise  # whoever read the output has gone; click ends quietly
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
@@ -132,7 +135,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Evaluate models on test sets."""
-    from harness.report.console import listener
+    from harness.report.console import download, listener
     from harness.report.tables import summary
     from harness.run.evaluate import Options, evaluate
     from harness.run.plan import Request, plan
@@ -152,6 +155,7 @@ def run(
         metrics,
         data_root,
         strict,
+        download,
     )
     made = plan(request)
     for sentence in made.notes:
@@ -160,14 +164,23 @@ def run(
         click.echo(f"Skipped: {sentence}", err=True)
     for sentence in made.problems:
         click.echo(f"Error: {sentence}", err=True)
-    store, watcher, how = ResultStore(results), listener(), Options(device, force, save_images)
-    records = [evaluate(one, store, watcher, how) for one in made.runs]
+    store, how = ResultStore(results), Options(device, force, save_images)
+    store.require_writable()
+    records, broken = [], list(made.problems)
+    with listener() as watcher:
+        for one in made.runs:
+            try:
+                records.append(evaluate(one, store, watcher, how))
+            except UsageError:
+                raise
+            except HarnessError as error:
+                broken.append(str(error))
+                click.echo(f"Error: {error}", err=True)
     if as_json:
         click.echo(json.dumps([record.to_json() for record in records], indent=1))
     elif records:
         click.echo("\n" + summary(records))
-    failed = any(record.status != "finished" for record in records)
-    if failed or made.problems or not records:
+    if broken or not records or any(record.status != "finished" for record in records):
         sys.exit(1)
 
 
@@ -177,6 +190,8 @@ def _weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
         model, equals, path = pair.partition("=")
         if not equals or not path:
             raise UsageError(f"--weights takes MODEL=PATH, not {pair!r}.")
+        if model in files:
+            raise UsageError(f"--weights names {model} twice.")
         files[model] = Path(path)
     return files
 
@@ -283,15 +298,20 @@ def data_verify(
 def data_fetch(names: tuple[str, ...]) -> None:
     """Download published test sets into the user cache."""
     from harness.data.benchmarks import downloads, select
-    from harness.data.download import cache_root, fetch
+    from harness.data.download import cache_root
+    from harness.report.console import download
 
     _load()
+    failed = 0
     for card in select(names):
-        files = downloads(card)
-        size = sum(file.bytes for file, _ in files) / 1e6
-        click.echo(f"{card.title}: {len(files)} images, {size:.0f} MB", err=True)
-        fetch(files)
-        click.echo(f"{card.title} is in {cache_root() / 'data'}.")
+        try:
+            download(downloads(card))
+            click.echo(f"{card.title} is in {cache_root() / 'data'}.")
+        except HarnessError as error:
+            failed += 1
+            click.echo(f"Error: {error}", err=True)
+    if failed:
+        sys.exit(1)
 
 
 @main.group()
@@ -349,15 +369,21 @@ def weights_where(scale: int, plugins: tuple[Path, ...], as_json: bool) -> None:
     help="Show the runs made under this rule.",
 )
 @_results_option("results/reference")
-@click.option("--out", type=PathOption, default="reports", show_default=True)
+@click.option(
+    "--out",
+    type=PathOption,
+    help="The reports' folder.  [default: reports, or a folder "
+    "of that name beside the records where --results names others than the reference]",
+)
 @plugin_option
 def report(
-    name: str, formats: str, grey: Any, results: Path, out: Path, plugins: tuple[Path, ...]
+    name: str, formats: str, grey: Any, results: Path, out: Path | None, plugins: tuple[Path, ...]
 ) -> None:
     """Rebuild the paper's tables from run records, as Markdown, LaTeX and CSV."""
     from harness.report.build import build
 
     _load(plugins)
+    out = out or (Path("reports") if results == REFERENCE else results / "reports")
     for table, paths in build(name, _words(formats), results, out, grey):
         click.echo(table.render("md"))
         click.echo(f"Written: {', '.join(map(str, paths))}", err=True)

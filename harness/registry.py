@@ -10,14 +10,16 @@ from __future__ import annotations
 import ast
 import difflib
 import fnmatch
+import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 from harness.errors import HarnessError, UsageError
 from harness.specs import DatasetCard, ModelCard, NetworkInput, Pipeline
@@ -34,6 +36,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 GROUP = "drfn_harness.plugins"
+_FILE_PREFIX = "harness_plugin_"
 
 
 class Registry(Generic[T]):
@@ -129,28 +132,47 @@ def register_model(
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
 
     def decorate(build: F) -> F:
-        module = sys.modules[build.__module__]
+        source = Path(str(sys.modules[build.__module__].__file__))
         card = ModelCard(name, build, pipeline, input, scales, paper, params, global_pooling)
-        _add_model(card, build.__module__, Path(str(module.__file__)))
+        _add_model(card, _origin(build.__module__), source)
         return build
 
     return decorate
 
 
 def _add_model(card: ModelCard, origin: str, source: Path) -> None:
+    rules = {
+        "a name of letters, digits, '.', '_' and '-'": re.fullmatch(r"[\w.-]+", card.name),
+        "pipeline 'y' or 'rgb'": card.pipeline in get_args(Pipeline),
+        "input 'lr' or 'bicubic'": card.input in get_args(NetworkInput),
+        "scales, a tuple of whole numbers": isinstance(card.scales, tuple)
+        and card.scales
+        and all(isinstance(scale, int) for scale in card.scales),
+        "params, a whole number or None": card.params is None or isinstance(card.params, int),
+    }
+    broken = next((rule for rule, holds in rules.items() if not holds), None)
+    if broken:
+        raise UsageError(f"The model {card.name!r} of {origin} needs {broken}.")
     card = replace(card, origin=origin, sources=_sources(source))
     MODELS.add(card.name, card, origin)
 
 
+def _origin(module: str) -> str:
+    """A module's name; for a plug-in file, its path."""
+    return str(sys.modules[module].__file__) if module.startswith(_FILE_PREFIX) else module
+
+
 def register_dataset(name: str, root: Path | str, *, title: str = "", count: int = 0) -> None:
     """Register a folder of HR images as a test set."""
-    origin = sys._getframe(1).f_globals["__name__"]
+    origin = _origin(sys._getframe(1).f_globals["__name__"])
     card = DatasetCard(name, title or name, count=count, root=Path(root), origin=origin)
     DATASETS.add(name, card, origin)
 
 
 def register_metric(name: str) -> Callable[[F], F]:
     """Register a function of two float64 luma images ``(H, W)`` in [0, 255], SR and HR."""
+    if not re.fullmatch(r"[\w-]+", name) or name in ("image", "seconds", "note"):
+        raise UsageError(f"A metric cannot be called {name!r}: choose another name.")
     return _register(METRICS, name)
 
 
@@ -161,7 +183,7 @@ def register_report(name: str) -> Callable[[F], F]:
 
 def _register(registry: Registry[Any], name: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
-        registry.add(name, function, function.__module__)
+        registry.add(name, function, _origin(function.__module__))
         return function
 
     return decorate
@@ -203,14 +225,15 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
     try:
         load()
         FAILURES.pop(name, None)
-    except Exception as error:  # an outsider's code may raise anything
+    except (Exception, SystemExit) as error:  # an outsider's code may raise anything
         for registry, entries in zip(_ALL, before, strict=True):
             registry.restore(entries)
         FAILURES[name] = f"{type(error).__name__}: {error}"
 
 
 def _import_file(path: Path) -> ModuleType:
-    name = f"harness_plugin_{path.stem}"
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"{_FILE_PREFIX}{path.stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise HarnessError(f"{path} is not a Python file.")
@@ -254,11 +277,35 @@ class _Deferred:
 
 
 def _sources(path: Path) -> tuple[Path, ...]:
-    """The file and, one step on, the modules beside it that it imports."""
-    found = [path]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            sibling = path.parent / f"{node.module.rpartition('.')[2]}.py"
-            if node.module.startswith(path.parent.name) and sibling.is_file():
-                found.append(sibling)
-    return tuple(found)
+    """The file, and every module of its package that it imports, directly or through others."""
+    found: list[Path] = []
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.append(file)
+            todo += _imported(file)
+    return (path, *sorted(found[1:]))
+
+
+def _imported(file: Path) -> Iterator[Path]:
+    """Files of the same top-level package that a file imports."""
+    top = file.parent
+    while (top / "__init__.py").is_file():
+        top = top.parent
+    package = file.parent.relative_to(top).parts
+    if not package:
+        return
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names: list[tuple[str, ...]] = []
+        if isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module or "").split("."))
+            stem = tuple(part for part in module if part)
+            names = [stem, *((*stem, alias.name) for alias in node.names)]
+        for name in names:
+            if name[:1] == package[:1]:
+                target = top.joinpath(*name)
+                yield from filter(Path.is_file, (target.with_suffix(".py"), target / "__init__.py"))

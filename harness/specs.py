@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.errors import HarnessError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -47,9 +49,16 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        HarnessError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise HarnessError(f"The file {path} cannot be read ({error}).") from error
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,7 @@ class Identity:
     self_ensemble: bool = False
     tile: int | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim")
+    metrics_sha256: str | None = None
 
     @property
     def id(self) -> str:

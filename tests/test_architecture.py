@@ -116,6 +116,8 @@ def test_what_is_recorded_of_a_run_is_in_one_class() -> None:
         "self_ensemble",
         "tile",
         "metrics",
+        "metrics_sha256",
+        "metrics_sha256",
     }
     assert execution == {"device", "threads", "executor"}
     assert result == {

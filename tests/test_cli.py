@@ -63,6 +63,10 @@ def sentences(output: str) -> list[str]:
             "no weights file gone",
         ),
         (["--models", "vdsr:best", "--datasets", "demo"], 1, "There are no weights for vdsr:best"),
+        (["--models", "bicubic:x", "--datasets", "demo"], 2, "takes no weights"),
+        (["--models", "vdsr:a", "--datasets", "demo", "--weights", "vdsr=b"], 2, "are at odds"),
+        (["--models", "vdsr", "--weights", "vdsr=a", "--weights", "vdsr=b"], 2, "vdsr twice"),
+        (["--models", "bicubic", "--datasets", ""], 2, "No test sets are named"),
         (["--models", "bicubic", "--datasets", "demo", "--scale", "7"], 1, "not defined for x7"),
         (
             ["--models", "bicubic", "--datasets", "manga109", "--strict"],
@@ -212,6 +216,23 @@ class TestListings:
         assert harness("accept", row["id"]).exit_code == 2
 
 
+def test_a_folder_here_is_a_set_by_its_bare_name(harness, photos: Path) -> None:
+    assert harness("run", "--models", "bicubic", "--datasets", "photos").exit_code == 0
+
+
+def test_whoever_stops_reading_gets_no_complaint() -> None:
+    command = f"{sys.executable} -m harness list models --json | true"
+    shown = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Error" not in shown.stderr
+
+
+def test_reports_of_local_runs_lie_beside_them(harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    harness("report", "--results", "results/local")
+    assert Path("results/local/reports/table2.md").exists()
+    assert not Path("reports").exists()
+
+
 class TestData:
     def test_verify_tells_sound_from_altered(self, harness, tmp_path) -> None:
         assert harness("data", "verify", "demo").exit_code == 0
@@ -224,8 +245,14 @@ class TestData:
     def test_fetch_without_a_network_or_a_licence_is_one_sentence(self, harness) -> None:
         offline = harness("data", "fetch", "set5")
         assert offline.exit_code == 1 and "cannot be reached" in offline.output
-        manga = harness("data", "fetch", "manga109")
-        assert manga.exit_code == 1 and "manga109.org" in manga.output
+        both = harness("data", "fetch", "manga109", "demo", "set5")
+        assert both.exit_code == 1
+        assert [line.split()[1] for line in sentences(both.output)] == [
+            "Manga109",
+            "demo",
+            "http://127.0.0.1:9",
+        ]
+        assert "manga109.org" in both.output and "it lies in" in both.output
 
 
 class TestWeightsImport:

@@ -67,6 +67,29 @@ def test_the_source_hash_covers_shared_layers() -> None:
     assert len(MODELS.get("edsr").source_digest()) == 64
 
 
+def test_the_source_hash_covers_every_module_that_a_package_imports(tmp_path, monkeypatch) -> None:
+    package = tmp_path / "many"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "from harness.registry import declare_package as d; d(__name__)"
+    )
+    (package / "half.py").write_text("from .nets import Net\n" + PLUGIN)
+    (package / "nets.py").write_text("import os, many.parts\nfrom . import more\nNet = 1")
+    (package / "more.py").write_text("from .deep.base import Base")
+    (package / "deep/__init__.py").touch()
+    (package / "deep/base.py").write_text("Base = 1")
+    for name in ("parts", "unused"):
+        (package / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "entry.py").write_text("import many")
+    load_plugins([tmp_path / "entry.py"])
+    names = {path.stem for path in MODELS.get("half").sources}
+    assert names == {"half", "nets", "parts", "more", "base", "__init__"}
+    before = MODELS.get("half").source_digest()
+    (package / "deep/base.py").write_text("Base = 2")
+    assert MODELS.get("half").source_digest() != before
+
+
 def test_a_single_file_is_a_plugin(tmp_path: Path, harness, photos: Path, random_weights) -> None:
     file = tmp_path / "half.py"
     file.write_text(PLUGIN)
@@ -132,6 +155,13 @@ def test_an_installed_package_is_a_plugin(tmp_path: Path, photos: Path) -> None:
         ("def broken(:", "SyntaxError"),
         (PLUGIN.replace('"half"', '"drfn"'), "Both baselines.drfn and"),
         (PLUGIN + "raise RuntimeError('half-way')", "RuntimeError: half-way"),
+        (PLUGIN + "raise SystemExit(3)", "SystemExit: 3"),
+        (PLUGIN.replace("(4,)", "4"), "needs scales, a tuple of whole numbers"),
+        (PLUGIN.replace('"y"', '"luma"'), "needs pipeline 'y' or 'rgb'"),
+        (PLUGIN.replace('"bicubic"', '"LR"'), "needs input 'lr' or 'bicubic'"),
+        (PLUGIN.replace('"half"', '"org/half"'), "needs a name of letters"),
+        (PLUGIN.replace("params=1", "params='1'"), "needs params, a whole number"),
+        (PLUGIN.replace('"worst"', '"seconds"'), "A metric cannot be called 'seconds'"),
     ],
 )
 def test_a_plugin_that_fails_disables_only_itself_and_says_why(
@@ -163,6 +193,54 @@ def test_a_declaration_that_is_not_literal_disables_only_its_file(
     load_plugins([tmp_path / "entry.py"])
     assert "half" in MODELS
     assert list(FAILURES) == ["made_of_two.bad"]
+
+
+def test_two_files_of_one_name_may_not_register_the_same_model(tmp_path: Path, harness) -> None:
+    files = [tmp_path / folder / "net.py" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(PLUGIN)
+    shown = harness("list", "--plugin", files[0], "--plugin", files[1])
+    assert "Both" in shown.output and "register the model 'half'" in shown.output
+
+
+def test_the_source_of_a_metric_is_part_of_the_identity(tmp_path: Path, harness, photos) -> None:
+    file = tmp_path / "half.py"
+    words = (
+        "run",
+        "--models",
+        "bicubic",
+        "--datasets",
+        photos,
+        "--metric",
+        "worst",
+        "--plugin",
+        file,
+    )
+    file.write_text(PLUGIN)
+    harness(*words)
+    assert "already finished" in harness(*words).output
+    file.write_text(PLUGIN.replace(".max()", ".mean()"))
+    assert "3 images computed" in harness(*words).output
+
+
+def test_a_metric_that_is_not_a_number_breaks_the_run(tmp_path: Path, harness, photos) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(PLUGIN.replace("float(abs(sr - hr).max())", "float('nan')"))
+    words = (
+        "run",
+        "--models",
+        "bicubic",
+        "--datasets",
+        photos,
+        "--metric",
+        "worst",
+        "--plugin",
+        file,
+    )
+    shown = harness(*words)
+    assert shown.exit_code == 1
+    assert "The metric worst is not a number" in shown.output
 
 
 def test_a_plugin_file_that_is_missing_is_a_usage_error(harness) -> None:

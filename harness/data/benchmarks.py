@@ -9,16 +9,24 @@ the same inside ``benchmark/`` or ``benchmarks/``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.download import cache_root, fetch
 from harness.data.images import image_files, pixels_digest, read_image
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MismatchError, UsageError
 from harness.registry import DATASETS
 from harness.specs import DatasetCard, RemoteFile, digest, file_digest
+
+_PARTS = ("benchmark", "benchmarks", "train", "validation")
+"""Folders of a root in which the folders of sets may lie."""
+
+
+Fetch = Callable[[Sequence[tuple[RemoteFile, Path]]], None]
+"""What downloads files: `harness.data.download.fetch`, or one that shows how it goes."""
 
 
 class DatasetUnavailable(HarnessError):
@@ -56,8 +64,8 @@ class Benchmark:
 
     @property
     def sha256(self) -> str:
-        """Hash of the names and pixels of the images."""
-        return digest([(image.name, image.pixels_sha256) for image in self.images])
+        """Hash of the names, sizes and pixels of the images."""
+        return digest([(image.name, image.size, image.pixels_sha256) for image in self.images])
 
 
 def roots(data_root: Path | None = None) -> list[Path]:
@@ -74,14 +82,17 @@ def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetC
     of such a folder below a root.
 
     Raises:
-        UsageError: a word names nothing.
+        UsageError: a word names nothing, or two folders have one name.
     """
     cards: dict[str, DatasetCard] = {}
     for word in words:
         folder = _own_folder(word, data_root)
         names = [] if folder else DATASETS.select(word.lower())
         for card in [_card_of(folder)] if folder else map(DATASETS.get, names):
-            cards.setdefault(card.name, card)
+            if cards.setdefault(card.name, card) != card:
+                raise UsageError(f"Two test sets are called {card.name}: rename a folder.")
+    if not cards:
+        raise UsageError("No test sets are named: see harness list datasets.")
     return list(cards.values())
 
 
@@ -93,8 +104,8 @@ def _own_folder(word: str, data_root: Path | None) -> Path | None:
         return Path(word).resolve()
     if word == "all" or word.lower() in DATASETS or word in (".", ".."):
         return None
-    below = [root / word for root in roots(data_root)]
-    return next((path.resolve() for path in below if path.is_dir()), None)
+    places = [Path(word), *(root / word for root in roots(data_root))]
+    return next((path.resolve() for path in places if path.is_dir()), None)
 
 
 def _card_of(folder: Path) -> DatasetCard:
@@ -113,28 +124,45 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchm
         DatasetUnavailable: it is nowhere.
         HarnessError: it was found but is empty, incomplete, altered or unreadable.
     """
-    looked = list(_folders(card, scale, data_root))
-    for folder, pattern in looked:
-        paths = image_files(folder, pattern)
-        if paths:
-            return _identify(card, folder, paths, scale)
-    if looked:
-        raise HarnessError(f"{card.title}: there are no images in {looked[0][0]}.")
+    faults = []
+    for folder, pattern in _folders(card, scale, data_root):
+        try:
+            return _identify(card, folder, image_files(folder, pattern), scale)
+        except HarnessError as error:
+            faults.append(error)
+        except OSError as error:
+            faults.append(HarnessError(f"{card.title} in {folder} cannot be read ({error})."))
+    if faults:
+        raise faults[0]
     raise DatasetUnavailable(f"{card.title} is not on this machine: {_how_to_obtain(card)}.")
 
 
-def find_or_fetch(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchmark:
-    """Like `find`, after downloading a set that is missing and may be downloaded."""
+def find_or_fetch(
+    card: DatasetCard, scale: int, data_root: Path | None = None, fetch: Fetch = fetch
+) -> Benchmark:
+    """Like `find`, after downloading a set that is missing and may be downloaded.
+
+    A download that was cut short is completed.
+
+    Raises:
+        DatasetUnavailable: it is nowhere and cannot be downloaded.
+        HarnessError: it was found and is not sound, or a download has another checksum.
+    """
     try:
         return find(card, scale, data_root)
-    except DatasetUnavailable as missing:
-        if not card.known:
+    except HarnessError as error:
+        begun = any(path.exists() for _, path in downloads(card)) if _downloadable(card) else False
+        if not _downloadable(card) or not (isinstance(error, DatasetUnavailable) or begun):
             raise
-        try:
-            fetch(downloads(card))
-        except HarnessError as error:
-            raise DatasetUnavailable(f"{missing} ({error})") from error
-        return find(card, scale, data_root)
+    try:
+        fetch(downloads(card))
+    except MismatchError:
+        raise
+    except HarnessError as error:
+        raise DatasetUnavailable(
+            f"{card.title} is not on this machine and cannot be downloaded: {error}"
+        ) from error
+    return find(card, scale, data_root)
 
 
 def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
@@ -143,9 +171,15 @@ def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
     Raises:
         HarnessError: the set may not be downloaded.
     """
-    if not card.known or card.root:
+    if card.root:
+        raise HarnessError(f"{card.title} is not for download: it lies in {card.root}.")
+    if not _downloadable(card):
         raise HarnessError(f"{card.title} cannot be downloaded: {_how_to_obtain(card)}.")
     return [(image.file, cache_root() / image.file.path) for image in card.known]
+
+
+def _downloadable(card: DatasetCard) -> bool:
+    return bool(card.known) and not card.root
 
 
 def _how_to_obtain(card: DatasetCard) -> str:
@@ -154,29 +188,32 @@ def _how_to_obtain(card: DatasetCard) -> str:
 
 def _folders(card: DatasetCard, scale: int, data_root: Path | None) -> Iterator[tuple[Path, str]]:
     """Existing folders that may hold the HR images, each with the pattern of their names."""
-    tops = [card.root] if card.root else [*_named(card, roots(data_root))]
+    tops = [card.root] if card.root else named_folders(card.folders, roots(data_root))
     for top in filter(Path.is_dir, tops):
         inner = [(top / f"image_SRF_{scale}", "*_HR.*"), (top / "HR", "*"), (top, "*")]
         inner.append((top / "image_SRF_4", "*_HR.*"))
         present = [(folder, pattern) for folder, pattern in inner if folder.is_dir()]
-        # The top folder counts as found only where nothing below it does.
+        # An empty folder counts only where nothing below it holds images.
         filled = [pair for pair in present if image_files(*pair)]
         yield from filled or present[:1]
 
 
-def _named(card: DatasetCard, places: Sequence[Path]) -> Iterator[Path]:
-    """Folders below the roots that carry one of the set's names, in any case of letters."""
-    names = {name.lower() for name in card.folders}
+def named_folders(names: Sequence[str], places: Sequence[Path]) -> Iterator[Path]:
+    """Folders below the roots that carry one of the names, in any case of letters."""
+    wanted = {name.lower() for name in names}
     for root in places:
-        if root.name.lower() in names:
+        if root.name.lower() in wanted:
             yield root
-        for parent in (root, root / "benchmark", root / "benchmarks"):
-            if parent.is_dir():
-                yield from sorted(p for p in parent.iterdir() if p.name.lower() in names)
+        for parent in (root, *(root / part for part in _PARTS)):
+            # A folder that may not be read is one that has nothing.
+            with suppress(OSError):
+                yield from sorted(p for p in parent.iterdir() if p.name.lower() in wanted)
 
 
 def _identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> Benchmark:
     """Say which image each file is, by its bytes or, failing that, by its pixels."""
+    if not paths:
+        raise HarnessError(f"{card.title}: there are no images in {folder}.")
     by_bytes = {image.file.sha256: image for image in card.known}
     found: dict[str, BenchmarkImage] = {}
     unread = []
@@ -256,7 +293,7 @@ class Verdict:
 
 
 def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> Iterator[Verdict]:
-    """Decode every image of the sets that are here; sets that are not are named, not failed.
+    """Decode every image of the sets; those that are not here fail where they were asked for.
 
     Raises:
         UsageError: a word names nothing.
@@ -269,7 +306,7 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
                 if loaded.sha256 != image.pixels_sha256:
                     raise HarnessError(f"The pixels of {image.path} are not those published.")
         except DatasetUnavailable as error:
-            yield Verdict(True, f"{card.title}: not here ({error})")
+            yield Verdict("all" in words, str(error))
         except HarnessError as error:
             yield Verdict(False, str(error))
         else:

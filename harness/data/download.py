@@ -40,7 +40,7 @@ def url(file: RemoteFile) -> str:
 
 
 def fetch(
-    files: Iterable[tuple[RemoteFile, Path]], done: Callable[[Path], None] = lambda path: None
+    files: Iterable[tuple[RemoteFile, Path]], done: Callable[[Path], object] = lambda path: None
 ) -> None:
     """Download files, four at a time, each to a temporary file that is renamed once it is right.
 

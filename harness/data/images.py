@@ -40,7 +40,7 @@ class LoadedImage:
 
     Attributes:
         pixels: uint8 ``(H, W)`` grey or ``(H, W, 3)`` RGB.
-        sha256: of the pixels as stored, before any conversion.
+        sha256: of the pixels, after any conversion.
         note: what was converted, or empty.
     """
 
@@ -57,25 +57,35 @@ def read_image(path: Path) -> LoadedImage:
     """
     try:
         with Image.open(path) as image:
-            # Pillow reads 16-bit RGB as 8-bit without a word; only the raw mode tells.
-            raw_modes = " ".join(str(tile[-1]) for tile in image.tile)
-            deep = "16" in raw_modes or image.mode.startswith(("I", "F"))
-            stored = None if deep else np.asarray(image)
             mode = image.mode
             target, note = _CONVERSIONS.get(mode, (mode, ""))
-            pixels = stored if target == mode or deep else np.asarray(image.convert(target))
+            deep = _is_deep(image)
+            pixels = None if deep else np.asarray(image.convert(target))
     except FileNotFoundError:
         raise HarnessError(f"The image {path} is missing.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
-    if stored is None or pixels is None:
+    if pixels is None:
         raise HarnessError(
             f"The image {path} has more than 8 bits a channel: convert it to 8 bits, "
             "the depth at which the protocol scores."
         )
     if target not in ("L", "RGB"):
         raise HarnessError(f"The image {path} has the colour mode {mode}: convert it to RGB.")
-    return LoadedImage(pixels, pixels_digest(stored), note)
+    return LoadedImage(pixels, pixels_digest(pixels), note)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has more than 8 bits a channel, which Pillow hides for colour images.
+
+    What tells is the raw mode of its decoder, and for PPM the largest value.
+    """
+    for tile in getattr(image, "tile", ()):
+        args = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
+        largest = args[1] if tile[0].startswith("ppm") and len(args) > 1 else 255
+        if "16" in str(args[0]) or (isinstance(largest, int) and largest > 255):
+            return True
+    return image.mode.startswith(("I", "F"))
 
 
 def pixels_digest(pixels: ByteArray) -> str:

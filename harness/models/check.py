@@ -36,11 +36,12 @@ def check_model(card: ModelCard, scale: int) -> Iterator[Finding]:
     """
     try:
         weights = find_weights(card, scale)
+        trained = True
     except WeightsMissing:
-        weights = None
+        weights, trained = None, False
     upscaler = Upscaler(card, scale, weights)
     yield _parameters(card, scale, upscaler)
-    outputs = [_output(card, upscaler, *size, trained=weights is not None) for size in ODD_SIZES]
+    outputs = [_output(card, upscaler, *size, trained=trained) for size in ODD_SIZES]
     yield from outputs
     if not all(finding.holds for finding in outputs):
         return
@@ -69,15 +70,18 @@ def _output(
     card: ModelCard, upscaler: Upscaler, height: int, width: int, *, trained: bool
 ) -> Finding:
     """Size and kind of the output; its range says something only of a trained network."""
-    rule = f"{width} x {height} pixels become x{upscaler.factor}, in [0, 1] when trained"
+    rule = f"{width} x {height} pixels become x{upscaler.factor}, within -0.5 to 1.5 when trained"
     try:
         output = upscaler(_image(card, height, width))
     except HarnessError as error:
         return Finding(rule, False, str(error))
+    except Exception as error:  # an outsider's code may raise anything
+        return Finding(rule, False, f"{type(error).__name__}: {error}")
     low, high = float(output.min()), float(output.max())
-    in_range = card.params == 0 or (low > -0.5 and high < 1.5)
+    floating = output.dtype in (np.float32, np.float64)
+    in_range = not trained or (low > -0.5 and high < 1.5)
     seen = f"{output.dtype}, {low:.2f} to {high:.2f}{'' if trained else ' (untrained)'}"
-    return Finding(rule, in_range or not trained, seen)
+    return Finding(rule, floating and in_range, seen)
 
 
 def _repeats(card: ModelCard, upscaler: Upscaler) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,15 +42,19 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def measure_complexity(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Complexity:
-    """Count on the meta device, which computes shapes and no values."""
+    """Count on the meta device, which computes shapes and no values.
+
+    Raises:
+        HarnessError: the network cannot be built.
+    """
     factor = card.input_scale(scale)
     width, height = (side // factor for side in OUTPUT_SIZE)
-    counter = FlopCounterMode(display=False)
-    macs = None
-    with torch.device("meta"):
-        network = build_network(card, scale, hyper).eval()
-        # A plug-in that makes its own tensors on the CPU cannot run on shapes alone.
-        with suppress(RuntimeError, NotImplementedError), counter, torch.no_grad():
-            network(torch.empty(1, card.channels, height, width))
-            macs = counter.get_total_flops() // 2
+    try:
+        with torch.device("meta"):
+            network = build_network(card, scale, hyper).eval()
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                network(torch.empty(1, card.channels, height, width))
+        macs = counter.get_total_flops() // 2
+    except Exception:  # a network may need values, or dislike the size
+        network, macs = build_network(card, scale, hyper), None
     return Complexity(count_parameters(network), macs, (width, height))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +56,15 @@ def _from_mat(model: str, path: Path) -> Tensors:
     if owner != model:
         held = f"holds weights of {owner}" if owner else "is no weights file that is known"
         raise HarnessError(f"{path} {held}, not of {model}.")
-    return {
-        name: np.ascontiguousarray(value, np.float32) for name, value in _MATLAB[model][1](content)
-    }
+    try:
+        return {
+            name: np.ascontiguousarray(value, np.float32)
+            for name, value in _MATLAB[model][1](content)
+        }
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise HarnessError(
+            f"{path} is not laid out like the weights of {model} ({error})."
+        ) from error
 
 
 def _srcnn(content: Mapping[str, Any]) -> Iterable[tuple[str, AnyArray]]:
@@ -103,16 +110,18 @@ _MATLAB: dict[
 
 def _from_pickle(path: Path) -> Tensors:
     """A PyTorch checkpoint, read without running any code it may hold."""
-    import pickle
-
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise HarnessError(f"{path} cannot be read ({error}).") from error
+    except Exception as error:  # the reader meets what it does not know in many ways
         raise HarnessError(
-            f"{path} does not hold plain tensors ({reason}); nothing in it was run."
+            f"{path} does not hold plain tensors, and nothing in it was run: save the network's "
+            "state_dict() instead."
         ) from error
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -121,7 +130,7 @@ def _from_pickle(path: Path) -> Tensors:
     if not isinstance(content, Mapping) or not content or not _all_tensors(content.values()):
         raise HarnessError(f"{path} does not hold a dictionary of tensors: it is no weights file.")
     return {
-        str(name).removeprefix("module."): tensor.float().numpy()
+        str(name).removeprefix("module."): tensor.detach().to_dense().float().numpy()
         for name, tensor in content.items()
     }
 

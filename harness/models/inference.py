@@ -30,6 +30,7 @@ class Upscaler:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         self_ensemble: average over the eight flips and rotations (Lim et al., CVPRW 2017).
         tile: side of a tile in LR pixels; None for the whole image at once.
+        network: one that is at hand, instead of building one; it is put into evaluation mode.
 
     Raises:
         HarnessError: the network cannot be built, or the weights do not fit.
@@ -44,11 +45,13 @@ class Upscaler:
         device: str = "cpu",
         self_ensemble: bool = False,
         tile: int | None = None,
+        network: nn.Module | None = None,
     ) -> None:
         forbid_tf32()
         self.card, self.scale, self.self_ensemble = card, scale, self_ensemble
         self.factor = card.input_scale(scale)
-        network = build_network(card, scale, weights.hyper if weights else {})
+        if network is None:
+            network = build_network(card, scale, weights.hyper if weights else {})
         if weights:
             load_into(network, weights, card.name)
         network = network.eval().requires_grad_(False).to(device)
@@ -122,21 +125,21 @@ class Upscaler:
     def _receptive_radius(self) -> int:
         """Input pixels beyond its own position that an output pixel can depend on, at most.
 
-        Adds the reach of every convolution as if they stood in one chain, which bounds any
-        network whose layers are modules; networks that pool over the image have no bound.
+        Adds the reach of every convolution, pooling and interpolation as if they stood in one
+        chain. It sees modules only: ``harness check-model`` tells whether that bounds a network,
+        and networks that pool over the whole image have no bound.
         """
         side = 16
         reach = 0.0
 
         def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             nonlocal reach
-            fine = max(inputs[0].shape[-1], output.shape[-1]) / side
-            kernel, dilation = layer.kernel_size, layer.dilation
-            assert isinstance(kernel, tuple) and isinstance(dilation, tuple)
-            reach += max((k - 1) * d / 2 for k, d in zip(kernel, dilation, strict=True)) / fine
+            # A kernel's steps are those of its input, but a transposed one lies on its output.
+            on_output = isinstance(layer, nn.ConvTranspose2d)
+            grid = (output if on_output else inputs[0]).shape[-1]
+            reach += _kernel_radius(layer) * side / grid
 
-        kinds = (nn.Conv2d, nn.ConvTranspose2d)
-        layers = [module for module in self.network.modules() if isinstance(module, kinds)]
+        layers = [module for module in self.network.modules() if isinstance(module, _LOCAL)]
         hooks = [layer.register_forward_hook(add) for layer in layers]
         probe = torch.zeros(1, self.card.channels, side, side, dtype=self.dtype, device=self.device)
         with torch.inference_mode():
@@ -144,6 +147,20 @@ class Upscaler:
         for hook in hooks:
             hook.remove()
         return math.ceil(reach) + 1
+
+
+_LOCAL = (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.MaxPool2d, nn.Upsample)
+
+
+def _kernel_radius(layer: nn.Module) -> float:
+    """Half the span of a layer's kernel; two pixels for interpolation, bicubic at most."""
+
+    def widest(value: Any) -> int:
+        return max(value) if isinstance(value, tuple) else int(value)
+
+    if isinstance(layer, nn.Upsample):
+        return 2
+    return (widest(layer.kernel_size) - 1) * widest(getattr(layer, "dilation", 1)) / 2
 
 
 def spans(length: int, size: int) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from harness.data.catalogue import registry_rows
 from harness.data.download import cache_root
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.models.importers import import_tensors
 from harness.specs import WeightsInfo, digest, file_digest
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.specs import AnyArray, ModelCard
+
+
+_ORDER = {"official": 0, "repro": 1}
 
 
 class WeightsMissing(HarnessError):
@@ -68,7 +72,7 @@ def find_weights(
         return None
     if path:
         return read_weights(card, scale, path)
-    for found, found_tag in _candidates(card, scale):
+    for found, found_tag in installed(card, scale):
         if tag in (None, found_tag):
             return read_weights(card, scale, found, tag=found_tag)
     wanted = f"{card.name}:{tag}" if tag else card.name
@@ -78,21 +82,31 @@ def find_weights(
         f"harness weights import {card.name} FILE"
         if official
         else f"name a file with --weights {card.name}=FILE"
+        + (", or declare params=0 if it has none" if card.params is None else "")
     )
     raise WeightsMissing(f"There are no weights for {wanted} at x{scale}: {advice}.")
 
 
 def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
-    """Every weights file of a model on this machine, first choice first, with its tag."""
-    return list(_candidates(card, scale))
+    """Every weights file of a model on this machine, first choice first, with its tag.
+
+    The authors' come first, then those trained by this project, then others; among equals the
+    order of the places decides.
+
+    Raises:
+        HarnessError: a folder cannot be read.
+    """
+    try:
+        return sorted(_candidates(card, scale), key=lambda found: _ORDER.get(found[1], 2))
+    except OSError as error:
+        raise HarnessError(f"The weights of {card.name} cannot be looked for ({error}).") from error
 
 
 def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
     yield from _stored(cache_root() / "weights", card, scale)
     for root in _roots():
         yield from _stored(root, card, scale)
-        if scale == 4:
-            yield from ((path, "official") for path in _official(root, card))
+        yield from ((path, "official") for path in _official(root, card, scale))
     if card.sources:
         yield from _stored(card.sources[0].parent / "weights", card, scale)
 
@@ -102,20 +116,20 @@ def _roots() -> list[Path]:
 
 
 def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
-    for path in sorted(folder.glob(f"{card.name}-x{scale}.*.safetensors")):
-        yield path, path.name.split(".")[-2]
+    start = f"{card.name}-x{scale}."
+    for path in sorted(folder.glob(f"{start}*.safetensors")):
+        yield path, path.name.removeprefix(start).removesuffix(".safetensors")
 
 
-def _official(root: Path, card: ModelCard) -> Iterator[Path]:
+def _official(root: Path, card: ModelCard, scale: int) -> Iterator[Path]:
     """Files below a root that are, byte for byte, the authors' weights of a model."""
     for row in registry_rows("weights"):
-        if row["model"] != card.name:
+        if row["model"] != card.name or str(scale) not in row["scales"].split():
             continue
         expected = root / row["file"]
-        others = (
-            p for p in root.rglob(f"*{expected.suffix}") if p.stat().st_size == int(row["bytes"])
-        )
-        for path in [expected, *others]:
+        others = (path for path in sorted(root.rglob(f"*{expected.suffix}")) if path.is_file())
+        of_size = (path for path in others if path.stat().st_size == int(row["bytes"]))
+        for path in [expected, *of_size]:
             if path.is_file() and file_digest(path) == row["sha256"]:
                 yield path
                 break
@@ -134,6 +148,9 @@ def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "file") -> 
         source = file_digest(path)
         rows = registry_rows("weights")
         known = next((row for row in rows if row["sha256"] == source), None)
+        if known and str(scale) not in known["scales"].split():
+            made_for = " and ".join(f"x{s}" for s in known["scales"].split())
+            raise HarnessError(f"{path} holds weights for {made_for}, not for x{scale}.")
         info = WeightsInfo(
             "official" if known else tag,
             path.name,
@@ -155,6 +172,9 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         with safe_open(path, framework="numpy") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        hyper = json.loads(metadata.get("hyper", "{}"))
+        if not isinstance(hyper, dict):
+            raise TypeError(f"hyper is {hyper!r}")
     except FileNotFoundError:
         raise HarnessError(f"There is no weights file {path}.") from None
     except (SafetensorError, OSError, ValueError, TypeError) as error:
@@ -171,7 +191,7 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         tensors_digest(tensors),
         metadata.get("licence", "not stated"),
     )
-    return Weights(info, tensors, json.loads(metadata.get("hyper", "{}")))
+    return Weights(info, tensors, hyper)
 
 
 def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) -> Path:
@@ -180,6 +200,7 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     Raises:
         HarnessError: the folder cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path = folder / f"{card.name}-x{scale}.{weights.info.tag}.safetensors"
@@ -190,20 +211,35 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
         folder.mkdir(parents=True, exist_ok=True)
         save_file({k: np.ascontiguousarray(v) for k, v in weights.tensors.items()}, partial, facts)
         partial.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path
 
 
 def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
-    """The same weights under another tag or licence, where given."""
+    """The same weights under another tag or licence, where given.
+
+    Raises:
+        UsageError: the tag is no word.
+    """
+    if tag is not None and not re.fullmatch(r"[\w-]+", tag):
+        raise UsageError(f"A tag has letters, digits, '_' and '-' only, unlike {tag!r}.")
     info = weights.info
     info = replace(info, tag=tag or info.tag, licence=licence or info.licence)
     return replace(weights, info=info)
 
 
 def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
-    """Keep weights in the user cache, where runs find them; returns the path."""
+    """Keep weights in the user cache, where runs find them; returns the path.
+
+    Raises:
+        HarnessError: other weights have the tag already, or the cache cannot be written.
+    """
+    tag = weights.info.tag
+    for path, taken in _stored(cache_root() / "weights", card, scale):
+        held = read_weights(card, scale, path, taken).info.tensors_sha256
+        if taken == tag and held != weights.info.tensors_sha256:
+            raise HarnessError(f"Other weights are stored as {path}: choose another --tag.")
     return save_weights(weights, card, scale, cache_root() / "weights")
 
 

@@ -15,6 +15,7 @@ compared   uint8 luma                         float luma, not rounded
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, get_args
@@ -180,7 +181,11 @@ def score(
     edge = rules.crop_border
     inner = (slice(edge, -edge), slice(edge, -edge))
     pair = _luma(sr)[inner], _luma(sample.hr)[inner]
-    return {name: METRICS.get(name)(*pair) for name in metrics}
+    scores = {name: float(METRICS.get(name)(*pair)) for name in metrics}
+    wrong = next((name for name, value in scores.items() if math.isnan(value)), None)
+    if wrong:
+        raise HarnessError(f"The metric {wrong} is not a number: mend its plug-in.")
+    return scores
 
 
 def colour_image(sr: ByteArray, image: ByteArray, rules: Protocol) -> ByteArray:
@@ -191,9 +196,10 @@ def colour_image(sr: ByteArray, image: ByteArray, rules: Protocol) -> ByteArray:
         image: the HR image it belongs to, before `make_sample`.
         rules: the protocol.
     """
-    if rules.pipeline == "rgb" or image.ndim == 2:
+    seen = _apply_grey_rule(image, rules.grey)
+    if rules.pipeline == "rgb" or seen.ndim == 2:
         return sr
-    ycbcr = rgb_to_ycbcr(crop_to_multiple(image, rules.scale)) / 255
+    ycbcr = rgb_to_ycbcr(crop_to_multiple(seen, rules.scale)) / 255
     small = imresize(ycbcr, 1 / rules.scale, rules.border)
     large = imresize(small, rules.scale, rules.border) * 255
     large[:, :, 0] = sr

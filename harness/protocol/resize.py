@@ -52,6 +52,15 @@ def imresize(image: AnyArray, scale: float, border: Border = "replicate") -> Any
     return np.ascontiguousarray(_resize_rows(tall.swapaxes(0, 1), scale, border).swapaxes(0, 1))
 
 
+def enlargement_matrix(length: int, scale: int) -> FloatArray:
+    """The matrix M with ``M @ image @ M.T == imresize(image, scale)`` for square images.
+
+    Returns:
+        ``(length * scale, length)`` float64, borders replicated.
+    """
+    return _weights(length, scale, "replicate").toarray()
+
+
 def _resize_rows(image: AnyArray, scale: float, border: Border) -> AnyArray:
     """One pass: resize along the first axis, ``(H, W[, C])`` to ``(ceil(H * scale), W[, C])``.
 

@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 import click
 
+from harness.data.download import fetch
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress, TaskID
 
-    from harness.run.evaluate import Listener, Run
-    from harness.specs import ImageResult, RunRecord
+    from harness.run.evaluate import Run
+    from harness.specs import ImageResult, RemoteFile, RunRecord
 
 
-def listener() -> Listener:
+def listener() -> Lines:
     """Bars when standard error is a terminal, plain lines otherwise."""
     return Bars() if sys.stderr.isatty() else Lines()
+
+
+def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
+    """Download files like `harness.data.download.fetch`, and show how it goes."""
+    missing = [(file, path) for file, path in files if not path.exists()]
+    if not missing:
+        return
+    size = sum(file.bytes for file, _ in missing) / 1e6
+    title = f"{len(missing)} files of {missing[0][0].repository}, {size:.0f} MB"
+    if not sys.stderr.isatty():
+        click.echo(f"Downloading {title}", err=True)
+        fetch(missing)
+        return
+    with _bar() as progress:
+        task = progress.add_task(f"Downloading {title}", total=len(missing))
+        fetch(missing, lambda path: progress.advance(task))
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _title(run: Run) -> str:
@@ -35,7 +64,16 @@ def _images(count: int) -> str:
 
 
 class Lines:
-    """A line when a run starts, one for whatever is odd, and one when it ends."""
+    """A line when a run starts, one for whatever is odd, and one when it ends.
+
+    Use it in a ``with`` statement, which leaves the terminal as it was.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is left on the screen."""
 
     def started(self, run: Run, total: int, known: int) -> None:
         """Say what begins, unless all of it is known."""
@@ -62,13 +100,9 @@ class Bars(Lines):
 
     def started(self, run: Run, total: int, known: int) -> None:
         """Show a bar."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
         if known == total:
             return
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress = _bar()
         self._task = self._progress.add_task(_title(run), total=total, completed=known)
         self._progress.start()
 
@@ -80,7 +114,11 @@ class Bars(Lines):
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
         """Replace the bar by the outcome."""
+        self.__exit__()
+        super().ended(run, record, computed)
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away, also after an interruption."""
         if self._progress:
             self._progress.stop()
             self._progress = None
-        super().ended(run, record, computed)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.data.benchmarks import DatasetUnavailable, find
 from harness.errors import HarnessError
 from harness.registry import DATASETS, FAILURES, MODELS
+
+if TYPE_CHECKING:
+    from harness.specs import RunRecord
 
 Row = dict[str, Any]
 
@@ -76,21 +80,39 @@ def _weights(name: str, scale: int) -> Iterator[Row]:
 
 
 def runs(results: Path) -> list[Row]:
-    """Run records below a folder."""
-    from harness.run.store import ResultStore
+    """Run records below a folder; damaged ones are named."""
+    from harness.run.store import ResultStore, read_record
 
-    return [
-        {
-            "id": record.identity.id[:12],
-            "model": record.identity.model,
-            "dataset": record.identity.dataset,
-            "protocol": record.identity.protocol,
-            "status": record.status,
-            **{name: round(value, 4) for name, value in record.means.items()},
-            "utc": record.provenance.get("utc", ""),
-        }
-        for record in ResultStore(results).records()
-    ]
+    rows: list[Row] = []
+    for path in ResultStore(results).paths():
+        try:
+            rows.append(_run(read_record(path)))
+        except HarnessError:
+            rows.append({"id": "", "model": f"(damaged: {path})"})
+    return rows
+
+
+def _run(record: RunRecord) -> Row:
+    identity = record.identity
+    how = ["self-ensemble"] * identity.self_ensemble + [f"tile {identity.tile}"] * bool(
+        identity.tile
+    )
+    return {
+        "id": identity.id[:12],
+        "model": identity.model,
+        "dataset": identity.dataset,
+        "protocol": identity.protocol,
+        "weights": record.weights.tag if record.weights else "",
+        "how": ", ".join(how),
+        "status": record.error or record.status,
+        **{name: _rounded(value) for name, value in record.means.items()},
+        "utc": record.provenance.get("utc", ""),
+    }
+
+
+def _rounded(value: float) -> float | str:
+    """Four decimals; infinity as a word, since JSON has none."""
+    return round(value, 4) if math.isfinite(value) else str(value)
 
 
 def show(rows: Sequence[Row], as_json: bool) -> str:

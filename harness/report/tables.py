@@ -189,7 +189,7 @@ def _tidy(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "difference": _difference(measured, printed),
                 "protocol": "" if run is None else run["protocol"],
                 "weights": "" if run is None else run["tag"],
-                "weights_sha256": "" if run is None else run["weights_sha256"],
+                "weights_file_sha256": "" if run is None else run["weights_file_sha256"],
                 "verified_images": "" if run is None else bool(run["verified"]),
                 "run": MISSING if run is None else run["id"],
             }

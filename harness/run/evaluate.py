@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,8 @@ from PIL import Image
 from harness.data.images import LoadedImage, read_image
 from harness.errors import HarnessError
 from harness.protocol import protocols
-from harness.specs import Execution, Identity, ImageResult, RunRecord
+from harness.registry import METRICS
+from harness.specs import Execution, Identity, ImageResult, RunRecord, digest, file_digest
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import Benchmark, BenchmarkImage
@@ -57,6 +59,7 @@ class Run:
             self_ensemble=self.self_ensemble,
             tile=self.tile,
             metrics=self.metrics,
+            metrics_sha256=_metric_sources(self.metrics[2:]),
         )
 
 
@@ -71,6 +74,12 @@ class Listener(Protocol):
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
         """A run ended with a record, after computing so many images."""
+
+
+def _metric_sources(extra: Sequence[str]) -> str | None:
+    """Hash of the files that define metrics beyond psnr and ssim, which the protocol covers."""
+    paths = [Path(str(inspect.getsourcefile(METRICS.get(name)))) for name in extra]
+    return digest([file_digest(path) for path in paths]) if paths else None
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,14 @@ def evaluate(run: Run, store: ResultStore, listener: Listener, options: Options)
     """Carry a run out, or find its record.
 
     Images that a finished record or a journal knows are not computed again. A run that breaks
-    leaves a record with the error.
+    leaves a record with the error, unless that would replace a finished one.
 
     Raises:
-        HarnessError: the results folder cannot be written, or a record there is damaged.
+        HarnessError: a record or journal cannot be read or written.
         UsageError: no such device.
     """
-    finished = None if options.force else store.finished(run.identity)
+    stored = store.finished(run.identity)
+    finished = None if options.force else stored
     results = {result.image: result for result in finished.images} if finished else {}
     if finished and not _todo(run, results, store, options):
         listener.started(run, len(results), len(results))
@@ -121,10 +131,13 @@ def evaluate(run: Run, store: ResultStore, listener: Listener, options: Options)
     except Exception as broken:  # a plug-in may raise anything; the other runs go on
         known = isinstance(broken, HarnessError)
         error = str(broken) if known else f"{type(broken).__name__}: {broken}"
-    record = finished or _record(run, results, execution, error)
-    if not finished:
-        store.write(record)
-    if not error:
+    if finished:
+        record = replace(finished, status="error" if error else finished.status, error=error)
+    else:
+        record = _record(run, results, execution, error)
+        if not (error and stored):
+            store.write(record)
+    if not error or stored:
         journal.remove()
     listener.ended(run, record, len(todo))
     return record
@@ -223,7 +236,7 @@ def _record(
         status="error" if error else "finished",
         images=tuple(results[i.name] for i in run.benchmark.images if i.name in results),
         execution=execution,
-        provenance=provenance(),
+        provenance=provenance(execution.device),
         weights=run.weights.info if run.weights else None,
         parameters=size.parameters if size else None,
         macs=size.macs if size else None,

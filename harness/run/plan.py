@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.benchmarks import DatasetUnavailable, find_or_fetch, select
+from harness.data.benchmarks import DatasetUnavailable, Fetch, find_or_fetch, select
+from harness.data.download import fetch
 from harness.errors import HarnessError, UsageError
 from harness.models.weights import find_weights
 from harness.protocol.protocols import Protocol
@@ -32,6 +33,7 @@ class Request:
         metrics: registered names beyond psnr and ssim.
         data_root: searched for sets first.
         strict: a set that cannot be had is an error.
+        fetch: what downloads sets that are missing.
     """
 
     models: Sequence[str]
@@ -45,6 +47,7 @@ class Request:
     metrics: Sequence[str] = ()
     data_root: Path | None = None
     strict: bool = False
+    fetch: Fetch = fetch
 
 
 @dataclass
@@ -72,9 +75,7 @@ def plan(request: Request) -> Plan:
     """
     made = Plan()
     cards = _cards(request.models)
-    for name in request.weight_files:
-        if name not in (card.name for card, _ in cards):
-            raise UsageError(f"--weights names {name}, which is not among the models.")
+    _check_weights(request, cards)
     metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
     for metric in metrics:
         METRICS.get(metric)
@@ -93,14 +94,26 @@ def plan(request: Request) -> Plan:
 
 def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
     """The models that words such as ``drfn``, ``edsr*`` or ``drfn:repro`` name, with their tags."""
-    chosen: dict[str, tuple[ModelCard, str | None]] = {}
+    chosen: dict[tuple[str, str | None], None] = {}
     for word in words:
         pattern, _, tag = word.partition(":")
-        for name in MODELS.select(pattern):
-            chosen.setdefault(name, (MODELS.get(name), tag or None))
+        chosen |= dict.fromkeys((name, tag or None) for name in MODELS.select(pattern))
     if not chosen:
         raise UsageError("No models are named: see harness list models.")
-    return list(chosen.values())
+    return [(MODELS.get(name), tag) for name, tag in chosen]
+
+
+def _check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
+    """Refuse weights for models that are not named, that have a tag, or that need none."""
+    for name in request.weight_files:
+        if name not in (card.name for card, _ in cards):
+            raise UsageError(f"--weights names {name}, which is not among the models.")
+    for card, tag in cards:
+        file = request.weight_files.get(card.name)
+        if card.params == 0 and (tag or file):
+            raise UsageError(f"{card.name} has no parameters and takes no weights.")
+        if tag and file:
+            raise UsageError(f"{card.name}:{tag} and --weights {card.name}={file} are at odds.")
 
 
 def _with_weights(
@@ -120,8 +133,10 @@ def _with_weights(
 
 def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | None:
     try:
-        benchmark = find_or_fetch(card, request.scale, request.data_root)
+        benchmark = find_or_fetch(card, request.scale, request.data_root, request.fetch)
         _require_size(benchmark, Protocol("y", request.scale))
+        if card.known and not benchmark.verified:
+            made.notes.append(f"The pixels of {card.title} are pinned at x4 only: not verified.")
         return benchmark
     except DatasetUnavailable as error:
         (made.problems if request.strict else made.absent).append(str(error))
@@ -132,7 +147,7 @@ def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | N
 
 def _require_size(benchmark: Benchmark, rules: Protocol) -> None:
     for image in benchmark.images:
-        if min(image.size) < rules.smallest_side:
+        if min(side - side % rules.scale for side in image.size) < rules.smallest_side:
             width, height = image.size
             raise HarnessError(
                 f"{image.name} of {benchmark.card.title} is {width} x {height} pixels: scoring at "

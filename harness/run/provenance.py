@@ -9,17 +9,29 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from harness.specs import digest, file_digest
+
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "safetensors", "drfn-harness")
 
 
-def provenance() -> dict[str, Any]:
-    """Facts for a run record; imports torch."""
+def packages() -> dict[str, str | None]:
+    """Versions of the packages that take part in a number."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """Facts for a run record.
+
+    Args:
+        device: what the run was carried out on, as torch calls it.
+    """
     import torch
 
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     return {
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": packages(),
+        "harness_sha256": _source_digest(),
         "git": _git(),
         "python": platform.python_version(),
         "os": platform.platform(),
@@ -40,6 +52,13 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _source_digest() -> str:
+    """Hash of this package's Python files, the same for a checkout and an installed copy."""
+    root = Path(__file__).parents[1]
+    files = sorted(root.rglob("*.py"))
+    return digest([(path.relative_to(root).as_posix(), file_digest(path)) for path in files])
 
 
 def _git() -> dict[str, Any] | None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
+from harness.run.provenance import packages
 from harness.specs import Execution, Identity, ImageResult, RunRecord
 
 if TYPE_CHECKING:
@@ -42,8 +45,11 @@ class ResultStore:
             HarnessError: the record cannot be read.
         """
         path = self.path(identity)
-        if not path.exists():
-            return None
+        try:
+            if not path.exists():
+                return None
+        except OSError as error:
+            raise HarnessError(f"The record {path} cannot be read ({error}).") from error
         record = read_record(path)
         return record if record.status == "finished" and record.identity == identity else None
 
@@ -78,6 +84,30 @@ class ResultStore:
         """
         return map(read_record, self.paths())
 
+    def sound(self) -> dict[Path, RunRecord]:
+        """The records that can be read, by path; `records` does not let a damaged one pass."""
+        found = {}
+        for path in self.paths():
+            with suppress(HarnessError):
+                found[path] = read_record(path)
+        return found
+
+    def require_writable(self) -> None:
+        """Make the folder, and try to write there.
+
+        Raises:
+            HarnessError: it cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise HarnessError(
+                f"The results folder {self.root} cannot be written ({error}): "
+                "choose another with --results."
+            ) from error
+
     def load(self) -> pd.DataFrame:
         """One row a finished run, ready for reports."""
         import pandas as pd
@@ -89,23 +119,34 @@ class ResultStore:
 class Journal:
     """Results of single images, appended as they come, so that a killed run can go on.
 
-    A journal of another execution (device, threads) is not continued: a record tells of one.
+    A journal of another execution (device, threads) or software is not continued: a record tells
+    of one.
     """
 
     def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
         self.path = path
-        self._header = {"id": identity.id, "execution": asdict(execution)}
+        self._metrics = set(identity.metrics)
+        facts = {"execution": asdict(execution), "packages": packages()}
+        self._header = {"id": identity.id, **facts}
 
     def read(self) -> list[ImageResult]:
-        """The results so far; a line that was cut off by a kill is dropped."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        """The results so far, up to the first line that is not one (cut off by a kill, say)."""
         try:
-            header, *rows = [json.loads(line) for line in lines]
-        except ValueError:
+            header, *lines = self.path.read_bytes().split(b"\n")[:-1]
+            if json.loads(header) != self._header:
+                return []
+        except (OSError, ValueError):
             return []
-        return [ImageResult.from_json(row) for row in rows] if header == self._header else []
+        results = []
+        for line in lines:
+            try:
+                result = ImageResult.from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                break
+            if set(result.scores) != self._metrics:
+                break
+            results.append(result)
+        return results
 
     def start(self, results: list[ImageResult]) -> None:
         """Begin anew with the results that still hold.
@@ -118,10 +159,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         except OSError as error:
-            raise HarnessError(
-                f"The results folder {self.path.parent} cannot be written ({error}): "
-                "choose another with --results."
-            ) from error
+            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
 
     def append(self, result: ImageResult) -> None:
         """Add one result."""
@@ -144,21 +182,23 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     Raises:
         UsageError: an id fits no run, several, or one that broke.
     """
-    records = list(local.records())
-    chosen: dict[str, RunRecord] = {}
+    if local.root.resolve() == reference.root.resolve():
+        raise UsageError(f"The records in {local.root} are the reference already.")
+    done = {p: r for p, r in local.sound().items() if r.status == "finished"}
+    chosen: dict[Path, RunRecord] = {}
     for wanted in ids:
-        fits = [r for r in records if wanted == "all" or r.identity.id.startswith(wanted)]
-        fits = [r for r in fits if wanted != "all" or r.status == "finished"]
-        if not fits or (wanted != "all" and len(fits) > 1) or fits[0].status != "finished":
+        every = wanted == "all"
+        fits = {p: r for p, r in done.items() if every or r.identity.id.startswith(wanted)}
+        if not fits or not wanted or (len(fits) > 1 and not every):
             raise UsageError(
-                f"{wanted!r} names {len(fits)} runs in {local.root}, and must name one that is "
-                "finished: see harness list runs."
+                f"{wanted!r} names {len(fits)} finished runs in {local.root}, and must name one: "
+                "see harness list runs."
             )
-        chosen |= {record.identity.id: record for record in fits}
+        chosen |= fits
     moved = []
-    for record in chosen.values():
+    for path, record in chosen.items():
         moved.append(reference.write(record))
-        local.path(record.identity).unlink()
+        path.unlink()
     return moved
 
 
@@ -199,7 +239,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         **{key: identity[key] for key in ("model", "dataset", "scale", "protocol")},
         **{key: identity[key] for key in ("self_ensemble", "tile", "hyper")},
         "tag": weights.tag if weights else "",
-        "weights_sha256": weights.source_sha256 if weights else "",
+        "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified": record.verified,
         "count": len(record.images),
         **record.means,

@@ -1,5 +1,6 @@
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from harness.data.benchmarks import (
     verify,
 )
 from harness.data.images import pixels_digest
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MismatchError, UsageError
 from harness.registry import DATASETS
 from harness.specs import DatasetCard, KnownImage, RemoteFile
 from tests.pictures import picture
@@ -175,7 +176,74 @@ def test_demo_is_always_there() -> None:
     assert {"astronaut", "camera"} < {image.name for image in benchmark.images}
 
 
+def test_a_sound_set_is_found_behind_a_broken_one(
+    card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "broken/Tiny", ["img_0"])
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "sound"))
+    write(tmp_path / "sound/Tiny")
+    assert find(card, 4, tmp_path / "broken").images[0].path.is_relative_to(tmp_path / "sound")
+
+
+class TestFetching:
+    """A set is downloaded when it is missing, completed when that was cut short, and never else."""
+
+    @staticmethod
+    def bring(card: DatasetCard, asked: list[Path]) -> Callable[[Sequence[tuple]], None]:
+        def fetch(files: Sequence[tuple]) -> None:
+            for file, path in files:
+                if not path.exists():
+                    asked.append(path)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(IMAGES[file.path.split("/")[-1].split(".")[0]]).save(path)
+
+        return fetch
+
+    @pytest.fixture
+    def remote(self, card: DatasetCard) -> DatasetCard:
+        known = tuple(
+            replace(i, file=replace(i.file, path=f"data/Tiny/{i.name}.png")) for i in card.known
+        )
+        return replace(card, known=known)
+
+    def test_a_missing_set_is_downloaded(self, remote: DatasetCard) -> None:
+        asked: list[Path] = []
+        assert find_or_fetch(remote, 4, fetch=self.bring(remote, asked)).verified
+        assert len(asked) == 3
+
+    def test_a_download_that_was_cut_short_is_completed(self, remote: DatasetCard) -> None:
+        asked: list[Path] = []
+        fetch = self.bring(remote, asked)
+        fetch(downloads(remote)[:1])
+        assert find_or_fetch(remote, 4, fetch=fetch).verified
+        assert len(asked) == 3
+
+    def test_a_broken_folder_of_the_user_is_not_papered_over(
+        self, remote: DatasetCard, tmp_path: Path
+    ) -> None:
+        write(tmp_path / "Tiny", ["img_0"])
+        with pytest.raises(HarnessError, match="lacks 2 of its 3 images"):
+            find_or_fetch(remote, 4, tmp_path, fetch=pytest.fail)
+
+    def test_a_wrong_checksum_is_not_taken_for_a_missing_set(self, remote: DatasetCard) -> None:
+        def tampered(files: Sequence[tuple]) -> None:
+            raise MismatchError("not what the registry pins")
+
+        with pytest.raises(MismatchError):
+            find_or_fetch(remote, 4, fetch=tampered)
+
+
 class TestSelect:
+    def test_two_folders_of_one_name_are_refused(self, tmp_path: Path) -> None:
+        one, two = write(tmp_path / "one/hr"), write(tmp_path / "two/hr")
+        assert len(select([str(one), f"{one}/"])) == 1
+        with pytest.raises(UsageError, match="Two test sets are called hr"):
+            select([str(one), str(two)])
+
+    def test_nothing_is_no_request(self) -> None:
+        with pytest.raises(UsageError, match="No test sets are named"):
+            select([])
+
     def test_all_means_every_registered_set(self) -> None:
         names = [one.name for one in select(["all"])]
         assert names == ["set5", "set14", "b100", "urban100", "manga109", "demo"]
@@ -214,4 +282,6 @@ class TestVerify:
         assert not broken.sound
         shutil.rmtree(folder)
         (absent,) = verify(["tiny"], 4, tmp_path)
-        assert absent.sound and "not here" in absent.said
+        assert not absent.sound and "not on this machine" in absent.said
+        everything = {verdict.said.split()[0]: verdict for verdict in verify(["all"], 4)}
+        assert everything["Urban100"].sound, "nobody insists on it"

@@ -56,6 +56,28 @@ def test_16_bits_a_channel_are_refused_in_grey_and_in_colour(tmp_path: Path) -> 
             read_image(path)
 
 
+def test_a_wide_8_bit_image_is_not_taken_for_a_deep_one(tmp_path: Path) -> None:
+    # The decoder of this BMP is told a stride of 2160 bytes, which has a 16 in it.
+    wide = picture(4, 720)
+    loaded = read_image(saved(Image.fromarray(wide), tmp_path / "wide.bmp"))
+    np.testing.assert_array_equal(loaded.pixels, wide)
+
+
+def test_a_deep_ppm_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.ppm").write_bytes(b"P6 2 1 65535\n" + bytes(12))
+    with pytest.raises(HarnessError, match="more than 8 bits a channel"):
+        read_image(tmp_path / "deep.ppm")
+
+
+def test_the_hash_of_a_palette_image_is_that_of_its_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(RGB).convert("P")
+    before = read_image(saved(image, tmp_path / "one.png"))
+    image.putpalette(image.getpalette()[::-1])
+    after = read_image(saved(image, tmp_path / "two.png"))
+    assert before.sha256 == pixels_digest(before.pixels)
+    assert after.sha256 != before.sha256
+
+
 def sixteen_bit_rgb_png() -> bytes:
     """A PNG of 2 x 2 pixels, colour type 2, bit depth 16, which Pillow cannot write."""
     import struct

@@ -51,6 +51,25 @@ def test_a_plugin_that_breaks_the_contract_is_found(network, params: int, broken
     assert all(rule.startswith(start) for rule, start in zip(found, broken, strict=True))
 
 
+class Picky(Pooling):
+    """Works for multiples of 8 only, like networks that fold windows."""
+
+    def forward(self, image):
+        return image.reshape(1, 1, -1, 8, image.shape[-1]).reshape(image.shape)
+
+
+class Halved(Pooling):
+    def forward(self, image):
+        return image.half()
+
+
+@pytest.mark.parametrize(("network", "said"), [(Picky, "RuntimeError"), (Halved, "float16")])
+def test_what_a_plugin_raises_or_returns_is_a_finding(network, said: str) -> None:
+    register_model("odd", pipeline="y", input="bicubic", scales=(4,))(lambda scale: network())
+    findings = [f for f in check_model(MODELS.get("odd"), 4) if not f.holds]
+    assert findings and all(said in f.seen for f in findings)
+
+
 def test_an_output_of_another_size_is_found() -> None:
     register = register_model(
         "odd", pipeline="y", input="bicubic", scales=(4,), global_pooling=True

@@ -52,6 +52,18 @@ def test_the_overlap_bounds_the_receptive_field(random_weights) -> None:
     assert upscaler("vdsr", random_weights, tile=8).overlap in (20, 21)
 
 
+def test_pooling_and_interpolation_count_as_well() -> None:
+    class Blurred(nn.Sequential):
+        def __init__(self, scale: int) -> None:
+            super().__init__(nn.AvgPool2d(31, 1, 15), nn.Upsample(scale_factor=4, mode="nearest"))
+
+    register_model("blurred", pipeline="rgb", input="lr", scales=(4,), params=0)(Blurred)
+    image = RNG.random((30, 90, 3))
+    whole, tiled = (Upscaler(MODELS.get("blurred"), 4, None, tile=tile) for tile in (None, 16))
+    inner = (slice(60, -60), slice(60, -60))
+    np.testing.assert_allclose(tiled(image)[inner], whole(image)[inner], atol=1e-9)
+
+
 def test_spans_cover_a_side_once() -> None:
     assert list(spans(10, 4)) == [(0, 4), (4, 8), (8, 10)]
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from safetensors.numpy import save_file
 from scipy.io import savemat
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.models.inference import Upscaler
 from harness.models.weights import (
     WeightsMissing,
@@ -107,13 +108,64 @@ class Trap:
 def test_a_pickle_that_is_not_tensors_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"weight": Trap()}, tmp_path / "trap.pth")
     with pytest.raises(
-        HarnessError, match=r"trap\.pth does not hold plain tensors .*nothing in it was run"
+        HarnessError, match=r"trap\.pth does not hold plain tensors, and nothing in it was run"
     ):
         read_weights(MODELS.get("srcnn"), 4, tmp_path / "trap.pth")
     assert not Path("sprung").exists()
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(HarnessError, match="does not hold a dictionary of tensors"):
         read_weights(MODELS.get("srcnn"), 4, tmp_path / "list.pth")
+
+
+def test_parameters_that_require_gradients_are_read(tmp_path: Path) -> None:
+    network = MODELS.get("srcnn").build()
+    torch.save(dict(network.named_parameters()), tmp_path / "w.pth")
+    assert len(read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.pth").tensors) == 6
+
+
+def test_a_matlab_file_of_another_layout_is_named(tmp_path: Path) -> None:
+    savemat(tmp_path / "w.mat", {"weights_conv1": np.zeros((5, 3))})
+    with pytest.raises(HarnessError, match=r"w\.mat is not laid out like the weights of srcnn"):
+        read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.mat")
+
+
+def test_official_weights_come_before_others_and_nothing_is_overwritten(
+    tmp_path: Path, random_weights
+) -> None:
+    card = MODELS.get("srcnn")
+    read = read_weights(card, 4, random_weights("srcnn"))
+    for tag in ("mine", "official", "repro"):
+        store_weights(relabel(read, tag, None), card, 4)
+    assert [tag for _, tag in installed(card, 4)] == ["official", "repro", "mine"]
+    other = {name: value + 1 for name, value in read.tensors.items()}
+    info = replace(read.info, tensors_sha256=tensors_digest(other))
+    with pytest.raises(HarnessError, match="choose another --tag"):
+        store_weights(replace(read, tensors=other, info=info), card, 4)
+    for tag in ("v1.2", "a/b", ""):
+        with pytest.raises(UsageError, match="A tag has letters"):
+            relabel(read, tag, None)
+
+
+def test_safetensors_with_senseless_arguments_are_refused(tmp_path: Path) -> None:
+    for hyper in ("{", "[1]"):
+        save_file({"w": np.zeros(1)}, tmp_path / "w.safetensors", {"hyper": hyper})
+        with pytest.raises(HarnessError, match="not a readable safetensors file"):
+            read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.safetensors")
+
+
+def test_a_link_to_nowhere_among_the_weights_does_no_harm(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "x.mat").symlink_to(tmp_path / "gone.mat")
+    monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path))
+    assert installed(MODELS.get("srcnn"), 4) == []
+
+
+@pytest.mark.real_data
+def test_official_weights_are_used_at_the_scales_they_were_made_for() -> None:
+    vdsr, srcnn = MODELS.get("vdsr"), MODELS.get("srcnn")
+    assert installed(vdsr, 2) == installed(vdsr, 4) != []
+    assert installed(srcnn, 2) == []
+    with pytest.raises(HarnessError, match="holds weights for x4, not for x2"):
+        read_weights(srcnn, 2, installed(srcnn, 4)[0][0])
 
 
 @pytest.mark.parametrize("suffix", [".mat", ".pth", ".safetensors", ".txt"])

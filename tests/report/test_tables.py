@@ -24,7 +24,7 @@ def run(model: str, dataset: str, psnr: float, **fields: object) -> dict[str, ob
         "tile": None,
         "hyper": {},
         "tag": "official",
-        "weights_sha256": "abc",
+        "weights_file_sha256": "abc",
         "verified": True,
         "psnr": psnr,
         "ssim": 0.8,

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from harness.data.images import read_image
+from harness.registry import load_plugins
 from harness.run.store import ResultStore, read_record
 from tests.pictures import picture
 
@@ -148,6 +149,65 @@ def test_a_run_that_breaks_is_kept_as_an_error_and_the_others_go_on(
     assert (records["fails"].status, len(records["fails"].images)) == ("error", 1)
     assert records["bicubic"].status == "finished"
     assert harness(*words).exit_code == 1, "a broken run never counts as done"
+
+
+def test_a_forced_run_that_breaks_leaves_the_finished_record(harness, photos: Path) -> None:
+    words = ("run", "--models", "bicubic", "--datasets", photos)
+    harness(*words)
+    record = only(Path("results/local"))
+    before = record.read_bytes()
+    Path("taken").touch()
+    for option in ("--force", "--json"):
+        shown = harness(*words, option, "--save-images", "taken/below")
+        assert shown.exit_code == 1
+        assert "cannot be written" in shown.output
+    assert record.read_bytes() == before
+    assert not list(Path("results").rglob("*.journal"))
+
+
+def test_a_damaged_record_stops_only_its_own_run(harness, photos: Path) -> None:
+    words = ("run", "--models", "bicubic,bicubic-rgb", "--datasets", photos)
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    record = only(Path("results/local"))
+    record.write_text("{")
+    shown = harness(*words)
+    assert shown.exit_code == 1
+    assert f"Error: {record} is not a sound run record" in shown.output
+    assert "bicubic-rgb" in shown.output.splitlines()[-1]
+    assert f"(damaged: {record})" in harness("list", "runs").output
+
+
+UNCOUNTABLE = """
+from harness.registry import register_model
+import torch
+from torch import nn
+
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rates = [rate.item() for rate in torch.linspace(0, 1, 3)]
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, image):
+        return image * self.scale
+
+@register_model("dropping", pipeline="y", input="bicubic", scales=(4,), params=1)
+def dropping(scale=4):
+    return Dropping()
+"""
+
+
+def test_a_network_whose_work_cannot_be_counted_still_has_a_record(
+    harness, photos: Path, tmp_path: Path, random_weights
+) -> None:
+    file = tmp_path / "dropping.py"
+    file.write_text(UNCOUNTABLE)
+    load_plugins([file])
+    words = ("run", "--models", "dropping", "--datasets", photos, "--plugin", file)
+    shown = harness(*words, "--weights", f"dropping={random_weights('dropping')}")
+    assert shown.exit_code == 0, shown.output
+    record = read_record(only(Path("results")))
+    assert (record.parameters, record.macs) == (1, None)
 
 
 def start(words: list[str], folder: Path) -> subprocess.Popen[bytes]:

@@ -82,8 +82,10 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     broken = ResultStore(tmp_path / "file")
     with pytest.raises(HarnessError, match="cannot be written"):
         broken.write(record())
-    with pytest.raises(HarnessError, match="choose another with --results"):
+    with pytest.raises(HarnessError, match=r"The journal .* cannot be written"):
         broken.journal(record().identity, EXECUTION).start([])
+    with pytest.raises(HarnessError, match="choose another with --results"):
+        broken.require_writable()
 
 
 class TestJournal:
@@ -110,8 +112,33 @@ class TestJournal:
         store.journal(record().identity, EXECUTION).path.write_text("not json\n")
         assert store.journal(record().identity, EXECUTION).read() == []
 
+    @pytest.mark.parametrize(
+        "line", [b"[1]", b'{"psnr": 3}', b'{"image": "c", "seconds": 1}', b"\xff\xfe", b"{"]
+    )
+    def test_what_is_no_result_ends_the_journal_and_nothing_else(
+        self, store: ResultStore, line: bytes
+    ) -> None:
+        journal = store.journal(record().identity, EXECUTION)
+        journal.start([IMAGES[0]])
+        with journal.path.open("ab") as stream:
+            stream.write(line + b"\n")
+        journal.append(IMAGES[1])
+        assert journal.read() == [IMAGES[0]]
+
 
 class TestAccept:
+    def test_records_cannot_be_accepted_onto_themselves(self, store: ResultStore) -> None:
+        path = store.write(record())
+        with pytest.raises(UsageError, match="are the reference already"):
+            accept_records(["all"], store, ResultStore(path.parents[2] / "x4/.."))
+        assert path.exists()
+
+    def test_a_record_is_moved_from_where_it_lies(self, store: ResultStore, tmp_path: Path) -> None:
+        path = store.write(record()).rename(store.root / "x4/set5/renamed.json")
+        (path.parent / "notes.json").write_text("{}")
+        accept_records(["all"], store, ResultStore(tmp_path / "reference"))
+        assert [one.name for one in store.paths()] == ["notes.json"]
+
     def test_chosen_records_move_to_the_reference(self, store: ResultStore, tmp_path: Path) -> None:
         reference = ResultStore(tmp_path / "reference")
         store.write(record("drfn")), store.write(record("edsr"))
@@ -126,5 +153,5 @@ class TestAccept:
     def test_an_id_must_name_one_finished_run(self, store: ResultStore, tmp_path: Path) -> None:
         store.write(record("drfn", status="error")), store.write(record("edsr"))
         for wanted in ("zzz", "", record("drfn").identity.id[:8]):
-            with pytest.raises(UsageError, match="must name one that is finished"):
+            with pytest.raises(UsageError, match="and must name one"):
                 accept_records([wanted], store, ResultStore(tmp_path / "reference"))
