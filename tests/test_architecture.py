@@ -117,7 +117,6 @@ def test_what_is_recorded_of_a_run_is_in_one_class() -> None:
         "tile",
         "metrics",
         "metrics_sha256",
-        "metrics_sha256",
     }
     assert execution == {"device", "threads", "executor"}
     assert result == {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from harness.data.download import fetch
+from harness.run.train_log import Row, write_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from harness.run.evaluate import Run
+    from harness.run.train import Training
     from harness.specs import ImageResult, RemoteFile, RunRecord
 
 
@@ -122,3 +124,85 @@ class Bars(Lines):
         if self._progress:
             self._progress.stop()
             self._progress = None
+
+
+def images_bar(paths: Iterable[Path]) -> Iterator[Path]:
+    """Pass images on, with a bar on a terminal and a line elsewhere."""
+    everything = list(paths)
+    if not sys.stderr.isatty():
+        click.echo(f"Preparing {_images(len(everything))}", err=True)
+        yield from everything
+        return
+    with _bar() as progress:
+        yield from progress.track(everything, description="Preparing images")
+
+
+class TrainLines:
+    """One line for each line of the training log, and the log itself as CSV and for TensorBoard."""
+
+    def __init__(self) -> None:
+        self._board: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Flush what TensorBoard has."""
+        if self._board:
+            self._board.close()
+
+    def logged(self, training: Training, rows: Sequence[Row], progress: float) -> None:
+        """Print the newest line and write the log."""
+        row = rows[-1]
+        write_log(training.folder, rows)
+        self._to_board(training, row)
+        left = row.seconds * (1 - progress) / progress if progress else 0
+        score = f", validation {row.psnr:.3f} dB / {row.ssim:.4f}" if row.psnr else ""
+        self._show(
+            f"step {row.step}: loss {row.loss:.3f}, {row.rate:.2f} steps/s, "
+            f"data {row.data_share:.1%}, {left / 60:.1f} min left{score}",
+            progress,
+            keep=bool(score),
+        )
+
+    def _show(self, text: str, progress: float, *, keep: bool) -> None:
+        click.echo(text, err=True)
+
+    def _to_board(self, training: Training, row: Row) -> None:
+        """Hand the line to TensorBoard where it is installed."""
+        if self._board is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self._board = False
+            else:
+                self._board = SummaryWriter(str(training.folder))
+        if self._board:
+            for name in ("loss", "lr", "rate", "psnr", "ssim"):
+                if getattr(row, name) is not None:
+                    self._board.add_scalar(name, getattr(row, name), row.step)
+
+
+class TrainBar(TrainLines):
+    """A bar with loss, rate and time left; validations stay on the screen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._progress = _bar()
+        self._task = self._progress.add_task("", total=1.0)
+        self._progress.start()
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+        super().__exit__(*error)
+
+    def _show(self, text: str, progress: float, *, keep: bool) -> None:
+        if keep:
+            self._progress.print(text)
+        self._progress.update(self._task, description=text, completed=progress)
+
+
+def train_listener() -> TrainLines:
+    """A bar when standard error is a terminal, plain lines otherwise."""
+    return TrainBar() if sys.stderr.isatty() else TrainLines()

@@ -1,0 +1,243 @@
+"""Training images: found or fetched, checked for leaks, kept as flat arrays of HR and LR pixels.
+
+Decoding and resizing are done once; the arrays are memory-mapped afterwards. LR images are made by
+the protocol itself. An image that is in a test set is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.data.benchmarks import named_folders, roots
+from harness.data.catalogue import registry_rows, remote_file
+from harness.data.download import cache_root, fetch
+from harness.data.images import LoadedImage, image_files, pixels_digest, read_image
+from harness.errors import HarnessError, UsageError
+from harness.protocol.protocols import RULES, Protocol, crop_to_multiple, make_sample
+from harness.registry import DATASETS
+from harness.specs import digest, file_digest
+
+if TYPE_CHECKING:
+    from harness.specs import AnyArray
+
+FOLDERS = {
+    "div2k": ("DIV2K", "DIV2K_train_HR"),
+    "div2k-pair": ("DIV2K-pair", "DIV2K"),
+    "bsds400": ("BSDS400",),
+    "general100": ("General100",),
+    "t91": ("T91",),
+    "photos50": ("photos50", "photos"),
+    "kodak24": ("Kodak24",),
+}
+"""Sets that are known by name, and what their folders are called."""
+
+NEAR_DUPLICATES = {"302003": 'is the Set5 image "woman" enlarged 1.39 times'}
+"""Files (stems) that no hash would find: BSDS500 302003, and so the classic 291-image set."""
+
+
+class LeakError(HarnessError):
+    """A training image is in a test set."""
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """HR and LR images side by side in two flat arrays.
+
+    Attributes:
+        hr: uint8, all HR images one after the other, rows of ``(H, W, C)``.
+        lr: uint8 (``rgb``) or float32 in about [0, 1] (``y``), all LR images in the same order.
+        sizes: int64 ``(images, 2)``, LR height and width.
+        names: of the files.
+        channels: 1 or 3.
+        scale: HR size over LR size.
+        sha256: over the files' hashes and the rules, which decide every value.
+    """
+
+    hr: AnyArray
+    lr: AnyArray
+    sizes: AnyArray
+    names: tuple[str, ...]
+    channels: int
+    scale: int
+    sha256: str
+
+
+def find_images(words: Sequence[str], data_root: Path | None = None) -> list[Path]:
+    """The image files of training sets.
+
+    Args:
+        words: names of `FOLDERS`, of folders below a root, or paths of folders.
+        data_root: searched before the roots of ``HARNESS_DATA`` and the user cache.
+
+    Raises:
+        UsageError: a word names nothing.
+        HarnessError: a folder has no images, or a set cannot be downloaded.
+    """
+    found: dict[Path, None] = {}
+    for word in words:
+        paths = image_files(_folder(word, data_root))
+        if not paths:
+            raise HarnessError(f"There are no images in {_folder(word, data_root)}.")
+        found |= dict.fromkeys(paths)
+    return list(found)
+
+
+def _folder(word: str, data_root: Path | None) -> Path:
+    if os.sep in word or word not in FOLDERS:
+        folders = [Path(word), *(root / word for root in roots(data_root))]
+        folder = next((path for path in folders if path.is_dir()), None)
+        if folder is None:
+            known = ", ".join(FOLDERS)
+            raise UsageError(f"No training set or folder is called {word!r}: there are {known}.")
+        return folder
+    folder = next(named_folders(FOLDERS[word], roots(data_root)), None)
+    return folder or _fetched(word)
+
+
+def _fetched(name: str) -> Path:
+    """Download a set whose files the registry pins."""
+    rows = [row for row in registry_rows("training") if row["dataset"] == name]
+    if not rows:
+        raise HarnessError(
+            f"{name} is not on this machine and may not be downloaded: put its images into a "
+            f"folder {FOLDERS[name][0]} below a root of HARNESS_DATA."
+        )
+    derived = next((row for row in rows if row["note"]), None)
+    if derived:
+        raise HarnessError(
+            f"{name} is not on this machine, and its images are derived ones: put them into a "
+            f"folder {FOLDERS[name][0]} below a root of HARNESS_DATA."
+        )
+    folder = cache_root() / "data" / FOLDERS[name][0]
+    fetch([(remote_file(row), folder / row["file"]) for row in rows])
+    return folder
+
+
+def leaks(paths: Iterable[Path]) -> Iterator[str]:
+    """A sentence for each image that is in a test set, by its pixels or as a known near-duplicate.
+
+    Raises:
+        HarnessError: an image cannot be read.
+    """
+    known = _benchmark_pixels()
+    for path in paths:
+        sentence = _leak(path, read_image(path), known)
+        if sentence:
+            yield sentence
+
+
+def _benchmark_pixels() -> dict[str, str]:
+    return {
+        image.pixels_sha256: f"{image.name} of {DATASETS.get(name).title}"
+        for name in DATASETS
+        if DATASETS.get(name).column
+        for image in DATASETS.get(name).known
+    }
+
+
+def _leak(path: Path, loaded: LoadedImage, known: dict[str, str]) -> str:
+    cropped = pixels_digest(crop_to_multiple(loaded.pixels, 4))
+    owner = known.get(loaded.sha256) or known.get(cropped)
+    if owner:
+        return f"{path.name} is {owner}, pixel for pixel: take it out of the training images."
+    near = NEAR_DUPLICATES.get(path.stem)
+    return f"{path.name} {near}: take it out of the training images." if near else ""
+
+
+def prepare(
+    paths: Sequence[Path],
+    rules: Protocol,
+    *,
+    skip_bad: bool = False,
+    progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+) -> TrainingImages:
+    """Decode and degrade images, or find that done in the user cache.
+
+    Args:
+        paths: the HR images.
+        rules: the protocol that makes the LR images.
+        skip_bad: leave out images that cannot be read or are too small, instead of stopping.
+        progress: wraps the images while they are worked on.
+
+    Raises:
+        HarnessError: an image is bad, is in a test set, or the cache cannot be written.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hashes = list(pool.map(file_digest, paths))
+    key = digest([sorted(zip((p.name for p in paths), hashes, strict=True)), rules.sha256, RULES])
+    folder = cache_root() / "training" / f"{key[:16]}{'-skipped' if skip_bad else ''}"
+    if not folder.exists():
+        try:
+            _write(folder, paths, rules, skip_bad, progress)
+        except OSError as error:
+            raise HarnessError(
+                f"The training cache {folder} cannot be written ({error})."
+            ) from error
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    kind = np.uint8 if rules.pipeline == "rgb" else np.float32
+    return TrainingImages(
+        np.memmap(folder / "hr.bin", np.uint8, "c"),
+        np.memmap(folder / "lr.bin", kind, "c"),
+        np.array(index["sizes"], np.int64).reshape(-1, 2),
+        tuple(index["names"]),
+        3 if rules.pipeline == "rgb" else 1,
+        rules.scale,
+        key,
+    )
+
+
+def _write(
+    folder: Path,
+    paths: Sequence[Path],
+    rules: Protocol,
+    skip_bad: bool,
+    progress: Callable[[Iterable[Path]], Iterable[Path]],
+) -> None:
+    """Fill a cache folder under another name, and rename it once it is whole."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+    partial.mkdir(parents=True)
+    known, names, sizes = _benchmark_pixels(), [], []
+    try:
+        with (partial / "hr.bin").open("wb") as hr, (partial / "lr.bin").open("wb") as lr:
+            for path in progress(paths):
+                try:
+                    large, small = _pair(path, rules, known)
+                except LeakError:
+                    raise
+                except HarnessError:
+                    if skip_bad:
+                        continue
+                    raise
+                hr.write(np.ascontiguousarray(large).data)
+                lr.write(np.ascontiguousarray(small).data)
+                names.append(path.name)
+                sizes.append(small.shape[:2])
+        if not names:
+            raise HarnessError("None of the training images can be used.")
+        (partial / "index.json").write_text(json.dumps({"names": names, "sizes": sizes}))
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> tuple[AnyArray, AnyArray]:
+    """HR and LR of one image; grey images become colour, or their luma, like all others."""
+    loaded = read_image(path)
+    leak = _leak(path, loaded, known)
+    if leak:
+        raise LeakError(leak)
+    try:
+        sample = make_sample(loaded.pixels, rules)
+    except HarnessError as error:
+        raise HarnessError(f"{path}: {error}") from error
+    lr = sample.lr if sample.lr.dtype == np.uint8 else sample.lr.astype(np.float32)
+    return sample.hr, lr

@@ -1,0 +1,69 @@
+"""Training checkpoints: written whole or not at all, and compared before they are continued."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import HarnessError, UsageError
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint to a temporary file, flush it to the disk, and rename it.
+
+    Raises:
+        HarnessError: it cannot be written; the checkpoint before stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise HarnessError(
+            f"The checkpoint {path} cannot be written ({error}): the one before it is intact."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is run.
+
+    Raises:
+        HarnessError: there is none, or it cannot be read.
+    """
+    if not path.exists():
+        raise HarnessError(f"There is no checkpoint {path} to resume: train without --resume.")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise HarnessError(f"The checkpoint {path} cannot be read ({error}).") from error
+    return state
+
+
+def require_same(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to continue a checkpoint of another training.
+
+    Args:
+        saved: what the checkpoint says of itself.
+        wanted: the same facts of the training at hand.
+
+    Raises:
+        UsageError: they differ, naming how.
+    """
+    different = [
+        f"{name} was {saved.get(name)!r} and is {value!r}"
+        for name, value in wanted.items()
+        if saved.get(name) != value
+    ]
+    if different:
+        raise UsageError(f"The checkpoint is of another training: {'; '.join(different)}.")

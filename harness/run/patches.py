@@ -1,0 +1,119 @@
+"""Random training patches, cut and turned where the images lie: in memory or on the GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from harness.errors import HarnessError
+from harness.protocol.resize import enlargement_matrix
+
+if TYPE_CHECKING:
+    from harness.data.training import TrainingImages
+
+# LR pixels around a patch that its bicubic enlargement looks at.
+_MARGIN = 2
+
+
+class PatchSampler:
+    """Draws batches of LR and HR patches; step n of a seed is the same batch everywhere.
+
+    Every position at which a patch fits is equally likely, so large images count for more; each
+    patch is turned by one of the eight flips and rotations.
+
+    Args:
+        images: the flat arrays; memory-mapped on the CPU, copied to a GPU.
+        patch: side of an LR patch in pixels.
+        enlarged: give the bicubic enlargement of the LR patch, for networks that want it.
+        device: where the batches are made.
+        seed: of the draws.
+
+    Raises:
+        HarnessError: an image is smaller than the patch.
+    """
+
+    def __init__(
+        self, images: TrainingImages, patch: int, *, enlarged: bool, device: str, seed: int
+    ) -> None:
+        sizes = torch.from_numpy(images.sizes)
+        small = (sizes < patch).any(dim=1).nonzero().flatten()
+        if len(small):
+            height, width = sizes[small[0]].tolist()
+            raise HarnessError(
+                f"{len(small)} training images are smaller than the patch, such as "
+                f"{images.names[small[0]]} with {width} x {height} LR pixels: use a --patch of at "
+                f"most {int(sizes.min())}, or take them out."
+            )
+        self.patch, self.scale, self.channels = patch, images.scale, images.channels
+        self.device, self.seed = torch.device(device), seed
+        self.lr = torch.from_numpy(images.lr).to(device)
+        self.hr = torch.from_numpy(images.hr).to(device)
+        self._sizes = sizes
+        self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(1).cumsum(0)])
+        positions = (sizes - patch + 1).prod(1).cumsum(0)
+        self._positions = positions
+        self._enlarge: Tensor | None = None
+        if enlarged:
+            matrix = enlargement_matrix(patch + 2 * _MARGIN, self.scale)
+            inner = matrix[_MARGIN * self.scale : -_MARGIN * self.scale]
+            self._enlarge = torch.from_numpy(inner).float().to(device)
+
+    def batch(self, step: int, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The batch of a step.
+
+        Args:
+            step: its number.
+            size: patches in the whole batch.
+            share: the part of it that is wanted, for one process of several.
+
+        Returns:
+            input and target, float32 ``(N, C, h, w)`` in about [0, 1], channels_last.
+        """
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        spot = torch.randint(int(self._positions[-1]), (size,), generator=generator)[share]
+        turn = torch.randint(8, (size,), generator=generator)[share]
+        image = torch.searchsorted(self._positions, spot, right=True)
+        spot = spot - (self._positions[image] - (self._sizes[image] - self.patch + 1).prod(1))
+        columns = self._sizes[image, 1] - self.patch + 1
+        corner = torch.stack([spot // columns, spot % columns], dim=1)
+        where = [
+            part.to(self.device, non_blocking=True)
+            for part in (self._starts[image], self._sizes[image], corner, turn)
+        ]
+        margin = _MARGIN if self._enlarge is not None else 0
+        lr = self._cut(self.lr, 1, margin, *where)
+        if self._enlarge is not None:
+            lr = self._enlarge @ lr @ self._enlarge.T
+        return lr, self._cut(self.hr, self.scale, 0, *where)
+
+    def _cut(
+        self,
+        pixels: Tensor,
+        scale: int,
+        margin: int,
+        start: Tensor,
+        size: Tensor,
+        corner: Tensor,
+        turn: Tensor,
+    ) -> Tensor:
+        """Gather turned patches from a flat array; a margin repeats the pixels of the border."""
+        side = scale * self.patch + 2 * margin
+        rows = torch.arange(side, device=self.device)[None, :, None].expand(len(turn), side, side)
+        columns = rows.transpose(1, 2)
+        turn = turn[:, None, None]
+        rows, columns = (
+            torch.where(turn % 2 == 1, columns, rows),
+            torch.where(turn % 2 == 1, rows, columns),
+        )
+        rows = torch.where(turn // 2 % 2 == 1, side - 1 - rows, rows)
+        columns = torch.where(turn // 4 == 1, side - 1 - columns, columns)
+        height, width = (scale * size).T[:, :, None, None]
+        top, left = (scale * corner).T[:, :, None, None]
+        rows = (top + rows - margin).clamp(min=0).minimum(height - 1)
+        columns = (left + columns - margin).clamp(min=0).minimum(width - 1)
+        index = (start[:, None, None] * scale**2 + rows * width + columns) * self.channels
+        channels = torch.arange(self.channels, device=self.device)
+        values = pixels[index[..., None] + channels].permute(0, 3, 1, 2)
+        return values.float() / 255 if pixels.dtype == torch.uint8 else values.float()

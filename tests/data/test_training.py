@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.data.images import pixels_digest
+from harness.data.training import FOLDERS, LeakError, find_images, leaks, prepare
+from harness.errors import HarnessError, UsageError
+from harness.protocol.protocols import Protocol, make_sample
+from harness.registry import DATASETS
+from harness.specs import DatasetCard, KnownImage, RemoteFile
+from tests.pictures import picture
+
+RGB, Y = Protocol("rgb", grey="as-rgb"), Protocol("y", grey="as-rgb")
+
+
+def test_pairs_are_made_by_the_protocol_itself(photos: Path) -> None:
+    for rules in (RGB, Y):
+        images = prepare(find_images([str(photos)]), rules)
+        assert images.names == ("a.png", "b.png", "c.png")
+        assert images.sizes.tolist() == [[12, 16], [13, 11], [12, 12]]
+        sample = make_sample(np.asarray(Image.open(photos / "b.png")), rules)
+        before = 12 * 16 * images.channels
+        lr = images.lr[before : before + 13 * 11 * images.channels]
+        hr = images.hr[16 * before : 16 * (before + 13 * 11 * images.channels)]
+        np.testing.assert_allclose(lr, sample.lr.ravel(), atol=1e-7)
+        np.testing.assert_array_equal(hr, sample.hr.ravel())
+
+
+def test_grey_images_become_colour(photos: Path) -> None:
+    images = prepare(find_images([str(photos)]), RGB)
+    grey = images.hr[-48 * 48 * 3 :].reshape(48, 48, 3)
+    assert (grey[:, :, 0] == grey[:, :, 2]).all()
+
+
+def test_decoding_is_done_once(photos: Path) -> None:
+    seen: list[Path] = []
+    paths = find_images([str(photos)])
+
+    def watch(paths):
+        seen.extend(paths)
+        return paths
+
+    one, two = (prepare(paths, RGB, progress=watch) for _ in range(2))
+    assert len(seen) == 3
+    assert one.sha256 == two.sha256
+    Image.fromarray(picture(48, 64, seed=9)).save(photos / "a.png")
+    assert prepare(paths, RGB, progress=watch).sha256 != one.sha256
+    assert len(seen) == 6
+
+
+def test_a_bad_image_is_named_and_left_out_only_on_request(photos: Path) -> None:
+    (photos / "bad.png").write_bytes(b"broken")
+    Image.fromarray(picture(9, 9)).save(photos / "tiny.png")
+    paths = find_images([str(photos)])
+    with pytest.raises(HarnessError, match=r"bad\.png cannot be read"):
+        prepare(paths, RGB)
+    assert prepare(paths, RGB, skip_bad=True).names == ("a.png", "b.png", "c.png")
+    with pytest.raises(HarnessError, match=r"tiny\.png: 8 x 8 pixels are too few"):
+        prepare([photos / "tiny.png"], RGB)
+    with pytest.raises(HarnessError, match="None of the training images"):
+        prepare([photos / "bad.png"], RGB, skip_bad=True)
+
+
+@pytest.fixture
+def secret(photos: Path) -> None:
+    """Make ``a.png`` an image of a test set."""
+    pixels = np.asarray(Image.open(photos / "a.png"))
+    known = KnownImage("img_7", 64, 48, pixels_digest(pixels), RemoteFile("", "", "", 0, ""))
+    DATASETS.add("test5", DatasetCard("test5", "Test5", known=(known,), column=True), __name__)
+
+
+@pytest.mark.usefixtures("secret")
+def test_an_image_of_a_test_set_is_never_trained_on(photos: Path) -> None:
+    paths = find_images([str(photos)])
+    assert list(leaks(paths)) == [
+        "a.png is img_7 of Test5, pixel for pixel: take it out of the training images."
+    ]
+    for skip in (False, True):
+        with pytest.raises(LeakError, match="img_7 of Test5"):
+            prepare(paths, RGB, skip_bad=skip)
+
+
+@pytest.mark.usefixtures("secret")
+def test_an_uncropped_copy_under_another_name_is_found_too(photos: Path) -> None:
+    larger = np.pad(np.asarray(Image.open(photos / "a.png")), ((0, 3), (0, 2), (0, 0)))
+    Image.fromarray(larger).save(photos / "a.png")
+    assert len(list(leaks([photos / "a.png"]))) == 1
+
+
+def test_the_known_near_duplicate_is_named(photos: Path) -> None:
+    (photos / "a.png").rename(photos / "302003.png")
+    (sentence,) = leaks(find_images([str(photos)]))
+    assert 'Set5 image "woman"' in sentence
+
+
+def test_sets_are_found_by_name_below_a_root(tmp_path: Path) -> None:
+    for place in ("train/BSDS400", "validation/Kodak24", "mine"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.fromarray(picture(20, 20)).save(tmp_path / place / "x.png")
+    found = find_images(["bsds400", "kodak24", "mine"], tmp_path)
+    assert [path.parent.name for path in found] == ["BSDS400", "Kodak24", "mine"]
+
+
+def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HarnessError, match="There are no images in"):
+        find_images(["empty"], tmp_path)
+    with pytest.raises(UsageError, match="No training set or folder is called 'imagenet'"):
+        find_images(["imagenet"])
+    with pytest.raises(
+        HarnessError, match="div2k is not on this machine and may not be downloaded"
+    ):
+        find_images(["div2k"])
+    with pytest.raises(HarnessError, match="its images are derived ones"):
+        find_images(["photos50"])
+    with pytest.raises(HarnessError, match="cannot be reached"):
+        find_images(["t91"])
+
+
+def test_every_pinned_set_has_a_folder() -> None:
+    from harness.data.catalogue import registry_rows
+
+    assert {row["dataset"] for row in registry_rows("training")} <= set(FOLDERS)

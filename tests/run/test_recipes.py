@@ -1,0 +1,63 @@
+import pytest
+
+from harness.errors import UsageError
+from harness.run.recipes import Recipe, recipe
+from harness.run.train_plan import parse_change
+
+
+def test_the_paper_recipe_is_that_of_section_4_1() -> None:
+    made = recipe("paper", "drfn")
+    assert (made.loss, made.batch, made.patch, made.lr) == ("l1", 16, 48, 1e-4)
+    assert (made.beta1, made.beta2, made.eps) == (0.9, 0.99, 1e-8)
+    assert made.train_data == ("div2k",)
+    rates = [made.rate(step, 0.5) for step in (0, 999_999, 1_000_000, 2_000_000)]
+    assert rates == [1e-4, 1e-4, 5e-5, 2.5e-5]
+
+
+def test_the_short_recipe_rises_and_falls() -> None:
+    made = recipe("short", "drfn", steps=1000, lr=1.0, warmup=10)
+    assert made.rate(0, 0) == pytest.approx(0.1)
+    assert made.rate(500, 0.5) == pytest.approx(0.5)
+    assert made.rate(999, 1.0) == pytest.approx(0)
+
+
+def test_networks_have_what_their_own_papers_do_otherwise() -> None:
+    assert (recipe("paper", "vdsr").clip, recipe("paper", "vdsr").loss) == (0.4, "l2")
+    assert recipe("paper", "srcnn").train_data == ("t91",)
+
+
+def test_every_value_can_be_changed() -> None:
+    changes = dict(parse_change(text) for text in ("ema=0.5", "steps=7", "loss=l2", "val_data=a,b"))
+    made = recipe("short", "drfn", **changes, batch=None)
+    assert (made.ema, made.steps, made.loss, made.val_data) == (0.5, 7, "l2", ("a", "b"))
+    assert made.batch == recipe("short", "drfn").batch
+    assert made.name == "short"
+
+
+@pytest.mark.parametrize("text", ["steps=many", "speed=3", "name=mine", "ema"])
+def test_a_change_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="A recipe has no|is not a value"):
+        parse_change(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"lr": -1.0},
+        {"schedule": "wild"},
+        {"loss": "l7"},
+        {"ema": 1.0},
+        {"precision": "fp8"},
+        {"schedule": "halve", "halve_every": 0},
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="The recipe cannot be used"):
+        recipe("short", "drfn", **change)
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(UsageError, match="No recipe is called 'long': there are paper, short"):
+        recipe("long", "drfn")
+    assert Recipe().steps > 0
