@@ -44,6 +44,7 @@ class EDSR(nn.Module):
     scales=(2, 3, 4),
     paper="Lim et al., CVPRW 2017",
     params=43_089_923,
+    stand_in="edsr-baseline",
 )
 def edsr(scale: int = 4, *, blocks: int = 32, width: int = 256, scaling: float = 0.1) -> nn.Module:
     """The network of the paper: 32 blocks of 256 filters, residuals scaled by 0.1."""

@@ -354,23 +354,46 @@ def data_where(
 
 @data.command("verify")
 @click.argument("names", nargs=-1)
+@click.option("--leaks", is_flag=True, help="Look for images of test sets in training sets.")
 @scale_option
 @data_option
 @plugin_option
 def data_verify(
-    names: tuple[str, ...], scale: int, data_root: Path | None, plugins: tuple[Path, ...]
+    names: tuple[str, ...],
+    leaks: bool,
+    scale: int,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
 ) -> None:
     """Decode every image of the sets and compare its pixels with the registry (exit code 3)."""
     from harness.data.benchmarks import verify
     from harness.errors import MismatchError
 
     _load(plugins)
+    if leaks:
+        _verify_leaks(names, data_root)
+        return
     wrong = 0
     for verdict in verify(names or ("all",), scale, data_root):
         wrong += not verdict.sound
         click.echo(f"{'ok  ' if verdict.sound else 'FAIL'}  {verdict.said}")
     if wrong:
         raise MismatchError(f"{wrong} of the sets are not what they must be.")
+
+
+def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
+    from harness.data.training import find_images, leaking
+    from harness.errors import MismatchError
+
+    if not names:
+        raise UsageError("Name the training sets or folders to look through.")
+    paths = find_images(names, data_root)
+    sentences = list(leaking(paths))
+    for sentence in sentences:
+        click.echo(f"FAIL  {sentence}")
+    if sentences:
+        raise MismatchError(f"{len(sentences)} of {len(paths)} images are in a test set.")
+    click.echo(f"ok    none of {len(paths)} images is in a test set")
 
 
 @data.command("fetch")

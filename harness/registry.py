@@ -128,12 +128,14 @@ def register_model(
     paper: str = "",
     params: int | None = None,
     global_pooling: bool = False,
+    stand_in: str = "",
 ) -> Callable[[F], F]:
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
 
     def decorate(build: F) -> F:
         source = Path(str(sys.modules[build.__module__].__file__))
-        card = ModelCard(name, build, pipeline, input, scales, paper, params, global_pooling)
+        fields = (pipeline, input, scales, paper, params, global_pooling, stand_in)
+        card = ModelCard(name, build, *fields)
         _add_model(card, _origin(build.__module__), source)
         return build
 

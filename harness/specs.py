@@ -74,6 +74,7 @@ class ModelCard:
         paper: where it was published.
         params: trainable values at its largest scale, or None when no count is claimed.
         global_pooling: it looks at the whole image at once, so that tiles change its output.
+        stand_in: a smaller model that runs in its place, and says so, where it has no weights.
         origin: the module or file the plug-in came from.
         sources: the files whose bytes decide what the network computes.
     """
@@ -86,6 +87,7 @@ class ModelCard:
     paper: str = ""
     params: int | None = None
     global_pooling: bool = False
+    stand_in: str = ""
     origin: str = ""
     sources: tuple[Path, ...] = ()
 

@@ -167,6 +167,20 @@ def test_tiles_of_a_network_that_pools_are_said_to_differ(harness, photos, rando
     assert "tiles change its output" in shown.output
 
 
+def test_edsr_without_weights_says_that_its_baseline_runs(
+    harness, photos, random_weights, tmp_path, monkeypatch
+) -> None:
+    words = ("run", "--models", "edsr,edsr-baseline", "--datasets", photos)
+    assert harness(*words).exit_code == 1
+    random_weights("edsr-baseline", folder=tmp_path / "w")
+    monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "w"))
+    shown = harness(*words)
+    assert shown.exit_code == 0, shown.output
+    assert "edsr has no weights here: edsr-baseline runs in its place" in shown.output
+    assert shown.output.count("images computed") == 1, "it is one run, not two"
+    assert harness("run", "--models", "edsr:repro", "--datasets", photos).exit_code == 1
+
+
 def test_json_is_all_of_the_records(harness, photos: Path) -> None:
     command = [
         sys.executable,
@@ -241,6 +255,15 @@ class TestData:
         assert shown.exit_code == 3
         assert "FAIL  Set5 in" in shown.output
         assert "1 of the sets are not what they must be" in shown.output
+
+    def test_leaks_are_looked_for_in_training_sets(self, harness, photos, tmp_path) -> None:
+        sound = harness("data", "verify", "--leaks", photos)
+        assert (sound.exit_code, sound.output) == (0, "ok    none of 3 images is in a test set\n")
+        (photos / "a.png").rename(photos / "302003.png")
+        leaking = harness("data", "verify", "--leaks", photos)
+        assert leaking.exit_code == 3
+        assert "FAIL  302003.png is the Set5 image" in leaking.output
+        assert "1 of 3 images are in a test set" in leaking.output
 
     def test_fetch_without_a_network_or_a_licence_is_one_sentence(self, harness) -> None:
         offline = harness("data", "fetch", "set5")

@@ -122,7 +122,7 @@ def _fetched(name: str) -> Path:
     return folder
 
 
-def leaks(paths: Iterable[Path]) -> Iterator[str]:
+def leaking(paths: Iterable[Path]) -> Iterator[str]:
     """A sentence for each image that is in a test set, by its pixels or as a known near-duplicate.
 
     Raises:

@@ -186,7 +186,7 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         )
     info = WeightsInfo(
         metadata.get("tag", tag),
-        metadata.get("file", path.name),
+        metadata.get("file") or path.name,
         metadata.get("source_sha256") or file_digest(path),
         tensors_digest(tensors),
         metadata.get("licence", "not stated"),

@@ -214,6 +214,12 @@ def _caption(paper: Mapping[str, Any], scale: int, grey: GreyRule, tidy: pd.Data
         "degraded in uint8, float luma compared; rows of different pipelines do not compare "
         f"exactly. Grey images: rule {grey}."
     )
+    stand_ins = {card.name: card.stand_in for card in map(MODELS.get, MODELS) if card.stand_in}
+    measured = set(tidy.loc[tidy["measured"].notna(), "model"])
+    for model, smaller in stand_ins.items():
+        if smaller in measured and model not in measured:
+            said += f" {model} has no weights here; {smaller}, in a row of its own, is no "
+            said += "measure of it."
     if len(unverified):
         said += f" Not verified against published pixels: {', '.join(sorted(unverified))}."
     return said

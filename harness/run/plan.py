@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.data.benchmarks import DatasetUnavailable, Fetch, find_or_fetch, select
 from harness.data.download import fetch
 from harness.errors import HarnessError, UsageError
-from harness.models.weights import find_weights
+from harness.models.weights import WeightsMissing, find_weights
 from harness.protocol.protocols import Protocol
 from harness.registry import METRICS, MODELS
 from harness.run.evaluate import Run
@@ -88,7 +88,9 @@ def plan(request: Request) -> Plan:
         rules = Protocol(card.pipeline, request.scale, request.border, request.grey)
         for benchmark in found:
             options = (request.self_ensemble, request.tile, metrics)
-            made.runs.append(Run(card, weights, benchmark, rules, *options))
+            run = Run(card, weights, benchmark, rules, *options)
+            if run.identity not in (other.identity for other in made.runs):
+                made.runs.append(run)
     return made
 
 
@@ -126,9 +128,31 @@ def _with_weights(
     try:
         path = request.weight_files.get(card.name)
         return card, find_weights(card, request.scale, path=path, tag=tag)
+    except WeightsMissing as error:
+        stand_in = None if tag else _stand_in(made, request, card)
+        if stand_in is None:
+            made.problems.append(str(error))
+        return stand_in
     except HarnessError as error:
         made.problems.append(str(error))
         return None
+
+
+def _stand_in(
+    made: Plan, request: Request, card: ModelCard
+) -> tuple[ModelCard, Weights | None] | None:
+    """The smaller model that runs in the place of one without weights, if it has some."""
+    if not card.stand_in:
+        return None
+    smaller = MODELS.get(card.stand_in)
+    try:
+        weights = find_weights(smaller, request.scale)
+    except WeightsMissing:
+        return None
+    made.notes.append(
+        f"{card.name} has no weights here: {smaller.name} runs in its place, under its own name."
+    )
+    return smaller, weights
 
 
 def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +147,11 @@ def finish(training: Training, network: nn.Module, state: State) -> Path:
         "weights": path.name,
         "tensors_sha256": info.tensors_sha256,
         "stored_as": "fp16" if half else "fp32",
-        **training.facts,
+        "model": training.card.name,
+        "scale": training.scale,
+        "hyper": dict(training.hyper),
+        "source_sha256": training.card.source_digest(),
+        "recipe": asdict(training.recipe),
         "images": {
             "sha256": training.images.sha256,
             "count": len(training.images.names),

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from harness.data.images import pixels_digest
-from harness.data.training import FOLDERS, LeakError, find_images, leaks, prepare
+from harness.data.training import FOLDERS, LeakError, find_images, leaking, prepare
 from harness.errors import HarnessError, UsageError
 from harness.protocol.protocols import Protocol, make_sample
 from harness.registry import DATASETS
@@ -74,7 +74,7 @@ def secret(photos: Path) -> None:
 @pytest.mark.usefixtures("secret")
 def test_an_image_of_a_test_set_is_never_trained_on(photos: Path) -> None:
     paths = find_images([str(photos)])
-    assert list(leaks(paths)) == [
+    assert list(leaking(paths)) == [
         "a.png is img_7 of Test5, pixel for pixel: take it out of the training images."
     ]
     for skip in (False, True):
@@ -86,12 +86,12 @@ def test_an_image_of_a_test_set_is_never_trained_on(photos: Path) -> None:
 def test_an_uncropped_copy_under_another_name_is_found_too(photos: Path) -> None:
     larger = np.pad(np.asarray(Image.open(photos / "a.png")), ((0, 3), (0, 2), (0, 0)))
     Image.fromarray(larger).save(photos / "a.png")
-    assert len(list(leaks([photos / "a.png"]))) == 1
+    assert len(list(leaking([photos / "a.png"]))) == 1
 
 
 def test_the_known_near_duplicate_is_named(photos: Path) -> None:
     (photos / "a.png").rename(photos / "302003.png")
-    (sentence,) = leaks(find_images([str(photos)]))
+    (sentence,) = leaking(find_images([str(photos)]))
     assert 'Set5 image "woman"' in sentence
 
 

@@ -102,6 +102,14 @@ def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
         assert words in caption
 
 
+def test_a_stand_in_does_not_fill_the_row_of_the_larger_network() -> None:
+    table = table2(frame(run("edsr-baseline", "set5", 32.0, protocol="BI-x4/rgb")), paper())
+    assert cell(table, "edsr", "set5")["run"] == "missing"
+    assert "edsr has no weights here; edsr-baseline, in a row of its own" in table.caption
+    both = frame(run("edsr-baseline", "set5", 32.0), run("edsr", "set5", 32.4))
+    assert "no weights" not in table2(both, paper()).caption
+
+
 @pytest.mark.parametrize(
     "other",
     [

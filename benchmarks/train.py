@@ -1,0 +1,135 @@
+"""Steps a second of the training loop against the plain PyTorch loop one would write first.
+
+``python benchmarks/train.py --data FOLDER [--model drfn] [--device cpu] [--precision bf16]``
+
+Both train the same network from the same images with the same batch, patch and optimiser. The plain
+loop is fp32, NCHW and eager, with a DataLoader of two workers that decode HR and LR PNG files. They
+take turns, so that a machine whose speed drifts treats both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from harness.data.catalogue import register_benchmarks
+from harness.data.images import image_files, read_image
+from harness.data.training import prepare
+from harness.models.inference import build_network
+from harness.protocol.protocols import Protocol, make_sample
+from harness.registry import MODELS, load_plugins
+from harness.run.recipes import recipe
+from harness.run.train import Trainer, Training
+
+
+class PngPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Random patches, decoded from PNG files at every access."""
+
+    def __init__(self, folder: Path, paths: list[Path], patch: int, length: int) -> None:
+        self.patch, self.length = patch, length
+        self.pairs = []
+        for index, path in enumerate(paths):
+            sample = make_sample(read_image(path).pixels, Protocol("rgb", grey="as-rgb"))
+            for kind, pixels in (("hr", sample.hr), ("lr", sample.lr)):
+                Image.fromarray(pixels).save(folder / f"{index}-{kind}.png")
+            self.pairs.append((folder / f"{index}-lr.png", folder / f"{index}-hr.png"))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng(index)
+        lr, hr = (np.asarray(Image.open(p)) for p in self.pairs[rng.integers(len(self.pairs))])
+        y, x = (int(rng.integers(side - self.patch + 1)) for side in lr.shape[:2])
+        p = self.patch
+        patches = lr[y : y + p, x : x + p], hr[4 * y : 4 * (y + p), 4 * x : 4 * (x + p)]
+        turned = (np.rot90(part, index % 4).copy() for part in patches)
+        small, large = (torch.from_numpy(part).permute(2, 0, 1).float() / 255 for part in turned)
+        return small, large
+
+
+def plain_steps(data: PngPairs, model: str, batch: int, device: str) -> Iterator[None]:
+    """One optimiser step a time."""
+    network = build_network(MODELS.get(model), 4, {}).to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    for given, target in DataLoader(data, batch, num_workers=2):
+        loss = nn.functional.l1_loss(network(given.to(device)), target.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        yield
+
+
+def harness_steps(trainer: Trainer) -> Iterator[None]:
+    """The same, by the harness."""
+    from harness.run.clock import Clock
+
+    clock = Clock(0)
+    while True:
+        trainer._step(0.5, clock)
+        trainer.state.step += 1
+        yield
+
+
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Wall time of a call, the device's work included."""
+    start = time.perf_counter()
+    call()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of HR images")
+    parser.add_argument("--model", default="drfn")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--patch", type=int, default=24)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="steps a round")
+    words = parser.parse_args()
+    register_benchmarks()
+    load_plugins()
+    paths = image_files(words.data)
+    rules = Protocol("rgb", grey="as-rgb")
+    values = {"batch": words.batch, "patch": words.patch, "precision": words.precision}
+    training = Training(
+        MODELS.get(words.model), 4, {}, recipe("short", words.model, **values),
+        prepare(paths, rules), [], Path(tempfile.mkdtemp()), words.device,
+    )  # fmt: skip
+    ours = harness_steps(Trainer(training, None, resume=False))  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        length = words.batch * words.steps * (words.rounds + 2)
+        data = PngPairs(Path(folder), paths, words.patch, length)
+        plain = plain_steps(data, words.model, words.batch, words.device)
+        times: dict[str, list[float]] = {"harness": [], "plain": []}
+        for turn in range(words.rounds + 1):
+            for name, steps in (("harness", ours), ("plain", plain)):
+                spent = seconds(lambda s=steps: [next(s) for _ in range(words.steps)], words.device)
+                if turn:  # the first round warms up
+                    times[name].append(spent / words.steps)
+    ratios = [p / h for p, h in zip(times["plain"], times["harness"], strict=True)]
+    size = f"batch {words.batch}, LR patch {words.patch}, {words.device}"
+    print(f"{words.model}, {size}, {torch.get_num_threads()} threads, {words.rounds} rounds:")
+    print(f"  harness {words.precision}: {1 / statistics.median(times['harness']):.2f} steps/s")
+    print(f"  plain fp32:   {1 / statistics.median(times['plain']):.2f} steps/s")
+    print(f"  ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()
