@@ -65,13 +65,23 @@ class SpatialAttention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(ReLU(x)), or x + conv(ReLU(conv(x))) with two convolutions (X_{g,m} of Eq. 5)."""
+    """x + conv(ReLU(x)), or x + conv(ReLU(conv(x))) with two convolutions (X_{g,m} of Eq. 5).
+
+    The paper does not say how it starts. Here the last convolution starts at a tenth of He's
+    values, so that 128 blocks in a row begin close to the identity (as in Wang et al., ECCVW
+    2018); PyTorch's own start lets the features grow until the first outputs are near 75.
+    """
 
     def __init__(self, width: int, convs: int) -> None:
         super().__init__()
         first = [conv(width, width)] if convs == 2 else []
         # Not in place: with one convolution the ReLU reads the block's own input.
-        self.body = nn.Sequential(*first, nn.ReLU(), conv(width, width))
+        last = conv(width, width)
+        nn.init.kaiming_normal_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            last.weight *= 0.1
+        self.body = nn.Sequential(*first, nn.ReLU(), last)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, width, H, W)`` to the same shape."""

@@ -29,22 +29,31 @@ class PatchSampler:
         enlarged: give the bicubic enlargement of the LR patch, for networks that want it.
         device: where the batches are made.
         seed: of the draws.
+        skip_small: draw nothing from images that are smaller than the patch.
 
     Raises:
         HarnessError: an image is smaller than the patch.
     """
 
     def __init__(
-        self, images: TrainingImages, patch: int, *, enlarged: bool, device: str, seed: int
+        self,
+        images: TrainingImages,
+        patch: int,
+        *,
+        enlarged: bool,
+        device: str,
+        seed: int,
+        skip_small: bool = False,
     ) -> None:
         sizes = torch.from_numpy(images.sizes)
-        small = (sizes < patch).any(dim=1).nonzero().flatten()
-        if len(small):
+        places = (sizes - patch + 1).clamp(min=0).prod(1)
+        if not int(places.sum()) or not (skip_small or int(places.min())):
+            small = (places == 0).nonzero().flatten()
             height, width = sizes[small[0]].tolist()
             raise HarnessError(
                 f"{len(small)} training images are smaller than the patch, such as "
                 f"{images.names[small[0]]} with {width} x {height} LR pixels: use a --patch of at "
-                f"most {int(sizes.min())}, or take them out."
+                f"most {int(sizes.min())}, or leave them out with --skip-bad."
             )
         self.patch, self.scale, self.channels = patch, images.scale, images.channels
         self.device, self.seed = torch.device(device), seed
@@ -52,8 +61,7 @@ class PatchSampler:
         self.hr = torch.from_numpy(images.hr).to(device)
         self._sizes = sizes
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(1).cumsum(0)])
-        positions = (sizes - patch + 1).prod(1).cumsum(0)
-        self._positions = positions
+        self._positions = places.cumsum(0)
         self._enlarge: Tensor | None = None
         if enlarged:
             matrix = enlargement_matrix(patch + 2 * _MARGIN, self.scale)

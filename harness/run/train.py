@@ -40,6 +40,7 @@ class Training:
         folder: gets checkpoints, log and weights.
         device: where it runs; one process of several has its own.
         compile: run the network through ``torch.compile``.
+        skip_small: leave out images that are smaller than a patch.
         val_seconds: between validations.
         save_seconds: between checkpoints.
         log_steps: between lines of the log.
@@ -54,6 +55,7 @@ class Training:
     folder: Path
     device: str = "cpu"
     compile: bool = False
+    skip_small: bool = False
     val_seconds: float = 300.0
     save_seconds: float = 120.0
     log_steps: int = 50
@@ -135,6 +137,7 @@ class Trainer:
             enlarged=training.card.input == "bicubic",
             device=training.device,
             seed=recipe.seed,
+            skip_small=training.skip_small,
         )
         self._forward = self._wrapped()
 

@@ -96,6 +96,7 @@ def plan_training(
         folder=request.folder / f"{name}-x{request.scale}",
         device=process_device(pick_device(request.device)),
         compile=request.compile,
+        skip_small=request.skip_bad,
         val_seconds=request.val_seconds,
         save_seconds=request.save_seconds,
         log_steps=request.log_steps,
