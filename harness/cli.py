@@ -449,6 +449,20 @@ def weights_import(
     click.echo(f"{path} is stored as {store_weights(read, card, scale)} ({read.info.licence}).")
 
 
+@weights.command("ship")
+@click.argument("path", type=PathOption)
+@click.option("--to", type=PathOption, default="baselines/weights", show_default=True)
+@_results_option("results/local")
+@plugin_option
+def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...]) -> None:
+    """Put trained weights and their scores beside the networks of a package."""
+    from harness.run.ship import ship
+    from harness.run.store import ResultStore
+
+    _load(plugins)
+    click.echo(f"Shipped as {ship(path, ResultStore(results), to)}.")
+
+
 @weights.command("where")
 @scale_option
 @plugin_option

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -66,6 +67,30 @@ def test_training_leaves_weights_that_a_run_can_use(harness, words, tmp_path: Pa
     # The validation is the evaluation itself; storing in fp16 may move the last digits.
     assert record.means["psnr"] == pytest.approx(float(rows[-1]["psnr"]), abs=0.001)
     assert record.weights is not None and record.weights.tag == "repro"
+
+
+def test_shipped_weights_carry_their_scores_and_are_found(harness, words, tmp_path: Path) -> None:
+    plugin = words[3]
+    assert harness(*words, "--steps", 10, "--out", tmp_path / "out").exit_code == 0
+    weights = tmp_path / "out/tiny-x4/tiny-x4.repro.safetensors"
+    ship = ("weights", "ship", weights, "--to", tmp_path / "weights", "--plugin", plugin)
+    early = harness(*ship)
+    assert early.exit_code == 1 and "has no finished run of these weights" in early.output
+    run = ("run", "--models", "tiny", "--plugin", plugin, "--datasets", tmp_path / "val")
+    assert harness(*run, "--weights", f"tiny={weights}").exit_code == 0
+    assert harness(*ship).exit_code == 0
+    facts = json.loads((tmp_path / "weights/tiny-x4.repro.json").read_text())
+    assert facts["recipe"]["steps"] == facts["steps"] == 10
+    assert facts["scores"]["val"]["psnr"] == pytest.approx(
+        facts["validation"][-1]["psnr"], abs=0.01
+    )
+    assert facts["images"]["count"] == 4 and facts["provenance"]["cpu"]
+    # Beside the plug-in, they need not be named any more, and the run is the same one.
+    again = harness(*run)
+    assert again.exit_code == 0 and "already finished" in again.output
+    weights.with_suffix(".json").write_text("{}")
+    broken = harness(*ship)
+    assert broken.exit_code == 1 and "not what training leaves" in broken.output
 
 
 def start(words: list[str], folder: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -1,0 +1,64 @@
+"""Putting trained weights where a package ships them, with what they score."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.models.weights import read_weights
+from harness.registry import MODELS
+from harness.run.store import ResultStore, write_atomically
+from harness.specs import RunRecord
+
+
+def ship(path: Path, store: ResultStore, folder: Path) -> Path:
+    """Copy weights and their provenance, to which the scores of finished runs are added.
+
+    Args:
+        path: weights that ``harness train`` wrote, with their ``.json`` beside them.
+        store: holds runs of exactly these weights.
+        folder: where they go, such as ``baselines/weights``.
+
+    Returns:
+        the new path of the weights.
+
+    Raises:
+        HarnessError: a file is missing, there is no run of the weights, or the folder cannot be
+            written.
+    """
+    notes = path.with_suffix(".json")
+    try:
+        facts = json.loads(notes.read_text(encoding="utf-8"))
+        weights = read_weights(MODELS.get(facts["model"]), facts["scale"], path)
+    except (OSError, ValueError, KeyError) as error:
+        raise HarnessError(
+            f"{path} and {notes.name} are not what training leaves ({error})."
+        ) from error
+    sha256 = weights.info.tensors_sha256
+    scores = {
+        record.identity.dataset: {"protocol": record.identity.protocol, **record.means}
+        for record in store.sound().values()
+        if record.identity.weights_sha256 == sha256 and _is_plain(record)
+    }
+    if not scores:
+        raise HarnessError(
+            f"{store.root} has no finished run of these weights: score them first with "
+            f"harness run --models {facts['model']} --weights {facts['model']}={path}."
+        )
+    facts["scores"] = {name: scores[name] for name in sorted(scores)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / path.name)
+        write_atomically(folder / notes.name, json.dumps(facts, indent=1) + "\n")
+    except OSError as error:
+        raise HarnessError(f"{folder} cannot be written ({error}).") from error
+    return folder / path.name
+
+
+def _is_plain(record: RunRecord) -> bool:
+    """A finished run under the default rules, whole image, once."""
+    identity = record.identity
+    plain = not identity.self_ensemble and identity.tile is None and "+" not in identity.protocol
+    return plain and record.status == "finished"
