@@ -126,16 +126,17 @@ def test_a_killed_training_that_is_resumed_equals_an_uninterrupted_one(
 def test_two_processes_train_like_one_with_the_same_batch(words: list[str], tmp_path: Path) -> None:
     words = [*words, "--steps", "20"]
     assert start(words, tmp_path / "one").wait() == 0
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [
+        *torchrun,
         "--nproc-per-node",
         "2",
-        "--master-port",
-        "29671",
+        "-m",
+        "harness",
+        *words,
+        "--out",
+        str(tmp_path / "two"),
     ]
-    command = [*torchrun, "-m", "harness", *words, "--out", str(tmp_path / "two")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
