@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import baselines
 from harness.cli import main
 from tests.conftest import REAL_ROOTS
 
@@ -67,6 +68,19 @@ def test_a_second_run_finds_them_all_at_once(results: Path) -> None:
     assert len(written) == len(GOLDEN)
     assert run(results, *WORDS).keys() == GOLDEN.keys()
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*.json")} == written
+
+
+SHIPPED = sorted((Path(baselines.__file__).parent / "weights").glob("*.json"))
+
+
+@pytest.mark.parametrize("notes", SHIPPED, ids=lambda path: path.name)
+def test_shipped_weights_score_what_their_provenance_says(notes: Path, tmp_path: Path) -> None:
+    facts = json.loads(notes.read_text())
+    assert {"set5", "set14", "b100"} <= facts["scores"].keys()
+    measured = run(tmp_path, "--models", f"{facts['model']}:repro", "--datasets", "set5,set14")
+    for (_, dataset), (psnr, ssim) in measured.items():
+        assert psnr == pytest.approx(facts["scores"][dataset]["psnr"], abs=5e-4)
+        assert ssim == pytest.approx(facts["scores"][dataset]["ssim"], abs=1e-4)
 
 
 def test_the_other_grey_rule_has_its_own_golden_values(tmp_path: Path) -> None:
