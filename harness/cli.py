@@ -9,11 +9,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from harness.errors import HarnessError, UsageError
+from harness.specs import Border, GreyRule
 
 REFERENCE = Path("results/reference")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -87,14 +88,14 @@ def _words(text: str) -> list[str]:
 @click.option("--tile", type=click.IntRange(8), help="Cut images into tiles of N LR pixels.")
 @click.option(
     "--grey",
-    type=click.Choice(["full-range", "as-rgb"]),
+    type=click.Choice(get_args(GreyRule)),
     default="full-range",
     show_default=True,
     help="How grey images are scored.",
 )
 @click.option(
     "--border",
-    type=click.Choice(["replicate", "symmetric"]),
+    type=click.Choice(get_args(Border)),
     default="replicate",
     show_default=True,
     help="How imresize continues an image.",
@@ -480,7 +481,7 @@ def weights_where(scale: int, plugins: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--format", "formats", default="md,tex,csv", show_default=True)
 @click.option(
     "--grey",
-    type=click.Choice(["full-range", "as-rgb"]),
+    type=click.Choice(get_args(GreyRule)),
     default="full-range",
     show_default=True,
     help="Show the runs made under this rule.",

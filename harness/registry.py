@@ -87,10 +87,6 @@ class Registry(Generic[T]):
             raise UsageError(f"No {self.kind} matches {pattern!r}: there are {self._all()}.")
         return found
 
-    def origin(self, name: str) -> str:
-        """The module or file that entered the thing."""
-        return self._entries[name][1]
-
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._entries))
 

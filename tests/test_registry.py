@@ -35,7 +35,6 @@ def test_a_registry_suggests_the_near_name_and_refuses_doubles() -> None:
         things.get("alhpa")
     with pytest.raises(UsageError, match="there are alpha"):
         things.get("xyz")
-    assert things.origin("alpha") == "here"
 
 
 def test_words_select_all_a_glob_or_a_name() -> None:
@@ -193,6 +192,17 @@ def test_a_declaration_that_is_not_literal_disables_only_its_file(
     load_plugins([tmp_path / "entry.py"])
     assert "half" in MODELS
     assert list(FAILURES) == ["made_of_two.bad"]
+
+
+def test_a_plugin_may_bring_a_test_set_of_its_own(tmp_path: Path, harness, photos: Path) -> None:
+    file = tmp_path / "sets.py"
+    file.write_text(
+        f"from harness.registry import register_dataset as r; r('holiday', {str(photos)!r})"
+    )
+    listed = harness("list", "datasets", "--plugin", file).output
+    assert "holiday" in listed and str(photos) in listed
+    shown = harness("run", "--models", "bicubic", "--datasets", "holiday", "--plugin", file)
+    assert shown.exit_code == 0 and "holiday" in shown.output.splitlines()[-1]
 
 
 def test_two_files_of_one_name_may_not_register_the_same_model(tmp_path: Path, harness) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -215,7 +215,3 @@ def _apply_grey_rule(image: ByteArray, rule: GreyRule) -> ByteArray:
 def _luma(image: ByteArray) -> FloatArray:
     """Float luma of an RGB image; a grey image's stored values."""
     return image.astype(np.float64) if image.ndim == 2 else rgb_to_y(image)
-
-
-GREY_RULES: tuple[GreyRule, ...] = get_args(GreyRule)
-BORDERS: tuple[Border, ...] = get_args(Border)
