@@ -214,19 +214,15 @@ def test_two_files_of_one_name_may_not_register_the_same_model(tmp_path: Path, h
     assert "Both" in shown.output and "register the model 'half'" in shown.output
 
 
+def with_worst(plugin: Path, photos: Path) -> list[object]:
+    """A run that also computes the metric of a plug-in file."""
+    chosen = ["--metric", "worst", "--plugin", plugin]
+    return ["run", "--models", "bicubic", "--datasets", photos, *chosen]
+
+
 def test_the_source_of_a_metric_is_part_of_the_identity(tmp_path: Path, harness, photos) -> None:
     file = tmp_path / "half.py"
-    words = (
-        "run",
-        "--models",
-        "bicubic",
-        "--datasets",
-        photos,
-        "--metric",
-        "worst",
-        "--plugin",
-        file,
-    )
+    words = with_worst(file, photos)
     file.write_text(PLUGIN)
     harness(*words)
     assert "already finished" in harness(*words).output
@@ -237,17 +233,7 @@ def test_the_source_of_a_metric_is_part_of_the_identity(tmp_path: Path, harness,
 def test_a_metric_that_is_not_a_number_breaks_the_run(tmp_path: Path, harness, photos) -> None:
     file = tmp_path / "half.py"
     file.write_text(PLUGIN.replace("float(abs(sr - hr).max())", "float('nan')"))
-    words = (
-        "run",
-        "--models",
-        "bicubic",
-        "--datasets",
-        photos,
-        "--metric",
-        "worst",
-        "--plugin",
-        file,
-    )
+    words = with_worst(file, photos)
     shown = harness(*words)
     assert shown.exit_code == 1
     assert "The metric worst is not a number" in shown.output
