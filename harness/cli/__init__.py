@@ -1,0 +1,50 @@
+"""The command line: one verb a function, options in, one call, print.
+
+Imports of the layers below happen inside the verbs, so that ``harness --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from harness.cli.data import data
+from harness.cli.look import check_model, list_
+from harness.cli.report import accept, report
+from harness.cli.run import run
+from harness.cli.train import train
+from harness.cli.weights import weights
+from harness.errors import HarnessError
+
+
+class Group(click.Group):
+    """Turns errors into one sentence and an exit code; ``--debug`` shows the traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            raise  # whoever read the output has gone; click ends quietly
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            known = isinstance(error, HarnessError)
+            hint = " (unexpected; --debug before the verb shows where)"
+            said = str(error) if known else f"{type(error).__name__}: {error}{hint}"
+            click.echo(f"Error: {said}", err=True)
+            ctx.exit(error.exit_code if isinstance(error, HarnessError) else 1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(package_name="drfn-harness", prog_name="harness")
+def main(debug: bool) -> None:
+    """Check the numbers of super-resolution papers, and put your own network to the same test."""
+
+
+for verb in (run, train, report, list_, check_model, data, weights, accept):
+    main.add_command(verb)

@@ -1,0 +1,107 @@
+"""Test sets and training images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.options import (
+    data_option,
+    fill_registries,
+    json_option,
+    plugin_option,
+    scale_option,
+)
+from harness.errors import HarnessError, UsageError
+
+
+@click.group()
+def data() -> None:
+    """Find, verify and download test sets."""
+
+
+@data.command("where")
+@scale_option
+@data_option
+@plugin_option
+@json_option
+def data_where(
+    scale: int, data_root: Path | None, plugins: tuple[Path, ...], as_json: bool
+) -> None:
+    """Say where test sets are looked for and which are there."""
+    from harness.data.benchmarks import roots
+    from harness.report import listings
+
+    fill_registries(plugins)
+    if not as_json:
+        click.echo("Searched, first choice first:")
+        for root in roots(data_root):
+            click.echo(f"  {root}{'' if root.is_dir() else '  (not there)'}")
+    click.echo(listings.show(listings.datasets(scale, data_root), as_json))
+
+
+@data.command("verify")
+@click.argument("names", nargs=-1)
+@click.option("--leaks", is_flag=True, help="Look for images of test sets in training sets.")
+@scale_option
+@data_option
+@plugin_option
+def data_verify(
+    names: tuple[str, ...],
+    leaks: bool,
+    scale: int,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+) -> None:
+    """Decode every image of the sets and compare its pixels with the registry (exit code 3)."""
+    from harness.data.benchmarks import verify
+    from harness.errors import MismatchError
+
+    fill_registries(plugins)
+    if leaks:
+        _verify_leaks(names, data_root)
+        return
+    wrong = 0
+    for verdict in verify(names or ("all",), scale, data_root):
+        wrong += not verdict.sound
+        click.echo(f"{'ok  ' if verdict.sound else 'FAIL'}  {verdict.said}")
+    if wrong:
+        raise MismatchError(f"{wrong} of the sets are not what they must be.")
+
+
+def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
+    from harness.data.training import find_images, leaking
+    from harness.errors import MismatchError
+
+    if not names:
+        raise UsageError("Name the training sets or folders to look through.")
+    paths = find_images(names, data_root)
+    sentences = list(leaking(paths))
+    for sentence in sentences:
+        click.echo(f"FAIL  {sentence}")
+    if sentences:
+        raise MismatchError(f"{len(sentences)} of {len(paths)} images are in a test set.")
+    click.echo(f"ok    none of {len(paths)} images is in a test set")
+
+
+@data.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+def data_fetch(names: tuple[str, ...]) -> None:
+    """Download published test sets into the user cache."""
+    from harness.data.benchmarks import downloads, select
+    from harness.data.download import cache_root
+    from harness.report.console import download
+
+    fill_registries()
+    failed = 0
+    for card in select(names):
+        try:
+            download(downloads(card))
+            click.echo(f"{card.title} is in {cache_root() / 'data'}.")
+        except HarnessError as error:
+            failed += 1
+            click.echo(f"Error: {error}", err=True)
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,68 @@
+"""What there is: models, sets, weights, runs, and whether a plug-in keeps the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import (
+    data_option,
+    fill_registries,
+    json_option,
+    plugin_option,
+    results_option,
+    scale_option,
+)
+from harness.errors import HarnessError
+
+
+@click.command("list")
+@click.argument(
+    "what", type=click.Choice(["models", "datasets", "weights", "runs"]), default="models"
+)
+@scale_option
+@results_option("results/local")
+@data_option
+@plugin_option
+@json_option
+def list_(
+    what: str,
+    scale: int,
+    results: Path,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """List models, datasets, weights or runs."""
+    from harness.report import listings
+
+    fill_registries(plugins)
+    match what:
+        case "datasets":
+            rows = listings.datasets(scale, data_root)
+        case "weights":
+            rows = listings.weights(scale)
+        case "runs":
+            rows = listings.runs(results)
+        case _:
+            rows = listings.models()
+    click.echo(listings.show(rows, as_json))
+
+
+@click.command("check-model")
+@click.argument("name")
+@scale_option
+@plugin_option
+def check_model(name: str, scale: int, plugins: tuple[Path, ...]) -> None:
+    """Test a model plug-in against the contract."""
+    from harness.models.check import check_model as check
+    from harness.registry import MODELS
+
+    fill_registries(plugins)
+    failed = 0
+    for finding in check(MODELS.get(name), scale):
+        failed += not finding.holds
+        click.echo(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.rule}: {finding.seen}")
+    if failed:
+        raise HarnessError(f"{name} breaks the contract in {failed} points.")

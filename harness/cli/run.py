@@ -1,0 +1,140 @@
+"""Evaluating models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from harness.cli.options import (
+    PathOption,
+    data_option,
+    fill_registries,
+    json_option,
+    plugin_option,
+    results_option,
+    scale_option,
+    split_words,
+)
+from harness.errors import HarnessError, UsageError
+from harness.specs import Border, GreyRule
+
+
+@click.command()
+@click.option("--models", required=True, help="Names, name:tag, globs or all; comma-separated.")
+@click.option("--datasets", default="all", show_default=True, help="Names, folders, globs or all.")
+@scale_option
+@click.option("--self-ensemble", is_flag=True, help="Average over eight flips and rotations.")
+@click.option("--tile", type=click.IntRange(8), help="Cut images into tiles of N LR pixels.")
+@click.option(
+    "--grey",
+    type=click.Choice(get_args(GreyRule)),
+    default="full-range",
+    show_default=True,
+    help="How grey images are scored.",
+)
+@click.option(
+    "--border",
+    type=click.Choice(get_args(Border)),
+    default="replicate",
+    show_default=True,
+    help="How imresize continues an image.",
+)
+@click.option("--metric", "metrics", multiple=True, help="One more metric (repeatable).")
+@click.option(
+    "--weights",
+    "weight_files",
+    multiple=True,
+    metavar="MODEL=PATH",
+    help="A weights file for a model (repeatable).",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@results_option("results/local")
+@click.option("--save-images", type=PathOption, metavar="DIR", help="Write the SR images there.")
+@click.option("--force", is_flag=True, help="Compute finished runs again.")
+@click.option("--strict", is_flag=True, help="A test set that cannot be had is fatal.")
+@data_option
+@plugin_option
+@json_option
+def run(
+    models: str,
+    datasets: str,
+    scale: int,
+    self_ensemble: bool,
+    tile: int | None,
+    grey: Any,
+    border: Any,
+    metrics: tuple[str, ...],
+    weight_files: tuple[str, ...],
+    device: str,
+    results: Path,
+    save_images: Path | None,
+    force: bool,
+    strict: bool,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Evaluate models on test sets."""
+    from harness.report.console import download, listener
+    from harness.report.tables import summary
+    from harness.run.evaluate import Options, evaluate
+    from harness.run.plan import Request, plan
+    from harness.run.store import ResultStore
+
+    fill_registries(plugins)
+    files = _weight_files(weight_files)
+    request = Request(
+        split_words(models),
+        split_words(datasets),
+        scale,
+        grey,
+        border,
+        self_ensemble,
+        tile,
+        files,
+        metrics,
+        data_root,
+        strict,
+        download,
+    )
+    made = plan(request)
+    for sentence in made.notes:
+        click.echo(f"Note: {sentence}", err=True)
+    for sentence in made.absent:
+        click.echo(f"Skipped: {sentence}", err=True)
+    for sentence in made.problems:
+        click.echo(f"Error: {sentence}", err=True)
+    store, how = ResultStore(results), Options(device, force, save_images)
+    store.require_writable()
+    records, broken = [], list(made.problems)
+    with listener() as watcher:
+        for one in made.runs:
+            try:
+                records.append(evaluate(one, store, watcher, how))
+            except UsageError:
+                raise
+            except HarnessError as error:
+                broken.append(str(error))
+                click.echo(f"Error: {error}", err=True)
+    if as_json:
+        click.echo(json.dumps([record.to_json() for record in records], indent=1))
+    elif records:
+        click.echo("\n" + summary(records))
+    if broken or not records or any(record.status != "finished" for record in records):
+        sys.exit(1)
+
+
+def _weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
+    files = {}
+    for pair in pairs:
+        model, equals, path = pair.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--weights takes MODEL=PATH, not {pair!r}.")
+        if model in files:
+            raise UsageError(f"--weights names {model} twice.")
+        files[model] = Path(path)
+    return files

@@ -1,0 +1,97 @@
+"""Training networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import (
+    PathOption,
+    data_option,
+    fill_registries,
+    plugin_option,
+    scale_option,
+    split_words,
+)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--recipe", default="short", show_default=True, help="paper or short.")
+@click.option("--steps", type=int, help="Optimiser steps.")
+@click.option("--minutes", type=float, help="Train for so long instead.")
+@click.option("--batch", type=int)
+@click.option("--patch", type=int, help="Side of an LR patch.")
+@click.option("--lr", type=float)
+@click.option("--seed", type=int)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]))
+@click.option("--train-data", help="Sets by name or path, comma-separated.")
+@click.option("--val-data", help="Sets by name or path, comma-separated.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other value.")
+@click.option("--variant", type=click.Choice(["none", "ff", "lsc", "both"]), help="Of Table 1.")
+@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be used.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--out", type=PathOption, default="results/local/train", show_default=True)
+@click.option("--save-every", type=float, default=120, show_default=True, help="Seconds.")
+@click.option("--validate-every", type=float, default=300, show_default=True, help="Seconds.")
+@click.option("--log-every", type=int, default=50, show_default=True, help="Steps.")
+@scale_option
+@data_option
+@plugin_option
+def train(
+    model: str,
+    recipe: str,
+    changes: tuple[str, ...],
+    variant: str | None,
+    compiled: bool,
+    resume: bool,
+    skip_bad: bool,
+    device: str,
+    out: Path,
+    save_every: float,
+    validate_every: float,
+    log_every: int,
+    scale: int,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+    train_data: str | None,
+    val_data: str | None,
+    **values: Any,
+) -> None:
+    """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
+    from harness.report.console import images_bar, train_listener
+    from harness.report.figures import draw_training
+    from harness.run.train import Trainer
+    from harness.run.train_plan import TrainRequest, finish, parse_change, plan_training
+
+    fill_registries(plugins)
+    values |= dict(parse_change(text) for text in changes)
+    for name, words in (("train_data", train_data), ("val_data", val_data)):
+        values[name] = tuple(split_words(words)) if words is not None else None
+    request = TrainRequest(
+        model,
+        recipe,
+        values,
+        scale,
+        variant,
+        out,
+        device,
+        compiled,
+        data_root,
+        skip_bad,
+        validate_every,
+        save_every,
+        log_every,
+    )
+    training = plan_training(request, images_bar)
+    with train_listener() as watcher:
+        trainer = Trainer(training, watcher, resume=resume)
+        network = trainer.run()
+    if trainer.rank == 0:
+        weights_path = finish(training, network, trainer.state)
+        draw_training(trainer.state.log, training.folder / "curve.png")
+        click.echo(f"The weights are {weights_path}.")

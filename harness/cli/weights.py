@@ -1,0 +1,74 @@
+"""Weights files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import (
+    PathOption,
+    fill_registries,
+    json_option,
+    plugin_option,
+    results_option,
+    scale_option,
+)
+
+
+@click.group()
+def weights() -> None:
+    """Import weights and say where they are."""
+
+
+@weights.command("import")
+@click.argument("model")
+@click.argument("path", type=PathOption)
+@click.option("--tag", help="A name for them; the authors' own files are called official.")
+@click.option("--licence", help="As their owner states it.")
+@scale_option
+@plugin_option
+def weights_import(
+    model: str,
+    path: Path,
+    tag: str | None,
+    licence: str | None,
+    scale: int,
+    plugins: tuple[Path, ...],
+) -> None:
+    """Store a weights file as safetensors in the user cache, after loading it strictly."""
+    from harness.models.inference import Upscaler
+    from harness.models.weights import read_weights, relabel, store_weights
+    from harness.registry import MODELS
+
+    fill_registries(plugins)
+    card = MODELS.get(model)
+    read = relabel(read_weights(card, scale, path), tag, licence)
+    Upscaler(card, scale, read)
+    click.echo(f"{path} is stored as {store_weights(read, card, scale)} ({read.info.licence}).")
+
+
+@weights.command("ship")
+@click.argument("path", type=PathOption)
+@click.option("--to", type=PathOption, default="baselines/weights", show_default=True)
+@results_option("results/local")
+@plugin_option
+def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...]) -> None:
+    """Put trained weights and their scores beside the networks of a package."""
+    from harness.run.ship import ship
+    from harness.run.store import ResultStore
+
+    fill_registries(plugins)
+    click.echo(f"Shipped as {ship(path, ResultStore(results), to)}.")
+
+
+@weights.command("where")
+@scale_option
+@plugin_option
+@json_option
+def weights_where(scale: int, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """Say which weights each model has on this machine."""
+    from harness.report import listings
+
+    fill_registries(plugins)
+    click.echo(listings.show(listings.weights(scale), as_json))
