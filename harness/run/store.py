@@ -247,4 +247,5 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "macs": record.macs,
         "seconds": sum(image.seconds for image in record.images),
         "time": record.provenance.get("utc", ""),
+        "record": record,
     }
