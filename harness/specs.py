@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     ByteArray = NDArray[np.uint8]
     FloatArray = NDArray[np.float64]
     AnyArray = NDArray[Any]
+    Tensors = dict[str, AnyArray]
+    """Parameter names and values."""
 
 Pipeline = Literal["y", "rgb"]
 """``y``: luma alone, degraded in double; ``rgb``: colour, degraded in uint8, scored on float Y."""

@@ -6,7 +6,22 @@ from harness.models.check import check_model
 from harness.registry import MODELS, register_model
 
 
-@pytest.mark.parametrize("name", ["bicubic", "srcnn", "vdsr", "edsr-baseline", "drfn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bicubic",
+        "srcnn",
+        "fsrcnn",
+        "vdsr",
+        "lapsrn",
+        "memnet",
+        "srmdnf",
+        "dcsr",
+        "msrn",
+        "edsr-baseline",
+        "drfn",
+    ],
+)
 def test_the_networks_of_the_paper_keep_the_contract(name: str) -> None:
     findings = list(check_model(MODELS.get(name), 4))
     assert [f for f in findings if not f.holds] == []

@@ -1,0 +1,43 @@
+"""Reading weights from the files that authors published, as named float32 arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.models.importers.checkpoints import read_checkpoint
+from harness.models.importers.matlab import read_mat
+from harness.models.importers.ncnn import is_ncnn, read_ncnn
+
+if TYPE_CHECKING:
+    from harness.specs import Tensors
+
+CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".bin"})
+
+
+def import_tensors(model: str, path: Path) -> Tensors:
+    """The weights of a model in a published file.
+
+    Args:
+        model: the network's registered name.
+        path: a ``.mat`` or ncnn ``.bin`` file of the model's authors, or a PyTorch checkpoint.
+
+    Returns:
+        the network's parameter names and float32 arrays.
+
+    Raises:
+        HarnessError: the file is missing, broken, of another network, or of an unknown kind.
+    """
+    if not path.is_file():
+        raise HarnessError(f"There is no weights file {path}.")
+    if path.suffix == ".mat":
+        return read_mat(model, path)
+    if path.suffix == ".bin" and is_ncnn(path):
+        return read_ncnn(model, path)
+    if path.suffix in CHECKPOINTS:
+        return read_checkpoint(path)
+    raise HarnessError(
+        f"{path} is of a kind that cannot be imported: it takes .safetensors, .mat, .pth or the "
+        ".bin of ncnn."
+    )

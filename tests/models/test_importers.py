@@ -1,0 +1,198 @@
+"""Files as their authors published them: decoded by the right network, refused by any other."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import loadmat
+
+from baselines.srmdnf import NO_BLUR
+from harness.errors import HarnessError
+from harness.models.importers.ncnn import midpoint
+from harness.models.inference import Upscaler, build_network
+from harness.models.weights import read_weights
+from harness.registry import MODELS
+from tests.conftest import REAL_ROOTS
+
+FILES = {
+    "srcnn": "srcnn/9-5-5-imagenet-x4.mat",
+    "fsrcnn": "fsrcnn/x4.mat",
+    "vdsr": "vdsr/VDSR_Official.mat",
+    "lapsrn": "lapsrn/LapSRN_x4.mat",
+    "srmdnf": "srmdnf/srmdnf_x4.bin",
+}
+NETWORKS = [*FILES, "memnet", "edsr", "edsr-baseline", "rdn", "dcsr", "msrn", "drfn"]
+
+
+def published(model: str) -> Path:
+    return Path(REAL_ROOTS["HARNESS_WEIGHTS"]) / FILES[model]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("model", FILES)
+def test_the_authors_file_fills_the_whole_network(model: str) -> None:
+    card = MODELS.get(model)
+    weights = read_weights(card, 4, published(model))
+    assert weights.info.tag == "official"
+    assert sum(value.size for value in weights.tensors.values()) == card.params
+    Upscaler(card, 4, weights)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("owner", "model"), [pair for pair in product(FILES, NETWORKS) if pair[0] != pair[1]]
+)
+def test_a_file_of_another_network_is_refused_naming_both(owner: str, model: str) -> None:
+    with pytest.raises(HarnessError, match=rf"weights of {owner}, not of {model}\.$"):
+        read_weights(MODELS.get(model), 4, published(owner))
+
+
+@pytest.mark.real_data
+def test_no_blur_is_the_impulse_in_the_basis_of_srmds_authors() -> None:
+    basis = loadmat(published("srmdnf").with_name("srmd_pca_matlab.mat"))["P"]
+    impulse = np.zeros((15, 15))
+    impulse[7, 7] = 1
+    np.testing.assert_allclose(NO_BLUR, basis @ impulse.ravel(order="F"), rtol=1e-6)
+
+
+def test_fp16_values_that_were_cut_off_are_read_as_the_middle_of_their_interval() -> None:
+    rng = np.random.default_rng(0)
+    exact = rng.normal(0, 0.1, 10_000).astype(np.float32)
+    # fp32 has 23 bits of fraction, fp16 has 10: cut the other 13.
+    cut = (exact.view(np.uint32) & ~np.uint32(2**13 - 1)).view(np.float32)
+    normal = np.abs(cut) >= np.finfo(np.float16).smallest_normal
+    read = midpoint(cut.astype(np.float16))
+    ulp = np.spacing(np.abs(cut).astype(np.float16)).astype(float)
+    assert (np.abs(read - exact)[normal] <= ulp[normal] / 2).all()
+    assert abs(np.mean((np.abs(read) - np.abs(exact))[normal] / ulp[normal])) < 0.01
+    assert midpoint(np.zeros(1, np.float16)) == 0
+
+
+@pytest.mark.real_data
+def test_an_ncnn_file_that_is_cut_short_or_too_long_is_named(tmp_path: Path) -> None:
+    whole = published("srmdnf").read_bytes()
+    for name, content in {"short": whole[:-6], "long": whole + b"0000", "odd": whole[:-1]}.items():
+        path = tmp_path / f"{name}.bin"
+        path.write_bytes(content)
+        with pytest.raises(HarnessError, match=f"{name}.bin is not laid out like the weights of"):
+            read_weights(MODELS.get("srmdnf"), 4, path)
+
+
+# Names in the published PyTorch implementations, by what they are called here. Mean shifts are
+# layers there.
+EDSR = {
+    r"body\.head": "head.0",
+    r"body\.body\.(\d+)\.body\.(\d)": r"body.\1.body.\2",
+    r"body\.body\.(\d+)": r"body.\1",
+    r"body\.tail\.0\.(\d)": r"tail.0.\1",
+    r"body\.tail\.1": "tail.1",
+}
+BASICSR = {
+    r"body\.head": "conv_first",
+    r"body\.body\.(\d+)\.body\.0": r"body.\1.conv1",
+    r"body\.body\.(\d+)\.body\.2": r"body.\1.conv2",
+    r"body\.body\.16": "conv_after_body",
+    r"body\.tail\.0\.(\d)": r"upsample.\1",
+    r"body\.tail\.1": "conv_last",
+}
+MSRN = {
+    r"body\.head": "head.0",
+    r"body\.body\.(\d+)\.(\w+)": r"body.\1.\2",
+    r"body\.tail\.(\d)\.(\d)": r"tail.\1.\2",
+    r"body\.tail\.(\d)": r"tail.\1",
+}
+RDN_OF_EDSR = {
+    r"shallow(\d)": r"SFENet\1",
+    r"blocks\.(\d+)\.convs\.(\d)": r"RDBs.\1.convs.\2.conv.0",
+    r"blocks\.(\d+)\.fusion": r"RDBs.\1.LFF",
+    r"fusion\.(\d)": r"GFF.\1",
+    r"tail\.0\.(\d)": r"UPNet.\1",
+    r"tail\.1": "UPNet.{last}",
+}
+RDN_ALONE = {
+    r"shallow(\d)": r"sfe\1",
+    r"blocks\.(\d+)\.convs\.(\d)": r"rdbs.\1.layers.\2.conv",
+    r"blocks\.(\d+)\.fusion": r"rdbs.\1.lff",
+    r"fusion\.(\d)": r"gff.\1",
+    r"tail\.0\.(\d)": r"upscale.\1",
+    r"tail\.1": "output",
+}
+
+
+def state(model: str, scale: int, names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """A network's random values under published names."""
+    torch.manual_seed(0)
+    made = {}
+    for key, value in build_network(MODELS.get(model), scale, {}).state_dict().items():
+        name, kind = key.rsplit(".", 1)
+        pattern = next(pattern for pattern in names if re.fullmatch(pattern, name))
+        new = re.sub(pattern, names[pattern], name).replace("{last}", "4" if scale == 4 else "2")
+        made[f"{new}.{kind}"] = value
+    return made
+
+
+def shifts(levels: float = 255) -> dict[str, torch.Tensor]:
+    mean = levels * torch.tensor([0.4488, 0.4371, 0.4040])
+    eye = torch.eye(3).reshape(3, 3, 1, 1)
+    return {
+        "sub_mean.weight": eye,
+        "sub_mean.bias": -mean,
+        "add_mean.weight": eye,
+        "add_mean.bias": mean,
+    }
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("model", "names", "extra"),
+    [
+        ("edsr-baseline", EDSR, shifts()),
+        ("edsr-baseline", BASICSR, {}),
+        ("msrn", MSRN, shifts()),
+        ("rdn", RDN_ALONE, {}),
+    ],
+)
+def test_published_pytorch_layouts_are_understood(
+    model: str, names, extra, scale: int, tmp_path: Path
+) -> None:
+    card = MODELS.get(model)
+    torch.save({**state(model, scale, names), **extra}, tmp_path / "w.pt")
+    read = read_weights(card, scale, tmp_path / "w.pt").tensors
+    torch.manual_seed(0)
+    own = build_network(card, scale, {}).state_dict()
+    assert read.keys() == own.keys()
+    for name, value in own.items():
+        np.testing.assert_array_equal(read[name], value)
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_a_network_for_images_up_to_255_is_one_up_to_1_with_smaller_biases(
+    scale: int, tmp_path: Path
+) -> None:
+    card = MODELS.get("rdn")
+    torch.save(state("rdn", scale, RDN_OF_EDSR), tmp_path / "w.pt")
+    read = Upscaler(card, scale, read_weights(card, scale, tmp_path / "w.pt"))
+    torch.manual_seed(0)
+    own = build_network(card, scale, {})
+    image = torch.rand(1, 3, 9, 7)
+    with torch.no_grad():
+        expected = own(255 * image)[0].permute(1, 2, 0) / 255
+    np.testing.assert_allclose(read(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-5)
+
+
+def test_a_mean_shift_that_the_network_here_does_not_make_is_refused(tmp_path: Path) -> None:
+    torch.save({**state("msrn", 4, MSRN), **shifts(1)}, tmp_path / "w.pt")
+    with pytest.raises(HarnessError, match=r"shifts colours by sub_mean.bias .* not by the mean"):
+        read_weights(MODELS.get("msrn"), 4, tmp_path / "w.pt")
+
+
+def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
+    torch.save(state("edsr-baseline", 2, EDSR), tmp_path / "x2.pt")
+    card = MODELS.get("edsr-baseline")
+    with pytest.raises(
+        HarnessError, match=r"x2\.pt does not fit edsr-baseline: 2 missing \(body\.tail\.0\.2\.bias"
+    ):
+        Upscaler(card, 4, read_weights(card, 4, tmp_path / "x2.pt"))
