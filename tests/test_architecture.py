@@ -77,6 +77,7 @@ DECIDES = {
     "scale",
     "grey",
     "border",
+    "float_lr",
     "self_ensemble",
     "tile",
     "metrics",

@@ -23,14 +23,32 @@ GOLDEN = {
     ("srcnn", "set5"): (30.4888, 0.8628),
     ("srcnn", "set14"): (27.5040, 0.7513),
     ("srcnn", "b100"): (26.9033, 0.7103),
+    ("fsrcnn", "set5"): (30.7081, 0.8657),
+    ("fsrcnn", "set14"): (27.5949, 0.7535),
+    ("fsrcnn", "b100"): (26.9649, 0.7128),
     ("vdsr", "set5"): (31.3494, 0.8838),
     ("vdsr", "set14"): (28.0203, 0.7676),
     ("vdsr", "b100"): (27.2829, 0.7251),
+    ("lapsrn", "set5"): (31.5233, 0.8856),
+    ("lapsrn", "set14"): (28.0853, 0.7688),
+    ("lapsrn", "b100"): (27.3099, 0.7256),
+    ("srmdnf", "set5"): (31.9461, 0.8920),
+    ("srmdnf", "set14"): (28.3573, 0.7769),
+    ("srmdnf", "b100"): (27.4751, 0.7331),
 }
 AS_RGB = {
     "bicubic": (26.0972, 0.7037),
     "bicubic-rgb": (26.0914, 0.7048),
     "srcnn": (27.6002, 0.7529),
+    "fsrcnn": (27.6907, 0.7551),
+    "vdsr": (28.1190, 0.7692),
+    "lapsrn": (28.1814, 0.7703),
+    "srmdnf": (28.4518, 0.7784),
+}
+FLOAT_LR = {
+    "set5": (31.9586, 0.8923),
+    "set14": (28.3624, 0.7773),
+    "b100": (27.4892, 0.7336),
 }
 
 
@@ -52,7 +70,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("golden")
 
 
-WORDS = ("--models", "bicubic,bicubic-rgb,srcnn,vdsr", "--datasets", "set5,set14,b100")
+WORDS = (
+    "--models",
+    "bicubic,bicubic-rgb,srcnn,fsrcnn,vdsr,lapsrn,srmdnf",
+    "--datasets",
+    "set5,set14,b100",
+)
 
 
 def test_the_golden_values_hold(results: Path) -> None:
@@ -88,3 +111,10 @@ def test_the_other_grey_rule_has_its_own_golden_values(tmp_path: Path) -> None:
     for (model, _), values in run(tmp_path, *words).items():
         assert values[0] == pytest.approx(AS_RGB[model][0], abs=5e-4), model
         assert values[1] == pytest.approx(AS_RGB[model][1], abs=1e-4), model
+
+
+def test_srmdnf_on_lr_images_that_are_not_rounded_has_its_own_golden_values(tmp_path: Path) -> None:
+    words = ("--models", "srmdnf", "--datasets", ",".join(FLOAT_LR), "--float-lr")
+    for (_, dataset), values in run(tmp_path, *words).items():
+        assert values[0] == pytest.approx(FLOAT_LR[dataset][0], abs=5e-4), dataset
+        assert values[1] == pytest.approx(FLOAT_LR[dataset][1], abs=1e-4), dataset

@@ -43,6 +43,7 @@ from harness.specs import Border, GreyRule
     show_default=True,
     help="How imresize continues an image.",
 )
+@click.option("--float-lr", is_flag=True, help="Do not round the LR images of the rgb pipeline.")
 @click.option("--metric", "metrics", multiple=True, help="One more metric (repeatable).")
 @click.option(
     "--weights",
@@ -67,6 +68,7 @@ def run(
     tile: int | None,
     grey: Any,
     border: Any,
+    float_lr: bool,
     metrics: tuple[str, ...],
     weight_files: tuple[str, ...],
     device: str,
@@ -93,6 +95,7 @@ def run(
         scale,
         grey,
         border,
+        float_lr,
         self_ensemble,
         tile,
         files,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.data.benchmarks import DatasetUnavailable, Fetch, find_or_fetch, select
 from harness.data.download import fetch
 from harness.errors import HarnessError, UsageError
-from harness.models.weights import WeightsMissing, find_weights
+from harness.models.installed import WeightsMissing, find_weights
 from harness.protocol.protocols import Protocol
 from harness.registry import METRICS, MODELS
 from harness.run.evaluate import Run
@@ -29,6 +29,7 @@ class Request:
         models: names, ``name:tag``, globs or ``all``.
         datasets: names, folders, globs or ``all``.
         scale: the factor.
+        float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
         weight_files: a file for each of some models.
         metrics: registered names beyond psnr and ssim.
         data_root: searched for sets first.
@@ -41,6 +42,7 @@ class Request:
     scale: int = 4
     grey: GreyRule = "full-range"
     border: Border = "replicate"
+    float_lr: bool = False
     self_ensemble: bool = False
     tile: int | None = None
     weight_files: Mapping[str, Path] = field(default_factory=dict)
@@ -85,7 +87,8 @@ def plan(request: Request) -> Plan:
     for card, weights in ready:
         if request.tile and card.global_pooling:
             made.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
-        rules = Protocol(card.pipeline, request.scale, request.border, request.grey)
+        float_lr = request.float_lr and card.pipeline == "rgb"
+        rules = Protocol(card.pipeline, request.scale, request.border, request.grey, float_lr)
         for benchmark in found:
             options = (request.self_ensemble, request.tile, metrics)
             run = Run(card, weights, benchmark, rules, *options)

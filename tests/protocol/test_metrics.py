@@ -5,7 +5,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from harness.protocol.metrics import psnr, ssim
+from harness.protocol.metrics import psnr, ssim, ssim_whole
 from tests.pictures import picture
 
 SR, HR = picture(60, 50, 1, seed=1), picture(60, 50, 1, seed=2)
@@ -38,6 +38,12 @@ def test_ssim_agrees_with_skimage_and_with_its_definition() -> None:
         structural_similarity(x, y, data_range=255, **options), abs=1e-9
     )
     assert ssim(SR, HR) == pytest.approx(wang_ssim(x, y), abs=1e-9)
+
+
+def test_ssim_of_the_whole_image_is_that_of_windows_over_continued_edges() -> None:
+    x, y = (np.pad(image.astype(float), 5, "edge") for image in (SR, HR))
+    assert ssim_whole(SR, HR) == pytest.approx(wang_ssim(x, y), abs=1e-9)
+    assert abs(ssim_whole(SR, HR) - ssim(SR, HR)) > 1e-4
 
 
 def test_a_known_error_has_a_known_psnr() -> None:
