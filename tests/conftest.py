@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +78,32 @@ def photos(tmp_path: Path) -> Path:
     for name, shape in {"a": (48, 64, 3), "b": (53, 47, 3), "c": (48, 48, 1)}.items():
         Image.fromarray(picture(*shape, seed=ord(name))).save(folder / f"{name}.png")
     return folder
+
+
+@dataclass
+class Host:
+    """A stand-in for the host of downloads: serves a folder and notes what it is asked for."""
+
+    root: Path
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """A host that serves ``owner/repo/commit/...`` from an empty folder."""
+    made = Host(tmp_path / "served")
+    made.root.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            made.requests.append(self.path)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(made.root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(download, "HOST", f"http://127.0.0.1:{server.server_port}")
+    yield made
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.data.catalogue import registry_rows
+from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
 
 
@@ -275,6 +277,33 @@ class TestData:
             "http://127.0.0.1:9",
         ]
         assert "manga109.org" in both.output and "it lies in" in both.output
+
+
+class TestWeightsFetch:
+    @pytest.mark.real_data
+    def test_the_authors_file_is_fetched_checked_and_found(
+        self, harness, host: Host, monkeypatch, photos: Path
+    ) -> None:
+        (row,) = [row for row in registry_rows("weights") if row["model"] == "srcnn"]
+        published = Path(REAL_ROOTS["HARNESS_WEIGHTS"]) / row["file"]
+        served = host.root / row["repository"] / row["commit"] / row["path"]
+        served.parent.mkdir(parents=True)
+        monkeypatch.setenv("HARNESS_WEIGHTS", "")
+        assert "not here: harness weights fetch srcnn" in harness("weights", "where").output
+        served.write_bytes(published.read_bytes()[:-1] + b"x")
+        shown = harness("weights", "fetch", "srcnn")
+        assert shown.exit_code == 3 and "does not have the SHA-256" in shown.output
+        served.write_bytes(published.read_bytes())
+        shown = harness("weights", "fetch", "src*")
+        assert shown.exit_code == 0
+        assert shown.output.index("academic use only") < shown.output.index("It is in")
+        run = harness("run", "--models", "srcnn", "--datasets", photos)
+        assert run.exit_code == 0 and run.output.split()[-1] == "official"
+
+    def test_models_whose_weights_were_not_published_are_named(self, harness) -> None:
+        shown = harness("weights", "fetch", "drfn")
+        assert shown.exit_code == 1
+        assert "No weights of drfn at x4 are registered for download" in shown.output
 
 
 class TestWeightsImport:

@@ -38,7 +38,8 @@ def weights_import(
 ) -> None:
     """Store a weights file as safetensors in the user cache, after loading it strictly."""
     from harness.models.inference import Upscaler
-    from harness.models.weights import read_weights, relabel, store_weights
+    from harness.models.installed import store_weights
+    from harness.models.weights import read_weights, relabel
     from harness.registry import MODELS
 
     fill_registries(plugins)
@@ -46,6 +47,25 @@ def weights_import(
     read = relabel(read_weights(card, scale, path), tag, licence)
     Upscaler(card, scale, read)
     click.echo(f"{path} is stored as {store_weights(read, card, scale)} ({read.info.licence}).")
+
+
+@weights.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+@scale_option
+@plugin_option
+def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...]) -> None:
+    """Download the authors' weights of models into the user cache, pinned by SHA-256."""
+    from harness.models.installed import downloads, fetchable
+    from harness.report.console import download
+
+    fill_registries(plugins)
+    for card in fetchable(names, scale):
+        files = downloads(card, scale)
+        for file, _, licence in files:
+            click.echo(f"{card.name}: {file.path} of {file.repository}, licence: {licence}")
+        download([(file, path) for file, path, _ in files])
+        for _, path, _ in files:
+            click.echo(f"It is in {path}.")
 
 
 @weights.command("ship")

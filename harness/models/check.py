@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import HarnessError
 from harness.models.complexity import count_parameters
 from harness.models.inference import Upscaler
-from harness.models.weights import WeightsMissing, find_weights
+from harness.models.installed import WeightsMissing, find_weights
 from harness.specs import ModelCard
 
 ODD_SIZES = ((33, 47), (48, 31), (41, 41))

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.models.inference import build_network
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
     from harness.specs import ModelCard
 
 OUTPUT_SIZE = (1280, 720)
 """Width and height of the output for which multiplications are stated, as papers do."""
+
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_REASONS = {
+    "ConvTranspose2d": "multiplies the kernel at every output pixel, though only one product in "
+    "stride squared exists",
+    "BatchNorm2d": "counts element-wise scaling, which is no convolution",
+    "PReLU": "counts element-wise slopes, which are no convolution",
+    "AdaptiveAvgPool2d": "counts the sums of pooling, which are no convolution",
+    "functional": "sees layers only, not functions called in forward",
+}
 
 
 @dataclass(frozen=True)
@@ -29,11 +43,15 @@ class Complexity:
         macs: multiply-accumulate operations of one forward pass; FLOPs are twice as many. None
             for a network that cannot be run on shapes alone.
         input_size: width and height of the network's input they are stated for.
+        activations: values that convolutions put out (as the NTIRE challenges count them).
+        by_kind: the operations by kind of layer; ``functional`` for those outside layers.
     """
 
     parameters: int
     macs: int | None
     input_size: tuple[int, int]
+    activations: int | None = None
+    by_kind: Mapping[str, int] | None = None
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -41,20 +59,112 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def measure_complexity(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Complexity:
+def measure_complexity(
+    card: ModelCard,
+    scale: int,
+    hyper: Mapping[str, Any],
+    output_size: tuple[int, int] = OUTPUT_SIZE,
+) -> Complexity:
     """Count on the meta device, which computes shapes and no values.
+
+    Args:
+        card: the model.
+        scale: the factor.
+        hyper: the arguments it is built with.
+        output_size: width and height of the SR image; the input is that over the scale.
 
     Raises:
         HarnessError: the network cannot be built.
     """
-    factor = card.input_scale(scale)
-    width, height = (side // factor for side in OUTPUT_SIZE)
+    width, height = input_size(card, scale, output_size)
     try:
-        with torch.device("meta"):
-            network = build_network(card, scale, hyper).eval()
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                network(torch.empty(1, card.channels, height, width))
-        macs = counter.get_total_flops() // 2
+        network, image = _on_meta(card, scale, hyper, (width, height))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            activations = _activations(network, image)
+        total = counter.get_total_flops() // 2
+        by_kind = _by_kind(network, counter.get_flop_counts(), total)
     except Exception:  # a network may need values, or dislike the size
-        network, macs = build_network(card, scale, hyper), None
-    return Complexity(count_parameters(network), macs, (width, height))
+        network = build_network(card, scale, hyper)
+        return Complexity(count_parameters(network), None, (width, height))
+    return Complexity(count_parameters(network), total, (width, height), activations, by_kind)
+
+
+def input_size(card: ModelCard, scale: int, output_size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the network's input for an SR image of the given size."""
+    factor = card.input_scale(scale)
+    return output_size[0] // factor, output_size[1] // factor
+
+
+def _on_meta(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], size: tuple[int, int]
+) -> tuple[nn.Module, Tensor]:
+    with torch.device("meta"):
+        network = build_network(card, scale, hyper).eval()
+        return network, torch.empty(1, card.channels, size[1], size[0])
+
+
+def _activations(network: nn.Module, image: Tensor) -> int:
+    """Run the network and add up the outputs of its convolutions."""
+    sizes: list[int] = []
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _given, made: sizes.append(made.numel()))
+        for layer in network.modules()
+        if isinstance(layer, _CONVOLUTIONS)
+    ]
+    network(image)
+    for hook in hooks:
+        hook.remove()
+    return sum(sizes)
+
+
+def _leaves(network: nn.Module) -> dict[str, str]:
+    """Names and kinds of the layers that have no layers inside."""
+    return {n: type(m).__name__ for n, m in network.named_modules() if not [*m.children()]}
+
+
+def _by_kind(
+    network: nn.Module, counts: Mapping[str, Mapping[Any, int]], total: int
+) -> dict[str, int]:
+    kinds: Counter[str] = Counter()
+    for name, kind in _leaves(network).items():
+        kinds[kind] += sum(counts.get(f"{type(network).__name__}.{name}", {}).values()) // 2
+    rest = total - sum(kinds.values())
+    return {kind: count for kind, count in {**kinds, "functional": rest}.items() if count}
+
+
+def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
+    """Multiply-accumulate operations by kind of layer as thop counts them, on a copy.
+
+    Raises:
+        HarnessError: the network cannot be built.
+    """
+    import thop
+
+    network, image = _on_meta(card, scale, {}, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        *_, layers = thop.profile(
+            copy.deepcopy(network), inputs=(image,), verbose=False, ret_layer_info=True
+        )
+    kinds = _leaves(network)
+    counted: Counter[str] = Counter()
+    for name, count in _flat(layers):
+        if name in kinds:
+            counted[kinds[name]] += int(count)
+    return {kind: count for kind, count in counted.items() if count}
+
+
+def _flat(layers: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+    """Names and counts of thop's nested answer."""
+    for name, (count, _parameters, inner) in layers.items():
+        yield before + name, count
+        yield from _flat(inner, f"{before}{name}.")
+
+
+def disagreements(ours: Mapping[str, int], thop: Mapping[str, int]) -> dict[str, tuple[int, str]]:
+    """Where thop counts otherwise than PyTorch: by kind, the difference and its reason."""
+    return {
+        kind: (thop.get(kind, 0) - ours.get(kind, 0), _REASONS.get(kind, "reason not known"))
+        for kind in sorted(ours.keys() | thop.keys())
+        if thop.get(kind, 0) != ours.get(kind, 0)
+    }

@@ -1,9 +1,7 @@
-"""Weights: where they lie, what they are, and loading them strictly.
+"""Weights: reading them from any known file, storing them, and loading them strictly.
 
 They are stored as safetensors, named ``<model>-x<scale>.<tag>.safetensors``, with their source in
-the file's metadata. They are looked for in this order: the user cache, where ``harness weights
-import`` puts them; the roots of ``HARNESS_WEIGHTS``, where files of the registry are known by
-their SHA-256; the folder ``weights`` beside the plug-in.
+the file's metadata.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.catalogue import registry_rows
-from harness.data.download import cache_root
 from harness.errors import HarnessError, UsageError
 from harness.models.importers import import_tensors
 from harness.specs import WeightsInfo, digest, file_digest
@@ -29,13 +26,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.specs import AnyArray, ModelCard
-
-
-_ORDER = {"official": 0, "repro": 1}
-
-
-class WeightsMissing(HarnessError):
-    """A network has no weights on this machine."""
 
 
 @dataclass(frozen=True)
@@ -51,88 +41,6 @@ class Weights:
     info: WeightsInfo
     tensors: Mapping[str, AnyArray]
     hyper: Mapping[str, Any] = field(default_factory=dict)
-
-
-def find_weights(
-    card: ModelCard, scale: int, *, path: Path | None = None, tag: str | None = None
-) -> Weights | None:
-    """The weights a run is to use; None for a model that has no parameters.
-
-    Args:
-        card: the model.
-        scale: the factor.
-        path: a file that decides it.
-        tag: ``official`` or ``repro``; without it, whichever is found first.
-
-    Raises:
-        WeightsMissing: there are none, with what to do.
-        HarnessError: a file is broken or of another network.
-    """
-    if card.params == 0:
-        return None
-    if path:
-        return read_weights(card, scale, path)
-    for found, found_tag in installed(card, scale):
-        if tag in (None, found_tag):
-            return read_weights(card, scale, found, tag=found_tag)
-    wanted = f"{card.name}:{tag}" if tag else card.name
-    official = any(row["model"] == card.name for row in registry_rows("weights"))
-    advice = (
-        f"put the authors' file under a root named in HARNESS_WEIGHTS, or run "
-        f"harness weights import {card.name} FILE"
-        if official
-        else f"name a file with --weights {card.name}=FILE"
-        + (", or declare params=0 if it has none" if card.params is None else "")
-    )
-    raise WeightsMissing(f"There are no weights for {wanted} at x{scale}: {advice}.")
-
-
-def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
-    """Every weights file of a model on this machine, first choice first, with its tag.
-
-    The authors' come first, then those trained by this project, then others; among equals the
-    order of the places decides.
-
-    Raises:
-        HarnessError: a folder cannot be read.
-    """
-    try:
-        return sorted(_candidates(card, scale), key=lambda found: _ORDER.get(found[1], 2))
-    except OSError as error:
-        raise HarnessError(f"The weights of {card.name} cannot be looked for ({error}).") from error
-
-
-def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
-    yield from _stored(cache_root() / "weights", card, scale)
-    for root in _roots():
-        yield from _stored(root, card, scale)
-        yield from ((path, "official") for path in _official(root, card, scale))
-    if card.sources:
-        yield from _stored(card.sources[0].parent / "weights", card, scale)
-
-
-def _roots() -> list[Path]:
-    return [Path(p) for p in os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep) if p]
-
-
-def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
-    start = f"{card.name}-x{scale}."
-    for path in sorted(folder.glob(f"{start}*.safetensors")):
-        yield path, path.name.removeprefix(start).removesuffix(".safetensors")
-
-
-def _official(root: Path, card: ModelCard, scale: int) -> Iterator[Path]:
-    """Files below a root that are, byte for byte, the authors' weights of a model."""
-    for row in registry_rows("weights"):
-        if row["model"] != card.name or str(scale) not in row["scales"].split():
-            continue
-        expected = root / row["file"]
-        others = (path for path in sorted(root.rglob(f"*{expected.suffix}")) if path.is_file())
-        of_size = (path for path in others if path.stat().st_size == int(row["bytes"]))
-        for path in [expected, *of_size]:
-            if path.is_file() and file_digest(path) == row["sha256"]:
-                yield path
-                break
 
 
 def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "file") -> Weights:
@@ -227,20 +135,6 @@ def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
     info = weights.info
     info = replace(info, tag=tag or info.tag, licence=licence or info.licence)
     return replace(weights, info=info)
-
-
-def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
-    """Keep weights in the user cache, where runs find them; returns the path.
-
-    Raises:
-        HarnessError: other weights have the tag already, or the cache cannot be written.
-    """
-    tag = weights.info.tag
-    for path, taken in _stored(cache_root() / "weights", card, scale):
-        held = read_weights(card, scale, path, taken).info.tensors_sha256
-        if taken == tag and held != weights.info.tensors_sha256:
-            raise HarnessError(f"Other weights are stored as {path}: choose another --tag.")
-    return save_weights(weights, card, scale, cache_root() / "weights")
 
 
 def tensors_digest(tensors: Mapping[str, AnyArray]) -> str:

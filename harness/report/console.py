@@ -32,7 +32,7 @@ def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
     if not missing:
         return
     size = sum(file.bytes for file, _ in missing) / 1e6
-    title = f"{len(missing)} files of {missing[0][0].repository}, {size:.0f} MB"
+    title = f"{len(missing)} files of {missing[0][0].repository}, {size:.1f} MB"
     if not sys.stderr.isatty():
         click.echo(f"Downloading {title}", err=True)
         fetch(missing)

@@ -64,19 +64,29 @@ def weights(scale: int) -> list[Row]:
 
 
 def _weights(name: str, scale: int) -> Iterator[Row]:
-    from harness.models.weights import installed, read_weights
+    from harness.models.installed import installed, official_rows
+    from harness.models.weights import read_weights
 
     card = MODELS.get(name)
     found = installed(card, scale)
-    if not found:
-        yield {"model": name, "tag": "none", "sha256": "", "licence": "", "where": ""}
     for path, tag in found:
-        row = {"model": name, "tag": tag, "sha256": "", "licence": "", "where": str(path)}
         try:
             info = read_weights(card, scale, path, tag).info
-            yield row | {"sha256": info.source_sha256[:12], "licence": info.licence}
+            yield _file(name, tag, str(path), info.source_sha256, info.licence)
         except HarnessError as error:
-            yield row | {"licence": f"broken: {error}"}
+            yield _file(name, tag, str(path), licence=f"broken: {error}")
+    if "official" in (tag for _, tag in found):
+        return
+    for row in official_rows(card, scale):
+        place = f"not here: harness weights fetch {name}"
+        yield _file(name, "official", place, row["sha256"], row["licence"])
+        return
+    if not found:
+        yield _file(name, "", f"not here: harness train {name}, or --weights {name}=FILE")
+
+
+def _file(model: str, tag: str, where: str, sha256: str = "", licence: str = "") -> Row:
+    return {"model": model, "tag": tag, "sha256": sha256[:12], "licence": licence, "where": where}
 
 
 def runs(results: Path) -> list[Row]:

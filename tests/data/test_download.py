@@ -1,9 +1,5 @@
 import hashlib
-import threading
 import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,36 +8,26 @@ from harness.data import download
 from harness.data.download import OfflineError, fetch
 from harness.errors import HarnessError, MismatchError
 from harness.specs import RemoteFile
+from tests.conftest import Host
 
 CONTENT = b"some pixels"
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    requests: list[str] = []
-
-    def log_message(self, *words: object) -> None:
-        Quiet.requests.append(self.path)
-
-
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A host that serves ``owner/repo/commit/...``; yields the folder it serves."""
-    root = tmp_path / "served"
-    (root / "owner/repo/abc/a folder").mkdir(parents=True)
-    host = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
-    threading.Thread(target=host.serve_forever, daemon=True).start()
-    monkeypatch.setattr(download, "HOST", f"http://127.0.0.1:{host.server_port}")
-    Quiet.requests.clear()
-    yield root / "owner/repo/abc"
-    host.shutdown()
-    host.server_close()
+def server(host: Host) -> Path:
+    """The folder that the host serves as one commit of a repository."""
+    folder = host.root / "owner/repo/abc"
+    (folder / "a folder").mkdir(parents=True)
+    return folder
 
 
 def pinned(path: str, content: bytes = CONTENT) -> RemoteFile:
     return RemoteFile("owner/repo", "abc", path, len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_files_arrive_whole_and_what_is_there_is_left_alone(server: Path, tmp_path: Path) -> None:
+def test_files_arrive_whole_and_what_is_there_is_left_alone(
+    host: Host, server: Path, tmp_path: Path
+) -> None:
     names = ["a folder/1 #.png", "2.png"]
     for name in names:
         (server / name).write_bytes(CONTENT)
@@ -50,9 +36,9 @@ def test_files_arrive_whole_and_what_is_there_is_left_alone(server: Path, tmp_pa
     fetch(pairs, arrived.append)
     assert arrived == [path for _, path in pairs]
     assert all(path.read_bytes() == CONTENT for path in arrived)
-    Quiet.requests.clear()
+    host.requests.clear()
     fetch(pairs)
-    assert Quiet.requests == []
+    assert host.requests == []
 
 
 def test_a_file_with_another_checksum_is_not_kept(server: Path, tmp_path: Path) -> None:

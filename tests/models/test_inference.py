@@ -18,7 +18,7 @@ def upscaler(name: str, random_weights, scale: int = 4, **options) -> Upscaler:
     return Upscaler(card, scale, read_weights(card, scale, random_weights(name, scale)), **options)
 
 
-@pytest.mark.parametrize("name", ["edsr-baseline", "srcnn"])
+@pytest.mark.parametrize("name", ["edsr-baseline", "srcnn", "fsrcnn", "lapsrn", "srmdnf"])
 def test_self_ensemble_is_the_mean_of_eight_separate_runs(name: str, random_weights) -> None:
     plain = upscaler(name, random_weights)
     image = RNG.random((13, 17, plain.card.channels))

@@ -9,15 +9,8 @@ from scipy.io import savemat
 
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import Upscaler
-from harness.models.weights import (
-    WeightsMissing,
-    find_weights,
-    installed,
-    read_weights,
-    relabel,
-    store_weights,
-    tensors_digest,
-)
+from harness.models.installed import WeightsMissing, find_weights, installed, store_weights
+from harness.models.weights import read_weights, relabel, tensors_digest
 from harness.registry import MODELS
 
 RNG = np.random.default_rng(0)
@@ -251,7 +244,7 @@ def test_a_model_without_parameters_needs_no_weights() -> None:
 
 
 def test_missing_weights_say_what_to_do() -> None:
-    with pytest.raises(WeightsMissing, match="harness weights import srcnn FILE"):
+    with pytest.raises(WeightsMissing, match="run harness weights fetch srcnn, or put the authors"):
         find_weights(MODELS.get("srcnn"), 4)
     with pytest.raises(WeightsMissing, match="--weights drfn-2conv=FILE"):
         find_weights(MODELS.get("drfn-2conv"), 4)

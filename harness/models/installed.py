@@ -1,0 +1,160 @@
+"""Where weights lie on this machine, and where the authors' files are downloaded from.
+
+They are looked for in this order: the user cache, where ``harness weights fetch`` and ``import``
+put them; the roots of ``HARNESS_WEIGHTS``, where files of the registry are known by their SHA-256;
+the folder ``weights`` beside the plug-in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.data.catalogue import registry_rows, remote_file
+from harness.data.download import cache_root
+from harness.errors import HarnessError
+from harness.models.weights import Weights, read_weights, save_weights
+from harness.registry import MODELS
+from harness.specs import file_digest
+
+if TYPE_CHECKING:
+    from harness.specs import ModelCard, RemoteFile
+
+_ORDER = {"official": 0, "repro": 1}
+
+
+class WeightsMissing(HarnessError):
+    """A network has no weights on this machine."""
+
+
+def find_weights(
+    card: ModelCard, scale: int, *, path: Path | None = None, tag: str | None = None
+) -> Weights | None:
+    """The weights a run is to use; None for a model that has no parameters.
+
+    Args:
+        card: the model.
+        scale: the factor.
+        path: a file that decides it.
+        tag: ``official`` or ``repro``; without it, whichever is found first.
+
+    Raises:
+        WeightsMissing: there are none, with what to do.
+        HarnessError: a file is broken or of another network.
+    """
+    if card.params == 0:
+        return None
+    if path:
+        return read_weights(card, scale, path)
+    for found, found_tag in installed(card, scale):
+        if tag in (None, found_tag):
+            return read_weights(card, scale, found, tag=found_tag)
+    wanted = f"{card.name}:{tag}" if tag else card.name
+    advice = (
+        f"run harness weights fetch {card.name}, or put the authors' file under a root named in "
+        "HARNESS_WEIGHTS"
+        if official_rows(card, scale)
+        else f"name a file with --weights {card.name}=FILE"
+        + (", or declare params=0 if it has none" if card.params is None else "")
+    )
+    raise WeightsMissing(f"There are no weights for {wanted} at x{scale}: {advice}.")
+
+
+def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
+    """Every weights file of a model on this machine, first choice first, with its tag.
+
+    The authors' come first, then those trained by this project, then others; among equals the
+    order of the places decides.
+
+    Raises:
+        HarnessError: a folder cannot be read.
+    """
+    try:
+        return sorted(_candidates(card, scale), key=lambda found: _ORDER.get(found[1], 2))
+    except OSError as error:
+        raise HarnessError(f"The weights of {card.name} cannot be looked for ({error}).") from error
+
+
+def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
+    for root in (cache_root() / "weights", *_roots()):
+        yield from _stored(root, card, scale)
+        yield from ((path, "official") for path in _official(root, card, scale))
+    if card.sources:
+        yield from _stored(card.sources[0].parent / "weights", card, scale)
+
+
+def _roots() -> list[Path]:
+    return [Path(p) for p in os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep) if p]
+
+
+def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
+    start = f"{card.name}-x{scale}."
+    for path in sorted(folder.glob(f"{start}*.safetensors")):
+        yield path, path.name.removeprefix(start).removesuffix(".safetensors")
+
+
+def _official(root: Path, card: ModelCard, scale: int) -> Iterator[Path]:
+    """Files below a root that are, byte for byte, the authors' weights of a model."""
+    for row in official_rows(card, scale):
+        expected = root / row["file"]
+        others = (path for path in sorted(root.rglob(f"*{expected.suffix}")) if path.is_file())
+        of_size = (path for path in others if path.stat().st_size == int(row["bytes"]))
+        for path in [expected, *of_size]:
+            if path.is_file() and file_digest(path) == row["sha256"]:
+                yield path
+                break
+
+
+def official_rows(card: ModelCard, scale: int) -> list[dict[str, str]]:
+    """The registry's rows of the authors' files of a model at a scale."""
+    return [
+        row
+        for row in registry_rows("weights")
+        if row["model"] == card.name and str(scale) in row["scales"].split()
+    ]
+
+
+def fetchable(patterns: Iterable[str], scale: int) -> list[ModelCard]:
+    """The models that names and globs stand for; of several, those whose authors' files are known.
+
+    Raises:
+        UsageError: nothing fits a pattern.
+    """
+    cards: dict[str, ModelCard] = {}
+    for pattern in patterns:
+        found = [MODELS.get(name) for name in MODELS.select(pattern)]
+        known = [card for card in found if official_rows(card, scale)]
+        cards |= {card.name: card for card in known or found}
+    return list(cards.values())
+
+
+def downloads(card: ModelCard, scale: int) -> list[tuple[RemoteFile, Path, str]]:
+    """The authors' files of a model, the places in the user cache they go to, and their licences.
+
+    Raises:
+        HarnessError: none are registered.
+    """
+    rows = official_rows(card, scale)
+    if not rows:
+        raise HarnessError(
+            f"No weights of {card.name} at x{scale} are registered for download: bring a file and "
+            f"run harness weights import {card.name} FILE."
+        )
+    folder = cache_root() / "weights"
+    return [(remote_file(row), folder / row["file"], row["licence"]) for row in rows]
+
+
+def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
+    """Keep weights in the user cache, where runs find them; returns the path.
+
+    Raises:
+        HarnessError: other weights have the tag already, or the cache cannot be written.
+    """
+    tag = weights.info.tag
+    for path, taken in _stored(cache_root() / "weights", card, scale):
+        held = read_weights(card, scale, path, taken).info.tensors_sha256
+        if taken == tag and held != weights.info.tensors_sha256:
+            raise HarnessError(f"Other weights are stored as {path}: choose another --tag.")
+    return save_weights(weights, card, scale, cache_root() / "weights")

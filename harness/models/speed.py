@@ -1,0 +1,92 @@
+"""How long a network takes and how much memory it needs on the device at hand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from harness.models.inference import Upscaler
+
+if TYPE_CHECKING:
+    from harness.specs import ModelCard
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one megapixel of output costs.
+
+    Attributes:
+        seconds: of the network alone, the fastest of several runs after a warm-up.
+        bytes: the most memory held beyond the network and its input; None where the system does
+            not tell.
+    """
+
+    seconds: float
+    bytes: int | None
+
+
+def measure_speed(
+    card: ModelCard, scale: int, device: str, output_size: tuple[int, int], runs: int = 3
+) -> Speed:
+    """Run a network with random values on a random image.
+
+    Args:
+        card: the model.
+        scale: the factor.
+        device: ``cpu`` or ``cuda``.
+        output_size: width and height of the SR image.
+        runs: timed runs after the warm-up.
+
+    Raises:
+        HarnessError: the network cannot be built.
+    """
+    upscaler = Upscaler(card, scale, None, device=device)
+    width, height = (side // upscaler.factor for side in output_size)
+    image = np.random.default_rng(0).random((height, width, card.channels))
+    # Memory is taken from the first run: later ones use again what it left behind.
+    before = _reset_peak(device)
+    made = upscaler(image)
+    peak = _peak(device)
+    megapixels = made.shape[0] * made.shape[1] / 1e6
+    seconds = min(_seconds(upscaler, image) for _ in range(runs))
+    used = None if before is None or peak is None else int((peak - before) / megapixels)
+    return Speed(seconds / megapixels, used)
+
+
+def _seconds(upscaler: Upscaler, image: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    begin = time.perf_counter()
+    upscaler(image)  # brings the result to the CPU, and so waits for the device
+    return time.perf_counter() - begin
+
+
+def _reset_peak(device: str) -> int | None:
+    """Begin to watch the most memory held; returns what is held now."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    try:
+        _CLEAR.write_text("5")  # Linux: the peak of resident memory starts again from now
+    except OSError:
+        return None
+    return _status("VmRSS")
+
+
+def _peak(device: str) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device != "cpu" else _status("VmHWM")
+
+
+def _status(field: str) -> int | None:
+    """A line of the process's status in bytes; None where there is none."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith(f"{field}:")), None)
+    return int(found.split()[1]) * 1024 if found else None

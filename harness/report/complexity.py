@@ -1,0 +1,141 @@
+"""The size and work of the networks, beside the parameter counts that the paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from harness.registry import MODELS, register_report
+from harness.report.tables import Table
+
+if TYPE_CHECKING:
+    from harness.models.complexity import Complexity
+    from harness.models.speed import Speed
+    from harness.specs import GreyRule, ModelCard
+
+
+@register_report("complexity")
+def complexity(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range"
+) -> Table:
+    """Parameters, operations and activations of every registered network at the paper's scale.
+
+    The networks are counted as they are; ``runs`` and ``grey`` play no part.
+    """
+    del runs, grey
+    scale = paper["table2"]["scale"]
+    cards = [card for card in map(MODELS.get, MODELS) if scale in card.scales and card.params != 0]
+    return complexity_table(cards, scale, paper)
+
+
+def complexity_table(
+    cards: Sequence[ModelCard],
+    scale: int,
+    paper: Mapping[str, Any],
+    output_size: tuple[int, int] | None = None,
+    speeds: Mapping[str, Speed] | None = None,
+) -> Table:
+    """A table of networks, one a row.
+
+    Args:
+        cards: the networks.
+        scale: the factor.
+        paper: what `harness.paper.paper` gives.
+        output_size: width and height of the SR image; 1280 x 720 without it.
+        speeds: time and memory by model, where measured.
+
+    Raises:
+        HarnessError: a network cannot be built.
+    """
+    from harness.models.complexity import OUTPUT_SIZE, measure_complexity
+
+    size = output_size or OUTPUT_SIZE
+    printed = {
+        point["model"]: point["parameters"]
+        for point in paper.get("figure5", {}).get("points", ())
+        if point["parameters_printed"]
+    }
+    facts = []
+    for card in cards:
+        counted = measure_complexity(card, scale, {}, size)
+        row = {"model": card.name, "parameters_printed": printed.get(card.name)}
+        facts.append(row | _counts(card, scale, counted) | _speed(speeds, card.name))
+    tidy = pd.DataFrame(facts)
+    rows = [_row(fact, timed=speeds is not None) for fact in facts]
+    return Table("complexity", _caption(scale, size, speeds), _headers(speeds), rows, tidy)
+
+
+def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
+    """What was counted, and what thop counts."""
+    from harness.models.complexity import disagreements, thop_macs
+
+    facts: dict[str, Any] = {
+        "parameters": counted.parameters,
+        "macs": counted.macs,
+        "flops": None if counted.macs is None else 2 * counted.macs,
+        "activations": counted.activations,
+        "input_width": counted.input_size[0],
+        "input_height": counted.input_size[1],
+        "thop_macs": None,
+        "thop_differs": "",
+    }
+    if counted.by_kind is not None:
+        by_thop = thop_macs(card, scale, counted.input_size)
+        differing = disagreements(counted.by_kind, by_thop)
+        facts["thop_macs"] = sum(by_thop.values())
+        facts["thop_differs"] = "; ".join(
+            f"{kind} {gap / 1e9:+.2f} G: {reason}" for kind, (gap, reason) in differing.items()
+        )
+    return facts
+
+
+def _speed(speeds: Mapping[str, Speed] | None, model: str) -> dict[str, Any]:
+    if speeds is None:
+        return {}
+    speed = speeds[model]
+    return {"seconds_per_megapixel": speed.seconds, "bytes_per_megapixel": speed.bytes}
+
+
+def _headers(speeds: Mapping[str, Speed] | None) -> list[str]:
+    counted = ["Network", "Parameters printed", "Parameters", "MACs (G)", "FLOPs (G)"]
+    timed = ["s/MP", "MB/MP"] if speeds is not None else []
+    return [*counted, "Activations (M)", *timed, "MACs by thop (G)", "Where thop differs"]
+
+
+def _row(fact: Mapping[str, Any], *, timed: bool) -> list[str]:
+    def shown(name: str, unit: float, decimals: int = 2) -> str:
+        value = fact[name]
+        return "" if value is None else f"{value / unit:,.{decimals}f}"
+
+    printed = fact["parameters_printed"]
+    speed = (
+        [shown("seconds_per_megapixel", 1), shown("bytes_per_megapixel", 1e6, 0)] if timed else []
+    )
+    return [
+        fact["model"],
+        f"{printed / 1e6:.1f}M" if printed else "",
+        f"{fact['parameters']:,}",
+        shown("macs", 1e9),
+        shown("flops", 1e9),
+        shown("activations", 1e6, 1),
+        *speed,
+        shown("thop_macs", 1e9),
+        fact["thop_differs"] or "nowhere",
+    ]
+
+
+def _caption(scale: int, size: tuple[int, int], speeds: Mapping[str, Speed] | None) -> str:
+    said = (
+        f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
+        "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
+        "is twice that. Activations are the values that convolutions put out. thop counts some "
+        "layers otherwise; where and why stands in the last column."
+    )
+    if speeds is not None:
+        said += (
+            " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
+            "are of this machine, a megapixel (MP) of output."
+        )
+    return said
