@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli.claims import claims
 from harness.cli.complexity import complexity
 from harness.cli.data import data
 from harness.cli.look import check_model, list_
@@ -47,5 +48,5 @@ def main(debug: bool) -> None:
     """Check the numbers of super-resolution papers, and put your own network to the same test."""
 
 
-for verb in (run, train, report, list_, check_model, complexity, data, weights, accept):
+for verb in (run, train, report, claims, complexity, list_, check_model, data, weights, accept):
     main.add_command(verb)

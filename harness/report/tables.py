@@ -10,6 +10,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from harness.errors import HarnessError
+from harness.paper.selection import choose_runs as choose_runs
 from harness.registry import DATASETS, MODELS, register_report
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Format = Literal["md", "tex", "csv"]
 MISSING = "missing"
-_TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _latex(table: Table) -> str:
         "\\begin{table*}",
         "\\centering",
         "\\footnotesize",
-        f"\\caption{{{_escape_latex(table.caption)}}}",
+        f"\\caption{{{escape_latex(table.caption)}}}",
         f"\\label{{tab:{table.name}}}",
         body,
         "\\end{table*}",
@@ -69,7 +69,8 @@ def _csv(table: Table) -> str:
 _RENDERERS: Mapping[str, Callable[[Table], str]] = {"md": _markdown, "tex": _latex, "csv": _csv}
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Text for the body of a LaTeX document; no backslashes, tildes or carets."""
     return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
 
 
@@ -104,28 +105,6 @@ def table2(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-
     tidy = pd.DataFrame([number for cell in numbers for number in _tidy(cell)])
     headers = ["Method", "Pipeline", "", *(card.title for card in columns)]
     return Table("table2", _caption(paper, scale, grey, tidy), headers, rows, tidy)
-
-
-def choose_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule
-) -> dict[tuple[str, str], pd.Series[Any]]:
-    """One run for each model and set: plain, under the default rules but for the grey rule.
-
-    Where several runs fit, the authors' weights come before retrained ones, and those before
-    files of unknown origin; then the latest run counts.
-    """
-    suffix = "" if grey == "full-range" else f"+{grey}"
-    plain = runs[
-        runs["protocol"].isin([f"BI-x{scale}/y{suffix}", f"BI-x{scale}/rgb{suffix}"])
-        & ~runs["self_ensemble"].astype(bool)
-        & runs["tile"].isna()
-        & ~runs["hyper"].astype(bool)
-    ]
-    ranked = plain.assign(rank=plain["tag"].map(_TAG_ORDER).fillna(2)).sort_values(
-        ["rank", "time", "id"], ascending=[True, False, True], kind="stable"
-    )
-    best = ranked.drop_duplicates(["model", "dataset"])
-    return {(row["model"], row["dataset"]): row for _, row in best.iterrows()}
 
 
 def _cell(
