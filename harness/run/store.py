@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MismatchError, UsageError
 from harness.run.provenance import packages
 from harness.specs import Execution, Identity, ImageResult, RunRecord
 
@@ -207,15 +207,24 @@ def read_record(path: Path) -> RunRecord:
 
     Raises:
         HarnessError: it is no record, damaged, or of another schema.
+        MismatchError: its means are not those of its images.
     """
     try:
-        return RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        record = RunRecord.from_json(data)
+        stated = {name: float(value) for name, value in data["means"].items()}
     except OSError as error:
         raise HarnessError(f"The record {path} cannot be read ({error}).") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(
             f"{path} is not a sound run record ({error}): move it away and run again."
         ) from error
+    if stated != record.means:
+        raise MismatchError(
+            f"{path} states means of {stated}, and those of its images are {record.means}: "
+            "it was altered; move it away and run again."
+        )
+    return record
 
 
 def write_atomically(path: Path, text: str) -> None:
