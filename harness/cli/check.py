@@ -56,7 +56,7 @@ def check(
         restrict,
         with_tolerance,
     )
-    from harness.report import verdicts
+    from harness.report import checks
     from harness.run.store import ResultStore
 
     local, rows = read_local(ResultStore(results))
@@ -68,8 +68,8 @@ def check(
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
     if junit:
-        verdicts.write_junit(rows, against, require, junit)
-    click.echo(verdicts.check_json(rows) if as_json else verdicts.check_markdown(rows, against))
+        checks.write_junit(rows, against, require, junit)
+    click.echo(checks.check_json(rows) if as_json else checks.check_markdown(rows, against))
     violations = sum(row.violates(require) for row in rows)
     if violations:
         raise MismatchError(f"{violations} of {len(rows)} numbers are not what they must be.")

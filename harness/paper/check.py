@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from harness.run.store import ResultStore
     from harness.specs import GreyRule, RunRecord
 
-Verdict = Literal["ok", "FAIL", "not run", "known misprint"]
+Known = Literal["", "known misprint", "known difference"]
+Verdict = Literal["ok", "FAIL", "not run", "known misprint", "known difference"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Row:
         measured: mean over the set; None where there is no run.
         tolerance: how far the two may differ; None where there is no run.
         tier: the name of the tolerance's tier.
-        misprint: why the printed number is not to be believed, or empty.
-        fault: what is wrong with the record, or what it does not share with its reference.
+        known: what is known of a printed number that looks wrong: a misprint, by the paper's other
+            numbers, or a difference that was measured before.
+        reason: why it looks wrong, what is wrong with the record, or what the record does not
+            share with its reference.
     """
 
     model: str
@@ -45,8 +48,8 @@ class Row:
     measured: float | None = None
     tolerance: float | None = None
     tier: str = ""
-    misprint: str = ""
-    fault: str = ""
+    known: Known = ""
+    reason: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -57,14 +60,14 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
-        """What came of it; a number that agrees with a suspected misprint is ok."""
+        """What came of it; a number that agrees with what looks wrong is ok."""
         if self.expected is None:
             return "FAIL"
         if self.difference is None or self.tolerance is None:
             return "not run"
         if abs(self.difference) <= self.tolerance:
             return "ok"
-        return "known misprint" if self.misprint else "FAIL"
+        return self.known or "FAIL"
 
     def violates(self, require: bool) -> bool:
         """Whether the check fails for it; with ``require``, also for want of a run."""
@@ -80,7 +83,7 @@ def read_local(store: ResultStore) -> tuple[list[RunRecord], list[Row]]:
             records.append(read_record(path))
         except HarnessError as error:
             model = path.stem.rpartition("-")[0]
-            rows.append(Row(model, path.parent.name, "record", run=path.stem, fault=str(error)))
+            rows.append(Row(model, path.parent.name, "record", run=path.stem, reason=str(error)))
     return records, rows
 
 
@@ -101,8 +104,8 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
     for cell, candidates in theirs.items():
         for record in ours.get(cell, ()):
             kin = max(candidates, key=lambda other: _kinship(record, other))  # noqa: B023
-            fault = _differences(record, kin)
-            rows += _held(record, _expected(kin), _shared_tier(record, kin), fault)
+            expected = [replace(row, reason=_differences(record, kin)) for row in _expected(kin)]
+            rows += _held(record, expected, _shared_tier(record, kin))
         if cell not in ours:
             rows += _expected(candidates[0])
     return rows
@@ -226,23 +229,32 @@ def _expected(record: RunRecord) -> list[Row]:
 def _printed(paper: Mapping[str, Any]) -> dict[tuple[str, str], list[Row]]:
     """What Table 2 leads one to expect, by model and set."""
     suspicious = {
-        (entry["row"], entry["column"], entry["metric"]): entry["reason"]
+        (entry["row"], entry["column"], entry["metric"]): entry
         for entry in paper.get("suspicious", ())
         if entry["table"] == "table2"
     }
     cells: dict[tuple[str, str], list[Row]] = {}
     for line in paper["table2"]["rows"]:
-        model = line["model"]
         for dataset, values in line.items():
             if isinstance(values, list):
-                cells[model, dataset] = [
-                    Row(model, dataset, m, v, misprint=suspicious.get((model, dataset, m), ""))
-                    for m, v in zip(("psnr", "ssim"), values, strict=True)
+                cells[line["model"], dataset] = [
+                    _doubted(Row(line["model"], dataset, metric, value), suspicious)
+                    for metric, value in zip(("psnr", "ssim"), values, strict=True)
                 ]
     return cells
 
 
-def _held(record: RunRecord, rows: Sequence[Row], tier: Tier, fault: str = "") -> list[Row]:
+def _doubted(row: Row, suspicious: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Row:
+    """The row with what is known of its printed number."""
+    entry = suspicious.get((row.model, row.dataset, row.metric))
+    if not entry:
+        return row
+    measured = entry.get("seen") == "measurement"
+    known: Known = "known difference" if measured else "known misprint"
+    return replace(row, known=known, reason=entry["reason"])
+
+
+def _held(record: RunRecord, rows: Sequence[Row], tier: Tier) -> list[Row]:
     """The rows with what was measured in them."""
     return [
         replace(
@@ -251,7 +263,6 @@ def _held(record: RunRecord, rows: Sequence[Row], tier: Tier, fault: str = "") -
             measured=record.means[row.metric],
             tolerance=tier.psnr if row.metric == "psnr" else tier.ssim,
             tier=tier.name,
-            fault=fault,
         )
         for row in rows
     ]

@@ -41,10 +41,11 @@ def check_markdown(rows: Sequence[Row], against: str) -> str:
     cells = [_cells(row) for row in rows]
     table = tabulate(cells, _HEADERS, tablefmt="github", colalign=align, disable_numparse=True)
     counts = Counter(row.verdict for row in rows)
+    known = counts["known misprint"] + counts["known difference"]
     return (
         f"{table}\n\n"
         f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
-        f"{counts['known misprint']} are known misprints, {counts['not run']} were not run."
+        f"{known} are known misprints or differences, {counts['not run']} were not run."
     )
 
 
@@ -61,8 +62,8 @@ def _cells(row: Row) -> list[str]:
 
 def _said(row: Row) -> str:
     """The verdict with its reason."""
-    reason = {"known misprint": row.misprint, "FAIL": row.fault}.get(row.verdict)
-    return f"{row.verdict}: {reason}" if reason else row.verdict
+    shown = row.reason and row.verdict not in ("ok", "not run")
+    return f"{row.verdict}: {row.reason}" if shown else row.verdict
 
 
 def write_junit(rows: Sequence[Row], against: str, require: bool, path: Path) -> None:
