@@ -11,6 +11,7 @@ import click
 
 from harness.cli.check import check
 from harness.cli.data import data
+from harness.cli.explain import explain
 from harness.cli.look import check_model, list_
 from harness.cli.report import accept, report
 from harness.cli.run import run
@@ -47,5 +48,5 @@ def main(debug: bool) -> None:
     """Check the numbers of super-resolution papers, and put your own network to the same test."""
 
 
-for verb in (run, train, report, check, list_, check_model, data, weights, accept):
+for verb in (run, train, report, check, explain, list_, check_model, data, weights, accept):
     main.add_command(verb)

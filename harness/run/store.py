@@ -92,6 +92,12 @@ class ResultStore:
                 found[path] = read_record(path)
         return found
 
+    def named(self, beginning: str) -> dict[Path, RunRecord]:
+        """The sound records of finished runs whose id begins so, by path."""
+        found = self.sound().items()
+        done = ((path, record) for path, record in found if record.status == "finished")
+        return {p: record for p, record in done if record.identity.id.startswith(beginning)}
+
     def require_writable(self) -> None:
         """Make the folder, and try to write there.
 
@@ -184,22 +190,34 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """
     if local.root.resolve() == reference.root.resolve():
         raise UsageError(f"The records in {local.root} are the reference already.")
-    done = {p: r for p, r in local.sound().items() if r.status == "finished"}
     chosen: dict[Path, RunRecord] = {}
     for wanted in ids:
-        every = wanted == "all"
-        fits = {p: r for p, r in done.items() if every or r.identity.id.startswith(wanted)}
-        if not fits or not wanted or (len(fits) > 1 and not every):
-            raise UsageError(
-                f"{wanted!r} names {len(fits)} finished runs in {local.root}, and must name one: "
-                "see harness list runs."
-            )
-        chosen |= fits
+        if wanted == "all" and local.named(""):
+            chosen |= local.named("")
+        else:
+            path, record = find_run(wanted, [local])
+            chosen[path] = record
     moved = []
     for path, record in chosen.items():
         moved.append(reference.write(record))
         path.unlink()
     return moved
+
+
+def find_run(beginning: str, stores: Sequence[ResultStore]) -> tuple[Path, RunRecord]:
+    """The finished run whose id begins so, and its path; the first store that has some decides.
+
+    Raises:
+        UsageError: none fits, or several.
+    """
+    fits = next(filter(None, (store.named(beginning) for store in stores)), {})
+    if len(fits) != 1 or not beginning:
+        places = " or ".join(str(store.root) for store in stores)
+        raise UsageError(
+            f"{beginning!r} names {len(fits)} finished runs in {places}, and must name one: "
+            "see harness list runs."
+        )
+    return next(iter(fits.items()))
 
 
 def read_record(path: Path) -> RunRecord:
