@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from harness.cli.check import check
 from harness.cli.claims import claims
 from harness.cli.complexity import complexity
 from harness.cli.data import data
+from harness.cli.explain import explain
 from harness.cli.look import check_model, list_
 from harness.cli.report import accept, report
 from harness.cli.run import run
@@ -48,5 +50,6 @@ def main(debug: bool) -> None:
     """Check the numbers of super-resolution papers, and put your own network to the same test."""
 
 
-for verb in (run, train, report, claims, complexity, list_, check_model, data, weights, accept):
+_READING = (report, claims, check, explain, complexity, list_, check_model)
+for verb in (run, train, *_READING, data, weights, accept):
     main.add_command(verb)

@@ -132,7 +132,7 @@ def make_sample(image: ByteArray, rules: Protocol) -> Sample:
     Raises:
         HarnessError: the image is too small to be scored.
     """
-    hr = _apply_grey_rule(crop_to_multiple(image, rules.scale), rules.grey)
+    hr = hr_image(image, rules)
     if min(hr.shape[:2]) < rules.smallest_side:
         raise HarnessError(
             f"{hr.shape[1]} x {hr.shape[0]} pixels are too few to score at x{rules.scale}: "
@@ -143,6 +143,14 @@ def make_sample(image: ByteArray, rules: Protocol) -> Sample:
         return Sample(hr, imresize(source, 1 / rules.scale, rules.border))
     luma = to_uint8(_luma(hr))
     return Sample(luma, imresize(luma / 255.0, 1 / rules.scale, rules.border))
+
+
+def hr_image(image: ByteArray, rules: Protocol) -> ByteArray:
+    """The HR image to look at: cropped to multiples of the scale, the grey rule applied."""
+    cropped = crop_to_multiple(image, rules.scale)
+    if cropped.ndim == 2 and rules.grey == "as-rgb":
+        return np.repeat(cropped[:, :, None], 3, axis=2)
+    return cropped
 
 
 def crop_to_multiple(image: ByteArray, scale: int) -> ByteArray:
@@ -201,20 +209,14 @@ def colour_image(sr: ByteArray, image: ByteArray, rules: Protocol) -> ByteArray:
         image: the HR image it belongs to, before `make_sample`.
         rules: the protocol.
     """
-    seen = _apply_grey_rule(image, rules.grey)
+    seen = hr_image(image, rules)
     if rules.pipeline == "rgb" or seen.ndim == 2:
         return sr
-    ycbcr = rgb_to_ycbcr(crop_to_multiple(seen, rules.scale)) / 255
+    ycbcr = rgb_to_ycbcr(seen) / 255
     small = imresize(ycbcr, 1 / rules.scale, rules.border)
     large = imresize(small, rules.scale, rules.border) * 255
     large[:, :, 0] = sr
     return to_uint8(ycbcr_to_rgb(large))
-
-
-def _apply_grey_rule(image: ByteArray, rule: GreyRule) -> ByteArray:
-    if image.ndim == 2 and rule == "as-rgb":
-        return np.repeat(image[:, :, None], 3, axis=2)
-    return image
 
 
 def _luma(image: ByteArray) -> FloatArray:

@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.registry import DATASETS, FAILURES, MODELS
 
 if TYPE_CHECKING:
+    from harness.protocol.conventions import Claim, Rescored
     from harness.specs import RunRecord
 
 Row = dict[str, Any]
@@ -118,6 +119,23 @@ def _run(record: RunRecord) -> Row:
         **{name: _rounded(value) for name, value in record.means.items()},
         "utc": record.provenance.get("utc", ""),
     }
+
+
+def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
+    """What each convention gives, and how far that is from what is claimed."""
+    return [
+        {
+            "compared": one.convention.channel,
+            "border": one.convention.border(one.scale),
+            "window": one.convention.window,
+            "made": one.made or ("own convention" if one.own else ""),
+            "psnr": _rounded(one.psnr),
+            "ssim": _rounded(one.ssim),
+        }
+        | ({} if claim.psnr is None else {"psnr_difference": _rounded(one.psnr - claim.psnr)})
+        | ({} if claim.ssim is None else {"ssim_difference": _rounded(one.ssim - claim.ssim)})
+        for one in found
+    ]
 
 
 def _rounded(value: float) -> float | str:

@@ -177,17 +177,49 @@ def _compute(
     execution: Execution,
 ) -> Iterator[tuple[BenchmarkImage, ImageResult]]:
     """Super-resolve and score the images one by one."""
+    for made in upscale(run, todo, execution.device):
+        if options.save_images:
+            path = picture_path(options.save_images, store, run.identity, made.image.name)
+            _save(protocols.colour_image(made.sr, made.loaded.pixels, run.rules), path)
+        scores = protocols.score(made.sr, made.sample, run.rules, run.metrics)
+        yield made.image, ImageResult(made.image.name, scores, made.seconds, made.loaded.note)
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """An image of a set and what a network made of it.
+
+    Attributes:
+        loaded: the HR image as it lies on the disk.
+        sample: the HR and LR images under the run's rules.
+        sr: uint8, of the shape of ``sample.hr``.
+        seconds: of the forward pass.
+    """
+
+    image: BenchmarkImage
+    loaded: LoadedImage
+    sample: protocols.Sample
+    sr: ByteArray
+    seconds: float
+
+
+def upscale(run: Run, images: Sequence[BenchmarkImage], device: str) -> Iterator[Upscaled]:
+    """Super-resolve images of a run's set one by one.
+
+    Raises:
+        HarnessError: the network or an image does not fit; see `Upscaler`.
+    """
     from harness.models.inference import Upscaler
 
     upscaler = Upscaler(
         run.card,
         run.rules.scale,
         run.weights,
-        device=execution.device,
+        device=device,
         self_ensemble=run.self_ensemble,
         tile=run.tile,
     )
-    for image in todo:
+    for image in images:
         loaded = _load(image)
         sample = protocols.make_sample(loaded.pixels, run.rules)
         enlarged = run.card.input == "bicubic"
@@ -195,12 +227,7 @@ def _compute(
         begin = time.perf_counter()
         output = upscaler(given)
         seconds = time.perf_counter() - begin
-        sr = protocols.sr_image(output, sample)
-        if options.save_images:
-            path = picture_path(options.save_images, store, run.identity, image.name)
-            _save(protocols.colour_image(sr, loaded.pixels, run.rules), path)
-        scores = protocols.score(sr, sample, run.rules, run.metrics)
-        yield image, ImageResult(image.name, scores, seconds, loaded.note)
+        yield Upscaled(image, loaded, sample, protocols.sr_image(output, sample), seconds)
 
 
 def _load(image: BenchmarkImage) -> LoadedImage:

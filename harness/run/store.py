@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MismatchError, UsageError
 from harness.run.provenance import packages
 from harness.specs import Execution, Identity, ImageResult, RunRecord
 
@@ -91,6 +91,12 @@ class ResultStore:
             with suppress(HarnessError):
                 found[path] = read_record(path)
         return found
+
+    def named(self, beginning: str) -> dict[Path, RunRecord]:
+        """The sound records of finished runs whose id begins so, by path."""
+        found = self.sound().items()
+        done = ((path, record) for path, record in found if record.status == "finished")
+        return {p: record for p, record in done if record.identity.id.startswith(beginning)}
 
     def require_writable(self) -> None:
         """Make the folder, and try to write there.
@@ -184,17 +190,13 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """
     if local.root.resolve() == reference.root.resolve():
         raise UsageError(f"The records in {local.root} are the reference already.")
-    done = {p: r for p, r in local.sound().items() if r.status == "finished"}
     chosen: dict[Path, RunRecord] = {}
     for wanted in ids:
-        every = wanted == "all"
-        fits = {p: r for p, r in done.items() if every or r.identity.id.startswith(wanted)}
-        if not fits or not wanted or (len(fits) > 1 and not every):
-            raise UsageError(
-                f"{wanted!r} names {len(fits)} finished runs in {local.root}, and must name one: "
-                "see harness list runs."
-            )
-        chosen |= fits
+        if wanted == "all" and local.named(""):
+            chosen |= local.named("")
+        else:
+            path, record = find_run(wanted, [local])
+            chosen[path] = record
     moved = []
     for path, record in chosen.items():
         moved.append(reference.write(record))
@@ -202,20 +204,45 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     return moved
 
 
+def find_run(beginning: str, stores: Sequence[ResultStore]) -> tuple[Path, RunRecord]:
+    """The finished run whose id begins so, and its path; the first store that has some decides.
+
+    Raises:
+        UsageError: none fits, or several.
+    """
+    fits = next(filter(None, (store.named(beginning) for store in stores)), {})
+    if len(fits) != 1 or not beginning:
+        places = " or ".join(str(store.root) for store in stores)
+        raise UsageError(
+            f"{beginning!r} names {len(fits)} finished runs in {places}, and must name one: "
+            "see harness list runs."
+        )
+    return next(iter(fits.items()))
+
+
 def read_record(path: Path) -> RunRecord:
     """Read a record.
 
     Raises:
         HarnessError: it is no record, damaged, or of another schema.
+        MismatchError: its means are not those of its images.
     """
     try:
-        return RunRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        record = RunRecord.from_json(data)
+        stated = {name: float(value) for name, value in data["means"].items()}
     except OSError as error:
         raise HarnessError(f"The record {path} cannot be read ({error}).") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HarnessError(
             f"{path} is not a sound run record ({error}): move it away and run again."
         ) from error
+    if stated != record.means:
+        raise MismatchError(
+            f"{path} states means of {stated}, and those of its images are {record.means}: "
+            "it was altered; move it away and run again."
+        )
+    return record
 
 
 def write_atomically(path: Path, text: str) -> None:

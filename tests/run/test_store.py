@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MismatchError, UsageError
 from harness.run.store import ResultStore, accept_records, read_record
 from harness.specs import Execution, Identity, ImageResult, RunRecord, WeightsInfo
 
@@ -68,6 +68,13 @@ def test_a_damaged_record_is_named(store: ResultStore, old: str, new: str) -> No
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(HarnessError, match=r"drfn-.*json is not a sound run record"):
         store.finished(record().identity)
+
+
+def test_a_number_that_was_altered_is_found_out(store: ResultStore) -> None:
+    path = store.write(record())
+    path.write_text(path.read_text().replace('"psnr": 28.5', '"psnr": 28.54'))
+    with pytest.raises(MismatchError, match=r"29.375\D.* those of its images are .*29.395\D"):
+        read_record(path)
 
 
 def test_the_table_of_runs_has_what_reports_need(store: ResultStore) -> None:

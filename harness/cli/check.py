@@ -1,0 +1,75 @@
+"""Holding run records against what they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from harness.cli.options import PathOption, json_option, results_option, split_words
+from harness.errors import MismatchError
+from harness.specs import GreyRule
+
+
+@click.command()
+@click.option(
+    "--against",
+    type=click.Choice(["reference", "paper"]),
+    default="reference",
+    show_default=True,
+    help="The committed records, or the paper's Table 2.",
+)
+@click.option("--models", default="all", show_default=True, help="Names or globs.")
+@click.option("--datasets", default="all", show_default=True, help="Names or globs.")
+@click.option(
+    "--grey",
+    type=click.Choice(get_args(GreyRule)),
+    default="full-range",
+    show_default=True,
+    help="Hold the runs made under this rule against the paper.",
+)
+@click.option("--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR, for every tier.")
+@click.option("--require", is_flag=True, help="What was not run is a failure.")
+@click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
+@results_option("results/local")
+@click.option("--reference", type=PathOption, default="results/reference", show_default=True)
+@json_option
+def check(
+    against: str,
+    models: str,
+    datasets: str,
+    grey: Any,
+    tolerance: float | None,
+    require: bool,
+    junit: Path | None,
+    results: Path,
+    reference: Path,
+    as_json: bool,
+) -> None:
+    """Compare run records with the reference records or with the paper (exit code 3)."""
+    from harness.paper import paper
+    from harness.paper.check import (
+        against_paper,
+        against_reference,
+        read_local,
+        restrict,
+        with_tolerance,
+    )
+    from harness.report import checks
+    from harness.run.store import ResultStore
+
+    local, rows = read_local(ResultStore(results))
+    if against == "paper":
+        rows += against_paper(local, paper(), grey)
+    else:
+        rows += against_reference(local, ResultStore(reference).records())
+    rows = restrict(rows, split_words(models), split_words(datasets))
+    if tolerance is not None:
+        rows = with_tolerance(rows, tolerance)
+    if junit:
+        checks.write_junit(rows, against, require, junit)
+    click.echo(checks.check_json(rows) if as_json else checks.check_markdown(rows, against))
+    violations = sum(row.violates(require) for row in rows)
+    if violations:
+        raise MismatchError(f"{violations} of {len(rows)} numbers are not what they must be.")

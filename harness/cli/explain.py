@@ -1,0 +1,71 @@
+"""Finding out by which rules a number was made."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from harness.cli.options import (
+    PathOption,
+    data_option,
+    fill_registries,
+    json_option,
+    plugin_option,
+    results_option,
+    scale_option,
+)
+from harness.errors import UsageError
+
+
+@click.command()
+@click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
+@click.option("--claimed", type=float, metavar="DB", help="A PSNR to be explained.")
+@click.option("--claimed-ssim", type=float, metavar="S", help="An SSIM to be explained.")
+@scale_option
+@click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@results_option("results/local")
+@click.option("--reference", type=PathOption, default="results/reference", show_default=True)
+@data_option
+@plugin_option
+@json_option
+def explain(
+    what: tuple[str, ...],
+    claimed: float | None,
+    claimed_ssim: float | None,
+    scale: int,
+    weights: Path | None,
+    device: str,
+    results: Path,
+    reference: Path,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Score a run's images, or an SR and an HR file, under other conventions.
+
+    RUN is a run's id or its beginning, see harness list runs; --scale is for two files. With
+    --claimed it is said which convention gives that number.
+    """
+    from harness.protocol.conventions import Claim, rank
+    from harness.report import listings
+    from harness.run.explain import explain_images, explain_run, rebuild
+    from harness.run.store import ResultStore, find_run
+
+    fill_registries(plugins)
+    claim = Claim(claimed, claimed_ssim)
+    if len(what) == 2:
+        found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
+    elif len(what) == 1:
+        _, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
+        run = rebuild(record, weights, data_root)
+        notes = partial(click.echo, err=True)
+        found = explain_run(record, run, claim.conventions, device, notes)
+    else:
+        raise UsageError("Name a run, or an SR image and its HR image.")
+    ranked = rank(found, claim)
+    click.echo(listings.show(listings.rescored(ranked, claim), as_json))
+    if claim != Claim() and not as_json:
+        click.echo("\n" + claim.explain(ranked))

@@ -1,0 +1,116 @@
+"""What ``harness check`` found, for people, for CI and for scripts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from tabulate import tabulate
+
+from harness.errors import HarnessError
+from harness.run.store import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.paper.check import Row
+
+_DECIMALS = {"psnr": 4, "ssim": 6}
+_HEADERS = (
+    "model",
+    "set",
+    "metric",
+    "measured",
+    "expected",
+    "difference",
+    "tolerance",
+    "tier",
+    "run",
+    "verdict",
+)
+
+
+def check_markdown(rows: Sequence[Row], against: str) -> str:
+    """The rows as a Markdown table, and how many numbers had which verdict as a sentence."""
+    align = ("left",) * 3 + ("right",) * 4 + ("left",) * 3
+    cells = [_cells(row) for row in rows]
+    table = tabulate(cells, _HEADERS, tablefmt="github", colalign=align, disable_numparse=True)
+    counts = Counter(row.verdict for row in rows)
+    known = counts["known misprint"] + counts["known difference"]
+    return (
+        f"{table}\n\n"
+        f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
+        f"{known} are known misprints or differences, {counts['not run']} were not run."
+    )
+
+
+def _cells(row: Row) -> list[str]:
+    decimals = _DECIMALS.get(row.metric, 4)
+    numbers = [
+        "" if value is None else f"{value:{sign}.{decimals}f}"
+        for value, sign in ((row.measured, ""), (row.expected, ""), (row.difference, "+"))
+    ]
+    tolerance = "" if row.tolerance is None else f"{row.tolerance:g}"
+    where = [row.model, row.dataset, row.metric]
+    return [*where, *numbers, tolerance, row.tier, row.run, _said(row)]
+
+
+def _said(row: Row) -> str:
+    """The verdict with its reason."""
+    shown = row.reason and row.verdict not in ("ok", "not run")
+    return f"{row.verdict}: {row.reason}" if shown else row.verdict
+
+
+def write_junit(rows: Sequence[Row], against: str, require: bool, path: Path) -> None:
+    """Write the rows as JUnit XML.
+
+    Raises:
+        HarnessError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _junit(rows, against, require))
+    except OSError as error:
+        raise HarnessError(f"The file {path} cannot be written ({error}).") from error
+
+
+def _junit(rows: Sequence[Row], against: str, require: bool) -> str:
+    """One test case a row: violations fail, other absent runs are skipped."""
+    suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
+    for row in rows:
+        name = " ".join(filter(None, (row.model, row.metric, row.run)))
+        where = {"classname": f"{against}.{row.dataset}", "name": name}
+        case = ElementTree.SubElement(suite, "testcase", where)
+        if row.violates(require):
+            ElementTree.SubElement(case, "failure", {"message": _sentence(row)})
+        elif row.verdict == "not run":
+            ElementTree.SubElement(case, "skipped", {"message": _sentence(row)})
+        else:
+            ElementTree.SubElement(case, "system-out").text = _sentence(row)
+    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
+        suite.set(name, str(sum(1 for _ in suite.iter(kind))))
+    ElementTree.indent(suite)
+    body = ElementTree.tostring(suite, "unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
+
+
+def _sentence(row: Row) -> str:
+    facts = zip(_HEADERS, _cells(row), strict=True)
+    shown = [f"{name} {text}" for name, text in list(facts)[3:8] if text]
+    return f"{_said(row)} ({', '.join(shown)})"
+
+
+def check_json(rows: Sequence[Row]) -> str:
+    """The rows with their verdicts as JSON; an infinite score becomes the string ``inf``."""
+    return json.dumps([_plain(row) for row in rows], indent=1)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    facts = asdict(row) | {"difference": row.difference, "verdict": row.verdict}
+    unusual = {k: str(v) for k, v in facts.items() if isinstance(v, float) and not math.isfinite(v)}
+    return facts | unusual

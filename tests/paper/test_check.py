@@ -1,0 +1,302 @@
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import Result
+
+from harness.paper import paper
+from harness.paper.check import Row, against_paper, against_reference, restrict, with_tolerance
+from harness.run.store import ResultStore
+from harness.specs import ImageResult, RunRecord
+
+REFERENCE = Path(__file__).parents[2] / "results/reference"
+MODELS = ("bicubic", "bicubic-rgb", "edsr-baseline", "srcnn", "vdsr")
+RECORDS = [
+    one
+    for one in ResultStore(REFERENCE).records()
+    if one.identity.model in MODELS
+    and one.identity.dataset in ("set5", "set14", "b100")
+    and one.identity.protocol in ("BI-x4/y", "BI-x4/rgb")
+    and not (one.identity.self_ensemble or one.identity.tile or one.identity.hyper)
+]
+
+
+def record(model: str, dataset: str) -> RunRecord:
+    (found,) = (r for r in RECORDS if (r.identity.model, r.identity.dataset) == (model, dataset))
+    return found
+
+
+def shifted(one: RunRecord, psnr: float = 0, ssim: float = 0) -> RunRecord:
+    """The record of a run that measured so much more on every image."""
+
+    def moved(image: ImageResult) -> ImageResult:
+        scores = {"psnr": image.scores["psnr"] + psnr, "ssim": image.scores["ssim"] + ssim}
+        return replace(image, scores=scores)
+
+    return replace(one, images=tuple(moved(image) for image in one.images))
+
+
+def otherwise(one: RunRecord, **identity: object) -> RunRecord:
+    """The record of a run that differs in its identity."""
+    return replace(one, identity=replace(one.identity, **identity))  # type: ignore[arg-type]
+
+
+def stored(records: Iterable[RunRecord], folder: str = "mine") -> Path:
+    store = ResultStore(Path(folder))
+    for one in records:
+        store.write(one)
+    return store.root
+
+
+def verdicts(rows: Iterable[Row]) -> list[str]:
+    return [row.verdict for row in rows]
+
+
+class TestAgainstTheReference:
+    def test_the_reference_agrees_with_itself_and_every_number_has_its_tier(self) -> None:
+        rows = against_reference(RECORDS, RECORDS)
+        assert len(rows) == 2 * len(RECORDS)
+        assert set(verdicts(rows)) == {"ok"}
+        tiers = {row.model: (row.tier, row.tolerance) for row in rows if row.metric == "psnr"}
+        assert tiers["bicubic"] == tiers["bicubic-rgb"] == ("exact", 1e-4)
+        assert tiers["vdsr"] == tiers["edsr-baseline"] == ("frozen weights", 0.005)
+
+    @pytest.mark.parametrize(
+        ("model", "within", "beyond"),
+        [("bicubic", (5e-5, 5e-7), (2e-4, 2e-6)), ("vdsr", (0.004, 0.0004), (0.006, 0.0006))],
+    )
+    def test_a_number_beyond_its_tolerance_fails(self, model, within, beyond) -> None:
+        theirs = record(model, "set5")
+        for sign in (1, -1):
+            near = shifted(theirs, *(sign * step for step in within))
+            far = shifted(theirs, *(sign * step for step in beyond))
+            assert verdicts(against_reference([near], [theirs])) == ["ok", "ok"]
+            assert verdicts(against_reference([far], [theirs])) == ["FAIL", "FAIL"]
+
+    @pytest.mark.parametrize(("dataset", "psnr"), [("set5", 0.2), ("set14", 0.1), ("b100", 0.05)])
+    def test_retrained_weights_may_differ_more_on_small_sets(self, dataset, psnr) -> None:
+        theirs = record("edsr-baseline", dataset)
+        mine = otherwise(theirs, weights_sha256="0" * 64)
+        for step, verdict in ((0.99 * psnr, "ok"), (1.01 * psnr, "FAIL")):
+            row, _ = against_reference([shifted(mine, step)], [theirs])
+            assert (row.tier, row.tolerance, row.verdict) == ("retrained", psnr, verdict)
+        assert row.reason == "other weights than the reference's"
+
+    def test_what_the_reference_has_and_nobody_ran_is_not_run(self) -> None:
+        rows = against_reference([record("vdsr", "set5")], RECORDS)
+        assert verdicts(rows).count("not run") == 2 * len(RECORDS) - 2
+        absent = next(row for row in rows if row.verdict == "not run")
+        assert (absent.violates(require=False), absent.violates(require=True)) == (False, True)
+
+    @pytest.mark.parametrize(
+        "other",
+        [{"self_ensemble": True}, {"tile": 64}, {"hyper": {"depth": 3}}, {"protocol": "BI-x4/rgb"}],
+    )
+    def test_runs_of_another_cell_are_not_compared(self, other) -> None:
+        theirs = record("vdsr", "set5")
+        mine = otherwise(theirs, **other)
+        assert verdicts(against_reference([mine], [theirs])) == ["not run", "not run"]
+        rows = against_reference([mine], [theirs, mine])
+        assert verdicts(rows) == ["not run", "not run", "ok", "ok"]
+
+    def test_weights_of_another_kind_are_another_cell(self) -> None:
+        theirs = record("vdsr", "set5")
+        assert theirs.weights is not None
+        mine = replace(theirs, weights=replace(theirs.weights, tag="file"))
+        assert verdicts(against_reference([mine], [theirs])) == ["not run", "not run"]
+
+    def test_a_broken_run_is_not_run(self) -> None:
+        theirs = record("vdsr", "set5")
+        broken = replace(theirs, status="error", images=theirs.images[:2])
+        assert verdicts(against_reference([broken], [theirs])) == ["not run", "not run"]
+
+    def test_a_run_is_held_against_its_own_record_then_against_the_same_weights(self) -> None:
+        mine = record("edsr-baseline", "set5")
+        same = shifted(otherwise(mine, source_sha256="1" * 64), 1)
+        later = shifted(otherwise(mine, weights_sha256="2" * 64), 2)
+        later = replace(later, provenance={"utc": "2999-01-01"})
+        for reference, difference in (
+            ([mine, same, later], 0),
+            ([same, later], -1),
+            ([otherwise(same, weights_sha256="3" * 64), later], -2),
+        ):
+            row, _ = against_reference([mine], reference)
+            assert row.difference == pytest.approx(difference)
+
+    def test_a_failure_says_what_else_is_different(self) -> None:
+        theirs = record("bicubic", "set5")
+        mine = otherwise(theirs, dataset_sha256="0" * 64, source_sha256="0" * 64)
+        row, _ = against_reference([shifted(mine, 1)], [theirs])
+        assert row.reason == "other network source, images than the reference's"
+
+    def test_a_perfect_score_equals_itself(self) -> None:
+        perfect = shifted(record("bicubic", "set5"), float("inf"))
+        assert verdicts(against_reference([perfect], [perfect])) == ["ok", "ok"]
+
+
+class TestAgainstThePaper:
+    def row(self, mine: RunRecord, metric: str, printed: dict | None = None, **options) -> Row:
+        model, dataset = mine.identity.model, mine.identity.dataset
+        rows = against_paper([mine], printed or paper(), **options)
+        (row,) = (
+            row for row in rows if (row.model, row.dataset, row.metric) == (model, dataset, metric)
+        )
+        return row
+
+    def test_every_printed_cell_is_there(self) -> None:
+        rows = against_paper([], paper())
+        assert len(rows) == 2 * 58
+        assert set(verdicts(rows)) == {"not run"}
+
+    def test_the_authors_weights_agree_with_what_is_printed(self) -> None:
+        for dataset in ("set5", "set14", "b100"):
+            for model in ("bicubic", "srcnn", "vdsr"):
+                row = self.row(record(model, dataset), "psnr")
+                assert (row.tier, row.tolerance, row.verdict) == ("as printed", 0.02, "ok")
+        assert self.row(shifted(record("vdsr", "set5"), 0.022), "psnr").verdict == "FAIL"
+
+    def test_weights_trained_here_have_the_tolerance_of_their_set(self) -> None:
+        mine = otherwise(record("edsr-baseline", "b100"), model="edsr")
+        row = self.row(mine, "psnr")
+        assert (row.tier, row.tolerance, row.verdict) == ("retrained", 0.05, "FAIL")
+
+    @pytest.mark.parametrize(
+        ("seen", "verdict"),
+        [
+            ({}, "known misprint"),
+            ({"seen": "print"}, "known misprint"),
+            ({"seen": "measurement"}, "known difference"),
+        ],
+    )
+    def test_what_is_known_to_look_wrong_is_no_failure(self, seen, verdict) -> None:
+        reason = "a digit was lost"
+        entry = {"table": "table2", "row": "vdsr", "column": "b100", "metric": "ssim"} | seen
+        plain = {key: value for key, value in paper().items() if key != "suspicious"}
+        marked = plain | {"suspicious": [entry | {"printed": 0.0726, "reason": reason}]}
+        mine = record("vdsr", "b100")
+        assert self.row(mine, "ssim", plain).verdict == "FAIL"
+        row = self.row(mine, "ssim", marked)
+        assert (row.verdict, row.reason) == (verdict, reason)
+        assert not row.violates(require=True)
+        assert self.row(mine, "psnr", marked).known == ""
+        agreeing = shifted(mine, ssim=0.0726 - mine.means["ssim"])
+        assert self.row(agreeing, "ssim", marked).verdict == "ok"
+
+    @pytest.mark.parametrize(
+        "other",
+        [{"protocol": "BI-x4/y+as-rgb"}, {"self_ensemble": True}, {"tile": 8}, {"hyper": {"a": 1}}],
+    )
+    def test_unusual_runs_do_not_count(self, other) -> None:
+        mine = otherwise(record("vdsr", "set14"), **other)
+        assert self.row(mine, "psnr").verdict == "not run"
+
+    def test_the_other_grey_rule_is_held_against_it_on_request(self) -> None:
+        mine = otherwise(record("vdsr", "set14"), protocol="BI-x4/y+as-rgb")
+        assert self.row(mine, "psnr", grey="as-rgb").verdict == "ok"
+
+
+def test_one_tolerance_replaces_that_of_every_tier_for_psnr() -> None:
+    rows = against_reference([shifted(record("vdsr", "set5"), 0.1, 0.1)], RECORDS)
+    wide = with_tolerance(rows, 0.2)
+    assert [row.verdict for row in wide if row.tier] == ["ok", "FAIL"]
+    assert verdicts(wide).count("not run") == verdicts(rows).count("not run")
+
+
+class TestTheCommand:
+    @pytest.fixture
+    def check(self, harness) -> Callable[..., Result]:
+        theirs = stored(RECORDS, "theirs")
+        return lambda *words: harness("check", "--reference", theirs, "--results", "mine", *words)
+
+    def test_untouched_records_pass_and_one_altered_by_0_02_db_does_not(self, check) -> None:
+        stored(RECORDS)
+        sound = check()
+        assert sound.exit_code == 0, sound.output
+        assert f"{2 * len(RECORDS)} are ok, 0 FAIL" in sound.output
+        stored([shifted(record("vdsr", "set14"), 0.02)])
+        altered = check()
+        assert altered.exit_code == 3
+        failing = [line for line in altered.output.splitlines() if "| FAIL" in line]
+        assert len(failing) == 1 and "| vdsr" in failing[0] and "+0.0200" in failing[0]
+        assert "Error: 1 of " in altered.output
+        assert check("--tolerance", 0.03).exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("alter", "said"),
+        [
+            (lambda data: data["means"].update(psnr=28.04), "states means of"),
+            (lambda data: data["images"][3].update(psnr=30.0), "states means of"),
+            (lambda data: data["identity"].update(tile=8), "its id is not the hash"),
+        ],
+    )
+    def test_a_record_altered_by_hand_fails_and_the_others_are_still_checked(
+        self, check, alter, said
+    ) -> None:
+        folder = stored([record("vdsr", "set14"), record("bicubic", "set14")])
+        path = next(folder.rglob("vdsr*.json"))
+        data = json.loads(path.read_text())
+        alter(data)
+        path.write_text(json.dumps(data))
+        shown = check("--junit", "check.xml")
+        assert shown.exit_code == 3
+        assert "2 are ok, 1 FAIL" in shown.output
+        (failing,) = (line for line in shown.output.splitlines() if "| FAIL" in line)
+        assert failing.startswith("| vdsr") and "| record" in failing and said in failing
+        assert ElementTree.parse("check.xml").getroot().get("failures") == "1"
+
+    def test_what_was_not_run_fails_on_request_only(self, check) -> None:
+        stored([record("bicubic", "set5")])
+        assert check().exit_code == 0
+        assert check("--require").exit_code == 3
+        assert check("--require", "--models", "bicubic", "--datasets", "set5").exit_code == 0
+        assert check("--require", "--models", "bicubic*", "--datasets", "set5").exit_code == 3
+
+    def test_a_word_that_names_nothing_is_refused(self, check) -> None:
+        shown = check("--models", "bicubik")
+        assert shown.exit_code == 2
+        assert "No model 'bicubik' is among what is expected: bicubic, " in shown.output
+        assert check("--datasets", "manga109").exit_code == 2
+        assert check("--datasets", "manga109", "--against", "paper").exit_code == 0
+
+    def test_no_reference_is_no_pass(self, harness) -> None:
+        shown = harness("check")
+        assert (shown.exit_code, shown.output.count("\n")) == (2, 1)
+        assert "name their folder with --reference" in shown.output
+
+    def test_the_paper_is_held_against_with_its_misprints(self, check) -> None:
+        stored(RECORDS)
+        shown = check("--against", "paper", "--models", "bicubic,srcnn", "--datasets", "set5,b100")
+        assert shown.exit_code == 0, shown.output
+        assert "Of 8 numbers of the paper, 8 are ok" in shown.output
+
+    def test_junit_has_a_case_for_every_number(self, check) -> None:
+        stored([record("bicubic", "set5"), shifted(record("vdsr", "set5"), 0.02)])
+        words = ("--datasets", "set5", "--junit", "out/check.xml")
+        assert check(*words).exit_code == 3
+        suite = ElementTree.parse("out/check.xml").getroot()
+        counts = [suite.get(name) for name in ("tests", "failures", "skipped")]
+        assert counts == ["10", "1", "6"]
+        (case,) = (case for case in suite if case.find("failure") is not None)
+        assert case.get("classname") == "reference.set5"
+        assert case.get("name") == "vdsr psnr BI-x4/y"
+        assert "difference +0.0200, tolerance 0.005" in str(case.find("failure").get("message"))
+        check(*words, "--require")
+        suite = ElementTree.parse("out/check.xml").getroot()
+        assert (suite.get("failures"), suite.get("skipped")) == ("7", "0")
+        assert check("--junit", "mine/x4/set5").exit_code == 1
+
+    def test_json_has_every_number_with_its_verdict(self, check) -> None:
+        perfect = shifted(record("bicubic", "set5"), float("inf"))
+        stored([perfect])
+        shown = check("--json", "--models", "bicubic", "--datasets", "set5")
+        psnr, ssim = json.loads(shown.stdout)
+        assert (psnr["measured"], psnr["verdict"], ssim["verdict"]) == ("inf", "FAIL", "ok")
+
+
+def test_restriction_takes_names_globs_and_all() -> None:
+    rows = against_reference([], RECORDS)
+    models = {row.model for row in restrict(rows, ["bicubic", "*sr*"], ["all"])}
+    assert models == {"bicubic", "srcnn", "vdsr", "edsr-baseline"}

@@ -1,0 +1,176 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from harness.run.store import ResultStore
+from harness.specs import RunRecord
+from tests.pictures import picture
+
+REFERENCE = Path(__file__).parents[2] / "results/reference"
+
+
+def only(folder: str = "results/local") -> RunRecord:
+    (record,) = ResultStore(Path(folder)).records()
+    return record
+
+
+def rows(harness, *words: object) -> list[dict]:
+    shown = harness("explain", "--json", *words)
+    assert shown.exit_code == 0, shown.output
+    return json.loads(shown.stdout)
+
+
+@pytest.mark.parametrize("model", ["bicubic", "bicubic-rgb"])
+class TestARun:
+    @pytest.fixture
+    def record(self, harness, photos: Path, model: str) -> RunRecord:
+        harness("run", "--models", model, "--datasets", photos)
+        return only()
+
+    def test_its_own_convention_comes_first_and_gives_its_mean(self, harness, record) -> None:
+        first, *others = rows(harness, record.identity.id)
+        assert first["made"] == "own convention"
+        assert first["psnr"] == round(record.means["psnr"], 4)
+        assert first["ssim"] == round(record.means["ssim"], 4)
+        assert {row["compared"] for row in others} >= {"Y with 64.738", "full-range Y", "RGB"}
+
+    @pytest.mark.parametrize(
+        ("made", "options"),
+        [
+            ("grey as-rgb", ("--grey", "as-rgb")),
+            ("imresize border symmetric", ("--border", "symmetric")),
+        ],
+    )
+    def test_other_ways_to_make_its_images_give_what_such_a_run_gives(
+        self, harness, photos, model, record, made, options
+    ) -> None:
+        (row,) = (r for r in rows(harness, record.identity.id) if r["made"] == made)
+        words = ("--models", model, "--datasets", photos, "--results", "other")
+        harness("run", *words, *options)
+        means = only("other").means
+        assert (row["psnr"], row["ssim"]) == (round(means["psnr"], 4), round(means["ssim"], 4))
+        assert row["psnr"] != round(record.means["psnr"], 4)
+
+    def test_a_number_is_traced_to_the_convention_that_gives_it(self, harness, record) -> None:
+        found = rows(harness, record.identity.id)
+        (rgb,) = (
+            r
+            for r in found
+            if (r["compared"], r["border"], r["window"]) == ("RGB", 4, "Gaussian 11x11")
+        )
+        shown = harness("explain", "--claimed", f"{rgb['psnr']:.2f}", record.identity.id[:8])
+        sentence = shown.output.splitlines()[-1]
+        assert f"dB is RGB, border 4 ({rgb['psnr']:.4f} dB)" in sentence, shown.output
+        nowhere = harness("explain", "--claimed", 99, record.identity.id)
+        assert "No convention gives 99 dB; the nearest is" in nowhere.output
+
+    def test_a_record_that_its_images_do_not_confirm_is_said_to_differ(
+        self, harness, record
+    ) -> None:
+        store = ResultStore(Path("results/local"))
+        scores = {"psnr": 40.0, "ssim": 0.9}
+        store.write(replace(record, images=(replace(record.images[0], scores=scores),)))
+        shown = harness("explain", record.identity.id)
+        assert "Note: the record says 40.0000 dB, and its images made anew give " in shown.output
+
+
+def test_a_set_without_grey_images_is_not_made_again_for_the_grey_rule(harness, tmp_path) -> None:
+    (tmp_path / "one").mkdir()
+    Image.fromarray(picture(48, 64)).save(tmp_path / "one/a.png")
+    harness("run", "--models", "bicubic-rgb", "--datasets", "one")
+    made = {row["made"] for row in rows(harness, only().identity.id)}
+    assert made == {"own convention", "", "imresize border symmetric"}
+
+
+def test_images_too_small_for_a_border_are_scored_under_the_others(harness, tmp_path) -> None:
+    (tmp_path / "small").mkdir()
+    Image.fromarray(picture(24, 40)).save(tmp_path / "small/a.png")
+    harness("run", "--models", "bicubic", "--datasets", "small")
+    assert {row["border"] for row in rows(harness, only().identity.id)} == {0, 4}
+
+
+def test_a_run_needs_its_own_weights(harness, photos: Path, tmp_path, random_weights) -> None:
+    small = {"groups": 1, "blocks": 1}
+    path = random_weights("drfn", width=16, **small)
+    harness("run", "--models", "drfn", "--datasets", photos, "--weights", f"drfn={path}")
+    record = only()
+    absent = harness("explain", record.identity.id)
+    assert absent.exit_code == 1
+    assert "There are no weights for drfn:repro" in absent.output
+    first = rows(harness, record.identity.id, "--weights", path)[0]
+    assert first["psnr"] == pytest.approx(record.means["psnr"], abs=1e-4)
+    (tmp_path / "other").mkdir()
+    other = random_weights("drfn", folder=tmp_path / "other", width=32, **small)
+    refused = harness("explain", record.identity.id, "--weights", other)
+    assert refused.exit_code == 1
+    assert "are not those of the run" in refused.output
+
+
+class TestTwoImages:
+    def test_they_score_as_in_the_run_that_saved_them(self, harness, photos: Path) -> None:
+        words = ("--models", "bicubic-rgb", "--datasets", photos, "--save-images", "sr")
+        harness("run", *words)
+        for image in only().images:
+            (sr,) = Path("sr").rglob(f"{image.image}.png")
+            first = rows(harness, sr, photos / f"{image.image}.png")[0]
+            assert first["made"] == "own convention"
+            assert first["psnr"] == round(image.scores["psnr"], 4)
+            assert first["ssim"] == round(image.scores["ssim"], 4)
+
+    def test_grey_ones_have_two_rules_and_one_channel(self, harness, tmp_path) -> None:
+        for seed in (1, 2):
+            Image.fromarray(picture(48, 48, 1, seed)).save(tmp_path / f"{seed}.png")
+        found = rows(harness, "1.png", "2.png", "--claimed", 20)
+        assert [row["made"] for row in found].count("grey as-rgb") == 1
+        assert {row["compared"] for row in found} == {"Y"}
+        psnr = {row["made"]: row["psnr"] for row in found}
+        assert psnr["grey as-rgb"] - psnr["own convention"] == pytest.approx(1.322, abs=0.001)
+
+    def test_what_cannot_be_compared_is_refused(self, harness, tmp_path) -> None:
+        for name, image in {
+            "colour": picture(48, 64),
+            "grey": picture(48, 64, 1),
+            "larger": picture(64, 64),
+            "tiny": picture(16, 64),
+        }.items():
+            Image.fromarray(image).save(tmp_path / f"{name}.png")
+        for name in ("grey", "larger"):
+            shown = harness("explain", f"{name}.png", "colour.png")
+            assert shown.exit_code == 2
+            assert "and colour, 64 x 48 once cut to multiples of 4" in shown.output
+        tiny = harness("explain", "tiny.png", "tiny.png")
+        assert (tiny.exit_code, "too small to be scored" in tiny.output) == (1, True)
+        assert harness("explain", "gone.png", "colour.png").exit_code == 1
+        assert harness("explain", "colour.png", "colour.png").exit_code == 0
+
+
+def test_what_is_no_run_is_said(harness) -> None:
+    shown = harness("explain", "abc")
+    assert shown.exit_code == 2
+    assert "'abc' names 0 finished runs in results/local or results/reference" in shown.output
+    assert "Name a run, or an SR image" in harness("explain", "a", "b", "c").output
+
+
+@pytest.mark.real_data
+def test_on_set5_each_convention_is_worth_what_was_measured_elsewhere(harness) -> None:
+    record = next(
+        r
+        for r in ResultStore(REFERENCE).records()
+        if (r.identity.model, r.identity.dataset, r.identity.protocol)
+        == ("bicubic-rgb", "set5", "BI-x4/rgb")
+    )
+    words = (record.identity.id, "--reference", REFERENCE, "--claimed")
+    found = rows(harness, *words, 30)
+    own = found[0]["psnr"]
+    assert own == pytest.approx(28.4302, abs=1e-4)
+    worth = {(r["made"] or r["compared"], r["border"]): r["psnr"] - own for r in found}
+    assert worth["Y with 64.738", 4] == pytest.approx(0.04, abs=0.005)
+    assert worth["full-range Y", 4] == pytest.approx(-1.3, abs=0.05)
+    assert -0.02 < worth["rounded Y", 4] < -0.005
+    assert -0.004 < worth["imresize border symmetric", 4] < 0
+    rgb = own + worth["RGB", 4]
+    shown = harness("explain", *words, f"{rgb:.4f}")
+    assert f"{rgb:.4f} dB is RGB, border 4 (" in shown.output
