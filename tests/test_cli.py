@@ -214,11 +214,13 @@ class TestListings:
         random_weights("srcnn", folder=tmp_path / "w")
         (tmp_path / "w/vdsr-x4.bad.safetensors").write_bytes(b"x")
         monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "w"))
-        rows = {r["model"]: r for r in json.loads(harness("weights", "where", "--json").output)}
-        assert rows["srcnn"]["tag"] == "repro"
-        assert rows["vdsr"]["licence"].startswith("broken")
-        assert rows["rdn"]["tag"] == "none"
-        assert "bicubic" not in rows
+        rows = json.loads(harness("weights", "where", "--json").output)
+        of = {name: [r for r in rows if r["model"] == name] for name in ("srcnn", "vdsr", "rdn")}
+        assert [row["tag"] for row in of["srcnn"]] == ["repro", "official"]
+        assert of["srcnn"][1]["where"] == "not here: harness weights fetch srcnn"
+        assert of["vdsr"][0]["licence"].startswith("broken")
+        assert [row["tag"] for row in of["rdn"]] == ["none"]
+        assert "bicubic" not in {row["model"] for row in rows}
         assert "repro" in harness("list", "weights").output
 
     def test_runs(self, harness, photos) -> None:

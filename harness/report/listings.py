@@ -83,7 +83,7 @@ def _weights(name: str, scale: int) -> Iterator[Row]:
         yield _file(name, "official", place, row["sha256"], row["licence"])
         return
     if not found:
-        yield _file(name, "", f"not here: harness train {name}, or --weights {name}=FILE")
+        yield _file(name, "none", f"not here: harness train {name}, or --weights {name}=FILE")
 
 
 def _file(model: str, tag: str, where: str, sha256: str = "", licence: str = "") -> Row:

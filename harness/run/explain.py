@@ -51,6 +51,7 @@ def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> 
         identity.scale,
         rules.grey,
         rules.border,
+        rules.float_lr,
         identity.self_ensemble,
         identity.tile,
         {identity.model: weights} if weights else {},
@@ -78,8 +79,9 @@ def explain_run(
 ) -> list[Rescored]:
     """Make a run's images anew and score them under other conventions.
 
-    They are also made under the other grey rule, where the set has grey images, and with the other
-    border of imresize, and then scored in the run's own way.
+    They are also made under the other grey rule, where the set has grey images, with the other
+    border of imresize and with LR images that are (not) rounded, and then scored in the run's own
+    way.
 
     Args:
         record: of the run.
@@ -159,10 +161,14 @@ def _alternatives(rules: Protocol) -> list[tuple[str, Protocol]]:
     """The rules that make other pictures of the same set, and what they are called."""
     grey: GreyRule = "as-rgb" if rules.grey == "full-range" else "full-range"
     border: Border = "symmetric" if rules.border == "replicate" else "replicate"
-    return [
+    others = [
         (f"grey {grey}", replace(rules, grey=grey)),
         (f"imresize border {border}", replace(rules, border=border)),
     ]
+    if rules.pipeline == "rgb":
+        rounded = "rounded" if rules.float_lr else "not rounded"
+        others.append((f"LR images {rounded}", replace(rules, float_lr=not rules.float_lr)))
+    return others
 
 
 def _mean(
