@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, get_args
 from harness.errors import HarnessError, UsageError
 from harness.paper import paper
 from harness.registry import REPORTS
-from harness.report import claims, differences, table1, tables, verdicts  # noqa: F401
+from harness.report import (  # noqa: F401
+    claims,
+    complexity,
+    differences,
+    rules,
+    table1,
+    tables,
+    verdicts,
+)
 from harness.run.store import ResultStore, write_atomically
 
 if TYPE_CHECKING:
