@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import harness.protocol.metrics
-import harness.report.tables  # noqa: F401 - both fill registries, once a process
+import harness.report.build  # noqa: F401 - both fill registries, once a process
 from harness import registry
 from harness.cli import main
 from harness.data import download
