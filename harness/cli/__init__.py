@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli.claims import claims
 from harness.cli.data import data
 from harness.cli.look import check_model, list_
 from harness.cli.report import accept, report
@@ -46,5 +47,5 @@ def main(debug: bool) -> None:
     """Check the numbers of super-resolution papers, and put your own network to the same test."""
 
 
-for verb in (run, train, report, list_, check_model, data, weights, accept):
+for verb in (run, train, report, claims, list_, check_model, data, weights, accept):
     main.add_command(verb)

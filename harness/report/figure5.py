@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.registry import MODELS, register_report
+from harness.paper.selection import choose_runs
+from harness.registry import register_report
 from harness.report.figures import Figure
 from harness.report.labels import Box, place_labels
-from harness.report.tables import choose_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 Kind = Literal["printed", "declared", "measured"]
 KINDS: Mapping[Kind, str] = {
     "printed": "printed: both numbers are in the paper",
-    "declared": "PSNR printed; parameters not, counted here",
+    "declared": "PSNR printed; parameters not: those of the network as published",
     "measured": "measured here",
 }
 SUBJECT = "drfn"
-_PRINTED_PARAMETERS = {"drfn": 5_200_000, "rdn": 22_000_000}
-"""Section 4.3: "approximately 22M parameters", "the 5.2M parameters of our model"."""
 _HOLLOW = {"facecolor": "none", "zorder": 4}
 _STYLES: Mapping[Kind, Mapping[str, Any]] = {
     "printed": {**_HOLLOW, "marker": "o", "s": 75, "edgecolor": "#9a4a00", "linewidth": 1.6},
@@ -56,37 +54,25 @@ class Point:
 
 
 def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule) -> list[Point]:
-    """Printed points in the order of Table 2, then measured ones.
+    """Printed points, then measured ones.
 
-    Where the paper prints no parameter count, that of the network here is taken.
+    Where the paper prints no parameter count, that of the network as published is taken.
     """
-    rows = [row for row in paper["table2"]["rows"] if "set14" in row]
-    methods = {row["model"]: row["method"] for row in rows}
+    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     found = []
-    for row in rows:
-        model, psnr = row["model"], row["set14"][0]
-        if model in _PRINTED_PARAMETERS:
-            count = _PRINTED_PARAMETERS[model]
-            found.append(Point(model, row["method"], "printed", count, psnr))
-        elif model in MODELS and (declared := MODELS.get(model).params):
-            found.append(Point(model, row["method"], "declared", declared, psnr))
-    for (model, dataset), run in choose_runs(runs, paper["table2"]["scale"], grey).items():
-        if dataset == "set14" and run["parameters"] > 0:
-            found.append(
-                Point(
-                    model,
-                    methods.get(model, model),
-                    "measured",
-                    int(run["parameters"]),
-                    float(run["psnr"]),
-                    run["id"],
-                )
-            )
+    for point in paper["figure5"]["points"]:
+        model = point["model"]
+        kind: Kind = "printed" if point["parameters_printed"] else "declared"
+        found.append(Point(model, methods[model], kind, point["parameters"], point["psnr"]))
+    for (model, dataset), run in choose_runs(runs, paper["figure5"]["scale"], grey).items():
+        if dataset == paper["figure5"]["set"] and run["parameters"] > 0:
+            method, count = methods.get(model, model), int(run["parameters"])
+            found.append(Point(model, method, "measured", count, float(run["psnr"]), run["id"]))
     return found
 
 
 def unplaced(paper: Mapping[str, Any], drawn: Sequence[Point]) -> list[str]:
-    """Methods of Table 2 that have no place: no parameters, or no count that is known here."""
+    """Methods of Table 2 that have no place: no parameters, or no count that is known."""
     models = {point.model for point in drawn}
     return [row["method"] for row in paper["table2"]["rows"] if row["model"] not in models]
 
@@ -141,7 +127,7 @@ def _draw(drawn: Sequence[Point], absent: Sequence[str]) -> figure.Figure:
     plane.margins(0.12, 0.1)
     plane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     plane.xaxis.set_minor_locator(NullLocator())
-    plane.legend(loc="lower right", frameon=False, fontsize=8, labelspacing=0.9)
+    plane.legend(loc="lower right", edgecolor="none", framealpha=1, fontsize=8, labelspacing=0.9)
     _write_names(plane, drawn)
     if absent:
         text = f"Not placed, having no parameters or no known count: {', '.join(absent)}."
@@ -183,7 +169,7 @@ def _write_names(plane: axes.Axes, drawn: Sequence[Point]) -> None:
     labels = [(i, e.width, e.height) for i, e in zip(named(drawn), extents, strict=True)]
     inside = plane.get_window_extent()
     within = Box(inside.x0, inside.y0, inside.width, inside.height)
-    places = place_labels(spots, labels, within, gap=7)
+    places = place_labels(spots, labels, within, gap=9)
     for text, (index, *_), place in zip(texts, labels, places, strict=True):
         away = (place.x - spots[index][0], place.y - spots[index][1])
         text.set_position((away[0] * 72 / _DPI, away[1] * 72 / _DPI))

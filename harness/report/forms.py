@@ -70,7 +70,7 @@ def _latex(table: Table) -> str:
         "\\begin{table*}",
         "\\centering",
         "\\footnotesize",
-        f"\\caption{{{_escape_latex(table.caption)}}}",
+        f"\\caption{{{escape_latex(table.caption)}}}",
         f"\\label{{tab:{table.name}}}",
         _body(table, "latex_booktabs"),
         "\\end{table*}",
@@ -90,7 +90,6 @@ def _html(table: Table) -> str:
         f"<title>{escape(table.name)}</title>",
         f"<p>{escape(table.caption)}</p>",
         _body(table, "html"),
-        "</html>",
     ]
     return "\n".join(lines) + "\n"
 
@@ -103,5 +102,6 @@ _RENDERERS: Mapping[str, Callable[[Table], str]] = {
 }
 
 
-def _escape_latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Text for the body of a LaTeX document; no backslashes, tildes or carets."""
     return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.data.benchmarks import Benchmark, DatasetUnavailable, find
 from harness.data.images import read_image
 from harness.errors import HarnessError, UsageError
+from harness.paper.selection import choose_runs
 from harness.protocol.protocols import crop_to_multiple
 from harness.registry import DATASETS, MODELS
-from harness.report.tables import choose_runs
 from harness.run.evaluate import picture_path
 from harness.run.store import ResultStore
 

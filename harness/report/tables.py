@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tabulate import tabulate
 
+from harness.errors import HarnessError
+from harness.paper.selection import choose_runs
 from harness.registry import DATASETS, MODELS, register_report
-from harness.report.forms import Table as Table  # for whoever makes another table
+from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.specs import DatasetCard, GreyRule, RunRecord
 
 MISSING = "missing"
-_TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
 
 @register_report("table2")
@@ -26,7 +27,15 @@ def table2(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-
         runs: what `ResultStore.load` gives.
         paper: what `harness.paper.paper` gives.
         grey: the rule whose runs are shown.
+
+    Raises:
+        HarnessError: there are no runs.
     """
+    if runs.empty:
+        raise HarnessError(
+            "There are no finished runs to report: make some with harness run and name their "
+            "folder with --results, or accept them with harness accept."
+        )
     scale = paper["table2"]["scale"]
     columns = [card for card in map(DATASETS.get, DATASETS) if card.column]
     chosen = choose_runs(runs, scale, grey)
@@ -41,28 +50,6 @@ def table2(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-
     tidy = pd.DataFrame([number for cell in numbers for number in _tidy(cell)])
     headers = ["Method", "Pipeline", "", *(card.title for card in columns)]
     return Table("table2", _caption(paper, scale, grey, tidy), headers, rows, tidy)
-
-
-def choose_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule
-) -> dict[tuple[str, str], pd.Series[Any]]:
-    """One run for each model and set: plain, under the default rules but for the grey rule.
-
-    Where several runs fit, the authors' weights come before retrained ones, and those before
-    files of unknown origin; then the latest run counts.
-    """
-    suffix = "" if grey == "full-range" else f"+{grey}"
-    plain = runs[
-        runs["protocol"].isin([f"BI-x{scale}/y{suffix}", f"BI-x{scale}/rgb{suffix}"])
-        & ~runs["self_ensemble"].astype(bool)
-        & runs["tile"].isna()
-        & ~runs["hyper"].astype(bool)
-    ]
-    ranked = plain.assign(rank=plain["tag"].map(_TAG_ORDER).fillna(2)).sort_values(
-        ["rank", "time", "id"], ascending=[True, False, True], kind="stable"
-    )
-    best = ranked.drop_duplicates(["model", "dataset"])
-    return {(row["model"], row["dataset"]): row for _, row in best.iterrows()}
 
 
 def _cell(

@@ -30,7 +30,7 @@ def test_printed_points_carry_the_numbers_of_the_text_and_of_table_2() -> None:
 def test_counts_that_are_not_printed_are_told_apart() -> None:
     declared = {p.model for p in points(RUNS, paper(), "full-range") if p.kind == "declared"}
     assert {"srcnn", "vdsr", "edsr"} <= declared
-    assert not declared & {"drfn", "rdn", "bicubic"}
+    assert not declared & {"drfn", "rdn", "bicubic", "dcsr"}
 
 
 def test_measured_points_come_from_the_records_of_set14() -> None:

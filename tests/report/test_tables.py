@@ -2,9 +2,10 @@ import pandas as pd
 import pytest
 
 from harness.paper import paper
+from harness.paper.selection import choose_runs
 from harness.registry import MODELS, REPORTS
 from harness.report.forms import Table
-from harness.report.tables import choose_runs, table2
+from harness.report.tables import table2
 
 SETS = ["set5", "set14", "b100", "urban100", "manga109"]
 

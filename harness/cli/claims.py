@@ -1,0 +1,35 @@
+"""What has become of the paper's claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import fill_registries, plugin_option, results_option
+from harness.cli.report import REFERENCE
+
+
+@click.command()
+@results_option(str(REFERENCE))
+@click.option(
+    "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
+)
+@plugin_option
+def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
+    """Judge every claim of the paper: its words, the evidence, a verdict."""
+    import json
+    from dataclasses import asdict
+
+    from harness.paper import paper
+    from harness.paper.claims import judge
+    from harness.report.claims import claims_table
+    from harness.run.store import ResultStore
+
+    fill_registries(plugins)
+    judgements = judge(ResultStore(results).load(), paper())
+    if form == "json":
+        click.echo(json.dumps([asdict(judgement) for judgement in judgements], indent=1))
+    else:
+        click.echo(claims_table(judgements, paper()).render(form), nl=False)

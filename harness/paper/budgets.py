@@ -1,0 +1,68 @@
+"""How long shipped weights were trained, from the notes that lie beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.registry import MODELS
+from harness.specs import digest
+
+if TYPE_CHECKING:
+    from harness.specs import RunRecord
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What weights were trained with.
+
+    Attributes:
+        key: equal where recipe and device are, whatever the seed; empty where nothing is known.
+        steps: optimiser steps.
+        patches: LR patches a step and their side.
+        minutes: on ``device``.
+    """
+
+    key: str = ""
+    steps: int = 0
+    patches: tuple[int, int] = (0, 0)
+    minutes: float = 0.0
+    device: str = ""
+
+    def __str__(self) -> str:
+        if not self.key:
+            return "a training of which nothing is known"
+        count, side = self.patches
+        return (
+            f"{self.steps:,} steps of {count} patches of {side}x{side} in {self.minutes:.0f} "
+            f"minutes on {self.device}"
+        )
+
+
+def budget_of(record: RunRecord) -> Budget:
+    """The budget of a run's weights, as far as their package ships notes of their training."""
+    model, sha256 = record.identity.model, record.identity.weights_sha256
+    if model not in MODELS or not MODELS.get(model).sources:
+        return Budget()
+    notes = _notes(MODELS.get(model).sources[0].parent / "weights").get(sha256)
+    if notes is None:
+        return Budget()
+    recipe = {name: value for name, value in notes["recipe"].items() if name != "seed"}
+    return Budget(
+        digest([recipe, notes["device"]]),
+        notes["steps"],
+        (recipe["batch"], recipe["patch"]),
+        notes["seconds"] / 60,
+        notes["device"],
+    )
+
+
+@cache
+def _notes(folder: Path) -> Mapping[str | None, Mapping[str, Any]]:
+    """What training left beside the weights in a folder, by the weights' hash."""
+    notes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
+    return {one["tensors_sha256"]: one for one in notes}

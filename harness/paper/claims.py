@@ -1,0 +1,61 @@
+"""The paper's claims, each with the evidence and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.paper import network_claims, print_claims, record_claims
+from harness.paper.judgement import Evidence, Finding, Judgement, Verdict
+from harness.paper.row_claims import judge_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Judgement", "Verdict", "judge"]
+
+JUDGES: Mapping[str, Callable[[Evidence], Finding]] = {
+    "parameters": network_claims.parameters,
+    "rdn-parameters": network_claims.rdn_parameters,
+    "depth": network_claims.depth,
+    "training-time": network_claims.training_time,
+    "upscaling": print_claims.upscaling,
+    "similar-performance": network_claims.similar_performance,
+    "computing-power": network_claims.computing_power,
+    "superior": print_claims.superior,
+    "highest": record_claims.highest,
+    "table1-table2": print_claims.table1_table2,
+    "feature-fusion": record_claims.feature_fusion,
+    "connections": record_claims.connections,
+    "vdsr-b100": print_claims.vdsr_b100,
+    "dcsr-urban100": print_claims.dcsr_urban100,
+    "one-pipeline": record_claims.one_pipeline,
+    "grey-image": record_claims.grey_image,
+    "figures": print_claims.figures,
+    "visual-quality": print_claims.visual_quality,
+}
+"""What judges each claim of ``drfn2020.toml``."""
+
+
+def judge(runs: pd.DataFrame, paper: Mapping[str, Any]) -> tuple[Judgement, ...]:
+    """Judge every claim of the paper, then every row of its Table 2.
+
+    Args:
+        runs: what `ResultStore.load` gives; may be empty.
+        paper: what `harness.paper.paper` gives.
+    """
+    evidence = Evidence(runs, paper)
+    claims = [
+        Judgement(claim["key"], claim["statement"], claim["where"], *_find(claim["key"], evidence))
+        for claim in paper["claims"]
+    ]
+    return (*claims, *judge_rows(evidence))
+
+
+def _find(claim: str, evidence: Evidence) -> Finding:
+    """What a claim's judge finds; a network that is not registered leaves the claim open."""
+    try:
+        return JUDGES[claim](evidence)
+    except UsageError as error:
+        return Finding("not measured", str(error))

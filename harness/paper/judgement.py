@@ -1,0 +1,150 @@
+"""What a verdict is, and what it is judged from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from harness.paper.selection import choose_runs
+from harness.registry import DATASETS, MODELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.models.complexity import Complexity
+    from harness.models.depth import Depth
+    from harness.specs import GreyRule, RunRecord
+
+Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
+"""``reproduced``: the evidence agrees; ``refuted``: it does not; ``inconsistent in print``: printed
+numbers contradict each other; ``not measured``: evidence is missing, or cannot decide."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim of the paper and what has become of it.
+
+    Attributes:
+        claim: short key, such as ``parameters``.
+        statement: the paper's words or numbers.
+        where: section or table.
+        verdict: see `Verdict`.
+        evidence: one to three sentences with the figures.
+        runs: ids of the run records that the evidence rests on.
+    """
+
+    claim: str
+    statement: str
+    where: str
+    verdict: Verdict
+    evidence: str
+    runs: tuple[str, ...] = ()
+
+
+class Finding(NamedTuple):
+    """A verdict before it is put beside the claim."""
+
+    verdict: Verdict
+    evidence: str
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that claims are judged from: the printed numbers, the runs, the networks.
+
+    Attributes:
+        runs: what `ResultStore.load` gives.
+        paper: what `harness.paper.paper` gives.
+    """
+
+    runs: pd.DataFrame
+    paper: Mapping[str, Any]
+
+    @property
+    def scale(self) -> int:
+        """The factor of the paper's tables."""
+        return int(self.paper["table2"]["scale"])
+
+    @cached_property
+    def table2(self) -> dict[str, Mapping[str, Any]]:
+        """The rows of Table 2 by model."""
+        return {row["model"]: row for row in self.paper["table2"]["rows"]}
+
+    @property
+    def sets(self) -> list[str]:
+        """The columns of Table 2."""
+        return [name for name in self.table2["bicubic"] if name not in ("method", "model")]
+
+    def number(self, key: str) -> float:
+        """A number of the running text."""
+        return float(self.paper["numbers"][key]["value"])
+
+    @cached_property
+    def _chosen(self) -> dict[tuple[bool, str], dict[tuple[str, str], pd.Series[Any]]]:
+        rules: tuple[GreyRule, ...] = ("full-range", "as-rgb")
+        return {
+            (ensemble, grey): choose_runs(self.runs, self.scale, grey, self_ensemble=ensemble)
+            for ensemble in (False, True)
+            for grey in rules
+        }
+
+    def run(
+        self,
+        model: str,
+        dataset: str,
+        grey: GreyRule = "full-range",
+        *,
+        self_ensemble: bool = False,
+    ) -> RunRecord | None:
+        """The run that speaks for a model on a set, or None."""
+        row = self._chosen[self_ensemble, grey].get((model, dataset))
+        return None if row is None else row["record"]
+
+    def complexity(self, model: str) -> Complexity:
+        """Size and work of a network, counted on the network itself.
+
+        Raises:
+            UsageError: no network is registered under this name.
+        """
+        return _complexity(model, self.scale, MODELS.get(model).source_digest())
+
+    def depth(self, model: str) -> Depth:
+        """The layers of a network, counted on the network itself.
+
+        Raises:
+            UsageError: no network is registered under this name.
+        """
+        return _depth(model, self.scale, MODELS.get(model).source_digest())
+
+
+# Counting takes half a second a network; the same source gives the same counts.
+@cache
+def _complexity(model: str, scale: int, source_sha256: str) -> Complexity:
+    from harness.models.complexity import measure_complexity
+
+    return measure_complexity(MODELS.get(model), scale, {})
+
+
+@cache
+def _depth(model: str, scale: int, source_sha256: str) -> Depth:
+    from harness.models.depth import measure_depth
+
+    return measure_depth(MODELS.get(model), scale, {})
+
+
+def title(dataset: str) -> str:
+    """What papers call a set."""
+    return DATASETS.get(dataset).title if dataset in DATASETS else dataset
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def ordinal(rank: int) -> str:
+    """``1st``, ``2nd``, ``3rd``, ``4th``, up to ``20th``."""
+    return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"

@@ -1,0 +1,117 @@
+"""The rows of Table 2 as claims: do they hold when they are measured again?"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from harness.data.catalogue import registry_rows
+from harness.paper.budgets import budget_of
+from harness.paper.cells import TOLERANCE, judge_cells, speaks_for_the_authors
+from harness.paper.judgement import Finding, Judgement, listed, title
+from harness.registry import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.paper.cells import Cell
+    from harness.paper.judgement import Evidence
+    from harness.specs import RunRecord
+
+
+def judge_rows(evidence: Evidence) -> tuple[Judgement, ...]:
+    """One judgement for each row of Table 2."""
+    rows = groupby(judge_cells(evidence), key=lambda cell: cell.model)
+    return tuple(_row(evidence, model, list(cells)) for model, cells in rows)
+
+
+def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
+    row = evidence.table2[model]
+    numbers = ", ".join(
+        f"{title(name)} {row[name][0]:.2f}/{row[name][1]:.4f}"
+        for name in evidence.sets
+        if name in row
+    )
+    measured = [cell for cell in cells if cell.run]
+    runs = {cell.run.identity.id: cell.run for cell in measured if cell.run}
+    if not runs:
+        finding = Finding("not measured", _how_to_measure(model))
+    elif all(map(speaks_for_the_authors, runs.values())):
+        finding = _measured_again(cells)
+    else:
+        finding = _trained_here(cells, list(runs.values()))
+    return Judgement(
+        f"table2-{model}",
+        f"{row['method']}: {numbers}",
+        "Table 2",
+        finding.verdict,
+        finding.evidence,
+        tuple(runs),
+    )
+
+
+def _how_to_measure(model: str) -> str:
+    if model not in MODELS:
+        return "The harness has no network of this name: add one as a plug-in."
+    if any(row["model"] == model for row in registry_rows("weights")):
+        return (
+            f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "
+            f"--models {model}."
+        )
+    return (
+        f"No authors' weights of it are known to the harness: train it (harness train {model}) or "
+        f"name a file (harness run --weights {model}=FILE)."
+    )
+
+
+def _measured_again(cells: Sequence[Cell]) -> Finding:
+    """With the authors' weights, or without any."""
+    measured = [cell for cell in cells if cell.measured is not None]
+    agree = [cell for cell in measured if cell.verdict == "reproduced"]
+    off = [cell for cell in measured if cell.verdict != "reproduced"]
+    weights = any(cell.run and cell.run.weights for cell in measured)
+    how = "With the authors' weights" if weights else "Computed again"
+    said = (
+        f"{how}, {len(agree)} of "
+        f"{len(measured)} numbers on {_sets(measured)} agree within {TOLERANCE['psnr']} dB / "
+        f"{TOLERANCE['ssim']}"
+    )
+    other_rule = [_name(cell) for cell in agree if cell.grey == "as-rgb"]
+    if other_rule:
+        said += f" ({listed(other_rule)} under the grey rule as-rgb)"
+    if off:
+        said += f"; outside: {listed([_gap(cell) for cell in off])}"
+    absent = [cell for cell in cells if cell.measured is None]
+    if absent:
+        said += f". Not measured: {_sets(absent)}"
+    refuted = any(cell.verdict == "refuted" for cell in off)
+    return Finding("refuted" if refuted else "reproduced", f"{said}.")
+
+
+def _trained_here(cells: Sequence[Cell], runs: Sequence[RunRecord]) -> Finding:
+    """With weights that were trained by someone else."""
+    measured = [cell for cell in cells if cell.measured is not None and cell.metric == "psnr"]
+    scores = [
+        f"{cell.measured:.2f} of {cell.printed:.2f} dB on {title(cell.dataset)}"
+        for cell in measured
+    ]
+    budgets = listed(sorted({str(budget_of(run)) for run in runs}))
+    said = f"With weights trained here ({budgets}) it gives {listed(scores)}"
+    if all(cell.verdict == "reproduced" for cell in measured):
+        return Finding("reproduced", f"{said}.")
+    return Finding("not measured", f"{said}; weights trained with less cannot refute the row.")
+
+
+def _sets(cells: Sequence[Cell]) -> str:
+    return listed(list(dict.fromkeys(title(cell.dataset) for cell in cells)))
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.metric.upper()} of {title(cell.dataset)}"
+
+
+def _gap(cell: Cell) -> str:
+    decimals = 2 if cell.metric == "psnr" else 4
+    return f"{_name(cell)} {cell.measured:.{decimals}f} for {cell.printed:.{decimals}f}" + (
+        " (as-rgb)" if cell.grey == "as-rgb" else ""
+    )

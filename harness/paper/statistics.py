@@ -1,0 +1,127 @@
+"""What a difference between two runs is worth: intervals over images, spread over weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import MismatchError, UsageError
+from harness.paper.budgets import Budget, budget_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.specs import FloatArray, Identity, RunRecord
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean difference and its 95 % interval, in the unit of the scores."""
+
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's length: a difference no larger is within what images alone do."""
+        return (self.high - self.low) / 2
+
+    def __str__(self) -> str:
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def paired_bootstrap(
+    a: FloatArray, b: FloatArray, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Mean of ``a - b`` with its 95 % percentile interval over resampled images.
+
+    Args:
+        a: ``(n,)``, one score an image.
+        b: ``(n,)``, of the same images.
+        resamples: how often n images are drawn with replacement.
+        seed: the same seed gives the same interval.
+
+    Raises:
+        UsageError: fewer than two images, arrays of other shapes, or a score that is not finite.
+    """
+    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    if np.shape(a) != np.shape(b) or differences.ndim != 1 or len(differences) < 2:
+        raise UsageError("A paired bootstrap needs two scores of each of at least two images.")
+    if not np.isfinite(differences).all():
+        raise UsageError("A paired bootstrap needs finite scores: an image equals its original.")
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        (differences,), np.mean, n_resamples=resamples, method="percentile", rng=seed
+    ).confidence_interval
+    return Interval(float(differences.mean()), float(interval.low), float(interval.high))
+
+
+def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
+    """The PSNR (dB) of two runs on the same images, in the same order, ``(n,)`` each.
+
+    Raises:
+        MismatchError: they are of different images.
+    """
+    if a.identity.dataset_sha256 != b.identity.dataset_sha256:
+        raise MismatchError(
+            f"{a.identity.model} on {a.identity.dataset} and {b.identity.model} on "
+            f"{b.identity.dataset} were run on different images: compare runs of one set."
+        )
+    first, second = ({one.image: one.scores["psnr"] for one in run.images} for run in (a, b))
+    names = list(first)
+    return np.array([first[name] for name in names]), np.array([second[name] for name in names])
+
+
+def compare_runs(a: RunRecord, b: RunRecord) -> Interval:
+    """How much higher the PSNR (dB) of the first run is, over the images of their set."""
+    return paired_bootstrap(*paired_scores(a, b))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """PSNR (dB) of one network, run with several weights that were trained alike.
+
+    Attributes:
+        identity: of the runs, without their weights.
+        budget: of each training.
+        count: how many weights.
+        mean: over the weights.
+        sd: standard deviation, n - 1.
+    """
+
+    identity: Identity
+    budget: Budget
+    count: int
+    mean: float
+    sd: float
+
+
+def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
+    """Mean and standard deviation where a network was run with several weights.
+
+    The runs of a group are alike in everything but the weights, which have the same tag and, as
+    far as it is known, were trained with the same budget: what is left is the seed.
+    """
+    groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
+    for record in runs.get("record", ()):
+        if record.weights:
+            bare = replace(record.identity, weights_sha256=None)
+            alike = (bare.id, record.weights.tag, budget_of(record).key)
+            groups.setdefault(alike, {})[record.weights.tensors_sha256] = record
+    return tuple(_spread(list(group.values())) for group in groups.values() if len(group) > 1)
+
+
+def _spread(records: Sequence[RunRecord]) -> Spread:
+    scores = [record.means["psnr"] for record in records]
+    return Spread(
+        replace(records[0].identity, weights_sha256=None),
+        budget_of(records[0]),
+        len(scores),
+        float(np.mean(scores)),
+        float(np.std(scores, ddof=1)),
+    )

@@ -1,0 +1,78 @@
+"""A verdict for every number of Table 2, as a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+import pandas as pd
+
+from harness.paper.cells import TOLERANCE, Cell, judge_cells
+from harness.paper.judgement import Evidence, Verdict, title
+from harness.registry import register_report
+from harness.report.forms import Table
+
+if TYPE_CHECKING:
+    from harness.specs import GreyRule
+
+MARKS: Mapping[Verdict, str] = {
+    "reproduced": "+",
+    "refuted": "x",
+    "inconsistent in print": "!",
+    "not measured": "?",
+}
+"""What stands behind a number."""
+
+
+@register_report("verdicts")
+def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Table:
+    """Every printed number of Table 2 with its verdict.
+
+    Args:
+        runs: what `ResultStore.load` gives; may be empty.
+        paper: what `harness.paper.paper` gives.
+        grey: without influence; a number counts as reproduced under either rule, which is named.
+    """
+    evidence = Evidence(runs, paper)
+    cells = {(cell.model, cell.dataset, cell.metric): cell for cell in judge_cells(evidence)}
+    rows = [
+        [row["method"] if metric == "psnr" else "", metric.upper()]
+        + [_text(cells.get((model, name, metric))) for name in evidence.sets]
+        for model, row in evidence.table2.items()
+        for metric in TOLERANCE
+    ]
+    headers = ["Method", "", *map(title, evidence.sets)]
+    tidy = pd.DataFrame([_tidy(cell) for cell in cells.values()])
+    return Table("verdicts", _caption(tidy), headers, rows, tidy)
+
+
+def _text(cell: Cell | None) -> str:
+    """A number as printed, and its mark."""
+    if cell is None:
+        return "-"
+    return f"{cell.printed:.{2 if cell.metric == 'psnr' else 4}f} {MARKS[cell.verdict]}"
+
+
+def _tidy(cell: Cell) -> dict[str, Any]:
+    return {
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "metric": cell.metric,
+        "printed": cell.printed,
+        "measured": None if cell.measured is None else round(cell.measured, 6),
+        "grey": cell.grey or "",
+        "verdict": cell.verdict,
+        "run": cell.run.identity.id if cell.run else "missing",
+    }
+
+
+def _caption(tidy: pd.DataFrame) -> str:
+    count = Counter(tidy["verdict"])
+    legend = ", ".join(f"{MARKS[one]} {one} ({count[one]})" for one in get_args(Verdict))
+    return (
+        f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
+        f"with the authors' weights within {TOLERANCE['psnr']} dB or {TOLERANCE['ssim']} of SSIM "
+        "under one of the two rules for grey images, or reached with weights trained here, which "
+        "cannot refute a number. Inconsistent in print: it contradicts other printed numbers."
+    )

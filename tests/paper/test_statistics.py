@@ -1,0 +1,108 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import baselines
+from harness.errors import MismatchError, UsageError
+from harness.paper.budgets import Budget, budget_of
+from harness.paper.statistics import (
+    compare_runs,
+    paired_bootstrap,
+    paired_scores,
+    spread_over_weights,
+)
+from tests.records import frame, record
+
+
+class TestBootstrap:
+    RNG = np.random.default_rng(5)
+
+    def test_the_same_seed_gives_the_same_interval(self) -> None:
+        a, b = self.RNG.normal(size=(2, 14))
+        assert paired_bootstrap(a, b) == paired_bootstrap(a, b)
+        assert paired_bootstrap(a, b) != paired_bootstrap(a, b, seed=1)
+
+    def test_of_many_images_it_is_the_normal_interval(self) -> None:
+        a = self.RNG.normal(0.3, 1, 400)
+        found = paired_bootstrap(a, np.zeros(400))
+        half = 1.96 * a.std(ddof=1) / 20
+        assert found.difference == pytest.approx(a.mean())
+        assert found.low == pytest.approx(a.mean() - half, abs=0.01)
+        assert found.high == pytest.approx(a.mean() + half, abs=0.01)
+        assert found.half_width == pytest.approx(half, abs=0.01)
+
+    def test_what_makes_an_image_hard_for_both_is_not_counted(self) -> None:
+        hard = self.RNG.normal(28, 4, 14)
+        found = paired_bootstrap(hard + 0.5, hard)
+        assert (found.low, found.high) == (pytest.approx(0.5), pytest.approx(0.5))
+
+    def test_the_other_way_round_the_sign_turns(self) -> None:
+        a, b = self.RNG.normal(size=(2, 14))
+        there, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
+        assert (back.difference, back.low) == (
+            pytest.approx(-there.difference),
+            pytest.approx(-there.high),
+        )
+
+    @pytest.mark.parametrize(
+        ("a", "b"), [([1.0], [2.0]), ([1.0, 2.0], [1.0]), ([1.0, np.inf], [1.0, 2.0])]
+    )
+    def test_what_cannot_be_resampled_is_refused(self, a: list[float], b: list[float]) -> None:
+        with pytest.raises(UsageError):
+            paired_bootstrap(np.array(a), np.array(b))
+
+
+class TestRuns:
+    def test_scores_are_paired_by_image(self) -> None:
+        a, b = record("srcnn", psnr=(27.0, 30.0)), record("vdsr", psnr=(28.0, 30.5))
+        assert [list(scores) for scores in paired_scores(a, b)] == [[27.0, 30.0], [28.0, 30.5]]
+        assert compare_runs(b, a).difference == pytest.approx(0.75)
+
+    def test_runs_on_different_images_do_not_compare(self) -> None:
+        with pytest.raises(MismatchError, match="different images"):
+            compare_runs(record("srcnn"), record("vdsr", images="others"))
+
+
+class TestSpread:
+    def test_it_is_over_weights_of_one_network(self) -> None:
+        runs = [
+            record("drfn", psnr=(value, value), tag="repro", weights=f"w{value}")
+            for value in (27.0, 27.1, 27.2)
+        ]
+        (spread,) = spread_over_weights(frame(*runs))
+        assert (spread.count, spread.identity.model) == (3, "drfn")
+        assert (spread.mean, spread.sd) == (pytest.approx(27.1), pytest.approx(0.1))
+
+    def test_other_arguments_sets_and_owners_are_kept_apart(self) -> None:
+        runs = [
+            record("drfn", tag="repro", weights="a"),
+            record("drfn", tag="repro", weights="b", hyper={"feature_fusion": False}),
+            record("drfn", "set5", tag="repro", weights="c"),
+            record("drfn", tag="official", weights="d"),
+        ]
+        assert spread_over_weights(frame(*runs)) == ()
+        assert spread_over_weights(frame()) == ()
+
+    def test_weights_of_other_budgets_are_no_seeds(self, monkeypatch) -> None:
+        runs = [record("drfn", tag="repro", weights=name) for name in ("a", "b")]
+        monkeypatch.setattr(
+            "harness.paper.statistics.budget_of",
+            lambda one: Budget(key=one.identity.weights_sha256),
+        )
+        assert spread_over_weights(frame(*runs)) == ()
+
+
+def test_the_budget_of_shipped_weights_is_known() -> None:
+    folder = Path(baselines.__file__).parent / "weights"
+    notes = json.loads((folder / "edsr-baseline-x4.repro.json").read_text())
+    budget = budget_of(record("edsr-baseline", weights=notes["tensors_sha256"]))
+    assert budget.steps == notes["steps"]
+    assert str(budget).startswith(f"{notes['steps']:,} steps of 8 patches of 24x24 in 16 minutes")
+
+
+def test_nothing_is_known_of_the_training_of_other_weights() -> None:
+    for one in (record("edsr-baseline"), record("bicubic", weights=None), record("not-here")):
+        assert budget_of(one) == Budget()
+    assert str(Budget()) == "a training of which nothing is known"

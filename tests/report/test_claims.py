@@ -1,0 +1,162 @@
+"""The reports that say what became of the paper: claims, verdicts, table1, differences."""
+
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.paper import paper
+from harness.paper.claims import judge
+from harness.registry import REPORTS
+from harness.report.claims import claims
+from harness.report.differences import differences
+from harness.report.forms import Table
+from harness.report.table1 import table1
+from harness.report.verdicts import verdicts
+from harness.specs import RunRecord
+from tests.records import frame, record
+
+NAMES = ("claims", "verdicts", "table1", "differences")
+
+
+def row(table: Table, start: str) -> list[str]:
+    (found,) = [list(one) for one in table.rows if one[0] == start]
+    return found
+
+
+def test_they_are_registered_and_written_like_any_other(harness) -> None:
+    assert set(NAMES) <= set(REPORTS)
+    for name in NAMES:
+        shown = harness("report", name, "--results", "none", "--out", "out")
+        assert shown.exit_code == 0, shown.output
+    written = {path.name for path in Path("out").iterdir()}
+    assert written == {f"{name}.{form}" for name in NAMES for form in ("md", "tex", "csv", "html")}
+
+
+class TestClaims:
+    def test_words_verdict_and_evidence_stand_together(self) -> None:
+        text = claims(frame(), paper()).render("md")
+        assert "| parameters" in text
+        assert (
+            "### parameters: reproduced\n\n> the 5.2M parameters of our model (Section 4.3)\n\n"
+            "With one convolution" in text
+        )
+
+    def test_runs_are_named_where_there_are_any(self) -> None:
+        run = record("vdsr", "b100", ssim=0.7251)
+        text = claims(frame(run), paper()).render("md")
+        assert f"Runs: {run.identity.id[:12]}\n" in text
+
+    def test_the_caption_counts_every_verdict(self) -> None:
+        count = Counter(one.verdict for one in judge(frame(), paper()))
+        caption = claims(frame(), paper()).caption
+        assert all(f"{number} {verdict}" in caption for verdict, number in count.items())
+
+    def test_the_command_prints_them_as_text_json_and_csv(self, harness) -> None:
+        expected = [one.claim for one in judge(frame(), paper())]
+        text = harness("claims", "--results", "none")
+        assert text.exit_code == 0 and "### depth: refuted" in text.output
+        listed = json.loads(harness("claims", "--results", "none", "--format", "json").output)
+        assert [one["claim"] for one in listed] == expected
+        assert set(listed[0]) == {"claim", "statement", "where", "verdict", "evidence", "runs"}
+        table = harness("claims", "--results", "none", "--format", "csv").output
+        assert [one["claim"] for one in csv.DictReader(io.StringIO(table))] == expected
+
+
+class TestVerdicts:
+    def test_every_printed_number_is_there(self) -> None:
+        table = verdicts(frame(), paper())
+        assert len(table.tidy) == 116
+        assert sum(cell != "-" for line in table.rows for cell in line[2:]) == 116
+
+    def test_a_number_stands_as_printed_with_its_mark(self) -> None:
+        runs = frame(record("vdsr", psnr=(28.0, 28.04), ssim=0.75))
+        lines = [list(line) for line in verdicts(runs, paper()).rows]
+        place = next(i for i, line in enumerate(lines) if line[0] == "VDSR")
+        assert lines[place][2:5] == ["31.35 ?", "28.02 +", "27.29 ?"]
+        assert lines[place + 1][2:5] == ["0.8830 ?", "0.7680 x", "0.0726 !"]
+        assert lines[place + 1][0] == ""
+
+    def test_a_set_a_method_has_no_number_for_is_a_dash(self) -> None:
+        assert row(verdicts(frame(), paper()), "EDSR")[-1] == "-"
+
+
+class TestTable1:
+    @staticmethod
+    def trained(variant: str, psnr: float, weights: str = "w") -> RunRecord:
+        hyper = {} if variant == "both" else paper()["table1"]["variants"][variant]
+        return record(
+            "drfn", psnr=(psnr, psnr), hyper=hyper, weights=weights, tag="repro", ssim=0.7
+        )
+
+    def test_without_runs_the_cells_are_missing(self) -> None:
+        table = table1(frame(), paper())
+        assert row(table, "printed")[1:] == ["27.56", "27.76", "27.70", "27.79"]
+        assert row(table, "measured")[1:] == ["missing"] * 4
+        assert row(table, "verdict")[1:] == ["not measured"] * 3 + ["inconsistent in print"]
+        assert "27.79 dB of both contradict the 28.62 dB of Table 2" in table.caption
+        assert "by 0.83 dB" in table.caption
+
+    def test_variants_stand_in_their_columns(self) -> None:
+        runs = frame(self.trained("none", 27.4), self.trained("lsc", 27.75))
+        table = table1(runs, paper())
+        line = row(table, "measured (a training of which nothing is known)")
+        assert line[1:] == ["27.400", "missing", "27.750", "missing"]
+        assert row(table, "verdict")[1:4] == ["not measured", "not measured", "reproduced"]
+
+    def test_several_trainings_are_a_mean_and_a_deviation(self) -> None:
+        runs = frame(*(self.trained("ff", 27.5 + 0.1 * i, weights=str(i)) for i in range(3)))
+        table = table1(runs, paper())
+        assert table.rows[2][2] == "27.600 (sd 0.100, 3 trainings)"
+
+    def test_other_networks_and_the_other_grey_rule_are_no_variants(self) -> None:
+        runs = [
+            record("drfn", hyper={"groups": 4}),
+            record("drfn-2conv"),
+            record("drfn", "set5"),
+            record("drfn", protocol="BI-x4/rgb+as-rgb"),
+        ]
+        assert row(table1(frame(*runs), paper()), "measured")[1:] == ["missing"] * 4
+
+
+class TestDifferences:
+    RUNS = (
+        record("bicubic", psnr=(25.0, 26.0, 27.0), weights=None),
+        record("srcnn", psnr=(26.0, 27.6, 28.9)),
+        record("vdsr", psnr=(26.4, 28.2, 29.4)),
+    )
+
+    def test_neighbours_by_printed_psnr_are_compared(self) -> None:
+        lines = differences(frame(*self.RUNS), paper()).rows
+        assert [line[:4] for line in lines[:2]] == [
+            ["Set14", "VDSR over SRCNN", "+0.52", "+0.500"],
+            ["Set14", "SRCNN over Bicubic", "+1.50", "+1.500"],
+        ]
+        assert lines[0][-1] == "no"
+
+    def test_pairs_that_were_not_measured_stand_beside_the_median_half_width(self) -> None:
+        table = differences(frame(*self.RUNS), paper())
+        widths = [line["half_width"] for line in table.tidy.to_dict("records")]
+        argued = table.rows[2]
+        assert argued[:4] == ["Set14", "DRFN over MSRN", "+0.02", "missing"]
+        assert widths[2] == pytest.approx(sum(widths[:2]) / 2, abs=1e-4)
+        assert argued[-1] == f"{0.02 / widths[2]:.2f} of it"
+
+    def test_a_difference_the_images_could_make_is_said_to_be_one(self) -> None:
+        runs = frame(
+            record("srcnn", psnr=(20.0, 30.0, 32.0)), record("vdsr", psnr=(26.0, 29.0, 29.0))
+        )
+        assert differences(runs, paper()).rows[0][-1] == "yes"
+
+    def test_weights_trained_here_do_not_stand_for_a_row(self) -> None:
+        runs = frame(*self.RUNS[:2], record("drfn", psnr=(25, 26, 27), tag="repro"))
+        assert "DRFN over SRCNN" not in [line[1] for line in differences(runs, paper()).rows]
+
+    def test_what_the_seed_does_is_said_where_it_is_known(self) -> None:
+        runs = [record("drfn", psnr=(p, p), tag="repro", weights=str(p)) for p in (27.0, 27.2)]
+        caption = differences(frame(*runs), paper()).caption
+        assert "drfn on Set14 27.100 dB, sd 0.141 dB (2 weights)" in caption
+        assert "what the seed does is not known" in differences(frame(), paper()).caption
