@@ -15,6 +15,7 @@ from harness.report import (  # noqa: F401 - they register themselves
     crops,
     differences,
     figure5,
+    page,
     table1,
     tables,
     verdicts,
