@@ -21,7 +21,7 @@ WIDTH = 960
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 18, 14, 48
 _PLANE = 480
 _ROW, _LABEL = 34, 116
-_LETTER, _LINE = 7.4, 15
+_LETTER, _LINE = 8.2, 15
 """About the width and height of a letter of the size the names are written in."""
 
 
@@ -124,7 +124,7 @@ def scatter(drawn: Sequence[Point]) -> Scatter:
     spots = [(across.at(math.log10(p.parameters)), up.at(p.psnr)) for p in drawn]
     labels = [(i, _LETTER * len(drawn[i].method), float(_LINE)) for i in named(drawn)]
     within = Box(_LEFT, _TOP, WIDTH - _LEFT - _RIGHT, _PLANE - _TOP - _BOTTOM)
-    places = dict(zip(named(drawn), place_labels(spots, labels, within, gap=8), strict=True))
+    places = dict(zip(named(drawn), place_labels(spots, labels, within, gap=11), strict=True))
     marks = []
     for index, (point, (x, y)) in enumerate(zip(drawn, spots, strict=True)):
         mark = Mark(x, y, point, _tip(point))
