@@ -14,7 +14,7 @@ from harness.paper.judgement import Evidence, title
 from harness.paper.measured import speaks_for_the_authors
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
 from harness.registry import register_report
-from harness.report.tables import Table
+from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule, RunRecord

@@ -12,7 +12,7 @@ from harness.paper.cells import Cell, judge_cells
 from harness.paper.judgement import Evidence, Verdict, title
 from harness.paper.measured import TOLERANCE
 from harness.registry import register_report
-from harness.report.tables import Table
+from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
