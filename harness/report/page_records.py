@@ -103,7 +103,7 @@ def command(record: RunRecord) -> str:
     for option, (value, default) in options.items():
         if value != default:
             words += [option, str(value)]
-    words += ["--self-ensemble"] * identity.self_ensemble
+    words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
     for metric in identity.metrics[2:]:
         words += ["--metric", metric]
     return shlex.join(words)
