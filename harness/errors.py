@@ -8,6 +8,16 @@ class HarnessError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        # Messages quote files and words, which may hold what a terminal would obey.
+        super().__init__("".join(map(_printable, message)))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
+
 
 class UsageError(HarnessError):
     """The request itself is wrong: an unknown name, an option that does not fit (exit code 2)."""

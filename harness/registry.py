@@ -12,6 +12,7 @@ import difflib
 import fnmatch
 import hashlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -140,13 +141,15 @@ def register_model(
 
 def _add_model(card: ModelCard, origin: str, source: Path) -> None:
     rules = {
-        "a name of letters, digits, '.', '_' and '-'": re.fullmatch(r"[\w.-]+", card.name),
+        _NAME_RULE: _is_name(card.name),
         "pipeline 'y' or 'rgb'": card.pipeline in get_args(Pipeline),
         "input 'lr' or 'bicubic'": card.input in get_args(NetworkInput),
         "scales, a tuple of whole numbers": isinstance(card.scales, tuple)
         and card.scales
-        and all(isinstance(scale, int) for scale in card.scales),
-        "params, a whole number or None": card.params is None or isinstance(card.params, int),
+        and all(_is_count(scale) and scale for scale in card.scales),
+        "params, a whole number or None": card.params is None or _is_count(card.params),
+        "paper and stand_in, texts": isinstance(card.paper, str) and isinstance(card.stand_in, str),
+        "global_pooling, True or False": isinstance(card.global_pooling, bool),
     }
     broken = next((rule for rule, holds in rules.items() if not holds), None)
     if broken:
@@ -155,14 +158,34 @@ def _add_model(card: ModelCard, origin: str, source: Path) -> None:
     MODELS.add(card.name, card, origin)
 
 
+_NAME_RULE = "a name of letters, digits, '.', '_' and '-'"
+
+
+def _is_name(value: object) -> bool:
+    """Whether a name can be a word of the command line and part of a path."""
+    return isinstance(value, str) and bool(re.fullmatch(r"[\w-][\w.-]*", value))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def _origin(module: str) -> str:
     """A module's name; for a plug-in file, its path."""
     return str(sys.modules[module].__file__) if module.startswith(_FILE_PREFIX) else module
 
 
 def register_dataset(name: str, root: Path | str, *, title: str = "", count: int = 0) -> None:
-    """Register a folder of HR images as a test set."""
+    """Register a folder of HR images as a test set.
+
+    Raises:
+        UsageError: what is said of it is of another kind.
+    """
     origin = _origin(sys._getframe(1).f_globals["__name__"])
+    if not _is_name(name):
+        raise UsageError(f"The test set {name!r} of {origin} needs {_NAME_RULE}.")
+    if not (isinstance(title, str) and _is_count(count)):
+        raise UsageError(f"The test set {name} of {origin} needs a title and a whole count.")
     card = DatasetCard(name, title or name, count=count, root=Path(root), origin=origin)
     DATASETS.add(name, card, origin)
 
@@ -204,7 +227,7 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
     for entry in _installed():
         _guarded(entry.value, entry.load)
     for path in files:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise UsageError(f"There is no plug-in file {path}.")
         _guarded(str(path), partial(_import_file, path))
 
@@ -229,7 +252,9 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
     try:
         load()
         FAILURES.pop(name, None)
-    except (Exception, SystemExit) as error:  # an outsider's code may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an outsider's code may raise anything
         for registry, entries in zip(_ALL, before, strict=True):
             registry.restore(entries)
         FAILURES[name] = f"{type(error).__name__}: {error}"

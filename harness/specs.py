@@ -50,6 +50,16 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def is_plain_name(value: object) -> bool:
+    """Whether a value can be part of a path and be printed: text on one line, no separators."""
+    return (
+        isinstance(value, str)
+        and value.isprintable()
+        and value not in ("", ".", "..")
+        and not set(value) & {"/", "\\"}
+    )
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal.
 
@@ -236,7 +246,7 @@ class ImageResult:
         return cls(row["image"], scores, float(row["seconds"]), row.get("note", ""))
 
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -279,8 +289,8 @@ class RunRecord:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The record's JSON object."""
-        return {
+        """The record's JSON object; ``sha256`` is the digest of everything else in it."""
+        content = {
             "schema_version": SCHEMA_VERSION,
             "id": self.identity.id,
             "status": self.status,
@@ -296,13 +306,15 @@ class RunRecord:
             "provenance": dict(self.provenance),
             "images": [image.to_json() for image in self.images],
         }
+        return content | {"sha256": digest(content)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: another schema, or an identity whose hash is not the record's id.
+            ValueError: another schema, an identity whose hash is not the record's id, or names
+                that are none.
             KeyError, TypeError: fields are missing or of another kind.
         """
         if data["schema_version"] != SCHEMA_VERSION:
@@ -312,13 +324,15 @@ class RunRecord:
         identity = Identity(**data["identity"] | {"metrics": tuple(data["identity"]["metrics"])})
         if identity.id != data["id"]:
             raise ValueError("its id is not the hash of its identity")
+        images = tuple(ImageResult.from_json(row) for row in data["images"])
+        _require_names(identity, images)
         size = data["macs_input_size"]
         return cls(
             identity,
             data["status"],
-            tuple(ImageResult.from_json(row) for row in data["images"]),
+            images,
             Execution(**data["execution"]),
-            data["provenance"],
+            dict(data["provenance"]),
             WeightsInfo(**data["weights"]) if data["weights"] else None,
             data["parameters"],
             data["macs"],
@@ -326,6 +340,14 @@ class RunRecord:
             data["verified"],
             data["error"],
         )
+
+
+def _require_names(identity: Identity, images: tuple[ImageResult, ...]) -> None:
+    """Refuse a record whose names would lead elsewhere as parts of a path, or garble a terminal."""
+    names = [identity.model, identity.dataset, *(image.image for image in images)]
+    wrong = next((name for name in names if not is_plain_name(name)), None)
+    if wrong is not None or not isinstance(identity.scale, int):
+        raise ValueError(f"{identity.scale if wrong is None else wrong!r} is no name or scale")
 
 
 def _plain(value: float) -> float | str:

@@ -5,6 +5,8 @@ Imports of the layers below happen inside the verbs, so that ``harness --help`` 
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any
 
 import click
@@ -27,6 +29,9 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def data_where(
     if not as_json:
         click.echo("Searched, first choice first:")
         for root in roots(data_root):
-            click.echo(f"  {root}{'' if root.is_dir() else '  (not there)'}")
+            click.echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
     click.echo(listings.show(listings.datasets(scale, data_root), as_json))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.isolated import isolated
 from harness.cli.options import (
     data_option,
     fill_registries,
@@ -15,6 +18,9 @@ from harness.cli.options import (
     scale_option,
 )
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.models.check import Finding
 
 
 @click.command("list")
@@ -52,17 +58,28 @@ def list_(
 
 @click.command("check-model")
 @click.argument("name")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=300,
+    show_default=True,
+    help="Seconds, after which a plug-in counts as hanging.",
+)
 @scale_option
 @plugin_option
-def check_model(name: str, scale: int, plugins: tuple[Path, ...]) -> None:
-    """Test a model plug-in against the contract."""
-    from harness.models.check import check_model as check
-    from harness.registry import MODELS
-
-    fill_registries(plugins)
+def check_model(name: str, time_limit: float, scale: int, plugins: tuple[Path, ...]) -> None:
+    """Test a model plug-in against the contract, in a process of its own."""
     failed = 0
-    for finding in check(MODELS.get(name), scale):
+    for finding in isolated(_findings, (name, scale, plugins), time_limit):
         failed += not finding.holds
         click.echo(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.rule}: {finding.seen}")
     if failed:
         raise HarnessError(f"{name} breaks the contract in {failed} points.")
+
+
+def _findings(name: str, scale: int, plugins: tuple[Path, ...]) -> Iterator[Finding]:
+    from harness.models.check import check_model as check
+    from harness.registry import MODELS
+
+    fill_registries(plugins)
+    yield from check(MODELS.get(name), scale)

@@ -38,7 +38,7 @@ from harness.cli.options import (
 @click.option("--out", type=PathOption, default="results/local/train", show_default=True)
 @click.option("--save-every", type=float, default=120, show_default=True, help="Seconds.")
 @click.option("--validate-every", type=float, default=300, show_default=True, help="Seconds.")
-@click.option("--log-every", type=int, default=50, show_default=True, help="Steps.")
+@click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, help="Steps.")
 @scale_option
 @data_option
 @plugin_option

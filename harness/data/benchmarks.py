@@ -19,7 +19,7 @@ from harness.data.download import cache_root, fetch
 from harness.data.images import image_files, pixels_digest, read_image
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.registry import DATASETS
-from harness.specs import DatasetCard, RemoteFile, digest, file_digest
+from harness.specs import DatasetCard, RemoteFile, digest, file_digest, is_plain_name
 
 _PARTS = ("benchmark", "benchmarks", "train", "validation")
 """Folders of a root in which the folders of sets may lie."""
@@ -82,7 +82,7 @@ def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetC
     of such a folder below a root.
 
     Raises:
-        UsageError: a word names nothing, or two folders have one name.
+        UsageError: a word names nothing, two folders have one name, or one cannot be printed.
     """
     cards: dict[str, DatasetCard] = {}
     for word in words:
@@ -99,13 +99,14 @@ def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetC
 def _own_folder(word: str, data_root: Path | None) -> Path | None:
     """The folder a word names, by its path or below a root; None for registered sets."""
     if os.sep in word:
-        if not Path(word).is_dir():
+        if not os.path.isdir(word):
             raise UsageError(f"There is no folder {word}.")
         return Path(word).resolve()
     if word == "all" or word.lower() in DATASETS or word in (".", ".."):
         return None
     places = [Path(word), *(root / word for root in roots(data_root))]
-    return next((path.resolve() for path in places if path.is_dir()), None)
+    # Unlike Path.is_dir, it takes a name that is too long, or not to be looked at, for none.
+    return next((path.resolve() for path in places if os.path.isdir(path)), None)
 
 
 def _card_of(folder: Path) -> DatasetCard:
@@ -114,6 +115,8 @@ def _card_of(folder: Path) -> DatasetCard:
         card = DATASETS.get(name)
         if folder.name.lower() in (other.lower() for other in card.folders):
             return replace(card, root=folder)
+    if not is_plain_name(folder.name):
+        raise UsageError(f"The folder {str(folder)!a} has no name that can be printed: rename it.")
     return DatasetCard(folder.name, folder.name, root=folder)
 
 
@@ -189,10 +192,10 @@ def _how_to_obtain(card: DatasetCard) -> str:
 def _folders(card: DatasetCard, scale: int, data_root: Path | None) -> Iterator[tuple[Path, str]]:
     """Existing folders that may hold the HR images, each with the pattern of their names."""
     tops = [card.root] if card.root else named_folders(card.folders, roots(data_root))
-    for top in filter(Path.is_dir, tops):
+    for top in filter(os.path.isdir, tops):
         inner = [(top / f"image_SRF_{scale}", "*_HR.*"), (top / "HR", "*"), (top, "*")]
         inner.append((top / "image_SRF_4", "*_HR.*"))
-        present = [(folder, pattern) for folder, pattern in inner if folder.is_dir()]
+        present = [(folder, pattern) for folder, pattern in inner if os.path.isdir(folder)]
         # An empty folder counts only where nothing below it holds images.
         filled = [pair for pair in present if image_files(*pair)]
         yield from filled or present[:1]

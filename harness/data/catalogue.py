@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.registry import DATASETS
 from harness.specs import DatasetCard, KnownImage, RemoteFile
 
@@ -17,10 +19,39 @@ _MANGA109 = (
 )
 
 
+_BELOW = r"(?!/)(?!(.*/)?\.\.(/|$)).+"
+_COLUMNS = {
+    "sha256": r"[0-9a-f]{64}",
+    "pixels_sha256": r"[0-9a-f]{64}",
+    "repository": r"[\w.-]+/[\w.-]+",
+    "commit": r"[\w.]+",
+    "path": _BELOW,
+    "file": _BELOW,
+    "bytes": r"[1-9]\d*",
+    "width": r"[1-9]\d*",
+    "height": r"[1-9]\d*",
+    "scales": r"\d( \d)*",
+}
+"""What the columns of the registry look like; paths stay below the folder they are relative to."""
+
+
 def registry_rows(name: str) -> list[dict[str, str]]:
-    """The rows of a CSV file of ``harness/data/registry``."""
+    """The rows of a CSV file of ``harness/data/registry``.
+
+    Raises:
+        HarnessError: a row is damaged.
+    """
     text = files("harness.data").joinpath("registry", f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+    rows = list(csv.DictReader(text.splitlines(), restkey="more"))
+    for number, row in enumerate(rows, start=2):
+        wrong = [c for c, p in _COLUMNS.items() if c in row and not re.fullmatch(p, row[c] or "")]
+        if wrong or "more" in row:
+            said = " and ".join(wrong) or "number of columns"
+            raise HarnessError(
+                f"Line {number} of the registry {name}.csv is damaged ({said}): reinstall "
+                "drfn-harness."
+            )
+    return rows
 
 
 def remote_file(row: dict[str, str]) -> RemoteFile:

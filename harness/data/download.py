@@ -1,4 +1,4 @@
-"""Downloads of files pinned by commit and SHA-256, through pooch."""
+"""Downloads of files pinned by commit, size and SHA-256, through pooch and over https alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from platformdirs import user_cache_path
@@ -67,6 +67,9 @@ def _fetch_one(file: RemoteFile, path: Path) -> Path:
     import pooch
     import requests
 
+    def stream(address: str, output: str, _: object) -> None:
+        _stream(address, output, file.bytes)
+
     logging.getLogger("pooch").setLevel(logging.WARNING)
     try:
         pooch.retrieve(
@@ -74,18 +77,42 @@ def _fetch_one(file: RemoteFile, path: Path) -> Path:
             known_hash=f"sha256:{file.sha256}",
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(timeout=(_PROBE_SECONDS, _READ_SECONDS)),
+            downloader=stream,
         )
     except requests.RequestException as error:
         raise HarnessError(f"The download of {url(file)} failed ({error}): try again.") from error
     except ValueError as error:
         raise MismatchError(
-            f"{url(file)} does not have the SHA-256 {file.sha256[:12]}... that the registry pins: "
-            "nothing was kept."
+            f"{url(file)} does not have the SHA-256 {file.sha256[:12]}... and the {file.bytes} "
+            "bytes that the registry pins: nothing was kept."
         ) from error
     except OSError as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path
+
+
+def _stream(address: str, output: str, size: int) -> None:
+    """Write what an address gives to a file, and stop once it is more than it may be.
+
+    A redirection is not followed: it could lead to another host, or away from https.
+
+    Raises:
+        requests.RequestException: the host did not give the file.
+        ValueError: it gave more.
+    """
+    import requests
+
+    limits = (_PROBE_SECONDS, _READ_SECONDS)
+    options: dict[str, Any] = {"stream": True, "timeout": limits, "allow_redirects": False}
+    with requests.get(address, **options) as answer, open(output, "wb") as target:
+        answer.raise_for_status()
+        if answer.is_redirect:
+            raise requests.TooManyRedirects(f"it was redirected to {answer.headers['location']}")
+        for piece in answer.iter_content(1 << 16):
+            size -= len(piece)
+            if size < 0:
+                raise ValueError("the file is larger than the registry says")
+            target.write(piece)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from harness.errors import HarnessError
+from harness.specs import is_plain_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
     from harness.specs import ByteArray
 
 SUFFIXES = frozenset({".png", ".bmp", ".jpg", ".jpeg", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+
+_FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called. Pillow knows more, and runs Ghostscript for some."""
+
+# A header may claim more pixels than there is memory: from 89 million on, Pillow warns.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+# What it says of a file's metadata changes no pixel.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 _CONVERSIONS = {
     "1": ("L", "black and white read as grey"),
@@ -52,19 +62,25 @@ class LoadedImage:
 def read_image(path: Path) -> LoadedImage:
     """Decode an image file.
 
+    Stored values are what counts: colour profiles and orientation tags are not applied.
+
     Raises:
-        HarnessError: the file is missing, broken, no image, or has 16 bits a channel.
+        HarnessError: the file is missing, broken, no image, too large, of several frames, or has
+            16 bits a channel.
     """
     try:
-        with Image.open(path) as image:
-            mode = image.mode
+        with Image.open(path, formats=_FORMATS) as image:
+            mode, deep, several = image.mode, _is_deep(image), _has_frames(image)
             target, note = _CONVERSIONS.get(mode, (mode, ""))
-            deep = _is_deep(image)
-            pixels = None if deep else np.asarray(image.convert(target))
+            if image.info.pop("transparency", None) is not None:
+                note = f"{note}, transparency dropped".removeprefix(", ")
+            pixels = None if deep or several else np.asarray(image.convert(target))
     except FileNotFoundError:
         raise HarnessError(f"The image {path} is missing.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a decoder meets what it does not know in many ways
         raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
+    if several:
+        raise HarnessError(f"The image {path} has several frames or pages: keep one.")
     if pixels is None:
         raise HarnessError(
             f"The image {path} has more than 8 bits a channel: convert it to 8 bits, "
@@ -73,6 +89,15 @@ def read_image(path: Path) -> LoadedImage:
     if target not in ("L", "RGB"):
         raise HarnessError(f"The image {path} has the colour mode {mode}: convert it to RGB.")
     return LoadedImage(pixels, pixels_digest(pixels), note)
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Whether there is a second frame; counting them all could take a hostile file's own time."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -94,9 +119,17 @@ def pixels_digest(pixels: ByteArray) -> str:
 
 
 def image_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The image files directly in a folder, by name."""
-    return sorted(
+    """The image files directly in a folder, by name.
+
+    Raises:
+        HarnessError: a name cannot be printed.
+    """
+    found = sorted(
         path
         for path in folder.glob(pattern)
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
+    strange = next((path.name for path in found if not is_plain_name(path.stem)), None)
+    if strange:
+        raise HarnessError(f"The image {strange!a} has a name that cannot be printed: rename it.")
+    return found

@@ -94,7 +94,7 @@ def find_images(words: Sequence[str], data_root: Path | None = None) -> list[Pat
 def _folder(word: str, data_root: Path | None) -> Path:
     if os.sep in word or word not in FOLDERS:
         folders = [Path(word), *(root / word for root in roots(data_root))]
-        folder = next((path for path in folders if path.is_dir()), None)
+        folder = next((path for path in folders if os.path.isdir(path)), None)
         if folder is None:
             known = ", ".join(FOLDERS)
             raise UsageError(f"No training set or folder is called {word!r}: there are {known}.")

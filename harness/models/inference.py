@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from harness.errors import HarnessError, UsageError
 from harness.models.weights import Weights, load_into
@@ -51,7 +53,8 @@ class Upscaler:
         self.card, self.scale, self.self_ensemble = card, scale, self_ensemble
         self.factor = card.input_scale(scale)
         if network is None:
-            network = build_network(card, scale, weights.hyper if weights else {})
+            with _no_larger_than(weights):
+                network = build_network(card, scale, weights.hyper if weights else {})
         if weights:
             load_into(network, weights, card.name)
         network = network.eval().requires_grad_(False).to(device)
@@ -149,6 +152,37 @@ class Upscaler:
         return math.ceil(reach) + 1
 
 
+@contextmanager
+def _no_larger_than(weights: Weights | None) -> Iterator[None]:
+    """Stop a network from growing beyond the values it is to get.
+
+    The arguments that come with weights are as little to be trusted as the weights, and few of them
+    ask for all the memory there is.
+    """
+    if weights is None or not weights.hyper:
+        yield
+        return
+    left = sum(value.size for value in weights.tensors.values())
+    seen: dict[int, nn.Parameter] = {}  # by id: a layer may enter its own more than once
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        if parameter is not None and id(parameter) not in seen:
+            seen[id(parameter)] = parameter
+            left -= parameter.numel()
+        if left < 0:
+            raise HarnessError(
+                f"{weights.info.file} holds fewer values than the network it asks for: it is no "
+                "weights file."
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 _LOCAL = (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.MaxPool2d, nn.Upsample)
 
 
@@ -180,6 +214,8 @@ def build_network(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.M
         raise UsageError(f"{card.name} is not defined for x{scale}, only for {known}.")
     try:
         network = card.build(scale=scale, **hyper)
+    except HarnessError:
+        raise
     except Exception as error:  # an outsider's code may raise anything
         raise HarnessError(
             f"The plug-in {card.origin} failed to build {card.name} "
@@ -199,7 +235,7 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).item()  # a device from which nothing comes back is none
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {name!r} here: use cpu, cuda or auto.") from error
     return name

@@ -20,12 +20,15 @@ import numpy as np
 from harness.data.catalogue import registry_rows
 from harness.errors import HarnessError, UsageError
 from harness.models.importers import import_tensors
-from harness.specs import WeightsInfo, digest, file_digest
+from harness.specs import WeightsInfo, canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
     from torch import nn
 
     from harness.specs import AnyArray, ModelCard
+
+
+_TAG = r"[\w-]+"
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,14 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         hyper = json.loads(metadata.get("hyper", "{}"))
         if not isinstance(hyper, dict):
             raise TypeError(f"hyper is {hyper!r}")
+        canonical_json(hyper)  # JSON's readers let NaN pass, and no identity can hold it
     except FileNotFoundError:
         raise HarnessError(f"There is no weights file {path}.") from None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise HarnessError(f"{path} is not a readable safetensors file ({error}).") from error
+    strange = next((key for key, value in metadata.items() if not value.isprintable()), None)
+    if strange or not re.fullmatch(_TAG, metadata.get("tag", "file")):
+        raise HarnessError(f"{path} says of itself what is no {strange or 'tag'}: refused.")
     owner, made_for = metadata.get("model", card.name), metadata.get("scale", str(scale))
     if (owner, made_for) != (card.name, str(scale)):
         raise HarnessError(
@@ -130,7 +137,7 @@ def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
     Raises:
         UsageError: the tag is no word.
     """
-    if tag is not None and not re.fullmatch(r"[\w-]+", tag):
+    if tag is not None and not re.fullmatch(_TAG, tag):
         raise UsageError(f"A tag has letters, digits, '_' and '-' only, unlike {tag!r}.")
     info = weights.info
     info = replace(info, tag=tag or info.tag, licence=licence or info.licence)
@@ -159,12 +166,18 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
     """
     import torch
 
-    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    state = network.state_dict()
+    own = {name: tuple(tensor.shape) for name, tensor in state.items()}
     given = {name: tuple(value.shape) for name, value in weights.tensors.items()}
     wrong = {
         "missing": sorted(own.keys() - given.keys()),
         "unknown": sorted(given.keys() - own.keys()),
         "of another shape": sorted(n for n in own.keys() & given.keys() if own[n] != given[n]),
+        "not of floating point": sorted(
+            name
+            for name in own.keys() & given.keys()
+            if state[name].is_floating_point() and weights.tensors[name].dtype.kind != "f"
+        ),
     }
     said = [
         f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             f"The checkpoint {path} cannot be written ({error}): the one before it is intact."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         HarnessError: there is none, or it cannot be read.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise HarnessError(f"There is no checkpoint {path} to resume: train without --resume.")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from typing import Any
 
@@ -94,15 +94,22 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     return made
 
 
+_MOST, _SEEDS = 1 << 16, 1 << 32
+
+
 def _check(made: Recipe) -> None:
+    numbers = [value for value in asdict(made).values() if isinstance(value, int | float)]
     rules = {
+        "every number is finite and none is negative": all(0 <= n < math.inf for n in numbers),
         "steps, batch and patch are at least 1": min(made.steps, made.batch, made.patch) >= 1,
+        f"batch and patch are at most {_MOST:,}": max(made.batch, made.patch) <= _MOST,
+        f"seed is below {_SEEDS:,}": made.seed < _SEEDS,
         "lr is positive": made.lr > 0,
         "schedule is cosine or halve": made.schedule in ("cosine", "halve"),
         "halving needs halve_every": made.schedule != "halve" or made.halve_every > 0,
         "loss is l1 or l2": made.loss in ("l1", "l2"),
         "precision is fp32 or bf16": made.precision in ("fp32", "bf16"),
-        "ema is at least 0 and below 1": 0 <= made.ema < 1,
+        "ema, beta1 and beta2 are below 1": max(made.ema, made.beta1, made.beta2) < 1,
     }
     broken = next((rule for rule, holds in rules.items() if not holds), None)
     if broken:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.run.provenance import packages
-from harness.specs import Execution, Identity, ImageResult, RunRecord
+from harness.specs import Execution, Identity, ImageResult, RunRecord, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -141,13 +141,13 @@ class Journal:
             header, *lines = self.path.read_bytes().split(b"\n")[:-1]
             if json.loads(header) != self._header:
                 return []
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return []
         results = []
         for line in lines:
             try:
-                result = ImageResult.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                result = _sealed_result(line)
+            except Exception:  # what is no result fails in many ways
                 break
             if set(result.scores) != self._metrics:
                 break
@@ -160,21 +160,41 @@ class Journal:
         Raises:
             HarnessError: the folder cannot be written.
         """
-        lines = [self._header, *(result.to_json() for result in results)]
+        lines = [json.dumps(self._header) + "\n", *map(_sealed_line, results)]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+            write_atomically(self.path, "".join(lines))
         except OSError as error:
             raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
 
     def append(self, result: ImageResult) -> None:
-        """Add one result."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(result.to_json()) + "\n")
+        """Add one result.
+
+        Raises:
+            HarnessError: it cannot be written, because the disk is full, say.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(_sealed_line(result))
+        except OSError as error:
+            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
 
     def remove(self) -> None:
         """Forget the journal; the record stands."""
         self.path.unlink(missing_ok=True)
+
+
+def _sealed_line(result: ImageResult) -> str:
+    """A line of a journal: a result and the digest that tells whether it was damaged."""
+    row = result.to_json()
+    return json.dumps({"result": row, "sha256": digest(row)}) + "\n"
+
+
+def _sealed_result(line: bytes) -> ImageResult:
+    data = json.loads(line)
+    if digest(data["result"]) != data["sha256"]:
+        raise ValueError("not what its SHA-256 says")
+    return ImageResult.from_json(data["result"])
 
 
 def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
@@ -225,22 +245,31 @@ def read_record(path: Path) -> RunRecord:
 
     Raises:
         HarnessError: it is no record, damaged, or of another schema.
-        MismatchError: its means are not those of its images.
+        MismatchError: its means are not those of its images, or its content is not what its
+            SHA-256 says.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         record = RunRecord.from_json(data)
         stated = {name: float(value) for name, value in data["means"].items()}
+        means = record.means
+        content = {name: value for name, value in data.items() if name != "sha256"}
+        sealed = digest(content) == data["sha256"]
     except OSError as error:
         raise HarnessError(f"The record {path} cannot be read ({error}).") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # what is no record fails in many ways
         raise HarnessError(
             f"{path} is not a sound run record ({error}): move it away and run again."
         ) from error
-    if stated != record.means:
+    if stated != means:
         raise MismatchError(
-            f"{path} states means of {stated}, and those of its images are {record.means}: "
+            f"{path} states means of {stated}, and those of its images are {means}: "
             "it was altered; move it away and run again."
+        )
+    if not sealed:
+        raise MismatchError(
+            f"{path} is not what its SHA-256 says: it was altered or damaged; move it away and run "
+            "again."
         )
     return record
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.training import TrainingImages
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.models.inference import Upscaler, build_network
 from harness.protocol import protocols
 from harness.run.checkpoints import load_checkpoint, require_same, save_checkpoint
@@ -331,19 +331,37 @@ def process() -> tuple[int, int]:
     """Rank and number of the processes that ``torchrun`` started; 0 and 1 without it.
 
     Joins their group on the first call.
+
+    Raises:
+        UsageError: ``WORLD_SIZE`` is no number.
+        HarnessError: the group cannot be joined.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _number("WORLD_SIZE", "1")
     if world == 1:
         return 0, 1
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        try:
+            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        except (ValueError, RuntimeError) as error:
+            raise HarnessError(
+                f"The {world} processes do not find each other ({error}): start them with torchrun."
+            ) from error
     return torch.distributed.get_rank(), world
 
 
 def process_device(device: str) -> str:
     """The device of this process: each of several on one machine has a GPU of its own."""
-    local = os.environ.get("LOCAL_RANK")
-    return f"cuda:{local}" if device == "cuda" and local else device
+    if device != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    return f"cuda:{_number('LOCAL_RANK', '0')}"
+
+
+def _number(variable: str, default: str) -> int:
+    """What torchrun says in the environment."""
+    text = os.environ.get(variable, default)
+    if not text.isdecimal():
+        raise UsageError(f"{variable} is {text!r}, no number: unset it, or leave it to torchrun.")
+    return int(text)
 
 
 def fast_kernels(device: torch.device) -> None:

@@ -124,7 +124,7 @@ def parse_change(text: str) -> tuple[str, Any]:
         "int": int,
         "float": float,
         "str": str,
-        "tuple[str, ...]": lambda words: tuple(words.split(",")),
+        "tuple[str, ...]": lambda words: tuple(filter(None, words.split(","))),
     }
     try:
         return name, readers[kinds[name]](value)

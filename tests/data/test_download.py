@@ -1,5 +1,9 @@
 import hashlib
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,8 @@ from harness.specs import RemoteFile
 from tests.conftest import Host
 
 CONTENT = b"some pixels"
+# Before any test puts a host of its own in its place.
+PUBLIC_HOST = download.HOST
 
 
 @pytest.fixture
@@ -45,6 +51,59 @@ def test_a_file_with_another_checksum_is_not_kept(server: Path, tmp_path: Path) 
     (server / "x.png").write_bytes(b"something else")
     with pytest.raises(MismatchError, match="does not have the SHA-256"):
         fetch([(pinned("x.png"), tmp_path / "cache/x.png")])
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_every_address_is_one_of_https() -> None:
+    assert PUBLIC_HOST.startswith("https://")
+
+
+class Odd(BaseHTTPRequestHandler):
+    """A host that sends no end of bytes, or sends elsewhere."""
+
+    sent = 0
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        if self.path.endswith("moved.png"):
+            self.send_response(302)
+            self.send_header("Location", "http://elsewhere.invalid/moved.png")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while Odd.sent < 100_000_000:
+                self.wfile.write(bytes(100_000))
+                Odd.sent += 100_000
+
+    def log_message(self, *words: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def odd_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(download, "HOST", f"http://127.0.0.1:{server.server_port}")
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_download_ends_when_it_is_larger_than_the_registry_says(odd_host, tmp_path: Path) -> None:
+    with pytest.raises(MismatchError, match="and the 11 bytes that the registry pins"):
+        fetch([(pinned("endless.png"), tmp_path / "cache/endless.png")])
+    assert Odd.sent < 50_000_000
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_redirection_is_not_followed(odd_host, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"redirected to http://elsewhere\.invalid"):
+        fetch([(pinned("moved.png"), tmp_path / "cache/moved.png")])
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -1,7 +1,13 @@
+import io
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from harness.data.images import image_files, pixels_digest, read_image
@@ -107,6 +113,39 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(HarnessError, match=r"x\.png cannot be read"):
         read_image(tmp_path / "x.png")
+
+
+@given(
+    st.sampled_from(["PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP"]),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
+    st.floats(0, 1),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_file_that_is_damaged_anywhere_is_read_or_refused(form: str, damage, kept) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, form)
+    content = bytearray(stream.getvalue())
+    for place, value in damage:
+        content[int(place * len(content))] = value
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "x")
+        path.write_bytes(content[: int(kept * len(content)) if damage else None])
+        try:
+            loaded = read_image(path)
+        except HarnessError as error:
+            assert damage and str(path) in str(error)
+        else:
+            assert loaded.pixels.dtype == np.uint8
+
+
+def test_what_a_file_says_beside_its_pixels_is_passed_over_in_silence(tmp_path: Path) -> None:
+    broken = b"Exif\0\0II*\0" + b"\xff" * 4
+    Image.fromarray(RGB).save(tmp_path / "x.jpg", exif=broken)
+    script = "from pathlib import Path; from harness.data.images import read_image as read; read"
+    # In a process of its own, since pytest makes errors of warnings.
+    command = [sys.executable, "-c", f"{script}(Path('x.jpg'))"]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (0, "")
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import Upscaler, build_network, pick_device, spans
 from harness.models.weights import read_weights
 from harness.registry import MODELS, register_model
+from harness.specs import ModelCard
 
 RNG = np.random.default_rng(0)
 
@@ -39,6 +42,33 @@ def test_tiles_agree_with_the_whole_image(name: str, size, random_weights) -> No
     tiled = upscaler(name, random_weights, tile=40)
     assert tiled.overlap < size[1] - tiled.tile, "no tile may see the whole image"
     np.testing.assert_allclose(tiled(image), plain(image), atol=1e-5)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.integers(0, 2), st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_any_tiles_of_any_image_agree_with_the_whole(
+    height: int, width: int, tile: int, convs: int, enlarging: bool
+) -> None:
+    class Small(nn.Sequential):
+        def __init__(self, scale: int) -> None:
+            layers = [nn.Conv2d(1, 1, 3, padding=1, dtype=torch.float64) for _ in range(convs)]
+            last = nn.Conv2d(1, 16, 5, padding=2, dtype=torch.float64), nn.PixelShuffle(4)
+            super().__init__(*layers, *(last if enlarging else (nn.Identity(),)))
+
+    torch.manual_seed(convs)
+    given_size = "lr" if enlarging else "bicubic"
+    card = ModelCard("small", Small, "y", given_size, (4,))
+    network = Small(4)
+    image = np.random.default_rng(height).random((height, width, 1))
+    whole, tiled = (Upscaler(card, 4, None, network=network, tile=t) for t in (None, tile))
+    np.testing.assert_allclose(tiled(image), whole(image), atol=1e-12)
+
+
+@given(st.integers(0, 500), st.integers(1, 60))
+def test_spans_cover_every_pixel_once_and_in_order(length: int, size: int) -> None:
+    pieces = list(spans(length, size))
+    assert [pixel for start, end in pieces for pixel in range(start, end)] == list(range(length))
+    assert all(0 < end - start <= size for start, end in pieces)
 
 
 def test_tiles_are_counted_in_lr_pixels_for_every_kind_of_input(random_weights) -> None:

@@ -2,6 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -58,6 +60,29 @@ def test_equal_images_are_perfect() -> None:
 def test_both_are_symmetric() -> None:
     assert psnr(SR, HR) == psnr(HR, SR)
     assert ssim(SR, HR) == pytest.approx(ssim(HR, SR), abs=1e-12)
+
+
+sides = st.integers(11, 24)
+
+
+@given(sides, sides, st.integers(0, 99), st.sampled_from([1, 10, 255]))
+@settings(deadline=None, max_examples=50)
+def test_any_two_images_have_scores_within_bounds_whichever_comes_first(
+    height: int, width: int, seed: int, spread: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    one = rng.integers(0, 256, (height, width)).astype(float)
+    two = np.clip(one + rng.integers(-spread, spread + 1, one.shape), 0, 255)
+    for metric in (ssim, ssim_whole):
+        assert -1 <= metric(one, two) <= 1
+        assert metric(one, two) == pytest.approx(metric(two, one), abs=1e-12)
+        assert metric(one, one) == pytest.approx(1, abs=1e-12)
+    # An error of 255 everywhere is the worst there is.
+    assert 0 <= psnr(one, two) == psnr(two, one)
+    assert psnr(one, one) == math.inf
+    # One pixel that is one level off is the least that differs.
+    least = 20 * math.log10(255) + 10 * math.log10(one.size)
+    assert psnr(one, two) == math.inf or psnr(one, two) <= least + 1e-9
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])

@@ -26,7 +26,7 @@ def numbers(path: Path) -> dict[str, object]:
     data = json.loads(path.read_text())
     for image in data["images"]:
         del image["seconds"]
-    del data["provenance"]["utc"]
+    del data["provenance"]["utc"], data["sha256"]
     return data
 
 
@@ -247,5 +247,5 @@ def test_a_killed_run_goes_on_where_it_was_and_equals_an_uninterrupted_one(
     assert numbers(resumed) == numbers(whole)
     # What the journal held was not computed again: even the seconds are those of the first run.
     rows = json.loads(resumed.read_text())["images"]
-    assert [json.loads(line) for line in kept] == rows[: len(kept)]
+    assert [json.loads(line)["result"] for line in kept] == rows[: len(kept)]
     assert not journals[0].exists()

@@ -3,6 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.run.store import ResultStore, accept_records, read_record
@@ -61,7 +63,7 @@ def test_a_record_of_another_identity_is_not_taken(store: ResultStore) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"schema_version": 1', '"schema_version": 2'), ('"tile": null', '"tile": 5'), ("}", "")],
+    [('"schema_version": 2', '"schema_version": 3'), ('"tile": null', '"tile": 5'), ("}", "")],
 )
 def test_a_damaged_record_is_named(store: ResultStore, old: str, new: str) -> None:
     path = store.write(record())
@@ -75,6 +77,53 @@ def test_a_number_that_was_altered_is_found_out(store: ResultStore) -> None:
     path.write_text(path.read_text().replace('"psnr": 28.5', '"psnr": 28.54'))
     with pytest.raises(MismatchError, match=r"29.375\D.* those of its images are .*29.395\D"):
         read_record(path)
+
+
+def test_any_bit_that_flips_in_a_record_is_found_out(store: ResultStore) -> None:
+    path = store.write(record())
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            read = read_record(path)
+        except HarnessError:
+            continue
+        # Only white space between two values may change unnoticed.
+        assert read == record() and whole[place : place + 1].isspace(), place
+
+
+scores = st.one_of(st.floats(0, 200), st.just(float("inf")))
+
+
+@given(
+    st.lists(st.tuples(scores, st.floats(-1, 1), st.floats(0, 1e4)), min_size=1, max_size=5),
+    st.dictionaries(st.text(), st.integers() | st.text() | st.none()),
+)
+@settings(max_examples=50, deadline=None)
+def test_any_record_survives_the_way_through_json(rows, facts) -> None:
+    images = tuple(
+        ImageResult(f"{i}", {"psnr": psnr, "ssim": ssim}, round(seconds, 4))
+        for i, (psnr, ssim, seconds) in enumerate(rows)
+    )
+    made = record(images=images, provenance=facts, status="error", error="ünexpected\n")
+    text = json.dumps(made.to_json(), allow_nan=False)
+    assert RunRecord.from_json(json.loads(text)) == made
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "..", "", "a\nb", "\x1b[2J", "\udcff", 5])
+def test_a_record_whose_names_lead_elsewhere_is_refused(store: ResultStore, name) -> None:
+    for fields in ({"model": name}, {"dataset": name}, {"scale": name}):
+        hostile = record(identity=replace(record().identity, **fields))
+        path = store.root / "x4/set5/hostile.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(hostile.to_json()))
+        if fields == {"scale": 5}:
+            assert read_record(path) == hostile
+            continue
+        with pytest.raises(HarnessError, match="is no name or scale"):
+            read_record(path)
 
 
 def test_the_table_of_runs_has_what_reports_need(store: ResultStore) -> None:
@@ -120,7 +169,8 @@ class TestJournal:
         assert store.journal(record().identity, EXECUTION).read() == []
 
     @pytest.mark.parametrize(
-        "line", [b"[1]", b'{"psnr": 3}', b'{"image": "c", "seconds": 1}', b"\xff\xfe", b"{"]
+        "line",
+        [b"[1]", b'{"psnr": 3}', b'{"result": 1, "sha256": 1}', b"\xff\xfe", b"{", b"[" * 100_000],
     )
     def test_what_is_no_result_ends_the_journal_and_nothing_else(
         self, store: ResultStore, line: bytes
@@ -131,6 +181,20 @@ class TestJournal:
             stream.write(line + b"\n")
         journal.append(IMAGES[1])
         assert journal.read() == [IMAGES[0]]
+
+    def test_a_digit_that_flipped_in_the_journal_is_found_out(self, store: ResultStore) -> None:
+        journal = store.journal(record().identity, EXECUTION)
+        journal.start(list(IMAGES))
+        journal.path.write_text(journal.path.read_text().replace("28.5", "28.7"))
+        assert journal.read() == [IMAGES[0]]
+
+    def test_a_full_disk_is_named(self, store: ResultStore) -> None:
+        journal = store.journal(record().identity, EXECUTION)
+        journal.start([])
+        journal.path.unlink()
+        journal.path.symlink_to("/dev/full")
+        with pytest.raises(HarnessError, match=r"The journal .* No space left on device"):
+            journal.append(IMAGES[0])
 
 
 class TestAccept:

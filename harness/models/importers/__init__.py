@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def import_tensors(model: str, path: Path) -> Tensors:
     Raises:
         HarnessError: the file is missing, broken, of another network, or of an unknown kind.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise HarnessError(f"There is no weights file {path}.")
     if path.suffix == ".mat":
         return read_mat(model, path)

@@ -8,15 +8,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.specs import Tensors
+    from torch import Tensor
+
+    from harness.specs import AnyArray, Tensors
 
 _NESTED = ("params_ema", "params", "state_dict", "model")
+_LARGEST_RATIO = 4
+"""Tensors over file size: values may be stored once and used twice, and no more than that."""
 _MEAN = np.array([0.4488, 0.4371, 0.4040])
 
 
@@ -27,18 +32,21 @@ def read_checkpoint(path: Path) -> Tensors:
     or ``model``, and the ``module.`` that parallel training puts before names.
 
     Raises:
-        HarnessError: it cannot be read, or holds anything but tensors.
+        HarnessError: it cannot be read, holds anything but tensors, or would take more memory than
+            its own size calls for.
     """
     content = _unpickle(path)
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    if not isinstance(content, Mapping) or not content or not _all_tensors(content.values()):
+    if not isinstance(content, Mapping) or not content or not _all_plain(content.values()):
         raise HarnessError(f"{path} does not hold a dictionary of tensors: it is no weights file.")
+    # Views of one value, repeated without end, would fit into a small file.
+    if sum(tensor.nbytes for tensor in content.values()) > _LARGEST_RATIO * path.stat().st_size:
+        raise HarnessError(f"{path} would unpack to far more than it holds: it is no weights file.")
     tensors = {
-        str(name).removeprefix("module."): tensor.detach().to_dense().float().numpy()
-        for name, tensor in content.items()
+        str(name).removeprefix("module."): _array(tensor) for name, tensor in content.items()
     }
     layout = next((layout for layout in LAYOUTS if layout.mark in tensors), None)
     return _translate(tensors, layout, path) if layout else tensors
@@ -47,6 +55,8 @@ def read_checkpoint(path: Path) -> Tensors:
 def _unpickle(path: Path) -> object:
     import torch
 
+    if _is_packed(path):
+        raise HarnessError(f"{path} is compressed, as no weights file of PyTorch is.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -60,10 +70,32 @@ def _unpickle(path: Path) -> object:
         ) from error
 
 
-def _all_tensors(values: Iterable[object]) -> bool:
+def _is_packed(path: Path) -> bool:
+    """Whether a file is an archive that unpacks to more than itself; nothing is unpacked."""
+    try:
+        with ZipFile(path) as archive:
+            return any(entry.compress_type != ZIP_STORED for entry in archive.infolist())
+    except (BadZipFile, OSError):
+        return False
+
+
+def _all_plain(values: Iterable[object]) -> bool:
+    """Whether all are tensors of real numbers, one after the other in memory."""
     import torch
 
-    return all(isinstance(value, torch.Tensor) for value in values)
+    return all(
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex())
+        for value in values
+    )
+
+
+def _array(tensor: Tensor) -> AnyArray:
+    """Floating values as float32; whole numbers (counters of layers) as they are."""
+    value = tensor.detach()
+    return (value.float() if value.is_floating_point() else value).numpy()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,69 @@
+"""Running code that may hang or die in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+T = TypeVar("T")
+
+
+def isolated(
+    work: Callable[..., Iterator[T]], words: tuple[Any, ...], seconds: float
+) -> Iterator[T]:
+    """What ``work(*words)`` yields in another process, which is ended when its time is over.
+
+    Args:
+        work: a function of a module; what it takes and yields can be pickled.
+        words: its arguments.
+        seconds: from the start of the process, its imports included.
+
+    Raises:
+        HarnessError: it was raised there, the process died, or the time is over.
+    """
+    fresh = get_context("spawn")
+    receiver, sender = fresh.Pipe(duplex=False)
+    process = fresh.Process(target=_send, args=(sender, os.getcwd(), work, words), daemon=True)
+    process.start()
+    sender.close()
+    end = time.monotonic() + seconds
+    try:
+        while receiver.poll(max(0.0, end - time.monotonic())):
+            last, value = receiver.recv()
+            if isinstance(value, HarnessError):
+                raise value
+            if last:
+                return
+            yield value
+        raise HarnessError(
+            f"The check did not end within {seconds:g} seconds: it hangs, or --time-limit is short."
+        )
+    except EOFError:
+        process.join()
+        raise HarnessError(
+            f"The process of the check died with exit code {process.exitcode}: mend the plug-in."
+        ) from None
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send(sender: Connection, folder: str, work: Callable[..., Iterator[T]], words: Any) -> None:
+    """In the other process: hand over one value after the other, then the end or an error."""
+    os.chdir(folder)  # a new process starts where the first one was started
+    try:
+        for value in work(*words):
+            sender.send((False, value))
+        sender.send((True, None))
+    except HarnessError as error:
+        sender.send((True, error))
+    except Exception as error:  # an outsider's code may raise anything
+        sender.send((True, HarnessError(f"{type(error).__name__}: {error}")))

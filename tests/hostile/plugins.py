@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from tests.hostile.case import Case, nothing
+
+PLUGIN = """
+import os, time, torch
+from harness.registry import register_dataset, register_model
+from torch import nn
+
+class Net(nn.Module):
+    def forward(self, image):
+        {forward}
+        return image
+
+@register_model({name}, pipeline="y", input="bicubic", scales={scales}, params={params}{more})
+def build(scale=4):
+    {build}
+    return Net()
+
+{last}
+"""
+FINE = {"forward": "", "name": "'p'", "scales": "(4,)", "params": "0", "more": "", "build": ""}
+
+
+def plugin(name: str, words: str, code: int, said: str, /, **parts: str) -> Case:
+    text = PLUGIN.format(**{**FINE, "last": "", **parts})
+    make = partial(Path("p.py").write_text, text)
+    return Case(f"plug-in: {name}", make, f"{words} --plugin p.py", code, said)
+
+
+CHECK = "check-model p"
+HANGS = "check-model p --time-limit 2"
+USE = "run --models p --datasets ./good"
+LIST = "list models"
+CASES = [
+    plugin(
+        "raises when built",
+        USE,
+        1,
+        "failed to build p (ValueError: no",
+        build="raise ValueError('no')",
+    ),
+    plugin("raises at work", USE, 1, "failed: ValueError: no", forward="raise ValueError('no')"),
+    plugin("another size", USE, 1, "mend the plug-in", forward="return image[:, :, 1:]"),
+    plugin("not a number", USE, 1, "not finite", forward="return image * float('nan')"),
+    plugin("no tensor", USE, 1, "failed: ", forward="return None"),
+    plugin("checked: raises", CHECK, 1, "breaks the contract", forward="raise ValueError('no')"),
+    plugin("checked: another size", CHECK, 1, "mend the plug-in", forward="return image[:, :, 1:]"),
+    plugin("checked: hangs on import", HANGS, 1, "did not end within 2", last="time.sleep(999)"),
+    plugin("checked: hangs when built", HANGS, 1, "did not end within 2", build="time.sleep(999)"),
+    plugin(
+        "checked: hangs at work",
+        "check-model p --time-limit 8",
+        1,
+        "did not end within 8",
+        forward="time.sleep(999)",
+    ),
+    plugin("checked: dies", CHECK, 1, "died with exit code 9", forward="os._exit(9)"),
+    plugin("raises on import", LIST, 0, "disabled (ZeroDivisionError", last="1 / 0"),
+    plugin("leaves on import", LIST, 0, "disabled (SystemExit: 5", last="raise SystemExit(5)"),
+    plugin("raises what nobody catches", LIST, 0, "(BaseException", last="raise BaseException"),
+    plugin("name that is a path", LIST, 0, "needs a name of letters", name="'../p'"),
+    plugin("name that is a number", LIST, 0, "needs a name of letters", name="5"),
+    plugin("name that is a folder", LIST, 0, "needs a name of letters", name="'..'"),
+    plugin("scale of nothing", LIST, 0, "needs scales", scales="(0,)"),
+    plugin("scale that is a word", LIST, 0, "needs scales", scales="('4',)"),
+    plugin("parameters below zero", LIST, 0, "needs params", params="-1"),
+    plugin("paper that is a number", LIST, 0, "needs paper and stand_in", more=", paper=5"),
+    plugin("stand-in that is a number", LIST, 0, "needs paper and stand_in", more=", stand_in=5"),
+    plugin("pooling that is a word", LIST, 0, "needs global_pooling", more=", global_pooling='y'"),
+    plugin(
+        "set that climbs out",
+        LIST,
+        0,
+        "The test set '../x' of",
+        last="register_dataset('../x', '.')",
+    ),
+    plugin(
+        "set of a word's images",
+        LIST,
+        0,
+        "needs a title and a whole count",
+        last="register_dataset('x', '.', count='3')",
+    ),
+    Case(
+        "plug-in: no Python",
+        lambda: Path("p.py").write_bytes(b"\0\xff"),
+        "list --plugin p.py",
+        0,
+        "is disabled",
+    ),
+    Case("plug-in: a folder", nothing, "list --plugin ./good", 2, "There is no plug-in file"),
+]

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from harness.cli import main
+from harness.specs import digest
+from tests.hostile.case import Case
+
+AGAIN = "run --models bicubic --datasets ./good"
+
+
+def record(change: Callable[[dict], object], *, sealed: bool = True) -> Callable[[], None]:
+    """A finished run, its record changed, by someone who makes the hash right again or not."""
+
+    def make() -> None:
+        CliRunner().invoke(main, AGAIN.split())
+        (path,) = Path("results").rglob("*.json")
+        data = json.loads(path.read_text())
+        change(data)
+        if sealed:
+            data["sha256"] = digest({k: v for k, v in data.items() if k != "sha256"})
+        path.write_text(json.dumps(data))
+
+    return make
+
+
+def renamed(data: dict, **names: object) -> None:
+    data["identity"] |= names
+    data["id"] = digest(data["identity"])
+
+
+def raw(content: bytes) -> Callable[[], None]:
+    def make() -> None:
+        Path("results/local/x4/set").mkdir(parents=True)
+        Path("results/local/x4/set/bicubic-0.json").write_bytes(content)
+
+    return make
+
+
+def judged(name: str, make: Callable[[], object], code: int, said: str) -> Case:
+    return Case(f"record: {name}", make, "claims --results results/local", code, said)
+
+
+UNSOUND = "is not a sound run record"
+CASES = [
+    judged("newer schema", record(lambda d: d.update(schema_version=3)), 1, "schema 3, this"),
+    judged("older schema", record(lambda d: d.update(schema_version=1)), 1, "schema 1, this"),
+    judged(
+        "digit of a score",
+        record(lambda d: d["images"][0].update(psnr=30.01), sealed=False),
+        3,
+        "was altered",
+    ),
+    judged(
+        "digit of a time",
+        record(lambda d: d["images"][0].update(seconds=9), sealed=False),
+        3,
+        "not what its SHA-256 says",
+    ),
+    judged("mean, hash and all", record(lambda d: d["means"].update(psnr=40)), 3, "was altered"),
+    judged("no hash", record(lambda d: d.pop("sha256"), sealed=False), 1, UNSOUND),
+    judged("another identity", record(lambda d: d["identity"].update(tile=9)), 1, "id is not the"),
+    judged(
+        "model that is a path",
+        record(lambda d: renamed(d, model="../../../sprung")),
+        1,
+        "is no name",
+    ),
+    judged("image that is a number", record(lambda d: d["images"][0].update(image=5)), 1, UNSOUND),
+    judged("score that is a word", record(lambda d: d["images"][0].update(psnr="x")), 1, UNSOUND),
+    judged("no provenance", record(lambda d: d.update(provenance=5)), 1, UNSOUND),
+    judged("list", raw(b"[]"), 1, UNSOUND),
+    judged("half", raw(b'{"schema_version": 2, "id"'), 1, UNSOUND),
+    judged("nested 10^5 deep", raw(b"[" * 10**5), 1, UNSOUND),
+    judged("not in UTF-8", raw(b"\xff\xfe"), 1, UNSOUND),
+    Case(
+        "record: accepting what climbs out",
+        record(lambda d: renamed(d, model="../../../sprung")),
+        "accept all",
+        2,
+        "names 0 finished runs",
+    ),
+]
+
+
+def journal(content: bytes) -> Callable[[], None]:
+    """Something in the place of the journal of the run that comes next."""
+
+    def make() -> None:
+        record(lambda data: None)()
+        (path,) = Path("results").rglob("*.json")
+        path.with_suffix(".journal").write_bytes(content)
+        path.unlink()
+
+    return make
+
+
+AGAIN = "run --models bicubic --datasets ./good"
+CASES += [
+    Case("journal: noise", journal(b"\xff\0\n\n\n" * 99), AGAIN, 0, "1 image computed"),
+    Case("journal: nested deep", journal(b"[" * 10**5 + b"\n"), AGAIN, 0, "1 image computed"),
+    Case("journal: empty", journal(b""), AGAIN, 0, "1 image computed"),
+]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from harness.data import catalogue
+from tests.hostile import files
+from tests.hostile.case import Case, nothing
+from tests.hostile.plugins import LIST
+from tests.hostile.records import AGAIN
+from tests.hostile.weights import WITH
+
+TRAIN = (
+    "train srcnn --train-data ./good --val-data ./good --steps 1 --batch 1 --patch 8 --device cpu"
+)
+
+
+def setting(**variables: str) -> Callable[[], None]:
+    """Environment variables; the test takes them back."""
+    return partial(os.environ.update, variables)
+
+
+def recipe(change: str, said: str) -> Case:
+    return Case(f"recipe: {change}", nothing, f"{TRAIN} --set {change}", 2, said)
+
+
+NUMBERS = "every number is finite and none is negative"
+CASES = [
+    recipe("batch=two", "batch=two is not a value for int"),
+    recipe("batch=1e3", "batch=1e3 is not a value for int"),
+    recipe("lr=fast", "lr=fast is not a value for float"),
+    recipe("lr=nan", NUMBERS),
+    recipe("lr=inf", NUMBERS),
+    recipe("minutes=-1", NUMBERS),
+    recipe("clip=-1", NUMBERS),
+    recipe("val_images=-1", NUMBERS),
+    recipe("batch=1000000000000", "batch and patch are at most 65,536"),
+    recipe("beta2=1", "ema, beta1 and beta2 are below 1"),
+    recipe(f"seed={10**30}", "seed is below"),
+    recipe("name=x", "A recipe has no 'name'"),
+    recipe("=", "A recipe has no ''"),
+    Case("recipe: log never", nothing, f"{TRAIN} --log-every 0", 2, "0 is not in the range"),
+    Case("recipe: by a path", nothing, f"{TRAIN} --recipe ../x", 2, "No recipe is called"),
+]
+
+HERE = "data where"
+LONG = "x" * 5000
+CASES += [
+    Case(
+        "data root: a file",
+        setting(HARNESS_DATA="/etc/passwd"),
+        HERE,
+        0,
+        "/etc/passwd  (not there)",
+    ),
+    Case("data root: nowhere", setting(HARNESS_DATA="/nowhere"), HERE, 0, "/nowhere  (not there)"),
+    Case(
+        "data root: no name", setting(HARNESS_DATA=":::"), HERE, 0, "Searched, first choice first"
+    ),
+    Case("data root: too long", setting(HARNESS_DATA=LONG), HERE, 0, "x  (not there)"),
+    Case("data root: not in UTF-8", setting(HARNESS_DATA="/\udcff"), HERE, 0, "(not there)"),
+    Case(
+        "data root: a broken set",
+        lambda: (Path("root/Set5").mkdir(parents=True), setting(HARNESS_DATA="root")()),
+        HERE,
+        0,
+        "broken: Set5: there are no images",
+    ),
+    Case(
+        "data root: ten thousand",
+        setting(HARNESS_DATA=":".join(f"/{i}" for i in range(10_000))),
+        "run --models bicubic --datasets set5,./good",
+        0,
+        "Skipped: Set5 is not on this machine",
+    ),
+    Case("weights root: too long", setting(HARNESS_WEIGHTS=LONG), "list weights", 1, "cannot be"),
+    Case("cache: a file", setting(XDG_CACHE_HOME="/etc/passwd"), TRAIN, 1, "cannot be written"),
+    Case("world size: a word", setting(WORLD_SIZE="two"), TRAIN, 2, "WORLD_SIZE is 'two'"),
+    Case("world size: alone", setting(WORLD_SIZE="2"), TRAIN, 1, "start them with torchrun"),
+]
+
+CASES += [
+    Case("word: weights elsewhere", nothing, f"{WITH}../../x", 1, "There is no weights file ../"),
+    Case(
+        "word: tag that is a path",
+        nothing,
+        "run --models srcnn:../../x --datasets ./good",
+        1,
+        "no weights for srcnn:../../x",
+    ),
+    Case(
+        "word: tag given as a path",
+        partial(files.arrays),
+        "weights import srcnn w.safetensors --tag ../x",
+        2,
+        "A tag has letters",
+    ),
+    Case(
+        "word: model that is a path", nothing, "run --models ../x", 2, "No model is called '../x'"
+    ),
+    Case("word: set above", nothing, "run --models bicubic --datasets ..", 2, "is called '..'"),
+    Case(
+        "word: set not there", nothing, "run --models bicubic --datasets ../x", 2, "no folder ../x"
+    ),
+    Case("word: set too long", nothing, f"run --models bicubic --datasets {LONG}", 2, "No dataset"),
+    Case(
+        "word: path too long",
+        nothing,
+        f"run --models bicubic --datasets {'x/' * 3000}",
+        2,
+        "There is no folder",
+    ),
+    Case(
+        "word: set not in UTF-8",
+        lambda: Path("\udcff").mkdir(),
+        "run --models bicubic --datasets ./\udcff",
+        2,
+        "no name that can be printed",
+    ),
+    Case(
+        "word: results in a device", nothing, f"{AGAIN} --results /dev/null/x", 1, "cannot be writ"
+    ),
+    Case(
+        "word: device that holds nothing", nothing, f"{AGAIN} --device meta", 2, "no device 'meta'"
+    ),
+    Case("word: run that is a path", nothing, "explain ../../etc/passwd", 2, "names 0 finished"),
+    Case("word: no images", nothing, "explain /etc/passwd /etc/passwd", 1, "cannot identify"),
+    Case("word: set to fetch", nothing, "data fetch ../x", 2, "There is no folder ../x"),
+]
+
+
+def registry(old: str, new: str) -> Callable[[], None]:
+    """The registry of weights, damaged; ``here`` is where it is looked for."""
+
+    def make() -> None:
+        folder = Path(str(catalogue.__file__)).parent / "registry"
+        text = (folder / "benchmarks.csv").read_text()
+        assert re.search(old, text)
+        Path("registry").mkdir()
+        Path("registry/benchmarks.csv").write_text(re.sub(old, new, text, count=1))
+        Path("registry/demo.csv").write_text((folder / "demo.csv").read_text())
+        catalogue.files = lambda package: Path()  # type: ignore[assignment]
+
+    return make
+
+
+DAMAGED = "Line 2 of the registry benchmarks.csv is damaged"
+CASES += [
+    Case("registry: path that climbs out", registry("data/Set5/", "data/../../"), LIST, 1, DAMAGED),
+    Case("registry: path from the root", registry("data/Set5/", "/data/"), LIST, 1, DAMAGED),
+    Case("registry: hash of another length", registry("ac41483d2caa", ""), LIST, 1, "(sha256)"),
+    Case("registry: size that is a word", registry("371264", "many"), LIST, 1, "(bytes)"),
+    Case(
+        "registry: address of another host",
+        registry("jbhuang0604", "evil.com/@"),
+        LIST,
+        1,
+        "(repository)",
+    ),
+    Case("registry: a cell too many", registry("371264", "371264,1"), LIST, 1, DAMAGED),
+]

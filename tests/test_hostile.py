@@ -1,0 +1,52 @@
+"""What is broken, lies or wants to do harm gets one sentence and the right exit code.
+
+Each case makes its files in an empty folder and runs one command there. None may hang, take a
+gigabyte too much, or run what a file brings along.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from harness.data import catalogue
+from tests.hostile import images, plugins, records, weights, words
+from tests.hostile.case import Case
+from tests.hostile.files import SPRUNG, saved
+
+CASES = [case for kind in (images, weights, records, plugins, words) for case in kind.CASES]
+
+
+def peak() -> float:
+    """The most memory this process ever took, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+@pytest.fixture
+def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Takes back what a case does to the environment and the registry."""
+    monkeypatch.setattr(catalogue, "files", catalogue.files)
+    with patch.dict(os.environ):
+        yield
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_is_hostile_or_broken_gets_one_sentence(case: Case, harness, undone: None) -> None:
+    saved("a.png")
+    Path("set").rename("good")
+    case.make()
+    memory, begin = peak(), time.monotonic()
+    shown = harness(*case.words.split(" "))
+    assert shown.exit_code == case.code, shown.output
+    assert case.said in shown.output
+    assert not any(word in shown.output for word in ("Traceback", "(unexpected", "Warning: /"))
+    around = [*Path().rglob(f"{SPRUNG}*"), *(up / SPRUNG for up in Path.cwd().parents)]
+    assert not any(path.exists() for path in around), "what a file brings along was run"
+    assert time.monotonic() - begin < 60
+    assert peak() - memory < 1
