@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.paper.ablation import ablations
-from harness.paper.measured import TOLERANCE, Measurement, measurements, speaks_for_the_authors
+from harness.paper.measured import (
+    TOLERANCE,
+    Measurement,
+    measurements,
+    speaks_for_the_authors,
+    tolerance,
+)
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence, Verdict
@@ -55,7 +61,7 @@ def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: fl
         return Cell(model, dataset, metric, printed, None, fallback)
 
     def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= TOLERANCE[metric]
+        return abs(one.value - printed) <= tolerance(evidence.table2[model], metric)
 
     nearest = min(found, key=lambda one: abs(one.value - printed))
     best = next(filter(agrees, found), nearest)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.paper.selection import rank_runs
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from harness.specs import RunRecord
 
 TOLERANCE = {"psnr": 0.02, "ssim": 0.001}
 """How far a number measured with the authors' weights may lie from the printed one (dB, 1)."""
+
+_SSIM_DECIMALS = 4
 
 WHOLE = "SSIM of the whole image"
 """The rule of ``ssim-whole``, MATLAB's ``ssim``."""
@@ -38,6 +42,19 @@ class Measurement:
     def said(self) -> str:
         """The rules in words."""
         return ", ".join(self.rules) or "default rules"
+
+
+def tolerance(row: Mapping[str, Any], metric: str) -> float:
+    """`TOLERANCE`, and what an SSIM printed in fewer digits than usual lost to rounding.
+
+    Args:
+        row: of Table 2 as data.
+        metric: ``psnr`` or ``ssim``.
+    """
+    if metric == "psnr":
+        return TOLERANCE[metric]
+    decimals = row.get("ssim_decimals", _SSIM_DECIMALS)
+    return TOLERANCE[metric] + (10**-decimals - 10**-_SSIM_DECIMALS) / 2
 
 
 def measurements(
