@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 TOLERANCE = {"psnr": 0.02, "ssim": 0.001}
 """How far a number measured with the authors' weights may lie from the printed one (dB, 1)."""
 
-_SSIM_DECIMALS = 4
-
 WHOLE = "SSIM of the whole image"
 """The rule of ``ssim-whole``, MATLAB's ``ssim``."""
 
@@ -45,16 +43,15 @@ class Measurement:
 
 
 def tolerance(row: Mapping[str, Any], metric: str) -> float:
-    """`TOLERANCE`, and what an SSIM printed in fewer digits than usual lost to rounding.
+    """`TOLERANCE`, and what SSIMs lost to rounding where a row has three digits and a zero.
 
     Args:
         row: of Table 2 as data.
         metric: ``psnr`` or ``ssim``.
     """
-    if metric == "psnr":
-        return TOLERANCE[metric]
-    decimals = row.get("ssim_decimals", _SSIM_DECIMALS)
-    return TOLERANCE[metric] + (10**-decimals - 10**-_SSIM_DECIMALS) / 2
+    printed = [round(1e4 * cell[1]) for cell in row.values() if isinstance(cell, list)]
+    three_digits = metric == "ssim" and all(ssim % 10 == 0 for ssim in printed)
+    return TOLERANCE[metric] + (1e-3 - 1e-4) / 2 * three_digits
 
 
 def measurements(
@@ -93,6 +90,8 @@ def departures(run: RunRecord) -> tuple[str, ...]:
 
 def _candidates(runs: pd.DataFrame, scale: int, model: str, dataset: str) -> list[RunRecord]:
     """Runs of a model as registered, on whole images, best weights first."""
+    if runs.empty:
+        return []
     own = runs[(runs["model"] == model) & (runs["dataset"] == dataset)]
     if own.empty:
         return []
