@@ -111,9 +111,9 @@ def test_it_sorts_by_measured_numbers_and_differences_as_well(open_page) -> None
     tab.locator(f"{PSNR} th", has_text="Set14").get_by_role("button").click()
     assert methods(tab)[0] == "RDN"
     tab.get_by_label("Sort columns by").select_option("measured")
-    assert methods(tab)[:3] == ["VDSR", "edsr-baseline", "SRCNN"]
+    assert methods(tab)[:3] == ["SRMDNF", "LapSRN", "VDSR"]
     tab.get_by_label("Sort columns by").select_option("difference")
-    assert methods(tab)[:3] == ["SRCNN", "Bicubic", "VDSR"]
+    assert methods(tab)[:3] == ["SRMDNF", "SRCNN", "Bicubic"]
 
 
 def test_names_sort_by_the_alphabet(open_page) -> None:
@@ -126,7 +126,7 @@ def test_names_sort_by_the_alphabet(open_page) -> None:
 
 def test_the_other_tables_sort_as_well(open_page) -> None:
     tab = open_page()
-    table = tab.locator("table.sortable", has_text="VDSR over SRCNN")
+    table = tab.locator("table.sortable", has_text="FSRCNN over SRCNN")
     table.get_by_role("button", name="Printed (dB)").click()
     column = [row.split("\t")[2] for row in table.locator("tbody").inner_text().split("\n")]
     values = [float(text) for text in column]
@@ -141,9 +141,9 @@ def test_filters_leave_the_rows_that_fit(open_page) -> None:
     assert methods(tab, "table[data-metric=ssim]") == methods(tab)
     assert tab.locator("#shown").inner_text() == "9 of 14 methods"
     tab.get_by_label("Pipeline").select_option("rgb")
-    assert methods(tab) == ["EDSR", "edsr-baseline"]
+    assert methods(tab) == ["EDSR", "SRMDNF", "MSRN", "edsr-baseline"]
     tab.get_by_label("only measured rows").check()
-    assert methods(tab) == ["edsr-baseline"]
+    assert methods(tab) == ["SRMDNF", "edsr-baseline"]
 
 
 def test_a_number_opens_its_record(open_page) -> None:
@@ -158,7 +158,7 @@ def test_a_number_opens_its_record(open_page) -> None:
     assert run.weights and run.weights.source_sha256 in text
     assert "harness run --models vdsr:official --datasets b100" in text
     dialog.locator("summary").click()
-    assert '"schema_version": 1' in dialog.inner_text()
+    assert '"schema_version": 2' in dialog.inner_text()
     tab.keyboard.press("Escape")
     assert not dialog.is_visible()
     assert link.evaluate("link => link === document.activeElement")
