@@ -70,6 +70,28 @@ def test_the_protocol_and_the_reports_do_without_torch(room_name: str) -> None:
         assert "import torch" not in path.read_text()
 
 
+SHELL = {"system", "popen", "getoutput", "getstatusoutput", "create_subprocess_shell"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*FILES, *Path(baselines.__file__).parent.glob("*.py")],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
+)
+def test_nothing_goes_through_a_shell_or_is_evaluated(path: Path) -> None:
+    for call in (
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        assert name not in SHELL, f"{path} calls {name}"
+        assert "shell" not in {word.arg for word in call.keywords}, f"{path} names a shell"
+        assert not (isinstance(call.func, ast.Name) and name in ("eval", "exec")), f"{path}: {name}"
+        if name == "load" and getattr(getattr(call.func, "value", None), "id", "") == "torch":
+            safe = {word.arg: ast.unparse(word.value) for word in call.keywords}
+            assert safe.get("weights_only") == "True", f"{path} lets a pickle run"
+        assert not ast.unparse(call.func).startswith("pickle.load"), f"{path} lets a pickle run"
+
+
 # What decides a number is hashed; how it is computed is recorded; the rest touches neither.
 DECIDES = {
     "models",

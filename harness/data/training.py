@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from harness.data.benchmarks import named_folders, roots
 from harness.data.catalogue import registry_rows, remote_file
 from harness.data.download import cache_root, fetch
 from harness.data.images import LoadedImage, image_files, pixels_digest, read_image
+from harness.data.partial import whole
 from harness.errors import HarnessError, UsageError
 from harness.protocol.protocols import RULES, Protocol, crop_to_multiple, make_sample
 from harness.registry import DATASETS
@@ -179,9 +179,10 @@ def prepare(
         try:
             _write(folder, paths, rules, skip_bad, progress)
         except OSError as error:
-            raise HarnessError(
-                f"The training cache {folder} cannot be written ({error})."
-            ) from error
+            if not folder.exists():  # or else another process was faster
+                raise HarnessError(
+                    f"The training cache {folder} cannot be written ({error})."
+                ) from error
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     kind = np.uint8 if rules.pipeline == "rgb" else np.float32
     return TrainingImages(
@@ -203,10 +204,10 @@ def _write(
     progress: Callable[[Iterable[Path]], Iterable[Path]],
 ) -> None:
     """Fill a cache folder under another name, and rename it once it is whole."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-    partial.mkdir(parents=True)
     known, names, sizes = _benchmark_pixels(), [], []
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with whole(folder) as partial:
+        partial.mkdir()
         with (partial / "hr.bin").open("wb") as hr, (partial / "lr.bin").open("wb") as lr:
             for path in progress(paths):
                 try:
@@ -224,9 +225,6 @@ def _write(
         if not names:
             raise HarnessError("None of the training images can be used.")
         (partial / "index.json").write_text(json.dumps({"names": names, "sizes": sizes}))
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> tuple[AnyArray, AnyArray]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.catalogue import registry_rows
+from harness.data.partial import whole
 from harness.errors import HarnessError, UsageError
 from harness.models.importers import import_tensors
 from harness.specs import WeightsInfo, canonical_json, digest, file_digest
@@ -121,11 +121,11 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     path = folder / f"{card.name}-x{scale}.{weights.info.tag}.safetensors"
     facts = asdict(weights.info) | {"model": card.name, "scale": str(scale)}
     facts["hyper"] = json.dumps(dict(weights.hyper))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    tensors = {name: np.ascontiguousarray(value) for name, value in weights.tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: np.ascontiguousarray(v) for k, v in weights.tensors.items()}, partial, facts)
-        partial.replace(path)
+        with whole(path) as partial:
+            save_file(tensors, partial, facts)
     except (OSError, SafetensorError) as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path

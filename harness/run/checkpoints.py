@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harness.data.partial import whole
 from harness.errors import HarnessError, UsageError
 
 
@@ -20,21 +20,16 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         HarnessError: it cannot be written; the checkpoint before stays as it was.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
+        with whole(path) as partial, partial.open("wb") as stream:
             torch.save(dict(state), stream)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:
         raise HarnessError(
             f"The checkpoint {path} cannot be written ({error}): the one before it is intact."
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

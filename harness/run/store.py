@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.partial import whole
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.run.provenance import packages
 from harness.specs import Execution, Identity, ImageResult, RunRecord, digest
@@ -276,15 +277,10 @@ def read_record(path: Path) -> RunRecord:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see the old or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as partial, partial.open("wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

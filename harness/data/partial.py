@@ -1,0 +1,52 @@
+"""Files and folders that appear whole: made under another name, and renamed."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write under, which becomes ``path`` when the block ends without an error.
+
+    An error leaves nothing behind, and what a killed process has left of the same path goes.
+
+    Raises:
+        OSError: the name cannot be written, or cannot take the other's place.
+    """
+    start = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(start)}*"):
+        if not _is_alive(left.name.removeprefix(start)):
+            _remove(left)
+    partial = path.with_name(f"{start}{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        _remove(partial)
+
+
+def _is_alive(process: str) -> bool:
+    """Whether a process of this machine is at work; what is no number may be anyone's."""
+    if not process.isdecimal():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink()

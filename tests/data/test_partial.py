@@ -1,0 +1,62 @@
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.data.partial import whole
+
+
+def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with whole(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "x").write_text("old")
+
+    def broken() -> None:
+        with whole(tmp_path / "x") as partial:
+            if kind == "folder":
+                partial.mkdir()
+                partial /= "inside"
+            partial.write_text("half")
+            raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert os.listdir(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_text() == "old"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from harness.data.partial import whole
+
+with whole(Path("x")) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_killed_processes_left_goes_and_what_others_are_writing_stays(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path)
+    assert killed.returncode == -9
+    (left,) = tmp_path.iterdir()
+    writing = tmp_path / f".x.{platform.node()}.{os.getppid()}"
+    elsewhere = tmp_path / ".x.another-machine.999999999"
+    another = tmp_path / ".y.of.another.file"
+    for path in (writing, elsewhere, another):
+        path.touch()
+    with whole(tmp_path / "x") as partial:
+        partial.write_text("whole")
+    assert set(tmp_path.iterdir()) == {tmp_path / "x", writing, elsewhere, another}
