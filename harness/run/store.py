@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.run.locks import FileLock
 from harness.run.provenance import packages
 from harness.specs import Execution, Identity, ImageResult, RunRecord
 
@@ -71,6 +72,10 @@ class ResultStore:
     def journal(self, identity: Identity, execution: Execution) -> Journal:
         """The journal of a run under way."""
         return Journal(self.path(identity).with_suffix(".journal"), identity, execution)
+
+    def lock(self, identity: Identity) -> FileLock:
+        """What a process holds while it carries out the run."""
+        return FileLock(self.path(identity).with_suffix(".lock"))
 
     def paths(self) -> list[Path]:
         """The files of all records, in order."""
@@ -245,12 +250,12 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see the old or the new one, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with partial.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
