@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
 from harness.run.store import ResultStore, write_atomically
-from harness.specs import Execution, ImageResult, RunRecord
+from harness.specs import Execution, ImageResult, RunRecord, digest
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import BenchmarkImage
+    from harness.models.complexity import Complexity
     from harness.run.evaluate import Listener, Options, Run
     from harness.run.locks import FileLock
 
@@ -160,11 +161,7 @@ class UnderWay:
         self._lock.release()
 
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        from harness.models.complexity import measure_complexity
-
-        run, size = self.run, None
-        if not error:
-            size = measure_complexity(run.card, run.rules.scale, run.identity.hyper)
+        run, size = self.run, None if error else _complexity(self.run)
         names = (image.name for image in run.benchmark.images)
         return RunRecord(
             identity=run.identity,
@@ -179,6 +176,20 @@ class UnderWay:
             verified=run.benchmark.verified,
             error=error,
         )
+
+
+_counted: dict[str, Complexity] = {}
+
+
+def _complexity(run: Run) -> Complexity:
+    """What the network consists of; counting takes up to seconds, so once for all sets."""
+    from harness.models.complexity import measure_complexity
+
+    identity = run.identity
+    key = digest([identity.model, identity.source_sha256, identity.scale, identity.hyper])
+    if key not in _counted:
+        _counted[key] = measure_complexity(run.card, identity.scale, identity.hyper)
+    return _counted[key]
 
 
 def _finished(run: Run, desk: Desk) -> RunRecord | None:
