@@ -29,3 +29,8 @@ class MismatchError(HarnessError):
     """A number or a checksum is not what it must be (exit code 3)."""
 
     exit_code = 3
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says; of a plug-in's, which may be anything, its kind too."""
+    return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"

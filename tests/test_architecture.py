@@ -107,8 +107,16 @@ DECIDES = {
     "plugins",
     "data_root",
 }
-RECORDED = {"device"}
-WITHOUT_INFLUENCE = {"results", "save_images", "force", "strict", "as_json"}
+RECORDED = {"device", "executor"}
+WITHOUT_INFLUENCE = {
+    "results",
+    "save_images",
+    "force",
+    "strict",
+    "as_json",
+    "scheduler",
+    "workers",
+}
 
 
 def test_every_option_of_a_run_is_hashed_recorded_or_without_influence() -> None:

@@ -21,7 +21,7 @@ from harness.cli.report import accept, report
 from harness.cli.run import run
 from harness.cli.train import train
 from harness.cli.weights import weights
-from harness.errors import HarnessError
+from harness.errors import HarnessError, sentence
 
 
 class Group(click.Group):
@@ -42,9 +42,8 @@ class Group(click.Group):
             if ctx.params.get("debug"):
                 raise
             known = isinstance(error, HarnessError)
-            hint = " (unexpected; --debug before the verb shows where)"
-            said = str(error) if known else f"{type(error).__name__}: {error}{hint}"
-            click.echo(f"Error: {said}", err=True)
+            hint = "" if known else " (unexpected; --debug before the verb shows where)"
+            click.echo(f"Error: {sentence(error)}{hint}", err=True)
             ctx.exit(error.exit_code if isinstance(error, HarnessError) else 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +21,7 @@ from harness.cli.options import (
     split_words,
 )
 from harness.errors import HarnessError, UsageError
-from harness.specs import Border, GreyRule
+from harness.specs import Border, ExecutorName, GreyRule
 
 
 @click.command()
@@ -52,6 +53,15 @@ from harness.specs import Border, GreyRule
     metavar="MODEL=PATH",
     help="A weights file for a model (repeatable).",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(get_args(ExecutorName)),
+    default="serial",
+    show_default=True,
+    help="One after the other here, or on the workers of a dask cluster.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Of a dask cluster: tcp://host:port.")
+@click.option("--workers", type=click.IntRange(1), help="Start N dask workers on this machine.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @results_option("results/local")
 @click.option("--save-images", type=PathOption, metavar="DIR", help="Write the SR images there.")
@@ -71,6 +81,9 @@ def run(
     float_lr: bool,
     metrics: tuple[str, ...],
     weight_files: tuple[str, ...],
+    executor: Any,
+    scheduler: str | None,
+    workers: int | None,
     device: str,
     results: Path,
     save_images: Path | None,
@@ -83,11 +96,14 @@ def run(
     """Evaluate models on test sets."""
     from harness.report.console import download, listener
     from harness.report.tables import summary
-    from harness.run.evaluate import Options, evaluate
+    from harness.run.evaluate import Options
+    from harness.run.executors import choose
     from harness.run.plan import Request, plan
     from harness.run.store import ResultStore
+    from harness.run.underway import Desk
 
     fill_registries(plugins)
+    carry_out = choose(executor, scheduler, workers, plugins)
     files = _weight_files(weight_files)
     request = Request(
         split_words(models),
@@ -114,15 +130,15 @@ def run(
     store, how = ResultStore(results), Options(device, force, save_images)
     store.require_writable()
     records, broken = [], list(made.problems)
-    with listener() as watcher:
-        for one in made.runs:
-            try:
-                records.append(evaluate(one, store, watcher, how))
-            except UsageError:
-                raise
-            except HarnessError as error:
-                broken.append(str(error))
-                click.echo(f"Error: {error}", err=True)
+    with listener() as watcher, closing(carry_out(made.runs, Desk(store, watcher, how))) as ended:
+        for outcome in ended:
+            if isinstance(outcome, HarnessError):
+                broken.append(str(outcome))
+                click.echo(f"Error: {outcome}", err=True)
+            else:
+                records.append(outcome)
+    asked = {run.identity.id: place for place, run in enumerate(made.runs)}
+    records.sort(key=lambda record: asked[record.identity.id])
     if as_json:
         click.echo(json.dumps([record.to_json() for record in records], indent=1))
     elif records:

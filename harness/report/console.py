@@ -50,10 +50,6 @@ def _bar() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _title(run: Run) -> str:
-    return f"{run.card.name} on {run.benchmark.card.title} ({run.rules.name})"
-
-
 def _outcome(record: RunRecord, computed: int) -> str:
     if record.status != "finished":
         return f"failed: {record.error}"
@@ -77,11 +73,15 @@ class Lines:
     def __exit__(self, *error: object) -> None:
         """Nothing is left on the screen."""
 
+    def waiting(self, reason: str) -> None:
+        """Say why nothing happens."""
+        click.echo(f"{reason}: waiting.", err=True)
+
     def started(self, run: Run, total: int, known: int) -> None:
         """Say what begins, unless all of it is known."""
         if known < total:
             resumed = f", {known} known already" if known else ""
-            click.echo(f"{_title(run)}: {_images(total)}{resumed}", err=True)
+            click.echo(f"{run.title}: {_images(total)}{resumed}", err=True)
 
     def image(self, run: Run, result: ImageResult) -> None:
         """Say how an image was converted."""
@@ -90,37 +90,44 @@ class Lines:
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
         """Say how it ended."""
-        click.echo(f"{_title(run)}: {_outcome(record, computed)}", err=True)
+        click.echo(f"{run.title}: {_outcome(record, computed)}", err=True)
 
 
 class Bars(Lines):
-    """A progress bar a run, with images a second and the time left."""
+    """A progress bar for each run under way, with the images that are done and the time left."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def started(self, run: Run, total: int, known: int) -> None:
         """Show a bar."""
         if known == total:
             return
-        self._progress = _bar()
-        self._task = self._progress.add_task(_title(run), total=total, completed=known)
-        self._progress.start()
+        if self._progress is None:
+            self._progress = _bar()
+            self._progress.start()
+        self._tasks[run.identity.id] = self._progress.add_task(
+            run.title, total=total, completed=known
+        )
 
     def image(self, run: Run, result: ImageResult) -> None:
         """Advance the bar."""
-        if self._progress and self._task is not None:
-            self._progress.advance(self._task)
+        if self._progress:
+            self._progress.advance(self._tasks[run.identity.id])
         super().image(run, result)
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
         """Replace the bar by the outcome."""
-        self.__exit__()
+        task = self._tasks.pop(run.identity.id, None)
+        if not self._tasks:
+            self.__exit__()
+        elif self._progress and task is not None:
+            self._progress.remove_task(task)
         super().ended(run, record, computed)
 
     def __exit__(self, *error: object) -> None:
-        """Take the bar away, also after an interruption."""
+        """Take the bars away, also after an interruption."""
         if self._progress:
             self._progress.stop()
             self._progress = None

@@ -13,8 +13,8 @@ from harness.errors import HarnessError, UsageError
 from harness.paper.selection import choose_runs
 from harness.protocol.protocols import crop_to_multiple
 from harness.registry import DATASETS, MODELS
-from harness.run.evaluate import picture_path
 from harness.run.store import ResultStore
+from harness.run.underway import picture_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,12 +1,12 @@
-"""Evaluating models on test sets: from a request to run records."""
+"""Evaluating a model on images of a test set: what a run is, and its results one by one."""
 
 from __future__ import annotations
 
 import inspect
-import os
+import io
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,13 +17,13 @@ from harness.data.images import LoadedImage, read_image
 from harness.errors import HarnessError
 from harness.protocol import protocols
 from harness.registry import METRICS
-from harness.specs import Execution, Identity, ImageResult, RunRecord, digest, file_digest
+from harness.specs import Identity, ImageResult, digest, file_digest
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import Benchmark, BenchmarkImage
+    from harness.models.inference import Upscaler
     from harness.models.weights import Weights
-    from harness.run.store import ResultStore
-    from harness.specs import ByteArray, ModelCard
+    from harness.specs import ByteArray, ModelCard, RunRecord
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Run:
     self_ensemble: bool = False
     tile: int | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim")
+
+    @property
+    def title(self) -> str:
+        """What the run is called when people are told of it."""
+        return f"{self.card.name} on {self.benchmark.card.title} ({self.rules.name})"
 
     @cached_property
     def identity(self) -> Identity:
@@ -64,7 +69,10 @@ class Run:
 
 
 class Listener(Protocol):
-    """Who is told how a run goes."""
+    """Who is told how runs go; several may be under way at once."""
+
+    def waiting(self, reason: str) -> None:
+        """Nothing can be done for now, and why."""
 
     def started(self, run: Run, total: int, known: int) -> None:
         """A run begins; ``known`` of its ``total`` images need no work."""
@@ -97,92 +105,20 @@ class Options:
     save_images: Path | None = None
 
 
-def evaluate(run: Run, store: ResultStore, listener: Listener, options: Options) -> RunRecord:
-    """Carry a run out, or find its record.
+def compute(
+    run: Run, images: Sequence[BenchmarkImage], network: Upscaler, *, pictures: bool = False
+) -> Generator[tuple[ImageResult, bytes | None], None, None]:
+    """Super-resolve and score images of a run's set one by one.
 
-    Images that a finished record or a journal knows are not computed again. A run that breaks
-    leaves a record with the error, unless that would replace a finished one.
-
-    Raises:
-        HarnessError: a record or journal cannot be read or written.
-        UsageError: no such device.
+    Yields:
+        a result, and the SR image as a PNG file's bytes where ``pictures`` are wanted.
     """
-    stored = store.finished(run.identity)
-    finished = None if options.force else stored
-    results = {result.image: result for result in finished.images} if finished else {}
-    if finished and not _todo(run, results, store, options):
-        listener.started(run, len(results), len(results))
-        listener.ended(run, finished, 0)
-        return finished
-    execution = _execution(options)
-    journal = store.journal(run.identity, execution)
-    if not finished and not options.force:
-        results = {result.image: result for result in journal.read()}
-    todo = _todo(run, results, store, options)
-    listener.started(run, len(run.benchmark.images), len(run.benchmark.images) - len(todo))
-    journal.start(list(results.values()))
-    error = ""
-    try:
-        for image, result in _compute(run, todo, store, options, execution):
-            if image.name not in results:
-                results[image.name] = result
-                journal.append(result)
-            listener.image(run, result)
-    except Exception as broken:  # a plug-in may raise anything; the other runs go on
-        known = isinstance(broken, HarnessError)
-        error = str(broken) if known else f"{type(broken).__name__}: {broken}"
-    if finished:
-        record = replace(finished, status="error" if error else finished.status, error=error)
-    else:
-        record = _record(run, results, execution, error)
-        if not (error and stored):
-            store.write(record)
-    if not error or stored:
-        journal.remove()
-    listener.ended(run, record, len(todo))
-    return record
-
-
-def picture_path(folder: Path, store: ResultStore, identity: Identity, image: str) -> Path:
-    """Where the SR image of a run is saved."""
-    run = store.path(identity).relative_to(store.root).with_suffix("")
-    return folder / run / f"{image}.png"
-
-
-def _todo(
-    run: Run, results: Mapping[str, ImageResult], store: ResultStore, options: Options
-) -> list[BenchmarkImage]:
-    """Images without a result or, where pictures are wanted, without a picture."""
-
-    def lacks_picture(name: str) -> bool:
-        folder = options.save_images
-        return bool(folder and not picture_path(folder, store, run.identity, name).exists())
-
-    return [i for i in run.benchmark.images if i.name not in results or lacks_picture(i.name)]
-
-
-def _execution(options: Options) -> Execution:
-    import torch
-
-    from harness.models.inference import pick_device
-
-    return Execution(pick_device(options.device), torch.get_num_threads())
-
-
-def _compute(
-    run: Run,
-    todo: Sequence[BenchmarkImage],
-    store: ResultStore,
-    options: Options,
-    execution: Execution,
-) -> Iterator[tuple[BenchmarkImage, ImageResult]]:
-    """Super-resolve and score the images one by one."""
-    for made in upscale(run, todo, execution.device):
-        if options.save_images:
-            path = picture_path(options.save_images, store, run.identity, made.image.name)
-            _save(protocols.colour_image(made.sr, made.loaded.pixels, run.rules), path)
+    for made in upscale(run, images, network):
+        picture = None
+        if pictures:
+            picture = _png(protocols.colour_image(made.sr, made.loaded.pixels, run.rules))
         scores = protocols.score(made.sr, made.sample, run.rules, run.metrics)
-        yield made.image, ImageResult(made.image.name, scores, made.seconds, made.loaded.note)
+        yield ImageResult(made.image.name, scores, made.seconds, made.loaded.note), picture
 
 
 @dataclass(frozen=True)
@@ -203,15 +139,15 @@ class Upscaled:
     seconds: float
 
 
-def upscale(run: Run, images: Sequence[BenchmarkImage], device: str) -> Iterator[Upscaled]:
-    """Super-resolve images of a run's set one by one.
+def upscaler(run: Run, device: str) -> Upscaler:
+    """The run's network on a device.
 
     Raises:
-        HarnessError: the network or an image does not fit; see `Upscaler`.
+        HarnessError: it cannot be built, or the weights do not fit.
     """
     from harness.models.inference import Upscaler
 
-    upscaler = Upscaler(
+    return Upscaler(
         run.card,
         run.rules.scale,
         run.weights,
@@ -219,13 +155,21 @@ def upscale(run: Run, images: Sequence[BenchmarkImage], device: str) -> Iterator
         self_ensemble=run.self_ensemble,
         tile=run.tile,
     )
+
+
+def upscale(run: Run, images: Sequence[BenchmarkImage], network: Upscaler) -> Iterator[Upscaled]:
+    """Super-resolve images of a run's set one by one.
+
+    Raises:
+        HarnessError: the network or an image does not fit; see `Upscaler`.
+    """
     for image in images:
         loaded = _load(image)
         sample = protocols.make_sample(loaded.pixels, run.rules)
         enlarged = run.card.input == "bicubic"
         given = protocols.network_input(sample.lr, run.rules, enlarged=enlarged)
         begin = time.perf_counter()
-        output = upscaler(given)
+        output = network(given)
         seconds = time.perf_counter() - begin
         yield Upscaled(image, loaded, sample, protocols.sr_image(output, sample), seconds)
 
@@ -239,35 +183,7 @@ def _load(image: BenchmarkImage) -> LoadedImage:
     return loaded
 
 
-def _save(pixels: ByteArray, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(partial, "PNG")
-        partial.replace(path)
-    except OSError as error:
-        raise HarnessError(f"The picture {path} cannot be written ({error}).") from error
-
-
-def _record(
-    run: Run, results: Mapping[str, ImageResult], execution: Execution, error: str
-) -> RunRecord:
-    from harness.models.complexity import measure_complexity
-    from harness.run.provenance import provenance
-
-    size = None
-    if not error:
-        size = measure_complexity(run.card, run.rules.scale, run.identity.hyper)
-    return RunRecord(
-        identity=run.identity,
-        status="error" if error else "finished",
-        images=tuple(results[i.name] for i in run.benchmark.images if i.name in results),
-        execution=execution,
-        provenance=provenance(execution.device),
-        weights=run.weights.info if run.weights else None,
-        parameters=size.parameters if size else None,
-        macs=size.macs if size else None,
-        macs_input_size=size.input_size if size else None,
-        verified=run.benchmark.verified,
-        error=error,
-    )
+def _png(pixels: ByteArray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()

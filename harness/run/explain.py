@@ -18,7 +18,7 @@ from harness.protocol.protocols import (
     hr_image,
     protocol,
 )
-from harness.run.evaluate import Run, upscale
+from harness.run.evaluate import Run, upscale, upscaler
 from harness.run.plan import Request, plan
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _rescored(
 ) -> dict[str, Scores]:
     """The scores of a run's images, by name."""
     scores = {}
-    for made in upscale(run, images, device):
+    for made in upscale(run, images, upscaler(run, device)):
         pair = Pair(made.sr, made.sample.hr)
         if run.rules.pipeline == "y":
             pixels = made.loaded.pixels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,9 +30,9 @@ def provenance(device: str) -> dict[str, Any]:
 
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     return {
-        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "utc": _now(),
         "packages": packages(),
-        "harness_sha256": _source_digest(),
+        "harness_sha256": source_digest(),
         "git": _git(),
         "python": platform.python_version(),
         "os": platform.platform(),
@@ -47,6 +48,27 @@ def provenance(device: str) -> dict[str, Any]:
     }
 
 
+def joint(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The provenance of what several machines did together, until now.
+
+    Args:
+        several: what `provenance` said on each.
+
+    Returns:
+        their common facts; where they differ, the list of what there was.
+    """
+    facts = {}
+    for key in several[0]:
+        values = [one[key] for one in several]
+        different = [v for place, v in enumerate(values) if v not in values[:place]]
+        facts[key] = values[0] if len(different) == 1 else different
+    return facts | {"utc": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -54,7 +76,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _source_digest() -> str:
+def source_digest() -> str:
     """Hash of this package's Python files, the same for a checkout and an installed copy."""
     root = Path(__file__).parents[1]
     files = sorted(root.rglob("*.py"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.partial import whole
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.run.locks import FileLock
 from harness.run.provenance import packages
 from harness.specs import Execution, Identity, ImageResult, RunRecord, digest
 
@@ -72,6 +73,10 @@ class ResultStore:
     def journal(self, identity: Identity, execution: Execution) -> Journal:
         """The journal of a run under way."""
         return Journal(self.path(identity).with_suffix(".journal"), identity, execution)
+
+    def lock(self, identity: Identity) -> FileLock:
+        """What a process holds while it carries out the run."""
+        return FileLock(self.path(identity).with_suffix(".lock"))
 
     def paths(self) -> list[Path]:
         """The files of all records, in order."""

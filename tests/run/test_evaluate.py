@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +9,7 @@ from harness.data.images import read_image
 from harness.registry import load_plugins
 from harness.run.store import ResultStore, read_record
 from tests.pictures import picture
+from tests.run.processes import Runner
 
 
 def only(folder: Path) -> Path:
@@ -218,34 +214,22 @@ def test_a_network_whose_work_cannot_be_counted_still_has_a_record(
     assert (record.parameters, record.macs) == (1, None)
 
 
-def start(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "harness", *words]
-    return subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-
-
 def test_a_killed_run_goes_on_where_it_was_and_equals_an_uninterrupted_one(
     tmp_path: Path, random_weights
 ) -> None:
     weights = random_weights("vdsr")
     words = ["run", "--models", "vdsr", "--datasets", "demo", "--weights", f"vdsr={weights}"]
-    victim = start([*words, "--results", "killed"], tmp_path)
-    deadline = time.monotonic() + 120
-    journals: list[Path] = []
-    while not journals or journals[0].read_text().count("\n") < 3:
-        assert time.monotonic() < deadline and victim.poll() is None
-        time.sleep(0.02)
-        journals = list((tmp_path / "killed").rglob("*.journal"))
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.wait()
-    kept = journals[0].read_text().splitlines()[1:]
+    victim = Runner([*words, "--results", "killed"], tmp_path)
+    victim.until_images(tmp_path / "killed", 2)
+    victim.kill()
+    (journal,) = (tmp_path / "killed").rglob("*.journal")
+    kept = journal.read_text().splitlines()[1:]
     assert 2 <= len(kept) < 6
-    assert start([*words, "--results", "killed"], tmp_path).wait() == 0
-    assert start([*words, "--results", "whole"], tmp_path).wait() == 0
+    assert Runner([*words, "--results", "killed"], tmp_path).wait() == 0
+    assert Runner([*words, "--results", "whole"], tmp_path).wait() == 0
     resumed, whole = only(tmp_path / "killed"), only(tmp_path / "whole")
     assert numbers(resumed) == numbers(whole)
     # What the journal held was not computed again: even the seconds are those of the first run.
     rows = json.loads(resumed.read_text())["images"]
     assert [json.loads(line)["result"] for line in kept] == rows[: len(kept)]
-    assert not journals[0].exists()
+    assert not journal.exists()

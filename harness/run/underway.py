@@ -1,0 +1,223 @@
+"""A run while it is carried out: what is known of it, and what is left to do.
+
+One process at a time carries out a run of a results folder, and alone writes its journal, record
+and pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, UsageError
+from harness.run.store import ResultStore, write_atomically
+from harness.specs import Execution, ImageResult, RunRecord, digest
+
+if TYPE_CHECKING:
+    from harness.data.benchmarks import BenchmarkImage
+    from harness.models.complexity import Complexity
+    from harness.run.evaluate import Listener, Options, Run
+    from harness.run.locks import FileLock
+
+
+class ClusterError(HarnessError):
+    """The workers cannot be reached, or cannot be used: no run can go on."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What all runs of a command share: where records go, who is told, and how runs are made."""
+
+    store: ResultStore
+    listener: Listener
+    options: Options
+
+
+def turns(
+    runs: Sequence[Run], desk: Desk, execution: Callable[[], Execution], later: list[Run] | None
+) -> Iterator[RunRecord | HarnessError | UnderWay]:
+    """Begin runs, one each time the caller asks for the next.
+
+    Args:
+        runs: what is to be carried out.
+        desk: where.
+        execution: tells how and on what it will be; asked only when there is something to do.
+        later: gets the runs that another process is on; where it is None, they are waited for.
+
+    Yields:
+        a run; its record if nothing is left to do; why its record or journal is of no use.
+
+    Raises:
+        UsageError: no such device.
+        ClusterError: there are no workers.
+    """
+    for run in runs:
+        try:
+            begun = _begin(run, desk, execution, wait=later is None)
+        except (UsageError, ClusterError):
+            raise
+        except HarnessError as error:
+            begun = error
+        if begun is not None:
+            yield begun
+        elif later is not None:
+            later.append(run)
+
+
+def _begin(
+    run: Run, desk: Desk, execution: Callable[[], Execution], *, wait: bool
+) -> RunRecord | HarnessError | UnderWay | None:
+    """A run, or its record if nothing is left to do; None if another process is on it."""
+    record = _finished(run, desk)
+    if record:
+        return record
+    lock = desk.store.lock(run.identity)
+    if not lock.acquire(wait=False):
+        if not wait:
+            return None
+        desk.listener.waiting(f"Another process carries out {run.title}")
+        lock.acquire(wait=True)
+    with ExitStack() as stack:
+        stack.callback(lock.release)
+        # Whoever had the lock may have done the work.
+        record = _finished(run, desk)
+        if record:
+            return record
+        work = UnderWay(run, desk, execution(), lock)
+        stack.pop_all()
+        return work
+
+
+class UnderWay:
+    """A run that this process carries out.
+
+    Images that a finished record or a journal knows are not computed again.
+
+    Args:
+        run: what is carried out.
+        desk: where.
+        execution: how and on what.
+        lock: the run's, held; given back at the end.
+
+    Attributes:
+        todo: the images without a result or, where pictures are wanted, without a picture.
+    """
+
+    def __init__(self, run: Run, desk: Desk, execution: Execution, lock: FileLock) -> None:
+        self.run, self.execution, self._desk, self._lock = run, execution, desk, lock
+        self._stored = desk.store.finished(run.identity)
+        self._kept = None if desk.options.force else self._stored
+        self._journal = desk.store.journal(run.identity, execution)
+        known: Iterable[ImageResult] = ()
+        if not desk.options.force:
+            known = self._kept.images if self._kept else self._journal.read()
+        self._results = {result.image: result for result in known}
+        self.todo = _todo(run, self._results, desk)
+        total = len(run.benchmark.images)
+        desk.listener.started(run, total, total - len(self.todo))
+        self._journal.start(list(self._results.values()))
+
+    def add(self, result: ImageResult, picture: bytes | None) -> None:
+        """Keep an image's result, and its SR image where there is one.
+
+        Raises:
+            HarnessError: the picture cannot be written.
+            OSError: the journal cannot be written.
+        """
+        if self._desk.options.save_images and picture:
+            _save(picture, _picture_path(self.run, self._desk, result.image))
+        if result.image not in self._results:
+            self._results[result.image] = result
+            self._journal.append(result)
+        self._desk.listener.image(self.run, result)
+
+    def end(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
+        """Write the record; one with an error never replaces a finished one.
+
+        Args:
+            error: why the run broke, or empty.
+            provenance: the machine and software it was carried out with.
+
+        Raises:
+            HarnessError: the record cannot be written.
+        """
+        if self._kept:
+            status = "error" if error else self._kept.status
+            record = replace(self._kept, status=status, error=error)
+        else:
+            record = self._record(error, provenance)
+            if not (error and self._stored):
+                self._desk.store.write(record)
+        if not error or self._stored:
+            self._journal.remove()
+        self._desk.listener.ended(self.run, record, len(self.todo))
+        return record
+
+    def close(self) -> None:
+        """Let other processes have the run."""
+        self._lock.release()
+
+    def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
+        run, size = self.run, None if error else _complexity(self.run)
+        names = (image.name for image in run.benchmark.images)
+        return RunRecord(
+            identity=run.identity,
+            status="error" if error else "finished",
+            images=tuple(self._results[name] for name in names if name in self._results),
+            execution=self.execution,
+            provenance=provenance,
+            weights=run.weights.info if run.weights else None,
+            parameters=size.parameters if size else None,
+            macs=size.macs if size else None,
+            macs_input_size=size.input_size if size else None,
+            verified=run.benchmark.verified,
+            error=error,
+        )
+
+
+_counted: dict[str, Complexity] = {}
+
+
+def _complexity(run: Run) -> Complexity:
+    """What the network consists of; counting takes up to seconds, so once for all sets."""
+    from harness.models.complexity import measure_complexity
+
+    identity = run.identity
+    key = digest([identity.model, identity.source_sha256, identity.scale, identity.hyper])
+    if key not in _counted:
+        _counted[key] = measure_complexity(run.card, identity.scale, identity.hyper)
+    return _counted[key]
+
+
+def _finished(run: Run, desk: Desk) -> RunRecord | None:
+    """The record of a run with which nothing is left to do."""
+    record = None if desk.options.force else desk.store.finished(run.identity)
+    if record is None or _todo(run, {image.image: image for image in record.images}, desk):
+        return None
+    desk.listener.started(run, len(record.images), len(record.images))
+    desk.listener.ended(run, record, 0)
+    return record
+
+
+def _todo(run: Run, results: Mapping[str, ImageResult], desk: Desk) -> list[BenchmarkImage]:
+    def lacks_picture(name: str) -> bool:
+        return bool(desk.options.save_images) and not _picture_path(run, desk, name).exists()
+
+    return [i for i in run.benchmark.images if i.name not in results or lacks_picture(i.name)]
+
+
+def _picture_path(run: Run, desk: Desk, image: str) -> Path:
+    """Where the SR image of a run is saved, if at all."""
+    place = desk.store.path(run.identity).relative_to(desk.store.root).with_suffix("")
+    return (desk.options.save_images or Path()) / place / f"{image}.png"
+
+
+def _save(picture: bytes, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, picture)
+    except OSError as error:
+        raise HarnessError(f"The picture {path} cannot be written ({error}).") from error

@@ -1,0 +1,78 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.run.locks import FileLock
+from tests.run.processes import SlowRun
+
+
+class TestTwoRunnersOnOneFolder:
+    def test_each_run_is_carried_out_once_and_both_tell_of_it(self, tmp_path: Path) -> None:
+        slow = SlowRun(tmp_path, images=4)
+        runners = [slow.start(), slow.start()]
+        assert [runner.wait() for runner in runners] == [0, 0]
+        said = [runner.said() for runner in runners]
+        assert set(slow.computed().values()) == {1} and len(slow.computed()) == 4
+        assert sorted("(4 images computed)" in one for one in said) == [False, True]
+        assert sorted("(already finished)" in one for one in said) == [False, True]
+        assert [path.suffix for path in slow.results.rglob("*.*")] == [".json"]
+
+    def test_a_run_that_another_process_is_on_comes_last(self, tmp_path: Path) -> None:
+        slow = SlowRun(tmp_path, images=6)
+        first = slow.start()
+        first.until_images(slow.results, 1)
+        second = slow.start("--models", "slow,bicubic")
+        assert (second.wait(), first.wait()) == (0, 0)
+        said = second.said()
+        waiting = "Another process carries out slow on photos (BI-x4/rgb): waiting."
+        assert said.index("bicubic on photos (BI-x4/y): psnr") < said.index(waiting)
+        assert set(slow.computed().values()) == {1}
+
+    def test_what_a_killed_runner_left_is_taken_up_by_one_that_waits(self, tmp_path: Path) -> None:
+        slow = SlowRun(tmp_path, images=8)
+        first = slow.start()
+        first.until_images(slow.results, 2)
+        second = slow.start()
+        second.until(lambda: "waiting" in second.said())
+        first.kill()
+        kept = slow.kept()
+        assert second.wait() == 0
+        assert slow.record()["status"] == "finished"
+        assert len(kept) >= 2 and all(slow.computed()[name] == 1 for name in kept)
+        assert not list(slow.results.rglob("*.lock"))
+
+
+class TestLock:
+    def test_one_holds_it_at_a_time(self, tmp_path: Path) -> None:
+        first, second = (FileLock(tmp_path / "below/run.lock") for _ in range(2))
+        assert first.acquire(wait=False)
+        assert not second.acquire(wait=False)
+        first.release()
+        assert second.acquire(wait=True)
+        assert not first.acquire(wait=False)
+        second.release()
+        assert not first.path.exists()
+
+    def test_a_lock_on_a_file_that_was_removed_is_none(self, tmp_path: Path, monkeypatch) -> None:
+        """Its holder removes the file between another's opening it and locking it."""
+        holder, late = (FileLock(tmp_path / "run.lock") for _ in range(2))
+        holder.acquire(wait=False)
+        opened, real = [], os.open
+
+        def slow_open(path: Path, *words: int) -> int:
+            file = real(path, *words)
+            if not opened:
+                holder.release()
+            opened.append(file)
+            return file
+
+        monkeypatch.setattr(os, "open", slow_open)
+        assert late.acquire(wait=False)
+        assert len(opened) == 2 and late.path.exists()
+
+    def test_where_it_cannot_be_made_is_said(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(HarnessError, match=r"The lock .* cannot be written"):
+            FileLock(tmp_path / "file/run.lock").acquire(wait=False)
