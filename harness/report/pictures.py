@@ -13,8 +13,7 @@ from harness.errors import HarnessError, UsageError
 from harness.paper.selection import choose_runs
 from harness.protocol.protocols import crop_to_multiple
 from harness.registry import DATASETS, MODELS
-from harness.run.store import ResultStore
-from harness.run.underway import picture_path
+from harness.run.store import picture_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +73,7 @@ class Pictures:
 
     def path(self, record: RunRecord, image: str) -> Path:
         """Where the SR image of a run is, if it was saved."""
-        return picture_path(self.folder, ResultStore(self.folder), record.identity, image)
+        return picture_path(self.folder, record.identity, image)
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,11 @@ def find_run(beginning: str, stores: Sequence[ResultStore]) -> tuple[Path, RunRe
     return next(iter(fits.items()))
 
 
+def picture_path(folder: Path, identity: Identity, image: str) -> Path:
+    """Where the SR image of a run is saved: below a folder, as its record lies below the store."""
+    return ResultStore(folder).path(identity).with_suffix("") / f"{image}.png"
+
+
 def read_record(path: Path) -> RunRecord:
     """Read a record.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
-from harness.run.store import ResultStore, write_atomically
+from harness.run.store import ResultStore, picture_path, write_atomically
 from harness.specs import Execution, ImageResult, RunRecord, digest
 
 if TYPE_CHECKING:
@@ -127,8 +127,9 @@ class UnderWay:
             HarnessError: the picture cannot be written.
             OSError: the journal cannot be written.
         """
-        if self._desk.options.save_images and picture:
-            _save(picture, _picture_path(self.run, self._desk, result.image))
+        folder = self._desk.options.save_images
+        if folder and picture:
+            _save(picture, picture_path(folder, self.run.identity, result.image))
         if result.image not in self._results:
             self._results[result.image] = result
             self._journal.append(result)
@@ -204,15 +205,10 @@ def _finished(run: Run, desk: Desk) -> RunRecord | None:
 
 def _todo(run: Run, results: Mapping[str, ImageResult], desk: Desk) -> list[BenchmarkImage]:
     def lacks_picture(name: str) -> bool:
-        return bool(desk.options.save_images) and not _picture_path(run, desk, name).exists()
+        folder = desk.options.save_images
+        return bool(folder and not picture_path(folder, run.identity, name).exists())
 
     return [i for i in run.benchmark.images if i.name not in results or lacks_picture(i.name)]
-
-
-def _picture_path(run: Run, desk: Desk, image: str) -> Path:
-    """Where the SR image of a run is saved, if at all."""
-    place = desk.store.path(run.identity).relative_to(desk.store.root).with_suffix("")
-    return (desk.options.save_images or Path()) / place / f"{image}.png"
 
 
 def _save(picture: bytes, path: Path) -> None:
