@@ -127,7 +127,7 @@ def _draw(drawn: Sequence[Point], absent: Sequence[str]) -> figure.Figure:
     plane.margins(0.12, 0.1)
     plane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     plane.xaxis.set_minor_locator(NullLocator())
-    plane.legend(loc="lower right", edgecolor="none", framealpha=1, fontsize=8, labelspacing=0.9)
+    plane.legend(loc="upper left", edgecolor="none", framealpha=1, fontsize=8, labelspacing=0.9)
     _write_names(plane, drawn)
     if absent:
         text = f"Not placed, having no parameters or no known count: {', '.join(absent)}."

@@ -177,6 +177,7 @@ class Trainer:
                 saved = self.state.seconds
             loss_sum.zero_()
             since = Mark(clock, self.state.step)
+        leave_together()
         return self.average.cpu()
 
     def _progress(self, seconds: float) -> float:
@@ -347,6 +348,16 @@ def process() -> tuple[int, int]:
                 f"The {world} processes do not find each other ({error}): start them with torchrun."
             ) from error
     return torch.distributed.get_rank(), world
+
+
+def leave_together() -> None:
+    """Wait for the other processes before their group ends.
+
+    The first process validates and saves last; one that left before it would break its links.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def process_device(device: str) -> str:
