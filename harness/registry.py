@@ -198,7 +198,13 @@ def register_metric(name: str) -> Callable[[F], F]:
 
 
 def register_report(name: str) -> Callable[[F], F]:
-    """Register a function that makes a report of a DataFrame of runs."""
+    """Register a function that makes a report.
+
+    It takes ``(runs, paper, grey)``: what `ResultStore.load` gives, the printed numbers, and the
+    grey rule whose runs are shown; and, where it has a parameter ``pictures``, what to show of
+    images (`harness.report.pictures.Pictures`). It returns a `harness.report.forms.Table` or
+    anything else that keeps `harness.report.forms.Report`.
+    """
     return _register(REPORTS, name)
 
 

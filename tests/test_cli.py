@@ -41,7 +41,7 @@ def sentences(output: str) -> list[str]:
         (["--models", "drnf"], 2, "No model is called 'drnf': did you mean drfn"),
         (["--models", "bicubic", "--datasets", "set55"], 2, "did you mean set5"),
         (["--models", ""], 2, "No models are named"),
-        (["--models", "drfn,edsr", "--datasets", "demo"], 1, "There are no weights for drfn at x4"),
+        (["--models", "rdn,edsr", "--datasets", "demo"], 1, "There are no weights for rdn at x4"),
         (["--models", "bicubic", "--datasets", "./gone"], 2, "There is no folder ./gone"),
         (
             ["--models", "bicubic", "--datasets", "demo", "--device", "tpu9"],

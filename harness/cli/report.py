@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from harness.cli.options import (
     PathOption,
+    data_option,
     fill_registries,
     plugin_option,
     results_option,
     split_words,
 )
+from harness.errors import UsageError
 from harness.specs import GreyRule
+
+if TYPE_CHECKING:
+    from harness.report.pictures import Region
 
 REFERENCE = Path("results/reference")
 
 
 @click.command()
 @click.argument("name", default="all")
-@click.option("--format", "formats", default="md,tex,csv", show_default=True)
+@click.option(
+    "--format",
+    "formats",
+    default="",
+    metavar="md,tex,csv,html,png,svg,pdf",
+    help="Write these, each for the reports that have it.  [default: all]",
+)
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
@@ -36,18 +47,65 @@ REFERENCE = Path("results/reference")
     help="The reports' folder.  [default: reports, or a folder "
     "of that name beside the records where --results names others than the reference]",
 )
+@click.option(
+    "--images",
+    type=PathOption,
+    metavar="DIR",
+    help="What harness run --save-images wrote, for crops and page.  [default: the run records' "
+    "folder]",
+)
+@click.option("--image", metavar="SET/IMAGE", help="The image of crops.")
+@click.option("--box", metavar="X,Y,W,H", help="The part of it that is enlarged, in HR pixels.")
+@click.option("--models", default="", help="The models of crops.  [default: all that were run]")
+@data_option
 @plugin_option
 def report(
-    name: str, formats: str, grey: Any, results: Path, out: Path | None, plugins: tuple[Path, ...]
+    name: str,
+    formats: str,
+    grey: Any,
+    results: Path,
+    out: Path | None,
+    images: Path | None,
+    image: str | None,
+    box: str | None,
+    models: str,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
 ) -> None:
-    """Rebuild the paper's tables from run records, as Markdown, LaTeX and CSV."""
+    """Rebuild the paper's tables and figures, and the page, from run records.
+
+    NAME is table2, figure5, crops, page, one that a plug-in brings, a glob, or all.
+    """
     from harness.report.build import build
+    from harness.report.forms import Table
+    from harness.report.pictures import Pictures
 
     fill_registries(plugins)
     out = out or (Path("reports") if results == REFERENCE else results / "reports")
-    for table, paths in build(name, split_words(formats), results, out, grey):
-        click.echo(table.render("md"))
-        click.echo(f"Written: {', '.join(map(str, paths))}", err=True)
+    region = _region(image, box)
+    pictures = Pictures(images or results, data_root, region, split_words(models))
+    for made, paths in build(name, split_words(formats), results, out, grey, pictures):
+        if isinstance(made, Table) and paths:
+            click.echo(made.render("md"))
+        if paths:
+            click.echo(f"Written: {', '.join(map(str, paths))}", err=True)
+
+
+def _region(image: str | None, box: str | None) -> Region | None:
+    """What ``--image`` and ``--box`` say."""
+    from harness.report.pictures import Box, Region
+
+    if not image:
+        if box:
+            raise UsageError("--box needs the --image it is cut from.")
+        return None
+    dataset, slash, stem = image.partition("/")
+    if not slash or not stem:
+        raise UsageError(f"--image takes SET/IMAGE, such as set14/img_005, not {image!r}.")
+    numbers = split_words(box or "")
+    if box and (len(numbers) != 4 or not all(number.isdecimal() for number in numbers)):
+        raise UsageError(f"--box takes x,y,width,height in HR pixels, not {box!r}.")
+    return Region(dataset.lower(), stem, Box(*map(int, numbers)) if box else None)
 
 
 @click.command()

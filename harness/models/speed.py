@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +73,12 @@ def _reset_peak(device: str) -> int | None:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
+    gc.collect()
     try:
+        # Memory that is free but still held would hide what the next run takes: give it back.
+        ctypes.CDLL(None).malloc_trim(0)
         _CLEAR.write_text("5")  # Linux: the peak of resident memory starts again from now
-    except OSError:
+    except (OSError, AttributeError, TypeError):
         return None
     return _status("VmRSS")
 

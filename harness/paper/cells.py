@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from harness.paper.ablation import ablations
-from harness.specs import GreyRule
+from harness.paper.measured import (
+    TOLERANCE,
+    Measurement,
+    measurements,
+    speaks_for_the_authors,
+    tolerance,
+)
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence, Verdict
-    from harness.specs import RunRecord
-
-TOLERANCE = {"psnr": 0.02, "ssim": 0.001}
-"""How far a number measured with the authors' weights may lie from the printed one (dB, 1)."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,8 @@ class Cell:
     Attributes:
         model, dataset, metric: where it stands.
         printed: as printed.
-        measured: the nearest measured value, over the grey rules that were run.
-        grey: the rule it was measured under.
-        run: the record it comes from.
+        measured: the measurement that speaks for it: of those that agree the one with the fewest
+            departures from the default rules; where none agrees, the nearest.
         verdict: weights trained here can reproduce a number by reaching it, and cannot refute it.
     """
 
@@ -33,9 +34,7 @@ class Cell:
     dataset: str
     metric: str
     printed: float
-    measured: float | None
-    grey: GreyRule | None
-    run: RunRecord | None
+    measured: Measurement | None
     verdict: Verdict
 
 
@@ -50,41 +49,28 @@ def judge_cells(evidence: Evidence) -> tuple[Cell, ...]:
     )
 
 
-def speaks_for_the_authors(run: RunRecord) -> bool:
-    """It used the authors' weights, or a method without any."""
-    return run.weights is None or run.weights.tag == "official"
-
-
 def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> Cell:
-    runs = _runs(evidence, model, dataset)
-    measured = {grey: run.means[metric] for grey, run in runs.items()}
     doubtful = any(
         (cell["row"], cell["column"], cell["metric"], cell["seen"])
         == (model, dataset, metric, "print")
         for cell in evidence.paper["suspicious"]
     )
     fallback: Verdict = "inconsistent in print" if doubtful else "not measured"
-    if not measured:
-        return Cell(model, dataset, metric, printed, None, None, None, fallback)
-    grey = min(measured, key=lambda rule: abs(measured[rule] - printed))
-    off = measured[grey] - printed
-    own = not speaks_for_the_authors(runs[grey])
-    if abs(off) <= TOLERANCE[metric] or (own and off > 0 and not doubtful):
+    found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
+    if not found:
+        return Cell(model, dataset, metric, printed, None, fallback)
+
+    def agrees(one: Measurement) -> bool:
+        return abs(one.value - printed) <= tolerance(evidence.table2[model], metric)
+
+    nearest = min(found, key=lambda one: abs(one.value - printed))
+    best = next(filter(agrees, found), nearest)
+    own = not speaks_for_the_authors(best.run)
+    if agrees(best) or (own and best.value > printed and not doubtful):
         verdict: Verdict = "reproduced"
     else:
         verdict = fallback if own or doubtful else "refuted"
-    return Cell(model, dataset, metric, printed, measured[grey], grey, runs[grey], verdict)
-
-
-def _runs(evidence: Evidence, model: str, dataset: str) -> dict[GreyRule, RunRecord]:
-    """The runs that may speak, by grey rule: weights trained here under the default one only."""
-    rules: tuple[GreyRule, ...] = get_args(GreyRule)
-    found = {grey: evidence.run(model, dataset, grey) for grey in rules}
-    return {
-        grey: run
-        for grey, run in found.items()
-        if run and (grey == "full-range" or speaks_for_the_authors(run))
-    }
+    return Cell(model, dataset, metric, printed, best, verdict)
 
 
 def judge_table1(evidence: Evidence) -> dict[str, Verdict]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.paper.ablation import ablations
-from harness.paper.cells import TOLERANCE, speaks_for_the_authors
 from harness.paper.judgement import Finding, listed, title
+from harness.paper.measured import TOLERANCE, speaks_for_the_authors
 from harness.paper.print_claims import PSNR, SSIM
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from harness.data.catalogue import registry_rows
 from harness.paper.budgets import budget_of
-from harness.paper.cells import TOLERANCE, judge_cells, speaks_for_the_authors
+from harness.paper.cells import judge_cells
 from harness.paper.judgement import Finding, Judgement, listed, title
+from harness.paper.measured import TOLERANCE, speaks_for_the_authors
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
         for name in evidence.sets
         if name in row
     )
-    measured = [cell for cell in cells if cell.run]
-    runs = {cell.run.identity.id: cell.run for cell in measured if cell.run}
+    found = [cell.measured for cell in cells if cell.measured]
+    runs = {one.run.identity.id: one.run for one in found}
     if not runs:
         finding = Finding("not measured", _how_to_measure(model))
     elif all(map(speaks_for_the_authors, runs.values())):
@@ -69,16 +70,20 @@ def _measured_again(cells: Sequence[Cell]) -> Finding:
     measured = [cell for cell in cells if cell.measured is not None]
     agree = [cell for cell in measured if cell.verdict == "reproduced"]
     off = [cell for cell in measured if cell.verdict != "reproduced"]
-    weights = any(cell.run and cell.run.weights for cell in measured)
+    weights = any(cell.measured and cell.measured.run.weights for cell in measured)
     how = "With the authors' weights" if weights else "Computed again"
     said = (
         f"{how}, {len(agree)} of "
         f"{len(measured)} numbers on {_sets(measured)} agree within {TOLERANCE['psnr']} dB / "
         f"{TOLERANCE['ssim']}"
     )
-    other_rule = [_name(cell) for cell in agree if cell.grey == "as-rgb"]
-    if other_rule:
-        said += f" ({listed(other_rule)} under the grey rule as-rgb)"
+    elsewhere: dict[str, list[str]] = {}
+    for cell in agree:
+        if cell.measured and cell.measured.rules:
+            elsewhere.setdefault(cell.measured.said, []).append(_name(cell))
+    if elsewhere:
+        rules = [f"{listed(names)} under {rule}" for rule, names in elsewhere.items()]
+        said += f" ({'; '.join(rules)})"
     if off:
         said += f"; outside: {listed([_gap(cell) for cell in off])}"
     absent = [cell for cell in cells if cell.measured is None]
@@ -92,8 +97,9 @@ def _trained_here(cells: Sequence[Cell], runs: Sequence[RunRecord]) -> Finding:
     """With weights that were trained by someone else."""
     measured = [cell for cell in cells if cell.measured is not None and cell.metric == "psnr"]
     scores = [
-        f"{cell.measured:.2f} of {cell.printed:.2f} dB on {title(cell.dataset)}"
+        f"{cell.measured.value:.2f} of {cell.printed:.2f} dB on {title(cell.dataset)}"
         for cell in measured
+        if cell.measured
     ]
     budgets = listed(sorted({str(budget_of(run)) for run in runs}))
     said = f"With weights trained here ({budgets}) it gives {listed(scores)}"
@@ -112,6 +118,7 @@ def _name(cell: Cell) -> str:
 
 def _gap(cell: Cell) -> str:
     decimals = 2 if cell.metric == "psnr" else 4
-    return f"{_name(cell)} {cell.measured:.{decimals}f} for {cell.printed:.{decimals}f}" + (
-        " (as-rgb)" if cell.grey == "as-rgb" else ""
-    )
+    one = cell.measured
+    rules = f" ({one.said})" if one and one.rules else ""
+    value = f"{one.value:.{decimals}f}" if one else ""
+    return f"{_name(cell)} {value} for {cell.printed:.{decimals}f}{rules}"

@@ -13,20 +13,23 @@ _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
 
 def rank_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule, *, self_ensemble: bool = False
+    runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, self_ensemble: bool = False
 ) -> pd.DataFrame:
     """Runs of whole images under the default rules but for the grey rule, first choice first.
 
     The authors' weights come before retrained ones, and those before files of unknown origin;
-    then the latest run counts.
+    then the latest run counts. Without ``grey`` the runs of every rule are taken but those with
+    another border, which nothing printed follows.
     """
     if runs.empty:
         return runs
-    suffix = "" if grey == "full-range" else f"+{grey}"
+    if grey is None:
+        follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
+    else:
+        suffix = "" if grey == "full-range" else f"+{grey}"
+        follows = runs["protocol"].isin([f"BI-x{scale}/y{suffix}", f"BI-x{scale}/rgb{suffix}"])
     fits = runs[
-        runs["protocol"].isin([f"BI-x{scale}/y{suffix}", f"BI-x{scale}/rgb{suffix}"])
-        & (runs["self_ensemble"].astype(bool) == self_ensemble)
-        & runs["tile"].isna()
+        follows & (runs["self_ensemble"].astype(bool) == self_ensemble) & runs["tile"].isna()
     ]
     return fits.assign(rank=fits["tag"].map(_TAG_ORDER).fillna(2)).sort_values(
         ["rank", "time", "id"], ascending=[True, False, True], kind="stable"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
 from harness.paper.claims import Judgement, Verdict, judge
 from harness.registry import register_report
-from harness.report.tables import Format, Table, escape_latex
+from harness.report.forms import Format, Table, escape_latex
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
@@ -30,6 +31,8 @@ class ClaimsTable(Table):
         if form == "tex":
             items = "".join(_latex(claim) for claim in claims)
             return f"{table}\n\\begin{{description}}\\sloppy\n{items}\\end{{description}}\n"
+        if form == "html":
+            return table + "".join(_html(claim) for claim in claims)
         return table
 
 
@@ -38,6 +41,15 @@ def _markdown(claim: Mapping[Any, Any]) -> str:
     return (
         f"\n### {claim['claim']}: {claim['verdict']}\n\n"
         f"> {claim['statement']} ({claim['where']})\n\n{claim['evidence']}{runs}\n"
+    )
+
+
+def _html(claim: Mapping[Any, Any]) -> str:
+    runs = f"<p>Runs: {claim['runs']}</p>\n" if claim["runs"] else ""
+    return (
+        f"<h2>{escape(claim['claim'])}: {claim['verdict']}</h2>\n"
+        f"<blockquote>{escape(claim['statement'])} ({escape(claim['where'])})</blockquote>\n"
+        f"<p>{escape(claim['evidence'])}</p>\n{runs}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.registry import MODELS, register_report
-from harness.report.tables import Table
+from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.models.complexity import Complexity

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.cells import speaks_for_the_authors
 from harness.paper.judgement import Evidence, title
+from harness.paper.measured import speaks_for_the_authors
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
 from harness.registry import register_report
-from harness.report.tables import Table
+from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule, RunRecord

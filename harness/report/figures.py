@@ -1,13 +1,58 @@
-"""Figures, drawn without a display."""
+"""Figures, drawn without a display and the same bytes every time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from harness.report.forms import Format
 
 if TYPE_CHECKING:
+    from matplotlib import figure
+
     from harness.run.train_log import Row
+
+_STYLE: Mapping[Any, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "svg.hashsalt": "drfn-harness",
+    # Deflate is not the same in every build of zlib.
+    "pdf.compression": 0,
+    "savefig.dpi": 150,
+}
+_METADATA: Mapping[str, Mapping[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure to be written in several formats.
+
+    Attributes:
+        name: its files' stem.
+        draw: makes the matplotlib figure, in the house style.
+        formats: of ``png``, ``svg`` and ``pdf``, those that suit it.
+    """
+
+    name: str
+    draw: Callable[[], figure.Figure]
+    formats: tuple[Format, ...] = ("png", "svg", "pdf")
+
+    def render(self, form: Format) -> bytes:
+        """The figure as a PNG, SVG or PDF file."""
+        import matplotlib
+
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
+            matplotlib.rcParams.update(_STYLE)
+            stream = BytesIO()
+            self.draw().savefig(stream, format=form, metadata=_METADATA[form])
+        return stream.getvalue()
 
 
 def draw_training(rows: Sequence[Row], path: Path) -> None:

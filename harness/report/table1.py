@@ -11,7 +11,8 @@ from harness.paper.ablation import Ablation, ablations
 from harness.paper.cells import judge_table1
 from harness.paper.judgement import Evidence, title
 from harness.registry import register_report
-from harness.report.tables import MISSING, Table
+from harness.report.forms import Table
+from harness.report.tables import MISSING
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule

@@ -1,77 +1,22 @@
-"""Tables as pure functions of a DataFrame of runs: Markdown, LaTeX, CSV."""
+"""Tables as pure functions of a DataFrame of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tabulate import tabulate
 
 from harness.errors import HarnessError
-from harness.paper.selection import choose_runs as choose_runs
+from harness.paper.selection import choose_runs
 from harness.registry import DATASETS, MODELS, register_report
+from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.specs import DatasetCard, GreyRule, RunRecord
 
-Format = Literal["md", "tex", "csv"]
 MISSING = "missing"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table to be written in several formats.
-
-    Attributes:
-        name: its file's stem and LaTeX label.
-        caption: what the numbers are, and by which rules.
-        headers: of the columns.
-        rows: cells as text.
-        tidy: the same numbers, one a row, for machines.
-    """
-
-    name: str
-    caption: str
-    headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    tidy: pd.DataFrame
-
-    def render(self, form: Format) -> str:
-        """The table as Markdown, as LaTeX (needs booktabs), or its numbers as CSV."""
-        return _RENDERERS[form](self)
-
-
-def _markdown(table: Table) -> str:
-    body = tabulate(table.rows, table.headers, tablefmt="github", disable_numparse=True)
-    return f"{table.caption}\n\n{body}\n"
-
-
-def _latex(table: Table) -> str:
-    body = tabulate(table.rows, table.headers, tablefmt="latex_booktabs", disable_numparse=True)
-    lines = [
-        "\\begin{table*}",
-        "\\centering",
-        "\\footnotesize",
-        f"\\caption{{{escape_latex(table.caption)}}}",
-        f"\\label{{tab:{table.name}}}",
-        body,
-        "\\end{table*}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _csv(table: Table) -> str:
-    return table.tidy.to_csv(index=False, lineterminator="\n")
-
-
-_RENDERERS: Mapping[str, Callable[[Table], str]] = {"md": _markdown, "tex": _latex, "csv": _csv}
-
-
-def escape_latex(text: str) -> str:
-    """Text for the body of a LaTeX document; no backslashes, tildes or carets."""
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
 
 
 @register_report("table2")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
-from harness.paper.cells import TOLERANCE, Cell, judge_cells
+from harness.paper.cells import Cell, judge_cells
 from harness.paper.judgement import Evidence, Verdict, title
+from harness.paper.measured import TOLERANCE
 from harness.registry import register_report
-from harness.report.tables import Table
+from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
@@ -32,7 +33,7 @@ def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "ful
     Args:
         runs: what `ResultStore.load` gives; may be empty.
         paper: what `harness.paper.paper` gives.
-        grey: without influence; a number counts as reproduced under either rule, which is named.
+        grey: without influence; a number counts as reproduced under any rule in use.
     """
     evidence = Evidence(runs, paper)
     cells = {(cell.model, cell.dataset, cell.metric): cell for cell in judge_cells(evidence)}
@@ -55,15 +56,16 @@ def _text(cell: Cell | None) -> str:
 
 
 def _tidy(cell: Cell) -> dict[str, Any]:
+    one = cell.measured
     return {
         "model": cell.model,
         "dataset": cell.dataset,
         "metric": cell.metric,
         "printed": cell.printed,
-        "measured": None if cell.measured is None else round(cell.measured, 6),
-        "grey": cell.grey or "",
+        "measured": round(one.value, 6) if one else None,
+        "rules": one.said if one else "",
         "verdict": cell.verdict,
-        "run": cell.run.identity.id if cell.run else "missing",
+        "run": one.run.identity.id if one else "missing",
     }
 
 
@@ -73,6 +75,7 @@ def _caption(tidy: pd.DataFrame) -> str:
     return (
         f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
         f"with the authors' weights within {TOLERANCE['psnr']} dB or {TOLERANCE['ssim']} of SSIM "
-        "under one of the two rules for grey images, or reached with weights trained here, which "
-        "cannot refute a number. Inconsistent in print: it contradicts other printed numbers."
+        "under the default rules or others in use (see the report rules), or reached with weights "
+        "trained here, which cannot refute a number. Inconsistent in print: it contradicts other "
+        "printed numbers."
     )

@@ -275,10 +275,10 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see the old or the new one, never a part."""
-    with whole(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
+    with whole(path) as partial, partial.open("wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
 

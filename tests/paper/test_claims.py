@@ -238,7 +238,7 @@ class TestRows:
     def test_the_other_grey_rule_counts_and_is_named(self) -> None:
         runs = TestRules.both_rules("lapsrn", 28.085, 28.181)
         found = judged(*runs)["table2-lapsrn"]
-        assert "PSNR of Set14 under the grey rule as-rgb" in found.evidence
+        assert "PSNR of Set14 under grey images as-rgb" in found.evidence
 
     def test_weights_trained_here_can_reach_a_row_and_cannot_refute_it(self) -> None:
         def row(psnr: float) -> Judgement:

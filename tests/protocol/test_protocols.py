@@ -26,6 +26,7 @@ BOTH = pytest.mark.parametrize("rules", [Y, RGB], ids=["y", "rgb"])
         "BI-x3/rgb",
         "BI-x4/y+as-rgb",
         "BI-x4/rgb+as-rgb+symmetric",
+        "BI-x4/rgb+float-lr",
     ],
 )
 def test_a_protocol_is_found_by_its_name(name: str) -> None:
@@ -45,6 +46,7 @@ def test_every_rule_is_part_of_the_hash() -> None:
         Protocol("y", 2),
         Protocol("y", border="symmetric"),
         Protocol("y", grey="as-rgb"),
+        Protocol("rgb", float_lr=True),
     ]
     assert len({one.sha256 for one in rules}) == len(rules)
 
@@ -62,6 +64,14 @@ def test_the_rgb_pipeline_degrades_8_bit_colour() -> None:
     assert (sample.lr.shape, sample.lr.dtype) == ((12, 16, 3), np.uint8)
     given = network_input(sample.lr, RGB, enlarged=False)
     np.testing.assert_array_equal(given, sample.lr / 255)
+
+
+def test_the_rgb_pipeline_can_leave_its_lr_images_unrounded() -> None:
+    image = picture(48, 64)
+    rounded, double = (make_sample(image, one).lr for one in (RGB, Protocol("rgb", float_lr=True)))
+    assert (double.shape, double.dtype) == ((12, 16, 3), np.float64)
+    # Rounded after each of two passes.
+    assert 0 < np.abs(double * 255 - rounded).max() <= 1.2
 
 
 @BOTH

@@ -1,14 +1,11 @@
-import shutil
-import subprocess
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
-from harness.errors import HarnessError
 from harness.paper import paper
+from harness.paper.selection import choose_runs
 from harness.registry import MODELS, REPORTS
-from harness.report.tables import Table, choose_runs, table2
+from harness.report.forms import Table
+from harness.report.tables import table2
 
 SETS = ["set5", "set14", "b100", "urban100", "manga109"]
 
@@ -144,69 +141,6 @@ def test_official_weights_come_first_then_the_latest_run() -> None:
     assert choose_runs(runs, 4, "full-range")["drfn", "set5"]["psnr"] == 3.0
     official = pd.concat([runs, frame(run("drfn", "set5", 4.0, time="2025-01-01"))])
     assert choose_runs(official, 4, "full-range")["drfn", "set5"]["psnr"] == 4.0
-
-
-def test_no_runs_are_no_table() -> None:
-    with pytest.raises(HarnessError, match="no finished runs"):
-        table2(pd.DataFrame(columns=["model"]), paper())
-
-
-class TestFormats:
-    TABLE = Table(
-        "t", "100 % of a_b & c", ["Method", "Set5"], [["x_1", "30.00"]], pd.DataFrame({"n": [1.5]})
-    )
-
-    def test_markdown(self) -> None:
-        text = self.TABLE.render("md")
-        assert text.startswith("100 % of a_b & c\n\n| Method")
-        assert "| x_1      | 30.00  |" in text
-
-    def test_latex_escapes_and_compiles(self, tmp_path: Path) -> None:
-        text = self.TABLE.render("tex")
-        assert r"\caption{100 \% of a\_b \& c}" in text
-        assert r"x\_1" in text and r"\toprule" in text
-        engine = next((e for e in ("tectonic", "pdflatex", "lualatex") if shutil.which(e)), None)
-        if engine is None:
-            pytest.skip("no LaTeX engine is installed")
-        whole = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + text
-        (tmp_path / "t.tex").write_text(whole + "\\end{document}")
-        subprocess.run([engine, "t.tex"], cwd=tmp_path, check=True, capture_output=True)
-
-    def test_csv(self) -> None:
-        assert self.TABLE.render("csv") == "n\n1.5\n"
-
-
-def test_reports_are_written_and_the_same_each_time(harness, photos: Path, tmp_path: Path) -> None:
-    harness("run", "--models", "bicubic", "--datasets", photos)
-    words = ("report", "table2", "--results", "results/local", "--out")
-    shown = harness(*words, "one")
-    assert shown.exit_code == 0 and "| Bicubic" in shown.output
-    assert sorted(p.name for p in Path("one").iterdir()) == [
-        "table2.csv",
-        "table2.md",
-        "table2.tex",
-    ]
-    harness(*words, "two")
-    for path in Path("one").iterdir():
-        assert path.read_bytes() == (Path("two") / path.name).read_bytes()
-    assert harness(*words, "three", "--format", "md", "--grey", "as-rgb").exit_code == 0
-    assert [p.name for p in Path("three").iterdir()] == ["table2-as-rgb.md"]
-
-
-def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
-    empty = harness("report", "table2", "--results", "nowhere")
-    assert (empty.exit_code, empty.output.count("\n")) == (1, 1)
-    assert "no finished runs" in empty.output
-    assert harness("report", "table3").exit_code == 2
-    shown = harness("report", "--format", "docx")
-    assert (shown.exit_code, shown.output) == (
-        2,
-        "Error: No format is called 'docx': there are md, tex, csv.\n",
-    )
-    harness("run", "--models", "bicubic", "--datasets", photos)
-    Path("taken").touch()
-    taken = harness("report", "--results", "results/local", "--out", "taken")
-    assert taken.exit_code == 1 and "cannot be written" in taken.output
 
 
 def test_every_model_of_the_paper_that_is_registered_has_its_pipeline() -> None:

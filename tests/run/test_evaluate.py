@@ -72,6 +72,8 @@ def test_a_finished_run_is_skipped_unless_forced(harness, photos: Path) -> None:
         ("--grey", "as-rgb"),
         ("--border", "symmetric"),
         ("--scale", 2),
+        ("--float-lr",),
+        ("--metric", "ssim-whole"),
     ],
 )
 def test_what_changes_a_number_makes_another_run(harness, photos: Path, option) -> None:
@@ -79,6 +81,12 @@ def test_what_changes_a_number_makes_another_run(harness, photos: Path, option) 
     assert harness(*words).exit_code == 0
     assert "computed" in harness(*words, *option).output
     assert len(list(Path("results").rglob("*.json"))) == 2
+
+
+def test_a_rule_that_a_pipeline_does_not_know_makes_no_other_run(harness, photos: Path) -> None:
+    words = ("run", "--models", "bicubic", "--datasets", photos)
+    harness(*words)
+    assert "already finished" in harness(*words, "--float-lr").output
 
 
 def test_a_changed_image_makes_another_run(harness, photos: Path) -> None:

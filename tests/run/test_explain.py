@@ -82,7 +82,7 @@ def test_a_set_without_grey_images_is_not_made_again_for_the_grey_rule(harness, 
     Image.fromarray(picture(48, 64)).save(tmp_path / "one/a.png")
     harness("run", "--models", "bicubic-rgb", "--datasets", "one")
     made = {row["made"] for row in rows(harness, only().identity.id)}
-    assert made == {"own convention", "", "imresize border symmetric"}
+    assert made == {"own convention", "", "imresize border symmetric", "LR images not rounded"}
 
 
 def test_images_too_small_for_a_border_are_scored_under_the_others(harness, tmp_path) -> None:
@@ -94,16 +94,18 @@ def test_images_too_small_for_a_border_are_scored_under_the_others(harness, tmp_
 
 def test_a_run_needs_its_own_weights(harness, photos: Path, tmp_path, random_weights) -> None:
     small = {"groups": 1, "blocks": 1}
-    path = random_weights("drfn", width=16, **small)
-    harness("run", "--models", "drfn", "--datasets", photos, "--weights", f"drfn={path}")
+    path = random_weights("drfn-2conv", width=16, **small)
+    harness(
+        "run", "--models", "drfn-2conv", "--datasets", photos, "--weights", f"drfn-2conv={path}"
+    )
     record = only()
     absent = harness("explain", record.identity.id)
     assert absent.exit_code == 1
-    assert "There are no weights for drfn:repro" in absent.output
+    assert "There are no weights for drfn-2conv:repro" in absent.output
     first = rows(harness, record.identity.id, "--weights", path)[0]
     assert first["psnr"] == pytest.approx(record.means["psnr"], abs=1e-4)
     (tmp_path / "other").mkdir()
-    other = random_weights("drfn", folder=tmp_path / "other", width=32, **small)
+    other = random_weights("drfn-2conv", folder=tmp_path / "other", width=32, **small)
     refused = harness("explain", record.identity.id, "--weights", other)
     assert refused.exit_code == 1
     assert "are not those of the run" in refused.output

@@ -1,0 +1,101 @@
+"""What was measured for a printed number, under every rule that it may have been made by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.paper.selection import rank_runs
+from harness.protocol.protocols import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from harness.specs import RunRecord
+
+TOLERANCE = {"psnr": 0.02, "ssim": 0.001}
+"""How far a number measured with the authors' weights may lie from the printed one (dB, 1)."""
+
+WHOLE = "SSIM of the whole image"
+"""The rule of ``ssim-whole``, MATLAB's ``ssim``."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured mean.
+
+    Attributes:
+        value: PSNR in dB, or SSIM.
+        rules: what departs from the default rules, in words; empty for the default.
+        run: the record it comes from.
+    """
+
+    value: float
+    rules: tuple[str, ...]
+    run: RunRecord
+
+    @property
+    def said(self) -> str:
+        """The rules in words."""
+        return ", ".join(self.rules) or "default rules"
+
+
+def tolerance(row: Mapping[str, Any], metric: str) -> float:
+    """`TOLERANCE`, and what SSIMs lost to rounding where a row has three digits and a zero.
+
+    Args:
+        row: of Table 2 as data.
+        metric: ``psnr`` or ``ssim``.
+    """
+    printed = [round(1e4 * cell[1]) for cell in row.values() if isinstance(cell, list)]
+    three_digits = metric == "ssim" and all(ssim % 10 == 0 for ssim in printed)
+    return TOLERANCE[metric] + (1e-3 - 1e-4) / 2 * three_digits
+
+
+def measurements(
+    runs: pd.DataFrame, scale: int, model: str, dataset: str, metric: str
+) -> list[Measurement]:
+    """Every measurement that may speak for a cell, one for each set of rules, simplest first.
+
+    Weights trained here speak under the default rules only: they reach a number or they do not.
+    """
+    found: dict[tuple[str, ...], Measurement] = {}
+    for run in _candidates(runs, scale, model, dataset):
+        rules = departures(run)
+        if rules and not speaks_for_the_authors(run):
+            continue
+        found.setdefault(rules, Measurement(run.means[metric], rules, run))
+        if metric == "ssim" and "ssim-whole" in run.means:
+            whole = (*rules, WHOLE)
+            found.setdefault(whole, Measurement(run.means["ssim-whole"], whole, run))
+    return sorted(found.values(), key=lambda one: (len(one.rules), one.rules))
+
+
+def speaks_for_the_authors(run: RunRecord) -> bool:
+    """It used the authors' weights, or a method without any."""
+    return run.weights is None or run.weights.tag == "official"
+
+
+def departures(run: RunRecord) -> tuple[str, ...]:
+    """The rules of a run that are not the default, in words."""
+    rules = protocol(run.identity.protocol)
+    words = {
+        f"grey images {rules.grey}": rules.grey != "full-range",
+        "LR images not rounded": rules.float_lr,
+    }
+    return tuple(word for word, holds in words.items() if holds)
+
+
+def _candidates(runs: pd.DataFrame, scale: int, model: str, dataset: str) -> list[RunRecord]:
+    """Runs of a model as registered, on whole images, best weights first."""
+    if runs.empty:
+        return []
+    own = runs[(runs["model"] == model) & (runs["dataset"] == dataset)]
+    if own.empty:
+        return []
+    ranked = rank_runs(own, scale, None)
+    plain = ranked[~ranked["hyper"].astype(bool)]
+    best = plain[plain["rank"] == plain["rank"].min()]
+    return list(best["record"])

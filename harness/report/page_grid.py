@@ -1,0 +1,204 @@
+"""Table 2 for the page: one grid a metric, its cells coloured by their distance from the print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from harness.paper.cells import judge_cells
+from harness.paper.judgement import Evidence
+from harness.registry import DATASETS
+from harness.report.tables import MISSING
+
+if TYPE_CHECKING:
+    from harness.report.forms import Table
+
+
+Key = tuple[str, str, str]
+"""Where a number of Table 2 stands: model, set and metric."""
+
+
+class Metric(NamedTuple):
+    """How a metric is written, and which distances from the print count as how far."""
+
+    name: str
+    title: str
+    printed: int
+    measured: int
+    steps: tuple[float, float, float]
+
+
+METRICS = (
+    Metric("psnr", "PSNR in dB", 2, 3, (0.01, 0.05, 0.2)),
+    Metric("ssim", "SSIM", 4, 4, (0.0001, 0.0005, 0.002)),
+)
+"""The first step is one unit of the last printed digit; the others suit retrained networks."""
+
+
+class Level(NamedTuple):
+    """How far a measured number lies from the printed one.
+
+    Attributes:
+        name: of the style sheet's class.
+        mark: says the same as the colour.
+        said: in words, for the legend.
+    """
+
+    name: str
+    mark: str
+    said: str
+
+
+def level(difference: float, metric: Metric) -> Level:
+    """The level of a difference, measured less printed, as it is shown."""
+    far = sum(round(abs(difference), metric.measured) > step for step in metric.steps)
+    return _LEVELS[far if difference > 0 else -far]
+
+
+def _levels() -> dict[int, Level]:
+    psnr, ssim = (metric.steps for metric in METRICS)
+    words = [
+        f"within {psnr[0]} dB / {ssim[0]}",
+        f"up to {psnr[1]} dB / {ssim[1]}",
+        f"up to {psnr[2]} dB / {ssim[2]}",
+        f"more than {psnr[2]} dB / {ssim[2]}",
+    ]
+    found = {0: Level("same", "=", f"as printed: {words[0]}")}
+    for far in (1, 2, 3):
+        found[far] = Level(f"over{far}", "▲" * far, f"above by {words[far]}")
+        found[-far] = Level(f"under{far}", "▼" * far, f"below by {words[far]}")
+    return found
+
+
+_LEVELS = _levels()
+LEGEND = tuple(_LEVELS[far] for far in (-3, -2, -1, 0, 1, 2, 3))
+
+
+class Doubt(NamedTuple):
+    """A printed number that cannot be right, and why."""
+
+    anchor: str
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: as printed, as measured, and how they differ.
+
+    Attributes:
+        printed, measured, difference: as text, or empty.
+        values: the same as numbers, for sorting; empty text where there is none.
+        level: how far they are apart, where both exist.
+        run: the id of the record, or empty.
+        verdict: on the printed number, or empty where none is printed.
+        doubt: why the printed number cannot be right, if so.
+    """
+
+    printed: str
+    measured: str
+    difference: str
+    values: tuple[object, ...]
+    level: Level | None
+    run: str
+    verdict: str
+    doubt: Doubt | None
+
+
+class Line(NamedTuple):
+    """One method's cells."""
+
+    method: str
+    model: str
+    pipeline: str
+    cells: tuple[Cell, ...]
+
+
+class Grid(NamedTuple):
+    """Table 2 in one metric."""
+
+    metric: Metric
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+
+def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Grid]:
+    """Table 2 as one grid a metric.
+
+    Args:
+        table: what `harness.report.tables.table2` gives.
+        runs: what it was made of.
+        paper: what `harness.paper.paper` gives.
+    """
+    judged = judge_cells(Evidence(runs, paper))
+    verdicts = {(cell.model, cell.dataset, cell.metric): cell.verdict for cell in judged}
+    found = doubts(paper)
+    return [_grid(table, metric, verdicts, found) for metric in METRICS]
+
+
+def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
+    """The doubtful cells of Table 2 by model, set and metric."""
+    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    decimals = {metric.name: metric.printed for metric in METRICS}
+    found = {}
+    for cell in paper["suspicious"]:
+        if cell["table"] == "table2":
+            key = (cell["row"], cell["column"], cell["metric"])
+            number = f"{key[2].upper()} {cell['printed']:.{decimals[key[2]]}f}"
+            title = f"{methods[key[0]]}, {DATASETS.get(key[1]).title}, {number}"
+            found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"])
+    return found
+
+
+def _grid(
+    table: Table, metric: Metric, verdicts: Mapping[Key, str], found: Mapping[Key, Doubt]
+) -> Grid:
+    some = table.tidy[table.tidy["metric"] == metric.name]
+    columns = tuple(DATASETS.get(name).title for name in some["dataset"].unique())
+    lines = []
+    # A model has three lines in the table; the first says its method and pipeline.
+    groups = some.groupby("model", sort=False)
+    for row, (model, numbers) in zip(table.rows[::3], groups, strict=True):
+        cells = []
+        for number in numbers.to_dict("records"):
+            key = (str(model), str(number["dataset"]), metric.name)
+            cells.append(_cell(number, metric, verdicts.get(key, ""), found.get(key)))
+        lines.append(Line(row[0], str(model), row[1], tuple(cells)))
+    return Grid(metric, columns, tuple(lines))
+
+
+def _cell(number: Mapping[Any, Any], metric: Metric, verdict: str, doubt: Doubt | None) -> Cell:
+    names = ("printed", "measured", "difference")
+    values = [None if pd.isna(number[name]) else float(number[name]) for name in names]
+    printed, measured, difference = values
+    return Cell(
+        "" if printed is None else f"{printed:.{metric.printed}f}",
+        "" if measured is None else f"{measured:.{metric.measured}f}",
+        "" if difference is None else signed(difference, metric.measured),
+        tuple("" if value is None else value for value in values),
+        None if difference is None else level(difference, metric),
+        "" if number["run"] == MISSING else number["run"],
+        verdict,
+        doubt,
+    )
+
+
+def signed(value: float, decimals: int) -> str:
+    """A difference with its sign: a real minus, and ``±`` for what rounds to nothing."""
+    if not round(value, decimals):
+        return f"±{0:.{decimals}f}"
+    return f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def measured_share(grid: Grid) -> tuple[int, int]:
+    """How many printed cells are measured, and how many there are."""
+    printed = [cell for line in grid.lines for cell in line.cells if cell.printed]
+    return sum(bool(cell.measured) for cell in printed), len(printed)
+
+
+def plain_tables(tables: Sequence[Table]) -> list[tuple[Table, bool]]:
+    """Other tables, each with whether its rows stand alone and may be sorted."""
+    return [(table, all(row and row[0] for row in table.rows)) for table in tables]

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+from harness.registry import REPORTS
+
+
+def names(folder: str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_each_report_is_written_in_all_its_formats_and_the_same_each_time(
+    harness, photos: Path
+) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("report", "--results", "results/local", "--out")
+    shown = harness(*words, "one")
+    assert shown.exit_code == 0, shown.output
+    assert {name.split(".")[0] for name in names("one")} == set(REPORTS)
+    assert {name for name in names("one") if name.startswith(("crops", "figure5", "table2"))} == {
+        "crops.png",
+        "figure5.pdf",
+        "figure5.png",
+        "figure5.svg",
+        "table2.csv",
+        "table2.html",
+        "table2.md",
+        "table2.tex",
+    }
+    harness(*words, "two")
+    for path in Path("one").iterdir():
+        assert path.read_bytes() == (Path("two") / path.name).read_bytes(), path
+
+
+def test_the_formats_and_the_grey_rule_are_chosen(harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("report", "[ft]*[25]", "--results", "results/local", "--grey", "as-rgb", "--out")
+    assert harness(*words, "md", "--format", "md").exit_code == 0
+    assert names("md") == ["table2-as-rgb.md"]
+    assert harness(*words, "both", "--format", "md,svg").exit_code == 0
+    assert names("both") == ["figure5-as-rgb.svg", "table2-as-rgb.md"]
+
+
+def test_only_tables_are_printed(harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("--results", "results/local", "--out", "one")
+    assert harness("report", "table2", *words).stdout.count("| Bicubic") == 1
+    assert harness("report", "figure5", *words).stdout == ""
+
+
+def test_a_report_of_a_plug_in_needs_no_more_than_a_table(harness, photos: Path) -> None:
+    Path("mine.py").write_text(
+        "import pandas as pd\n"
+        "from harness.registry import register_report\n"
+        "from harness.report.forms import Table\n"
+        "@register_report('mine')\n"
+        "def mine(runs, paper, grey):\n"
+        "    return Table('mine', 'All runs.', ['n'], [[str(len(runs))]], pd.DataFrame())\n"
+    )
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    shown = harness("report", "mine", "--plugin", "mine.py", "--results", "results/local")
+    assert shown.exit_code == 0, shown.output
+    assert names("results/local/reports") == ["mine.csv", "mine.html", "mine.md", "mine.tex"]
+
+
+def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
+    empty = harness("report", "table2", "--results", "nowhere")
+    assert (empty.exit_code, empty.output.count("\n")) == (1, 1)
+    assert "no finished runs" in empty.output
+    assert harness("report", "table3").exit_code == 2
+    shown = harness("report", "--format", "docx")
+    assert (shown.exit_code, shown.output) == (
+        2,
+        "Error: No format is called 'docx': there are md, tex, csv, html, png, svg, pdf.\n",
+    )
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    Path("taken").touch()
+    taken = harness("report", "--results", "results/local", "--out", "taken")
+    assert taken.exit_code == 1 and "cannot be written" in taken.output
+    none = harness("report", "table2", "--results", "results/local", "--format", "png")
+    assert none.exit_code == 2
+    assert "table2 has other formats: csv, html, md, tex." in none.output

@@ -1,0 +1,61 @@
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.registry import REPORTS
+from harness.report.build import make
+from harness.report.forms import Table
+from harness.report.pictures import Pictures
+from harness.run.store import ResultStore
+
+ROOT = Path(__file__).parents[2]
+TABLE = Table(
+    "t", "100 % of a_b & c < d", ["Method", "Set5"], [["x_1", "<30>"]], pd.DataFrame({"n": [1.5]})
+)
+
+
+def test_markdown() -> None:
+    text = TABLE.render("md")
+    assert text.startswith("100 % of a_b & c < d\n\n| Method")
+    assert "| x_1      | <30>   |" in text
+
+
+def test_latex_is_escaped() -> None:
+    text = TABLE.render("tex")
+    assert r"\caption{100 \% of a\_b \& c < d}" in text
+    assert r"x\_1" in text and r"\toprule" in text
+
+
+def test_csv() -> None:
+    assert TABLE.render("csv") == "n\n1.5\n"
+
+
+def test_html_is_escaped() -> None:
+    text = TABLE.render("html")
+    assert text.startswith('<!doctype html>\n<html lang="en">')
+    assert "a_b &amp; c &lt; d" in text and "&lt;30&gt;" in text
+    assert text.count("<tr>") == 2
+
+
+def test_every_table_compiles_as_it_is(tmp_path: Path) -> None:
+    engine = next((e for e in ("pdflatex", "lualatex", "tectonic") if shutil.which(e)), None)
+    if engine is None:
+        pytest.skip("no LaTeX engine is installed")
+    runs = ResultStore(ROOT / "results/reference").load()
+    reports = [make(name, runs, "full-range", Pictures(tmp_path)) for name in REPORTS]
+    tables = [TABLE, *(report for report in reports if isinstance(report, Table))]
+    (tmp_path / "all.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}"
+        + "".join(table.render("tex") for table in tables)
+        + "\\end{document}"
+    )
+    command = [
+        engine,
+        *(["-interaction=nonstopmode", "-halt-on-error"] if "latex" in engine else []),
+    ]
+    done = subprocess.run([*command, "all.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "all.log").read_text(errors="replace")

@@ -1,0 +1,263 @@
+"""The page in a real browser: Debian's Chromium without a window, driven by playwright."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.paper import paper
+from harness.report.page import page
+from harness.report.pictures import Pictures
+from harness.run.store import ResultStore
+
+REFERENCE = Path(__file__).parents[2] / "results/reference"
+SECTIONS = ["verdicts", "table2", "tables", "figure5", "images", "look", "records"]
+PSNR = "table[data-metric=psnr]"
+
+CONTRASTS = """() => {
+  const light = (colour) => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const back = (part) => {
+    const own = getComputedStyle(part).backgroundColor;
+    return own === "rgba(0, 0, 0, 0)" ? back(part.parentElement) : own;
+  };
+  return [...document.querySelectorAll(".swatch")].map((part) => {
+    const pair = [light(getComputedStyle(part).color), light(back(part))];
+    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+  });
+}"""
+"""WCAG's contrast of text and background, for each swatch of the legend."""
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install '.[test]'"
+    )
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("page") / "page.html"
+
+
+@pytest.fixture
+def open_page(chromium: Any, file: Path) -> Iterator[Any]:
+    """Open the page of the committed records; whatever it complains of fails the test."""
+    if not file.exists():
+        runs = ResultStore(REFERENCE).load()
+        made = page(runs, paper(), "full-range", Pictures(REFERENCE))
+        file.write_text(made.render("html"), encoding="utf-8")
+    contexts, complaints, requests = [], [], []
+
+    def call(**options: Any) -> Any:
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(file.as_uri())
+        return tab
+
+    yield call
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
+
+
+def methods(tab: Any, table: str = PSNR) -> list[str]:
+    """The methods whose rows are shown, from top to bottom."""
+    rows = tab.locator(f"{table} tbody tr:not([hidden]) th")
+    return [text.strip() for text in rows.all_inner_texts()]
+
+
+def test_a_click_on_a_set_sorts_by_its_printed_numbers(open_page) -> None:
+    tab = open_page()
+    before = methods(tab)
+    printed = {row["method"]: row.get("manga109", [None])[0] for row in paper()["table2"]["rows"]}
+    header = tab.locator(f"{PSNR} th", has_text="Manga109")
+    header.get_by_role("button").click()
+    values = [printed.get(method) for method in methods(tab)]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known, reverse=True) and len(known) == 10
+    assert values[10:] == [None] * 4
+    assert header.get_attribute("aria-sort") == "descending"
+    header.get_by_role("button").click()
+    values = [printed.get(method) for method in methods(tab)]
+    assert values[:10] == sorted(known) and values[10:] == [None] * 4
+    header.get_by_role("button").click()
+    assert methods(tab) == before
+
+
+def test_it_sorts_by_measured_numbers_and_differences_as_well(open_page) -> None:
+    tab = open_page()
+    tab.locator(f"{PSNR} th", has_text="Set14").get_by_role("button").click()
+    assert methods(tab)[0] == "RDN"
+    tab.get_by_label("Sort columns by").select_option("measured")
+    assert methods(tab)[:3] == ["SRMDNF", "LapSRN", "VDSR"]
+    tab.get_by_label("Sort columns by").select_option("difference")
+    assert methods(tab)[:3] == ["SRMDNF", "SRCNN", "Bicubic"]
+
+
+def test_names_sort_by_the_alphabet(open_page) -> None:
+    tab = open_page()
+    button = tab.locator(f"{PSNR} th", has_text="Method").get_by_role("button")
+    button.click()
+    button.click()
+    assert methods(tab)[:3] == ["Bicubic", "bicubic-rgb", "DCSR"]
+
+
+def test_the_other_tables_sort_as_well(open_page) -> None:
+    tab = open_page()
+    table = tab.locator("table.sortable", has_text="FSRCNN over SRCNN")
+    table.get_by_role("button", name="Printed (dB)").click()
+    column = [row.split("\t")[2] for row in table.locator("tbody").inner_text().split("\n")]
+    values = [float(text) for text in column]
+    assert values == sorted(values, reverse=True) and values[0] == 2.06
+
+
+def test_filters_leave_the_rows_that_fit(open_page) -> None:
+    tab = open_page()
+    tab.get_by_label("Method").fill("sr")
+    fitting = "SRCNN FSRCNN VDSR LapSRN EDSR SRMDNF DCSR MSRN edsr-baseline"
+    assert methods(tab) == fitting.split()
+    assert methods(tab, "table[data-metric=ssim]") == methods(tab)
+    assert tab.locator("#shown").inner_text() == "9 of 14 methods"
+    tab.get_by_label("Pipeline").select_option("rgb")
+    assert methods(tab) == ["EDSR", "SRMDNF", "MSRN", "edsr-baseline"]
+    tab.get_by_label("only measured rows").check()
+    assert methods(tab) == ["SRMDNF", "edsr-baseline"]
+
+
+def test_a_number_opens_its_record(open_page) -> None:
+    tab = open_page()
+    run = next(r for r in ResultStore(REFERENCE).records() if r.identity.model == "vdsr")
+    link = tab.locator(f"{PSNR} a[href='#run-{run.identity.id[:12]}']")
+    link.click()
+    dialog = tab.get_by_role("dialog")
+    assert dialog.is_visible()
+    text = dialog.inner_text()
+    assert run.identity.id in text and run.identity.dataset_sha256 in text
+    assert run.weights and run.weights.source_sha256 in text
+    assert "harness run --models vdsr:official --datasets b100" in text
+    dialog.locator("summary").click()
+    assert '"schema_version": 2' in dialog.inner_text()
+    tab.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert link.evaluate("link => link === document.activeElement")
+
+
+def test_points_tell_their_names_to_mouse_and_keyboard(open_page) -> None:
+    tab = open_page()
+    tip = tab.get_by_role("tooltip")
+    assert not tip.is_visible()
+    tab.locator("#figure5 g.point[aria-label^='DRFN'] .hit").hover()
+    assert tip.inner_text().startswith("DRFN: 5.2M parameters, 28.62 dB")
+    tab.locator("h1").hover()
+    assert not tip.is_visible()
+    tab.locator("#figure5 a.point[aria-label^='VDSR']").focus()
+    assert tip.inner_text().startswith("VDSR: 666k parameters, 28.02 dB (measured")
+    tab.locator("#images circle").first.hover()
+    assert re.fullmatch(r"img_\d+: [\d.]+ dB / [\d.]+", tip.inner_text())
+
+
+def test_the_slider_moves_between_any_two_images(open_page) -> None:
+    tab = open_page()
+    look = tab.locator(".look").first
+    covered = "image => getComputedStyle(image).clipPath"
+    assert look.locator(".over").evaluate(covered) == "inset(0px 50% 0px 0px)"
+    slider = look.get_by_role("slider")
+    slider.focus()
+    tab.keyboard.press("Home")
+    assert look.locator(".over").evaluate(covered) == "inset(0px 100% 0px 0px)"
+    stage = look.locator(".stage")
+    stage.hover(position={"x": stage.bounding_box()["width"] * 0.75, "y": 20})
+    assert float(slider.input_value()) == pytest.approx(75, abs=1)
+    source = "image => image.src"
+    hr = look.locator(".pictures img").first.evaluate(source)
+    look.get_by_label("Right").select_option("HR")
+    assert look.locator(".under").evaluate(source) == hr
+    assert look.locator(".tag-right").inner_text() == "HR"
+    assert look.locator(".over").evaluate(source) != hr
+    assert look.locator(".under").evaluate("image => image.naturalWidth") == 256
+
+
+def test_the_counts_show_and_hide_their_claims(open_page) -> None:
+    tab = open_page()
+    everything = tab.locator(".claim:visible").count()
+    refuted = tab.locator(".claim.refuted").count()
+    button = tab.get_by_role("button", name=re.compile("refuted"))
+    button.click()
+    assert tab.locator(".claim:visible").count() == everything - refuted
+    assert button.get_attribute("aria-pressed") == "false"
+    button.click()
+    assert tab.locator(".claim:visible").count() == everything
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(open_page) -> None:
+    tab = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    wide = tab.evaluate(
+        "[...document.querySelectorAll('table, .plot')].filter(e => e.offsetWidth > 390"
+        " && !e.closest('.scroll')).length"
+    )
+    assert wide == 0
+    grid = tab.locator(PSNR)
+    grid.get_by_role("link").first.click()
+    box = tab.get_by_role("dialog").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_on_paper_everything_is_unfolded_and_controls_are_gone(open_page) -> None:
+    tab = open_page(java_script_enabled=False)
+    tab.emulate_media(media="print")
+    for section in SECTIONS:
+        assert tab.locator(f"#{section}").is_visible()
+    heights = [
+        tab.locator(part).first.bounding_box() for part in (".record dl", "pre.json", ".evidence")
+    ]
+    assert all(box and box["height"] > 10 for box in heights)
+    assert not tab.locator("nav, .controls, .compare, dialog").filter(visible=True).count()
+
+
+def test_printing_unfolds_and_folds_again(open_page) -> None:
+    tab = open_page()
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("details:not([open])").count() == 0
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("details[open]").count() == 0
+
+
+def test_it_can_be_read_without_scripts(open_page) -> None:
+    tab = open_page(java_script_enabled=False)
+    for section in SECTIONS:
+        assert tab.locator(f"#{section}").is_visible()
+    assert len(methods(tab)) == 14
+    assert not tab.locator(".controls, .compare").filter(visible=True).count()
+    assert tab.locator(".pictures img").first.is_visible()
+    tab.locator(f"{PSNR} .record-link").first.click()
+    assert tab.locator(".record-body").filter(visible=True).count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_every_cell(open_page, scheme: str) -> None:
+    tab = open_page(color_scheme=scheme)
+    ratios = tab.evaluate(CONTRASTS)
+    assert len(ratios) == 9 and min(ratios) >= 4.5
