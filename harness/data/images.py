@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -119,7 +120,7 @@ def pixels_digest(pixels: ByteArray) -> str:
 
 
 def image_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The image files directly in a folder, by name.
+    """The image files directly in a folder, by name; none where one may not look.
 
     Raises:
         HarnessError: a name cannot be printed.
@@ -127,7 +128,9 @@ def image_files(folder: Path, pattern: str = "*") -> list[Path]:
     found = sorted(
         path
         for path in folder.glob(pattern)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES
+        and os.path.isfile(path)
+        and not path.name.startswith(".")
     )
     strange = next((path.name for path in found if not is_plain_name(path.stem)), None)
     if strange:

@@ -1,4 +1,5 @@
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,14 @@ def test_what_a_file_says_beside_its_pixels_is_passed_over_in_silence(tmp_path: 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"gone\.png is missing"):
         read_image(tmp_path / "gone.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_folder_that_may_not_be_looked_into_has_no_images(tmp_path: Path) -> None:
+    saved(Image.fromarray(RGB), tmp_path / "a.png")
+    tmp_path.chmod(0o600)
+    assert image_files(tmp_path) == []
+    tmp_path.chmod(0o700)
 
 
 def test_only_images_are_listed_in_the_order_of_their_names(tmp_path: Path) -> None:

@@ -1,0 +1,215 @@
+"""Faults, real ones, and what they cost: ``python -m benchmarks.faults [--moments 50] [--seed 0]``.
+
+A runner and a trainer are killed (SIGKILL) at random moments and while they write, their disk gets
+full or read-only (a small tmpfs, for which one must be root), and images go while they are used.
+After each fault every record and checkpoint that is there is read and compared with those of an
+undisturbed run; then the same command is given again, and must end with the same numbers and no
+file more. Another fault is one more line of `FAULTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.workloads import LIMIT, Evaluation, Process, State, Training, Work
+
+
+@dataclass
+class Outcome:
+    """What faults of one kind did.
+
+    Attributes:
+        tried: faults that met a process at work.
+        lost: finished records, checkpoints or weights that could not be read or were gone.
+        wrong: those whose numbers are not those of an undisturbed run.
+        stuck: faults after which the next run did not complete.
+        leftovers: files beside those of an undisturbed run, after the next run.
+        unsaid: faults that a process outlived without an error, or with more than a sentence.
+    """
+
+    tried: int = 0
+    lost: int = 0
+    wrong: int = 0
+    stuck: int = 0
+    leftovers: int = 0
+    unsaid: int = 0
+
+    def add(self, work: Work, results: Path, before: State) -> None:
+        """Count what became of results that were there before, and of those that are there."""
+        now = work.state(results)
+        self.lost += sum(value is None for value in now.values()) + len(before.keys() - now.keys())
+        self.wrong += sum(
+            value is not None and value != work.expected.get(path) for path, value in now.items()
+        )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A command at work, the folder of its results, and what decides where chance is asked."""
+
+    work: Work
+    results: Path
+    process: Process
+    rng: random.Random
+
+
+Undo = Callable[[], object]
+Fault = Callable[[Scene], Undo]
+"""Does harm to a command at work; returns what takes the harm back."""
+
+
+def suffer(work: Work, results: Path, rng: random.Random, fault: Fault) -> Outcome:
+    """Carry the command out, with a fault at a random moment; then carry it out again."""
+    outcome = Outcome()
+    process = work.start(results)
+    work.until_at_work(results, process)
+    time.sleep(0.9 * rng.random() * work.seconds)
+    before = work.state(results)
+    undo = fault(Scene(work, results, process, rng))
+    said, _ = process.communicate(timeout=LIMIT)
+    if process.returncode == 0:
+        undo()  # it came too late
+        return outcome
+    outcome.tried = 1
+    if process.returncode != -signal.SIGKILL:
+        sentence = re.search("^Error: |: failed: ", said, re.MULTILINE)
+        outcome.unsaid = process.returncode != 1 or "Traceback" in said or not sentence
+    outcome.add(work, results, before)
+    undo()
+    again = work.start(results)
+    said, _ = again.communicate(timeout=LIMIT)
+    if again.returncode or work.state(results).keys() != work.expected.keys():
+        print(said)
+        outcome.stuck = 1
+    outcome.add(work, results, {})
+    outcome.leftovers = len(work.surplus(results))
+    return outcome
+
+
+def kill(scene: Scene) -> Undo:
+    """End the process at once."""
+    scene.process.kill()
+    return lambda: None
+
+
+def kill_writing(scene: Scene) -> Undo:
+    """End the process while it writes a file that is not whole yet."""
+    partial = f".*.{scene.process.pid}"
+    while scene.process.poll() is None and not any(scene.results.rglob(partial)):
+        pass
+    return kill(scene)
+
+
+def fill(scene: Scene) -> Undo:
+    """Leave nothing free on the disk that holds the results."""
+    ballast = scene.results.parent / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(ballast.parent).free))
+    return ballast.unlink
+
+
+def write_protect(scene: Scene) -> Undo:
+    """Make the disk read-only, at the first moment at which no file is open."""
+    disk, end = scene.results.parent, time.monotonic() + 5
+    while not remount(disk, "ro") and time.monotonic() < end:
+        pass
+    return lambda: remount(disk, "rw")
+
+
+def remount(folder: Path, how: str) -> bool:
+    """Change a mounted disk; False when that cannot be done now."""
+    command = ["mount", "-o", f"remount,{how}", str(folder)]
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def delete(scene: Scene) -> Undo:
+    """Delete the image that comes last."""
+    path = scene.work.home / "b/7.png"
+    content = path.read_bytes()
+    path.unlink()
+    return lambda: path.write_bytes(content)
+
+
+def truncate(scene: Scene) -> Undo:
+    """Cut off the end of the image that comes last."""
+    path = scene.work.home / "b/7.png"
+    content = path.read_bytes()
+    path.write_bytes(content[: scene.rng.randrange(len(content))])
+    return lambda: path.write_bytes(content)
+
+
+@contextmanager
+def disk(size: str = "8m") -> Iterator[Path | None]:
+    """A disk of its own; None where one may not be had."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if os.geteuid() or subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
+            yield None
+            return
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+FAULTS: tuple[tuple[str, str, Fault, float, bool], ...] = (
+    ("runner killed", "runner", kill, 0.5, False),
+    ("trainer killed", "trainer", kill, 0.5, False),
+    ("runner killed while writing", "runner", kill_writing, 0.2, False),
+    ("trainer killed while writing", "trainer", kill_writing, 0.2, False),
+    ("runner's disk full", "runner", fill, 0.2, True),
+    ("trainer's disk full", "trainer", fill, 0.2, True),
+    ("runner's disk read-only", "runner", write_protect, 0.1, True),
+    ("trainer's disk read-only", "trainer", write_protect, 0.1, True),
+    ("image deleted while running", "runner", delete, 0.1, False),
+    ("image truncated while running", "runner", truncate, 0.1, False),
+)
+"""What happens, to whom, how, how often for one moment, and whether it needs a disk."""
+
+
+def repeat(work: Work, fault: Fault, times: int, rng: random.Random, *, own_disk: bool) -> Outcome:
+    """So many faults that met a process at work, each on results of its own."""
+    total = Outcome()
+    for _ in range(10 * times):
+        if total.tried == times:
+            break
+        with disk() if own_disk else tempfile.TemporaryDirectory() as folder:
+            if folder is None:
+                return total
+            one = suffer(work, Path(folder) / "results", rng, fault)
+        for name, value in vars(one).items():
+            setattr(total, name, getattr(total, name) + value)
+    return total
+
+
+def main() -> None:
+    """Try all faults and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--moments", type=int, default=50, help="of kills, in all")
+    parser.add_argument("--seed", type=int, default=0)
+    words = parser.parse_args()
+    rng = random.Random(words.seed)
+    print("| fault | tried | lost | wrong | next run failed | leftovers | not said |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as home:
+        works = {"runner": Evaluation(Path(home, "r")), "trainer": Training(Path(home, "t"))}
+        for title, whose, fault, share, own_disk in FAULTS:
+            times = round(share * words.moments)
+            got = repeat(works[whose], fault, times, rng, own_disk=own_disk)
+            numbers = [str(value) for value in vars(got).values()]
+            print(f"| {title} | {' | '.join(numbers)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
