@@ -78,6 +78,7 @@ class TestFaults:
         kept = slow.kept()
         victim.kill()
         assert runner.wait() == 0, runner.said()
+        assert len(runner.said().splitlines()) == 2, "it begins, and it ends"
         record = slow.record()
         assert (record["status"], len(record["images"])) == ("finished", 12)
         assert all(slow.computed()[name] == 1 for name in kept)
@@ -224,6 +225,7 @@ class TestCluster:
             "Error: The dask scheduler is gone: finished images are kept, and the same command "
             "goes on from there."
         )
+        assert "Traceback" not in runner.said()
         kept = slow.kept()
         address = machines.scheduler()
         again = slow.start(*DASK, "--scheduler", address)
