@@ -78,6 +78,13 @@ class ResultStore:
         """What a process holds while it carries out the run."""
         return FileLock(self.path(identity).with_suffix(".lock"))
 
+    def tidy(self, identity: Identity) -> None:
+        """Remove what a process has left that was killed just after it wrote the record."""
+        lock = self.lock(identity)
+        if lock.path.exists() and lock.acquire(wait=False):
+            self.path(identity).with_suffix(".journal").unlink(missing_ok=True)
+            lock.release()
+
     def paths(self) -> list[Path]:
         """The files of all records, in order."""
         return sorted(self.root.glob("x*/*/*.json"))

@@ -73,6 +73,7 @@ def _begin(
     """A run, or its record if nothing is left to do; None if another process is on it."""
     record = _finished(run, desk)
     if record:
+        desk.store.tidy(run.identity)
         return record
     lock = desk.store.lock(run.identity)
     if not lock.acquire(wait=False):

@@ -124,4 +124,4 @@ def _images(journal: Path) -> list[str]:
         lines = journal.read_text().split("\n")[1:-1]
     except FileNotFoundError:  # it has just been replaced by the record
         return []
-    return [json.loads(line)["image"] for line in lines]
+    return [json.loads(line)["result"]["image"] for line in lines]

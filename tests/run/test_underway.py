@@ -43,6 +43,15 @@ class TestTwoRunnersOnOneFolder:
         assert len(kept) >= 2 and all(slow.computed()[name] == 1 for name in kept)
         assert not list(slow.results.rglob("*.lock"))
 
+    def test_what_one_left_that_was_killed_at_the_very_end_goes(self, tmp_path: Path) -> None:
+        slow = SlowRun(tmp_path, images=1)
+        assert slow.start().wait() == 0
+        (record,) = slow.results.rglob("*.json")
+        for suffix in (".lock", ".journal"):
+            record.with_suffix(suffix).touch()
+        assert slow.start().wait() == 0
+        assert list(slow.results.rglob("*.*")) == [record]
+
 
 class TestLock:
     def test_one_holds_it_at_a_time(self, tmp_path: Path) -> None:
