@@ -78,9 +78,8 @@ class Upscaler:
         Raises:
             HarnessError: the network's output has another size or is not finite.
         """
-        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        batch = self.batch(image)
         with torch.inference_mode():
-            batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
             output = self._oriented(batch)
             expected = (1, image.shape[2], *(side * self.factor for side in image.shape[:2]))
             if tuple(output.shape) != expected:
@@ -91,6 +90,11 @@ class Upscaler:
             if not torch.isfinite(output).all():
                 raise HarnessError(f"{self.card.name} made values that are not finite.")
             return output[0].permute(1, 2, 0).cpu().numpy()
+
+    def batch(self, image: FloatArray) -> Tensor:
+        """One image ``(h, w, C)`` as a batch on the device, in the network's dtype and layout."""
+        planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        return planes.to(self.device, self.dtype, memory_format=torch.channels_last)
 
     def use_tiles(self, side: int) -> None:
         """From now on, cut images into tiles of ``side`` LR pixels, overlapping as needed."""
