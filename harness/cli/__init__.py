@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from harness.cli.bench import bench
 from harness.cli.check import check
 from harness.cli.claims import claims
 from harness.cli.complexity import complexity
@@ -54,6 +55,6 @@ def main(debug: bool) -> None:
     """Check the numbers of super-resolution papers, and put your own network to the same test."""
 
 
-_READING = (report, claims, check, explain, complexity, list_, check_model)
+_READING = (report, claims, check, explain, complexity, bench, list_, check_model)
 for verb in (run, train, *_READING, data, weights, accept):
     main.add_command(verb)

@@ -24,12 +24,28 @@ from harness.errors import HarnessError, UsageError
 from harness.specs import Border, ExecutorName, GreyRule
 
 
+class TileSide(click.IntRange):
+    """A number of LR pixels from 8 on, or ``auto``."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The number, or the word itself."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option("--models", required=True, help="Names, name:tag, globs or all; comma-separated.")
 @click.option("--datasets", default="all", show_default=True, help="Names, folders, globs or all.")
 @scale_option
 @click.option("--self-ensemble", is_flag=True, help="Average over eight flips and rotations.")
-@click.option("--tile", type=click.IntRange(8), help="Cut images into tiles of N LR pixels.")
+@click.option(
+    "--tile",
+    type=TileSide(),
+    metavar="N|auto",
+    help="Cut images into tiles of N LR pixels, or of what fits in memory.",
+)
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
@@ -75,7 +91,7 @@ def run(
     datasets: str,
     scale: int,
     self_ensemble: bool,
-    tile: int | None,
+    tile: int | str | None,
     grey: Any,
     border: Any,
     float_lr: bool,
@@ -100,6 +116,7 @@ def run(
     from harness.run.executors import choose
     from harness.run.plan import Request, plan
     from harness.run.store import ResultStore
+    from harness.run.tiling import fit_all
     from harness.run.underway import Desk
 
     fill_registries(plugins)
@@ -113,7 +130,7 @@ def run(
         border,
         float_lr,
         self_ensemble,
-        tile,
+        tile if isinstance(tile, int) else None,
         files,
         metrics,
         data_root,
@@ -121,6 +138,7 @@ def run(
         download,
     )
     made = plan(request)
+    fit_all(made, device, asked=tile == "auto")
     for sentence in made.notes:
         click.echo(f"Note: {sentence}", err=True)
     for sentence in made.absent:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +19,12 @@ from harness.models.weights import Weights, load_into
 
 if TYPE_CHECKING:
     from harness.specs import AnyArray, FloatArray, ModelCard
+
+POOLED_OVERLAP = 32
+"""LR pixels by which tiles overlap at most where a network pools over the whole image.
+
+No overlap makes such tiles exact, and DRFN's bound of 229 pixels would make most of the work twice.
+"""
 
 
 class Upscaler:
@@ -81,48 +88,89 @@ class Upscaler:
         Raises:
             HarnessError: the network's output has another size or is not finite.
         """
-        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        return self.render(image, lambda part: part)
+
+    def render(self, image: FloatArray, finish: Callable[[AnyArray], AnyArray]) -> AnyArray:
+        """Super-resolve one image, and turn the output into something smaller tile by tile.
+
+        Args:
+            image: as for a call.
+            finish: takes ``(H, W, C)`` in about [0, 1] to an array of as many rows and columns,
+                such as its uint8 levels; pixel by pixel.
+
+        Returns:
+            what ``finish`` makes of the whole output.
+
+        Raises:
+            HarnessError: the network's output has another size or is not finite.
+        """
+        whole: AnyArray | None = None
         with torch.inference_mode():
-            batch = batch.to(self.device, self.dtype, memory_format=torch.channels_last)
-            output = self._oriented(batch)
-            expected = (1, image.shape[2], *(side * self.factor for side in image.shape[:2]))
-            if tuple(output.shape) != expected:
-                raise HarnessError(
-                    f"{self.card.name} made {tuple(output.shape)} of {tuple(batch.shape)}, "
-                    f"not {expected}: mend the plug-in."
-                )
-            if not torch.isfinite(output).all():
-                raise HarnessError(f"{self.card.name} made values that are not finite.")
-            return output[0].permute(1, 2, 0).cpu().numpy()
+            for rows, columns, part in self._parts(self.batch(image)):
+                finished = finish(part[0].permute(1, 2, 0).cpu().numpy())
+                if self.tile is None:
+                    return finished
+                if whole is None:
+                    size = (side * self.factor for side in image.shape[:2])
+                    whole = np.empty((*size, *finished.shape[2:]), finished.dtype)
+                whole[rows, columns] = finished
+        assert whole is not None
+        return whole
+
+    def batch(self, image: FloatArray) -> Tensor:
+        """One image ``(h, w, C)`` as a batch on the device, in the network's dtype and layout."""
+        planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        return planes.to(self.device, self.dtype, memory_format=torch.channels_last)
 
     def use_tiles(self, side: int) -> None:
         """From now on, cut images into tiles of ``side`` LR pixels, overlapping as needed."""
         self.tile = side * self.scale // self.factor
         self.overlap = self._receptive_radius()
+        if self.card.global_pooling:
+            self.overlap = min(self.overlap, POOLED_OVERLAP)
+
+    def twin(self) -> Self:
+        """Another one with the same weights in memory, for another thread.
+
+        Networks may keep things on their modules while they run, so each thread has its own.
+        """
+        shared = [*self.network.parameters(), *self.network.buffers()]
+        other = copy.copy(self)
+        other.network = copy.deepcopy(self.network, {id(one): one for one in shared})
+        return other
+
+    def _parts(self, batch: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Rows and columns of the output, and what belongs there."""
+        height, width = batch.shape[2:]
+        tile, f = self.tile or max(height, width), self.factor
+        for (y0, y1), (x0, x1) in product(spans(height, tile), spans(width, tile)):
+            top, left = max(y0 - self.overlap, 0), max(x0 - self.overlap, 0)
+            window = batch[:, :, top : y1 + self.overlap, left : x1 + self.overlap]
+            part = self._oriented(window)
+            part = part[:, :, (y0 - top) * f : (y1 - top) * f, (x0 - left) * f : (x1 - left) * f]
+            yield slice(y0 * f, y1 * f), slice(x0 * f, x1 * f), part
 
     def _oriented(self, batch: Tensor) -> Tensor:
+        """The network's output, or its mean over the eight flips and rotations."""
         if not self.self_ensemble:
-            return self._tiled(batch)
+            return self._output(batch)
         total = torch.zeros(())
         for flip, turns in product((False, True), range(4)):
             turned = torch.rot90(batch.flip(3) if flip else batch, turns, (2, 3)).contiguous()
-            back = torch.rot90(self._tiled(turned), -turns, (2, 3))
+            back = torch.rot90(self._output(turned), -turns, (2, 3))
             total = total + (back.flip(3) if flip else back)
         return total / 8
 
-    def _tiled(self, batch: Tensor) -> Tensor:
-        """The network's output, tile by tile with an overlap that its receptive field needs."""
-        height, width = batch.shape[2:]
-        if self.tile is None or max(height, width) <= self.tile:
-            return self.network(batch)
-        f = self.factor
-        output = batch.new_empty(*batch.shape[:2], height * f, width * f)
-        for (y0, y1), (x0, x1) in product(spans(height, self.tile), spans(width, self.tile)):
-            top, left = max(y0 - self.overlap, 0), max(x0 - self.overlap, 0)
-            window = batch[:, :, top : y1 + self.overlap, left : x1 + self.overlap]
-            part = self.network(window)
-            part = part[:, :, (y0 - top) * f : (y1 - top) * f, (x0 - left) * f : (x1 - left) * f]
-            output[:, :, y0 * f : y1 * f, x0 * f : x1 * f] = part
+    def _output(self, batch: Tensor) -> Tensor:
+        output: Tensor = self.network(batch)
+        expected = (*batch.shape[:2], *(side * self.factor for side in batch.shape[2:]))
+        if tuple(output.shape) != expected:
+            raise HarnessError(
+                f"{self.card.name} made {tuple(output.shape)} of {tuple(batch.shape)}, "
+                f"not {expected}: mend the plug-in."
+            )
+        if not torch.isfinite(output).all():
+            raise HarnessError(f"{self.card.name} made values that are not finite.")
         return output
 
     def _receptive_radius(self) -> int:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from harness.models.inference import Upscaler
+from harness.models.memory import peak_bytes, reset_peak
 
 if TYPE_CHECKING:
     from harness.specs import ModelCard
-
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -53,9 +48,9 @@ def measure_speed(
     width, height = (side // upscaler.factor for side in output_size)
     image = np.random.default_rng(0).random((height, width, card.channels))
     # Memory is taken from the first run: later ones use again what it left behind.
-    before = _reset_peak(device)
+    before = reset_peak(device)
     made = upscaler(image)
-    peak = _peak(device)
+    peak = peak_bytes(device)
     megapixels = made.shape[0] * made.shape[1] / 1e6
     seconds = min(_seconds(upscaler, image) for _ in range(runs))
     used = None if before is None or peak is None else int((peak - before) / megapixels)
@@ -66,32 +61,3 @@ def _seconds(upscaler: Upscaler, image: np.ndarray[tuple[int, ...], np.dtype[np.
     begin = time.perf_counter()
     upscaler(image)  # brings the result to the CPU, and so waits for the device
     return time.perf_counter() - begin
-
-
-def _reset_peak(device: str) -> int | None:
-    """Begin to watch the most memory held; returns what is held now."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    gc.collect()
-    try:
-        # Memory that is free but still held would hide what the next run takes: give it back.
-        ctypes.CDLL(None).malloc_trim(0)
-        _CLEAR.write_text("5")  # Linux: the peak of resident memory starts again from now
-    except (OSError, AttributeError, TypeError):
-        return None
-    return _status("VmRSS")
-
-
-def _peak(device: str) -> int | None:
-    return torch.cuda.max_memory_allocated(device) if device != "cpu" else _status("VmHWM")
-
-
-def _status(field: str) -> int | None:
-    """A line of the process's status in bytes; None where there is none."""
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line for line in lines if line.startswith(f"{field}:")), None)
-    return int(found.split()[1]) * 1024 if found else None

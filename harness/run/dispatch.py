@@ -182,7 +182,8 @@ class Dispatch:
             said = f"Several workers died, one after the other, over {names}: is memory short?"
             handed = Handed((), said, self._cluster.first_worker[1])
         job.take(handed)
-        rest = images[len(handed.made) :]
+        known = {result.image for result, _ in handed.made}
+        rest = [image for image in images if image.name not in known]
         if rest and not job.error:
             self._submit(job, rest)
         else:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import io
+import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from PIL import Image
 
@@ -23,7 +26,12 @@ if TYPE_CHECKING:
     from harness.data.benchmarks import Benchmark, BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.models.weights import Weights
-    from harness.specs import ByteArray, ModelCard, RunRecord
+    from harness.specs import ByteArray, FloatArray, ModelCard, RunRecord
+
+Made = TypeVar("Made")
+
+LARGE = 4_000_000
+"""Pixels of an HR image from which on it has the whole machine."""
 
 
 @dataclass(frozen=True)
@@ -106,19 +114,53 @@ class Options:
 
 
 def compute(
-    run: Run, images: Sequence[BenchmarkImage], network: Upscaler, *, pictures: bool = False
+    run: Run,
+    images: Sequence[BenchmarkImage],
+    network: Upscaler,
+    *,
+    pictures: bool = False,
+    until: float = math.inf,
 ) -> Generator[tuple[ImageResult, bytes | None], None, None]:
-    """Super-resolve and score images of a run's set one by one.
+    """Super-resolve and score images of a run's set.
+
+    Args:
+        run: decides the rules and the metrics.
+        images: of its set.
+        network: from `upscaler`.
+        pictures: make PNG files, too.
+        until: no image is begun after this time of `time.monotonic`.
 
     Yields:
-        a result, and the SR image as a PNG file's bytes where ``pictures`` are wanted.
+        a result, and the SR image as a PNG file's bytes where ``pictures`` are wanted, as images
+        are finished.
+
+    Raises:
+        HarnessError: the network or an image does not fit; see `Upscaler`.
     """
-    for made in upscale(run, images, network):
+
+    def scored(made: Upscaled) -> tuple[ImageResult, bytes | None]:
         picture = None
         if pictures:
             picture = _png(protocols.colour_image(made.sr, made.loaded.pixels, run.rules))
         scores = protocols.score(made.sr, made.sample, run.rules, run.metrics)
-        yield ImageResult(made.image.name, scores, made.seconds, made.loaded.note), picture
+        return ImageResult(made.image.name, scores, made.seconds, made.loaded.note), picture
+
+    return upscale(run, images, network, scored, until)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image of a set, ready for a network.
+
+    Attributes:
+        loaded: the HR image as it lies on the disk.
+        sample: the HR and LR images under the run's rules.
+        given: what the network is given, float64 ``(h, w, C)``.
+    """
+
+    loaded: LoadedImage
+    sample: protocols.Sample
+    given: FloatArray
 
 
 @dataclass(frozen=True)
@@ -157,21 +199,79 @@ def upscaler(run: Run, device: str) -> Upscaler:
     )
 
 
-def upscale(run: Run, images: Sequence[BenchmarkImage], network: Upscaler) -> Iterator[Upscaled]:
-    """Super-resolve images of a run's set one by one.
+def prepare(run: Run, image: BenchmarkImage) -> Prepared:
+    """Read an image and make what the run's network is given.
+
+    Raises:
+        HarnessError: the image cannot be read, or changed.
+    """
+    loaded = _load(image)
+    sample = protocols.make_sample(loaded.pixels, run.rules)
+    enlarged = run.card.input == "bicubic"
+    return Prepared(
+        loaded, sample, protocols.network_input(sample.lr, run.rules, enlarged=enlarged)
+    )
+
+
+def upscale(
+    run: Run,
+    images: Sequence[BenchmarkImage],
+    network: Upscaler,
+    then: Callable[[Upscaled], Made],
+    until: float = math.inf,
+) -> Generator[Made, None, None]:
+    """Super-resolve images of a run's set, several at once, the largest first.
+
+    On a CPU each image has a core of its own, as far as there are images; a GPU has one image
+    at a time, while others are read and scored beside it.
+
+    Args:
+        run: decides the rules.
+        images: of its set.
+        network: from `upscaler`.
+        then: what is done with each result on the same thread, such as scoring.
+        until: no image is begun after this time of `time.monotonic`.
+
+    Yields:
+        what ``then`` gives, as images are finished.
 
     Raises:
         HarnessError: the network or an image does not fit; see `Upscaler`.
     """
-    for image in images:
-        loaded = _load(image)
-        sample = protocols.make_sample(loaded.pixels, run.rules)
-        enlarged = run.card.input == "bicubic"
-        given = protocols.network_input(sample.lr, run.rules, enlarged=enlarged)
-        begin = time.perf_counter()
-        output = network(given)
-        seconds = time.perf_counter() - begin
-        yield Upscaled(image, loaded, sample, protocols.sr_image(output, sample), seconds)
+    import torch
+
+    from harness.run.lanes import side_by_side
+
+    cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
+    lanes = lanes_for(images, cores)
+    free: SimpleQueue[Upscaler] = SimpleQueue()
+    for _ in range(lanes if on_cpu else 1):
+        free.put(network.twin())
+
+    def work(image: BenchmarkImage) -> Made:
+        ready = prepare(run, image)
+        own = free.get()
+        try:
+            begin = time.perf_counter()
+            sr = own.render(ready.given, lambda part: protocols.sr_image(part, ready.sample))
+            seconds = time.perf_counter() - begin
+        finally:
+            free.put(own)
+        return then(Upscaled(image, ready.loaded, ready.sample, sr, seconds))
+
+    largest_first = sorted(images, key=_area, reverse=True)
+    in_time = takewhile(lambda _: time.monotonic() < until, largest_first)
+    return side_by_side(work, in_time, lanes, max(1, cores // lanes))
+
+
+def lanes_for(images: Sequence[BenchmarkImage], cores: int) -> int:
+    """How many images are worked on at once."""
+    largest = max(map(_area, images), default=0)
+    return max(1, min(cores, len(images))) if largest < LARGE else 1
+
+
+def _area(image: BenchmarkImage) -> int:
+    return image.size[0] * image.size[1]
 
 
 def _load(image: BenchmarkImage) -> LoadedImage:

@@ -18,7 +18,7 @@ from harness.protocol.protocols import (
     hr_image,
     protocol,
 )
-from harness.run.evaluate import Run, upscale, upscaler
+from harness.run.evaluate import Run, Upscaled, upscale, upscaler
 from harness.run.plan import Request, plan
 
 if TYPE_CHECKING:
@@ -146,15 +146,16 @@ def _rescored(
     run: Run, images: Sequence[BenchmarkImage], conventions: Sequence[Convention], device: str
 ) -> dict[str, Scores]:
     """The scores of a run's images, by name."""
-    scores = {}
-    for made in upscale(run, images, upscaler(run, device)):
+
+    def scored(made: Upscaled) -> tuple[str, Scores]:
         pair = Pair(made.sr, made.sample.hr)
         if run.rules.pipeline == "y":
             pixels = made.loaded.pixels
             sr, hr = colour_image(made.sr, pixels, run.rules), hr_image(pixels, run.rules)
             pair = Pair(sr, hr, luma=(made.sr, made.sample.hr))
-        scores[made.image.name] = rescore(pair, conventions, run.rules.scale)
-    return scores
+        return made.image.name, rescore(pair, conventions, run.rules.scale)
+
+    return dict(upscale(run, images, upscaler(run, device), scored))
 
 
 def _alternatives(rules: Protocol) -> list[tuple[str, Protocol]]:

@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -167,11 +166,8 @@ def work_off(
         try:
             network = _network(run, own_device(parcel.device))
             until = time.monotonic() + HAND_BACK_SECONDS
-            with closing(compute(run, images, network, pictures=parcel.pictures)) as results:
-                for one in results:
-                    made.append(one)
-                    if time.monotonic() > until:
-                        break
+            for one in compute(run, images, network, pictures=parcel.pictures, until=until):
+                made.append(one)
         except Exception as broken:  # a plug-in may raise anything
             error = sentence(broken)
     return Handed(tuple(made), error, origin)

@@ -1,0 +1,103 @@
+"""Memory: the most that a process or a device has held, and what a network will need."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_MEMORY = Path("/proc/meminfo")
+
+
+def reset_peak(device: str) -> int | None:
+    """Begin to watch the most memory held; returns the bytes held now, None if not known."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    gc.collect()
+    try:
+        # Memory that is free but still held would hide what the next run takes: give it back.
+        ctypes.CDLL(None).malloc_trim(0)
+        _CLEAR.write_text("5")  # Linux: the peak of resident memory starts again from now
+    except (OSError, AttributeError, TypeError):
+        return None
+    return _kilobytes(_STATUS, "VmRSS")
+
+
+def peak_bytes(device: str) -> int | None:
+    """The most bytes held since `reset_peak`; None if not known."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return _kilobytes(_STATUS, "VmHWM")
+
+
+def free_bytes(device: str) -> int | None:
+    """Bytes that can be had on a device without pushing anything out; None if not known."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    return _kilobytes(_MEMORY, "MemAvailable")
+
+
+def forward_bytes(network: nn.Module, channels: int) -> float:
+    """The most bytes a forward pass holds at once, for each pixel of its input.
+
+    Counted without computing anything, from tensors alone: what a convolution needs for itself
+    comes on top.
+    """
+    side = 64
+    bare = copy.deepcopy(network).to("meta").eval()
+    first = next(bare.parameters(), None)
+    given = torch.empty(
+        1, channels, side, side, device="meta", dtype=first.dtype if first is not None else None
+    )
+    with torch.inference_mode(), _Held() as held:
+        bare(given)
+    return held.most / side**2
+
+
+class _Held(TorchDispatchMode):
+    """Counts the bytes of tensors made under it that are alive, and remembers the most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, given: Any = (), named: Any = None
+    ) -> Any:
+        made = function(*given, **(named or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._alive:
+            return
+        self._alive.add(storage)
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._free, storage.nbytes())
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+def _kilobytes(file: Path, field: str) -> int | None:
+    """A line of one of Linux's tables, in bytes; None where there is none."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith(f"{field}:")), None)
+    return int(found.split()[1]) * 1024 if found else None

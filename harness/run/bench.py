@@ -1,0 +1,162 @@
+"""How fast the harness is on this machine, beside the bare network and a plain script."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.models.complexity import measure_complexity
+from harness.models.memory import peak_bytes, reset_peak
+from harness.run.evaluate import compute, prepare, upscaler
+from harness.run.naive import naive_network, naive_scores
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.run.evaluate import Run
+
+LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What a device can do at most.
+
+    Attributes:
+        flops: floating-point operations a second, of a large fp32 matrix product.
+        bandwidth: bytes a second, read and written, of a large copy.
+    """
+
+    flops: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One model on one set. Seconds are of all its images, the median of the rounds.
+
+    Attributes:
+        model: its name.
+        dataset: the set.
+        images: how many.
+        megapixels: of all SR images.
+        forward: seconds of the bare network, inputs ready, in the faster layout.
+        layout: that layout.
+        harness: seconds of decoding, LR making, network and scores, as in ``harness run``.
+        naive: seconds of the plain script; None where it was not asked for.
+        over_forward: harness over forward, the median of the rounds.
+        naive_over: naive over harness, the median of the rounds.
+        difference: the largest difference of an image's PSNR (dB) between harness and script.
+        flops: floating-point operations a second of the bare network; None if not countable.
+        peak_bytes: memory held beyond what was held before; None if not known.
+    """
+
+    model: str
+    dataset: str
+    images: int
+    megapixels: float
+    forward: float
+    layout: str
+    harness: float
+    naive: float | None
+    over_forward: float
+    naive_over: float | None
+    difference: float | None
+    flops: float | None
+    peak_bytes: int | None
+
+
+def measure_roof(device: str) -> Roof:
+    """Multiply matrices of 2048 x 2048 and copy 256 MB, the best of five each."""
+    a, b = (torch.rand(2048, 2048, device=device) for _ in range(2))
+    source = torch.rand(64 * 2**20, device=device)
+    target = torch.empty_like(source)
+    product = min(_seconds(lambda: a @ b, device) for _ in range(5))
+    copy = min(_seconds(lambda: target.copy_(source), device) for _ in range(5))
+    return Roof(2 * 2048**3 / product, 2 * source.nbytes / copy)
+
+
+def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
+    """Time a model on a set; the ways take turns, so that all meet the same machine.
+
+    Args:
+        run: what is carried out; nothing is recorded.
+        device: ``cpu`` or ``cuda``.
+        rounds: timed rounds, after one that warms up.
+        naive: time the plain script as well.
+
+    Raises:
+        HarnessError: the network or an image does not fit.
+    """
+    images = run.benchmark.images
+    network = upscaler(run, device)
+    held = reset_peak(device)
+    psnr = {result.image: result.scores["psnr"] for result, _ in compute(run, images, network)}
+    peak = peak_bytes(device)
+    inputs = [network.batch(prepare(run, image).given) for image in images]
+    ways: dict[str, Callable[[], object]] = {"harness": lambda: list(compute(run, images, network))}
+    for layout, form in LAYOUTS.items():
+        ways[layout] = _forward(network.network, inputs, form)
+    difference = None
+    if naive:
+        plain = naive_network(run, device)
+        other = naive_scores(run, plain, device)
+        difference = max(abs(psnr[name] - value) for name, value in other.items())
+        ways["naive"] = lambda: naive_scores(run, plain, device)
+    times = [{name: _seconds(way, device) for name, way in ways.items()} for _ in range(rounds)]
+    layout = min(LAYOUTS, key=lambda name: median(row[name] for row in times))
+    forward = median(row[layout] for row in times)
+    operations = _operations(run, inputs)
+    return Bench(
+        run.card.name,
+        run.benchmark.card.name,
+        len(images),
+        sum(one.size[0] * one.size[1] for one in images) / 1e6,
+        forward,
+        layout,
+        median(row["harness"] for row in times),
+        median(row["naive"] for row in times) if naive else None,
+        median(row["harness"] / row[layout] for row in times),
+        median(row["naive"] / row["harness"] for row in times) if naive else None,
+        difference,
+        operations / forward if operations else None,
+        None if held is None or peak is None else peak - held,
+    )
+
+
+def _forward(
+    network: nn.Module, inputs: Sequence[Tensor], form: torch.memory_format
+) -> Callable[[], None]:
+    """Run a copy of the bare network on every input, weights and inputs laid out one way."""
+    bare = copy.deepcopy(network).to(memory_format=form)  # type: ignore[call-overload]
+    laid_out = [batch.contiguous(memory_format=form) for batch in inputs]
+
+    def run() -> None:
+        with torch.inference_mode():
+            for batch in laid_out:
+                bare(batch)
+
+    return run
+
+
+def _operations(run: Run, inputs: Sequence[Tensor]) -> int | None:
+    """FLOPs of all forward passes, by the pixels of the inputs."""
+    counted = measure_complexity(run.card, run.rules.scale, run.identity.hyper)
+    if not counted.macs:
+        return None
+    pixels = sum(batch.shape[2] * batch.shape[3] for batch in inputs)
+    return 2 * counted.macs * pixels // (counted.input_size[0] * counted.input_size[1])
+
+
+def _seconds(action: Callable[[], object], device: str) -> float:
+    begin = time.perf_counter()
+    action()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin

@@ -1,0 +1,79 @@
+"""Tiles of a size that fits the memory at hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.run.evaluate import LARGE, lanes_for, upscaler
+
+if TYPE_CHECKING:
+    from harness.run.evaluate import Run
+    from harness.run.plan import Plan
+
+SHARE = 0.5
+"""Of the free memory that tensors may take: convolutions need some for themselves."""
+
+STEP, SMALLEST = 8, 16
+"""Tiles have sides of so many LR pixels, or a multiple, and no smaller ones."""
+
+
+def fit_all(made: Plan, device: str, *, asked: bool) -> None:
+    """Cut into tiles what a plan has too large, and note it there; see `fit`."""
+    runs, made.runs = made.runs, []
+    for run in runs:
+        try:
+            fitting, said = (run, "") if run.tile else fit(run, device, asked=asked)
+        except HarnessError as error:
+            made.problems.append(str(error))
+            continue
+        made.runs.append(fitting)
+        made.notes += [said] * bool(said)
+
+
+def fit(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
+    """Cut a run's images into tiles where the largest would not fit in memory whole.
+
+    Args:
+        run: one without tiles.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        asked: look at all sets, not only at those with images beyond any benchmark's.
+
+    Returns:
+        the run, in tiles where needed, and what to tell the user then.
+
+    Raises:
+        HarnessError: not even the smallest tiles fit.
+    """
+    largest = max(width * height for width, height in (i.size for i in run.benchmark.images))
+    if not asked and largest < LARGE:
+        return run, ""
+    import torch
+
+    from harness.models.inference import pick_device
+    from harness.models.memory import forward_bytes, free_bytes
+
+    network = upscaler(replace(run, tile=SMALLEST), "cpu")
+    free = free_bytes(pick_device(device))
+    if free is None:
+        return run, ""
+    lanes = lanes_for(run.benchmark.images, torch.get_num_threads())
+    per_pixel = forward_bytes(network.network, run.card.channels)
+    pixels = SHARE * free / lanes / per_pixel
+    if largest / network.factor**2 <= pixels:
+        return run, ""
+    finer = run.rules.scale / network.factor  # pixels of the network's input for one of LR
+    side = int((math.sqrt(pixels) - 2 * network.overlap) / finer) // STEP * STEP
+    if side < SMALLEST:
+        raise HarnessError(
+            f"{run.title} needs more than the {free / 1e9:.1f} GB that are free, even in tiles of "
+            f"{SMALLEST} LR pixels: use a machine with more memory."
+        )
+    said = (
+        f"{run.title} would need about {largest / network.factor**2 * per_pixel / 1e9:.1f} GB an "
+        f"image, more than may be used here: it runs in tiles of {side} LR pixels"
+        + (", and pools over each instead of the whole." * run.card.global_pooling or ".")
+    )
+    return replace(run, tile=side), said
