@@ -33,6 +33,12 @@ class Budget:
     minutes: float = 0.0
     device: str = ""
 
+    @property
+    def pixels(self) -> int:
+        """LR pixels that were seen, each as often as it was."""
+        count, side = self.patches
+        return self.steps * count * side**2
+
     def __str__(self) -> str:
         if not self.key:
             return "a training of which nothing is known"
@@ -44,7 +50,10 @@ class Budget:
 
 
 def budget_of(record: RunRecord) -> Budget:
-    """The budget of a run's weights, as far as their package ships notes of their training."""
+    """The budget of a run's weights, as far as their package ships notes of their training.
+
+    The weights themselves need not be shipped.
+    """
     model, sha256 = record.identity.model, record.identity.weights_sha256
     if model not in MODELS or not MODELS.get(model).sources:
         return Budget()

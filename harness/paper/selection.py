@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.paper.budgets import budget_of
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,9 +19,10 @@ def rank_runs(
 ) -> pd.DataFrame:
     """Runs of whole images under the default rules but for the grey rule, first choice first.
 
-    The authors' weights come before retrained ones, and those before files of unknown origin;
-    then the latest run counts. Without ``grey`` the runs of every rule are taken but those with
-    another border, which nothing printed follows.
+    The authors' weights come before retrained ones, and those before files of unknown origin; of
+    retrained ones those that saw most pixels in training; then the latest run counts. Without
+    ``grey`` the runs of every rule are taken but those with another border, which nothing printed
+    follows.
     """
     if runs.empty:
         return runs
@@ -31,8 +34,10 @@ def rank_runs(
     fits = runs[
         follows & (runs["self_ensemble"].astype(bool) == self_ensemble) & runs["tile"].isna()
     ]
-    return fits.assign(rank=fits["tag"].map(_TAG_ORDER).fillna(2)).sort_values(
-        ["rank", "time", "id"], ascending=[True, False, True], kind="stable"
+    ranks = fits["tag"].map(_TAG_ORDER).fillna(2)
+    seen = [budget_of(record).pixels for record in fits["record"]]
+    return fits.assign(rank=ranks, seen=seen).sort_values(
+        ["rank", "seen", "time", "id"], ascending=[True, False, False, True], kind="stable"
     )
 
 

@@ -1,12 +1,18 @@
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
+import baselines
 from harness.paper import paper
 from harness.paper.selection import choose_runs
 from harness.registry import MODELS, REPORTS
 from harness.report.forms import Table
 from harness.report.tables import table2
+from tests.records import record
 
+WEIGHTS = Path(baselines.__file__).parent / "weights"
 SETS = ["set5", "set14", "b100", "urban100", "manga109"]
 
 
@@ -26,6 +32,7 @@ def run(model: str, dataset: str, psnr: float, **fields: object) -> dict[str, ob
         "psnr": psnr,
         "ssim": 0.8,
         "time": "2026-01-01",
+        "record": record(model, dataset),
     }
     return plain | fields
 
@@ -141,6 +148,16 @@ def test_official_weights_come_first_then_the_latest_run() -> None:
     assert choose_runs(runs, 4, "full-range")["drfn", "set5"]["psnr"] == 3.0
     official = pd.concat([runs, frame(run("drfn", "set5", 4.0, time="2025-01-01"))])
     assert choose_runs(official, 4, "full-range")["drfn", "set5"]["psnr"] == 4.0
+
+
+def test_of_weights_trained_here_those_that_saw_most_count() -> None:
+    notes = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())
+    long = record("drfn", "set5", tag="repro", weights=notes["tensors_sha256"])
+    runs = frame(
+        run("drfn", "set5", 1.0, tag="repro", time="2026-01-01", record=long),
+        run("drfn", "set5", 2.0, tag="repro", time="2026-02-01"),
+    )
+    assert choose_runs(runs, 4, "full-range")["drfn", "set5"]["psnr"] == 1.0
 
 
 def test_every_model_of_the_paper_that_is_registered_has_its_pipeline() -> None:
