@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 # One core: set before NumPy and PyTorch are loaded.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -34,7 +34,9 @@ from harness.protocol.resize import imresize
 from harness.registry import load_plugins
 from harness.run.evaluate import compute, upscaler
 from harness.run.plan import Request, plan
-from harness.specs import ByteArray
+
+if TYPE_CHECKING:
+    from harness.specs import ByteArray
 
 Made = TypeVar("Made")
 

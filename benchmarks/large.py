@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,9 @@ from harness.models.memory import forward_bytes
 from harness.protocol.color import to_uint8
 from harness.protocol.resize import imresize
 from harness.registry import MODELS, load_plugins
-from harness.specs import AnyArray, ByteArray, FloatArray
+
+if TYPE_CHECKING:
+    from harness.specs import AnyArray, ByteArray, FloatArray
 
 
 def texture(side: int) -> FloatArray:

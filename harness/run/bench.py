@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.models.complexity import measure_complexity
-from harness.models.memory import peak_bytes, reset_peak
+from harness.models.memory import keep_freed, peak_bytes, reset_peak
 from harness.run.evaluate import compute, prepare, upscaler
 from harness.run.naive import naive_network, naive_scores
 
@@ -94,6 +94,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     Raises:
         HarnessError: the network or an image does not fit.
     """
+    keep_freed()
     images = run.benchmark.images
     network = upscaler(run, device)
     held = reset_peak(device)
@@ -108,7 +109,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
         plain = naive_network(run, device)
         other = naive_scores(run, plain, device)
         difference = max(abs(psnr[name] - value) for name, value in other.items())
-        ways["naive"] = lambda: naive_scores(run, plain, device)
+        ways["naive"] = lambda: _by_itself(lambda: naive_scores(run, plain, device))
     times = [{name: _seconds(way, device) for name, way in ways.items()} for _ in range(rounds)]
     layout = min(LAYOUTS, key=lambda name: median(row[name] for row in times))
     forward = median(row[layout] for row in times)
@@ -143,6 +144,13 @@ def _forward(
                 bare(batch)
 
     return run
+
+
+def _by_itself(script: Callable[[], object]) -> None:
+    """Call a script with the memory allocation that it would have without the harness."""
+    keep_freed(False)
+    script()
+    keep_freed()
 
 
 def _operations(run: Run, inputs: Sequence[Tensor]) -> int | None:

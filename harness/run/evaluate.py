@@ -240,8 +240,10 @@ def upscale(
     """
     import torch
 
+    from harness.models.memory import keep_freed
     from harness.run.lanes import side_by_side
 
+    keep_freed()
     cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
     lanes = lanes_for(images, cores)
     free: SimpleQueue[Upscaler] = SimpleQueue()

@@ -43,6 +43,8 @@ def naive_scores(run: Run, network: nn.Module, device: str) -> dict[str, float]:
         batch = torch.from_numpy(given.transpose(2, 0, 1).copy())[None].float().to(device)
         with torch.inference_mode():
             output = network(batch)[0].cpu().numpy().transpose(1, 2, 0)
+        if sample.hr.ndim == 2:
+            output = output.mean(axis=2)
         sr = np.clip(np.round(output.astype(np.float64) * 255), 0, 255).astype(np.uint8)
         pair = [_luma(picture)[edge, edge] for picture in (sr, sample.hr)]
         scores[image.name] = float(peak_signal_noise_ratio(*pair, data_range=255))
@@ -57,6 +59,6 @@ def naive_scores(run: Run, network: nn.Module, device: str) -> dict[str, float]:
 
 
 def _luma(image: ByteArray) -> FloatArray:
-    if image.ndim == 2 or image.shape[2] == 1:
-        return image.reshape(image.shape[:2]).astype(np.float64)
+    if image.ndim == 2:
+        return image.astype(np.float64)
     return 16 + image @ np.array([65.481, 128.553, 24.966]) / 255
