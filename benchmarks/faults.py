@@ -1,7 +1,8 @@
 """Faults, real ones, and what they cost: ``python -m benchmarks.faults [--moments 50] [--seed 0]``.
 
-A runner and a trainer are killed (SIGKILL) at random moments and while they write, their disk gets
-full or read-only (a small tmpfs, for which one must be root), and images go while they are used.
+A runner, a worker of a cluster and a trainer are killed (SIGKILL) at random moments, runner and
+trainer also while they write; their disk gets full or read-only (a small tmpfs, for which one must
+be root); images go while they are used.
 After each fault every record and checkpoint that is there is read and compared with those of an
 undisturbed run; then the same command is given again, and must end with the same numbers and no
 file more. Another fault is one more line of `FAULTS`.
@@ -23,7 +24,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.workloads import LIMIT, Evaluation, Process, State, Training, Work
+import psutil
+
+from benchmarks.workloads import (
+    LIMIT,
+    ClusterEvaluation,
+    Evaluation,
+    Process,
+    State,
+    Training,
+    Work,
+)
 
 
 @dataclass
@@ -66,8 +77,8 @@ class Scene:
 
 
 Undo = Callable[[], object]
-Fault = Callable[[Scene], Undo]
-"""Does harm to a command at work; returns what takes the harm back."""
+Fault = Callable[[Scene], Undo | None]
+"""Does harm to a command at work; returns what takes the harm back, None if it came too late."""
 
 
 def suffer(work: Work, results: Path, rng: random.Random, fault: Fault) -> Outcome:
@@ -79,10 +90,13 @@ def suffer(work: Work, results: Path, rng: random.Random, fault: Fault) -> Outco
     before = work.state(results)
     undo = fault(Scene(work, results, process, rng))
     said, _ = process.communicate(timeout=LIMIT)
-    if process.returncode == 0:
-        undo()  # it came too late
+    if undo is None or (process.returncode == 0 and fault is not kill_worker):
+        (undo or done)()  # it came too late
         return outcome
     outcome.tried = 1
+    if fault is kill_worker:  # which the command must survive
+        finish(work, results, process.returncode, said, outcome)
+        return outcome
     if process.returncode != -signal.SIGKILL:
         sentence = re.search("^Error: |: failed: ", said, re.MULTILINE)
         outcome.unsaid = process.returncode != 1 or "Traceback" in said or not sentence
@@ -90,18 +104,38 @@ def suffer(work: Work, results: Path, rng: random.Random, fault: Fault) -> Outco
     undo()
     again = work.start(results)
     said, _ = again.communicate(timeout=LIMIT)
-    if again.returncode or work.state(results).keys() != work.expected.keys():
+    finish(work, results, again.returncode, said, outcome)
+    return outcome
+
+
+def finish(work: Work, results: Path, returncode: int, said: str, outcome: Outcome) -> None:
+    """Count what a command did not complete, or left behind."""
+    if returncode or work.state(results).keys() != work.expected.keys():
         print(said)
         outcome.stuck = 1
     outcome.add(work, results, {})
     outcome.leftovers = len(work.surplus(results))
-    return outcome
+
+
+def done() -> None:
+    """Nothing is left to be taken back."""
 
 
 def kill(scene: Scene) -> Undo:
     """End the process at once."""
     scene.process.kill()
-    return lambda: None
+    return done
+
+
+def kill_worker(scene: Scene) -> Undo | None:
+    """End one of the processes that do the work; the command goes on."""
+    try:
+        children = psutil.Process(scene.process.pid).children()
+        workers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+        scene.rng.choice(workers).kill()
+    except (psutil.Error, IndexError):
+        return None
+    return done
 
 
 def kill_writing(scene: Scene) -> Undo:
@@ -164,8 +198,9 @@ def disk(size: str = "8m") -> Iterator[Path | None]:
 
 
 FAULTS: tuple[tuple[str, str, Fault, float, bool], ...] = (
-    ("runner killed", "runner", kill, 0.5, False),
-    ("trainer killed", "trainer", kill, 0.5, False),
+    ("runner killed", "runner", kill, 0.4, False),
+    ("worker killed", "cluster", kill_worker, 0.2, False),
+    ("trainer killed", "trainer", kill, 0.4, False),
     ("runner killed while writing", "runner", kill_writing, 0.2, False),
     ("trainer killed while writing", "trainer", kill_writing, 0.2, False),
     ("runner's disk full", "runner", fill, 0.2, True),
@@ -203,7 +238,8 @@ def main() -> None:
     print("| fault | tried | lost | wrong | next run failed | leftovers | not said |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as home:
-        works = {"runner": Evaluation(Path(home, "r")), "trainer": Training(Path(home, "t"))}
+        kinds = {"runner": Evaluation, "cluster": ClusterEvaluation, "trainer": Training}
+        works = {name: kind(Path(home, name)) for name, kind in kinds.items()}
         for title, whose, fault, share, own_disk in FAULTS:
             times = round(share * words.moments)
             got = repeat(works[whose], fault, times, rng, own_disk=own_disk)

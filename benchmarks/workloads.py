@@ -138,6 +138,14 @@ class Evaluation(Work):
         return found
 
 
+class ClusterEvaluation(Evaluation):
+    """The same runs on two dask workers."""
+
+    def words(self, results: Path) -> list[str]:
+        """``harness run --executor dask``."""
+        return [*super().words(results), "--executor", "dask", "--workers", "2"]
+
+
 class Training(Work):
     """A small DRFN that is trained and writes a checkpoint every few steps."""
 

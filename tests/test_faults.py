@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.faults import Outcome, repeat
-from benchmarks.workloads import Evaluation, Training, Work
+from benchmarks.workloads import ClusterEvaluation, Evaluation, Training, Work
 
 REFERENCE = Path(__file__).parents[1] / "results/reference"
 pytestmark = pytest.mark.faults
@@ -36,6 +36,10 @@ class ShortEvaluation(Evaluation):
     models, sets = "srcnn", "./b"
 
 
+class ShortClusterEvaluation(ClusterEvaluation):
+    models, sets = "srcnn", "./b"
+
+
 class ShortTraining(Training):
     steps = 150
 
@@ -48,6 +52,7 @@ class ShortTraining(Training):
         (ShortEvaluation, faults.kill_writing, 1),
         (ShortTraining, faults.kill_writing, 1),
         (ShortEvaluation, faults.delete, 1),
+        (ShortClusterEvaluation, faults.kill_worker, 1),
     ],
 )
 def test_a_fault_costs_nothing_but_time(work, kind, fault, times: int) -> None:
