@@ -183,8 +183,8 @@ def _ablated(evidence: Evidence, pairs: Sequence[tuple[str, str]]) -> Finding:
     unlearned = [f"{n} ({best.psnr(n):.2f} dB)" for n in sorted(needed) if best.psnr(n) < floor]
     if unlearned:
         said += (
-            f"; but after so little training {listed(unlearned)} still falls short of bicubic "
-            f"interpolation ({floor:.2f} dB), and says nothing of a trained network"
+            f"; what still falls short of bicubic interpolation ({floor:.2f} dB) after so little "
+            f"training says nothing of a trained network: {listed(unlearned)}"
         )
     elif all(one.difference > 0 for one in intervals):
         return Finding("reproduced", f"{said}.", best.ids())

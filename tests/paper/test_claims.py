@@ -220,7 +220,7 @@ class TestAblation:
     def test_variants_below_bicubic_have_not_learned_enough_to_tell(self) -> None:
         found = judged(*self.variants(none=13.7, ff=25.9, lsc=26.5, both=26.6))["feature-fusion"]
         assert found.verdict == "not measured"
-        assert "none (13.70 dB) still falls short of bicubic" in found.evidence
+        assert found.evidence.count("dB)") == 3 and "none (13.70 dB)" in found.evidence
 
     def test_three_variants_are_not_enough(self) -> None:
         found = judged(*self.variants(none=27.0, ff=27.2, both=27.3))["feature-fusion"]
