@@ -32,8 +32,9 @@ from harness.data.images import read_image
 from harness.protocol.protocols import Protocol, make_sample, score
 from harness.protocol.resize import imresize
 from harness.registry import load_plugins
-from harness.run.evaluate import compute, upscaler
+from harness.run.evaluate import compute
 from harness.run.plan import Request, plan
+from harness.run.upscaling import upscaler
 
 if TYPE_CHECKING:
     from harness.specs import ByteArray

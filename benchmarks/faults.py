@@ -1,4 +1,4 @@
-"""Faults, real ones, and what they cost: ``python -m benchmarks.faults [--moments 50] [--seed 0]``.
+"""Faults, real ones, and what they cost: ``python -m benchmarks.faults [--moments 50] [--seed 0] [--only .*]``.
 
 A runner, a worker of a cluster and a trainer are killed (SIGKILL) at random moments, runner and
 trainer also while they write; their disk gets full or read-only (a small tmpfs, for which one must
@@ -233,6 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--moments", type=int, default=50, help="of kills, in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="faults whose names this expression finds")
     words = parser.parse_args()
     rng = random.Random(words.seed)
     print("| fault | tried | lost | wrong | next run failed | leftovers | not said |")
@@ -240,7 +241,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         kinds = {"runner": Evaluation, "cluster": ClusterEvaluation, "trainer": Training}
         works = {name: kind(Path(home, name)) for name, kind in kinds.items()}
-        for title, whose, fault, share, own_disk in FAULTS:
+        chosen = [one for one in FAULTS if re.search(words.only, one[0])]
+        for title, whose, fault, share, own_disk in chosen:
             times = round(share * words.moments)
             got = repeat(works[whose], fault, times, rng, own_disk=own_disk)
             numbers = [str(value) for value in vars(got).values()]

@@ -145,6 +145,11 @@ class ClusterEvaluation(Evaluation):
         """``harness run --executor dask``."""
         return [*super().words(results), "--executor", "dask", "--workers", "2"]
 
+    def until_at_work(self, results: Path, process: Process) -> None:
+        """Wait for the first journal: all workers have started then."""
+        while process.poll() is None and not any(results.rglob("*.journal")):
+            time.sleep(0.002)
+
 
 class Training(Work):
     """A small DRFN that is trained and writes a checkpoint every few steps."""

@@ -13,8 +13,9 @@ import torch
 
 from harness.models.complexity import measure_complexity
 from harness.models.memory import keep_freed, peak_bytes, reset_peak
-from harness.run.evaluate import compute, prepare, upscaler
+from harness.run.evaluate import compute
 from harness.run.naive import naive_network, naive_scores
+from harness.run.upscaling import prepare, upscaler
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

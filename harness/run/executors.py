@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError, sentence
-from harness.run.evaluate import compute, upscaler
+from harness.run.evaluate import compute
 from harness.run.underway import UnderWay, turns
+from harness.run.upscaling import upscaler
 from harness.specs import Execution
 
 if TYPE_CHECKING:

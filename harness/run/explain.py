@@ -18,8 +18,9 @@ from harness.protocol.protocols import (
     hr_image,
     protocol,
 )
-from harness.run.evaluate import Run, Upscaled, upscale, upscaler
+from harness.run.evaluate import Run
 from harness.run.plan import Request, plan
+from harness.run.upscaling import Upscaled, upscale, upscaler
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import BenchmarkImage

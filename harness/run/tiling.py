@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.run.evaluate import LARGE, lanes_for, upscaler
+from harness.run.upscaling import LARGE, lanes_for, upscaler
 
 if TYPE_CHECKING:
     from harness.run.evaluate import Run

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError, sentence
 from harness.registry import MODELS, load_plugins
-from harness.run.evaluate import Run, compute, upscaler
+from harness.run.evaluate import Run, compute
 from harness.run.provenance import packages, provenance, source_digest
 from harness.run.underway import ClusterError
+from harness.run.upscaling import upscaler
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import BenchmarkImage

@@ -8,7 +8,7 @@ from harness.models import memory
 from harness.models.inference import Upscaler
 from harness.models.memory import forward_bytes
 from harness.registry import MODELS
-from harness.run.evaluate import LARGE
+from harness.run.upscaling import LARGE
 from tests.pictures import picture
 
 
