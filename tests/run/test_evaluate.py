@@ -219,17 +219,18 @@ def test_a_killed_run_goes_on_where_it_was_and_equals_an_uninterrupted_one(
 ) -> None:
     weights = random_weights("vdsr")
     words = ["run", "--models", "vdsr", "--datasets", "demo", "--weights", f"vdsr={weights}"]
-    victim = Runner([*words, "--results", "killed"], tmp_path)
+    two = {"OMP_NUM_THREADS": "2"}  # more images at once might end together
+    victim = Runner([*words, "--results", "killed"], tmp_path, **two)
     victim.until_images(tmp_path / "killed", 2)
     victim.kill()
     (journal,) = (tmp_path / "killed").rglob("*.journal")
     kept = journal.read_text().splitlines()[1:]
     assert 2 <= len(kept) < 6
-    assert Runner([*words, "--results", "killed"], tmp_path).wait() == 0
-    assert Runner([*words, "--results", "whole"], tmp_path).wait() == 0
+    assert Runner([*words, "--results", "killed"], tmp_path, **two).wait() == 0
+    assert Runner([*words, "--results", "whole"], tmp_path, **two).wait() == 0
     resumed, whole = only(tmp_path / "killed"), only(tmp_path / "whole")
     assert numbers(resumed) == numbers(whole)
     # What the journal held was not computed again: even the seconds are those of the first run.
     rows = json.loads(resumed.read_text())["images"]
-    assert [json.loads(line)["result"] for line in kept] == rows[: len(kept)]
+    assert all(json.loads(line)["result"] in rows for line in kept)
     assert not journal.exists()
