@@ -1,4 +1,4 @@
-"""Faults, real ones, and what they cost: ``python -m benchmarks.faults [--moments 50] [--only NAME]``.
+"""Faults, real ones, and what they cost: ``python -m benchmarks.faults [--moments 50]``.
 
 A runner, a worker of a cluster and a trainer are killed (SIGKILL) at random moments, runner and
 trainer also while they write; their disk gets full or read-only (a small tmpfs, for which one must
