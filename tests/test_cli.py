@@ -179,6 +179,9 @@ def test_edsr_without_weights_says_that_its_baseline_runs(
     assert shown.exit_code == 0, shown.output
     assert "edsr has no weights here: edsr-baseline runs in its place" in shown.output
     assert shown.output.count("images computed") == 1, "it is one run, not two"
+    (record,) = ResultStore(Path("results/local")).records()
+    assert record.identity.model == "edsr-baseline"
+    assert record.provenance["in_place_of"] == "edsr"
     assert harness("run", "--models", "edsr:repro", "--datasets", photos).exit_code == 1
 
 

@@ -32,6 +32,7 @@ class Run:
     Attributes:
         weights: None for a model without parameters.
         metrics: registered names, ``psnr`` and ``ssim`` first.
+        asked_for: the model in whose place this one runs, if any.
     """
 
     card: ModelCard
@@ -41,6 +42,7 @@ class Run:
     self_ensemble: bool = False
     tile: int | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim")
+    asked_for: str = ""
 
     @property
     def title(self) -> str:

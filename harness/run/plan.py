@@ -84,13 +84,13 @@ def plan(request: Request) -> Plan:
     sets = select(request.datasets, request.data_root)
     ready = [pair for pair in (_with_weights(made, request, *c) for c in cards) if pair]
     found = [b for b in (_benchmark(made, request, card) for card in sets) if b] if ready else []
-    for card, weights in ready:
+    for card, weights, asked_for in ready:
         if request.tile and card.global_pooling:
             made.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
         float_lr = request.float_lr and card.pipeline == "rgb"
         rules = Protocol(card.pipeline, request.scale, request.border, request.grey, float_lr)
         for benchmark in found:
-            options = (request.self_ensemble, request.tile, metrics)
+            options = (request.self_ensemble, request.tile, metrics, asked_for)
             run = Run(card, weights, benchmark, rules, *options)
             if run.identity not in (other.identity for other in made.runs):
                 made.runs.append(run)
@@ -123,14 +123,15 @@ def _check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None
 
 def _with_weights(
     made: Plan, request: Request, card: ModelCard, tag: str | None
-) -> tuple[ModelCard, Weights | None] | None:
+) -> tuple[ModelCard, Weights | None, str] | None:
+    """A model and its weights; the name that was asked for, if it is another."""
     if request.scale not in card.scales:
         known = ", ".join(f"x{scale}" for scale in card.scales)
         made.problems.append(f"{card.name} is not defined for x{request.scale}, only for {known}.")
         return None
     try:
         path = request.weight_files.get(card.name)
-        return card, find_weights(card, request.scale, path=path, tag=tag)
+        return card, find_weights(card, request.scale, path=path, tag=tag), ""
     except WeightsMissing as error:
         stand_in = None if tag else _stand_in(made, request, card)
         if stand_in is None:
@@ -143,7 +144,7 @@ def _with_weights(
 
 def _stand_in(
     made: Plan, request: Request, card: ModelCard
-) -> tuple[ModelCard, Weights | None] | None:
+) -> tuple[ModelCard, Weights | None, str] | None:
     """The smaller model that runs in the place of one without weights, if it has some."""
     if not card.stand_in:
         return None
@@ -155,7 +156,7 @@ def _stand_in(
     made.notes.append(
         f"{card.name} has no weights here: {smaller.name} runs in its place, under its own name."
     )
-    return smaller, weights
+    return smaller, weights, card.name
 
 
 def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | None:

@@ -164,6 +164,8 @@ class UnderWay:
 
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
         run, size = self.run, None if error else _complexity(self.run)
+        if run.asked_for:
+            provenance = {**provenance, "in_place_of": run.asked_for}
         names = (image.name for image in run.benchmark.images)
         return RunRecord(
             identity=run.identity,
