@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from harness.data.catalogue import registry_rows
+from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
 
