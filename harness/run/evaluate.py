@@ -121,7 +121,7 @@ def compute(
         images: of its set.
         network: from `upscaler`.
         pictures: make PNG files, too.
-        until: no image is begun after this time of `time.monotonic`.
+        until: no image but the first is begun after this time of `time.monotonic`.
 
     Yields:
         a result, and the SR image as a PNG file's bytes where ``pictures`` are wanted, as images

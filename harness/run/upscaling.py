@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, takewhile
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -108,7 +108,7 @@ def upscale(
         images: of its set.
         network: from `upscaler`.
         then: what is done with each result on the same thread, such as scoring.
-        until: no image is begun after this time of `time.monotonic`.
+        until: no image but the first is begun after this time of `time.monotonic`.
 
     Yields:
         what ``then`` gives, as images are finished.
@@ -140,8 +140,8 @@ def upscale(
         return then(Upscaled(image, ready.loaded, ready.sample, sr, seconds))
 
     largest_first = sorted(images, key=_area, reverse=True)
-    in_time = takewhile(lambda _: time.monotonic() < until, largest_first)
-    return side_by_side(work, in_time, lanes, max(1, cores // lanes))
+    in_time = takewhile(lambda _: time.monotonic() < until, largest_first[1:])
+    return side_by_side(work, chain(largest_first[:1], in_time), lanes, max(1, cores // lanes))
 
 
 def lanes_for(images: Sequence[BenchmarkImage], cores: int) -> int:

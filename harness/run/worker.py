@@ -142,7 +142,7 @@ def own_device(wanted: str) -> str:
 def work_off(
     parcel: Parcel, tensors: Mapping[str, Any] | None, images: Sequence[BenchmarkImage]
 ) -> Handed:
-    """Score images of a run, for `HAND_BACK_SECONDS` or until it breaks.
+    """Score images of a run, one at least, for `HAND_BACK_SECONDS` or until it breaks.
 
     Args:
         parcel: the run.
