@@ -205,7 +205,6 @@ FAULTS: tuple[tuple[str, str, Fault, float, bool], ...] = (
     ("trainer killed while writing", "trainer", kill_writing, 0.2, False),
     ("runner's disk full", "runner", fill, 0.2, True),
     ("trainer's disk full", "trainer", fill, 0.2, True),
-    ("runner's disk read-only", "runner", write_protect, 0.1, True),
     ("trainer's disk read-only", "trainer", write_protect, 0.1, True),
     ("image deleted while running", "runner", delete, 0.1, False),
     ("image truncated while running", "runner", truncate, 0.1, False),
