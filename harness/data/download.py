@@ -70,7 +70,7 @@ def _fetch_one(file: RemoteFile, path: Path) -> Path:
     def stream(address: str, output: str, _: object) -> None:
         _stream(address, output, file.bytes)
 
-    logging.getLogger("pooch").setLevel(logging.WARNING)
+    pooch.get_logger().setLevel(logging.WARNING)
     try:
         pooch.retrieve(
             url(file),

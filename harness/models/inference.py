@@ -169,6 +169,8 @@ class Upscaler:
                 f"{self.card.name} made {tuple(output.shape)} of {tuple(batch.shape)}, "
                 f"not {expected}: mend the plug-in."
             )
+        if not output.is_floating_point():
+            raise HarnessError(f"{self.card.name} made {output.dtype} values: mend the plug-in.")
         if not torch.isfinite(output).all():
             raise HarnessError(f"{self.card.name} made values that are not finite.")
         return output
@@ -262,9 +264,9 @@ def build_network(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.M
         raise UsageError(f"{card.name} is not defined for x{scale}, only for {known}.")
     try:
         network = card.build(scale=scale, **hyper)
-    except HarnessError:
+    except (HarnessError, KeyboardInterrupt):
         raise
-    except Exception as error:  # an outsider's code may raise anything
+    except BaseException as error:  # an outsider's code may raise anything
         raise HarnessError(
             f"The plug-in {card.origin} failed to build {card.name} "
             f"({type(error).__name__}: {error})."

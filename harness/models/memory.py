@@ -6,6 +6,8 @@ import copy
 import ctypes
 import gc
 import weakref
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MEMORY = Path("/proc/meminfo")
+_GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def keep_freed(keep: bool = True) -> None:
@@ -62,7 +65,24 @@ def free_bytes(device: str) -> int | None:
     """Bytes that can be had on a device without pushing anything out; None if not known."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(device)[0]
-    return _kilobytes(_MEMORY, "MemAvailable")
+    left = [_kilobytes(_MEMORY, "MemAvailable"), *_left_to_groups()]
+    return min((one for one in left if one is not None), default=None)
+
+
+def _left_to_groups() -> Iterator[int]:
+    """Bytes that control groups (version 2) leave this process: containers and Slurm limit so."""
+    try:
+        lines = _GROUP.read_text().splitlines()
+    except OSError:
+        return
+    own = next((line[4:] for line in lines if line.startswith("0::/")), "")
+    for group in (_GROUPS / own, *(_GROUPS / own).parents):
+        with suppress(OSError, ValueError):  # no group, or one without a limit
+            limit, held = (
+                int((group / f"memory.{name}").read_text()) for name in ("max", "current")
+            )
+            facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            yield max(0, limit - held + int(facts["inactive_file"]))
 
 
 def forward_bytes(network: nn.Module, channels: int) -> float:

@@ -117,8 +117,11 @@ class Cluster:
         _silence()
         self._stack.enter_context(dask.config.set(_CONFIGURATION))
         if self._scheduler is None:
-            cluster = self._stack.enter_context(_local_cluster(self._workers))
-            return self._stack.enter_context(Client(cluster, set_as_default=False))
+            try:
+                cluster = self._stack.enter_context(_local_cluster(self._workers))
+                return self._stack.enter_context(Client(cluster, set_as_default=False))
+            except Exception as error:  # dask's own settings may hold anything
+                raise ClusterError(f"Workers cannot be started ({sentence(error)}).") from error
         try:
             client = Client(self._scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except ValueError as error:

@@ -18,6 +18,7 @@ from distributed import KilledWorker
 from harness.errors import HarnessError, sentence
 from harness.run.cluster import Cluster
 from harness.run.evaluate import Run
+from harness.run.interrupts import interrupts_held
 from harness.run.provenance import joint
 from harness.run.underway import ClusterError, UnderWay, turns
 from harness.run.worker import Handed, Parcel, hold, work_off
@@ -170,6 +171,22 @@ class Dispatch:
                 yield from self._back(job)
                 return
             self._tried = self._submit(job, images)
+        # Ctrl-C may come while dask is in a finaliser, where an exception would be lost.
+        with interrupts_held(self._desk.listener.waiting):
+            back = self._arrival()
+        if back is None:
+            return
+        job, rest = back
+        if rest and not job.error:
+            self._submit(job, rest)
+        else:
+            yield from self._back(job)
+
+    def _arrival(self) -> tuple[_Job, Sequence[BenchmarkImage]] | None:
+        """Keep what comes back next: its run, and which images of the shard are still to be done.
+
+        None where the shard was with dead workers, and is to be tried again.
+        """
         future = self._cluster.next()
         job, images = self._away.pop(future)
         try:
@@ -177,17 +194,13 @@ class Dispatch:
         except KilledWorker:
             if future is not self._tried and not job.error:
                 self._suspects.append((job, images))
-                return
+                return None
             names = " to ".join(dict.fromkeys((images[0].name, images[-1].name)))
             said = f"Several workers died, one after the other, over {names}: is memory short?"
             handed = Handed((), said, self._cluster.first_worker[1])
         job.take(handed)
         known = {result.image for result, _ in handed.made}
-        rest = [image for image in images if image.name not in known]
-        if rest and not job.error:
-            self._submit(job, rest)
-        else:
-            yield from self._back(job)
+        return job, [image for image in images if image.name not in known]
 
     def close(self) -> None:
         """Let other processes have the runs that did not end."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
-import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +111,7 @@ def compute(
     network: Upscaler,
     *,
     pictures: bool = False,
-    until: float = math.inf,
+    enough: Callable[[], bool] = bool,
 ) -> Generator[tuple[ImageResult, bytes | None], None, None]:
     """Super-resolve and score images of a run's set.
 
@@ -121,7 +120,7 @@ def compute(
         images: of its set.
         network: from `upscaler`.
         pictures: make PNG files, too.
-        until: no image but the first is begun after this time of `time.monotonic`.
+        enough: asked before each image but the first; once it says so, none is begun any more.
 
     Yields:
         a result, and the SR image as a PNG file's bytes where ``pictures`` are wanted, as images
@@ -138,7 +137,7 @@ def compute(
         scores = protocols.score(made.sr, made.sample, run.rules, run.metrics)
         return ImageResult(made.image.name, scores, made.seconds, made.loaded.note), picture
 
-    return upscale(run, images, network, scored, until)
+    return upscale(run, images, network, scored, enough)
 
 
 def _png(pixels: ByteArray) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.run.evaluate import compute
+from harness.run.interrupts import interrupts_held
 from harness.run.underway import UnderWay, turns
 from harness.run.upscaling import upscaler
 from harness.specs import Execution
@@ -87,8 +88,10 @@ def _one_by_one(work: UnderWay, desk: Desk) -> RunRecord | HarnessError:
         try:
             network = upscaler(work.run, device)
             pictures = desk.options.save_images is not None
-            for result, picture in compute(work.run, work.todo, network, pictures=pictures):
-                work.add(result, picture)
+            with interrupts_held(desk.listener.waiting) as stop:
+                made = compute(work.run, work.todo, network, pictures=pictures, enough=stop.is_set)
+                for result, picture in made:
+                    work.add(result, picture)
         except Exception as broken:  # a plug-in may raise anything; the other runs go on
             error = sentence(broken)
         try:

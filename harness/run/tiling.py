@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 SHARE = 0.5
 """Of the free memory that tensors may take: convolutions need some for themselves."""
 
-STEP, SMALLEST = 8, 16
-"""Tiles have sides of so many LR pixels, or a multiple, and no smaller ones."""
+SMALLEST = 16
+"""LR pixels of a tile's side, or twice, four times and so on: the side belongs to a run's identity,
+so that it must not change whenever a little more memory is free."""
 
 
 def fit_all(made: Plan, device: str, *, asked: bool) -> None:
@@ -56,24 +57,27 @@ def fit(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
     from harness.models.memory import forward_bytes, free_bytes
 
     network = upscaler(replace(run, tile=SMALLEST), "cpu")
-    free = free_bytes(pick_device(device))
+    device = pick_device(device)
+    free = free_bytes(device)
     if free is None:
         return run, ""
-    lanes = lanes_for(run.benchmark.images, torch.get_num_threads())
+    on_cpu = device == "cpu"  # other devices have one image at a time
+    lanes = lanes_for(run.benchmark.images, torch.get_num_threads()) if on_cpu else 1
     per_pixel = forward_bytes(network.network, run.card.channels)
     pixels = SHARE * free / lanes / per_pixel
     if largest / network.factor**2 <= pixels:
         return run, ""
     finer = run.rules.scale / network.factor  # pixels of the network's input for one of LR
-    side = int((math.sqrt(pixels) - 2 * network.overlap) / finer) // STEP * STEP
+    side = (math.sqrt(pixels) - 2 * network.overlap) / finer
     if side < SMALLEST:
         raise HarnessError(
             f"{run.title} needs more than the {free / 1e9:.1f} GB that are free, even in tiles of "
             f"{SMALLEST} LR pixels: use a machine with more memory."
         )
+    tile = SMALLEST << int(math.log2(side / SMALLEST))
     said = (
         f"{run.title} would need about {largest / network.factor**2 * per_pixel / 1e9:.1f} GB an "
-        f"image, more than may be used here: it runs in tiles of {side} LR pixels"
+        f"image, more than may be used here: it runs in tiles of {tile} LR pixels"
         + (", and pools over each instead of the whole." * run.card.global_pooling or ".")
     )
-    return replace(run, tile=side), said
+    return replace(run, tile=tile), said

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from itertools import chain, takewhile
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -96,7 +94,7 @@ def upscale(
     images: Sequence[BenchmarkImage],
     network: Upscaler,
     then: Callable[[Upscaled], Made],
-    until: float = math.inf,
+    enough: Callable[[], bool] = bool,
 ) -> Generator[Made, None, None]:
     """Super-resolve images of a run's set, several at once, the largest first.
 
@@ -108,7 +106,7 @@ def upscale(
         images: of its set.
         network: from `upscaler`.
         then: what is done with each result on the same thread, such as scoring.
-        until: no image but the first is begun after this time of `time.monotonic`.
+        enough: asked before each image but the first; once it says so, none is begun any more.
 
     Yields:
         what ``then`` gives, as images are finished.
@@ -123,10 +121,13 @@ def upscale(
 
     keep_freed()
     cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
-    lanes = lanes_for(images, cores)
+    # Of the whole set: the rest of a killed run, or a worker's part, gets as many threads an image.
+    lanes = lanes_for(run.benchmark.images, cores)
+    networks = _twins(network, lanes if on_cpu else 1)
+    lanes = len(networks) if on_cpu else lanes
     free: SimpleQueue[Upscaler] = SimpleQueue()
-    for _ in range(lanes if on_cpu else 1):
-        free.put(network.twin())
+    for one in networks:
+        free.put(one)
 
     def work(image: BenchmarkImage) -> Made:
         ready = prepare(run, image)
@@ -139,9 +140,28 @@ def upscale(
             free.put(own)
         return then(Upscaled(image, ready.loaded, ready.sample, sr, seconds))
 
+    def work_or_not(image: BenchmarkImage) -> Made | None:
+        if image is not largest_first[0] and enough():
+            return None
+        try:
+            return work(image)
+        except Exception:
+            raise
+        except BaseException as error:  # such as SystemExit; Ctrl-C never reaches this thread
+            raise HarnessError(f"{run.title} tried to end the process ({error!r}).") from error
+
     largest_first = sorted(images, key=_area, reverse=True)
-    in_time = takewhile(lambda _: time.monotonic() < until, largest_first[1:])
-    return side_by_side(work, chain(largest_first[:1], in_time), lanes, max(1, cores // lanes))
+    for made in side_by_side(work_or_not, largest_first, lanes, max(1, cores // lanes)):
+        if made is not None:
+            yield made
+
+
+def _twins(network: Upscaler, count: int) -> list[Upscaler]:
+    """The network for so many threads, or for one where a plug-in's cannot be copied."""
+    try:
+        return [network.twin() for _ in range(count)]
+    except Exception:  # an outsider's modules may hold anything, such as a lock
+        return [network]
 
 
 def lanes_for(images: Sequence[BenchmarkImage], cores: int) -> int:

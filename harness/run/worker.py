@@ -167,8 +167,13 @@ def work_off(
         try:
             network = _network(run, own_device(parcel.device))
             until = time.monotonic() + HAND_BACK_SECONDS
-            for one in compute(run, images, network, pictures=parcel.pictures, until=until):
-                made.append(one)
+            made += compute(
+                run,
+                images,
+                network,
+                pictures=parcel.pictures,
+                enough=lambda: time.monotonic() > until,
+            )
         except Exception as broken:  # a plug-in may raise anything
             error = sentence(broken)
     return Handed(tuple(made), error, origin)

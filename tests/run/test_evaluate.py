@@ -234,3 +234,27 @@ def test_a_killed_run_goes_on_where_it_was_and_equals_an_uninterrupted_one(
     rows = json.loads(resumed.read_text())["images"]
     assert all(json.loads(line)["result"] in rows for line in kept)
     assert not journal.exists()
+
+
+def test_a_network_that_cannot_be_copied_has_one_thread_of_images(harness, photos: Path) -> None:
+    Path("locked.py").write_text(
+        "import threading\n"
+        "from harness.registry import register_model\n"
+        "from torch import nn\n"
+        "class Locked(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.lock = threading.Lock()\n"
+        "    def forward(self, image):\n"
+        "        assert self.lock.acquire(blocking=False), 'two images at once'\n"
+        "        try:\n"
+        "            return image * 1\n"
+        "        finally:\n"
+        "            self.lock.release()\n"
+        "@register_model('locked', pipeline='y', input='bicubic', scales=(4,), params=0)\n"
+        "def locked(scale=4):\n"
+        "    return Locked()\n"
+    )
+    shown = harness("run", "--models", "locked", "--datasets", photos, "--plugin", "locked.py")
+    assert shown.exit_code == 0, shown.output
+    assert len(read_record(only(Path("results"))).images) == 3

@@ -85,11 +85,11 @@ class TestFaults:
         assert len(slow.computed()) == 12
 
     def test_an_interruption_leaves_finished_images_for_the_next_time(self, tmp_path: Path) -> None:
-        slow = SlowRun(tmp_path, images=12)
+        slow = SlowRun(tmp_path, images=24)
         runner = slow.start(*LOCAL)
         runner.until_images(slow.results, 3)
         runner.interrupt()
-        assert runner.wait() == 1
+        assert runner.wait() == 1, runner.said()
         assert runner.said().splitlines()[-1] == "Aborted!"
         assert "Traceback" not in runner.said()
         kept = slow.kept()
@@ -298,6 +298,12 @@ class TestWorker:
         facts, _ = worker.survey("cpu")
         made = worker.Parcel(run.identity.id, "bicubic", None, known, (), "cpu", facts, False)
         return replace(made, **changes), list(run.benchmark.images)
+
+    def test_it_begins_no_image_after_its_time_on_any_core(self, photos: Path, monkeypatch) -> None:
+        parcel, images = self.parcel(photos)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+        monkeypatch.setattr(worker, "HAND_BACK_SECONDS", -1.0)
+        assert len(worker.work_off(parcel, None, images).made) == 1
 
     def test_it_hands_back_what_it_has_when_time_is_up(self, photos: Path, monkeypatch) -> None:
         parcel, images = self.parcel(photos)

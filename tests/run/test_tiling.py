@@ -24,13 +24,13 @@ def photo(tmp_path: Path) -> Path:
 def test_tiles_fit_the_memory_and_that_is_said(harness, photo: Path, monkeypatch) -> None:
     whole = harness("run", "--models", "edsr-baseline", "--datasets", photo, "--json")
     per_pixel = forward_bytes(Upscaler(MODELS.get("edsr-baseline"), 4, None).network, 3)
-    # Half of it is used: 100 LR pixels a side are 24 and an overlap of 37 or 38 twice.
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int(2 * 100**2 * per_pixel))
+    # Half of it is used: 120 LR pixels a side are 44, which is more than 32, and twice 37 or 38.
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(2 * 120**2 * per_pixel))
     words = ("run", "--models", "edsr-baseline", "--datasets", photo, "--tile", "auto", "--json")
     tiled = harness(*words)
     assert "runs in tiles of" in tiled.stderr
     one, other = (json_of(shown) for shown in (whole, tiled))
-    assert one["identity"]["tile"] is None and other["identity"]["tile"] == 24
+    assert one["identity"]["tile"] is None and other["identity"]["tile"] == 32
     assert one["identity"] != other["identity"]
     assert other["means"]["psnr"] == pytest.approx(one["means"]["psnr"], abs=1e-4)
 

@@ -1,9 +1,13 @@
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness.errors import HarnessError
+from harness.run.interrupts import NOTE
 from harness.run.locks import FileLock
 from tests.run.processes import SlowRun
 
@@ -51,6 +55,37 @@ class TestTwoRunnersOnOneFolder:
             record.with_suffix(suffix).touch()
         assert slow.start().wait() == 0
         assert list(slow.results.rglob("*.*")) == [record]
+
+
+class TestInterruption:
+    def test_images_under_way_are_finished_and_kept(self, tmp_path: Path) -> None:
+        slow = SlowRun(tmp_path, images=12, seconds=0.5)
+        runner = slow.start()
+        runner.until_images(slow.results, 1)
+        runner.interrupt()
+        assert runner.wait() == 1
+        said = runner.said().splitlines()
+        assert said[-1] == "Aborted!"
+        assert f"{NOTE}: waiting." in said
+        assert 0 < len(slow.kept()) < 12
+        assert sorted(slow.computed()) == sorted(slow.kept()), "nothing computed is lost"
+        assert slow.start().wait() == 0
+        assert set(slow.computed().values()) == {1} and len(slow.record()["images"]) == 12
+
+    def test_a_second_one_ends_at_once(self) -> None:
+        script = (
+            "import time\n"
+            "from harness.run.interrupts import interrupts_held\n"
+            "with interrupts_held(lambda note: print('held', flush=True)):\n"
+            "    print('ready', flush=True)\n"
+            "    time.sleep(60)\n"
+        )
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for word in ("ready\n", "held\n"):
+                assert process.stdout.readline() == word
+                process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 1
 
 
 class TestLock:
