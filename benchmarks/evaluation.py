@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from harness.specs import ByteArray
 
 Made = TypeVar("Made")
+Points = list[tuple[float, float]]
+"""Of a size, and the seconds it took."""
 
 ROUNDS = 3
 AREAS = (0.0625, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -90,7 +92,13 @@ def pixels_of(path: Path) -> ByteArray:
 def start_table() -> str:
     """Seconds until the command line has answered, the fastest of some."""
     rows = []
-    for words in (["--help"], ["list", "models"], ["--version"]):
+    for words in (
+        ["--help"],
+        ["list", "models"],
+        ["list", "datasets"],
+        ["list", "weights"],
+        ["list", "runs"],
+    ):
         command = [sys.executable, "-m", "harness", *words]
         times = [
             seconds(lambda c=command: subprocess.run(c, check=True, stdout=subprocess.DEVNULL))
@@ -114,7 +122,7 @@ def measured(model: str, folder: Path, sizes: Sequence[tuple[int, int]]) -> floa
     )
 
 
-def growth(root: Path) -> dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]]:
+def growth(root: Path) -> dict[str, tuple[Points, Points]]:
     """For each model (megapixels of one image, seconds) and (number of images, seconds)."""
     found = {}
     for model in MODELS:
@@ -136,9 +144,7 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def draw(
-    found: dict[str, tuple[list[tuple[float, float]], list[tuple[float, float]]]], path: Path
-) -> None:
+def draw(found: dict[str, tuple[Points, Points]], path: Path) -> None:
     """Both plots, with logarithmic axes, beside lines of slope 1."""
     import matplotlib.pyplot as plt
 

@@ -96,15 +96,13 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
         HarnessError: the network or an image does not fit.
     """
     keep_freed()
-    images = run.benchmark.images
-    network = upscaler(run, device)
+    network, images = upscaler(run, device), run.benchmark.images
     held = reset_peak(device)
     psnr = {result.image: result.scores["psnr"] for result, _ in compute(run, images, network)}
     peak = peak_bytes(device)
     inputs = [network.batch(prepare(run, image).given) for image in images]
     ways: dict[str, Callable[[], object]] = {"harness": lambda: list(compute(run, images, network))}
-    for layout, form in LAYOUTS.items():
-        ways[layout] = _forward(network.network, inputs, form)
+    ways |= {name: _forward(network.network, inputs, form) for name, form in LAYOUTS.items()}
     difference = None
     if naive:
         plain = naive_network(run, device)
@@ -116,19 +114,19 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     forward = median(row[layout] for row in times)
     operations = _operations(run, inputs)
     return Bench(
-        run.card.name,
-        run.benchmark.card.name,
-        len(images),
-        sum(one.size[0] * one.size[1] for one in images) / 1e6,
-        forward,
-        layout,
-        median(row["harness"] for row in times),
-        median(row["naive"] for row in times) if naive else None,
-        median(row["harness"] / row[layout] for row in times),
-        median(row["naive"] / row["harness"] for row in times) if naive else None,
-        difference,
-        operations / forward if operations else None,
-        None if held is None or peak is None else peak - held,
+        model=run.card.name,
+        dataset=run.benchmark.card.name,
+        images=len(images),
+        megapixels=sum(one.size[0] * one.size[1] for one in images) / 1e6,
+        forward=forward,
+        layout=layout,
+        harness=median(row["harness"] for row in times),
+        naive=median(row["naive"] for row in times) if naive else None,
+        over_forward=median(row["harness"] / row[layout] for row in times),
+        naive_over=median(row["naive"] / row["harness"] for row in times) if naive else None,
+        difference=difference,
+        flops=operations / forward if operations else None,
+        peak_bytes=None if held is None or peak is None else peak - held,
     )
 
 
@@ -150,8 +148,10 @@ def _forward(
 def _by_itself(script: Callable[[], object]) -> None:
     """Call a script with the memory allocation that it would have without the harness."""
     keep_freed(False)
-    script()
-    keep_freed()
+    try:
+        script()
+    finally:
+        keep_freed()
 
 
 def _operations(run: Run, inputs: Sequence[Tensor]) -> int | None:
