@@ -32,6 +32,14 @@ def whole(path: Path) -> Iterator[Path]:
         _remove(partial)
 
 
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see the old or the new one, never a part."""
+    with whole(path) as partial, partial.open("wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def _is_alive(process: str) -> bool:
     """Whether a process of this machine is at work; what is no number may be anyone's."""
     if not process.isdecimal():

@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from harness.data.partial import write_atomically
 from harness.errors import HarnessError, UsageError
 from harness.paper import paper
 from harness.registry import REPORTS
@@ -23,7 +24,7 @@ from harness.report import (  # noqa: F401 - they register themselves
     verdicts,
 )
 from harness.report.forms import Format, Report
-from harness.run.store import ResultStore, write_atomically
+from harness.run.store import ResultStore
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
+from harness.data.partial import write_atomically
 from harness.errors import HarnessError
-from harness.run.store import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+from harness.data.partial import write_atomically
 from harness.errors import HarnessError
 from harness.models.weights import read_weights
 from harness.registry import MODELS
-from harness.run.store import ResultStore, write_atomically
+from harness.run.store import ResultStore
 from harness.specs import RunRecord
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from harness.data.partial import write_atomically
 from harness.errors import HarnessError
-from harness.run.store import write_atomically
 
 
 @dataclass

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from harness.data.images import read_image
+from harness.data.partial import write_atomically
 from harness.data.training import find_images, prepare
 from harness.errors import UsageError
 from harness.models.complexity import count_parameters
@@ -20,7 +21,6 @@ from harness.protocol.protocols import Protocol, Sample, make_sample
 from harness.registry import MODELS
 from harness.run.provenance import provenance
 from harness.run.recipes import Recipe, recipe
-from harness.run.store import write_atomically
 from harness.run.train import State, Training, process_device, validate
 from harness.specs import WeightsInfo
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.partial import write_atomically
 from harness.errors import HarnessError, UsageError
-from harness.run.store import ResultStore, picture_path, write_atomically
+from harness.run.store import ResultStore, picture_path
 from harness.specs import Execution, ImageResult, RunRecord, digest
 
 if TYPE_CHECKING:
