@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.paper.ablation import ablations
-from harness.paper.measured import (
-    TOLERANCE,
-    Measurement,
-    measurements,
-    speaks_for_the_authors,
-    tolerance,
-)
+from harness.paper.measured import Measurement, measurements, speaks_for_the_authors
+from harness.paper.scores import SCORES
+from harness.paper.tolerances import PRINTED, printed_tolerance
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence, Verdict
@@ -45,7 +41,7 @@ def judge_cells(evidence: Evidence) -> tuple[Cell, ...]:
         for model, row in evidence.table2.items()
         for dataset in evidence.sets
         if dataset in row
-        for place, metric in enumerate(TOLERANCE)
+        for place, metric in enumerate(SCORES)
     )
 
 
@@ -60,8 +56,10 @@ def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: fl
     if not found:
         return Cell(model, dataset, metric, printed, None, fallback)
 
+    tolerance = printed_tolerance(evidence.table2[model], metric)
+
     def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= tolerance(evidence.table2[model], metric)
+        return abs(one.value - printed) <= tolerance
 
     nearest = min(found, key=lambda one: abs(one.value - printed))
     best = next(filter(agrees, found), nearest)
@@ -85,7 +83,7 @@ def judge_table1(evidence: Evidence) -> dict[str, Verdict]:
         for measured in ablations(evidence.runs, evidence.paper)
         for variant in measured.runs
     ]
-    reached = {name for name, psnr in tried if psnr >= printed[name] - TOLERANCE["psnr"]}
+    reached = {name for name, psnr in tried if psnr >= printed[name] - PRINTED.psnr}
     found: dict[str, Verdict] = {
         name: "reproduced" if name in reached else "not measured" for name in printed
     }

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from harness.paper.ablation import ablations
 from harness.paper.judgement import Finding, listed, title
-from harness.paper.measured import TOLERANCE, speaks_for_the_authors
+from harness.paper.measured import speaks_for_the_authors
 from harness.paper.print_claims import PSNR, SSIM
+from harness.paper.tolerances import PRINTED
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence
@@ -33,7 +34,7 @@ def highest(evidence: Evidence) -> Finding:
     reached = {
         name: ensemble >= best[name]
         for name, (plain, ensemble) in scores.items()
-        if plain >= own[name] - TOLERANCE["psnr"]
+        if plain >= own[name] - PRINTED.psnr
     }
     ids = _ids(pairs.values())
     if not reached:
@@ -141,7 +142,7 @@ def grey_image(evidence: Evidence) -> Finding:
 def _rule(printed: float, full: RunRecord, as_rgb: RunRecord) -> GreyRule | None:
     """The grey rule under which a printed PSNR was measured again; None for neither."""
     off = [abs(run.means["psnr"] - printed) for run in (full, as_rgb)]
-    if min(off) > TOLERANCE["psnr"]:
+    if min(off) > PRINTED.psnr:
         return None
     return "full-range" if off[0] <= off[1] else "as-rgb"
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.data.catalogue import registry_rows
 from harness.paper.budgets import budget_of
 from harness.paper.cells import judge_cells
 from harness.paper.judgement import Finding, Judgement, listed, title
-from harness.paper.measured import TOLERANCE, speaks_for_the_authors
+from harness.paper.measured import speaks_for_the_authors
+from harness.paper.scores import SCORES, Score
+from harness.paper.tolerances import printed_tolerance
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.paper.cells import Cell
     from harness.paper.judgement import Evidence
@@ -29,7 +31,7 @@ def judge_rows(evidence: Evidence) -> tuple[Judgement, ...]:
 def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
     row = evidence.table2[model]
     numbers = ", ".join(
-        f"{title(name)} {row[name][0]:.2f}/{row[name][1]:.4f}"
+        f"{title(name)} {'/'.join(map(Score.as_printed, SCORES.values(), row[name]))}"
         for name in evidence.sets
         if name in row
     )
@@ -38,7 +40,7 @@ def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
     if not runs:
         finding = Finding("not measured", _how_to_measure(model))
     elif all(map(speaks_for_the_authors, runs.values())):
-        finding = _measured_again(cells)
+        finding = _measured_again(row, cells)
     else:
         finding = _trained_here(cells, list(runs.values()))
     return Judgement(
@@ -65,7 +67,7 @@ def _how_to_measure(model: str) -> str:
     )
 
 
-def _measured_again(cells: Sequence[Cell]) -> Finding:
+def _measured_again(row: Mapping[str, Any], cells: Sequence[Cell]) -> Finding:
     """With the authors' weights, or without any."""
     measured = [cell for cell in cells if cell.measured is not None]
     agree = [cell for cell in measured if cell.verdict == "reproduced"]
@@ -74,8 +76,8 @@ def _measured_again(cells: Sequence[Cell]) -> Finding:
     how = "With the authors' weights" if weights else "Computed again"
     said = (
         f"{how}, {len(agree)} of "
-        f"{len(measured)} numbers on {_sets(measured)} agree within {TOLERANCE['psnr']} dB / "
-        f"{TOLERANCE['ssim']}"
+        f"{len(measured)} numbers on {_sets(measured)} agree within "
+        f"{printed_tolerance(row, 'psnr'):g} dB / {printed_tolerance(row, 'ssim'):g}"
     )
     elsewhere: dict[str, list[str]] = {}
     for cell in agree:
@@ -117,8 +119,7 @@ def _name(cell: Cell) -> str:
 
 
 def _gap(cell: Cell) -> str:
-    decimals = 2 if cell.metric == "psnr" else 4
-    one = cell.measured
+    one, score = cell.measured, SCORES[cell.metric]
     rules = f" ({one.said})" if one and one.rules else ""
-    value = f"{one.value:.{decimals}f}" if one else ""
-    return f"{_name(cell)} {value} for {cell.printed:.{decimals}f}{rules}"
+    value = score.as_measured(one.value) if one else ""
+    return f"{_name(cell)} {value} for {score.as_printed(cell.printed)}{rules}"

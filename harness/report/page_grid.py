@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.paper.cells import judge_cells
 from harness.paper.judgement import Evidence
+from harness.paper.scores import SCORES, Score
 from harness.registry import DATASETS
 from harness.report.tables import MISSING
 
@@ -21,21 +22,14 @@ Key = tuple[str, str, str]
 """Where a number of Table 2 stands: model, set and metric."""
 
 
-class Metric(NamedTuple):
-    """How a metric is written, and which distances from the print count as how far."""
+STEPS: Mapping[str, tuple[float, float, float]] = {
+    "psnr": (0.01, 0.05, 0.2),
+    "ssim": (0.0001, 0.0005, 0.002),
+}
+"""Which distances from the print count as how far.
 
-    name: str
-    title: str
-    printed: int
-    measured: int
-    steps: tuple[float, float, float]
-
-
-METRICS = (
-    Metric("psnr", "PSNR in dB", 2, 3, (0.01, 0.05, 0.2)),
-    Metric("ssim", "SSIM", 4, 4, (0.0001, 0.0005, 0.002)),
-)
-"""The first step is one unit of the last printed digit; the others suit retrained networks."""
+The first is one unit of the last printed digit; the others suit retrained networks.
+"""
 
 
 class Level(NamedTuple):
@@ -52,14 +46,14 @@ class Level(NamedTuple):
     said: str
 
 
-def level(difference: float, metric: Metric) -> Level:
+def level(difference: float, score: Score) -> Level:
     """The level of a difference, measured less printed, as it is shown."""
-    far = sum(round(abs(difference), metric.measured) > step for step in metric.steps)
+    far = sum(round(abs(difference), score.measured) > step for step in STEPS[score.name])
     return _LEVELS[far if difference > 0 else -far]
 
 
 def _levels() -> dict[int, Level]:
-    psnr, ssim = (metric.steps for metric in METRICS)
+    psnr, ssim = STEPS.values()
     words = [
         f"within {psnr[0]} dB / {ssim[0]}",
         f"up to {psnr[1]} dB / {ssim[1]}",
@@ -120,7 +114,7 @@ class Line(NamedTuple):
 class Grid(NamedTuple):
     """Table 2 in one metric."""
 
-    metric: Metric
+    metric: Score
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
 
@@ -136,25 +130,24 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Gr
     judged = judge_cells(Evidence(runs, paper))
     verdicts = {(cell.model, cell.dataset, cell.metric): cell.verdict for cell in judged}
     found = doubts(paper)
-    return [_grid(table, metric, verdicts, found) for metric in METRICS]
+    return [_grid(table, metric, verdicts, found) for metric in SCORES.values()]
 
 
 def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
     """The doubtful cells of Table 2 by model, set and metric."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    decimals = {metric.name: metric.printed for metric in METRICS}
     found = {}
     for cell in paper["suspicious"]:
         if cell["table"] == "table2":
             key = (cell["row"], cell["column"], cell["metric"])
-            number = f"{key[2].upper()} {cell['printed']:.{decimals[key[2]]}f}"
+            number = f"{key[2].upper()} {SCORES[key[2]].as_printed(cell['printed'])}"
             title = f"{methods[key[0]]}, {DATASETS.get(key[1]).title}, {number}"
             found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"])
     return found
 
 
 def _grid(
-    table: Table, metric: Metric, verdicts: Mapping[Key, str], found: Mapping[Key, Doubt]
+    table: Table, metric: Score, verdicts: Mapping[Key, str], found: Mapping[Key, Doubt]
 ) -> Grid:
     some = table.tidy[table.tidy["metric"] == metric.name]
     columns = tuple(DATASETS.get(name).title for name in some["dataset"].unique())
@@ -170,13 +163,13 @@ def _grid(
     return Grid(metric, columns, tuple(lines))
 
 
-def _cell(number: Mapping[Any, Any], metric: Metric, verdict: str, doubt: Doubt | None) -> Cell:
+def _cell(number: Mapping[Any, Any], metric: Score, verdict: str, doubt: Doubt | None) -> Cell:
     names = ("printed", "measured", "difference")
     values = [None if pd.isna(number[name]) else float(number[name]) for name in names]
     printed, measured, difference = values
     return Cell(
-        "" if printed is None else f"{printed:.{metric.printed}f}",
-        "" if measured is None else f"{measured:.{metric.measured}f}",
+        "" if printed is None else metric.as_printed(printed),
+        "" if measured is None else metric.as_measured(measured),
         "" if difference is None else signed(difference, metric.measured),
         tuple("" if value is None else value for value in values),
         None if difference is None else level(difference, metric),

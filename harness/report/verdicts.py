@@ -10,7 +10,8 @@ import pandas as pd
 
 from harness.paper.cells import Cell, judge_cells
 from harness.paper.judgement import Evidence, Verdict, title
-from harness.paper.measured import TOLERANCE
+from harness.paper.scores import SCORES
+from harness.paper.tolerances import PRINTED_SAID
 from harness.registry import register_report
 from harness.report.forms import Table
 
@@ -41,7 +42,7 @@ def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "ful
         [row["method"] if metric == "psnr" else "", metric.upper()]
         + [_text(cells.get((model, name, metric))) for name in evidence.sets]
         for model, row in evidence.table2.items()
-        for metric in TOLERANCE
+        for metric in SCORES
     ]
     headers = ["Method", "", *map(title, evidence.sets)]
     tidy = pd.DataFrame([_tidy(cell) for cell in cells.values()])
@@ -52,7 +53,7 @@ def _text(cell: Cell | None) -> str:
     """A number as printed, and its mark."""
     if cell is None:
         return "-"
-    return f"{cell.printed:.{2 if cell.metric == 'psnr' else 4}f} {MARKS[cell.verdict]}"
+    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.verdict]}"
 
 
 def _tidy(cell: Cell) -> dict[str, Any]:
@@ -74,8 +75,7 @@ def _caption(tidy: pd.DataFrame) -> str:
     legend = ", ".join(f"{MARKS[one]} {one} ({count[one]})" for one in get_args(Verdict))
     return (
         f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
-        f"with the authors' weights within {TOLERANCE['psnr']} dB or {TOLERANCE['ssim']} of SSIM "
-        "under the default rules or others in use (see the report rules), or reached with weights "
-        "trained here, which cannot refute a number. Inconsistent in print: it contradicts other "
-        "printed numbers."
+        f"with the authors' weights within {PRINTED_SAID} under the default rules or others in use "
+        "(see the report rules), or reached with weights trained here, which cannot refute a "
+        "number. Inconsistent in print: it contradicts other printed numbers."
     )

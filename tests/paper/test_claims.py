@@ -238,12 +238,19 @@ class TestRows:
     def test_a_number_the_authors_weights_do_not_give_is_refuted(self) -> None:
         found = judged(record("vdsr", psnr=(27.9, 27.9), ssim=0.7676))["table2-vdsr"]
         assert found.verdict == "refuted"
-        assert "PSNR of Set14 27.90 for 28.02" in found.evidence
+        assert "PSNR of Set14 27.900 for 28.02" in found.evidence
 
     def test_the_other_grey_rule_counts_and_is_named(self) -> None:
         runs = TestRules.both_rules("lapsrn", 28.085, 28.181)
         found = judged(*runs)["table2-lapsrn"]
         assert "PSNR of Set14 under grey images as-rgb" in found.evidence
+
+    def test_the_tolerance_that_is_said_is_the_one_that_was_used(self) -> None:
+        # Printed is 0.7270; the row's SSIMs have three digits and a zero.
+        for ssim, verdict in ((0.72560, "reproduced"), (0.72550, "refuted")):
+            found = judged(record("lapsrn", "b100", psnr=(27.31, 27.31), ssim=ssim))
+            assert found["table2-lapsrn"].verdict == verdict
+            assert "agree within 0.02 dB / 0.00145" in found["table2-lapsrn"].evidence
 
     def test_weights_trained_here_can_reach_a_row_and_cannot_refute_it(self) -> None:
         def row(psnr: float) -> Judgement:

@@ -1,11 +1,12 @@
 import pytest
 
 from harness.paper import paper
-from harness.report.page_grid import LEGEND, METRICS, grids, level, measured_share, signed
+from harness.paper.scores import SCORES
+from harness.report.page_grid import LEGEND, grids, level, measured_share, signed
 from harness.report.tables import table2
 from tests.records import frame, record
 
-PSNR, SSIM = METRICS
+PSNR, SSIM = SCORES.values()
 
 
 @pytest.mark.parametrize(
