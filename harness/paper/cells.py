@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.paper.ablation import ablations
 from harness.paper.measured import Measurement, measurements, speaks_for_the_authors
@@ -12,6 +12,17 @@ from harness.paper.tolerances import PRINTED, printed_tolerance
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence, Verdict
+    from harness.specs import RunRecord
+
+
+Standing = Literal[
+    "reproduced",
+    "reproduced under other rules",
+    "refuted",
+    "inconsistent in print",
+    "not measured",
+]
+"""What has become of a printed number."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class Cell:
         measured: the measurement that speaks for it: of those that agree the one with the fewest
             departures from the default rules; where none agrees, the nearest.
         verdict: weights trained here can reproduce a number by reaching it, and cannot refute it.
+        broken: the run that broke, where none is finished.
     """
 
     model: str
@@ -32,6 +44,13 @@ class Cell:
     printed: float
     measured: Measurement | None
     verdict: Verdict
+    broken: RunRecord | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """The verdict, and whether it rests on other rules than the default."""
+        elsewhere = self.verdict == "reproduced" and self.measured and self.measured.rules
+        return "reproduced under other rules" if elsewhere else self.verdict
 
 
 def judge_cells(evidence: Evidence) -> tuple[Cell, ...]:
@@ -54,7 +73,8 @@ def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: fl
     fallback: Verdict = "inconsistent in print" if doubtful else "not measured"
     found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
     if not found:
-        return Cell(model, dataset, metric, printed, None, fallback)
+        broken = evidence.broken.get((model, dataset))
+        return Cell(model, dataset, metric, printed, None, fallback, broken)
 
     tolerance = printed_tolerance(evidence.table2[model], metric)
 

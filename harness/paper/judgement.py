@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from harness.paper.selection import choose_runs
+from harness.paper.selection import broken_runs, choose_runs
 from harness.registry import DATASETS, MODELS
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Evidence:
         """The run that speaks for a model on a set, or None."""
         row = self._chosen[self_ensemble, grey].get((model, dataset))
         return None if row is None else row["record"]
+
+    @cached_property
+    def broken(self) -> dict[tuple[str, str], RunRecord]:
+        """Runs that broke, by model and set, where none is finished under any rule."""
+        return broken_runs(self.runs, self.scale, None)
 
     def complexity(self, model: str) -> Complexity:
         """Size and work of a network, counted on the network itself.

@@ -38,7 +38,7 @@ def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
     found = [cell.measured for cell in cells if cell.measured]
     runs = {one.run.identity.id: one.run for one in found}
     if not runs:
-        finding = Finding("not measured", _how_to_measure(model))
+        finding = _not_run(model, cells)
     elif all(map(speaks_for_the_authors, runs.values())):
         finding = _measured_again(row, cells)
     else:
@@ -49,8 +49,17 @@ def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
         "Table 2",
         finding.verdict,
         finding.evidence,
-        tuple(runs),
+        finding.runs or tuple(runs),
     )
+
+
+def _not_run(model: str, cells: Sequence[Cell]) -> Finding:
+    broken = {cell.dataset: cell.broken for cell in cells if cell.broken}
+    if not broken:
+        return Finding("not measured", _how_to_measure(model))
+    reasons = [f"on {title(name)} ({run.error.rstrip('.')})" for name, run in broken.items()]
+    ids = tuple(run.identity.id for run in broken.values())
+    return Finding("not measured", f"Its run failed {listed(reasons)}.", ids)
 
 
 def _how_to_measure(model: str) -> str:
@@ -88,9 +97,11 @@ def _measured_again(row: Mapping[str, Any], cells: Sequence[Cell]) -> Finding:
         said += f" ({'; '.join(rules)})"
     if off:
         said += f"; outside: {listed([_gap(cell) for cell in off])}"
-    absent = [cell for cell in cells if cell.measured is None]
-    if absent:
-        said += f". Not measured: {_sets(absent)}"
+    for word, some in (
+        ("Not measured", [cell for cell in cells if not (cell.measured or cell.broken)]),
+        ("Failed", [cell for cell in cells if cell.broken]),
+    ):
+        said += f". {word}: {_sets(some)}" if some else ""
     refuted = any(cell.verdict == "refuted" for cell in off)
     return Finding("refuted" if refuted else "reproduced", f"{said}.")
 

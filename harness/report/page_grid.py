@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from harness.paper.cells import Cell as Judged
 from harness.paper.cells import judge_cells
 from harness.paper.judgement import Evidence
 from harness.paper.scores import SCORES, Score
 from harness.registry import DATASETS
-from harness.report.tables import MISSING
+from harness.report.marks import MISSING, TRAINED_HERE
 
 if TYPE_CHECKING:
     from harness.report.forms import Table
@@ -72,11 +73,24 @@ LEGEND = tuple(_LEVELS[far] for far in (-3, -2, -1, 0, 1, 2, 3))
 
 
 class Doubt(NamedTuple):
-    """A printed number that cannot be right, and why."""
+    """A printed number that looks wrong, and why.
+
+    Attributes:
+        kind: one of the values of `KINDS`.
+    """
 
     anchor: str
     title: str
     reason: str
+    kind: str
+
+
+KINDS: Mapping[str, str] = {
+    "print": "doubtful",
+    "measurement": "other rules",
+    "unusual": "unusual",
+}
+"""What a suspicious cell is called, by how it was found."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +102,11 @@ class Cell:
         values: the same as numbers, for sorting; empty text where there is none.
         level: how far they are apart, where both exist.
         run: the id of the record, or empty.
-        verdict: on the printed number, or empty where none is printed.
-        doubt: why the printed number cannot be right, if so.
+        status: ``measured``, ``failed`` or ``missing``.
+        dagger: a mark where other weights than the authors' were used.
+        standing: what has become of the printed number, or empty where none is printed.
+        elsewhere: what other rules give, where only they give the printed number.
+        doubt: why the printed number looks wrong, if so.
     """
 
     printed: str
@@ -98,7 +115,10 @@ class Cell:
     values: tuple[object, ...]
     level: Level | None
     run: str
-    verdict: str
+    status: str
+    dagger: str
+    standing: str
+    elsewhere: str
     doubt: Doubt | None
 
 
@@ -127,14 +147,14 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Gr
         runs: what it was made of.
         paper: what `harness.paper.paper` gives.
     """
-    judged = judge_cells(Evidence(runs, paper))
-    verdicts = {(cell.model, cell.dataset, cell.metric): cell.verdict for cell in judged}
+    cells = judge_cells(Evidence(runs, paper))
+    judged = {(cell.model, cell.dataset, cell.metric): cell for cell in cells}
     found = doubts(paper)
-    return [_grid(table, metric, verdicts, found) for metric in SCORES.values()]
+    return [_grid(table, metric, judged, found) for metric in SCORES.values()]
 
 
 def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
-    """The doubtful cells of Table 2 by model, set and metric."""
+    """The suspicious cells of Table 2 by model, set and metric."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     found = {}
     for cell in paper["suspicious"]:
@@ -142,12 +162,13 @@ def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
             key = (cell["row"], cell["column"], cell["metric"])
             number = f"{key[2].upper()} {SCORES[key[2]].as_printed(cell['printed'])}"
             title = f"{methods[key[0]]}, {DATASETS.get(key[1]).title}, {number}"
-            found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"])
+            kind = KINDS[cell["seen"]]
+            found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"], kind)
     return found
 
 
 def _grid(
-    table: Table, metric: Score, verdicts: Mapping[Key, str], found: Mapping[Key, Doubt]
+    table: Table, metric: Score, judged: Mapping[Key, Judged], found: Mapping[Key, Doubt]
 ) -> Grid:
     some = table.tidy[table.tidy["metric"] == metric.name]
     columns = tuple(DATASETS.get(name).title for name in some["dataset"].unique())
@@ -158,12 +179,14 @@ def _grid(
         cells = []
         for number in numbers.to_dict("records"):
             key = (str(model), str(number["dataset"]), metric.name)
-            cells.append(_cell(number, metric, verdicts.get(key, ""), found.get(key)))
+            cells.append(_cell(number, metric, judged.get(key), found.get(key)))
         lines.append(Line(row[0], str(model), row[1], tuple(cells)))
     return Grid(metric, columns, tuple(lines))
 
 
-def _cell(number: Mapping[Any, Any], metric: Score, verdict: str, doubt: Doubt | None) -> Cell:
+def _cell(
+    number: Mapping[Any, Any], metric: Score, judged: Judged | None, doubt: Doubt | None
+) -> Cell:
     names = ("printed", "measured", "difference")
     values = [None if pd.isna(number[name]) else float(number[name]) for name in names]
     printed, measured, difference = values
@@ -174,9 +197,19 @@ def _cell(number: Mapping[Any, Any], metric: Score, verdict: str, doubt: Doubt |
         tuple("" if value is None else value for value in values),
         None if difference is None else level(difference, metric),
         "" if number["run"] == MISSING else number["run"],
-        verdict,
+        number["status"],
+        TRAINED_HERE if number["training"] else "",
+        judged.standing if judged else "",
+        _elsewhere(judged, metric),
         doubt,
     )
+
+
+def _elsewhere(judged: Judged | None, metric: Score) -> str:
+    """Such as ``28.181 under grey images as-rgb``, where only other rules give what is printed."""
+    if judged is None or judged.measured is None or judged.standing == judged.verdict:
+        return ""
+    return f"{metric.as_measured(judged.measured.value)} under {judged.measured.said}"
 
 
 def signed(value: float, decimals: int) -> str:
@@ -186,10 +219,19 @@ def signed(value: float, decimals: int) -> str:
     return f"{value:+.{decimals}f}".replace("-", "−")
 
 
-def measured_share(grid: Grid) -> tuple[int, int]:
-    """How many printed cells are measured, and how many there are."""
+class Share(NamedTuple):
+    """How many cells are printed, measured, and measured with other weights than the authors'."""
+
+    measured: int
+    trained: int
+    printed: int
+
+
+def measured_share(grid: Grid) -> Share:
+    """The share of the printed cells that are measured."""
     printed = [cell for line in grid.lines for cell in line.cells if cell.printed]
-    return sum(bool(cell.measured) for cell in printed), len(printed)
+    measured = [cell for cell in printed if cell.measured]
+    return Share(len(measured), sum(bool(cell.dagger) for cell in measured), len(printed))
 
 
 def plain_tables(tables: Sequence[Table]) -> list[tuple[Table, bool]]:

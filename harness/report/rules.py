@@ -98,6 +98,6 @@ def _caption(tidy: pd.DataFrame) -> str:
         f"number that was measured, and the rules under which it agrees within {PRINTED_SAID}; "
         f"{agreeing.sum()} of {len(agreeing)} agree under one at least. "
         "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
-        "double from RGB. SSIM of the whole image: edges continued, as MATLAB's ssim has it, instead "
-        "of windows inside the image only."
+        "double from RGB. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
+        "instead of windows inside the image only."
     )

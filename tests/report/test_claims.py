@@ -4,11 +4,13 @@ import csv
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.paper import paper
+from harness.paper.budgets import Budget
 from harness.paper.claims import judge
 from harness.registry import REPORTS
 from harness.report.claims import claims
@@ -76,9 +78,34 @@ class TestVerdicts:
         runs = frame(record("vdsr", psnr=(28.0, 28.04), ssim=0.75))
         lines = [list(line) for line in verdicts(runs, paper()).rows]
         place = next(i for i, line in enumerate(lines) if line[0] == "VDSR")
-        assert lines[place][2:5] == ["31.35 ?", "28.02 +", "27.29 ?"]
-        assert lines[place + 1][2:5] == ["0.8830 ?", "0.7680 x", "0.0726 !"]
+        assert lines[place][2:5] == ["31.35 ○", "28.02 ✓", "27.29 ○"]
+        assert lines[place + 1][2:5] == ["0.8830 ○", "0.7680 ✗", "0.0726 ≠"]
         assert lines[place + 1][0] == ""
+
+    def test_a_number_that_only_other_rules_give_has_a_mark_of_its_own(self) -> None:
+        runs = [
+            record("lapsrn", psnr=(28.085, 28.085), ssim=0.7721),
+            record("lapsrn", psnr=(28.181, 28.181), ssim=0.75, protocol="BI-x4/y+as-rgb"),
+        ]
+        table = verdicts(frame(*runs), paper())
+        lines = [list(line) for line in table.rows]
+        place = next(i for i, line in enumerate(lines) if line[0] == "LapSRN")
+        assert [line[3] for line in lines[place : place + 2]] == ["28.19 ≈", "0.7720 ✓"]
+        assert "≈ reproduced under other rules (1)" in table.caption
+
+    def test_other_weights_and_runs_that_broke_are_told_apart(self) -> None:
+        broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")
+        runs = frame(broken, record("drfn", psnr=(27.5, 27.5), tag="repro"))
+        table = verdicts(runs, paper())
+        assert row(table, "VDSR")[2:4] == ["31.35 ○ failed", "28.02 ○"]
+        assert row(table, "DRFN")[3] == "28.62 ○†"
+        assert "Runs that failed: 2." in table.caption
+        found = table.tidy.set_index(["model", "dataset", "metric"])
+        assert found.loc[("vdsr", "set5", "psnr"), "status"] == "failed"
+        assert found.loc[("edsr", "set5", "ssim"), "remark"].startswith("0.0022 below RDN")
+        judged = {one.claim: one for one in judge(runs, paper())}["table2-vdsr"]
+        assert judged.evidence == "Its run failed on Set5 (no memory)."
+        assert judged.runs == (broken.identity.id,)
 
     def test_a_set_a_method_has_no_number_for_is_a_dash(self) -> None:
         assert row(verdicts(frame(), paper()), "EDSR")[-1] == "-"
@@ -106,6 +133,13 @@ class TestTable1:
         line = row(table, "measured (a training of which nothing is known)")
         assert line[1:] == ["27.400", "missing", "27.750", "missing"]
         assert row(table, "verdict")[1:4] == ["not measured", "not measured", "reproduced"]
+
+    def test_a_variant_whose_run_broke_has_failed(self) -> None:
+        broken = replace(self.trained("ff", 27.0), status="error", images=())
+        table = table1(frame(broken, self.trained("none", 27.4)), paper())
+        assert table.rows[2][1:] == ["27.400", "failed", "missing", "missing"]
+        assert list(table.tidy["verdict"])[1:] == ["not measured"] * 2 + ["inconsistent in print"]
+        assert row(table1(frame(broken), paper()), "measured")[2] == "failed"
 
     def test_several_trainings_are_a_mean_and_a_deviation(self) -> None:
         runs = frame(*(self.trained("ff", 27.5 + 0.1 * i, weights=str(i)) for i in range(3)))
@@ -155,7 +189,9 @@ class TestDifferences:
         runs = frame(*self.RUNS[:2], record("drfn", psnr=(25, 26, 27), tag="repro"))
         assert "DRFN over SRCNN" not in [line[1] for line in differences(runs, paper()).rows]
 
-    def test_what_the_seed_does_is_said_where_it_is_known(self) -> None:
+    def test_what_the_seed_does_is_said_where_it_is_known(self, monkeypatch) -> None:
+        budget = Budget("a recipe", 600)
+        monkeypatch.setattr("harness.paper.statistics.budget_of", lambda one: budget)
         runs = [record("drfn", psnr=(p, p), tag="repro", weights=str(p)) for p in (27.0, 27.2)]
         caption = differences(frame(*runs), paper()).caption
         assert "drfn on Set14 27.100 dB, sd 0.141 dB (2 weights)" in caption
