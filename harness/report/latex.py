@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ _LINES = 40
 """Of a float, beside its caption."""
 _SPACE = 2
 """Letters that fit into the space between two columns."""
-_LONG, _NARROW = 26, 18
+_LONG, _NARROW = 26, 24
 """A cell from which on its column wraps, and the least width of such a column, in letters."""
+_SLACK = 1.01
 _SYMBOLS: Mapping[str, str] = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"✓": "$\\surd$", "≈": "$\\approx$", "✗": "$\\times$", "≠": "$\\neq$", "○": "$\\circ$"},
@@ -32,15 +34,24 @@ def escape_latex(text: str) -> str:
 
 def latex(table: Table) -> str:
     """A table as one or several ``table*``, no wider than the text."""
-    widths = _widths([table.headers, *table.rows])
-    parts = list(_parts(table.rows, widths))
-    floats = [_float(table, widths, part, first=part is parts[0]) for part in parts]
+    longest = [
+        max([*map(len, column), *map(len, header.split())], default=0)
+        for header, *column in zip(table.headers, *table.rows, strict=True)
+    ]
+    widths = _widths(longest)
+    needed = sum(width or size for width, size in zip(widths, longest, strict=True))
+    shrink = max(1.0, (needed + _SPACE * len(longest)) / LINE)
+    sizes = (max(size, 1) for size in longest)
+    headers = ["\n".join(wrap(text, size)) for text, size in zip(table.headers, sizes, strict=True)]
+    floats = [
+        _float(table, _tabular(headers, part, widths), shrink > _SLACK, first=not place)
+        for place, part in enumerate(_parts(table.rows, widths, _LINES * shrink))
+    ]
     return "\n\n".join([PREAMBLE, *floats]) + "\n"
 
 
-def _widths(rows: Sequence[Sequence[str]]) -> list[float | None]:
+def _widths(longest: Sequence[int]) -> list[float | None]:
     """The width of each column in letters; None where it is that of its longest cell."""
-    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
     taken = sum(size for size in longest if size < _LONG) + _SPACE * len(longest)
     long = {place: size**0.5 for place, size in enumerate(longest) if size >= _LONG}
     left = max(LINE - taken, _NARROW * len(long))
@@ -51,16 +62,16 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[float | None]:
 
 
 def _parts(
-    rows: Sequence[Sequence[str]], widths: Sequence[float | None]
+    rows: Sequence[Sequence[str]], widths: Sequence[float | None], most: float
 ) -> Iterator[Sequence[Sequence[str]]]:
-    """The rows in pieces that fit on a page each; one empty piece where there are none."""
+    """The rows in pieces of at most so many lines; one empty piece where there are none."""
     part: list[Sequence[str]] = []
     filled = 0
     for row in rows:
         # Words leave about a sixth of a narrow column empty.
         sizes = zip(row, widths, strict=True)
         lines = max(ceil(1.2 * len(text) / width) if width else 1 for text, width in sizes)
-        if part and filled + lines > _LINES:
+        if part and filled + lines > most:
             yield part
             part, filled = [], 0
         part.append(row)
@@ -68,30 +79,21 @@ def _parts(
     yield part
 
 
-def _float(
-    table: Table, widths: Sequence[float | None], rows: Sequence[Sequence[str]], *, first: bool
-) -> str:
-    caption = table.caption if first else f"Table \\ref{{tab:{table.name}}}, continued."
+def _float(table: Table, tabular: str, wide: bool, *, first: bool) -> str:
+    """One float; those after the first keep its number."""
+    caption = escape_latex(table.caption) if first else "Continued."
+    if wide:
+        tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
     lines = [
         "\\begin{table*}",
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-        f"\\caption{{{escape_latex(caption) if first else caption}}}",
+        *([] if first else ["\\addtocounter{table}{-1}"]),
+        f"\\caption{{{caption}}}",
         *([f"\\label{{tab:{table.name}}}"] if first else []),
-        *_fitted(_tabular(table.headers, rows, widths), [table.headers, *table.rows], widths),
+        tabular,
         "\\end{table*}",
     ]
     return "\n".join(lines)
-
-
-def _fitted(
-    tabular: str, rows: Sequence[Sequence[str]], widths: Sequence[float | None]
-) -> list[str]:
-    """A tabular, shrunk to the width of the text where it is wider."""
-    columns = zip(zip(*rows, strict=True), widths, strict=True)
-    needed = sum((width or max(map(len, column))) + _SPACE for column, width in columns)
-    if needed <= LINE + 0.5:
-        return [tabular]
-    return ["\\resizebox{\\textwidth}{!}{%", f"{tabular}}}"]
 
 
 def _tabular(
@@ -102,13 +104,23 @@ def _tabular(
         [
             f"\\begin{{tabular}}{{{columns}}}",
             "\\toprule",
-            _row(headers, widths),
+            _header(headers),
             "\\midrule",
             *(_row(row, widths) for row in rows),
             "\\bottomrule",
             "\\end{tabular}",
         ]
     )
+
+
+def _header(headers: Sequence[str]) -> str:
+    """The headers, those of several lines stacked."""
+    shown = []
+    for header in headers:
+        lines = [escape_latex(line) for line in header.split("\n")]
+        stacked = "\\\\".join(lines)
+        shown.append(f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked)
+    return " & ".join(shown) + " \\tabularnewline"
 
 
 def _row(cells: Sequence[str], widths: Sequence[float | None]) -> str:

@@ -47,7 +47,7 @@ def test_a_long_table_goes_over_several_floats_in_latex() -> None:
     rows = [[str(number)] for number in range(100)]
     text = Table("t", "c", ["n"], rows, pd.DataFrame()).render("tex")
     assert text.count(r"\begin{table*}") == text.count(r"\midrule") == 3
-    assert text.count("continued") == 2 and text.count(r"\label{") == 1
+    assert text.count("Continued.") == 2 and text.count(r"\label{") == 1
     assert sum(f"\n{number} " in text for number in range(100)) == 100
 
 
