@@ -65,11 +65,7 @@ def judge_cells(evidence: Evidence) -> tuple[Cell, ...]:
 
 
 def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> Cell:
-    doubtful = any(
-        (cell["row"], cell["column"], cell["metric"], cell["seen"])
-        == (model, dataset, metric, "print")
-        for cell in evidence.paper["suspicious"]
-    )
+    doubtful = (model, dataset, metric) in evidence.misprints
     fallback: Verdict = "inconsistent in print" if doubtful else "not measured"
     found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
     if not found:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.paper.cells import Cell
-    from harness.paper.judgement import Evidence
+    from harness.paper.judgement import Evidence, Verdict
     from harness.specs import RunRecord
 
 
@@ -26,6 +26,15 @@ def judge_rows(evidence: Evidence) -> tuple[Judgement, ...]:
     """One judgement for each row of Table 2."""
     rows = groupby(judge_cells(evidence), key=lambda cell: cell.model)
     return tuple(_row(evidence, model, list(cells)) for model, cells in rows)
+
+
+def row_verdict(evidence: Evidence, model: str) -> Verdict:
+    """What has become of one row of Table 2."""
+    return next(one.verdict for one in judge_rows(evidence) if one.claim == _claim(model))
+
+
+def _claim(model: str) -> str:
+    return f"table2-{model}"
 
 
 def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
@@ -44,7 +53,7 @@ def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
     else:
         finding = _trained_here(cells, list(runs.values()))
     return Judgement(
-        f"table2-{model}",
+        _claim(model),
         f"{row['method']}: {numbers}",
         "Table 2",
         finding.verdict,
