@@ -141,8 +141,8 @@ def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    canvas = Canvas(figsize=(7.2, 5.4), dpi=_DPI)
-    plane = canvas.add_axes((0.09, 0.22, 0.89, 0.76))
+    canvas = Canvas(figsize=(7.2, 6), dpi=_DPI)
+    plane = canvas.add_axes((0.09, 0.33, 0.89, 0.65))
     plane.set(
         xscale="log", xlabel="trainable parameters", ylabel="PSNR on Set14, x4 (dB)", axisbelow=True
     )
@@ -160,7 +160,8 @@ def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
     plane.margins(0.12, 0.1)
     plane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     plane.xaxis.set_minor_locator(NullLocator())
-    plane.legend(loc="upper left", edgecolor="none", framealpha=1, fontsize=8, labelspacing=0.9)
+    below = plane.legend(loc="upper left", edgecolor="none", fontsize=8, labelspacing=0.7)
+    below.set_bbox_to_anchor((-0.02, -0.12), plane.transAxes)
     _write_names(plane, drawn)
     text = "\n".join(line for note in notes for line in wrap(note, 125))
     canvas.text(0.09, 0.02, text, fontsize=7, color="0.35")

@@ -71,6 +71,8 @@ def test_names_do_not_overlap_and_a_point_on_its_printed_one_has_one_name() -> N
     )
     extents = [text.get_window_extent() for text in plane.texts]
     assert not any(one.overlaps(other) for one, other in combinations(extents, 2))
+    legend = plane.get_legend().get_window_extent()
+    assert not any(legend.overlaps(one) for one in [*extents, plane.get_window_extent()])
 
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
