@@ -126,10 +126,12 @@ class Number(NamedTuple):
     """A number as somebody wrote it.
 
     Attributes:
+        text: as it was written.
         value: in dB, or an SSIM.
         reach: half a unit of the last digit written, which rounding may hide.
     """
 
+    text: str
     value: float
     reach: float
 
@@ -146,7 +148,7 @@ class Number(NamedTuple):
             raise ValueError(f"{text!r} is no number") from error
         if not isinstance(exponent, int):
             raise ValueError(f"{text!r} is not finite")
-        return cls(float(text), 0.5 * 10.0**exponent)
+        return cls(text, float(text), 0.5 * 10.0**exponent)
 
     def distance(self, value: float) -> float:
         """How far another number is, in reaches; rounding errors of doubles do not count."""
@@ -179,11 +181,10 @@ class Claim:
         Args:
             ranked: what `rank` gives for this claim.
         """
-        values, reaches = zip(*(one or Number(0, 0) for one in (self.psnr, self.ssim)), strict=True)
-        said = self._shown(*values, "g", "g")
+        said = self._written(lambda number: number.text)
         matching = [one for one in ranked if self.distance(one) <= 1]
         if matching:
-            reach = self._shown(*(f"{Decimal(str(one)):f}" for one in reaches), "", "")
+            reach = self._written(lambda number: f"{Decimal(str(number.reach)):f}")
             found = f"{said} is {', or '.join(map(self._describe, matching))}, within {reach}"
             own = "" if any(one.own for one in matching) else f"; {self._describe(ranked[0])}"
             return f"{found}{own}."
@@ -195,12 +196,17 @@ class Claim:
         parts = [one.channel, f"border {one.border(scored.scale)}"]
         parts += [] if self.ssim is None else [f"window {one.window}"]
         parts += [scored.made] if scored.made else ["as this harness scores"] * scored.own
-        return f"{', '.join(parts)} ({self._shown(scored.psnr, scored.ssim, '.4f', '.5f')})"
+        scores = self._shown(f"{scored.psnr:.4f}", f"{scored.ssim:.5f}")
+        return f"{', '.join(parts)} ({scores})"
 
-    def _shown(self, psnr: float | str, ssim: float | str, *forms: str) -> str:
+    def _written(self, form: Callable[[Number], str]) -> str:
+        """The claimed numbers in some form."""
+        return self._shown(*(form(one) if one else "" for one in (self.psnr, self.ssim)))
+
+    def _shown(self, psnr: str, ssim: str) -> str:
         """Those of the two numbers that are claimed."""
-        shown = [f"{psnr:{forms[0]}} dB"] if self.psnr is not None else []
-        return " and ".join(shown + ([f"SSIM {ssim:{forms[1]}}"] if self.ssim is not None else []))
+        shown = [f"{psnr} dB"] * bool(self.psnr) + [f"SSIM {ssim}"] * bool(self.ssim)
+        return " and ".join(shown)
 
 
 def rank(found: Iterable[Rescored], claim: Claim) -> list[Rescored]:
