@@ -49,13 +49,8 @@ def check(
 ) -> None:
     """Compare run records with the reference records or with the paper (exit code 3)."""
     from harness.paper import paper
-    from harness.paper.check import (
-        against_paper,
-        against_reference,
-        read_local,
-        restrict,
-        with_tolerance,
-    )
+    from harness.paper.check import against_paper, against_reference, read_local
+    from harness.paper.check_rows import restrict, with_tolerance
     from harness.report import checks
     from harness.run.store import ResultStore
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,11 +19,23 @@ from harness.cli.options import (
 )
 from harness.errors import UsageError
 
+if TYPE_CHECKING:
+    from harness.protocol.conventions import Number
+
+
+def _number(text: str | None) -> Number | None:
+    from harness.protocol.conventions import Number
+
+    try:
+        return None if text is None else Number.read(text)
+    except ValueError as error:
+        raise UsageError(f"{error}: give a number such as 30.56.") from error
+
 
 @click.command()
 @click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
-@click.option("--claimed", type=float, metavar="DB", help="A PSNR to be explained.")
-@click.option("--claimed-ssim", type=float, metavar="S", help="An SSIM to be explained.")
+@click.option("--claimed", metavar="DB", help="A PSNR to be explained, with its digits.")
+@click.option("--claimed-ssim", metavar="S", help="An SSIM to be explained, with its digits.")
 @scale_option
 @click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
@@ -33,8 +46,8 @@ from harness.errors import UsageError
 @json_option
 def explain(
     what: tuple[str, ...],
-    claimed: float | None,
-    claimed_ssim: float | None,
+    claimed: str | None,
+    claimed_ssim: str | None,
     scale: int,
     weights: Path | None,
     device: str,
@@ -47,7 +60,8 @@ def explain(
     """Score a run's images, or an SR and an HR file, under other conventions.
 
     RUN is a run's id or its beginning, see harness list runs; --scale is for two files. With
-    --claimed it is said which convention gives that number.
+    --claimed it is said which convention gives that number, rounded to the digits it is given
+    with: 30.9 is any PSNR from 30.85 to 30.95.
     """
     from harness.protocol.conventions import Claim, rank
     from harness.report import listings
@@ -55,7 +69,7 @@ def explain(
     from harness.run.store import ResultStore, find_run
 
     fill_registries(plugins)
-    claim = Claim(claimed, claimed_ssim)
+    claim = Claim(_number(claimed), _number(claimed_ssim))
     if len(what) == 2:
         found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:

@@ -74,7 +74,8 @@ def report(
 ) -> None:
     """Rebuild the paper's tables and figures, and the page, from run records.
 
-    NAME is table2, figure5, crops, page, one that a plug-in brings, a glob, or all.
+    NAME is table1, table2, verdicts, rules, claims, differences, complexity, figure5, crops, page,
+    one that a plug-in brings, a glob, or all.
     """
     from harness.report.build import build
     from harness.report.forms import Table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,23 @@ def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Dept
         _longest(traced, lambda module: isinstance(module, nn.Conv2d)),
         sum(isinstance(module, nn.Conv2d) for module in network.modules()),
         _longest(traced, lambda module: True),
+    )
+
+
+def convolution_shapes(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any]
+) -> Counter[tuple[int, int, int]]:
+    """How many convolutions a network has of each input width, output width and kernel side.
+
+    Raises:
+        HarnessError: the network cannot be built.
+    """
+    with torch.device("meta"):
+        network = build_network(card, scale, hyper)
+    return Counter(
+        (module.in_channels, module.out_channels, int(module.kernel_size[0]))
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
     )
 
 

@@ -125,7 +125,7 @@ class Upscaler:
     def use_tiles(self, side: int) -> None:
         """From now on, cut images into tiles of ``side`` LR pixels, overlapping as needed."""
         self.tile = side * self.scale // self.factor
-        self.overlap = self._receptive_radius()
+        self.overlap = self.receptive_radius()
         if self.card.global_pooling:
             self.overlap = min(self.overlap, POOLED_OVERLAP)
 
@@ -175,7 +175,7 @@ class Upscaler:
             raise HarnessError(f"{self.card.name} made values that are not finite.")
         return output
 
-    def _receptive_radius(self) -> int:
+    def receptive_radius(self) -> int:
         """Input pixels beyond its own position that an output pixel can depend on, at most.
 
         Adds the reach of every convolution, pooling and interpolation as if they stood in one

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.paper.budgets import Budget, budget_of
-from harness.paper.selection import rank_runs
+from harness.paper.selection import finished, plain_runs, rank_runs
 from harness.paper.statistics import Interval, paired_bootstrap
 
 if TYPE_CHECKING:
@@ -68,6 +68,22 @@ def ablations(
             alike.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
     made = [_ablation(by_variant, list(table["variants"])) for by_variant in found.values()]
     return tuple(sorted(made, key=lambda one: (-len(one.runs), -one.budget.steps)))
+
+
+def broken_variants(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range"
+) -> set[str]:
+    """The variants whose every run broke."""
+    table = paper["table1"]
+    if runs.empty:
+        return set()
+    plain = plain_runs(runs, table["scale"], grey, self_ensemble=False)
+    own = plain[(plain["model"] == "drfn") & (plain["dataset"] == table["set"])]
+    tried, done = (
+        {_variant(record.identity.hyper, table["variants"]) for record in some["record"]}
+        for some in (own, finished(own))
+    )
+    return {name for name in tried - done if name}
 
 
 def _ablation(

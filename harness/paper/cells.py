@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.paper.ablation import ablations
-from harness.paper.measured import (
-    TOLERANCE,
-    Measurement,
-    measurements,
-    speaks_for_the_authors,
-    tolerance,
-)
+from harness.paper.measured import Measurement, measurements, speaks_for_the_authors
+from harness.paper.scores import SCORES
+from harness.paper.tolerances import PRINTED, printed_tolerance
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence, Verdict
+    from harness.specs import RunRecord
+
+
+Standing = Literal[
+    "reproduced",
+    "reproduced under other rules",
+    "refuted",
+    "inconsistent in print",
+    "not measured",
+]
+"""What has become of a printed number."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Cell:
         measured: the measurement that speaks for it: of those that agree the one with the fewest
             departures from the default rules; where none agrees, the nearest.
         verdict: weights trained here can reproduce a number by reaching it, and cannot refute it.
+        broken: the run that broke, where none is finished.
     """
 
     model: str
@@ -36,6 +44,13 @@ class Cell:
     printed: float
     measured: Measurement | None
     verdict: Verdict
+    broken: RunRecord | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """The verdict, and whether it rests on other rules than the default."""
+        elsewhere = self.verdict == "reproduced" and self.measured and self.measured.rules
+        return "reproduced under other rules" if elsewhere else self.verdict
 
 
 def judge_cells(evidence: Evidence) -> tuple[Cell, ...]:
@@ -45,23 +60,22 @@ def judge_cells(evidence: Evidence) -> tuple[Cell, ...]:
         for model, row in evidence.table2.items()
         for dataset in evidence.sets
         if dataset in row
-        for place, metric in enumerate(TOLERANCE)
+        for place, metric in enumerate(SCORES)
     )
 
 
 def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> Cell:
-    doubtful = any(
-        (cell["row"], cell["column"], cell["metric"], cell["seen"])
-        == (model, dataset, metric, "print")
-        for cell in evidence.paper["suspicious"]
-    )
+    doubtful = (model, dataset, metric) in evidence.misprints
     fallback: Verdict = "inconsistent in print" if doubtful else "not measured"
     found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
     if not found:
-        return Cell(model, dataset, metric, printed, None, fallback)
+        broken = evidence.broken.get((model, dataset))
+        return Cell(model, dataset, metric, printed, None, fallback, broken)
+
+    tolerance = printed_tolerance(evidence.table2[model], metric)
 
     def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= tolerance(evidence.table2[model], metric)
+        return abs(one.value - printed) <= tolerance
 
     nearest = min(found, key=lambda one: abs(one.value - printed))
     best = next(filter(agrees, found), nearest)
@@ -85,7 +99,7 @@ def judge_table1(evidence: Evidence) -> dict[str, Verdict]:
         for measured in ablations(evidence.runs, evidence.paper)
         for variant in measured.runs
     ]
-    reached = {name for name, psnr in tried if psnr >= printed[name] - TOLERANCE["psnr"]}
+    reached = {name for name, psnr in tried if psnr >= printed[name] - PRINTED.psnr}
     found: dict[str, Verdict] = {
         name: "reproduced" if name in reached else "not measured" for name in printed
     }

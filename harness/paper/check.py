@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
-from harness.paper.tolerances import EXACT, FROZEN, PRINTED, RETRAINED, RETRAINED_ELSEWHERE, Tier
+from harness.paper.check_rows import Known, Row
+from harness.paper.measured import speaks_for_the_authors
+from harness.paper.scores import SCORES
+from harness.paper.tolerances import (
+    EXACT,
+    FROZEN,
+    PRINTED,
+    RETRAINED,
+    RETRAINED_ELSEWHERE,
+    Tier,
+    printed_tolerance,
+)
 from harness.run.store import read_record
 from harness.specs import canonical_json
 
@@ -16,62 +26,7 @@ if TYPE_CHECKING:
     from harness.run.store import ResultStore
     from harness.specs import GreyRule, RunRecord
 
-Known = Literal["", "known misprint", "known difference"]
-Verdict = Literal["ok", "FAIL", "not run", "known misprint", "known difference"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number beside the one that is expected.
-
-    Attributes:
-        model: its name.
-        dataset: the set.
-        metric: ``psnr`` in dB, or ``ssim``; ``record`` for a local record that is not sound.
-        expected: what the reference or the paper says; None for a record that is not sound.
-        run: how the number was made: the protocol, and what was unusual; empty where the paper's
-            cell has no run.
-        measured: mean over the set; None where there is no run.
-        tolerance: how far the two may differ; None where there is no run.
-        tier: the name of the tolerance's tier.
-        known: what is known of a printed number that looks wrong: a misprint, by the paper's other
-            numbers, or a difference that was measured before.
-        reason: why it looks wrong, what is wrong with the record, or what the record does not
-            share with its reference.
-    """
-
-    model: str
-    dataset: str
-    metric: str
-    expected: float | None = None
-    run: str = ""
-    measured: float | None = None
-    tolerance: float | None = None
-    tier: str = ""
-    known: Known = ""
-    reason: str = ""
-
-    @property
-    def difference(self) -> float | None:
-        """Measured minus expected; 0 where both are infinite."""
-        if self.measured is None or self.expected is None:
-            return None
-        return 0.0 if self.measured == self.expected else self.measured - self.expected
-
-    @property
-    def verdict(self) -> Verdict:
-        """What came of it; a number that agrees with what looks wrong is ok."""
-        if self.expected is None:
-            return "FAIL"
-        if self.difference is None or self.tolerance is None:
-            return "not run"
-        if abs(self.difference) <= self.tolerance:
-            return "ok"
-        return self.known or "FAIL"
-
-    def violates(self, require: bool) -> bool:
-        """Whether the check fails for it; with ``require``, also for want of a run."""
-        return self.verdict == "FAIL" or (require and self.verdict == "not run")
+Cell = tuple[str, ...]
 
 
 def read_local(store: ResultStore) -> tuple[list[RunRecord], list[Row]]:
@@ -83,29 +38,32 @@ def read_local(store: ResultStore) -> tuple[list[RunRecord], list[Row]]:
             records.append(read_record(path))
         except HarnessError as error:
             model = path.stem.rpartition("-")[0]
-            rows.append(Row(model, path.parent.name, "record", run=path.stem, reason=str(error)))
+            row = Row(model, path.parent.name, "record", run=path.stem, broken=True)
+            rows.append(replace(row, reason=str(error)))
     return records, rows
 
 
 def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]) -> list[Row]:
-    """Two rows for every finished local run of a cell that the reference has, or for its absence.
+    """Two rows for every local run of a cell that the reference has, or for its absence.
 
     A cell is a model on a set with the same protocol, self-ensemble, tile, arguments and kind of
-    weights. Where the reference has several runs of one, a local run is held against its own, else
-    against one with the same weights, else against the latest.
+    weights. Runs that broke count where none is finished. Where the reference has several runs of a
+    cell, a local run is held against its own, else against one with the same weights, else against
+    the latest.
 
     Raises:
         UsageError: there is no reference.
     """
-    ours, theirs = _by_cell(local), _by_cell(reference)
+    done = (record for record in reference if record.status == "finished")
+    ours, theirs = _by_cell(local), _by_cell(done)
     if not theirs:
         raise UsageError("There are no reference records: name their folder with --reference.")
     rows: list[Row] = []
     for cell, candidates in theirs.items():
         for record in ours.get(cell, ()):
             kin = max(candidates, key=lambda other: _kinship(record, other))  # noqa: B023
-            expected = [replace(row, reason=_differences(record, kin)) for row in _expected(kin)]
-            rows += _held(record, expected, _shared_tier(record, kin))
+            tier, said = _shared_tier(record, kin), _differences(record, kin)
+            rows += [_held(record, replace(row, reason=said), tier) for row in _expected(kin)]
         if cell not in ours:
             rows += _expected(candidates[0])
     return rows
@@ -114,7 +72,9 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
 def against_paper(
     local: Iterable[RunRecord], paper: Mapping[str, Any], grey: GreyRule = "full-range"
 ) -> list[Row]:
-    """Two rows for every finished local run of a printed cell of Table 2, or for its absence.
+    """Two rows for every local run of a printed cell of Table 2, or for its absence.
+
+    Runs that broke count where none is finished.
 
     Args:
         local: records; those with self-ensemble, tiles, arguments or other rules do not count.
@@ -123,53 +83,32 @@ def against_paper(
     """
     suffix = "" if grey == "full-range" else f"+{grey}"
     plain = [f"BI-x{paper['table2']['scale']}/{pipeline}{suffix}" for pipeline in ("y", "rgb")]
-    ours: dict[tuple[str, str], list[RunRecord]] = {}
-    for record in local:
-        if record.status == "finished" and _how(record) in plain:
-            ours.setdefault((record.identity.model, record.identity.dataset), []).append(record)
+    runs: dict[Cell, list[RunRecord]] = {}
+    for (*cell, how, _), some in _by_cell(local).items():
+        if how in plain:
+            runs.setdefault(tuple(cell), []).extend(some)
     rows: list[Row] = []
-    for cell, printed in _printed(paper).items():
-        for record in ours.get(cell, ()):
-            rows += _held(record, printed, _printed_tier(record))
-        if cell not in ours:
-            rows += printed
+    for line in paper["table2"]["rows"]:
+        for dataset in (name for name, values in line.items() if isinstance(values, list)):
+            some = _counting(runs.get((line["model"], dataset), ()))
+            rows += [row for record in some for row in _held_printed(record, line, paper)]
+            rows += [] if some else _printed(line, dataset)
     return rows
 
 
-def restrict(rows: Sequence[Row], models: Sequence[str], datasets: Sequence[str]) -> list[Row]:
-    """The rows of some models and sets: names, globs or ``all``.
-
-    Raises:
-        UsageError: a word fits none, so that a check of it would pass unseen.
-    """
-    for kind, words in (("model", models), ("dataset", datasets)):
-        names = list(dict.fromkeys(getattr(row, kind) for row in rows))
-        kept: set[str] = set()
-        for word in words:
-            found = names if word == "all" else fnmatch.filter(names, word)
-            if not found:
-                there = ", ".join(names) or "nothing"
-                raise UsageError(f"No {kind} {word!r} is among what is expected: {there}.")
-            kept |= set(found)
-        rows = [row for row in rows if getattr(row, kind) in kept]
-    return list(rows)
-
-
-def with_tolerance(rows: Iterable[Row], psnr: float) -> list[Row]:
-    """The rows with one PSNR tolerance (dB) in the place of every tier's."""
-    return [
-        replace(row, tolerance=psnr) if row.metric == "psnr" and row.tier else row for row in rows
-    ]
-
-
-def _by_cell(records: Iterable[RunRecord]) -> dict[tuple[str, ...], list[RunRecord]]:
-    cells: dict[tuple[str, ...], list[RunRecord]] = {}
+def _by_cell(records: Iterable[RunRecord]) -> dict[Cell, list[RunRecord]]:
+    """The records that count, by model, set, rules and kind of weights."""
+    cells: dict[Cell, list[RunRecord]] = {}
     for record in records:
-        if record.status == "finished":
-            tag = record.weights.tag if record.weights else ""
-            cell = (record.identity.model, record.identity.dataset, _how(record), tag)
-            cells.setdefault(cell, []).append(record)
-    return cells
+        tag = record.weights.tag if record.weights else ""
+        cell = (record.identity.model, record.identity.dataset, _how(record), tag)
+        cells.setdefault(cell, []).append(record)
+    return {cell: _counting(some) for cell, some in cells.items()}
+
+
+def _counting(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The finished ones; all that broke where there are none."""
+    return [one for one in records if one.status == "finished"] or list(records)
 
 
 def _how(record: RunRecord) -> str:
@@ -208,11 +147,6 @@ def _shared_tier(record: RunRecord, other: RunRecord) -> Tier:
     return EXACT if ours is None else FROZEN
 
 
-def _printed_tier(record: RunRecord) -> Tier:
-    unchanged = record.weights is None or record.weights.tag == "official"
-    return PRINTED if unchanged else _retrained(record)
-
-
 def _retrained(record: RunRecord) -> Tier:
     return RETRAINED.get(record.identity.dataset, RETRAINED_ELSEWHERE)
 
@@ -220,49 +154,69 @@ def _retrained(record: RunRecord) -> Tier:
 def _expected(record: RunRecord) -> list[Row]:
     """What a reference record leads one to expect."""
     one = record.identity
-    return [
-        Row(one.model, one.dataset, metric, record.means[metric], _how(record))
-        for metric in ("psnr", "ssim")
-    ]
+    return [Row(one.model, one.dataset, name, record.means[name], _how(record)) for name in SCORES]
 
 
-def _printed(paper: Mapping[str, Any]) -> dict[tuple[str, str], list[Row]]:
-    """What Table 2 leads one to expect, by model and set."""
-    suspicious = {
-        (entry["row"], entry["column"], entry["metric"]): entry
-        for entry in paper.get("suspicious", ())
-        if entry["table"] == "table2"
-    }
-    cells: dict[tuple[str, str], list[Row]] = {}
-    for line in paper["table2"]["rows"]:
-        for dataset, values in line.items():
-            if isinstance(values, list):
-                cells[line["model"], dataset] = [
-                    _doubted(Row(line["model"], dataset, metric, value), suspicious)
-                    for metric, value in zip(("psnr", "ssim"), values, strict=True)
-                ]
-    return cells
+def _printed(line: Mapping[str, Any], dataset: str) -> list[Row]:
+    """What a row of Table 2 leads one to expect on a set."""
+    values = zip(SCORES, line[dataset], strict=True)
+    return [Row(line["model"], dataset, name, value) for name, value in values]
 
 
-def _doubted(row: Row, suspicious: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Row:
-    """The row with what is known of its printed number."""
-    entry = suspicious.get((row.model, row.dataset, row.metric))
-    if not entry:
-        return row
-    measured = entry.get("seen") == "measurement"
-    known: Known = "known difference" if measured else "known misprint"
-    return replace(row, known=known, reason=entry["reason"])
+def _held_printed(
+    record: RunRecord, line: Mapping[str, Any], paper: Mapping[str, Any]
+) -> list[Row]:
+    """A run in a printed cell, with what excuses its numbers."""
+    official = speaks_for_the_authors(record)
+    tier = PRINTED if official else _retrained(record)
+    rows = []
+    for row in _printed(line, record.identity.dataset):
+        held = _held(record, row, tier)
+        if held.tolerance is not None:
+            wide = printed_tolerance(line, row.metric) if official else held.tolerance
+            held = _doubted(replace(held, tolerance=wide), paper, official)
+        rows.append(held)
+    return rows
 
 
-def _held(record: RunRecord, rows: Sequence[Row], tier: Tier) -> list[Row]:
-    """The rows with what was measured in them."""
-    return [
-        replace(
-            row,
-            run=_how(record),
-            measured=record.means[row.metric],
-            tolerance=tier.psnr if row.metric == "psnr" else tier.ssim,
-            tier=tier.name,
-        )
-        for row in rows
-    ]
+_EXCUSES: Mapping[str, Known] = {"print": "known misprint", "measurement": "other rules"}
+
+
+def _doubted(row: Row, paper: Mapping[str, Any], official: bool) -> Row:
+    """The row with what is known of its printed number.
+
+    Only what the authors' weights are known to give instead is excused.
+    """
+    for entry in paper.get("suspicious", ()):
+        place = (entry["table"], entry["row"], entry["column"], entry["metric"])
+        if place == ("table2", row.model, row.dataset, row.metric):
+            known = official and _meets(row, entry.get("measured"))
+            excuse = _EXCUSES.get(entry["seen"], "") if known else ""
+            return replace(row, known=excuse, reason=entry["reason"])
+    return row
+
+
+def _meets(row: Row, measured: float | None) -> bool:
+    """Whether a number is the one that was measured before."""
+    if measured is None or row.measured is None:
+        return False
+    return abs(row.measured - measured) <= FROZEN.of(row.metric)
+
+
+def _held(record: RunRecord, row: Row, tier: Tier) -> Row:
+    """A row with what was measured in it, or why there is nothing."""
+    made = replace(row, run=_made(record), record=record.identity.id[:12])
+    if record.status != "finished":
+        return replace(made, broken=True, reason=f"the run broke: {record.error}")
+    return replace(
+        made,
+        measured=record.means[row.metric],
+        tolerance=tier.of(row.metric),
+        tier=tier.name,
+    )
+
+
+def _made(record: RunRecord) -> str:
+    """How a run was made, and with which weights."""
+    weights = [f"{record.weights.tag} weights"] if record.weights else []
+    return ", ".join([_how(record), *weights, *record.identity.metrics[len(SCORES) :]])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.paper import network_claims, print_claims, record_claims
+from harness.paper import comparison_claims, network_claims, print_claims, record_claims
 from harness.paper.judgement import Evidence, Finding, Judgement, Verdict
 from harness.paper.row_claims import judge_rows
 
@@ -19,11 +19,14 @@ JUDGES: Mapping[str, Callable[[Evidence], Finding]] = {
     "parameters": network_claims.parameters,
     "rdn-parameters": network_claims.rdn_parameters,
     "depth": network_claims.depth,
+    "receptive-field": network_claims.receptive_field,
+    "downscaling-filters": network_claims.downscaling_filters,
     "training-time": network_claims.training_time,
     "upscaling": print_claims.upscaling,
-    "similar-performance": network_claims.similar_performance,
-    "computing-power": network_claims.computing_power,
-    "superior": print_claims.superior,
+    "similar-performance": comparison_claims.similar_performance,
+    "fewer-parameters": comparison_claims.fewer_parameters,
+    "computing-power": comparison_claims.computing_power,
+    "superior": comparison_claims.superior,
     "highest": record_claims.highest,
     "table1-table2": print_claims.table1_table2,
     "feature-fusion": record_claims.feature_fusion,
@@ -33,6 +36,7 @@ JUDGES: Mapping[str, Callable[[Evidence], Finding]] = {
     "one-pipeline": record_claims.one_pipeline,
     "grey-image": record_claims.grey_image,
     "figures": print_claims.figures,
+    "other-results": print_claims.other_results,
     "visual-quality": print_claims.visual_quality,
 }
 """What judges each claim of ``drfn2020.toml``."""

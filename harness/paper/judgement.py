@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from harness.paper.selection import choose_runs
+from harness.paper.selection import broken_runs, choose_runs
 from harness.registry import DATASETS, MODELS
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     import pandas as pd
 
     from harness.models.complexity import Complexity
@@ -78,6 +80,15 @@ class Evidence:
         """The columns of Table 2."""
         return [name for name in self.table2["bicubic"] if name not in ("method", "model")]
 
+    @cached_property
+    def misprints(self) -> frozenset[tuple[str, str, str]]:
+        """Cells of Table 2 that contradict other printed numbers: model, set and metric."""
+        return frozenset(
+            (cell["row"], cell["column"], cell["metric"])
+            for cell in self.paper["suspicious"]
+            if cell["seen"] == "print"
+        )
+
     def number(self, key: str) -> float:
         """A number of the running text."""
         return float(self.paper["numbers"][key]["value"])
@@ -103,6 +114,11 @@ class Evidence:
         row = self._chosen[self_ensemble, grey].get((model, dataset))
         return None if row is None else row["record"]
 
+    @cached_property
+    def broken(self) -> dict[tuple[str, str], RunRecord]:
+        """Runs that broke, by model and set, where none is finished under any rule."""
+        return broken_runs(self.runs, self.scale, None)
+
     def complexity(self, model: str) -> Complexity:
         """Size and work of a network, counted on the network itself.
 
@@ -119,6 +135,24 @@ class Evidence:
         """
         return _depth(model, self.scale, MODELS.get(model).source_digest())
 
+    def receptive_radius(self, model: str) -> int:
+        """LR pixels on each side that an output pixel depends on through convolutions, at most.
+
+        Raises:
+            UsageError: no network is registered under this name.
+        """
+        return _receptive_radius(model, self.scale, MODELS.get(model).source_digest())
+
+    def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
+        """The convolutions of a network by input width, output width and kernel side.
+
+        Raises:
+            UsageError: no network is registered under this name.
+        """
+        from harness.models.depth import convolution_shapes
+
+        return convolution_shapes(MODELS.get(model), self.scale, {})
+
 
 # Counting takes half a second a network; the same source gives the same counts.
 @cache
@@ -133,6 +167,15 @@ def _depth(model: str, scale: int, source_sha256: str) -> Depth:
     from harness.models.depth import measure_depth
 
     return measure_depth(MODELS.get(model), scale, {})
+
+
+@cache
+def _receptive_radius(model: str, scale: int, source_sha256: str) -> int:
+    from harness.models.inference import Upscaler
+
+    card = MODELS.get(model)
+    pixels = Upscaler(card, scale, None).receptive_radius()
+    return -(-pixels * card.input_scale(scale) // scale)
 
 
 def title(dataset: str) -> str:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.paper.selection import rank_runs
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
     from harness.specs import RunRecord
-
-TOLERANCE = {"psnr": 0.02, "ssim": 0.001}
-"""How far a number measured with the authors' weights may lie from the printed one (dB, 1)."""
 
 WHOLE = "SSIM of the whole image"
 """The rule of ``ssim-whole``, MATLAB's ``ssim``."""
@@ -40,18 +35,6 @@ class Measurement:
     def said(self) -> str:
         """The rules in words."""
         return ", ".join(self.rules) or "default rules"
-
-
-def tolerance(row: Mapping[str, Any], metric: str) -> float:
-    """`TOLERANCE`, and what SSIMs lost to rounding where a row has three digits and a zero.
-
-    Args:
-        row: of Table 2 as data.
-        metric: ``psnr`` or ``ssim``.
-    """
-    printed = [round(1e4 * cell[1]) for cell in row.values() if isinstance(cell, list)]
-    three_digits = metric == "ssim" and all(ssim % 10 == 0 for ssim in printed)
-    return TOLERANCE[metric] + (1e-3 - 1e-4) / 2 * three_digits
 
 
 def measurements(

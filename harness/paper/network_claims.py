@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.paper.judgement import Finding, listed, title
-from harness.paper.print_claims import PSNR
+from harness.paper.judgement import Finding, listed
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from harness.paper.judgement import Evidence
 
 READINGS = ("drfn", "drfn-2conv")
@@ -69,9 +66,49 @@ def depth(evidence: Evidence) -> Finding:
         f"activations and poolings as well, the chains have {one.operations} and {two.operations}. "
         f"{claimed:.0f} convolutions of 3x3 with {width:.0f} filters alone would have "
         f"{_in_millions(least, 1)}M parameters, where "
-        f"{_in_millions(evidence.number('parameters'), 1)}M are claimed."
+        f"{_in_millions(evidence.number('parameters'), 1)}M are claimed. Other readings: any "
+        f"operation as a layer exceeds {claimed:.0f} with two convolutions a residual block only, "
+        f"whose {_in_millions(_count(evidence, 'drfn-2conv'), 1)}M parameters contradict that "
+        "count; that a deeper network of the same design can be trained is decided by no number."
     )
     return Finding("reproduced" if max(one.chain, two.chain) > claimed else "refuted", said)
+
+
+def receptive_field(evidence: Evidence) -> Finding:
+    """How far the convolutions of DRFN look, and those of the networks it is compared with."""
+    own = evidence.receptive_radius("drfn")
+    rivals = [name for name in evidence.table2 if name in MODELS and name != "drfn"]
+    radii = {name: evidence.receptive_radius(name) for name in rivals}
+    others = [
+        f"{evidence.table2[name]['method']} {radius}"
+        for name, radius in sorted(radii.items(), key=lambda entry: -entry[1])
+        if MODELS.get(name).params
+    ]
+    said = (
+        f"Through its convolutions an output pixel of DRFN depends on LR pixels up to {own} "
+        f"away, a field of {2 * own + 1} x {2 * own + 1}, and through the pooling of its "
+        f"channel attention on the whole image. Of the networks of Table 2: "
+        f"{listed(others)}. How large is very large is not said."
+    )
+    return Finding("reproduced" if own > max(radii.values()) else "refuted", said)
+
+
+def downscaling_filters(evidence: Evidence) -> Finding:
+    """What the channel attention narrows to."""
+    width, claimed = int(evidence.number("width")), int(evidence.number("downscaling_filters"))
+    found = {
+        filters: count
+        for (before, filters, kernel), count in evidence.convolutions("drfn").items()
+        if kernel == 1 and before == width and filters < width
+    }
+    counted = listed([f"{count} have {filters} filters" for filters, count in found.items()])
+    said = (
+        f"{width} features over the reduction ratio {evidence.number('reduction'):.0f} are "
+        f"{width / evidence.number('reduction'):g}. Of the network's 1x1 convolutions from {width} "
+        f"features to fewer {counted}; it is built by the text, so this confirms that the text "
+        "agrees with itself, no more."
+    )
+    return Finding("reproduced" if set(found) == {claimed} else "refuted", said)
 
 
 def training_time(evidence: Evidence) -> Finding:
@@ -100,57 +137,3 @@ def _step_flops(evidence: Evidence, model: str) -> float:
     pixels = evidence.number("batch") * PATCH**2
     width, height = measured.input_size
     return PASSES * 2 * measured.macs * pixels / (width * height)
-
-
-def similar_performance(evidence: Evidence) -> Finding:
-    """What is called similar, against what is called superior."""
-    own, rdn, msrn = (evidence.table2[name] for name in ("drfn", "rdn", "msrn"))
-    behind = {name: rdn[name][PSNR] - own[name][PSNR] for name in evidence.sets}
-    lead = max(own[name][PSNR] - msrn[name][PSNR] for name in evidence.sets)
-    ratios = [_count(evidence, name) / _count(evidence, "drfn") for name in ("rdn", "edsr")]
-    gaps = listed([f"{gap:.2f} on {title(name)}" for name, gap in behind.items()])
-    said = (
-        f"RDN has {ratios[0]:.1f} and EDSR {ratios[1]:.1f} times the parameters, so that half "
-        f"holds. As printed, DRFN is behind RDN by {gaps} (dB); its largest lead over MSRN, to "
-        f"which it is called superior, is {lead:.2f} dB."
-    )
-    contradicts = min(behind.values()) > lead
-    return Finding("inconsistent in print" if contradicts else "reproduced", said)
-
-
-def computing_power(evidence: Evidence) -> Finding:
-    """Who does better in print with no more multiplications."""
-    names = [name for name in evidence.table2 if name in MODELS]
-    work = {name: evidence.complexity(name).macs for name in (*names, *READINGS)}
-    known = {name: macs for name, macs in work.items() if macs is not None}
-    better = {name: _better_for_less(evidence, known, name) for name in READINGS}
-    amounts = [
-        f"{evidence.table2[name]['method']} {macs / 1e9:,.0f}"
-        for name, macs in sorted(known.items(), key=lambda entry: entry[1])
-        if name in evidence.table2 and macs
-    ]
-    said = (
-        f"Multiplications for an output of 1280x720, in G: {listed(amounts)}. By the printed PSNR "
-        f"{_who(better['drfn'])} DRFN with no more of them; with two convolutions a block "
-        f"({known['drfn-2conv'] / 1e9:,.0f} G) {_who(better['drfn-2conv'])} it"
-    )
-    unknown = [row["method"] for name, row in evidence.table2.items() if name not in known]
-    if unknown:
-        said += f". Not known here: {listed(unknown)}"
-    return Finding("refuted" if better["drfn"] else "reproduced", f"{said}.")
-
-
-def _better_for_less(evidence: Evidence, macs: Mapping[str, int], reading: str) -> list[str]:
-    """Cells of Table 2 above DRFN's, by networks that do not need more multiplications."""
-    own = evidence.table2["drfn"]
-    return [
-        f"{row['method']} on {title(dataset)}"
-        for name, row in evidence.table2.items()
-        if name != "drfn" and name in macs and macs[name] <= macs[reading]
-        for dataset in evidence.sets
-        if dataset in row and row[dataset][PSNR] > own[dataset][PSNR]
-    ]
-
-
-def _who(cells: Sequence[str]) -> str:
-    return f"{listed(cells)} {'beat' if len(cells) > 1 else 'beats'}" if cells else "none beats"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.paper.judgement import Finding, listed, ordinal, title
+from harness.paper.judgement import Finding, listed, title
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence
@@ -15,50 +14,22 @@ ROUNDING = 0.005
 """What rounding to two decimals hides of a PSNR (dB)."""
 
 
-def superior(evidence: Evidence) -> Finding:
-    """DRFN's rank in every printed column of Table 2."""
-    ranks = {
-        (dataset, metric): _rank(evidence, dataset, metric)
-        for metric in (PSNR, SSIM)
-        for dataset in evidence.sets
-    }
-    first = sum(rank == 1 for rank, _ in ranks.values())
-    most = all(rank <= entries / 2 for rank, entries in ranks.values())
-    said = (
-        f"As printed, DRFN is {_ranks(ranks, PSNR)} by PSNR, and {_ranks(ranks, SSIM)} by SSIM: "
-        f"{'ahead' if most else 'not ahead'} of most methods in every column, and the best in "
-        f"{first or 'none'} of {len(ranks)}. DRFN's own numbers are judged in its row."
-    )
-    return Finding("reproduced" if most else "inconsistent in print", said)
-
-
-def _rank(evidence: Evidence, dataset: str, metric: int) -> tuple[int, int]:
-    """DRFN's place in a column, and the column's length."""
-    column = [row[dataset][metric] for row in evidence.table2.values() if dataset in row]
-    own = evidence.table2["drfn"][dataset][metric]
-    return 1 + sum(value > own for value in column), len(column)
-
-
-def _ranks(ranks: dict[tuple[str, int], tuple[int, int]], metric: int) -> str:
-    """Such as ``3rd of 12 on Set5 and Set14, 2nd of 10 on Manga109``."""
-    column = [(place, title(dataset)) for (dataset, one), place in ranks.items() if one == metric]
-    groups = groupby(column, key=lambda entry: entry[0])
-    return ", ".join(
-        f"{ordinal(rank)} of {entries} on {listed([name for _, name in group])}"
-        for (rank, entries), group in groups
-    )
-
-
-def table1_table2(evidence: Evidence) -> Finding:
-    """Table 1's whole network against Table 2's, on the same set and scale."""
+def table1_rivals(evidence: Evidence) -> tuple[float, list[str]]:
+    """The whole network's PSNR in Table 1, and the methods of Table 2 that are above it."""
     table1 = evidence.paper["table1"]
-    both = table1["psnr"][table1["readings"][0]["variants"].index("both")]
-    full = evidence.table2["drfn"][table1["set"]][PSNR]
+    both = float(table1["psnr"][table1["readings"][0]["variants"].index("both")])
     better = [
         str(row["method"])
         for model, row in evidence.table2.items()
         if model != "drfn" and row[table1["set"]][PSNR] > both
     ]
+    return both, better
+
+
+def table1_table2(evidence: Evidence) -> Finding:
+    """Table 1's whole network against Table 2's, on the same set and scale."""
+    both, better = table1_rivals(evidence)
+    full = evidence.table2["drfn"][evidence.paper["table1"]["set"]][PSNR]
     said = (
         f"The whole network has {both:.2f} dB in Table 1 and {full:.2f} dB in Table 2, on the same "
         f"set at the same scale: {full - both:.2f} dB apart, which the text does not explain. With "
@@ -114,6 +85,20 @@ def figures(evidence: Evidence) -> Finding:
         f'Fig.5 is "{caption}".'
     )
     return Finding("inconsistent in print", said)
+
+
+def other_results(evidence: Evidence) -> Finding:
+    """Which methods can have been taken from RDN's paper."""
+    sources = evidence.paper["references"]
+    later = [
+        f"{evidence.table2[name]['method']} ({sources[name]['venue']})" for name in ("dcsr", "msrn")
+    ]
+    said = (
+        "It is said of the pictures of Figures 3 and 4, and no number is printed for them. The "
+        f"rows of Table 2 cannot all be from there: {listed(later)} were published after RDN "
+        f"({sources['rdn']['venue']})."
+    )
+    return Finding("not measured", said)
 
 
 def upscaling(evidence: Evidence) -> Finding:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.data.catalogue import registry_rows
 from harness.paper.budgets import budget_of
 from harness.paper.cells import judge_cells
 from harness.paper.judgement import Finding, Judgement, listed, title
-from harness.paper.measured import TOLERANCE, speaks_for_the_authors
+from harness.paper.measured import speaks_for_the_authors
+from harness.paper.scores import SCORES, Score
+from harness.paper.tolerances import printed_tolerance
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.paper.cells import Cell
-    from harness.paper.judgement import Evidence
+    from harness.paper.judgement import Evidence, Verdict
     from harness.specs import RunRecord
 
 
@@ -26,29 +28,47 @@ def judge_rows(evidence: Evidence) -> tuple[Judgement, ...]:
     return tuple(_row(evidence, model, list(cells)) for model, cells in rows)
 
 
+def row_verdict(evidence: Evidence, model: str) -> Verdict:
+    """What has become of one row of Table 2."""
+    return next(one.verdict for one in judge_rows(evidence) if one.claim == _claim(model))
+
+
+def _claim(model: str) -> str:
+    return f"table2-{model}"
+
+
 def _row(evidence: Evidence, model: str, cells: Sequence[Cell]) -> Judgement:
     row = evidence.table2[model]
     numbers = ", ".join(
-        f"{title(name)} {row[name][0]:.2f}/{row[name][1]:.4f}"
+        f"{title(name)} {'/'.join(map(Score.as_printed, SCORES.values(), row[name]))}"
         for name in evidence.sets
         if name in row
     )
     found = [cell.measured for cell in cells if cell.measured]
     runs = {one.run.identity.id: one.run for one in found}
     if not runs:
-        finding = Finding("not measured", _how_to_measure(model))
+        finding = _not_run(model, cells)
     elif all(map(speaks_for_the_authors, runs.values())):
-        finding = _measured_again(cells)
+        finding = _measured_again(row, cells)
     else:
         finding = _trained_here(cells, list(runs.values()))
     return Judgement(
-        f"table2-{model}",
+        _claim(model),
         f"{row['method']}: {numbers}",
         "Table 2",
         finding.verdict,
         finding.evidence,
-        tuple(runs),
+        finding.runs or tuple(runs),
     )
+
+
+def _not_run(model: str, cells: Sequence[Cell]) -> Finding:
+    broken = {cell.dataset: cell.broken for cell in cells if cell.broken}
+    if not broken:
+        return Finding("not measured", _how_to_measure(model))
+    reasons = [f"on {title(name)} ({run.error.rstrip('.')})" for name, run in broken.items()]
+    ids = tuple(run.identity.id for run in broken.values())
+    return Finding("not measured", f"Its run failed {listed(reasons)}.", ids)
 
 
 def _how_to_measure(model: str) -> str:
@@ -65,7 +85,7 @@ def _how_to_measure(model: str) -> str:
     )
 
 
-def _measured_again(cells: Sequence[Cell]) -> Finding:
+def _measured_again(row: Mapping[str, Any], cells: Sequence[Cell]) -> Finding:
     """With the authors' weights, or without any."""
     measured = [cell for cell in cells if cell.measured is not None]
     agree = [cell for cell in measured if cell.verdict == "reproduced"]
@@ -74,8 +94,8 @@ def _measured_again(cells: Sequence[Cell]) -> Finding:
     how = "With the authors' weights" if weights else "Computed again"
     said = (
         f"{how}, {len(agree)} of "
-        f"{len(measured)} numbers on {_sets(measured)} agree within {TOLERANCE['psnr']} dB / "
-        f"{TOLERANCE['ssim']}"
+        f"{len(measured)} numbers on {_sets(measured)} agree within "
+        f"{printed_tolerance(row, 'psnr'):g} dB / {printed_tolerance(row, 'ssim'):g}"
     )
     elsewhere: dict[str, list[str]] = {}
     for cell in agree:
@@ -86,9 +106,11 @@ def _measured_again(cells: Sequence[Cell]) -> Finding:
         said += f" ({'; '.join(rules)})"
     if off:
         said += f"; outside: {listed([_gap(cell) for cell in off])}"
-    absent = [cell for cell in cells if cell.measured is None]
-    if absent:
-        said += f". Not measured: {_sets(absent)}"
+    for word, some in (
+        ("Not measured", [cell for cell in cells if not (cell.measured or cell.broken)]),
+        ("Failed", [cell for cell in cells if cell.broken]),
+    ):
+        said += f". {word}: {_sets(some)}" if some else ""
     refuted = any(cell.verdict == "refuted" for cell in off)
     return Finding("refuted" if refuted else "reproduced", f"{said}.")
 
@@ -117,8 +139,7 @@ def _name(cell: Cell) -> str:
 
 
 def _gap(cell: Cell) -> str:
-    decimals = 2 if cell.metric == "psnr" else 4
-    one = cell.measured
+    one, score = cell.measured, SCORES[cell.metric]
     rules = f" ({one.said})" if one and one.rules else ""
-    value = f"{one.value:.{decimals}f}" if one else ""
-    return f"{_name(cell)} {value} for {cell.printed:.{decimals}f}{rules}"
+    value = score.as_measured(one.value) if one else ""
+    return f"{_name(cell)} {value} for {score.as_printed(cell.printed)}{rules}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of
+from harness.paper.selection import finished
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,14 +105,16 @@ class Spread:
 def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
     """Mean and standard deviation where a network was run with several weights.
 
-    The runs of a group are alike in everything but the weights, which have the same tag and, as
-    far as it is known, were trained with the same budget: what is left is the seed.
+    The runs of a group are alike in everything but the weights, which have the same tag and were
+    trained with the same budget: what is left is the seed. Weights of whose training nothing is
+    known are left out.
     """
     groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
-    for record in runs.get("record", ()):
-        if record.weights:
+    for record in finished(runs).get("record", ()):
+        budget = budget_of(record)
+        if record.weights and budget.key:
             bare = replace(record.identity, weights_sha256=None)
-            alike = (bare.id, record.weights.tag, budget_of(record).key)
+            alike = (bare.id, record.weights.tag, budget.key)
             groups.setdefault(alike, {})[record.weights.tensors_sha256] = record
     return tuple(_spread(list(group.values())) for group in groups.values() if len(group) > 1)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from itertools import product
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from harness.protocol.color import rgb_to_y, to_uint8
-from harness.protocol.metrics import PEAK, SSIM_WINDOW, psnr, ssim
+from harness.protocol.metrics import PEAK, SSIM_WINDOW, psnr, ssim, ssim_whole
 from harness.specs import Pipeline
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ JPEG and of Pillow's mode L, in 8 bits; ``RGB`` all three channels.
 Crop = Literal["none", "scale", "scale + 6"]
 """Pixels left out on each side; ``scale + 6`` is the custom of validation on DIV2K."""
 
-Window = Literal["Gaussian 11x11", "uniform 7x7"]
-"""The SSIM's window: that of Wang et al. 2004, or the default of scikit-image."""
+Window = Literal["Gaussian 11x11", "Gaussian 11x11, whole image", "uniform 7x7"]
+"""The SSIM's window: that of Wang et al. 2004, inside the image only or with edges continued, as
+MATLAB's ``ssim`` has it; or the default of scikit-image."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,6 @@ def rescore(pair: Pair, conventions: Iterable[Convention], scale: int) -> Scores
     return scores
 
 
-PSNR_REACH, SSIM_REACH = 0.005, 0.00005
-"""Half a unit of the last decimal that papers print."""
-
-
 @dataclass(frozen=True)
 class Rescored:
     """What a convention gives.
@@ -124,17 +122,50 @@ class Rescored:
     own: bool = False
 
 
+class Number(NamedTuple):
+    """A number as somebody wrote it.
+
+    Attributes:
+        text: as it was written.
+        value: in dB, or an SSIM.
+        reach: half a unit of the last digit written, which rounding may hide.
+    """
+
+    text: str
+    value: float
+    reach: float
+
+    @classmethod
+    def read(cls, text: str) -> Number:
+        """``30.9`` is 30.9 give or take 0.05.
+
+        Raises:
+            ValueError: it is no finite number.
+        """
+        try:
+            exponent = Decimal(text).as_tuple().exponent
+        except InvalidOperation as error:
+            raise ValueError(f"{text!r} is no number") from error
+        if not isinstance(exponent, int):
+            raise ValueError(f"{text!r} is not finite")
+        return cls(text, float(text), 0.5 * 10.0**exponent)
+
+    def distance(self, value: float) -> float:
+        """How far another number is, in reaches; rounding errors of doubles do not count."""
+        return round(abs(value - self.value) / self.reach, 6)
+
+
 @dataclass(frozen=True)
 class Claim:
     """A number to be explained; None where nothing is claimed."""
 
-    psnr: float | None = None
-    ssim: float | None = None
+    psnr: Number | None = None
+    ssim: Number | None = None
 
     def distance(self, scored: Rescored) -> float:
-        """The larger of the two distances, in half units of the last decimal printed."""
-        psnr = 0.0 if self.psnr is None else abs(scored.psnr - self.psnr) / PSNR_REACH
-        ssim = 0.0 if self.ssim is None else abs(scored.ssim - self.ssim) / SSIM_REACH
+        """The larger of the two distances, in half units of the last digit written."""
+        psnr = 0.0 if self.psnr is None else self.psnr.distance(scored.psnr)
+        ssim = 0.0 if self.ssim is None else self.ssim.distance(scored.ssim)
         return max(psnr, ssim)
 
     @property
@@ -150,10 +181,10 @@ class Claim:
         Args:
             ranked: what `rank` gives for this claim.
         """
-        said = self._shown(self.psnr, self.ssim, "g", "g")
+        said = self._written(lambda number: number.text)
         matching = [one for one in ranked if self.distance(one) <= 1]
         if matching:
-            reach = self._shown(PSNR_REACH, SSIM_REACH, "g", ".5f")
+            reach = self._written(lambda number: f"{Decimal(str(number.reach)):f}")
             found = f"{said} is {', or '.join(map(self._describe, matching))}, within {reach}"
             own = "" if any(one.own for one in matching) else f"; {self._describe(ranked[0])}"
             return f"{found}{own}."
@@ -165,12 +196,17 @@ class Claim:
         parts = [one.channel, f"border {one.border(scored.scale)}"]
         parts += [] if self.ssim is None else [f"window {one.window}"]
         parts += [scored.made] if scored.made else ["as this harness scores"] * scored.own
-        return f"{', '.join(parts)} ({self._shown(scored.psnr, scored.ssim, '.4f', '.5f')})"
+        scores = self._shown(f"{scored.psnr:.4f}", f"{scored.ssim:.5f}")
+        return f"{', '.join(parts)} ({scores})"
 
-    def _shown(self, psnr: float | None, ssim: float | None, *forms: str) -> str:
+    def _written(self, form: Callable[[Number], str]) -> str:
+        """The claimed numbers in some form."""
+        return self._shown(*(form(one) if one else "" for one in (self.psnr, self.ssim)))
+
+    def _shown(self, psnr: str, ssim: str) -> str:
         """Those of the two numbers that are claimed."""
-        shown = [f"{psnr:{forms[0]}} dB"] if self.psnr is not None else []
-        return " and ".join(shown + ([f"SSIM {ssim:{forms[1]}}"] if self.ssim is not None else []))
+        shown = [f"{psnr} dB"] * bool(self.psnr) + [f"SSIM {ssim}"] * bool(self.ssim)
+        return " and ".join(shown)
 
 
 def rank(found: Iterable[Rescored], claim: Claim) -> list[Rescored]:
@@ -195,11 +231,17 @@ _CHANNELS: Mapping[Channel, Callable[[ByteArray], AnyArray]] = {
 }
 
 
-def _gaussian(sr: AnyArray, hr: AnyArray) -> float:
-    """The project's SSIM; of colour, the mean over the channels."""
-    if sr.ndim == 2:
-        return ssim(sr, hr)
-    return float(np.mean([ssim(sr[:, :, c], hr[:, :, c]) for c in range(3)]))
+def _each_channel(
+    metric: Callable[[AnyArray, AnyArray], float],
+) -> Callable[[AnyArray, AnyArray], float]:
+    """An SSIM of planes, that of colour being the mean over the channels."""
+
+    def mean(sr: AnyArray, hr: AnyArray) -> float:
+        if sr.ndim == 2:
+            return metric(sr, hr)
+        return float(np.mean([metric(sr[:, :, c], hr[:, :, c]) for c in range(3)]))
+
+    return mean
 
 
 def _uniform(sr: AnyArray, hr: AnyArray) -> float:
@@ -211,6 +253,7 @@ def _uniform(sr: AnyArray, hr: AnyArray) -> float:
 
 
 _WINDOWS: Mapping[Window, Callable[[AnyArray, AnyArray], float]] = {
-    "Gaussian 11x11": _gaussian,
+    "Gaussian 11x11": _each_channel(ssim),
+    "Gaussian 11x11, whole image": _each_channel(ssim_whole),
     "uniform 7x7": _uniform,
 }

@@ -62,8 +62,8 @@ def build(
     names = REPORTS.select(name)
     runs = ResultStore(results).load()
     offered: set[str] = set()
-    for chosen in names:
-        report = make(chosen, runs, grey, pictures)
+    # All are made before the first is written: without runs nothing is left half done.
+    for report in [make(chosen, runs, grey, pictures) for chosen in names]:
         forms = [form for form in report.formats if form in formats or not formats]
         yield report, [_write(report, form, out, grey) for form in forms]
         offered.update(report.formats)

@@ -14,13 +14,13 @@ from tabulate import tabulate
 
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError
+from harness.paper.scores import SCORES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.paper.check import Row
+    from harness.paper.check_rows import Row
 
-_DECIMALS = {"psnr": 4, "ssim": 6}
 _HEADERS = (
     "model",
     "set",
@@ -31,33 +31,33 @@ _HEADERS = (
     "tolerance",
     "tier",
     "run",
+    "record",
     "verdict",
 )
 
 
 def check_markdown(rows: Sequence[Row], against: str) -> str:
     """The rows as a Markdown table, and how many numbers had which verdict as a sentence."""
-    align = ("left",) * 3 + ("right",) * 4 + ("left",) * 3
+    align = ("left",) * 3 + ("right",) * 4 + ("left",) * 4
     cells = [_cells(row) for row in rows]
     table = tabulate(cells, _HEADERS, tablefmt="github", colalign=align, disable_numparse=True)
     counts = Counter(row.verdict for row in rows)
-    known = counts["known misprint"] + counts["known difference"]
     return (
         f"{table}\n\n"
         f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
-        f"{known} are known misprints or differences, {counts['not run']} were not run."
+        f"{counts['known misprint']} are known misprints, {counts['other rules']} are as printed "
+        f"under other rules, {counts['not run']} were not run."
     )
 
 
 def _cells(row: Row) -> list[str]:
-    decimals = _DECIMALS.get(row.metric, 4)
     numbers = [
-        "" if value is None else f"{value:{sign}.{decimals}f}"
+        "" if value is None else f"{value:{sign}.{SCORES[row.metric].exact}f}"
         for value, sign in ((row.measured, ""), (row.expected, ""), (row.difference, "+"))
     ]
     tolerance = "" if row.tolerance is None else f"{row.tolerance:g}"
     where = [row.model, row.dataset, row.metric]
-    return [*where, *numbers, tolerance, row.tier, row.run, _said(row)]
+    return [*where, *numbers, tolerance, row.tier, row.run, row.record, _said(row)]
 
 
 def _said(row: Row) -> str:

@@ -12,7 +12,8 @@ import pandas as pd
 
 from harness.paper.claims import Judgement, Verdict, judge
 from harness.registry import register_report
-from harness.report.forms import Format, Table, escape_latex
+from harness.report.forms import Format, Table
+from harness.report.latex import escape_latex
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule

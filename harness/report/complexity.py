@@ -57,10 +57,12 @@ def complexity_table(
         for point in paper.get("figure5", {}).get("points", ())
         if point["parameters_printed"]
     }
+    readings = {p["model"] for p in paper.get("figure5", {}).get("points", ()) if p.get("reading")}
     facts = []
     for card in cards:
         counted = measure_complexity(card, scale, {}, size)
         row = {"model": card.name, "parameters_printed": printed.get(card.name)}
+        row["reading"] = card.name in readings
         facts.append(row | _counts(card, scale, counted) | _speed(speeds, card.name))
     tidy = pd.DataFrame(facts)
     rows = [_row(fact, timed=speeds is not None) for fact in facts]
@@ -116,7 +118,7 @@ def _row(fact: Mapping[str, Any], *, timed: bool) -> list[str]:
     return [
         fact["model"],
         f"{printed / 1e6:.1f}M" if printed else "",
-        f"{fact['parameters']:,}",
+        f"{fact['parameters']:,}" + " (a reading)" * fact["reading"],
         shown("macs", 1e9),
         shown("flops", 1e9),
         shown("activations", 1e6, 1),
@@ -131,7 +133,8 @@ def _caption(scale: int, size: tuple[int, int], speeds: Mapping[str, Speed] | No
         f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
         "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
         "is twice that. Activations are the values that convolutions put out. thop counts some "
-        "layers otherwise; where and why stands in the last column."
+        "layers otherwise; where and why stands in the last column. Where neither "
+        "code nor a count was published the network is a reading of its paper."
     )
     if speeds is not None:
         said += (

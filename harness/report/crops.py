@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from harness.registry import register_report
@@ -21,8 +22,8 @@ CREDITS: Mapping[tuple[str, str], str] = {
     ("demo", "camera"): "photograph by Lav Varshney, CC0",
 }
 """Of the images that may be handed on, as scikit-image states them."""
-_PATCH, _WORDS, _GAP, _TITLE = 1.92, 0.42, 0.12, 0.32
-"""In inches: a patch's width, the height of what is written below it, space, and a title.
+_PATCH, _WORDS, _GAP, _TITLE, _NOTE = 1.92, 0.42, 0.12, 0.32, 0.4
+"""In inches: a patch's width, the height of what is written below it, space, a title, and a note.
 
 At 150 dots an inch a patch has 288 dots: three for each pixel of a region of the default size.
 """
@@ -59,8 +60,12 @@ def _draw(rows: Sequence[Comparison]) -> figure.Figure:
     from matplotlib.figure import Figure as Canvas
 
     width = max(_width(row) for row in rows)
-    height = sum(_height(row) for row in rows) + _GAP
+    notes = dict.fromkeys(row.note for row in rows if row.note)
+    height = sum(_height(row) for row in rows) + _GAP + (_NOTE if notes else 0)
     canvas = Canvas(figsize=(width, height))
+    lines = [line for note in notes for line in wrap(note, int(15 * width))]
+    if lines:
+        canvas.text(_GAP / width, _GAP / height, "\n".join(lines), fontsize=8, color="0.3")
     top = height
 
     def place(x: float, y: float, wide: float, high: float) -> axes.Axes:

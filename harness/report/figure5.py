@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.paper.judgement import listed
 from harness.paper.selection import choose_runs
 from harness.registry import register_report
 from harness.report.figures import Figure
 from harness.report.labels import Box, place_labels
+from harness.report.marks import TRAINED_HERE, dagger, dagger_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,18 +20,23 @@ if TYPE_CHECKING:
 
     from harness.specs import GreyRule
 
-Kind = Literal["printed", "declared", "measured"]
+Kind = Literal["printed", "declared", "reading", "measured", "trained"]
 KINDS: Mapping[Kind, str] = {
     "printed": "printed: both numbers are in the paper",
     "declared": "PSNR printed; parameters not: those of the network as published",
+    "reading": "PSNR printed; parameters not: those of the network as it is read here",
     "measured": "measured here",
+    "trained": f"measured here, not with the authors' weights ({TRAINED_HERE})",
 }
+MEASURED: frozenset[Kind] = frozenset({"measured", "trained"})
 SUBJECT = "drfn"
 _HOLLOW = {"facecolor": "none", "zorder": 4}
 _STYLES: Mapping[Kind, Mapping[str, Any]] = {
     "printed": {**_HOLLOW, "marker": "o", "s": 75, "edgecolor": "#9a4a00", "linewidth": 1.6},
     "declared": {**_HOLLOW, "marker": "D", "s": 60, "edgecolor": "#c98b55", "linewidth": 1.2},
+    "reading": {**_HOLLOW, "marker": "s", "s": 60, "edgecolor": "#c98b55", "linewidth": 1.2},
     "measured": {"s": 26, "marker": "o", "color": "#0b62a4", "zorder": 3},
+    "trained": {"s": 38, "marker": "^", "color": "#0b62a4", "zorder": 3},
 }
 """Hollow marks are larger than filled ones, so that neither hides the other."""
 _DPI = 100
@@ -39,7 +47,7 @@ class Point:
     """One network on the plane.
 
     Attributes:
-        method: as the paper writes it.
+        method: as the paper writes it, with a dagger where other weights than the authors' ran.
         parameters: trainable values.
         psnr: on Set14, in dB.
         run: the id of the run that measured it, or empty.
@@ -61,14 +69,39 @@ def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule) -> list
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     found = []
     for point in paper["figure5"]["points"]:
-        model = point["model"]
+        model, counted = point["model"], point["parameters"]
         kind: Kind = "printed" if point["parameters_printed"] else "declared"
-        found.append(Point(model, methods[model], kind, point["parameters"], point["psnr"]))
-    for (model, dataset), run in choose_runs(runs, paper["figure5"]["scale"], grey).items():
-        if dataset == paper["figure5"]["set"] and run["parameters"] > 0:
-            method, count = methods.get(model, model), int(run["parameters"])
-            found.append(Point(model, method, "measured", count, float(run["psnr"]), run["id"]))
+        kind = "reading" if point.get("reading") else kind
+        found.append(Point(model, methods[model], kind, counted, point["psnr"]))
+    for model, run in _measured(runs, paper, grey).items():
+        own = dagger(run["record"])
+        kind = "trained" if own else "measured"
+        method, count = methods.get(model, model) + own, int(run["parameters"])
+        found.append(Point(model, method, kind, count, float(run["psnr"]), run["id"]))
     return found
+
+
+def _measured(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule
+) -> dict[str, pd.Series[Any]]:
+    """The run on the figure's set of each model that has parameters."""
+    chosen = choose_runs(runs, paper["figure5"]["scale"], grey).items()
+    return {
+        model: run
+        for (model, dataset), run in chosen
+        if dataset == paper["figure5"]["set"] and run["parameters"] > 0
+    }
+
+
+def footnotes(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, drawn: Sequence[Point]
+) -> list[str]:
+    """What has no place in the figure, and what its dagger means."""
+    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    absent = unplaced(paper, drawn)
+    said = [f"Not placed, having no parameters or no known count: {listed(absent)}."]
+    records = [run["record"] for run in _measured(runs, paper, grey).values()]
+    return [*(said if absent else []), *filter(None, [dagger_note(records, methods)])]
 
 
 def unplaced(paper: Mapping[str, Any], drawn: Sequence[Point]) -> list[str]:
@@ -101,15 +134,15 @@ def figure5(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full
         grey: the rule whose runs are shown.
     """
     drawn = points(runs, paper, grey)
-    return Figure("figure5", lambda: _draw(drawn, unplaced(paper, drawn)))
+    return Figure("figure5", lambda: _draw(drawn, footnotes(runs, paper, grey, drawn)))
 
 
-def _draw(drawn: Sequence[Point], absent: Sequence[str]) -> figure.Figure:
+def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    canvas = Canvas(figsize=(7.2, 4.8), dpi=_DPI)
-    plane = canvas.add_axes((0.09, 0.17, 0.89, 0.8))
+    canvas = Canvas(figsize=(7.2, 6), dpi=_DPI)
+    plane = canvas.add_axes((0.09, 0.33, 0.89, 0.65))
     plane.set(
         xscale="log", xlabel="trainable parameters", ylabel="PSNR on Set14, x4 (dB)", axisbelow=True
     )
@@ -127,19 +160,19 @@ def _draw(drawn: Sequence[Point], absent: Sequence[str]) -> figure.Figure:
     plane.margins(0.12, 0.1)
     plane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     plane.xaxis.set_minor_locator(NullLocator())
-    plane.legend(loc="upper left", edgecolor="none", framealpha=1, fontsize=8, labelspacing=0.9)
+    below = plane.legend(loc="upper left", edgecolor="none", fontsize=8, labelspacing=0.7)
+    below.set_bbox_to_anchor((-0.02, -0.12), plane.transAxes)
     _write_names(plane, drawn)
-    if absent:
-        text = f"Not placed, having no parameters or no known count: {', '.join(absent)}."
-        canvas.text(0.09, 0.02, text, fontsize=7, color="0.35")
+    text = "\n".join(line for note in notes for line in wrap(note, 125))
+    canvas.text(0.09, 0.02, text, fontsize=7, color="0.35")
     return canvas
 
 
 def _connect(plane: axes.Axes, drawn: Sequence[Point]) -> None:
     """A thin line from what is printed of a network to what was measured of it."""
-    printed = {point.model: point for point in drawn if point.kind != "measured"}
+    printed = {point.model: point for point in drawn if point.kind not in MEASURED}
     for point in drawn:
-        if point.kind == "measured" and (start := printed.get(point.model)):
+        if point.kind in MEASURED and (start := printed.get(point.model)):
             across = [start.parameters, point.parameters]
             plane.plot(across, [start.psnr, point.psnr], color="0.6", linewidth=1, zorder=2)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from tabulate import tabulate
 
+from harness.report.latex import latex
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -53,7 +55,7 @@ class Table:
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
 
     def render(self, form: Format) -> str:
-        """The table as Markdown, as LaTeX (needs booktabs), as HTML, or its numbers as CSV."""
+        """The table as Markdown, LaTeX (booktabs and graphicx) or HTML, or its numbers as CSV."""
         return _RENDERERS[form](self)
 
 
@@ -63,19 +65,6 @@ def _body(table: Table, style: str) -> str:
 
 def _markdown(table: Table) -> str:
     return f"{table.caption}\n\n{_body(table, 'github')}\n"
-
-
-def _latex(table: Table) -> str:
-    lines = [
-        "\\begin{table*}",
-        "\\centering",
-        "\\footnotesize",
-        f"\\caption{{{escape_latex(table.caption)}}}",
-        f"\\label{{tab:{table.name}}}",
-        _body(table, "latex_booktabs"),
-        "\\end{table*}",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _csv(table: Table) -> str:
@@ -96,12 +85,7 @@ def _html(table: Table) -> str:
 
 _RENDERERS: Mapping[str, Callable[[Table], str]] = {
     "md": _markdown,
-    "tex": _latex,
+    "tex": latex,
     "csv": _csv,
     "html": _html,
 }
-
-
-def escape_latex(text: str) -> str:
-    """Text for the body of a LaTeX document; no backslashes, tildes or carets."""
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)

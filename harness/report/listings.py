@@ -132,8 +132,8 @@ def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
             "psnr": _rounded(one.psnr),
             "ssim": _rounded(one.ssim),
         }
-        | ({} if claim.psnr is None else {"psnr_difference": _rounded(one.psnr - claim.psnr)})
-        | ({} if claim.ssim is None else {"ssim_difference": _rounded(one.ssim - claim.ssim)})
+        | ({} if claim.psnr is None else {"psnr_difference": _rounded(one.psnr - claim.psnr.value)})
+        | ({} if claim.ssim is None else {"ssim_difference": _rounded(one.ssim - claim.ssim.value)})
         for one in found
     ]
 

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 from PIL import Image
 
 from harness.paper.claims import judge
+from harness.paper.judgement import Verdict
 from harness.paper.selection import choose_runs
 from harness.registry import REPORTS, register_report
 from harness.report.crops import CREDITS
-from harness.report.figure5 import KINDS, points, unplaced
+from harness.report.figure5 import KINDS, footnotes, points
 from harness.report.forms import Format, Table
+from harness.report.marks import MARKS, TRAINED_HERE
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share, plain_tables
 from harness.report.page_plots import distributions, scatter
 from harness.report.page_records import RecordCard, anchor, record_cards
@@ -27,15 +29,10 @@ from harness.report.tables import table2
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.paper.judgement import Judgement, Verdict
+    from harness.paper.judgement import Judgement
     from harness.specs import ByteArray, GreyRule
 
-VERDICTS: Mapping[Verdict, str] = {
-    "reproduced": "✓",
-    "refuted": "✗",
-    "inconsistent in print": "≠",
-    "not measured": "○",
-}
+VERDICTS: Mapping[Verdict, str] = {verdict: MARKS[verdict] for verdict in get_args(Verdict)}
 """Verdicts in the order in which they are counted, with the mark that goes with the colour."""
 _DRAWN = ("claims", "table2", "verdicts")
 _SIDE = 256
@@ -107,6 +104,8 @@ def page(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, pictures:
     context = {
         "source": paper["source"],
         "verdicts": VERDICTS,
+        "standings": MARKS,
+        "trained_here": TRAINED_HERE,
         "claims": claims(judge(runs, paper), cards),
         "share": measured_share(metrics[0]),
         "caption": printed.caption,
@@ -116,7 +115,7 @@ def page(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, pictures:
         "tables": plain_tables(_other_tables(runs, paper, grey)),
         "scatter": scatter(drawn),
         "kinds": KINDS,
-        "unplaced": unplaced(paper, drawn),
+        "footnotes": footnotes(runs, paper, grey, drawn),
         "distributions": distributions(choose_runs(runs, paper["table2"]["scale"], grey), methods),
         "looks": _looks(runs, paper, grey, pictures),
         "records": cards,

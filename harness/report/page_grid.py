@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from harness.paper.cells import Cell as Judged
 from harness.paper.cells import judge_cells
 from harness.paper.judgement import Evidence
+from harness.paper.scores import SCORES, Score
 from harness.registry import DATASETS
-from harness.report.tables import MISSING
+from harness.report.marks import MISSING, TRAINED_HERE
 
 if TYPE_CHECKING:
     from harness.report.forms import Table
@@ -21,21 +23,14 @@ Key = tuple[str, str, str]
 """Where a number of Table 2 stands: model, set and metric."""
 
 
-class Metric(NamedTuple):
-    """How a metric is written, and which distances from the print count as how far."""
+STEPS: Mapping[str, tuple[float, float, float]] = {
+    "psnr": (0.01, 0.05, 0.2),
+    "ssim": (0.0001, 0.0005, 0.002),
+}
+"""Which distances from the print count as how far.
 
-    name: str
-    title: str
-    printed: int
-    measured: int
-    steps: tuple[float, float, float]
-
-
-METRICS = (
-    Metric("psnr", "PSNR in dB", 2, 3, (0.01, 0.05, 0.2)),
-    Metric("ssim", "SSIM", 4, 4, (0.0001, 0.0005, 0.002)),
-)
-"""The first step is one unit of the last printed digit; the others suit retrained networks."""
+The first is one unit of the last printed digit; the others suit retrained networks.
+"""
 
 
 class Level(NamedTuple):
@@ -52,14 +47,14 @@ class Level(NamedTuple):
     said: str
 
 
-def level(difference: float, metric: Metric) -> Level:
+def level(difference: float, score: Score) -> Level:
     """The level of a difference, measured less printed, as it is shown."""
-    far = sum(round(abs(difference), metric.measured) > step for step in metric.steps)
+    far = sum(round(abs(difference), score.measured) > step for step in STEPS[score.name])
     return _LEVELS[far if difference > 0 else -far]
 
 
 def _levels() -> dict[int, Level]:
-    psnr, ssim = (metric.steps for metric in METRICS)
+    psnr, ssim = STEPS.values()
     words = [
         f"within {psnr[0]} dB / {ssim[0]}",
         f"up to {psnr[1]} dB / {ssim[1]}",
@@ -78,11 +73,24 @@ LEGEND = tuple(_LEVELS[far] for far in (-3, -2, -1, 0, 1, 2, 3))
 
 
 class Doubt(NamedTuple):
-    """A printed number that cannot be right, and why."""
+    """A printed number that looks wrong, and why.
+
+    Attributes:
+        kind: one of the values of `KINDS`.
+    """
 
     anchor: str
     title: str
     reason: str
+    kind: str
+
+
+KINDS: Mapping[str, str] = {
+    "print": "doubtful",
+    "measurement": "other rules",
+    "unusual": "unusual",
+}
+"""What a suspicious cell is called, by how it was found."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,11 @@ class Cell:
         values: the same as numbers, for sorting; empty text where there is none.
         level: how far they are apart, where both exist.
         run: the id of the record, or empty.
-        verdict: on the printed number, or empty where none is printed.
-        doubt: why the printed number cannot be right, if so.
+        status: ``measured``, ``failed`` or ``missing``.
+        dagger: a mark where other weights than the authors' were used.
+        standing: what has become of the printed number, or empty where none is printed.
+        elsewhere: what other rules give, where only they give the printed number.
+        doubt: why the printed number looks wrong, if so.
     """
 
     printed: str
@@ -104,7 +115,10 @@ class Cell:
     values: tuple[object, ...]
     level: Level | None
     run: str
-    verdict: str
+    status: str
+    dagger: str
+    standing: str
+    elsewhere: str
     doubt: Doubt | None
 
 
@@ -120,7 +134,7 @@ class Line(NamedTuple):
 class Grid(NamedTuple):
     """Table 2 in one metric."""
 
-    metric: Metric
+    metric: Score
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
 
@@ -133,28 +147,28 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Gr
         runs: what it was made of.
         paper: what `harness.paper.paper` gives.
     """
-    judged = judge_cells(Evidence(runs, paper))
-    verdicts = {(cell.model, cell.dataset, cell.metric): cell.verdict for cell in judged}
+    cells = judge_cells(Evidence(runs, paper))
+    judged = {(cell.model, cell.dataset, cell.metric): cell for cell in cells}
     found = doubts(paper)
-    return [_grid(table, metric, verdicts, found) for metric in METRICS]
+    return [_grid(table, metric, judged, found) for metric in SCORES.values()]
 
 
 def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
-    """The doubtful cells of Table 2 by model, set and metric."""
+    """The suspicious cells of Table 2 by model, set and metric."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    decimals = {metric.name: metric.printed for metric in METRICS}
     found = {}
     for cell in paper["suspicious"]:
         if cell["table"] == "table2":
             key = (cell["row"], cell["column"], cell["metric"])
-            number = f"{key[2].upper()} {cell['printed']:.{decimals[key[2]]}f}"
+            number = f"{key[2].upper()} {SCORES[key[2]].as_printed(cell['printed'])}"
             title = f"{methods[key[0]]}, {DATASETS.get(key[1]).title}, {number}"
-            found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"])
+            kind = KINDS[cell["seen"]]
+            found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"], kind)
     return found
 
 
 def _grid(
-    table: Table, metric: Metric, verdicts: Mapping[Key, str], found: Mapping[Key, Doubt]
+    table: Table, metric: Score, judged: Mapping[Key, Judged], found: Mapping[Key, Doubt]
 ) -> Grid:
     some = table.tidy[table.tidy["metric"] == metric.name]
     columns = tuple(DATASETS.get(name).title for name in some["dataset"].unique())
@@ -165,25 +179,37 @@ def _grid(
         cells = []
         for number in numbers.to_dict("records"):
             key = (str(model), str(number["dataset"]), metric.name)
-            cells.append(_cell(number, metric, verdicts.get(key, ""), found.get(key)))
+            cells.append(_cell(number, metric, judged.get(key), found.get(key)))
         lines.append(Line(row[0], str(model), row[1], tuple(cells)))
     return Grid(metric, columns, tuple(lines))
 
 
-def _cell(number: Mapping[Any, Any], metric: Metric, verdict: str, doubt: Doubt | None) -> Cell:
+def _cell(
+    number: Mapping[Any, Any], metric: Score, judged: Judged | None, doubt: Doubt | None
+) -> Cell:
     names = ("printed", "measured", "difference")
     values = [None if pd.isna(number[name]) else float(number[name]) for name in names]
     printed, measured, difference = values
     return Cell(
-        "" if printed is None else f"{printed:.{metric.printed}f}",
-        "" if measured is None else f"{measured:.{metric.measured}f}",
+        "" if printed is None else metric.as_printed(printed),
+        "" if measured is None else metric.as_measured(measured),
         "" if difference is None else signed(difference, metric.measured),
         tuple("" if value is None else value for value in values),
         None if difference is None else level(difference, metric),
         "" if number["run"] == MISSING else number["run"],
-        verdict,
+        number["status"],
+        TRAINED_HERE if number["training"] else "",
+        judged.standing if judged else "",
+        _elsewhere(judged, metric),
         doubt,
     )
+
+
+def _elsewhere(judged: Judged | None, metric: Score) -> str:
+    """Such as ``28.181 under grey images as-rgb``, where only other rules give what is printed."""
+    if judged is None or judged.measured is None or judged.standing == judged.verdict:
+        return ""
+    return f"{metric.as_measured(judged.measured.value)} under {judged.measured.said}"
 
 
 def signed(value: float, decimals: int) -> str:
@@ -193,10 +219,19 @@ def signed(value: float, decimals: int) -> str:
     return f"{value:+.{decimals}f}".replace("-", "−")
 
 
-def measured_share(grid: Grid) -> tuple[int, int]:
-    """How many printed cells are measured, and how many there are."""
+class Share(NamedTuple):
+    """How many cells are printed, measured, and measured with other weights than the authors'."""
+
+    measured: int
+    trained: int
+    printed: int
+
+
+def measured_share(grid: Grid) -> Share:
+    """The share of the printed cells that are measured."""
     printed = [cell for line in grid.lines for cell in line.cells if cell.printed]
-    return sum(bool(cell.measured) for cell in printed), len(printed)
+    measured = [cell for cell in printed if cell.measured]
+    return Share(len(measured), sum(bool(cell.dagger) for cell in measured), len(printed))
 
 
 def plain_tables(tables: Sequence[Table]) -> list[tuple[Table, bool]]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.registry import DATASETS
-from harness.report.figure5 import KINDS, SUBJECT, Point, named, short_count
+from harness.report.figure5 import KINDS, MEASURED, SUBJECT, Point, named, short_count
 from harness.report.labels import Box, place_labels
+from harness.report.marks import dagger
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,11 +134,11 @@ def scatter(drawn: Sequence[Point]) -> Scatter:
             where = (round(place.x, 1), round(place.y + 0.8 * _LINE, 1))
             mark = mark._replace(name=point.method, name_x=where[0], name_y=where[1])
         marks.append(mark._replace(subject=point.model == SUBJECT))
-    printed = {m.point.model: m for m in marks if m.point.kind != "measured"}
+    printed = {m.point.model: m for m in marks if m.point.kind not in MEASURED}
     links = tuple(
         (printed[m.point.model].x, printed[m.point.model].y, m.x, m.y)
         for m in marks
-        if m.point.kind == "measured" and m.point.model in printed
+        if m.point.kind in MEASURED and m.point.model in printed
     )
     decades = range(math.ceil(across.low), math.floor(across.high) + 1)
     counts = tuple(Tick(across.at(power), short_count(10**power)) for power in decades)
@@ -163,11 +164,10 @@ def distributions(
     sets = [*known, *sorted({where for _, where in chosen} - set(known))]
     found = []
     for dataset in sets:
-        records = [
-            (methods.get(name, name), chosen[name, dataset]["record"])
-            for name in names
-            if (name, dataset) in chosen
-        ]
+        shown = {
+            name: chosen[name, dataset]["record"] for name in names if (name, dataset) in chosen
+        }
+        records = [(methods.get(name, name) + dagger(one), one) for name, one in shown.items()]
         title = DATASETS.get(dataset).title if dataset in DATASETS else dataset
         found.append(_distribution(title, records))
     return found

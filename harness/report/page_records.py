@@ -20,7 +20,7 @@ class RecordCard(NamedTuple):
     Attributes:
         anchor: what links point to.
         title: which model on which set, by which rules.
-        scores: the means, as text.
+        scores: the means, or why the run broke, as text.
         command: what makes the run again.
         facts: names and values, the important ones.
         text: the record as JSON, without its images, whose scores the page draws.
@@ -52,12 +52,12 @@ def _card(record: RunRecord, methods: Mapping[str, str]) -> RecordCard:
     ensemble = "+" if identity.self_ensemble else ""
     name = f"{methods.get(identity.model, identity.model)}{ensemble} on {title}"
     shown = {key: value for key, value in record.to_json().items() if key != "images"}
-    means = record.means
+    means, done = record.means, record.status == "finished"
     return RecordCard(
         identity.id,
         anchor(identity.id),
         f"{name}, {identity.protocol}",
-        f"{means['psnr']:.4f} dB / {means['ssim']:.6f}",
+        f"{means['psnr']:.4f} dB / {means['ssim']:.6f}" if done else f"failed: {record.error}",
         command(record),
         tuple(_facts(record).items()),
         json.dumps(shown, indent=1, ensure_ascii=False),

@@ -13,6 +13,7 @@ from harness.errors import HarnessError, UsageError
 from harness.paper.selection import choose_runs
 from harness.protocol.protocols import crop_to_multiple
 from harness.registry import DATASETS, MODELS
+from harness.report.marks import dagger, dagger_note
 from harness.run.store import picture_path
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Comparison:
         box: the part that is enlarged.
         hr: the whole HR image.
         panels: whole images, the HR image first.
+        note: what a dagger behind a label means, where there is one.
     """
 
     region: Region
@@ -111,6 +113,7 @@ class Comparison:
     box: Box
     hr: ByteArray
     panels: tuple[Panel, ...]
+    note: str = ""
 
 
 def regions(
@@ -155,14 +158,17 @@ def compare(
     box = _fitting(region, hr)
     chosen = choose_runs(runs, scale, grey)
     panels = [Panel("", "HR", hr)]
+    records: list[RunRecord] = []
     for model, label in _shown(paper, chosen, region.dataset, pictures.models):
         run = chosen.get((model, region.dataset))
         record: RunRecord | None = None if run is None else run["record"]
         if record and record.identity.dataset_sha256 != benchmark.sha256:
             record = None  # another set of the same name
         panels.append(_panel(model, label, region.image, hr, record, pictures))
+        records += [record] if record else []
     title = f"{benchmark.card.title} {region.image}"
-    return Comparison(region, title, box, hr, tuple(panels))
+    note = dagger_note(records, {row["model"]: row["method"] for row in paper["table2"]["rows"]})
+    return Comparison(region, title, box, hr, tuple(panels), note)
 
 
 def _benchmark(dataset: str, scale: int, data_root: Path | None) -> Benchmark:
@@ -230,4 +236,4 @@ def _panel(
     pixels = read_image(path).pixels if path.exists() else None
     if pixels is not None and pixels.shape[:2] != hr.shape[:2]:
         raise HarnessError(f"The picture {path} is not of its HR image's size: save it again.")
-    return Panel(model, label, pixels, scores["psnr"], scores["ssim"])
+    return Panel(model, label + dagger(record), pixels, scores["psnr"], scores["ssim"])

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.paper.judgement import Evidence, title
-from harness.paper.measured import TOLERANCE, Measurement, measurements, tolerance
+from harness.paper.measured import Measurement, measurements
+from harness.paper.scores import SCORES
+from harness.paper.tolerances import PRINTED_SAID, printed_tolerance
 from harness.registry import register_report
 from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
 
-_DECIMALS = {"psnr": 2, "ssim": 4}
 _COLUMNS = ["cell", "model", "dataset", "metric", "printed", "rules", "measured", "agrees", "run"]
 
 
@@ -35,7 +36,7 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-r
         for model, row in evidence.table2.items()
         for dataset in evidence.sets
         if dataset in row
-        for place, metric in enumerate(TOLERANCE)
+        for place, metric in enumerate(SCORES)
         for fact in _facts(evidence, model, dataset, metric, row[dataset][place])
     ]
     tidy = pd.DataFrame(facts, columns=_COLUMNS)
@@ -50,6 +51,7 @@ def _facts(
     found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
     # Bicubic has a name in each pipeline; which of them the paper used is not said.
     other = measurements(evidence.runs, evidence.scale, f"{model}-rgb", dataset, metric)
+    tolerance = printed_tolerance(evidence.table2[model], metric)
     return [
         {
             "cell": f"{model}/{dataset}/{metric}",
@@ -59,7 +61,7 @@ def _facts(
             "printed": printed,
             "rules": _said(one),
             "measured": round(one.value, 6),
-            "agrees": abs(one.value - printed) <= tolerance(evidence.table2[model], metric),
+            "agrees": abs(one.value - printed) <= tolerance,
             "run": one.run.identity.id,
         }
         for one in [*found, *other]
@@ -73,9 +75,9 @@ def _said(one: Measurement) -> str:
 
 def _line(evidence: Evidence, cell: pd.DataFrame) -> list[str]:
     first = cell.iloc[0]
-    decimals = _DECIMALS[first["metric"]]
+    score = SCORES[first["metric"]]
     measured = [
-        f"{value:.{decimals + (first['metric'] == 'psnr')}f} ({said})"
+        f"{score.as_measured(value)} ({said})"
         for value, said in zip(cell["measured"], cell["rules"], strict=True)
     ]
     agreeing = list(cell.loc[cell["agrees"], "rules"])
@@ -83,7 +85,7 @@ def _line(evidence: Evidence, cell: pd.DataFrame) -> list[str]:
         evidence.table2[first["model"]]["method"],
         title(first["dataset"]),
         first["metric"].upper(),
-        f"{first['printed']:.{decimals}f}",
+        score.as_printed(first["printed"]),
         "; ".join(measured),
         "; ".join(agreeing) or "none",
     ]
@@ -93,10 +95,9 @@ def _caption(tidy: pd.DataFrame) -> str:
     agreeing = tidy.groupby("cell")["agrees"].any()
     return (
         "Table 2 under the rules in use, with the authors' weights where they exist: each printed "
-        f"number that was measured, and the rules under which it agrees within {TOLERANCE['psnr']} "
-        f"dB or {TOLERANCE['ssim']} of SSIM (0.00145 where a row's SSIMs have three digits and a "
-        f"zero); {agreeing.sum()} of {len(agreeing)} agree under one "
-        "at least. Grey images as-rgb: scored on the luma of their RGB copy. LR images not "
-        "rounded: made in double from RGB. SSIM of the whole image: edges continued, as MATLAB's "
-        "ssim has it, instead of windows inside the image only."
+        f"number that was measured, and the rules under which it agrees within {PRINTED_SAID}; "
+        f"{agreeing.sum()} of {len(agreeing)} agree under one at least. "
+        "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
+        "double from RGB. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
+        "instead of windows inside the image only."
     )

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.ablation import Ablation, ablations
+from harness.paper.ablation import Ablation, ablations, broken_variants
 from harness.paper.cells import judge_table1
 from harness.paper.judgement import Evidence, title
 from harness.registry import register_report
 from harness.report.forms import Table
-from harness.report.tables import MISSING
+from harness.report.marks import FAILED, MISSING
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
 
+_COLUMNS = ["variant", "printed", "verdict", "measured", "sd", "budget", "runs"]
 _TITLES = {"none": "neither", "ff": "FF", "lsc": "LSC", "both": "both"}
 
 
@@ -34,15 +35,22 @@ def table1(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-
     printed = dict(zip(order, paper["table1"]["psnr"], strict=True))
     verdicts = judge_table1(Evidence(runs, paper))
     measured = ablations(runs, paper, grey)
+    broken = broken_variants(runs, paper, grey)
+    empty = {name: FAILED if name in broken else MISSING for name in order}
     rows = [
         ["printed", *(f"{printed[name]:.2f}" for name in order)],
         ["verdict", *(verdicts[name] for name in order)],
-        *([_label(one), *(_mean(one, name) for name in order)] for one in measured),
+        *([_label(one), *(_mean(one, name) or empty[name] for name in order)] for one in measured),
     ]
     if not measured:
-        rows.append(["measured", *(MISSING for _ in order)])
-    numbers = [_tidy(name, printed[name], one) for one in measured for name in order]
-    tidy = pd.DataFrame(numbers or [_tidy(name, printed[name], None) for name in order])
+        rows.append(["measured", *empty.values()])
+    facts = [
+        {"variant": name, "printed": printed[name], "verdict": verdicts[name]}
+        | (_tidy(one, name) or {"runs": empty[name]})
+        for one in measured or (None,)
+        for name in order
+    ]
+    tidy = pd.DataFrame(facts, columns=_COLUMNS)
     headers = ["", *(_TITLES[name] for name in order)]
     return Table("table1", _caption(paper, grey), headers, rows, tidy)
 
@@ -52,24 +60,23 @@ def _label(measured: Ablation) -> str:
 
 
 def _mean(measured: Ablation, variant: str) -> str:
-    """Such as ``27.412``, or ``27.412 (sd 0.021, 3 trainings)``."""
+    """Such as ``27.412``, or ``27.412 (sd 0.021, 3 trainings)``; empty where it was not run."""
     if variant not in measured.runs:
-        return MISSING
+        return ""
     mean, sd = measured.psnr(variant), measured.sd(variant)
     trainings = len(measured.runs[variant])
     return f"{mean:.3f}" + (f" (sd {sd:.3f}, {trainings} trainings)" if sd is not None else "")
 
 
-def _tidy(variant: str, printed: float, measured: Ablation | None) -> dict[str, Any]:
-    runs = measured.runs.get(variant, ()) if measured else ()
-    found = measured if runs else None
+def _tidy(measured: Ablation | None, variant: str) -> dict[str, Any]:
+    """What was measured of a variant; empty where it was not run."""
+    if measured is None or variant not in measured.runs:
+        return {}
     return {
-        "variant": variant,
-        "printed": printed,
-        "measured": round(found.psnr(variant), 6) if found else None,
-        "sd": found.sd(variant) if found else None,
-        "budget": str(found.budget) if found else "",
-        "runs": " ".join(run.identity.id for run in runs) or MISSING,
+        "measured": round(measured.psnr(variant), 6),
+        "sd": measured.sd(variant),
+        "budget": str(measured.budget),
+        "runs": " ".join(run.identity.id for run in measured.runs[variant]),
     }
 
 

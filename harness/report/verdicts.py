@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from harness.paper.cells import Cell, judge_cells
-from harness.paper.judgement import Evidence, Verdict, title
-from harness.paper.measured import TOLERANCE
+from harness.paper.judgement import Evidence, title
+from harness.paper.scores import SCORES
+from harness.paper.tolerances import PRINTED_SAID
 from harness.registry import register_report
 from harness.report.forms import Table
+from harness.report.marks import FAILED, MARKS, MISSING, TRAINED_HERE, dagger, training
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
-
-MARKS: Mapping[Verdict, str] = {
-    "reproduced": "+",
-    "refuted": "x",
-    "inconsistent in print": "!",
-    "not measured": "?",
-}
-"""What stands behind a number."""
 
 
 @register_report("verdicts")
@@ -41,22 +35,28 @@ def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "ful
         [row["method"] if metric == "psnr" else "", metric.upper()]
         + [_text(cells.get((model, name, metric))) for name in evidence.sets]
         for model, row in evidence.table2.items()
-        for metric in TOLERANCE
+        for metric in SCORES
     ]
     headers = ["Method", "", *map(title, evidence.sets)]
-    tidy = pd.DataFrame([_tidy(cell) for cell in cells.values()])
-    return Table("verdicts", _caption(tidy), headers, rows, tidy)
+    remarks = {
+        (one["row"], one["column"], one["metric"]): one["reason"] for one in paper["suspicious"]
+    }
+    tidy = pd.DataFrame([_tidy(cell, remarks.get(key, "")) for key, cell in cells.items()])
+    return Table("verdicts", _caption(cells.values()), headers, rows, tidy)
 
 
 def _text(cell: Cell | None) -> str:
     """A number as printed, and its mark."""
     if cell is None:
         return "-"
-    return f"{cell.printed:.{2 if cell.metric == 'psnr' else 4}f} {MARKS[cell.verdict]}"
+    own = dagger(cell.measured.run) if cell.measured else ""
+    failed = f" {FAILED}" if cell.broken else ""
+    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{own}{failed}"
 
 
-def _tidy(cell: Cell) -> dict[str, Any]:
+def _tidy(cell: Cell, remark: str) -> dict[str, Any]:
     one = cell.measured
+    run = one.run if one else cell.broken
     return {
         "model": cell.model,
         "dataset": cell.dataset,
@@ -64,18 +64,22 @@ def _tidy(cell: Cell) -> dict[str, Any]:
         "printed": cell.printed,
         "measured": round(one.value, 6) if one else None,
         "rules": one.said if one else "",
+        "training": training(one.run) if one else "",
         "verdict": cell.verdict,
-        "run": one.run.identity.id if one else "missing",
+        "remark": remark,
+        "status": "measured" if one else FAILED if cell.broken else MISSING,
+        "run": run.identity.id if run else MISSING,
     }
 
 
-def _caption(tidy: pd.DataFrame) -> str:
-    count = Counter(tidy["verdict"])
-    legend = ", ".join(f"{MARKS[one]} {one} ({count[one]})" for one in get_args(Verdict))
+def _caption(cells: Collection[Cell]) -> str:
+    count = Counter(cell.standing for cell in cells)
+    legend = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
+    failed = sum(bool(cell.broken) for cell in cells)
     return (
         f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
-        f"with the authors' weights within {TOLERANCE['psnr']} dB or {TOLERANCE['ssim']} of SSIM "
-        "under the default rules or others in use (see the report rules), or reached with weights "
-        "trained here, which cannot refute a number. Inconsistent in print: it contradicts other "
-        "printed numbers."
+        f"with the authors' weights within {PRINTED_SAID}, or reached with others "
+        f"({TRAINED_HERE}), which cannot refute a number; under the default rules, or under others "
+        "in use, which the report rules names. Inconsistent in print: it contradicts other printed "
+        f"numbers. Runs that failed: {failed or 'none'}."
     )

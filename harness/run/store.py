@@ -127,10 +127,10 @@ class ResultStore:
             ) from error
 
     def load(self) -> pd.DataFrame:
-        """One row a finished run, ready for reports."""
+        """One row a run, ready for reports: finished ones, and those that broke, without scores."""
         import pandas as pd
 
-        rows = [_row(record) for record in self.records() if record.status == "finished"]
+        rows = [_row(record) for record in self.records()]
         return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["model", "dataset"])
 
 
@@ -219,15 +219,17 @@ def read_record(path: Path) -> RunRecord:
 def _row(record: RunRecord) -> dict[str, Any]:
     identity = asdict(record.identity)
     weights = record.weights
+    done = record.status == "finished"
     return {
         "id": record.identity.id,
+        "status": record.status,
         **{key: identity[key] for key in ("model", "dataset", "scale", "protocol")},
         **{key: identity[key] for key in ("self_ensemble", "tile", "hyper")},
         "tag": weights.tag if weights else "",
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified": record.verified,
         "count": len(record.images),
-        **record.means,
+        **(record.means if done else dict.fromkeys(record.identity.metrics)),
         "parameters": record.parameters,
         "macs": record.macs,
         "seconds": sum(image.seconds for image in record.images),

@@ -8,7 +8,8 @@ import pytest
 from click.testing import Result
 
 from harness.paper import paper
-from harness.paper.check import Row, against_paper, against_reference, restrict, with_tolerance
+from harness.paper.check import against_paper, against_reference
+from harness.paper.check_rows import Row, restrict, with_tolerance
 from harness.run.store import ResultStore
 from harness.specs import ImageResult, RunRecord
 
@@ -108,10 +109,16 @@ class TestAgainstTheReference:
         mine = replace(theirs, weights=replace(theirs.weights, tag="file"))
         assert verdicts(against_reference([mine], [theirs])) == ["not run", "not run"]
 
-    def test_a_broken_run_is_not_run(self) -> None:
+    def test_a_broken_run_fails_with_its_reason_where_none_is_finished(self) -> None:
         theirs = record("vdsr", "set5")
-        broken = replace(theirs, status="error", images=theirs.images[:2])
-        assert verdicts(against_reference([broken], [theirs])) == ["not run", "not run"]
+        broken = replace(theirs, status="error", images=theirs.images[:2], error="no memory")
+        rows = against_reference([broken], [theirs])
+        assert verdicts(rows) == ["FAIL", "FAIL"]
+        assert all(row.violates(require=False) for row in rows)
+        assert {row.reason for row in rows} == {"the run broke: no memory"}
+        again = otherwise(broken, source_sha256="0" * 64)
+        assert verdicts(against_reference([again, theirs], [theirs])) == ["ok", "ok"]
+        assert verdicts(against_reference([theirs], [theirs, again])) == ["ok", "ok"]
 
     def test_a_run_is_held_against_its_own_record_then_against_the_same_weights(self) -> None:
         mine = record("edsr-baseline", "set5")
@@ -163,27 +170,92 @@ class TestAgainstThePaper:
         row = self.row(mine, "psnr")
         assert (row.tier, row.tolerance, row.verdict) == ("retrained", 0.05, "FAIL")
 
+    REASON = "a digit was lost"
+
+    def marked(self, **known: object) -> dict:
+        """The paper with one suspicious cell, VDSR's SSIM on B100."""
+        entry = {"table": "table2", "row": "vdsr", "column": "b100", "metric": "ssim"}
+        entry |= {"printed": 0.0726, "reason": self.REASON}
+        return dict(paper()) | {"suspicious": [entry | known]}
+
     @pytest.mark.parametrize(
-        ("seen", "verdict"),
-        [
-            ({}, "known misprint"),
-            ({"seen": "print"}, "known misprint"),
-            ({"seen": "measurement"}, "known difference"),
-        ],
+        ("seen", "verdict"), [("print", "known misprint"), ("measurement", "other rules")]
     )
-    def test_what_is_known_to_look_wrong_is_no_failure(self, seen, verdict) -> None:
-        reason = "a digit was lost"
-        entry = {"table": "table2", "row": "vdsr", "column": "b100", "metric": "ssim"} | seen
-        plain = {key: value for key, value in paper().items() if key != "suspicious"}
-        marked = plain | {"suspicious": [entry | {"printed": 0.0726, "reason": reason}]}
+    def test_what_is_known_to_be_measured_instead_is_no_failure(self, seen, verdict) -> None:
         mine = record("vdsr", "b100")
-        assert self.row(mine, "ssim", plain).verdict == "FAIL"
+        marked = self.marked(seen=seen, measured=0.7251)
         row = self.row(mine, "ssim", marked)
-        assert (row.verdict, row.reason) == (verdict, reason)
+        assert (row.verdict, row.reason) == (verdict, self.REASON)
         assert not row.violates(require=True)
         assert self.row(mine, "psnr", marked).known == ""
         agreeing = shifted(mine, ssim=0.0726 - mine.means["ssim"])
         assert self.row(agreeing, "ssim", marked).verdict == "ok"
+
+    @pytest.mark.parametrize("off", [0.0006, -0.0006, 0.1])
+    def test_any_other_number_in_such_a_cell_fails(self, off) -> None:
+        marked = self.marked(seen="print", measured=0.7251)
+        row = self.row(shifted(record("vdsr", "b100"), ssim=off), "ssim", marked)
+        assert (row.verdict, row.reason) == ("FAIL", self.REASON)
+
+    def test_other_weights_are_not_excused(self) -> None:
+        mine = record("vdsr", "b100")
+        assert mine.weights is not None
+        mine = replace(mine, weights=replace(mine.weights, tag="repro"))
+        assert self.row(mine, "ssim", self.marked(seen="print", measured=0.7251)).verdict == "FAIL"
+
+    @pytest.mark.parametrize("known", [{"seen": "unusual"}, {"seen": "print"}])
+    def test_what_nobody_measured_is_no_excuse(self, known) -> None:
+        assert self.row(record("vdsr", "b100"), "ssim", self.marked(**known)).verdict == "FAIL"
+
+    def test_the_committed_records_have_what_is_known(self) -> None:
+        records = list(ResultStore(REFERENCE).records())
+        known = {
+            (row.model, row.dataset, row.metric): row.verdict
+            for row in against_paper(records, paper())
+            if row.verdict not in ("ok", "not run", "FAIL")
+        }
+        kinds = {"print": "known misprint", "measurement": "other rules"}
+        assert known == {
+            (one["row"], one["column"], one["metric"]): kinds[one["seen"]]
+            for one in paper()["suspicious"]
+            if "measured" in one
+        }
+
+    def test_only_weights_trained_here_miss_what_is_printed(self) -> None:
+        rows = against_paper(list(ResultStore(REFERENCE).records()), paper())
+        failing = [row for row in rows if row.verdict == "FAIL"]
+        assert {row.tier for row in failing} == {"retrained"}
+        assert {row.model for row in failing} == {"drfn", "fsrcnn"}
+
+    def test_a_row_of_three_digits_is_granted_the_lost_one(self) -> None:
+        printed = dict(paper()) | {"suspicious": []}
+        for row, tolerance in (("lapsrn", 0.00145), ("srcnn", 0.001)):
+            mine = otherwise(record("vdsr", "b100"), model=row)
+            assert self.row(mine, "ssim", printed).tolerance == pytest.approx(tolerance)
+
+    def test_a_broken_run_fails_with_its_reason_where_none_is_finished(self) -> None:
+        mine = record("vdsr", "set5")
+        broken = replace(mine, status="error", images=(), error="no memory")
+        row = self.row(broken, "psnr")
+        assert (row.verdict, row.reason) == ("FAIL", "the run broke: no memory")
+        (row,) = (
+            row
+            for row in against_paper([broken, mine], paper())
+            if (row.model, row.dataset, row.metric) == ("vdsr", "set5", "psnr")
+        )
+        assert row.verdict == "ok"
+
+    def test_two_runs_of_a_cell_are_told_apart(self) -> None:
+        mine = record("vdsr", "set5")
+        assert mine.weights is not None
+        other = otherwise(mine, weights_sha256="0" * 64)
+        other = replace(other, weights=replace(mine.weights, tag="repro"))
+        rows = [row for row in against_paper([mine, other], paper()) if row.run]
+        assert [row.run for row in rows[::2]] == [
+            "BI-x4/y, official weights",
+            "BI-x4/y, repro weights",
+        ]
+        assert rows[0].record == mine.identity.id[:12]
 
     @pytest.mark.parametrize(
         "other",
@@ -281,7 +353,7 @@ class TestTheCommand:
         assert counts == ["10", "1", "6"]
         (case,) = (case for case in suite if case.find("failure") is not None)
         assert case.get("classname") == "reference.set5"
-        assert case.get("name") == "vdsr psnr BI-x4/y"
+        assert case.get("name") == "vdsr psnr BI-x4/y, official weights"
         assert "difference +0.0200, tolerance 0.005" in str(case.find("failure").get("message"))
         check(*words, "--require")
         suite = ElementTree.parse("out/check.xml").getroot()

@@ -43,7 +43,11 @@ def test_the_committed_runs_give_these_verdicts(measured: Sequence[RunRecord]) -
     expected = {
         "parameters": "reproduced",
         "depth": "refuted",
-        "superior": "reproduced",
+        "superior": "not measured",
+        "computing-power": "not measured",
+        "receptive-field": "reproduced",
+        "downscaling-filters": "reproduced",
+        "fewer-parameters": "inconsistent in print",
         "highest": "not measured",
         "table1-table2": "inconsistent in print",
         "vdsr-b100": "inconsistent in print",
@@ -67,6 +71,19 @@ class TestNetworks:
         assert found.verdict == "refuted"
         assert "182" in found.evidence and "310" in found.evidence and "14.8M" in found.evidence
 
+    def test_the_readings_of_a_layer_are_named(self) -> None:
+        evidence = judged()["depth"].evidence
+        assert "the chains have 360 and 488" in evidence
+        assert "whose 9.9M parameters contradict that count" in evidence
+        assert "a deeper network of the same design can be trained is decided by no" in evidence
+
+    def test_it_looks_farther_than_all_it_is_compared_with(self) -> None:
+        evidence = judged()["receptive-field"].evidence
+        assert "up to 229 away, a field of 459 x 459" in evidence and "RDN 134, EDSR 69" in evidence
+
+    def test_the_attention_narrows_to_four_filters(self) -> None:
+        assert "16 have 4 filters" in judged()["downscaling-filters"].evidence
+
     def test_rdn_has_its_22_million(self) -> None:
         assert "22,271,107" in judged()["rdn-parameters"].evidence
 
@@ -80,7 +97,9 @@ class TestNetworks:
 
     def test_who_needs_fewer_multiplications_is_nowhere_better_in_print(self) -> None:
         found = judged()["computing-power"]
-        assert found.verdict == "reproduced" and "DRFN 326" in found.evidence
+        assert found.verdict == "not measured" and "DRFN 326" in found.evidence
+        assert found.evidence.startswith("As printed it holds: none beats DRFN")
+        assert "it fails: MSRN on Urban100 beats it" in found.evidence
 
     def test_a_better_network_with_less_work_would_refute_it(self) -> None:
         rows = [dict(row) for row in paper()["table2"]["rows"]]
@@ -107,6 +126,42 @@ class TestPrint:
         )
         assert "3rd of 10 on Manga109 by SSIM" in evidence
         assert "the best in none of 10" in evidence
+
+    def test_a_doubtful_cell_is_left_out_of_the_rank_on_request(self) -> None:
+        evidence = judged()["superior"].evidence
+        assert (
+            "(without cells that contradict other printed numbers, 4th of 11 on Urban100 by PSNR "
+            "and 4th of 11 on Urban100 by SSIM)" in evidence
+        )
+
+    def test_what_nobody_measured_holds_in_print_at_most(self) -> None:
+        found = judged()["superior"]
+        assert found.verdict == "not measured"
+        assert found.evidence.startswith("As printed it holds: DRFN is 3rd of 12")
+        assert "With the 27.79 dB that Table 1 has" in found.evidence
+        assert "behind 8 methods on Set14" in found.evidence
+        reached = record("drfn", psnr=(28.62, 28.62), ssim=0.7797, protocol="BI-x4/rgb")
+        again = judged(reached)
+        assert again["table2-drfn"].verdict == "reproduced"
+        assert again["superior"].verdict == again["computing-power"].verdict == "reproduced"
+
+    def test_what_print_contradicts_is_not_left_open(self) -> None:
+        rows = [dict(row) for row in paper()["table2"]["rows"]]
+        next(row for row in rows if row["model"] == "drfn")["set5"] = [30.0, 0.85]
+        other = dict(paper()) | {"table2": {"scale": 4, "rows": rows}}
+        found = {one.claim: one for one in judge(frame(), other)}["superior"]
+        assert found.verdict == "inconsistent in print"
+        assert found.evidence.startswith("As printed it does not hold")
+
+    def test_the_other_results_cannot_all_be_of_rdn(self) -> None:
+        found = judged()["other-results"]
+        assert found.verdict == "not measured"
+        assert "MSRN (ECCV 2018) were published after RDN (CVPR 2018)" in found.evidence
+
+    def test_the_gaps_to_edsr_are_given(self) -> None:
+        evidence = judged()["fewer-parameters"].evidence
+        assert "EDSR by 0.30 on Set5, 0.18 on Set14, 0.16 on B100 and 0.72 on Urban100" in evidence
+        assert "MSRN, behind it on 4 of 5 sets" in evidence
 
     def test_the_two_tables_are_083_db_apart(self) -> None:
         assert "0.83 dB apart" in judged()["table1-table2"].evidence
@@ -150,7 +205,9 @@ class TestSelfEnsemble:
         assert f"it adds {ensemble - plain:.2f} on Set14" in found.evidence
 
     def test_what_is_needed_is_said_without_runs(self) -> None:
-        assert "add 0.31 on Set5, 0.19 on Set14" in judged()["highest"].evidence
+        evidence = judged()["highest"].evidence
+        assert "add 0.31 on Set5, 0.19 on Set14" in evidence
+        assert "(0.72 on Urban100 without a cell that contradicts" in evidence
 
     def test_runs_of_other_weights_are_no_pair(self) -> None:
         assert judged(*self.pair(28.62, 28.82, weights="others"))["highest"].runs == ()
@@ -238,12 +295,19 @@ class TestRows:
     def test_a_number_the_authors_weights_do_not_give_is_refuted(self) -> None:
         found = judged(record("vdsr", psnr=(27.9, 27.9), ssim=0.7676))["table2-vdsr"]
         assert found.verdict == "refuted"
-        assert "PSNR of Set14 27.90 for 28.02" in found.evidence
+        assert "PSNR of Set14 27.900 for 28.02" in found.evidence
 
     def test_the_other_grey_rule_counts_and_is_named(self) -> None:
         runs = TestRules.both_rules("lapsrn", 28.085, 28.181)
         found = judged(*runs)["table2-lapsrn"]
         assert "PSNR of Set14 under grey images as-rgb" in found.evidence
+
+    def test_the_tolerance_that_is_said_is_the_one_that_was_used(self) -> None:
+        # Printed is 0.7270; the row's SSIMs have three digits and a zero.
+        for ssim, verdict in ((0.72560, "reproduced"), (0.72550, "refuted")):
+            found = judged(record("lapsrn", "b100", psnr=(27.31, 27.31), ssim=ssim))
+            assert found["table2-lapsrn"].verdict == verdict
+            assert "agree within 0.02 dB / 0.00145" in found["table2-lapsrn"].evidence
 
     def test_weights_trained_here_can_reach_a_row_and_cannot_refute_it(self) -> None:
         def row(psnr: float) -> Judgement:

@@ -66,6 +66,16 @@ class TestRuns:
 
 
 class TestSpread:
+    @pytest.fixture
+    def alike(self, monkeypatch) -> None:
+        """All weights come from one recipe."""
+        monkeypatch.setattr("harness.paper.statistics.budget_of", lambda one: Budget("a recipe"))
+
+    def test_weights_of_unknown_training_are_no_seeds(self) -> None:
+        runs = [record("drfn", tag="file", weights=name) for name in ("a", "b")]
+        assert spread_over_weights(frame(*runs)) == ()
+
+    @pytest.mark.usefixtures("alike")
     def test_it_is_over_weights_of_one_network(self) -> None:
         runs = [
             record("drfn", psnr=(value, value), tag="repro", weights=f"w{value}")
@@ -75,6 +85,7 @@ class TestSpread:
         assert (spread.count, spread.identity.model) == (3, "drfn")
         assert (spread.mean, spread.sd) == (pytest.approx(27.1), pytest.approx(0.1))
 
+    @pytest.mark.usefixtures("alike")
     def test_other_arguments_sets_and_owners_are_kept_apart(self) -> None:
         runs = [
             record("drfn", tag="repro", weights="a"),

@@ -10,11 +10,13 @@ from harness.protocol.conventions import (
     OWN,
     Claim,
     Convention,
+    Number,
     Pair,
     Rescored,
     rank,
     rescore,
 )
+from harness.protocol.metrics import ssim_whole
 from harness.protocol.protocols import Protocol, make_sample, score
 from tests.pictures import picture
 
@@ -32,7 +34,7 @@ def ssim(pair: Pair, convention: Convention) -> float:
 
 
 def test_every_convention_is_named_once_and_ours_are_among_them() -> None:
-    assert len(set(CONVENTIONS)) == len(CONVENTIONS) == 5 * 3 * 2
+    assert len(set(CONVENTIONS)) == len(CONVENTIONS) == 5 * 3 * 3
     assert set(OWN.values()) <= set(CONVENTIONS)
 
 
@@ -123,41 +125,61 @@ class TestClaims:
         Rescored(Convention("Y"), 4, 28.429, 0.8111, made="imresize border symmetric"),
     )
 
-    def explain(self, **claimed: float) -> str:
-        claim = Claim(**claimed)
+    def explain(self, **claimed: str) -> str:
+        claim = Claim(**{name: Number.read(text) for name, text in claimed.items()})
         return claim.explain(rank(self.FOUND, claim))
 
     def test_ours_comes_first_then_the_nearest(self) -> None:
-        ranked = rank(self.FOUND, Claim(28.41))
+        ranked = rank(self.FOUND, Claim(Number.read("28.41")))
         assert [one.psnr for one in ranked] == [28.4302, 28.4177, 28.429, 26.6934]
 
     def test_a_convention_that_gives_the_number_is_named_beside_ours(self) -> None:
-        assert self.explain(psnr=26.69) == (
+        assert self.explain(psnr="26.69") == (
             "26.69 dB is RGB, border 4 (26.6934 dB), within 0.005 dB; "
             "Y, border 4, as this harness scores (28.4302 dB)."
         )
 
     def test_all_that_give_it_are_named(self) -> None:
-        assert self.explain(psnr=28.43) == (
+        assert self.explain(psnr="28.43") == (
             "28.43 dB is Y, border 4, as this harness scores (28.4302 dB), or "
             "Y, border 4, imresize border symmetric (28.4290 dB), within 0.005 dB."
         )
 
     def test_where_none_gives_it_the_nearest_is_named(self) -> None:
-        assert self.explain(psnr=27.9) == (
+        assert self.explain(psnr="27.9") == (
             "No convention gives 27.9 dB; the nearest is rounded Y, border 4 (28.4177 dB)."
         )
 
     def test_both_numbers_must_fit(self) -> None:
-        said = self.explain(psnr=26.69, ssim=0.7731)
+        said = self.explain(psnr="26.69", ssim="0.7731")
         assert said.startswith(
             "26.69 dB and SSIM 0.7731 is RGB, border 4, window Gaussian 11x11 (26.6934 dB and "
             "SSIM 0.77310), within 0.005 dB and SSIM 0.00005"
         )
-        assert self.explain(psnr=26.69, ssim=0.8111).startswith("No convention gives")
-        assert self.explain(ssim=0.8101).startswith("SSIM 0.8101 is rounded Y, border 4")
+        assert self.explain(psnr="26.69", ssim="0.8111").startswith("No convention gives")
+        assert self.explain(ssim="0.8101").startswith("SSIM 0.8101 is rounded Y, border 4")
+
+    def test_a_number_is_met_by_what_rounds_to_its_digits(self) -> None:
+        for text in ("28", "28.4", "28.42", "28.418", "28.4177"):
+            assert "rounded Y, border 4 (28.4177 dB)" in self.explain(psnr=text), text
+            assert self.explain(psnr=text).startswith(f"{text} dB is "), text
+        assert self.explain(psnr="28.41").startswith("No convention gives 28.41 dB")
+        assert "within 0.05 dB" in self.explain(psnr="26.7")
+        assert self.explain(ssim="0.81").startswith("SSIM 0.81 is ")
+
+    @pytest.mark.parametrize("text", ["thirty", "nan", "inf", ""])
+    def test_what_is_no_number_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError, match="is no"):
+            Number.read(text)
 
     def test_windows_are_tried_unless_psnr_alone_is_claimed(self) -> None:
-        assert {one.window for one in Claim(30).conventions} == {"Gaussian 11x11"}
-        for claim in (Claim(), Claim(30, 0.8), Claim(ssim=0.8)):
+        psnr, ssim = Number.read("30"), Number.read("0.8")
+        assert {one.window for one in Claim(psnr).conventions} == {"Gaussian 11x11"}
+        for claim in (Claim(), Claim(psnr, ssim), Claim(ssim=ssim)):
             assert claim.conventions == CONVENTIONS
+
+
+def test_the_ssim_of_the_whole_image_is_among_them() -> None:
+    whole = Convention("RGB", "none", "Gaussian 11x11, whole image")
+    expected = np.mean([ssim_whole(SR[:, :, c], HR[:, :, c]) for c in range(3)])
+    assert rescore(COLOUR, [whole], 4)[whole][1] == pytest.approx(expected)

@@ -61,6 +61,17 @@ def test_a_report_of_a_plug_in_needs_no_more_than_a_table(harness, photos: Path)
     assert names("results/local/reports") == ["mine.csv", "mine.html", "mine.md", "mine.tex"]
 
 
+def test_without_runs_nothing_is_written(harness) -> None:
+    shown = harness("report", "all", "--results", "nowhere", "--out", "out")
+    assert shown.exit_code == 1 and "no finished runs" in shown.output
+    assert not Path("out").exists()
+
+
+def test_the_help_names_every_report(harness) -> None:
+    words = harness("report", "--help").output.replace(",", " ").split()
+    assert set(REPORTS) <= set(words)
+
+
 def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
     empty = harness("report", "table2", "--results", "nowhere")
     assert (empty.exit_code, empty.output.count("\n")) == (1, 1)

@@ -46,7 +46,8 @@ def test_hr_comes_first_then_the_models_in_the_order_of_table_2(
     pictured: Pictures, photos: Path
 ) -> None:
     panels = shown(pictured).panels
-    assert [panel.label for panel in panels] == ["HR", "Bicubic", "SRCNN"]
+    assert [panel.label for panel in panels] == ["HR", "Bicubic", "SRCNN†"]
+    assert "SRCNN with a training of which nothing is known" in shown(pictured).note
     assert panels[0].pixels is not None
     assert np.array_equal(panels[0].pixels, read_image(photos / "a.png").pixels)
 

@@ -29,6 +29,28 @@ def test_latex_is_escaped() -> None:
     assert r"x\_1" in text and r"\toprule" in text
 
 
+def test_latex_says_what_it_needs_and_has_the_marks_of_the_legend() -> None:
+    text = Table("t", "✓ ≈ ✗ ≠ ○", ["n†"], [["x"]], pd.DataFrame()).render("tex")
+    assert text.startswith("% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.")
+    assert r"\caption{$\surd$ $\approx$ $\times$ $\neq$ $\circ$}" in text and r"n\dag{}" in text
+    assert text.isascii()
+
+
+def test_long_text_wraps_and_a_wide_table_shrinks_in_latex() -> None:
+    long = Table("t", "c", ["a", "b"], [["x", "word " * 60]], pd.DataFrame()).render("tex")
+    assert r"\begin{tabular}{lp{0." in long and "resizebox" not in long
+    wide = Table("t", "c", ["a"] * 9, [["0123456789abcdef"] * 9], pd.DataFrame()).render("tex")
+    assert r"\begin{tabular}{lllllllll}" in wide and r"\resizebox{\textwidth}{!}{%" in wide
+
+
+def test_a_long_table_goes_over_several_floats_in_latex() -> None:
+    rows = [[str(number)] for number in range(100)]
+    text = Table("t", "c", ["n"], rows, pd.DataFrame()).render("tex")
+    assert text.count(r"\begin{table*}") == text.count(r"\midrule") == 3
+    assert text.count("Continued.") == 2 and text.count(r"\label{") == 1
+    assert sum(f"\n{number} " in text for number in range(100)) == 100
+
+
 def test_csv() -> None:
     assert TABLE.render("csv") == "n\n1.5\n"
 
@@ -48,7 +70,7 @@ def test_every_table_compiles_as_it_is(tmp_path: Path) -> None:
     reports = [make(name, runs, "full-range", Pictures(tmp_path)) for name in REPORTS]
     tables = [TABLE, *(report for report in reports if isinstance(report, Table))]
     (tmp_path / "all.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}"
+        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}"
         + "".join(table.render("tex") for table in tables)
         + "\\end{document}"
     )
@@ -58,4 +80,6 @@ def test_every_table_compiles_as_it_is(tmp_path: Path) -> None:
     ]
     done = subprocess.run([*command, "all.tex"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "Missing character" not in (tmp_path / "all.log").read_text(errors="replace")
+    log = (tmp_path / "all.log").read_text(errors="replace")
+    for fault in ("Missing character", "Overfull \\hbox", "Float too large"):
+        assert fault not in log, log[log.index(fault) :][:300]

@@ -31,7 +31,7 @@ def test_counts_grow_tenfold_from_line_to_line() -> None:
 
 def test_a_measured_point_is_joined_to_its_printed_one() -> None:
     plot = scatter(points(RUNS, paper(), "full-range"))
-    measured = {m.point.model for m in plot.marks if m.point.kind == "measured"} - {"mine"}
+    measured = {m.point.model for m in plot.marks if m.point.run} - {"mine"}
     assert len(plot.links) == len(measured) == 3
 
 

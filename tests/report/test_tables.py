@@ -1,15 +1,18 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import baselines
+from harness.errors import HarnessError
 from harness.paper import paper
 from harness.paper.selection import choose_runs
 from harness.registry import MODELS, REPORTS
 from harness.report.forms import Table
 from harness.report.tables import table2
+from tests.records import frame as of_records
 from tests.records import record
 
 WEIGHTS = Path(baselines.__file__).parent / "weights"
@@ -28,11 +31,12 @@ def run(model: str, dataset: str, psnr: float, **fields: object) -> dict[str, ob
         "hyper": {},
         "tag": "official",
         "weights_file_sha256": "abc",
+        "status": "finished",
         "verified": True,
         "psnr": psnr,
         "ssim": 0.8,
         "time": "2026-01-01",
-        "record": record(model, dataset),
+        "record": record(model, dataset, tag=str(fields.get("tag", "official"))),
     }
     return plain | fields
 
@@ -92,6 +96,41 @@ def test_missing_cells_are_shown_as_missing() -> None:
     assert sum(row.count("missing") for row in table.rows) == 12 * 5 - 1
     assert cell(table, "drfn", "set5")["run"] == "missing"
     assert "1 of 58 printed cells are measured" in table.caption
+
+
+def test_a_run_that_broke_is_shown_as_failed_where_none_is_finished() -> None:
+    broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")
+    runs = of_records(broken, record("srcnn", "set5"))
+    table = table2(runs, paper())
+    at = [row[0] for row in table.rows].index("VDSR")
+    assert table.rows[at + 1][3:5] == ["failed", "missing"]
+    assert cell(table, "vdsr", "set5")["status"] == "failed"
+    assert cell(table, "vdsr", "set5")["run"] == broken.identity.id
+    assert "1 of 58 printed cells are measured, the runs of 1 failed." in table.caption
+    done = of_records(broken, record("vdsr", "set5", weights="others"))
+    assert cell(table2(done, paper()), "vdsr", "set5")["status"] == "measured"
+
+
+def test_runs_that_all_broke_are_no_table() -> None:
+    broken = replace(record("vdsr", "set5"), status="error", images=())
+    with pytest.raises(HarnessError, match="no finished runs"):
+        table2(of_records(broken), paper())
+
+
+def test_other_weights_than_the_authors_are_marked_and_their_training_is_told() -> None:
+    notes = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())
+    own = record("drfn", "set5", tag="repro", weights=notes["tensors_sha256"])
+    table = table2(of_records(own, record("srcnn", "set5")), paper())
+    measured = [row[3] for row in table.rows[1::3]]
+    assert [text.endswith("†") for text in measured if text != "missing"] == [False, True]
+    for words in (
+        "2 of 58 printed cells are measured, 1 of them with other weights than the authors' (†).",
+        f"cannot refute one: DRFN with {notes['steps']:,} steps of 8 patches",
+    ):
+        assert words in table.caption
+    assert str(cell(table, "drfn", "set5")["training"]).startswith(f"{notes['steps']:,} steps")
+    assert cell(table, "srcnn", "set5")["training"] == ""
+    assert "†" not in table2(of_records(record("srcnn", "set5")), paper()).caption
 
 
 def test_a_network_the_paper_does_not_know_gets_a_row() -> None:

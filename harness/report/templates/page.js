@@ -3,13 +3,14 @@ const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const one = (id) => document.getElementById(id);
 for (const part of all(".controls[hidden], .compare[hidden]")) part.hidden = false;
 
-// Sorting: a button in each header; missing values stay last, a third click restores the order.
+// Sorting: a button in each header; names begin at A, numbers at the highest; missing values stay
+// last, a third click restores the order.
 const compareKeys = (a, b) =>
   typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
 function keyOf(cell) {
   const text = "printed" in cell.dataset ? cell.dataset[one("by").value] : cell.textContent.trim();
   const plain = text.replace("−", "-").replaceAll(",", "");
-  if (plain === "" || plain === "missing" || plain === "–") return null;
+  if (plain === "" || plain === "missing" || plain === "failed" || plain === "–") return null;
   return Number.isNaN(parseFloat(plain)) ? text : parseFloat(plain);
 }
 function sortTable(table, column, order) {
@@ -27,14 +28,19 @@ function sortTable(table, column, order) {
   body.append(...rows);
   all("thead th", table).forEach((th, i) => th.setAttribute("aria-sort", i === column ? order : "none"));
 }
+function nextOrder(table, column, order) {
+  const keys = all("tr", table.tBodies[0]).map((row) => keyOf(row.cells[column]));
+  const named = typeof keys.find((key) => key !== null) === "string";
+  const orders = named ? ["none", "ascending", "descending"] : ["none", "descending", "ascending"];
+  return orders[(orders.indexOf(order) + 1) % 3];
+}
 for (const table of all("table.grid, table.sortable")) {
   all("thead th", table).forEach((th, column) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = th.textContent;
     button.addEventListener("click", () => {
-      const next = { none: "descending", descending: "ascending", ascending: "none" };
-      sortTable(table, column, next[th.getAttribute("aria-sort") ?? "none"]);
+      sortTable(table, column, nextOrder(table, column, th.getAttribute("aria-sort")));
     });
     th.replaceChildren(button);
     th.setAttribute("aria-sort", "none");
