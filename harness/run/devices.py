@@ -45,7 +45,9 @@ def place_of(images: int, device: torch.device) -> torch.device:
 
 def all_finite(tensors: list[Tensor]) -> bool:
     """Whether all values are; waits for the device once."""
-    norms = torch._foreach_norm([t for t in tensors if t.is_floating_point()], float("inf"))
+    norms = torch._foreach_norm(
+        [t for t in tensors if t.is_floating_point() and t.numel()], float("inf")
+    )
     return bool(torch.stack([norm.float() for norm in norms]).isfinite().all())
 
 

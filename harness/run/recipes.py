@@ -89,7 +89,7 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     values = {k: v for k, v in (table | own).items() if k in known} | {"name": name}
     values |= {k: v for k, v in changes.items() if v is not None}
     values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    if changes.get("minutes"):
+    if (changes.get("minutes") or 0) > 0:
         if changes.get("steps"):
             raise UsageError("Either --steps or --minutes decides when training ends: name one.")
         values["steps"] = 0
