@@ -158,8 +158,9 @@ def prepare(
         files = dict(zip(paths, pool.map(file_digest, paths), strict=True))
     # One order, whatever was named first: patches are drawn by an image's place.
     paths = sorted(paths, key=lambda path: (path.name, files[path]))
-    key = digest([[(path.name, files[path]) for path in paths], rules.sha256, RULES])
-    folder = cache_root() / "training" / f"{key[:16]}-{_LAYOUT}{'-skipped' if skip_bad else ''}"
+    listed = [(path.name, files[path]) for path in paths]
+    key = digest([listed, rules.sha256, RULES, _LAYOUT])
+    folder = cache_root() / "training" / f"{key[:16]}{'-skipped' if skip_bad else ''}"
     if not folder.exists():
         try:
             _write(folder, paths, rules, skip_bad, progress)
