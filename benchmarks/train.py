@@ -26,21 +26,31 @@ from harness.data.catalogue import register_benchmarks
 from harness.data.images import image_files, read_image
 from harness.data.training import prepare
 from harness.models.inference import build_network
-from harness.protocol.protocols import Protocol, make_sample
+from harness.protocol.color import to_uint8
+from harness.protocol.protocols import Protocol, make_sample, network_input
 from harness.registry import MODELS, load_plugins
+from harness.run.devices import training_numerics
 from harness.run.recipes import recipe
-from harness.run.train import Trainer, Training
+from harness.run.train import Trainer
+from harness.run.training import Training
+from harness.specs import ModelCard
 
 
 class PngPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Random patches, decoded from PNG files at every access."""
 
-    def __init__(self, folder: Path, paths: list[Path], patch: int, length: int) -> None:
-        self.patch, self.length = patch, length
+    def __init__(
+        self, folder: Path, paths: list[Path], card: ModelCard, patch: int, length: int
+    ) -> None:
+        enlarged, rules = card.input == "bicubic", rules_of(card)
+        self.patch, self.length = patch * (4 if enlarged else 1), length
+        self.factor = 1 if enlarged else 4
         self.pairs = []
         for index, path in enumerate(paths):
-            sample = make_sample(read_image(path).pixels, Protocol("rgb", grey="as-rgb"))
-            for kind, pixels in (("hr", sample.hr), ("lr", sample.lr)):
+            sample = make_sample(read_image(path).pixels, rules)
+            given = network_input(sample.lr, rules, enlarged=enlarged)
+            levels = to_uint8(given.squeeze() * 255)
+            for kind, pixels in (("hr", sample.hr), ("lr", levels)):
                 Image.fromarray(pixels).save(folder / f"{index}-{kind}.png")
             self.pairs.append((folder / f"{index}-lr.png", folder / f"{index}-hr.png"))
 
@@ -51,11 +61,17 @@ class PngPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         rng = np.random.default_rng(index)
         lr, hr = (np.asarray(Image.open(p)) for p in self.pairs[rng.integers(len(self.pairs))])
         y, x = (int(rng.integers(side - self.patch + 1)) for side in lr.shape[:2])
-        p = self.patch
-        patches = lr[y : y + p, x : x + p], hr[4 * y : 4 * (y + p), 4 * x : 4 * (x + p)]
-        turned = (np.rot90(part, index % 4).copy() for part in patches)
+        p, f = self.patch, self.factor
+        patches = lr[y : y + p, x : x + p], hr[f * y : f * (y + p), f * x : f * (x + p)]
+        planes = (part if part.ndim == 3 else part[:, :, None] for part in patches)
+        turned = (np.rot90(part, index % 4).copy() for part in planes)
         small, large = (torch.from_numpy(part).permute(2, 0, 1).float() / 255 for part in turned)
         return small, large
+
+
+def rules_of(card: ModelCard) -> Protocol:
+    """The rules of the network's pipeline, grey images as if they were colour."""
+    return Protocol(card.pipeline, grey="as-rgb")
 
 
 def plain_steps(data: PngPairs, model: str, batch: int, device: str) -> Iterator[None]:
@@ -77,7 +93,8 @@ def harness_steps(trainer: Trainer) -> Iterator[None]:
 
     clock = Clock(0)
     while True:
-        trainer._step(0.5, clock)
+        with training_numerics():
+            trainer._step(0.5, clock)
         trainer.state.step += 1
         yield
 
@@ -106,16 +123,16 @@ def main() -> None:
     register_benchmarks()
     load_plugins()
     paths = image_files(words.data)
-    rules = Protocol("rgb", grey="as-rgb")
+    card = MODELS.get(words.model)
     values = {"batch": words.batch, "patch": words.patch, "precision": words.precision}
     training = Training(
-        MODELS.get(words.model), 4, {}, recipe("short", words.model, **values),
-        prepare(paths, rules), [], Path(tempfile.mkdtemp()), words.device,
+        card, 4, {}, recipe("short", words.model, **values), prepare(paths, rules_of(card)), [],
+        Path(tempfile.mkdtemp()), words.device,
     )  # fmt: skip
     ours = harness_steps(Trainer(training, None, resume=False))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         length = words.batch * words.steps * (words.rounds + 2)
-        data = PngPairs(Path(folder), paths, words.patch, length)
+        data = PngPairs(Path(folder), paths, card, words.patch, length)
         plain = plain_steps(data, words.model, words.batch, words.device)
         times: dict[str, list[float]] = {"harness": [], "plain": []}
         for turn in range(words.rounds + 1):

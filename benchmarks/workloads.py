@@ -159,11 +159,12 @@ class Training(Work):
     def prepare(self) -> None:
         """Images and a network."""
         cut(data.astronaut(), self.home / "train", 3, side=160)
+        cut(data.coffee(), self.home / "val", 2, side=160)
         (self.home / "tiny.py").write_text(TINY)
 
     def words(self, results: Path) -> list[str]:
         """``harness train``, resumed where there is a checkpoint."""
-        words = "train tiny --plugin tiny.py --train-data ./train --val-data ./train --batch 2"
+        words = "train tiny --plugin tiny.py --train-data ./train --val-data ./val --batch 2"
         more = f"--patch 8 --device cpu --log-every 5 --save-every 0 --steps {self.steps}"
         resume = ["--resume"] if (results / "tiny-x4/last.pt").exists() else []
         return [*words.split(), *more.split(), "--out", str(results), *resume]

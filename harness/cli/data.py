@@ -73,7 +73,8 @@ def data_verify(
 
 
 def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
-    from harness.data.training import find_images, leaking
+    from harness.data.leaks import leaking
+    from harness.data.training import find_images
     from harness.errors import MismatchError
 
     if not names:

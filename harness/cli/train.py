@@ -65,8 +65,10 @@ def train(
     """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
     from harness.report.console import images_bar, train_listener
     from harness.report.figures import draw_training
+    from harness.run.processes import process
     from harness.run.train import Trainer
-    from harness.run.train_plan import TrainRequest, finish, parse_change, plan_training
+    from harness.run.train_plan import TrainRequest, parse_change, plan_training
+    from harness.run.trained import finish
 
     fill_registries(plugins)
     values |= dict(parse_change(text) for text in changes)
@@ -74,24 +76,27 @@ def train(
         values[name] = tuple(split_words(words)) if words is not None else None
     request = TrainRequest(
         model,
-        recipe,
-        values,
-        scale,
-        variant,
-        out,
-        device,
-        compiled,
-        data_root,
-        skip_bad,
-        validate_every,
-        save_every,
-        log_every,
+        recipe=recipe,
+        changes=values,
+        scale=scale,
+        variant=variant,
+        folder=out,
+        device=device,
+        compile=compiled,
+        data_root=data_root,
+        skip_bad=skip_bad,
+        resume=resume,
+        val_seconds=validate_every,
+        save_seconds=save_every,
+        log_steps=log_every,
     )
     training = plan_training(request, images_bar)
-    with train_listener() as watcher:
+    rank, processes = process(training.device)
+    with train_listener(shown=rank == 0) as watcher:
         trainer = Trainer(training, watcher, resume=resume)
         network = trainer.run()
-    if trainer.rank == 0:
-        weights_path = finish(training, network, trainer.state)
-        draw_training(trainer.state.log, training.folder / "curve.png")
+    if rank == 0:
+        rows = trainer.log.rows
+        weights_path = finish(training, network, trainer.state, rows, processes)
+        draw_training(rows, training.folder / "curve.png")
         click.echo(f"The weights are {weights_path}.")

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.data.benchmarks import named_folders, roots
 from harness.data.catalogue import registry_rows, remote_file
-from harness.data.download import cache_root, fetch
-from harness.data.images import LoadedImage, image_files, pixels_digest, read_image
+from harness.data.download import OfflineError, cache_root, fetch
+from harness.data.images import image_files, read_image
+from harness.data.leaks import LeakError, benchmark_pixels, content, leak
 from harness.data.partial import whole
 from harness.errors import HarnessError, UsageError
-from harness.protocol.protocols import RULES, Protocol, crop_to_multiple, make_sample
-from harness.registry import DATASETS
+from harness.protocol.protocols import RULES, Protocol, make_sample
 from harness.specs import digest, file_digest
 
 if TYPE_CHECKING:
@@ -40,13 +40,6 @@ FOLDERS = {
 }
 """Sets that are known by name, and what their folders are called."""
 
-NEAR_DUPLICATES = {"302003": 'is the Set5 image "woman" enlarged 1.39 times'}
-"""Files (stems) that no hash would find: BSDS500 302003, and so the classic 291-image set."""
-
-
-class LeakError(HarnessError):
-    """A training image is in a test set."""
-
 
 @dataclass(frozen=True)
 class TrainingImages:
@@ -60,6 +53,9 @@ class TrainingImages:
         channels: 1 or 3.
         scale: HR size over LR size.
         sha256: over the files' hashes and the rules, which decide every value.
+        files: SHA-256 of each file that was given.
+        contents: hash of each image's pixels, see `harness.data.leaks.content`.
+        skipped: why files were left out, by their names.
     """
 
     hr: AnyArray
@@ -69,6 +65,17 @@ class TrainingImages:
     channels: int
     scale: int
     sha256: str
+    files: Mapping[Path, str] = field(default_factory=dict)
+    contents: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def smaller_than(self, patch: int) -> dict[str, str]:
+        """What is to be said of each image that no LR patch of this side fits into, by its name."""
+        return {
+            name: f"it has {width} x {height} LR pixels, fewer than a patch of {patch}"
+            for name, (height, width) in zip(self.names, self.sizes.tolist(), strict=True)
+            if min(height, width) < patch
+        }
 
 
 def find_images(words: Sequence[str], data_root: Path | None = None) -> list[Path]:
@@ -118,39 +125,15 @@ def _fetched(name: str) -> Path:
             f"folder {FOLDERS[name][0]} below a root of HARNESS_DATA."
         )
     folder = cache_root() / "data" / FOLDERS[name][0]
-    fetch([(remote_file(row), folder / row["file"]) for row in rows])
+    try:
+        fetch([(remote_file(row), folder / row["file"]) for row in rows])
+    except OfflineError as error:
+        raise OfflineError(
+            f"{name} is not on this machine, and its host cannot be reached: put its images into a "
+            f"folder {FOLDERS[name][0]} below a root of HARNESS_DATA, or name others with "
+            "--train-data and --val-data."
+        ) from error
     return folder
-
-
-def leaking(paths: Iterable[Path]) -> Iterator[str]:
-    """A sentence for each image that is in a test set, by its pixels or as a known near-duplicate.
-
-    Raises:
-        HarnessError: an image cannot be read.
-    """
-    known = _benchmark_pixels()
-    for path in paths:
-        sentence = _leak(path, read_image(path), known)
-        if sentence:
-            yield sentence
-
-
-def _benchmark_pixels() -> dict[str, str]:
-    return {
-        image.pixels_sha256: f"{image.name} of {DATASETS.get(name).title}"
-        for name in DATASETS
-        if DATASETS.get(name).column
-        for image in DATASETS.get(name).known
-    }
-
-
-def _leak(path: Path, loaded: LoadedImage, known: dict[str, str]) -> str:
-    cropped = pixels_digest(crop_to_multiple(loaded.pixels, 4))
-    owner = known.get(loaded.sha256) or known.get(cropped)
-    if owner:
-        return f"{path.name} is {owner}, pixel for pixel: take it out of the training images."
-    near = NEAR_DUPLICATES.get(path.stem)
-    return f"{path.name} {near}: take it out of the training images." if near else ""
 
 
 def prepare(
@@ -163,7 +146,7 @@ def prepare(
     """Decode and degrade images, or find that done in the user cache.
 
     Args:
-        paths: the HR images.
+        paths: the HR images, in any order.
         rules: the protocol that makes the LR images.
         skip_bad: leave out images that cannot be read or are too small, instead of stopping.
         progress: wraps the images while they are worked on.
@@ -172,8 +155,11 @@ def prepare(
         HarnessError: an image is bad, is in a test set, or the cache cannot be written.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashes = list(pool.map(file_digest, paths))
-    key = digest([sorted(zip((p.name for p in paths), hashes, strict=True)), rules.sha256, RULES])
+        files = dict(zip(paths, pool.map(file_digest, paths), strict=True))
+    # One order, whatever was named first: patches are drawn by an image's place.
+    paths = sorted(paths, key=lambda path: (path.name, files[path]))
+    listed = [(path.name, files[path]) for path in paths]
+    key = digest([listed, rules.sha256, RULES, _LAYOUT])
     folder = cache_root() / "training" / f"{key[:16]}{'-skipped' if skip_bad else ''}"
     if not folder.exists():
         try:
@@ -184,16 +170,23 @@ def prepare(
                     f"The training cache {folder} cannot be written ({error})."
                 ) from error
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    kind = np.uint8 if rules.pipeline == "rgb" else np.float32
+    colour = rules.pipeline == "rgb"
     return TrainingImages(
         np.memmap(folder / "hr.bin", np.uint8, "c"),
-        np.memmap(folder / "lr.bin", kind, "c"),
+        np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
         np.array(index["sizes"], np.int64).reshape(-1, 2),
         tuple(index["names"]),
-        3 if rules.pipeline == "rgb" else 1,
+        3 if colour else 1,
         rules.scale,
         key,
+        files,
+        tuple(index["contents"]),
+        index["skipped"],
     )
+
+
+_LAYOUT = 2
+"""Raised whenever a cache folder holds something else, or in another order."""
 
 
 def _write(
@@ -204,38 +197,40 @@ def _write(
     progress: Callable[[Iterable[Path]], Iterable[Path]],
 ) -> None:
     """Fill a cache folder under another name, and rename it once it is whole."""
-    known, names, sizes = _benchmark_pixels(), [], []
+    known, skipped = benchmark_pixels(), {}
+    kept: dict[str, list[Any]] = {"names": [], "sizes": [], "contents": []}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole(folder) as partial:
         partial.mkdir()
         with (partial / "hr.bin").open("wb") as hr, (partial / "lr.bin").open("wb") as lr:
             for path in progress(paths):
                 try:
-                    large, small = _pair(path, rules, known)
+                    large, small, pixels = _pair(path, rules, known)
                 except LeakError:
                     raise
-                except HarnessError:
+                except HarnessError as error:
                     if skip_bad:
+                        skipped[path.name] = str(error)
                         continue
                     raise
                 hr.write(np.ascontiguousarray(large).data)
                 lr.write(np.ascontiguousarray(small).data)
-                names.append(path.name)
-                sizes.append(small.shape[:2])
-        if not names:
+                for name, value in zip(kept, (path.name, small.shape[:2], pixels), strict=True):
+                    kept[name].append(value)
+        if not kept["names"]:
             raise HarnessError("None of the training images can be used.")
-        (partial / "index.json").write_text(json.dumps({"names": names, "sizes": sizes}))
+        (partial / "index.json").write_text(json.dumps(kept | {"skipped": skipped}))
 
 
-def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> tuple[AnyArray, AnyArray]:
-    """HR and LR of one image; grey images become colour, or their luma, like all others."""
+def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> tuple[AnyArray, AnyArray, str]:
+    """HR and LR of one image, and the hash of its pixels; grey images become like all others."""
     loaded = read_image(path)
-    leak = _leak(path, loaded, known)
-    if leak:
-        raise LeakError(leak)
+    said = leak(path, loaded, known)
+    if said:
+        raise LeakError(said)
     try:
         sample = make_sample(loaded.pixels, rules)
     except HarnessError as error:
         raise HarnessError(f"{path}: {error}") from error
     lr = sample.lr if sample.lr.dtype == np.uint8 else sample.lr.astype(np.float32)
-    return sample.hr, lr
+    return sample.hr, lr, content(loaded.pixels)

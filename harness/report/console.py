@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from harness.data.download import fetch
-from harness.run.train_log import Row, write_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from harness.run.evaluate import Run
-    from harness.run.train import Training
+    from harness.run.train_log import Row
+    from harness.run.training import Training
     from harness.specs import ImageResult, RemoteFile, RunRecord
 
 
@@ -145,9 +145,14 @@ def images_bar(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 class TrainLines:
-    """One line for each line of the training log, and the log itself as CSV and for TensorBoard."""
+    """One line for each line of the training log, which TensorBoard gets too.
 
-    def __init__(self) -> None:
+    Args:
+        shown: whether anything is said; one process of several speaks.
+    """
+
+    def __init__(self, *, shown: bool = True) -> None:
+        self._shown = shown
         self._board: Any = None
 
     def __enter__(self) -> Self:
@@ -158,10 +163,16 @@ class TrainLines:
         if self._board:
             self._board.close()
 
-    def logged(self, training: Training, rows: Sequence[Row], progress: float) -> None:
-        """Print the newest line and write the log."""
-        row = rows[-1]
-        write_log(training.folder, rows)
+    def started(self, training: Training, step: int) -> None:
+        """Say what begins, and which images take no part in it."""
+        for name, why in training.skipped.items():
+            self.told(f"{name} is skipped: {why}")
+        begun = f", from step {step} on" if step else ""
+        images = _images(len(training.images.names))
+        self._show(f"{training.card.name} x{training.scale}: {images}{begun}", 0.0, keep=False)
+
+    def logged(self, training: Training, row: Row, progress: float) -> None:
+        """Print the line."""
         self._to_board(training, row)
         left = row.seconds * (1 - progress) / progress if progress else 0
         score = f", validation {row.psnr:.3f} dB / {row.ssim:.4f}" if row.psnr else ""
@@ -172,8 +183,14 @@ class TrainLines:
             keep=bool(score),
         )
 
+    def told(self, sentence: str) -> None:
+        """Print a sentence."""
+        if self._shown:
+            click.echo(f"{sentence.rstrip('.')}.", err=True)
+
     def _show(self, text: str, progress: float, *, keep: bool) -> None:
-        click.echo(text, err=True)
+        if self._shown:
+            click.echo(text, err=True)
 
     def _to_board(self, training: Training, row: Row) -> None:
         """Hand the line to TensorBoard where it is installed."""
@@ -195,7 +212,7 @@ class TrainBar(TrainLines):
 
     def __init__(self) -> None:
         super().__init__()
-        self._progress = _bar()
+        self._progress = _share_bar()
         self._task = self._progress.add_task("", total=1.0)
         self._progress.start()
 
@@ -204,12 +221,25 @@ class TrainBar(TrainLines):
         self._progress.stop()
         super().__exit__(*error)
 
+    def told(self, sentence: str) -> None:
+        """Print a sentence above the bar."""
+        self._progress.print(sentence.rstrip(".") + ".")
+
     def _show(self, text: str, progress: float, *, keep: bool) -> None:
         if keep:
             self._progress.print(text)
         self._progress.update(self._task, description=text, completed=progress)
 
 
-def train_listener() -> TrainLines:
+def _share_bar() -> Progress:
+    """A bar for what is no count: it shows the share that is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress
+
+    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%")
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def train_listener(*, shown: bool = True) -> TrainLines:
     """A bar when standard error is a terminal, plain lines otherwise."""
-    return TrainBar() if sys.stderr.isatty() else TrainLines()
+    return TrainBar() if shown and sys.stderr.isatty() else TrainLines(shown=shown)

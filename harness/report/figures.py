@@ -61,7 +61,9 @@ def draw_training(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     left = figure.add_subplot()
-    left.plot([row.step for row in rows], [row.loss for row in rows], color="0.6", lw=1)
+    dot = "o" if len(rows) == 1 else ""  # of one row there is no line
+    losses = [row.loss for row in rows]
+    left.plot([row.step for row in rows], losses, marker=dot, color="0.6", lw=1)
     left.set(xlabel="step", ylabel="training loss (0 to 255)", yscale="log")
     scored = [(row.step, row.psnr) for row in rows if row.psnr is not None]
     right = left.twinx()

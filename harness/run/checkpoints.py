@@ -27,8 +27,9 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except (OSError, RuntimeError) as error:
+        before = "the one before it is intact" if path.exists() else "there is none before it"
         raise HarnessError(
-            f"The checkpoint {path} cannot be written ({error}): the one before it is intact."
+            f"The checkpoint {path} cannot be written ({error}): {before}."
         ) from error
 
 

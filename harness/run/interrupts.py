@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing: the first lets images under way be finished, the second ends all."""
+"""Ctrl-C that loses nothing: the first lets work under way be finished, the second ends all."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ NOTE = "Interrupted, images under way are finished first (Ctrl-C again ends at o
 
 
 @contextmanager
-def interrupts_held(told: Callable[[str], None]) -> Iterator[threading.Event]:
-    """Hold Ctrl-C back while images are under way.
+def interrupts_held(told: Callable[[str], None], note: str = NOTE) -> Iterator[threading.Event]:
+    """Hold Ctrl-C back while work is under way.
 
-    The second one ends the process as a kill would, which loses no finished image either.
+    The second one ends the process as a kill would, which loses no finished work either.
 
     Args:
-        told: gets what to tell the user at the first.
+        told: gets the note at the first.
+        note: what to tell the user.
 
     Yields:
         what is set from the first on. Outside the main thread it never is, and Ctrl-C is left
@@ -42,7 +43,7 @@ def interrupts_held(told: Callable[[str], None]) -> Iterator[threading.Event]:
             os._exit(1)
         interrupted.set()
         with suppress(RuntimeError):  # the interrupted code may be printing itself
-            told(NOTE)
+            told(note)
 
     before = signal.signal(signal.SIGINT, hear)
     try:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.protocol.resize import enlargement_matrix
+from harness.run.devices import place_of
 
 if TYPE_CHECKING:
     from harness.data.training import TrainingImages
@@ -24,7 +25,7 @@ class PatchSampler:
     patch is turned by one of the eight flips and rotations.
 
     Args:
-        images: the flat arrays; memory-mapped on the CPU, copied to a GPU.
+        images: the flat arrays; memory-mapped on the CPU, copied to a GPU that has room.
         patch: side of an LR patch in pixels.
         enlarged: give the bicubic enlargement of the LR patch, for networks that want it.
         device: where the batches are made.
@@ -47,18 +48,18 @@ class PatchSampler:
     ) -> None:
         sizes = torch.from_numpy(images.sizes)
         places = (sizes - patch + 1).clamp(min=0).prod(1)
-        if not int(places.sum()) or not (skip_small or int(places.min())):
-            small = (places == 0).nonzero().flatten()
-            height, width = sizes[small[0]].tolist()
+        small = images.smaller_than(patch)
+        if small and not (skip_small and int(places.sum())):
+            name, why = next(iter(small.items()))
             raise HarnessError(
-                f"{len(small)} training images are smaller than the patch, such as "
-                f"{images.names[small[0]]} with {width} x {height} LR pixels: use a --patch of at "
-                f"most {int(sizes.min())}, or leave them out with --skip-bad."
+                f"{len(small)} training images are smaller than the patch, such as {name}: {why}; "
+                f"use a --patch of at most {int(sizes.min())}, or leave them out with --skip-bad."
             )
         self.patch, self.scale, self.channels = patch, images.scale, images.channels
         self.device, self.seed = torch.device(device), seed
-        self.lr = torch.from_numpy(images.lr).to(device)
-        self.hr = torch.from_numpy(images.hr).to(device)
+        place = place_of(images.lr.nbytes + images.hr.nbytes, self.device)
+        self.lr = torch.from_numpy(images.lr).to(place)
+        self.hr = torch.from_numpy(images.hr).to(place)
         self._sizes = sizes
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.prod(1).cumsum(0)])
         self._positions = places.cumsum(0)
@@ -66,7 +67,7 @@ class PatchSampler:
         if enlarged:
             matrix = enlargement_matrix(patch + 2 * _MARGIN, self.scale)
             inner = matrix[_MARGIN * self.scale : -_MARGIN * self.scale]
-            self._enlarge = torch.from_numpy(inner).float().to(device)
+            self._enlarge = torch.from_numpy(inner).float().to(place)
 
     def batch(self, step: int, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """The batch of a step.
@@ -87,14 +88,20 @@ class PatchSampler:
         columns = self._sizes[image, 1] - self.patch + 1
         corner = torch.stack([spot // columns, spot % columns], dim=1)
         where = [
-            part.to(self.device, non_blocking=True)
+            part.to(self.lr.device, non_blocking=True)
             for part in (self._starts[image], self._sizes[image], corner, turn)
         ]
         margin = _MARGIN if self._enlarge is not None else 0
         lr = self._cut(self.lr, 1, margin, *where)
         if self._enlarge is not None:
             lr = self._enlarge @ lr @ self._enlarge.T
-        return lr, self._cut(self.hr, self.scale, 0, *where)
+        return self._handed(lr), self._handed(self._cut(self.hr, self.scale, 0, *where))
+
+    def _handed(self, batch: Tensor) -> Tensor:
+        """The batch on the device of the network."""
+        if batch.device.type == self.device.type:
+            return batch
+        return batch.pin_memory().to(self.device, non_blocking=True)
 
     def _cut(
         self,
@@ -108,20 +115,19 @@ class PatchSampler:
     ) -> Tensor:
         """Gather turned patches from a flat array; a margin repeats the pixels of the border."""
         side = scale * self.patch + 2 * margin
-        rows = torch.arange(side, device=self.device)[None, :, None].expand(len(turn), side, side)
-        columns = rows.transpose(1, 2)
-        turn = turn[:, None, None]
-        rows, columns = (
-            torch.where(turn % 2 == 1, columns, rows),
-            torch.where(turn % 2 == 1, rows, columns),
-        )
-        rows = torch.where(turn // 2 % 2 == 1, side - 1 - rows, rows)
-        columns = torch.where(turn // 4 == 1, side - 1 - columns, columns)
-        height, width = (scale * size).T[:, :, None, None]
-        top, left = (scale * corner).T[:, :, None, None]
-        rows = (top + rows - margin).clamp(min=0).minimum(height - 1)
+        ahead = torch.arange(side, device=pixels.device)[None]
+        height, width = (scale * size).T[:, :, None]
+        top, left = (scale * corner).T[:, :, None]
+        turn = turn[:, None]
+        rows = torch.where(turn // 2 % 2 == 1, side - 1 - ahead, ahead)
+        columns = torch.where(turn // 4 == 1, side - 1 - ahead, ahead)
+        rows = (top + rows - margin).clamp(min=0).minimum(height - 1) * width
         columns = (left + columns - margin).clamp(min=0).minimum(width - 1)
-        index = (start[:, None, None] * scale**2 + rows * width + columns) * self.channels
-        channels = torch.arange(self.channels, device=self.device)
-        values = pixels[index[..., None] + channels].permute(0, 3, 1, 2)
-        return values.float() / 255 if pixels.dtype == torch.uint8 else values.float()
+        first = start[:, None] * scale**2
+        # A patch that is turned over its diagonal walks along the columns first.
+        down = first + torch.where(turn % 2 == 1, columns, rows)
+        across = torch.where(turn % 2 == 1, rows, columns)
+        index = (down[:, :, None] + across[:, None, :]).flatten()
+        values = pixels.view(-1, self.channels).index_select(0, index)
+        values = values.view(len(turn), side, side, self.channels).permute(0, 3, 1, 2)
+        return values.float().div_(255) if pixels.dtype == torch.uint8 else values.float()

@@ -17,7 +17,7 @@ class Recipe:
 
     Attributes:
         name: of the table in ``recipes.toml``.
-        steps: optimiser steps.
+        steps: optimiser steps; 0 where the clock decides.
         minutes: train for so long instead; the schedule then follows the clock.
         batch: patches a step, over all processes.
         patch: side of an LR patch in pixels.
@@ -89,6 +89,10 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     values = {k: v for k, v in (table | own).items() if k in known} | {"name": name}
     values |= {k: v for k, v in changes.items() if v is not None}
     values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+    if (changes.get("minutes") or 0) > 0:
+        if changes.get("steps"):
+            raise UsageError("Either --steps or --minutes decides when training ends: name one.")
+        values["steps"] = 0
     made = Recipe(**values)
     _check(made)
     return made
@@ -101,7 +105,8 @@ def _check(made: Recipe) -> None:
     numbers = [value for value in asdict(made).values() if isinstance(value, int | float)]
     rules = {
         "every number is finite and none is negative": all(0 <= n < math.inf for n in numbers),
-        "steps, batch and patch are at least 1": min(made.steps, made.batch, made.patch) >= 1,
+        "steps, batch and patch are at least 1": min(made.batch, made.patch) >= 1
+        and (made.steps >= 1 or made.minutes > 0),
         f"batch and patch are at most {_MOST:,}": max(made.batch, made.patch) <= _MOST,
         f"seed is below {_SEEDS:,}": made.seed < _SEEDS,
         "lr is positive": made.lr > 0,

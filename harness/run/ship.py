@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from harness.data.partial import write_atomically
+from harness.data.partial import whole, write_atomically
 from harness.errors import HarnessError
 from harness.models.weights import read_weights
 from harness.registry import MODELS
@@ -51,7 +51,8 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
     facts["scores"] = {name: scores[name] for name in sorted(scores)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / path.name)
+        with whole(folder / path.name) as partial:
+            shutil.copyfile(path, partial)
         write_atomically(folder / notes.name, json.dumps(facts, indent=1) + "\n")
     except OSError as error:
         raise HarnessError(f"{folder} cannot be written ({error}).") from error

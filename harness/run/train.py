@@ -4,82 +4,47 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from harness.data.training import TrainingImages
-from harness.errors import HarnessError, UsageError
-from harness.models.inference import Upscaler, build_network
-from harness.protocol import protocols
+from harness.errors import HarnessError, sentence
+from harness.models.inference import build_network
 from harness.run.checkpoints import load_checkpoint, require_same, save_checkpoint
 from harness.run.clock import Clock, Mark
+from harness.run.devices import (
+    all_finite,
+    batch_that_fits,
+    is_memory,
+    numerics_kept,
+    training_numerics,
+)
+from harness.run.interrupts import interrupts_held
 from harness.run.patches import PatchSampler
-from harness.run.recipes import Recipe
-from harness.run.train_log import Row
-from harness.specs import ModelCard
-
-
-@dataclass(frozen=True)
-class Training:
-    """What is trained, on what, and how.
-
-    Attributes:
-        card: the network.
-        scale: the factor.
-        hyper: arguments of the network.
-        recipe: see `Recipe`.
-        images: what patches are cut from.
-        validation: samples the average network is scored on; never of a test set.
-        folder: gets checkpoints, log and weights.
-        device: where it runs; one process of several has its own.
-        compile: run the network through ``torch.compile``.
-        skip_small: leave out images that are smaller than a patch.
-        val_seconds: between validations.
-        save_seconds: between checkpoints.
-        log_steps: between lines of the log.
-    """
-
-    card: ModelCard
-    scale: int
-    hyper: Mapping[str, Any]
-    recipe: Recipe
-    images: TrainingImages
-    validation: Sequence[protocols.Sample]
-    folder: Path
-    device: str = "cpu"
-    compile: bool = False
-    skip_small: bool = False
-    val_seconds: float = 300.0
-    save_seconds: float = 120.0
-    log_steps: int = 50
-
-    @property
-    def rules(self) -> protocols.Protocol:
-        """The protocol of the network's pipeline."""
-        return protocols.Protocol(self.card.pipeline, self.scale)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to be continued."""
-        same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
-        values = {f"recipe.{k}": v for k, v in asdict(self.recipe).items()}
-        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-        source = {"source": self.card.source_digest(), "images": self.images.sha256}
-        return same | lists | source
+from harness.run.processes import agreed, leave_together, process, summed
+from harness.run.train_log import Row, TrainLog
+from harness.run.training import Training, validate
 
 
 class TrainListener(Protocol):
     """Who is told how training goes."""
 
-    def logged(self, training: Training, rows: Sequence[Row], progress: float) -> None:
-        """A line was added to the log's rows."""
+    def started(self, training: Training, step: int) -> None:
+        """Training begins, or goes on after a step."""
+
+    def logged(self, training: Training, row: Row, progress: float) -> None:
+        """A line was added to the log."""
+
+    def told(self, sentence: str) -> None:
+        """Something that the user should know."""
+
+
+INTERRUPTED = "Interrupted, the step under way is finished and saved (Ctrl-C again ends at once)"
 
 
 @dataclass
@@ -89,7 +54,6 @@ class State:
     step: int = 0
     seconds: float = 0.0
     best: float = -math.inf
-    log: list[Row] = field(default_factory=list)
 
 
 class Trainer:
@@ -108,7 +72,7 @@ class Trainer:
     def __init__(self, training: Training, listener: TrainListener, *, resume: bool) -> None:
         self.training, self.listener = training, listener
         recipe, self.device = training.recipe, torch.device(training.device)
-        self.rank, self.world = process()
+        self.rank, self.world = process(training.device)
         if recipe.batch % self.world:
             raise HarnessError(
                 f"A batch of {recipe.batch} cannot be shared by {self.world} processes: "
@@ -140,15 +104,25 @@ class Trainer:
             skip_small=training.skip_small,
         )
         self._forward = self._wrapped()
+        self._begun = False
 
     def run(self) -> nn.Module:
         """Train until the budget is spent; returns the average network, on the CPU.
 
         Raises:
-            HarnessError: the loss is not finite, memory runs out, or the disk is full; the last
-                good checkpoint is kept.
+            HarnessError: loss or weights are not finite, memory runs out, or the disk is full; the
+                last good checkpoint is kept.
+            KeyboardInterrupt: Ctrl-C; the steps until then are saved.
         """
-        fast_kernels(self.device)
+        if self.rank == 0:
+            self.log = TrainLog(self.training.folder / "log.csv", self.state.step)
+            self.listener.started(self.training, self.state.step)
+        with training_numerics(), interrupts_held(self.listener.told, INTERRUPTED) as stop:
+            self._loop(stop.is_set)
+        leave_together()
+        return self.average.cpu()
+
+    def _loop(self, interrupted: Callable[[], bool]) -> None:
         clock = Clock(self.state.seconds)
         loss_sum, since = torch.zeros((), device=self.device), Mark(clock, self.state.step)
         saved = validated = clock.seconds
@@ -158,27 +132,39 @@ class Trainer:
             loss_sum += self._step(progress, clock)
             self.state.step += 1
             ending = self._progress(clock.seconds) >= 1
-            if not ending and self.state.step % self.training.log_steps:
+            # Several processes must stop at the same step: they agree where they talk anyway.
+            stopped = interrupted()
+            pause = ending or (stopped and self.world == 1)
+            if not pause and self.state.step % self.training.log_steps:
                 continue
-            self.state.seconds = self._agree(clock.seconds)
+            first_clock = clock.seconds if self.rank == 0 else 0.0
+            self.state.seconds, any_stopped = agreed(first_clock, stopped, device=self.device)
             row = self._row(since, loss_sum, progress, clock)
-            if ending or self.state.seconds - validated >= self.training.val_seconds:
-                with clock.stopped():
+            with clock.stopped():
+                if ending or self.state.seconds - validated >= self.training.val_seconds:
                     self._validate(row)
-                validated = self.state.seconds
-            self.state.log.append(row)
-            if self.rank == 0:
-                self.listener.logged(
-                    self.training, self.state.log, self._progress(self.state.seconds)
-                )
-            if ending or self.state.seconds - saved >= self.training.save_seconds:
-                with clock.stopped():
+                    validated = self.state.seconds
+                self._tell(row)
+                pause = ending or bool(any_stopped)
+                if pause or self.state.seconds - saved >= self.training.save_seconds:
                     self._save("last")
-                saved = self.state.seconds
+                    saved = self.state.seconds
+            if any_stopped and not ending:
+                self._tell_how_to_resume()
+                return
             loss_sum.zero_()
             since = Mark(clock, self.state.step)
-        leave_together()
-        return self.average.cpu()
+
+    def _tell(self, row: Row) -> None:
+        if self.rank == 0:
+            self.log.add(row)
+            self.listener.logged(self.training, row, self._progress(self.state.seconds))
+
+    def _tell_how_to_resume(self) -> None:
+        if self.rank == 0:
+            self.listener.told(
+                f"Step {self.state.step} is in {self._path('last')}: go on with --resume"
+            )
 
     def _progress(self, seconds: float) -> float:
         """The share of the budget that is spent."""
@@ -191,34 +177,63 @@ class Trainer:
         """Several processes go by the clock reading that they last agreed on."""
         return seconds if self.world == 1 else self.state.seconds
 
-    def _agree(self, seconds: float) -> float:
-        if self.world == 1:
-            return seconds
-        shared = torch.tensor([seconds], dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(shared, 0)
-        return float(shared)
-
     def _step(self, progress: float, clock: Clock) -> Tensor:
         """One optimiser step; returns the loss without waiting for it."""
+        try:
+            with clock.waiting():
+                batch = self._batch(self.training.recipe.batch, self._share)
+            loss = self._optimise(self._forward, progress, *batch)
+            self._begun = True
+            return loss
+        except Exception as error:  # what a network or its compiler raises may be anything
+            failure = self._failure(error)
+            if failure is None:
+                raise
+        # Out of the except clause, what the failed step held is free again.
+        raise HarnessError(failure or self._what_fits(progress))
+
+    def _batch(self, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        return self.sampler.batch(self.state.step, size, share)
+
+    def _optimise(
+        self, forward: nn.Module, progress: float, given: Tensor, target: Tensor
+    ) -> Tensor:
         recipe = self.training.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.state.step, progress)
-        with clock.waiting():
-            given, target = self.sampler.batch(self.state.step, recipe.batch, self._share)
         bf16 = torch.autocast(self.device.type, torch.bfloat16)
-        try:
-            with bf16 if recipe.precision == "bf16" else nullcontext():
-                output = self._forward(given)
-            loss = _LOSSES[recipe.loss](output.float(), target)
-            self.optimizer.zero_grad()
-            loss.backward()
-        except torch.OutOfMemoryError as error:
-            raise HarnessError(self._what_fits(given, target)) from error
+        with bf16 if recipe.precision == "bf16" else nullcontext():
+            output = forward(given)
+        loss = _LOSSES[recipe.loss](output.float(), target)
+        self.optimizer.zero_grad()
+        loss.backward()
         if recipe.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip, foreach=True)
         self.optimizer.step()
         self._update_average()
         return loss.detach()
+
+    def _failure(self, error: Exception) -> str | None:
+        """What to say of an error of a step; empty where it is to be found out, None if unknown."""
+        if is_memory(error):
+            if self.device.type == "cuda":
+                return ""
+            return "The memory of this machine is full: use a smaller --batch or --patch."
+        if self.training.compile and not self._begun:
+            said = " ".join(sentence(error).split())[:200]
+            return f"{self.training.card.name} cannot be compiled ({said}): leave out --compile."
+        return None
+
+    def _what_fits(self, progress: float) -> str:
+        """Which batch would fit; the weights are worth nothing afterwards."""
+
+        def step(size: int) -> None:
+            self.optimizer.zero_grad()
+            self._optimise(self.network, progress, *self._batch(size))
+
+        size = batch_that_fits(step, self.training.recipe.batch // self.world)
+        advice = f"--batch {size * self.world} would fit" if size else "use a smaller --patch"
+        return f"The memory of {self.device} is full: {advice}."
 
     def _update_average(self) -> None:
         """Move the average towards the weights; early on it follows them closely."""
@@ -228,15 +243,17 @@ class Trainer:
         theirs: list[Tensor] = list(self.network.parameters())
         with torch.no_grad():
             torch._foreach_lerp_(ours, theirs, 1 - decay)
+            # Statistics of batch normalisation are averages already.
+            pairs = zip(self.average.buffers(), self.network.buffers(), strict=True)
+            for ours_too, theirs_too in pairs:
+                ours_too.copy_(theirs_too)
 
     def _row(self, since: Mark, loss_sum: Tensor, progress: float, clock: Clock) -> Row:
         """The log's next line; waits for the device."""
-        loss = float(loss_sum) / max(1, self.state.step - since.step)
+        steps = max(1, self.state.step - since.step)
+        loss = float(summed(loss_sum)) / self.world / steps
         if not math.isfinite(loss):
-            raise HarnessError(
-                f"The loss is {loss} at step {self.state.step}: the last good checkpoint is "
-                f"{self._path('last')}; resume it with another seed, or lower --lr."
-            )
+            raise HarnessError(self._diverged("loss"))
         lr = self.training.recipe.rate(self.state.step - 1, progress)
         return Row(
             self.state.step,
@@ -251,8 +268,9 @@ class Trainer:
         """Score the average network with the evaluation code itself, in fp32."""
         if self.rank != 0 or not self.training.validation:
             return
-        row.psnr, row.ssim = validate(self.training, self.average)
-        fast_kernels(self.device)
+        self._require_finite()
+        with numerics_kept():
+            row.psnr, row.ssim = validate(self.training, self.average)
         if row.psnr > self.state.best:
             self.state.best = row.psnr
             self._save("best")
@@ -260,6 +278,7 @@ class Trainer:
     def _save(self, name: str) -> None:
         if self.rank != 0:
             return
+        self._require_finite()
         state = {
             "facts": self.training.facts,
             "network": self.network.state_dict(),
@@ -268,18 +287,33 @@ class Trainer:
             "step": self.state.step,
             "seconds": self.state.seconds,
             "best": self.state.best,
-            "log": [asdict(row) for row in self.state.log],
             "random": torch.get_rng_state(),
         }
         save_checkpoint(self._path(name), state)
+
+    def _require_finite(self) -> None:
+        """A checkpoint, or a score, of what is not finite would be worth nothing."""
+        moments = [m for state in self.optimizer.state.values() for m in state.values()]
+        networks = (self.network, self.average)
+        values = [value for one in networks for value in one.state_dict().values()]
+        if not all_finite([*values, *moments]):
+            raise HarnessError(self._diverged("state"))
+
+    def _diverged(self, what: str) -> str:
+        """That something is not finite, and what is left."""
+        last = self._path("last")
+        kept = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
+        return (
+            f"The {what} of step {self.state.step} is not finite; {kept}: train anew with a lower "
+            "--lr or --set clip=1, and another --out."
+        )
 
     def _restore(self, saved: dict[str, Any]) -> None:
         require_same(saved["facts"], self.training.facts)
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        log = [Row(**row) for row in saved["log"]]
-        self.state = State(saved["step"], saved["seconds"], saved["best"], log)
+        self.state = State(saved["step"], saved["seconds"], saved["best"])
         torch.set_rng_state(saved["random"])
 
     def _path(self, name: str) -> Path:
@@ -291,92 +325,9 @@ class Trainer:
         if self.training.compile:
             wrapped = torch.compile(wrapped)  # type: ignore[assignment]
         if self.world > 1:
-            wrapped = nn.parallel.DistributedDataParallel(wrapped)
+            gpu = [self.device.index] if self.device.type == "cuda" else None
+            wrapped = nn.parallel.DistributedDataParallel(wrapped, device_ids=gpu)
         return wrapped
-
-    def _what_fits(self, given: Tensor, target: Tensor) -> str:
-        """Which batch would fit, found by halving it."""
-        size = len(given)
-        while size > 1:
-            size //= 2
-            self.optimizer.zero_grad()
-            torch.cuda.empty_cache()
-            try:
-                _LOSSES["l1"](self.network(given[:size]).float(), target[:size]).backward()
-            except torch.OutOfMemoryError:
-                continue
-            batch = size * self.world
-            return f"The memory of {self.device} is full: --batch {batch} would fit."
-        return f"The memory of {self.device} is full: use a smaller --patch."
 
 
 _LOSSES = {"l1": nn.functional.l1_loss, "l2": nn.functional.mse_loss}
-
-
-def validate(training: Training, network: nn.Module) -> tuple[float, float]:
-    """Mean PSNR (dB) and SSIM of a network on the validation samples."""
-    upscaler = Upscaler(
-        training.card, training.scale, None, device=training.device, network=network
-    )
-    rules, enlarged = training.rules, training.card.input == "bicubic"
-    scores = []
-    for sample in training.validation:
-        output = upscaler(protocols.network_input(sample.lr, rules, enlarged=enlarged))
-        sr = protocols.sr_image(output, sample)
-        scores.append(protocols.score(sr, sample, rules, ("psnr", "ssim")))
-    psnr, ssim = (sum(s[name] for s in scores) / len(scores) for name in ("psnr", "ssim"))
-    return psnr, ssim
-
-
-def process() -> tuple[int, int]:
-    """Rank and number of the processes that ``torchrun`` started; 0 and 1 without it.
-
-    Joins their group on the first call.
-
-    Raises:
-        UsageError: ``WORLD_SIZE`` is no number.
-        HarnessError: the group cannot be joined.
-    """
-    world = _number("WORLD_SIZE", "1")
-    if world == 1:
-        return 0, 1
-    if not torch.distributed.is_initialized():
-        try:
-            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-        except (ValueError, RuntimeError) as error:
-            raise HarnessError(
-                f"The {world} processes do not find each other ({error}): start them with torchrun."
-            ) from error
-    return torch.distributed.get_rank(), world
-
-
-def leave_together() -> None:
-    """Wait for the other processes before their group ends.
-
-    The first process validates and saves last; one that left before it would break its links.
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-
-
-def process_device(device: str) -> str:
-    """The device of this process: each of several on one machine has a GPU of its own."""
-    if device != "cuda" or "LOCAL_RANK" not in os.environ:
-        return device
-    return f"cuda:{_number('LOCAL_RANK', '0')}"
-
-
-def _number(variable: str, default: str) -> int:
-    """What torchrun says in the environment."""
-    text = os.environ.get(variable, default)
-    if not text.isdecimal():
-        raise UsageError(f"{variable} is {text!r}, no number: unset it, or leave it to torchrun.")
-    return int(text)
-
-
-def fast_kernels(device: torch.device) -> None:
-    """Let cuDNN choose its fastest kernels; scoring switches back by itself."""
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = False
-        torch.backends.cudnn.benchmark = True

@@ -36,23 +36,58 @@ class Row:
     ssim: float | None = None
 
 
-def log_csv(rows: Sequence[Row]) -> str:
-    """The training log as CSV."""
+_NAMES = [one.name for one in fields(Row)]
+
+
+class TrainLog:
+    """The lines so far, and the file they are appended to.
+
+    Args:
+        path: the CSV file.
+        step: of the checkpoint that is continued: later lines, and one that a kill has torn, go.
+
+    Raises:
+        HarnessError: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.rows = _read(path, step) if step and path.exists() else []
+            write_atomically(path, _csv(self.rows, header=True))
+        except OSError as error:
+            raise HarnessError(f"The log {path} cannot be written ({error}).") from error
+
+    def add(self, row: Row) -> None:
+        """Append a line.
+
+        Raises:
+            HarnessError: the file cannot be written.
+        """
+        self.rows.append(row)
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(_csv([row]))
+        except OSError as error:
+            raise HarnessError(f"The log {self.path} cannot be written ({error}).") from error
+
+
+def _csv(rows: Sequence[Row], *, header: bool = False) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [one.name for one in fields(Row)], lineterminator="\n")
-    writer.writeheader()
+    writer = csv.DictWriter(stream, _NAMES, lineterminator="\n")
+    if header:
+        writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return stream.getvalue()
 
 
-def write_log(folder: Path, rows: Sequence[Row]) -> None:
-    """Write the log beside the checkpoints.
-
-    Raises:
-        HarnessError: it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "log.csv", log_csv(rows))
-    except OSError as error:
-        raise HarnessError(f"The log in {folder} cannot be written ({error}).") from error
+def _read(path: Path, last: int) -> list[Row]:
+    """The lines up to a step."""
+    rows = []
+    whole_lines = path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+    for line in csv.DictReader(whole_lines):
+        step, *values = (line[name] for name in _NAMES)
+        if int(step) <= last:
+            rows.append(Row(int(step), *(float(v) if v else None for v in values)))  # type: ignore[arg-type]
+    return rows

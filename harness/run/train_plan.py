@@ -1,31 +1,24 @@
-"""From what a user asks for to a training that is ready to start, and from its end to weights."""
+"""From what a user asks for to a training that is ready to start."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from torch import nn
+from typing import Any
 
 from harness.data.images import read_image
-from harness.data.partial import write_atomically
-from harness.data.training import find_images, prepare
+from harness.data.leaks import LeakError, benchmark_pixels, content, leak
+from harness.data.training import TrainingImages, find_images, prepare
 from harness.errors import UsageError
 from harness.models.complexity import count_parameters
-from harness.models.weights import Weights, save_weights, tensors_digest
+from harness.models.inference import build_network
 from harness.protocol.protocols import Protocol, Sample, make_sample
 from harness.registry import MODELS
-from harness.run.provenance import provenance
+from harness.run.processes import one_first, process, process_device
 from harness.run.recipes import Recipe, recipe
-from harness.run.train import State, Training, process_device, validate
-from harness.specs import WeightsInfo
-
-if TYPE_CHECKING:
-    from harness.specs import AnyArray
+from harness.run.training import Training
+from harness.specs import digest
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"feature_fusion": False, "long_short_connections": False},
@@ -34,9 +27,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "both": {},
 }
 """The columns of the paper's Table 1, as arguments of ``drfn``."""
-
-HALF_TOLERANCE = 0.001
-"""PSNR (dB) that rounding the stored weights to fp16 may cost."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,7 @@ class TrainRequest:
         variant: a key of `VARIANTS`.
         folder: where checkpoints, log and weights go.
         skip_bad: leave out training images that cannot be used.
+        resume: whether the folder's last checkpoint is to be continued.
     """
 
     model: str
@@ -60,6 +51,7 @@ class TrainRequest:
     compile: bool = False
     data_root: Path | None = None
     skip_bad: bool = False
+    resume: bool = False
     val_seconds: float = 300.0
     save_seconds: float = 120.0
     log_steps: int = 50
@@ -71,43 +63,81 @@ def plan_training(
     """Find and prepare the images, and put everything together.
 
     Raises:
-        UsageError: a name or value does not fit.
+        UsageError: a name or value does not fit, or the folder holds a training already.
         HarnessError: images are missing, bad, or in a test set.
     """
-    from harness.models.inference import pick_device
-
     card = MODELS.get(request.model)
     if request.variant and card.name != "drfn":
         raise UsageError(f"--variant is for drfn, not for {card.name}.")
     made = recipe(request.recipe, card.name, **request.changes)
-    rules = Protocol(card.pipeline, request.scale)
+    hyper = VARIANTS[request.variant] if request.variant else {}
+    if not count_parameters(build_network(card, request.scale, hyper)):
+        raise UsageError(f"{card.name} has no parameters: there is nothing to train.")
+    folder = _folder(request, made)
+    device = process_device(request.device)
+    process(device)
     # All images are made alike: grey ones as if they were colour.
     alike = Protocol(card.pipeline, request.scale, grey="as-rgb")
-    paths = find_images(made.train_data, request.data_root)
-    images = prepare(paths, alike, skip_bad=request.skip_bad, progress=progress)
-    name = card.name + (f"-{request.variant}" if request.variant else "")
+    found = {word: find_images([word], request.data_root) for word in made.train_data}
+    paths = list(dict.fromkeys(path for paths in found.values() for path in paths))
+    with one_first():
+        images = prepare(paths, alike, skip_bad=request.skip_bad, progress=progress)
+    rules = Protocol(card.pipeline, request.scale)
     return Training(
         card=card,
         scale=request.scale,
-        hyper=VARIANTS[request.variant] if request.variant else {},
+        hyper=hyper,
         recipe=made,
         images=images,
-        validation=_validation(made, rules, request.data_root),
-        folder=request.folder / f"{name}-x{request.scale}",
-        device=process_device(pick_device(request.device)),
+        validation=_validation(made, rules, request.data_root, images),
+        folder=folder,
+        device=device,
         compile=request.compile,
         skip_small=request.skip_bad,
+        sets={word: _identity(paths, images) for word, paths in found.items()},
+        tag=f"table1-{request.variant}" if request.variant else "repro",
         val_seconds=request.val_seconds,
         save_seconds=request.save_seconds,
         log_steps=request.log_steps,
     )
 
 
-def _validation(made: Recipe, rules: Protocol, data_root: Path | None) -> list[Sample]:
+def _folder(request: TrainRequest, made: Recipe) -> Path:
+    """Where the training goes, its own for each variant, scale and seed."""
+    variant = f"-{request.variant}" if request.variant else ""
+    seed = f"-seed{made.seed}" if made.seed else ""
+    folder = request.folder / f"{request.model}{variant}-x{request.scale}{seed}"
+    if (folder / "last.pt").exists() and not request.resume:
+        raise UsageError(
+            f"{folder} holds a training already: go on with --resume, or choose another --out."
+        )
+    return folder
+
+
+def _identity(paths: Sequence[Path], images: TrainingImages) -> dict[str, Any]:
+    """What identifies a training set."""
+    files = sorted((path.name, images.files[path]) for path in paths)
+    return {"files": len(files), "sha256": digest(files)}
+
+
+def _validation(
+    made: Recipe, rules: Protocol, data_root: Path | None, images: TrainingImages
+) -> list[Sample]:
+    """Samples of images that are neither in a test set nor trained on."""
     if not made.val_data or not made.val_images:
         return []
-    paths = find_images(made.val_data, data_root)[: made.val_images]
-    return [make_sample(read_image(path).pixels, rules) for path in paths]
+    known, samples = benchmark_pixels(), []
+    trained = dict(zip(images.contents, images.names, strict=True))
+    for path in find_images(made.val_data, data_root)[: made.val_images]:
+        loaded = read_image(path)
+        said = leak(path, loaded, known, "validation")
+        twin = trained.get(content(loaded.pixels))
+        if twin:
+            said = f"{path.name} of the validation is {twin} of the training: take one of them out."
+        if said:
+            raise LeakError(said)
+        samples.append(make_sample(loaded.pixels, rules))
+    return samples
 
 
 def parse_change(text: str) -> tuple[str, Any]:
@@ -130,59 +160,3 @@ def parse_change(text: str) -> tuple[str, Any]:
         return name, readers[kinds[name]](value)
     except ValueError as error:
         raise UsageError(f"{name}={value} is not a value for {kinds[name]}.") from error
-
-
-def finish(training: Training, network: nn.Module, state: State) -> Path:
-    """Write the weights, in fp16 where that costs nothing, and what is to be known of them.
-
-    Returns:
-        the weights' path; the provenance lies beside it as ``.json``.
-    """
-    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
-    half = _halved(training, network, tensors)
-    kept = half or tensors
-    info = WeightsInfo("repro", "", "", tensors_digest(kept), "Apache-2.0")
-    weights = Weights(info, kept, training.hyper)
-    path = save_weights(weights, training.card, training.scale, training.folder)
-    facts = {
-        "weights": path.name,
-        "tensors_sha256": info.tensors_sha256,
-        "stored_as": "fp16" if half else "fp32",
-        "model": training.card.name,
-        "scale": training.scale,
-        "hyper": dict(training.hyper),
-        "source_sha256": training.card.source_digest(),
-        "recipe": asdict(training.recipe),
-        "images": {
-            "sha256": training.images.sha256,
-            "count": len(training.images.names),
-            "lr_pixels": int(training.images.sizes.prod(axis=1).sum()),
-        },
-        "parameters": count_parameters(network),
-        "steps": state.step,
-        "seconds": round(state.seconds, 1),
-        "device": training.device,
-        "provenance": provenance(training.device),
-        "validation": [
-            {"step": row.step, "psnr": row.psnr, "ssim": row.ssim}
-            for row in state.log
-            if row.psnr is not None
-        ],
-    }
-    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-    return path
-
-
-def _halved(
-    training: Training, network: nn.Module, tensors: Mapping[str, AnyArray]
-) -> dict[str, AnyArray] | None:
-    """The tensors in fp16, or None where rounding them is seen in the validation."""
-    import torch
-
-    half = {name: value.astype(np.float16) for name, value in tensors.items()}
-    if not training.validation or not all(np.isfinite(v).all() for v in half.values()):
-        return None
-    before, _ = validate(training, network)
-    network.load_state_dict({k: torch.from_numpy(v.astype(np.float32)) for k, v in half.items()})
-    after, _ = validate(training, network)
-    return half if abs(after - before) < HALF_TOLERANCE else None

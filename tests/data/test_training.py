@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from harness.data.images import pixels_digest
-from harness.data.training import FOLDERS, LeakError, find_images, leaking, prepare
+from harness.data.leaks import LeakError, leaking
+from harness.data.training import FOLDERS, find_images, prepare
 from harness.errors import HarnessError, UsageError
 from harness.protocol.protocols import Protocol, make_sample
 from harness.registry import DATASETS
@@ -50,13 +51,33 @@ def test_decoding_is_done_once(photos: Path) -> None:
     assert len(seen) == 6
 
 
+def test_images_lie_in_one_order_whatever_was_named_first(photos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(picture(40, 40)).save(other / "aa.png")
+    one = prepare(find_images([str(photos), str(other)]), RGB)
+    two = prepare(find_images([str(other), str(photos)]), RGB)
+    assert one.names == two.names == ("a.png", "aa.png", "b.png", "c.png")
+    assert one.sha256 == two.sha256
+    np.testing.assert_array_equal(one.hr, two.hr)
+
+
+def test_images_too_small_for_a_patch_are_named(photos: Path) -> None:
+    small = prepare(find_images([str(photos)]), RGB).smaller_than(12)
+    assert small == {"b.png": "it has 11 x 13 LR pixels, fewer than a patch of 12"}
+
+
 def test_a_bad_image_is_named_and_left_out_only_on_request(photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"broken")
     Image.fromarray(picture(9, 9)).save(photos / "tiny.png")
     paths = find_images([str(photos)])
     with pytest.raises(HarnessError, match=r"bad\.png cannot be read"):
         prepare(paths, RGB)
-    assert prepare(paths, RGB, skip_bad=True).names == ("a.png", "b.png", "c.png")
+    for _ in range(2):  # made, and found in the cache
+        kept = prepare(paths, RGB, skip_bad=True)
+        assert kept.names == ("a.png", "b.png", "c.png")
+        assert list(kept.skipped) == ["bad.png", "tiny.png"]
+        assert "cannot be read" in kept.skipped["bad.png"]
     with pytest.raises(HarnessError, match=r"tiny\.png: 8 x 8 pixels are too few"):
         prepare([photos / "tiny.png"], RGB)
     with pytest.raises(HarnessError, match="None of the training images"):
@@ -115,7 +136,7 @@ def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
         find_images(["div2k"])
     with pytest.raises(HarnessError, match="its images are derived ones"):
         find_images(["photos50"])
-    with pytest.raises(HarnessError, match="cannot be reached"):
+    with pytest.raises(HarnessError, match="t91 is not .* cannot be reached: .* --train-data"):
         find_images(["t91"])
 
 

@@ -14,7 +14,7 @@ from tests.hostile.records import AGAIN
 from tests.hostile.weights import WITH
 
 TRAIN = (
-    "train srcnn --train-data ./good --val-data ./good --steps 1 --batch 1 --patch 8 --device cpu"
+    "train srcnn --train-data ./good --set val_images=0 --steps 1 --batch 1 --patch 8 --device cpu"
 )
 
 

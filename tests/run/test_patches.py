@@ -84,7 +84,7 @@ def test_networks_that_want_it_get_the_enlargement_of_the_whole_image() -> None:
 
 
 def test_an_image_smaller_than_the_patch_is_named() -> None:
-    with pytest.raises(HarnessError, match="1 training images .* b with 11 x 13 .* at most 11"):
+    with pytest.raises(HarnessError, match="1 training images .* b: it has 11 x 13 .* at most 11"):
         sampler(patch=12)
     chosen = PatchSampler(images(), 12, enlarged=False, device="cpu", seed=0, skip_small=True)
     assert chosen.batch(0, 50)[0].shape == (50, 3, 12, 12)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -11,10 +12,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from harness.errors import HarnessError
+from harness.models.inference import forbid_tf32
+from harness.registry import load_plugins
+from harness.report.console import TrainLines
 from harness.run.checkpoints import load_checkpoint, save_checkpoint
+from harness.run.devices import numerics_kept, place_of, training_numerics
 from harness.run.store import ResultStore
+from harness.run.train import INTERRUPTED, Trainer
+from harness.run.train_log import Row, TrainLog
+from harness.run.train_plan import TrainRequest, plan_training
+from harness.run.trained import finish
+from harness.run.training import Training
 from tests.pictures import picture
 
 PLUGIN = """
@@ -34,14 +45,23 @@ def tiny(scale: int = 4) -> nn.Module:
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     """A training of a tiny network on small images, up to the steps and the folder."""
-    for folder, count in (("train", 4), ("val", 2)):
+    for folder, first, count in (("train", 0, 4), ("val", 10, 2)):
         (tmp_path / folder).mkdir()
         for i in range(count):
-            Image.fromarray(picture(80, 96, seed=i)).save(tmp_path / folder / f"{i}.png")
+            Image.fromarray(picture(80, 96, seed=first + i)).save(tmp_path / folder / f"{i}.png")
     (tmp_path / "tiny.py").write_text(PLUGIN)
     words = f"train tiny --plugin {tmp_path / 'tiny.py'} --train-data {tmp_path / 'train'}"
     more = f"--val-data {tmp_path / 'val'} --batch 4 --patch 12 --device cpu --set warmup=5"
     return [*words.split(), *more.split()]
+
+
+def training(words: list[str], **changes: object) -> Training:
+    """What the words ask for, with other values of the recipe."""
+    option = dict(zip(words[2::2], words[3::2], strict=True))
+    load_plugins([Path(option["--plugin"])])
+    data = {name: (option[f"--{name}-data"],) for name in ("train", "val")}
+    values = {"batch": 4, "patch": 12, "train_data": data["train"], "val_data": data["val"]}
+    return plan_training(TrainRequest("tiny", changes=values | changes, device="cpu"))
 
 
 def weights_of(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -93,9 +113,11 @@ def test_shipped_weights_carry_their_scores_and_are_found(harness, words, tmp_pa
     assert broken.exit_code == 1 and "not what training leaves" in broken.output
 
 
-def start(words: list[str], folder: Path, *more: str) -> subprocess.Popen[bytes]:
+def start(
+    words: list[str], folder: Path, *more: str, stderr: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "harness", *words, "--out", str(folder), *more]
-    return subprocess.Popen(command, cwd=folder.parent, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=folder.parent, stderr=stderr)
 
 
 def test_a_killed_training_that_is_resumed_equals_an_uninterrupted_one(
@@ -147,13 +169,188 @@ def test_two_processes_train_like_one_with_the_same_batch(words: list[str], tmp_
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     harness, words, tmp_path: Path
 ) -> None:
-    out = ("--out", tmp_path / "out", "--log-every", 5, "--save-every", 0)
-    assert harness(*words, *out, "--steps", 10).exit_code == 0
-    before = (tmp_path / "out/tiny-x4/last.pt").read_bytes()
-    shown = harness(*words, *out, "--steps", 50, "--lr", 1e38, "--set", "clip=0")
+    out = ("--out", tmp_path / "out", "--steps", 50, "--log-every", 1, "--save-every", 0)
+    # The learning rate rises until the weights are spoilt by a step whose own loss was fine.
+    wild = ("--lr", 1e38, "--set", "clip=0", "--set", "warmup=1000000000")
+    shown = harness(*words, *out, *wild)
     assert shown.exit_code == 1
-    assert "The loss is" in shown.output and "last good checkpoint" in shown.output
-    assert (tmp_path / "out/tiny-x4/last.pt").read_bytes() == before
+    assert "is not finite" in shown.output and "train anew with a lower --lr" in shown.output
+    kept = tmp_path / "out/tiny-x4/last.pt"
+    if kept.exists():
+        assert f"the last good checkpoint is {kept}" in shown.output
+        saved = load_checkpoint(kept)
+        for part in ("network", "average"):
+            assert all(tensor.isfinite().all() for tensor in saved[part].values())
+    else:
+        assert "nothing was saved yet" in shown.output
+
+
+def test_weights_that_are_not_finite_are_never_saved(words, tmp_path: Path) -> None:
+    trainer = Trainer(training(words), TrainLines(), resume=False)
+    trainer._save("last")
+    before = trainer._path("last").read_bytes()
+    next(trainer.average.parameters()).data[0] = float("inf")
+    with pytest.raises(HarnessError, match="not finite; the last good checkpoint is .*last.pt"):
+        trainer._save("last")
+    assert trainer._path("last").read_bytes() == before
+
+
+def test_a_network_that_was_trained_is_not_replaced(harness, words, tmp_path: Path) -> None:
+    out = ("--steps", 3, "--out", tmp_path / "out")
+    assert harness(*words, *out).exit_code == 0
+    again = harness(*words, *out)
+    assert again.exit_code == 2
+    assert "holds a training already: go on with --resume, or choose another --out" in again.output
+    assert harness(*words, *out, "--seed", 1).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "tiny-x4",
+        "tiny-x4-seed1",
+    ]
+
+
+def test_ctrl_c_saves_the_step_under_way_and_says_how_to_go_on(
+    words: list[str], tmp_path: Path
+) -> None:
+    more = ("--steps", "100000", "--log-every", "10")
+    process = start(words, tmp_path / "out", *more, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    until = iter(process.stderr.readline, b"")
+    next(line for line in until if line.startswith(b"step 20:"))
+    process.send_signal(signal.SIGINT)
+    with process.stderr:
+        said = process.stderr.read().decode()
+    assert process.wait() == 1
+    step = load_checkpoint(tmp_path / "out/tiny-x4/last.pt")["step"]
+    assert f"{INTERRUPTED}." in said
+    assert f"Step {step} is in {tmp_path}/out/tiny-x4/last.pt: go on with --resume." in said
+
+
+def test_a_validation_on_a_test_set_is_refused(harness, words, tmp_path: Path) -> None:
+    (tmp_path / "val/0.png").rename(tmp_path / "val/302003.png")
+    shown = harness(*words, "--steps", 1)
+    assert shown.exit_code == 1
+    assert 'the Set5 image "woman"' in shown.output
+    assert "take it out of the validation images" in shown.output
+
+
+def test_images_that_are_skipped_are_named_and_recorded(harness, words, tmp_path: Path) -> None:
+    (tmp_path / "train/bad.png").write_bytes(b"broken")
+    Image.fromarray(picture(40, 40)).save(tmp_path / "train/little.png")
+    shown = harness(*words, "--steps", 1, "--skip-bad", "--out", tmp_path / "out")
+    assert shown.exit_code == 0, shown.output
+    assert "bad.png is skipped: " in shown.output
+    assert "little.png is skipped: it has 10 x 10 LR pixels" in shown.output
+    facts = json.loads((tmp_path / "out/tiny-x4/tiny-x4.repro.json").read_text())
+    assert list(facts["images"]["skipped"]) == ["bad.png", "little.png"]
+    (one,) = facts["images"]["sets"].values()
+    assert one["files"] == 6 and len(one["sha256"]) == 64
+    assert (facts["compiled"], facts["processes"]) == (False, 1) and facts["threads"] >= 1
+
+
+def test_the_average_has_the_statistics_of_the_network(words) -> None:
+    trainer = Trainer(training(words), TrainLines(), resume=False)
+    for network in (trainer.network, trainer.average):
+        network.register_buffer("running_mean", torch.zeros(3))
+    trainer.network.running_mean += 1
+    trainer._update_average()
+    assert trainer.average.running_mean.tolist() == [1, 1, 1]
+
+
+def test_weights_that_fp16_would_spoil_are_stored_as_they_are(words, monkeypatch) -> None:
+    one = training(words, val_images=1)
+    trainer = Trainer(one, TrainLines(), resume=False)
+    scores = iter([(30.0, 0.9), (29.0, 0.9)])
+    monkeypatch.setattr("harness.run.trained.validate", lambda *_: next(scores))
+    exact = {name: value.clone() for name, value in trainer.average.state_dict().items()}
+    path = finish(one, trainer.average, trainer.state, [])
+    assert json.loads(path.with_suffix(".json").read_text())["stored_as"] == "fp32"
+    for name, value in load_file(path).items():
+        assert torch.equal(value, exact[name])
+
+
+class TestMemory:
+    @pytest.fixture
+    def trainer(self, words) -> Trainer:
+        return Trainer(training(words, val_images=0), TrainLines(), resume=False)
+
+    def test_a_full_gpu_says_which_batch_would_fit(self, trainer, monkeypatch) -> None:
+        whole = trainer._optimise
+
+        def small(forward, progress, given, target):
+            if len(given) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return whole(forward, progress, given, target)
+
+        monkeypatch.setattr(trainer, "_optimise", small)
+        monkeypatch.setattr(Trainer, "_failure", lambda self, error: "")
+        with pytest.raises(HarnessError, match="is full: --batch 2 would fit"):
+            trainer.run()
+
+    def test_a_full_machine_is_said(self, trainer, monkeypatch) -> None:
+        def full(*_):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
+
+        monkeypatch.setattr(trainer, "_optimise", full)
+        with pytest.raises(HarnessError, match="The memory of this machine is full: use a smaller"):
+            trainer.run()
+
+    def test_images_stay_out_of_a_gpu_that_they_would_fill(self, monkeypatch) -> None:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+        gpu = torch.device("cuda", 0)
+        assert place_of(400, gpu) == gpu
+        assert place_of(600, gpu) == torch.device("cpu")
+
+
+def test_numerics_of_training_end_with_it() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    with training_numerics():
+        assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (False, True, False)
+        with numerics_kept():
+            forbid_tf32()
+            assert cudnn.deterministic
+        assert cudnn.benchmark
+    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
+
+
+def test_a_network_that_cannot_be_compiled_is_one_sentence(words, monkeypatch) -> None:
+    def broken(network):
+        def forward(given):
+            raise AssertionError("replication_pad2d_backward")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", broken)
+    one = dataclasses.replace(training(words, val_images=0), compile=True)
+    with pytest.raises(HarnessError, match="tiny cannot be compiled .* leave out --compile"):
+        Trainer(one, TrainLines(), resume=False).run()
+
+
+def test_there_must_be_something_to_train(harness) -> None:
+    shown = harness("train", "bicubic")
+    assert shown.exit_code == 2
+    assert "bicubic has no parameters: there is nothing to train" in shown.output
+
+
+def test_variants_of_table_1_have_names_of_their_own(words) -> None:
+    data = {"train_data": (words[5],), "val_images": 0}
+    one = plan_training(TrainRequest("drfn", changes=data, variant="ff", device="cpu"))
+    assert (one.tag, one.folder.name) == ("table1-ff", "drfn-ff-x4")
+
+
+class TestLog:
+    def test_it_goes_on_from_the_checkpoint_without_later_or_torn_lines(self, tmp_path) -> None:
+        log = TrainLog(tmp_path / "log.csv")
+        rows = [Row(step, 0.1 * step, 1 / 3, 1e-4, 2.0, 0.0) for step in (1, 2, 3)]
+        rows[0].psnr = 30.123456789
+        for row in rows:
+            log.add(row)
+        with log.path.open("a") as stream:
+            stream.write("4,0.")
+        resumed = TrainLog(log.path, step=2)
+        assert resumed.rows == rows[:2]
+        resumed.add(rows[2])
+        assert TrainLog(log.path, step=3).rows == rows
 
 
 def test_another_training_is_not_resumed(harness, words, tmp_path: Path) -> None:
@@ -172,7 +369,12 @@ def test_training_by_the_clock_ends_with_the_clock(harness, words, tmp_path: Pat
     assert shown.exit_code == 0, shown.output
     saved = load_checkpoint(tmp_path / "out/tiny-x4/last.pt")
     assert 1.2 <= saved["seconds"] < 10
-    assert saved["log"][-1]["lr"] < 1e-4
+    rows = list(csv.DictReader((tmp_path / "out/tiny-x4/log.csv").read_text().splitlines()))
+    assert float(rows[-1]["lr"]) < 1e-4
+    facts = json.loads((tmp_path / "out/tiny-x4/tiny-x4.repro.json").read_text())
+    assert (facts["recipe"]["minutes"], facts["recipe"]["steps"]) == (0.02, 0)
+    both = harness(*words, "--minutes", 1, "--steps", 5, "--out", tmp_path / "two")
+    assert both.exit_code == 2 and "Either --steps or --minutes" in both.output
 
 
 def test_bf16_trains_with_fp32_weights(harness, words, tmp_path: Path) -> None:
@@ -188,7 +390,11 @@ def test_the_variants_of_table_1_are_arguments_of_drfn(harness, words) -> None:
 
 @pytest.mark.parametrize(
     ("option", "said"),
-    [(("--patch", 30), "smaller than the patch"), (("--train-data", "gone"), "No training set")],
+    [
+        (("--patch", 30), "smaller than the patch"),
+        (("--train-data", "gone"), "No training set"),
+        (("--val-data", "./train"), "0.png of the validation is 0.png of the training"),
+    ],
 )
 def test_a_training_that_cannot_start_says_why(harness, words, tmp_path, option, said) -> None:
     shown = harness(*words, "--out", tmp_path / "out", *option)
@@ -207,6 +413,8 @@ class TestCheckpoints:
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(HarnessError, match="No space left .* the one before it is intact"):
             save_checkpoint(path, {"step": 2})
+        with pytest.raises(HarnessError, match="there is none before it"):
+            save_checkpoint(tmp_path / "best.pt", {"step": 2})
         assert load_checkpoint(path) == {"step": 1}
         assert os.listdir(tmp_path) == ["last.pt"]
 
@@ -219,6 +427,8 @@ class TestCheckpoints:
 def test_numbers_are_reproducible_from_the_seed(harness, words, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         harness(*words, "--steps", 5, "--seed", seed, "--out", tmp_path / name)
-    a, b, c = (weights_of(tmp_path / name)["0.weight"] for name in "abc")
+    made = {"a": "tiny-x4-seed1", "b": "tiny-x4-seed1", "c": "tiny-x4-seed2"}
+    saved = (load_checkpoint(tmp_path / name / folder / "last.pt") for name, folder in made.items())
+    a, b, c = (state["network"]["0.weight"] for state in saved)
     assert torch.equal(a, b)
     assert not np.allclose(a, c)
