@@ -121,7 +121,8 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     path = folder / f"{card.name}-x{scale}.{weights.info.tag}.safetensors"
     facts = asdict(weights.info) | {"model": card.name, "scale": str(scale)}
     facts["hyper"] = json.dumps(dict(weights.hyper))
-    tensors = {name: np.ascontiguousarray(value) for name, value in weights.tensors.items()}
+    # Not ascontiguousarray, which gives single values, such as counts of batches, an axis.
+    tensors = {name: np.asarray(value, order="C") for name, value in weights.tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial:

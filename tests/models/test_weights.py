@@ -8,10 +8,11 @@ from safetensors.numpy import save_file
 from scipy.io import savemat
 
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import Upscaler
+from harness.models.inference import Upscaler, build_network
 from harness.models.installed import WeightsMissing, find_weights, installed, store_weights
-from harness.models.weights import read_weights, relabel, tensors_digest
+from harness.models.weights import Weights, read_weights, relabel, save_weights, tensors_digest
 from harness.registry import MODELS
+from harness.specs import WeightsInfo
 
 RNG = np.random.default_rng(0)
 
@@ -114,6 +115,41 @@ def test_parameters_that_require_gradients_are_read(tmp_path: Path) -> None:
     network = MODELS.get("srcnn").build()
     torch.save(dict(network.named_parameters()), tmp_path / "w.pth")
     assert len(read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.pth").tensors) == 6
+
+
+SMALL = {
+    "memnet": {"blocks": 2, "recursions": 2, "width": 8},
+    "dcsr": {"depth": 3},
+    "msrn": {"blocks": 1},
+    "edsr": {"blocks": 1, "width": 16},
+    "edsr-baseline": {"blocks": 1, "width": 16},
+    "rdn": {"blocks": 2, "convs": 2, "growth": 8, "width": 16},
+    "drfn": {"groups": 1, "blocks": 1, "width": 16},
+    "drfn-2conv": {"groups": 1, "blocks": 1, "width": 16},
+}
+NETWORKS = ["srcnn", "fsrcnn", "vdsr", "lapsrn", "srmdnf", *SMALL]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_saved_of_a_network_runs_again_with_the_same_output(name, tmp_path: Path) -> None:
+    card, hyper = MODELS.get(name), SMALL.get(name, {})
+    network = build_network(card, 4, hyper)
+    tensors = {key: value.numpy() for key, value in network.state_dict().items()}
+    info = WeightsInfo("repro", "made", "0" * 64, tensors_digest(tensors), "Apache-2.0")
+    path = save_weights(Weights(info, tensors, hyper), card, 4, tmp_path)
+    again = read_weights(card, 4, path)
+    assert again.info.tensors_sha256 == info.tensors_sha256
+    image = RNG.random((9, 11, card.channels))
+    expected = Upscaler(card, 4, None, network=network)(image)
+    np.testing.assert_array_equal(Upscaler(card, 4, again)(image), expected)
+
+
+def test_an_imported_checkpoint_with_counts_of_batches_runs(harness, photos, tmp_path) -> None:
+    torch.save(MODELS.get("memnet").build().state_dict(), tmp_path / "mem.pth")
+    imported = harness("weights", "import", "memnet", tmp_path / "mem.pth")
+    assert imported.exit_code == 0, imported.output
+    ran = harness("run", "--models", "memnet", "--datasets", photos)
+    assert ran.exit_code == 0, ran.output
 
 
 def test_a_matlab_file_of_another_layout_is_named(tmp_path: Path) -> None:
