@@ -36,7 +36,7 @@ def weights_import(
     scale: int,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Store a weights file as safetensors in the user cache; it is loaded strictly before and after."""
+    """Store a weights file as safetensors in the user cache; it is loaded before and after."""
     from harness.models.inference import Upscaler
     from harness.models.installed import store_weights
     from harness.models.weights import read_weights, relabel
