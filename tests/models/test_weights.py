@@ -60,12 +60,13 @@ def test_the_authors_layouts_are_decoded(model: str, make, tmp_path: Path) -> No
 
 def test_weights_of_another_network_are_refused_naming_both(tmp_path: Path, random_weights) -> None:
     srcnn_mat(tmp_path / "srcnn.mat"), vdsr_mat(tmp_path / "vdsr.mat")
-    savemat(tmp_path / "other.mat", {"x": 1})
+    params = [{"name": "conv1_f", "value": np.ones((3, 3))}]
+    savemat(tmp_path / "other.mat", {"net": {"params": params}})
     with pytest.raises(HarnessError, match="holds weights of vdsr, not of srcnn"):
         read_weights(MODELS.get("srcnn"), 4, tmp_path / "vdsr.mat")
     with pytest.raises(HarnessError, match="holds weights of srcnn, not of vdsr"):
         read_weights(MODELS.get("vdsr"), 4, tmp_path / "srcnn.mat")
-    with pytest.raises(HarnessError, match="no weights file that is known, not of vdsr"):
+    with pytest.raises(HarnessError, match="holds no known weights, of vdsr or of another network"):
         read_weights(MODELS.get("vdsr"), 4, tmp_path / "other.mat")
     with pytest.raises(HarnessError, match="holds weights of edsr-baseline at x4, not of drfn"):
         read_weights(MODELS.get("drfn"), 4, random_weights("edsr-baseline"))
@@ -81,6 +82,30 @@ def test_loading_is_strict_and_lists_what_does_not_fit(tmp_path: Path) -> None:
     save_file({**tensors, "extra": np.zeros(1)}, tmp_path / "more.safetensors")
     with pytest.raises(HarnessError, match=r"1 unknown \(extra\)"):
         Upscaler(card, 4, read_weights(card, 4, tmp_path / "more.safetensors"))
+
+
+def test_names_that_do_not_fit_come_with_both_shapes_and_ten_of_many(tmp_path: Path) -> None:
+    vdsr_mat(tmp_path / "small.mat")
+    card = MODELS.get("vdsr")
+    with pytest.raises(HarnessError) as raised:
+        Upscaler(card, 4, read_weights(card, 4, tmp_path / "small.mat"))
+    said = str(raised.value)
+    assert "body.0.weight 4 x 1 x 3 x 3 instead of 64 x 1 x 3 x 3" in said
+    missing = said[: said.index("of another shape")]
+    assert missing.count("body.") == 10 and "and 24 more)" in missing
+
+
+def test_a_checkpoint_of_several_networks_is_told_by_its_keys(tmp_path: Path) -> None:
+    state = MODELS.get("srcnn").build().state_dict()
+    torch.save({"generator": state, "epoch": 3}, tmp_path / "gan.pth")
+    with pytest.raises(HarnessError, match="dictionary of tensors but generator, epoch: save"):
+        read_weights(MODELS.get("srcnn"), 4, tmp_path / "gan.pth")
+
+
+def test_the_layers_of_an_ncnn_model_are_told_from_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "srmd.param").write_text("7767517\n")
+    with pytest.raises(HarnessError, match=r"the weights are in the \.bin file beside it"):
+        read_weights(MODELS.get("srmdnf"), 4, tmp_path / "srmd.param")
 
 
 @pytest.mark.parametrize("nested", [None, "params", "params_ema", "state_dict"])
