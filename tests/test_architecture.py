@@ -100,6 +100,7 @@ DECIDES = {
     "grey",
     "border",
     "float_lr",
+    "float_y",
     "self_ensemble",
     "tile",
     "metrics",

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -221,7 +222,14 @@ class TestListings:
         rows = json.loads(harness("weights", "where", "--json").output)
         of = {name: [r for r in rows if r["model"] == name] for name in ("srcnn", "vdsr", "rdn")}
         assert [row["tag"] for row in of["srcnn"]] == ["repro", "official"]
-        assert of["srcnn"][1]["where"] == "not here: harness weights fetch srcnn"
+        assert [row["installed"] for row in of["srcnn"]] == ["yes", "no"]
+        assert of["srcnn"][0]["source"] == "made.npz"
+        official = of["srcnn"][1]
+        assert official["where"] == "not here: harness weights fetch srcnn"
+        assert re.fullmatch(r"WangDequan/SRCNN@[0-9a-f]{40}/model/9-5-5.*", official["source"])
+        assert len(official["sha256"]) == 64
+        shown = harness("weights", "where").output
+        assert official["sha256"][:12] in shown and official["sha256"] not in shown
         assert of["vdsr"][0]["licence"].startswith("broken")
         assert [row["tag"] for row in of["rdn"]] == ["none"]
         assert "bicubic" not in {row["model"] for row in rows}
@@ -275,6 +283,7 @@ class TestData:
     def test_fetch_without_a_network_or_a_licence_is_one_sentence(self, harness) -> None:
         offline = harness("data", "fetch", "set5")
         assert offline.exit_code == 1 and "cannot be reached" in offline.output
+        assert "HARNESS_WEIGHTS" in offline.output
         both = harness("data", "fetch", "manga109", "demo", "set5")
         assert both.exit_code == 1
         assert [line.split()[1] for line in sentences(both.output)] == [

@@ -52,6 +52,19 @@ FLOAT_LR = {
 }
 
 
+# FSRCNN's and LapSRN's printed values are these to 0.01 dB, and to 0.0004 with ``ssim-whole``.
+FLOAT_Y = {
+    "full-range": {
+        ("fsrcnn", "set5"): (30.7254, 0.8668),
+        ("fsrcnn", "set14"): (27.6015, 0.7542),
+        ("fsrcnn", "b100"): (26.9720, 0.7137),
+        ("lapsrn", "set5"): (31.5420, 0.8867),
+        ("lapsrn", "b100"): (27.3185, 0.7265),
+    },
+    "as-rgb": {("lapsrn", "set14"): (28.1896, 0.7711)},
+}
+
+
 def run(folder: Path, *words: str) -> dict[tuple[str, str], tuple[float, float]]:
     shown = CliRunner().invoke(
         main, ["run", "--results", str(folder), "--json", *words], env=REAL_ROOTS
@@ -121,3 +134,12 @@ def test_srmdnf_on_lr_images_that_are_not_rounded_has_its_own_golden_values(tmp_
     for (_, dataset), values in run(tmp_path, *words).items():
         assert values[0] == pytest.approx(FLOAT_LR[dataset][0], abs=5e-4), dataset
         assert values[1] == pytest.approx(FLOAT_LR[dataset][1], abs=1e-4), dataset
+
+
+@pytest.mark.parametrize("grey", FLOAT_Y)
+def test_luma_that_is_never_rounded_has_its_own_golden_values(grey: str, tmp_path: Path) -> None:
+    for (model, dataset), (psnr, ssim) in FLOAT_Y[grey].items():
+        words = ("--models", model, "--datasets", dataset, "--float-y", "--grey", grey)
+        (values,) = run(tmp_path, *words).values()
+        assert values[0] == pytest.approx(psnr, abs=5e-4), (model, dataset)
+        assert values[1] == pytest.approx(ssim, abs=1e-4), (model, dataset)

@@ -61,6 +61,7 @@ class TileSide(click.IntRange):
     help="How imresize continues an image.",
 )
 @click.option("--float-lr", is_flag=True, help="Do not round the LR images of the rgb pipeline.")
+@click.option("--float-y", is_flag=True, help="Do not round luma in the y pipeline.")
 @click.option("--metric", "metrics", multiple=True, help="One more metric (repeatable).")
 @click.option(
     "--weights",
@@ -95,6 +96,7 @@ def run(
     grey: Any,
     border: Any,
     float_lr: bool,
+    float_y: bool,
     metrics: tuple[str, ...],
     weight_files: tuple[str, ...],
     executor: Any,
@@ -129,6 +131,7 @@ def run(
         grey,
         border,
         float_lr,
+        float_y,
         self_ensemble,
         tile if isinstance(tile, int) else None,
         files,

@@ -18,7 +18,7 @@ from harness.cli.options import (
 
 @click.group()
 def weights() -> None:
-    """Import weights and say where they are."""
+    """Import, fetch and ship weights, and say where they are."""
 
 
 @weights.command("import")
@@ -36,7 +36,7 @@ def weights_import(
     scale: int,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Store a weights file as safetensors in the user cache, after loading it strictly."""
+    """Store a weights file as safetensors in the user cache; it is loaded before and after."""
     from harness.models.inference import Upscaler
     from harness.models.installed import store_weights
     from harness.models.weights import read_weights, relabel
@@ -46,7 +46,9 @@ def weights_import(
     card = MODELS.get(model)
     read = relabel(read_weights(card, scale, path), tag, licence)
     Upscaler(card, scale, read)
-    click.echo(f"{path} is stored as {store_weights(read, card, scale)} ({read.info.licence}).")
+    stored = store_weights(read, card, scale)
+    Upscaler(card, scale, read_weights(card, scale, stored))
+    click.echo(f"{path} is stored as {stored} ({read.info.licence}).")
 
 
 @weights.command("fetch")

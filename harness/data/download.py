@@ -57,7 +57,10 @@ def fetch(
     if not wanted:
         return
     if not _reachable(HOST):
-        raise OfflineError(f"{HOST} cannot be reached: connect to the network, or bring the files.")
+        raise OfflineError(
+            f"{HOST} cannot be reached: connect to the network, or bring the files below folders "
+            "that HARNESS_DATA and HARNESS_WEIGHTS name."
+        )
     with ThreadPoolExecutor(4) as pool:
         for path in pool.map(lambda pair: _fetch_one(*pair), wanted):
             done(path)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.errors import UsageError
 from harness.models.inference import build_network
 
 if TYPE_CHECKING:
@@ -24,12 +25,23 @@ OUTPUT_SIZE = (1280, 720)
 """Width and height of the output for which multiplications are stated, as papers do."""
 
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_SHARED = "shared "
+"""Before the kind of a layer that stands under several names in a network."""
+_NORMALISED = "counts element-wise scaling, which is no convolution"
+_ENLARGED = "counts interpolation, which is no convolution"
+_POOLED = "counts the sums of pooling, which are no convolution"
 _REASONS = {
     "ConvTranspose2d": "multiplies the kernel at every output pixel, though only one product in "
     "stride squared exists",
-    "BatchNorm2d": "counts element-wise scaling, which is no convolution",
+    "BatchNorm2d": _NORMALISED,
+    "InstanceNorm2d": _NORMALISED,
+    "LayerNorm": _NORMALISED,
     "PReLU": "counts element-wise slopes, which are no convolution",
-    "AdaptiveAvgPool2d": "counts the sums of pooling, which are no convolution",
+    "AdaptiveAvgPool2d": _POOLED,
+    "AvgPool2d": _POOLED,
+    "Upsample": _ENLARGED,
+    "UpsamplingBilinear2d": _ENLARGED,
+    "UpsamplingNearest2d": _ENLARGED,
     "functional": "sees layers only, not functions called in forward",
 }
 
@@ -45,6 +57,7 @@ class Complexity:
         input_size: width and height of the network's input they are stated for.
         activations: values that convolutions put out (as the NTIRE challenges count them).
         by_kind: the operations by kind of layer; ``functional`` for those outside layers.
+        obstacle: why operations could not be counted, where they could not.
     """
 
     parameters: int
@@ -52,6 +65,7 @@ class Complexity:
     input_size: tuple[int, int]
     activations: int | None = None
     by_kind: Mapping[str, int] | None = None
+    obstacle: str = ""
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -75,6 +89,7 @@ def measure_complexity(
 
     Raises:
         HarnessError: the network cannot be built.
+        UsageError: the output is too small.
     """
     width, height = input_size(card, scale, output_size)
     try:
@@ -83,16 +98,34 @@ def measure_complexity(
             activations = _activations(network, image)
         total = counter.get_total_flops() // 2
         by_kind = _by_kind(network, counter.get_flop_counts(), total)
-    except Exception:  # a network may need values, or dislike the size
+    except Exception as error:  # a network may need values, or dislike the size
         network = build_network(card, scale, hyper)
-        return Complexity(count_parameters(network), None, (width, height))
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Complexity(count_parameters(network), None, (width, height), obstacle=said)
     return Complexity(count_parameters(network), total, (width, height), activations, by_kind)
 
 
 def input_size(card: ModelCard, scale: int, output_size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the network's input for an SR image of the given size."""
+    """Width and height of the network's input for an SR image of the given size.
+
+    Raises:
+        UsageError: the SR image is too small.
+    """
+    width, height = whole_multiples(output_size, scale)
     factor = card.input_scale(scale)
-    return output_size[0] // factor, output_size[1] // factor
+    return width // factor, height // factor
+
+
+def whole_multiples(output_size: tuple[int, int], scale: int) -> tuple[int, int]:
+    """The largest SR image of at most the given width and height that a network can make.
+
+    Raises:
+        UsageError: that is none.
+    """
+    width, height = output_size
+    if min(width, height) < scale:
+        raise UsageError(f"An output of {width} x {height} pixels is too small for x{scale}.")
+    return width - width % scale, height - height % scale
 
 
 def _on_meta(
@@ -118,8 +151,17 @@ def _activations(network: nn.Module, image: Tensor) -> int:
 
 
 def _leaves(network: nn.Module) -> dict[str, str]:
-    """Names and kinds of the layers that have no layers inside."""
-    return {n: type(m).__name__ for n, m in network.named_modules() if not [*m.children()]}
+    """Names and kinds of the layers that have no layers inside; shared ones under every name."""
+    layers = {
+        name: layer
+        for name, layer in network.named_modules(remove_duplicate=False)
+        if not [*layer.children()]
+    }
+    names = Counter(map(id, layers.values()))
+    return {
+        name: _SHARED * (names[id(layer)] > 1) + type(layer).__name__
+        for name, layer in layers.items()
+    }
 
 
 def _by_kind(
@@ -135,6 +177,8 @@ def _by_kind(
 def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
     """Multiply-accumulate operations by kind of layer as thop counts them, on a copy.
 
+    They add up to thop's own total.
+
     Raises:
         HarnessError: the network cannot be built.
     """
@@ -143,7 +187,7 @@ def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, i
     network, image = _on_meta(card, scale, {}, size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        *_, layers = thop.profile(
+        total, _, layers = thop.profile(
             copy.deepcopy(network), inputs=(image,), verbose=False, ret_layer_info=True
         )
     kinds = _leaves(network)
@@ -151,6 +195,7 @@ def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, i
     for name, count in _flat(layers):
         if name in kinds:
             counted[kinds[name]] += int(count)
+    counted[type(network).__name__] += int(total) - sum(counted.values())
     return {kind: count for kind, count in counted.items() if count}
 
 
@@ -164,7 +209,15 @@ def _flat(layers: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, fl
 def disagreements(ours: Mapping[str, int], thop: Mapping[str, int]) -> dict[str, tuple[int, str]]:
     """Where thop counts otherwise than PyTorch: by kind, the difference and its reason."""
     return {
-        kind: (thop.get(kind, 0) - ours.get(kind, 0), _REASONS.get(kind, "reason not known"))
+        kind: (thop.get(kind, 0) - ours.get(kind, 0), _reason(kind))
         for kind in sorted(ours.keys() | thop.keys())
         if thop.get(kind, 0) != ours.get(kind, 0)
     }
+
+
+def _reason(kind: str) -> str:
+    if kind.startswith(_SHARED):
+        return (
+            "counts a layer with several names once for each at every call, and adds up all names"
+        )
+    return _REASONS.get(kind, "reason not known")

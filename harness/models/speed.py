@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.models.complexity import input_size
 from harness.models.inference import Upscaler
 from harness.models.memory import peak_bytes, reset_peak
 
@@ -32,23 +33,24 @@ class Speed:
 def measure_speed(
     card: ModelCard, scale: int, device: str, output_size: tuple[int, int], runs: int = 3
 ) -> Speed:
-    """Run a network with random values on a random image.
+    """Run a network with random values on a random image, after one run that is not measured.
 
     Args:
         card: the model.
         scale: the factor.
         device: ``cpu`` or ``cuda``.
         output_size: width and height of the SR image.
-        runs: timed runs after the warm-up.
+        runs: timed runs.
 
     Raises:
         HarnessError: the network cannot be built.
+        UsageError: the output is too small.
     """
     upscaler = Upscaler(card, scale, None, device=device)
-    width, height = (side // upscaler.factor for side in output_size)
+    width, height = input_size(card, scale, output_size)
     image = np.random.default_rng(0).random((height, width, card.channels))
-    # Memory is taken from the first run: later ones use again what it left behind.
-    before = reset_peak(device)
+    upscaler(image)  # compiled kernels and threads cost memory once, whatever the size
+    before = reset_peak(device)  # also gives back what the first run left behind
     made = upscaler(image)
     peak = peak_bytes(device)
     megapixels = made.shape[0] * made.shape[1] / 1e6

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,8 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     path = folder / f"{card.name}-x{scale}.{weights.info.tag}.safetensors"
     facts = asdict(weights.info) | {"model": card.name, "scale": str(scale)}
     facts["hyper"] = json.dumps(dict(weights.hyper))
-    tensors = {name: np.ascontiguousarray(value) for name, value in weights.tensors.items()}
+    # Not ascontiguousarray, which gives single values, such as counts of batches, an axis.
+    tensors = {name: np.asarray(value, order="C") for name, value in weights.tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial:
@@ -172,19 +173,29 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
     wrong = {
         "missing": sorted(own.keys() - given.keys()),
         "unknown": sorted(given.keys() - own.keys()),
-        "of another shape": sorted(n for n in own.keys() & given.keys() if own[n] != given[n]),
+        "of another shape": sorted(
+            f"{name} {_shape(given[name])} instead of {_shape(own[name])}"
+            for name in own.keys() & given.keys()
+            if own[name] != given[name]
+        ),
         "not of floating point": sorted(
             name
             for name in own.keys() & given.keys()
             if state[name].is_floating_point() and weights.tensors[name].dtype.kind != "f"
         ),
     }
-    said = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in wrong.items()
-        if names
-    ]
+    said = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in wrong.items() if names]
     if said:
         raise HarnessError(f"{weights.info.file} does not fit {model}: {'; '.join(said)}.")
     tensors = {name: torch.from_numpy(value.copy()) for name, value in weights.tensors.items()}
     network.load_state_dict(tensors, strict=True)
+
+
+def _shape(sides: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sides)) or "single value"
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    """Names after one another, and how many are left out."""
+    left = len(names) - most
+    return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")

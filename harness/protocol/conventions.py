@@ -69,17 +69,17 @@ class Pair:
     Attributes:
         sr: uint8 ``(H, W)`` or ``(H, W, 3)``.
         hr: the same shape.
-        luma: the 8-bit luma ``(H, W)`` of both, SR first, where a network made no colour and the
-            pictures got their chroma elsewhere.
+        luma: the luma ``(H, W)`` of both, SR first, where a network made no colour and the
+            pictures got their chroma elsewhere; in 8 bits, or in double where it was not rounded.
     """
 
     sr: ByteArray
     hr: ByteArray
-    luma: tuple[ByteArray, ByteArray] | None = None
+    luma: tuple[AnyArray, AnyArray] | None = None
 
     def seen(self, channel: Channel) -> tuple[AnyArray, AnyArray]:
         """What is compared, before the border is cut; a grey picture's stored values."""
-        if self.luma and channel == "rounded Y":
+        if self.luma and channel == ("rounded Y" if self.luma[0].dtype == np.uint8 else "Y"):
             return self.luma
         if self.hr.ndim == 2:
             return self.sr, self.hr

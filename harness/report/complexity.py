@@ -43,19 +43,21 @@ def complexity_table(
         cards: the networks.
         scale: the factor.
         paper: what `harness.paper.paper` gives.
-        output_size: width and height of the SR image; 1280 x 720 without it.
+        output_size: width and height of the SR image, cut to multiples of the scale; 1280 x 720
+            without it.
         speeds: time and memory by model, where measured.
 
     Raises:
         HarnessError: a network cannot be built.
+        UsageError: the SR image is too small.
     """
-    from harness.models.complexity import OUTPUT_SIZE, measure_complexity
+    from harness.models.complexity import OUTPUT_SIZE, measure_complexity, whole_multiples
 
-    size = output_size or OUTPUT_SIZE
+    size = whole_multiples(output_size or OUTPUT_SIZE, scale)
     printed = {
         point["model"]: point["parameters"]
         for point in paper.get("figure5", {}).get("points", ())
-        if point["parameters_printed"]
+        if point["parameters_printed"] and scale == paper["table2"]["scale"]
     }
     readings = {p["model"] for p in paper.get("figure5", {}).get("points", ()) if p.get("reading")}
     facts = []
@@ -82,6 +84,7 @@ def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
         "input_height": counted.input_size[1],
         "thop_macs": None,
         "thop_differs": "",
+        "obstacle": counted.obstacle,
     }
     if counted.by_kind is not None:
         by_thop = thop_macs(card, scale, counted.input_size)
@@ -124,7 +127,9 @@ def _row(fact: Mapping[str, Any], *, timed: bool) -> list[str]:
         shown("activations", 1e6, 1),
         *speed,
         shown("thop_macs", 1e9),
-        fact["thop_differs"] or "nowhere",
+        f"not counted: {fact['obstacle']}"
+        if fact["obstacle"]
+        else fact["thop_differs"] or "nowhere",
     ]
 
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.benchmarks import DatasetUnavailable, find
+from harness.data.catalogue import registry_rows
 from harness.errors import HarnessError
 from harness.registry import DATASETS, FAILURES, MODELS
+from harness.specs import WeightsInfo
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import Claim, Rescored
     from harness.specs import RunRecord
 
 Row = dict[str, Any]
+
+_HASHED = ("sha256", "source")
+_HASH = re.compile(r"[0-9a-f]{40,64}")
 
 
 def models() -> list[Row]:
@@ -73,21 +79,40 @@ def _weights(name: str, scale: int) -> Iterator[Row]:
     for path, tag in found:
         try:
             info = read_weights(card, scale, path, tag).info
-            yield _file(name, tag, str(path), info.source_sha256, info.licence)
+            yield _file(info, name, str(path), installed=True)
         except HarnessError as error:
-            yield _file(name, tag, str(path), licence=f"broken: {error}")
+            broken = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
+            yield _file(broken, name, str(path), installed=True)
     if "official" in (tag for _, tag in found):
         return
     for row in official_rows(card, scale):
         place = f"not here: harness weights fetch {name}"
-        yield _file(name, "official", place, row["sha256"], row["licence"])
+        info = WeightsInfo("official", row["file"], row["sha256"], "", row["licence"])
+        yield _file(info, name, place, installed=False)
         return
     if not found:
-        yield _file(name, "none", f"not here: harness train {name}, or --weights {name}=FILE")
+        place = f"not here: harness train {name}, or --weights {name}=FILE"
+        yield _file(WeightsInfo("none", "", "", "", ""), name, place, installed=False)
 
 
-def _file(model: str, tag: str, where: str, sha256: str = "", licence: str = "") -> Row:
-    return {"model": model, "tag": tag, "sha256": sha256[:12], "licence": licence, "where": where}
+def _file(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
+    return {
+        "model": model,
+        "tag": info.tag,
+        "source": _source(info),
+        "sha256": info.source_sha256,
+        "licence": info.licence,
+        "installed": "yes" if installed else "no",
+        "where": where,
+    }
+
+
+def _source(info: WeightsInfo) -> str:
+    """Repository, commit and path of the authors' files; the file's name for others."""
+    for row in registry_rows("weights"):
+        if row["sha256"] == info.source_sha256:
+            return f"{row['repository']}@{row['commit']}/{row['path']}"
+    return info.file
 
 
 def runs(results: Path) -> list[Row]:
@@ -144,11 +169,18 @@ def _rounded(value: float) -> float | str:
 
 
 def show(rows: Sequence[Row], as_json: bool) -> str:
-    """Rows as a plain table or as JSON."""
+    """Rows as a plain table, with the first digits of hashes, or as JSON."""
     if as_json:
         return json.dumps(rows, indent=1)
     if not rows:
         return "There is nothing to list."
     from tabulate import tabulate
 
-    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
+    shown = [
+        {
+            name: _HASH.sub(lambda found: found[0][:12], str(value)) if name in _HASHED else value
+            for name, value in row.items()
+        }
+        for row in rows
+    ]
+    return tabulate(shown, headers="keys", tablefmt="simple", disable_numparse=True)

@@ -53,6 +53,7 @@ def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> 
         rules.grey,
         rules.border,
         rules.float_lr,
+        rules.float_y,
         identity.self_ensemble,
         identity.tile,
         {identity.model: weights} if weights else {},
@@ -81,8 +82,8 @@ def explain_run(
     """Make a run's images anew and score them under other conventions.
 
     They are also made under the other grey rule, where the set has grey images, with the other
-    border of imresize and with LR images that are (not) rounded, and then scored in the run's own
-    way.
+    border of imresize and with LR images or luma that are (not) rounded, and then scored in the
+    run's own way.
 
     Args:
         record: of the run.
@@ -92,7 +93,7 @@ def explain_run(
         told: hears what is being made, and whether the record's mean was met.
     """
     device, images = pick_device(device), run.benchmark.images
-    scale, own = run.rules.scale, OWN[run.rules.pipeline]
+    scale, own = run.rules.scale, _own(run.rules)
     shortest = min(side - side % scale for image in images for side in image.size)
     usable = [own, *(c for c in conventions if c != own and c.fits(shortest, scale))]
     told(f"Making {len(images)} images.")
@@ -108,8 +109,9 @@ def explain_run(
         changed = images if rules.grey == run.rules.grey else grey
         if changed:
             told(f"Making {len(changed)} images again with {said}.")
-            again = _rescored(replace(run, rules=rules), changed, [own], device)
-            found.append(_mean(scores | again, own, scale, said))
+            way = _own(rules)
+            again = _rescored(replace(run, rules=rules), changed, [way], device)
+            found.append(_mean(scores | again, way, scale, said))
     return found
 
 
@@ -159,6 +161,11 @@ def _rescored(
     return dict(upscale(run, images, upscaler(run, device), scored))
 
 
+def _own(rules: Protocol) -> Convention:
+    """How a run under the rules is scored: luma that was never rounded is compared as it is."""
+    return OWN["rgb" if rules.float_y else rules.pipeline]
+
+
 def _alternatives(rules: Protocol) -> list[tuple[str, Protocol]]:
     """The rules that make other pictures of the same set, and what they are called."""
     grey: GreyRule = "as-rgb" if rules.grey == "full-range" else "full-range"
@@ -170,6 +177,9 @@ def _alternatives(rules: Protocol) -> list[tuple[str, Protocol]]:
     if rules.pipeline == "rgb":
         rounded = "rounded" if rules.float_lr else "not rounded"
         others.append((f"LR images {rounded}", replace(rules, float_lr=not rules.float_lr)))
+    else:
+        rounded = "rounded" if rules.float_y else "not rounded"
+        others.append((f"luma {rounded}", replace(rules, float_y=not rules.float_y)))
     return others
 
 

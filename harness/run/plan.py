@@ -30,6 +30,7 @@ class Request:
         datasets: names, folders, globs or ``all``.
         scale: the factor.
         float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
+        float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
         weight_files: a file for each of some models.
         metrics: registered names beyond psnr and ssim.
         data_root: searched for sets first.
@@ -43,6 +44,7 @@ class Request:
     grey: GreyRule = "full-range"
     border: Border = "replicate"
     float_lr: bool = False
+    float_y: bool = False
     self_ensemble: bool = False
     tile: int | None = None
     weight_files: Mapping[str, Path] = field(default_factory=dict)
@@ -87,14 +89,25 @@ def plan(request: Request) -> Plan:
     for card, weights, asked_for in ready:
         if request.tile and card.global_pooling:
             made.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
-        float_lr = request.float_lr and card.pipeline == "rgb"
-        rules = Protocol(card.pipeline, request.scale, request.border, request.grey, float_lr)
+        rules = _rules(request, card)
         for benchmark in found:
             options = (request.self_ensemble, request.tile, metrics, asked_for)
             run = Run(card, weights, benchmark, rules, *options)
             if run.identity not in (other.identity for other in made.runs):
                 made.runs.append(run)
     return made
+
+
+def _rules(request: Request, card: ModelCard) -> Protocol:
+    """The protocol of a model's runs: each pipeline has a rounding of its own to leave out."""
+    return Protocol(
+        card.pipeline,
+        request.scale,
+        request.border,
+        request.grey,
+        float_lr=request.float_lr and card.pipeline == "rgb",
+        float_y=request.float_y and card.pipeline == "y",
+    )
 
 
 def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:

@@ -1,4 +1,8 @@
-"""Recipes: how a network is trained, as data."""
+"""Recipes: how a network is trained, as data.
+
+The loss is on a network's last output alone. LapSRN's authors compare every level of its pyramid as
+well, and MemNet's the image of every memory block: neither is part of a recipe.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.data.benchmarks import BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.run.evaluate import Run
-    from harness.specs import ByteArray, FloatArray
+    from harness.specs import AnyArray, FloatArray
 
 Made = TypeVar("Made")
 
@@ -46,14 +46,14 @@ class Upscaled:
     Attributes:
         loaded: the HR image as it lies on the disk.
         sample: the HR and LR images under the run's rules.
-        sr: uint8, of the shape of ``sample.hr``.
+        sr: of the shape and dtype of ``sample.hr``.
         seconds: of the forward pass.
     """
 
     image: BenchmarkImage
     loaded: LoadedImage
     sample: protocols.Sample
-    sr: ByteArray
+    sr: AnyArray
     seconds: float
 
 

@@ -2,12 +2,16 @@ import csv
 import io
 
 import pytest
+import thop
 import torch
 from torch import nn
 
 from harness.models.complexity import disagreements, measure_complexity, thop_macs
+from harness.models.memory import forward_bytes
 from harness.models.speed import measure_speed
+from harness.paper import paper
 from harness.registry import MODELS, register_model
+from harness.report.complexity import complexity_table
 
 
 def test_the_macs_of_a_network_are_those_of_its_layers() -> None:
@@ -79,7 +83,60 @@ def test_a_network_that_needs_values_has_no_count() -> None:
             return image if image.mean() > 0 else -image
 
     register_model("choosy", pipeline="y", input="bicubic", scales=(4,))(lambda scale: Choosy())
-    assert measure_complexity(MODELS.get("choosy"), 4, {}).macs is None
+    measured = measure_complexity(MODELS.get("choosy"), 4, {})
+    assert measured.macs is None and measured.obstacle
+    shown = complexity_table([MODELS.get("choosy")], 4, paper()).render("md")
+    assert f"not counted: {measured.obstacle}" in " ".join(shown.split())
+
+
+class Tied(nn.Module):
+    """One convolution under two parents, one transposed one under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer, larger = nn.Conv2d(1, 1, 3, padding=1), nn.ConvTranspose2d(1, 1, 2, stride=2)
+        self.first, self.second = nn.Sequential(layer, nn.ReLU()), nn.Sequential(layer)
+        self.steps = nn.ModuleList([nn.Sequential(larger), nn.Sequential(larger)])
+
+    def forward(self, image):
+        for part in (self.first, self.second, *self.steps):
+            image = part(image)
+        return image
+
+
+def test_a_layer_with_two_parents_is_counted_a_call_and_thop_explained() -> None:
+    register_model("tied", pipeline="y", input="lr", scales=(4,))(lambda scale: Tied())
+    card = MODELS.get("tied")
+    ours = measure_complexity(card, 4, {}, (40, 40)).by_kind or {}
+    assert ours == {
+        "shared Conv2d": 2 * 9 * 10 * 10,
+        "shared ConvTranspose2d": 4 * (10 * 10 + 20 * 20),
+    }
+    theirs = thop_macs(card, 4, (10, 10))
+    total, _ = thop.profile(Tied(), inputs=(torch.ones(1, 1, 10, 10),), verbose=False)
+    assert sum(theirs.values()) == total
+    # Two hooks a call, and the sum of both calls once for each of two parents.
+    assert theirs["shared Conv2d"] == 4 * ours["shared Conv2d"]
+    for _, reason in disagreements(ours, theirs).values():
+        assert "a layer with several names" in reason
+
+
+def test_normalising_enlarging_and_pooling_layers_are_explained() -> None:
+    def build(scale: int) -> nn.Module:
+        return nn.Sequential(
+            nn.LayerNorm(40),
+            nn.InstanceNorm2d(1, affine=True),
+            nn.Upsample(scale_factor=2, mode="bicubic"),
+            nn.AvgPool2d(2),
+            nn.Upsample(scale_factor=4),
+        )
+
+    register_model("many", pipeline="y", input="lr", scales=(4,))(build)
+    card = MODELS.get("many")
+    ours = measure_complexity(card, 4, {}, (160, 160)).by_kind or {}
+    differing = disagreements(ours, thop_macs(card, 4, (40, 40)))
+    assert {"LayerNorm", "Upsample", "AvgPool2d"} <= differing.keys()
+    assert all("no convolution" in reason for _, reason in differing.values()), differing
 
 
 def test_time_and_memory_are_for_a_megapixel_of_output() -> None:
@@ -88,6 +145,32 @@ def test_time_and_memory_are_for_a_megapixel_of_output() -> None:
     if small.bytes is not None:
         # At least the output itself must have been held: four bytes a pixel.
         assert small.bytes >= 4 * 1_000_000
+
+
+def test_memory_for_a_megapixel_does_not_depend_on_the_size_and_is_that_of_the_tensors() -> None:
+    card = MODELS.get("fsrcnn")
+    small, large = (
+        measure_speed(card, 4, "cpu", (side, side), runs=1).bytes for side in (480, 960)
+    )
+    if small is None or large is None:
+        pytest.skip("this system does not tell how much memory was held")
+    counted = forward_bytes(card.build(), 1) / 4**2 * 1e6
+    for measured in (small, large):
+        assert counted / 2 < measured < 2.5 * counted, (small, large, counted)
+
+
+def test_the_table_is_for_the_size_that_was_counted(harness) -> None:
+    shown = harness("complexity", "fsrcnn", "vdsr", "--output-size", "1279x719")
+    assert "1276 x 716 pixels" in shown.output and "1279" not in shown.output
+    csv_ = harness("complexity", "fsrcnn", "vdsr", "--output-size", "1279x719", "--format", "csv")
+    rows = {row["model"]: row for row in csv.DictReader(io.StringIO(csv_.output))}
+    assert (rows["fsrcnn"]["input_width"], rows["fsrcnn"]["input_height"]) == ("319", "179")
+    assert (rows["vdsr"]["input_width"], rows["vdsr"]["input_height"]) == ("1276", "716")
+
+
+def test_counts_that_the_paper_prints_for_x4_stand_beside_x4_only(harness) -> None:
+    shown = {scale: harness("complexity", "drfn", "--scale", scale).output for scale in (2, 4)}
+    assert "5.2M" in shown[4] and "5.2M" not in shown[2]
 
 
 def test_the_table_has_printed_and_measured_counts(harness) -> None:
@@ -104,6 +187,8 @@ def test_the_table_has_printed_and_measured_counts(harness) -> None:
     ("words", "said"),
     [
         (["--output-size", "large"], "A size is WIDTHxHEIGHT"),
+        (["fsrcnn", "--output-size", "2x2"], "An output of 2 x 2 pixels is too small"),
+        (["fsrcnn", "--time", "--time-size", "3x9"], "An output of 3 x 9 pixels is too small"),
         (["bicubic"], "None of these models has parameters at x4"),
         (["drfm"], "did you mean drfn"),
     ],

@@ -143,13 +143,54 @@ def dcsr(w: Weights, x: Tensor, scale: int) -> Tensor:
 MEAN = torch.tensor([0.4488, 0.4371, 0.4040]).reshape(1, 3, 1, 1)
 
 
-def edsr_baseline(w: Weights, x: Tensor, scale: int) -> Tensor:
+def edsr_baseline(
+    w: Weights, x: Tensor, scale: int, blocks: int = 16, scaling: float = 1
+) -> Tensor:
     shallow = features = conv(w, "body.head", 255 * (x - MEAN))
-    for block in range(16):
-        features = features + chain(w, f"body.body.{block}.body.", features, 2)
-    features = shallow + conv(w, "body.body.16", features)
+    for block in range(blocks):
+        features = features + scaling * chain(w, f"body.body.{block}.body.", features, 2)
+    features = shallow + conv(w, f"body.body.{blocks}", features)
     made = upsample(w, "body.tail.0", features, scale)
     return conv(w, "body.tail.1", made) / 255 + MEAN
+
+
+def edsr(w: Weights, x: Tensor, scale: int) -> Tensor:
+    return edsr_baseline(w, x, scale, 32, 0.1)
+
+
+def drfn(w: Weights, x: Tensor, scale: int, convs: int = 1) -> Tensor:
+    """Eqs. 1 to 6, with 16 groups of 8 residual blocks."""
+
+    def by_place(name: str, features: Tensor) -> Tensor:
+        summary = torch.stack([features.mean(1), features.max(1).values], 1)
+        return conv(w, name, summary).sigmoid() * features
+
+    def residual(name: str, features: Tensor) -> Tensor:
+        inner = conv(w, f"{name}.0", features) if convs == 2 else features
+        return features + conv(w, f"{name}.{convs}", inner.relu())
+
+    def group(name: str, features: Tensor) -> Tensor:
+        refined = features
+        for block in range(8):
+            refined = residual(f"{name}.blocks.{block}.body", refined)
+        pooled = refined.mean((2, 3), keepdim=True)
+        squeezed = conv(w, f"{name}.channel_attention.gate.1", pooled).relu()
+        weighed = refined * conv(w, f"{name}.channel_attention.gate.3", squeezed).sigmoid()
+        return by_place(f"{name}.spatial_attention.conv", weighed) + features
+
+    shallow = conv(w, "body.shallow", x - MEAN)
+    features, fused = shallow, torch.zeros_like(shallow)
+    for number in range(16):
+        before, features = features, group(f"body.deep.groups.{number}", features)
+        name = f"body.deep.fusions.{number}"
+        joined = conv(w, f"{name}.conv", torch.cat([before, features], 1))
+        fused = fused + by_place(f"{name}.attention.conv", joined)
+    deep = conv(w, "body.deep.tail", features) + fused + shallow
+    return conv(w, "body.reconstruct", upsample(w, "body.upscale", deep, scale)) + MEAN
+
+
+def drfn_2conv(w: Weights, x: Tensor, scale: int) -> Tensor:
+    return drfn(w, x, scale, 2)
 
 
 def rdn(w: Weights, x: Tensor, scale: int) -> Tensor:
@@ -191,7 +232,11 @@ DEFINITIONS: dict[str, Callable[[Weights, Tensor, int], Tensor]] = {
     "rdn": rdn,
     "dcsr": dcsr,
     "msrn": msrn,
+    "edsr": edsr,
+    "drfn": drfn,
+    "drfn-2conv": drfn_2conv,
 }
+NARROW = {name: {"width": 16} for name in ("edsr", "drfn", "drfn-2conv")}
 CASES = [(name, scale) for name in DEFINITIONS for scale in (2, 3, 4)]
 
 
@@ -199,7 +244,7 @@ CASES = [(name, scale) for name in DEFINITIONS for scale in (2, 3, 4)]
 def test_the_forward_pass_is_the_definition_on_odd_sizes(name: str, scale: int) -> None:
     torch.manual_seed(0)
     card = MODELS.get(name)
-    network = build_network(card, scale, {}).eval()
+    network = build_network(card, scale, NARROW.get(name, {})).eval()
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):  # as after training, not as it starts
             layer.running_mean.uniform_(-0.1, 0.1), layer.running_var.uniform_(0.5, 2)

@@ -16,9 +16,16 @@ from harness.specs import ModelCard
 RNG = np.random.default_rng(0)
 
 
+SMALL = {
+    "edsr": {"blocks": 3, "width": 8},
+    "rdn": {"blocks": 2, "convs": 2, "growth": 4, "width": 8},
+}
+
+
 def upscaler(name: str, random_weights, scale: int = 4, **options) -> Upscaler:
     card = MODELS.get(name)
-    return Upscaler(card, scale, read_weights(card, scale, random_weights(name, scale)), **options)
+    path = random_weights(name, scale, **SMALL.get(name, {}))
+    return Upscaler(card, scale, read_weights(card, scale, path), **options)
 
 
 @pytest.mark.parametrize("name", ["edsr-baseline", "srcnn", "fsrcnn", "lapsrn", "srmdnf"])
@@ -35,7 +42,15 @@ def test_self_ensemble_is_the_mean_of_eight_separate_runs(name: str, random_weig
     assert np.abs(ensemble - plain(image)).max() > 1e-4
 
 
-@pytest.mark.parametrize(("name", "size"), [("vdsr", (50, 260)), ("edsr-baseline", (30, 140))])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("vdsr", (50, 260)),
+        ("edsr-baseline", (30, 140)),
+        ("edsr", (30, 140)),
+        ("rdn", (30, 140)),
+    ],
+)
 def test_tiles_agree_with_the_whole_image(name: str, size, random_weights) -> None:
     plain = upscaler(name, random_weights)
     image = RNG.random((*size, plain.card.channels))

@@ -8,10 +8,11 @@ from safetensors.numpy import save_file
 from scipy.io import savemat
 
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import Upscaler
+from harness.models.inference import Upscaler, build_network
 from harness.models.installed import WeightsMissing, find_weights, installed, store_weights
-from harness.models.weights import read_weights, relabel, tensors_digest
+from harness.models.weights import Weights, read_weights, relabel, save_weights, tensors_digest
 from harness.registry import MODELS
+from harness.specs import WeightsInfo
 
 RNG = np.random.default_rng(0)
 
@@ -59,12 +60,13 @@ def test_the_authors_layouts_are_decoded(model: str, make, tmp_path: Path) -> No
 
 def test_weights_of_another_network_are_refused_naming_both(tmp_path: Path, random_weights) -> None:
     srcnn_mat(tmp_path / "srcnn.mat"), vdsr_mat(tmp_path / "vdsr.mat")
-    savemat(tmp_path / "other.mat", {"x": 1})
+    params = [{"name": "conv1_f", "value": np.ones((3, 3))}]
+    savemat(tmp_path / "other.mat", {"net": {"params": params}})
     with pytest.raises(HarnessError, match="holds weights of vdsr, not of srcnn"):
         read_weights(MODELS.get("srcnn"), 4, tmp_path / "vdsr.mat")
     with pytest.raises(HarnessError, match="holds weights of srcnn, not of vdsr"):
         read_weights(MODELS.get("vdsr"), 4, tmp_path / "srcnn.mat")
-    with pytest.raises(HarnessError, match="no weights file that is known, not of vdsr"):
+    with pytest.raises(HarnessError, match="holds no known weights, of vdsr or of another network"):
         read_weights(MODELS.get("vdsr"), 4, tmp_path / "other.mat")
     with pytest.raises(HarnessError, match="holds weights of edsr-baseline at x4, not of drfn"):
         read_weights(MODELS.get("drfn"), 4, random_weights("edsr-baseline"))
@@ -80,6 +82,30 @@ def test_loading_is_strict_and_lists_what_does_not_fit(tmp_path: Path) -> None:
     save_file({**tensors, "extra": np.zeros(1)}, tmp_path / "more.safetensors")
     with pytest.raises(HarnessError, match=r"1 unknown \(extra\)"):
         Upscaler(card, 4, read_weights(card, 4, tmp_path / "more.safetensors"))
+
+
+def test_names_that_do_not_fit_come_with_both_shapes_and_ten_of_many(tmp_path: Path) -> None:
+    vdsr_mat(tmp_path / "small.mat")
+    card = MODELS.get("vdsr")
+    with pytest.raises(HarnessError) as raised:
+        Upscaler(card, 4, read_weights(card, 4, tmp_path / "small.mat"))
+    said = str(raised.value)
+    assert "body.0.weight 4 x 1 x 3 x 3 instead of 64 x 1 x 3 x 3" in said
+    missing = said[: said.index("of another shape")]
+    assert missing.count("body.") == 10 and "and 24 more)" in missing
+
+
+def test_a_checkpoint_of_several_networks_is_told_by_its_keys(tmp_path: Path) -> None:
+    state = MODELS.get("srcnn").build().state_dict()
+    torch.save({"generator": state, "epoch": 3}, tmp_path / "gan.pth")
+    with pytest.raises(HarnessError, match="dictionary of tensors but generator, epoch: save"):
+        read_weights(MODELS.get("srcnn"), 4, tmp_path / "gan.pth")
+
+
+def test_the_layers_of_an_ncnn_model_are_told_from_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "srmd.param").write_text("7767517\n")
+    with pytest.raises(HarnessError, match=r"the weights are in the \.bin file beside it"):
+        read_weights(MODELS.get("srmdnf"), 4, tmp_path / "srmd.param")
 
 
 @pytest.mark.parametrize("nested", [None, "params", "params_ema", "state_dict"])
@@ -114,6 +140,41 @@ def test_parameters_that_require_gradients_are_read(tmp_path: Path) -> None:
     network = MODELS.get("srcnn").build()
     torch.save(dict(network.named_parameters()), tmp_path / "w.pth")
     assert len(read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.pth").tensors) == 6
+
+
+SMALL = {
+    "memnet": {"blocks": 2, "recursions": 2, "width": 8},
+    "dcsr": {"depth": 3},
+    "msrn": {"blocks": 1},
+    "edsr": {"blocks": 1, "width": 16},
+    "edsr-baseline": {"blocks": 1, "width": 16},
+    "rdn": {"blocks": 2, "convs": 2, "growth": 8, "width": 16},
+    "drfn": {"groups": 1, "blocks": 1, "width": 16},
+    "drfn-2conv": {"groups": 1, "blocks": 1, "width": 16},
+}
+NETWORKS = ["srcnn", "fsrcnn", "vdsr", "lapsrn", "srmdnf", *SMALL]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_saved_of_a_network_runs_again_with_the_same_output(name, tmp_path: Path) -> None:
+    card, hyper = MODELS.get(name), SMALL.get(name, {})
+    network = build_network(card, 4, hyper)
+    tensors = {key: value.numpy() for key, value in network.state_dict().items()}
+    info = WeightsInfo("repro", "made", "0" * 64, tensors_digest(tensors), "Apache-2.0")
+    path = save_weights(Weights(info, tensors, hyper), card, 4, tmp_path)
+    again = read_weights(card, 4, path)
+    assert again.info.tensors_sha256 == info.tensors_sha256
+    image = RNG.random((9, 11, card.channels))
+    expected = Upscaler(card, 4, None, network=network)(image)
+    np.testing.assert_array_equal(Upscaler(card, 4, again)(image), expected)
+
+
+def test_an_imported_checkpoint_with_counts_of_batches_runs(harness, photos, tmp_path) -> None:
+    torch.save(MODELS.get("memnet").build().state_dict(), tmp_path / "mem.pth")
+    imported = harness("weights", "import", "memnet", tmp_path / "mem.pth")
+    assert imported.exit_code == 0, imported.output
+    ran = harness("run", "--models", "memnet", "--datasets", photos)
+    assert ran.exit_code == 0, ran.output
 
 
 def test_a_matlab_file_of_another_layout_is_named(tmp_path: Path) -> None:

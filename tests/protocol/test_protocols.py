@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from harness.errors import HarnessError, UsageError
+from harness.protocol.color import rgb_to_y
 from harness.protocol.protocols import (
     Protocol,
     colour_image,
@@ -11,6 +14,8 @@ from harness.protocol.protocols import (
     score,
     sr_image,
 )
+from harness.protocol.resize import imresize
+from harness.run.store import ResultStore
 from tests.pictures import picture
 
 Y, RGB = Protocol("y"), Protocol("rgb")
@@ -27,6 +32,7 @@ BOTH = pytest.mark.parametrize("rules", [Y, RGB], ids=["y", "rgb"])
         "BI-x4/y+as-rgb",
         "BI-x4/rgb+as-rgb+symmetric",
         "BI-x4/rgb+float-lr",
+        "BI-x4/y+as-rgb+float-y",
     ],
 )
 def test_a_protocol_is_found_by_its_name(name: str) -> None:
@@ -47,8 +53,39 @@ def test_every_rule_is_part_of_the_hash() -> None:
         Protocol("y", border="symmetric"),
         Protocol("y", grey="as-rgb"),
         Protocol("rgb", float_lr=True),
+        Protocol("y", float_y=True),
     ]
     assert len({one.sha256 for one in rules}) == len(rules)
+
+
+def test_a_younger_rule_leaves_the_hashes_of_older_records_alone() -> None:
+    reference = ResultStore(Path(__file__).parents[2] / "results/reference")
+    known = {(r.identity.protocol, r.identity.protocol_sha256) for r in reference.records()}
+    assert {"BI-x4/y", "BI-x4/rgb"} <= {name for name, _ in known}
+    for name, sha256 in known:
+        assert protocol(name).sha256 == sha256, name
+
+
+def test_luma_that_is_never_rounded_is_degraded_and_compared_as_it_is() -> None:
+    image, rules = picture(48, 64), Protocol("y", float_y=True)
+    luma = rgb_to_y(image)
+    sample = make_sample(image, rules)
+    np.testing.assert_array_equal(sample.hr, luma)
+    np.testing.assert_array_equal(sample.lr, imresize(luma / 255, 1 / 4))
+    output = luma[:, :, None] / 255 + 0.3 / 255
+    sr = sr_image(output, sample)
+    np.testing.assert_allclose(sr, luma + 0.3)
+    # A third of a level everywhere, which rounding would have hidden in most pixels.
+    expected = 20 * np.log10(255 / 0.3)
+    assert score(sr, sample, rules, ("psnr",))["psnr"] == pytest.approx(expected)
+
+
+def test_luma_that_is_never_rounded_is_clipped_and_shown_in_8_bits() -> None:
+    for channels in (1, 3):
+        image, rules = picture(48, 64, channels), Protocol("y", float_y=True)
+        sr = sr_image(np.full((48, 64, 1), 1.5), make_sample(image, rules))
+        assert sr.dtype == np.float64 and (sr == 255).all()
+        assert colour_image(sr, image, rules).dtype == np.uint8
 
 
 def test_the_y_pipeline_degrades_unrounded_luma() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def test_a_set_without_grey_images_is_not_made_again_for_the_grey_rule(harness, 
     harness("run", "--models", "bicubic-rgb", "--datasets", "one")
     made = {row["made"] for row in rows(harness, only().identity.id)}
     assert made == {"own convention", "", "imresize border symmetric", "LR images not rounded"}
+
+
+def test_a_luma_run_is_also_scored_without_rounding_and_back(harness, photos: Path) -> None:
+    for own, other, said in (((), ("--float-y",), "not rounded"), (("--float-y",), (), "rounded")):
+        words = ("--models", "bicubic", "--datasets", photos)
+        harness("run", *words, *own, "--results", "own")
+        harness("run", *words, *other, "--results", "other")
+        found = rows(harness, only("own").identity.id, "--results", "own")
+        (row,) = (r for r in found if r["made"] == f"luma {said}")
+        for seen, record in ((found[0], only("own")), (row, only("other"))):
+            assert (seen["psnr"], seen["ssim"]) == tuple(
+                round(record.means[name], 4) for name in ("psnr", "ssim")
+            )
+        shutil.rmtree("own"), shutil.rmtree("other")
 
 
 def test_images_too_small_for_a_border_are_scored_under_the_others(harness, tmp_path) -> None:

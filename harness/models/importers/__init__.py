@@ -38,6 +38,8 @@ def import_tensors(model: str, path: Path) -> Tensors:
         return read_ncnn(model, path)
     if path.suffix in CHECKPOINTS:
         return read_checkpoint(path)
+    if path.suffix == ".param":
+        raise HarnessError(f"{path} describes layers: the weights are in the .bin file beside it.")
     raise HarnessError(
         f"{path} is of a kind that cannot be imported: it takes .safetensors, .mat, .pth or the "
         ".bin of ncnn."

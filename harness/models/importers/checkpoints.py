@@ -41,7 +41,7 @@ def read_checkpoint(path: Path) -> Tensors:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content or not _all_plain(content.values()):
-        raise HarnessError(f"{path} does not hold a dictionary of tensors: it is no weights file.")
+        raise HarnessError(f"{path} does not hold a dictionary of tensors{_instead(content)}.")
     # Views of one value, repeated without end, would fit into a small file.
     if sum(tensor.nbytes for tensor in content.values()) > _LARGEST_RATIO * path.stat().st_size:
         raise HarnessError(f"{path} would unpack to far more than it holds: it is no weights file.")
@@ -50,6 +50,15 @@ def read_checkpoint(path: Path) -> Tensors:
     }
     layout = next((layout for layout in LAYOUTS if layout.mark in tensors), None)
     return _translate(tensors, layout, path) if layout else tensors
+
+
+def _instead(content: object) -> str:
+    """What a checkpoint holds where no known key has the tensors."""
+    if not isinstance(content, Mapping) or not content:
+        return ": it is no weights file"
+    keys = [str(key)[:40] for key in content]
+    named = ", ".join(filter(str.isprintable, keys[:10])) + ", ..." * (len(keys) > 10)
+    return f" but {named}: save the network's own under {' or '.join(_NESTED)}, or alone"
 
 
 def _unpickle(path: Path) -> object:

@@ -33,8 +33,9 @@ def read_mat(model: str, path: Path) -> Tensors:
         raise HarnessError(f"{path} is not a readable .mat file ({error}).") from error
     owner = next((name for name, (mark, _) in _FILES.items() if mark(content)), None)
     if owner != model:
-        held = f"holds weights of {owner}" if owner else "is no weights file that is known"
-        raise HarnessError(f"{path} {held}, not of {model}.")
+        no_other = f"no known weights, of {model} or of another network"
+        held = f"weights of {owner}, not of {model}" if owner else no_other
+        raise HarnessError(f"{path} holds {held}.")
     try:
         return {
             name: np.ascontiguousarray(value, np.float32)
@@ -95,6 +96,15 @@ def _is_vdsr(content: Mapping[str, Any]) -> bool:
     return isinstance(held, Mapping) and {"weight", "bias"} <= held.keys()
 
 
+def _is_lapsrn(content: Content) -> bool:
+    """Whether a file holds a MatConvNet network with levels; other authors' have other layers."""
+    try:
+        names = {row["name"] for row in content["net"]["params"]}
+    except (KeyError, IndexError, TypeError, ValueError):
+        return False
+    return {"input_conv_f", "level1_img_up_f"} <= names
+
+
 def _lapsrn(content: Content) -> Named:
     """Lai et al.: a MatConvNet DagNN, ``(H, W, in, out)``, axes of length 1 squeezed.
 
@@ -129,5 +139,5 @@ _FILES: dict[str, tuple[Callable[[Content], bool], Callable[[Content], Named]]] 
     "srcnn": (lambda content: "weights_conv1" in content, _srcnn),
     "fsrcnn": (lambda content: {"weights_conv", "prelu_conv"} <= content.keys(), _fsrcnn),
     "vdsr": (_is_vdsr, _vdsr),
-    "lapsrn": (lambda content: "net" in content, _lapsrn),
+    "lapsrn": (_is_lapsrn, _lapsrn),
 }
