@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.paper.ablation import ablations
 from harness.paper.measured import Measurement, measurements, speaks_for_the_authors
 from harness.paper.scores import SCORES
-from harness.paper.tolerances import PRINTED, printed_tolerance
+from harness.paper.tolerances import PRINTED
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence, Verdict
@@ -72,10 +72,8 @@ def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: fl
         broken = evidence.broken.get((model, dataset))
         return Cell(model, dataset, metric, printed, None, fallback, broken)
 
-    tolerance = printed_tolerance(evidence.table2[model], metric)
-
     def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= tolerance
+        return abs(one.value - printed) <= PRINTED.of(metric)
 
     nearest = min(found, key=lambda one: abs(one.value - printed))
     best = next(filter(agrees, found), nearest)

@@ -17,7 +17,6 @@ from harness.paper.tolerances import (
     RETRAINED,
     RETRAINED_ELSEWHERE,
     Tier,
-    printed_tolerance,
 )
 from harness.run.store import read_record
 from harness.specs import canonical_json
@@ -173,8 +172,7 @@ def _held_printed(
     for row in _printed(line, record.identity.dataset):
         held = _held(record, row, tier)
         if held.tolerance is not None:
-            wide = printed_tolerance(line, row.metric) if official else held.tolerance
-            held = _doubted(replace(held, tolerance=wide), paper, official)
+            held = _doubted(held, paper, official)
         rows.append(held)
     return rows
 

@@ -9,6 +9,8 @@ from harness.paper.selection import rank_runs
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from harness.specs import RunRecord
@@ -56,6 +58,15 @@ def measurements(
     return sorted(found.values(), key=lambda one: (len(one.rules), one.rules))
 
 
+def under(found: Sequence[Measurement], rules: Sequence[str]) -> Measurement | None:
+    """The measurement of a cell under some rules, of which only those count that it was run with.
+
+    A set without grey images, for instance, is not run under a rule for these.
+    """
+    known = {word for one in found for word in one.rules}
+    return next((one for one in found if set(one.rules) == known & set(rules)), None)
+
+
 def speaks_for_the_authors(run: RunRecord) -> bool:
     """It used the authors' weights, or a method without any."""
     return run.weights is None or run.weights.tag == "official"
@@ -67,6 +78,7 @@ def departures(run: RunRecord) -> tuple[str, ...]:
     words = {
         f"grey images {rules.grey}": rules.grey != "full-range",
         "LR images not rounded": rules.float_lr,
+        "luma not rounded": rules.float_y,
     }
     return tuple(word for word, holds in words.items() if holds)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,32 +35,10 @@ output pixels, by one level. Lower precision (bf16: 0.04 dB) does not pass."""
 
 PRINTED = Tier("as printed", 0.02, 0.001)
 """The authors' weights, or a model that needs none, against what is printed: two decimals, measured
-by others with small differences of protocol (rounding Y costs up to 0.02 dB). See
-`printed_tolerance`."""
+by others with small differences of protocol (rounding Y costs up to 0.02 dB)."""
 
-LOST_DIGIT = 0.00045
-"""What an SSIM rounded to three digits may lie farther off than one rounded to four."""
-
-
-def printed_tolerance(row: Mapping[str, Any], metric: str) -> float:
-    """How far the authors' weights may lie from a printed number: `PRINTED`, and `LOST_DIGIT`.
-
-    The latter is granted where all SSIMs of a row have three digits and a zero.
-
-    Args:
-        row: of Table 2 as data.
-        metric: ``psnr`` or ``ssim``.
-    """
-    printed = [round(1e4 * cell[1]) for cell in row.values() if isinstance(cell, list)]
-    three_digits = metric == "ssim" and all(ssim % 10 == 0 for ssim in printed)
-    return PRINTED.of(metric) + (LOST_DIGIT if three_digits else 0)
-
-
-PRINTED_SAID = (
-    f"{PRINTED.psnr:g} dB or {PRINTED.ssim:g} of SSIM ({PRINTED.ssim + LOST_DIGIT:g} where a row's "
-    "SSIMs have three digits and a zero)"
-)
-"""`printed_tolerance` in words."""
+PRINTED_SAID = f"{PRINTED.psnr:g} dB or {PRINTED.ssim:g} of SSIM"
+"""`PRINTED` in words."""
 
 RETRAINED = {
     "set5": Tier("retrained", 0.2, 0.003),

@@ -104,6 +104,7 @@ def command(record: RunRecord) -> str:
         if value != default:
             words += [option, str(value)]
     words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
+    words += ["--float-y"] * rules.float_y
     for metric in identity.metrics[2:]:
         words += ["--metric", metric]
     return shlex.join(words)

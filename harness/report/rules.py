@@ -10,7 +10,7 @@ import pandas as pd
 from harness.paper.judgement import Evidence, title
 from harness.paper.measured import Measurement, measurements
 from harness.paper.scores import SCORES
-from harness.paper.tolerances import PRINTED_SAID, printed_tolerance
+from harness.paper.tolerances import PRINTED, PRINTED_SAID
 from harness.registry import register_report
 from harness.report.forms import Table
 
@@ -51,7 +51,7 @@ def _facts(
     found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
     # Bicubic has a name in each pipeline; which of them the paper used is not said.
     other = measurements(evidence.runs, evidence.scale, f"{model}-rgb", dataset, metric)
-    tolerance = printed_tolerance(evidence.table2[model], metric)
+    tolerance = PRINTED.of(metric)
     return [
         {
             "cell": f"{model}/{dataset}/{metric}",
@@ -98,6 +98,7 @@ def _caption(tidy: pd.DataFrame) -> str:
         f"number that was measured, and the rules under which it agrees within {PRINTED_SAID}; "
         f"{agreeing.sum()} of {len(agreeing)} agree under one at least. "
         "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
-        "double from RGB. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
+        "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
+        "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
         "instead of windows inside the image only."
     )

@@ -227,12 +227,6 @@ class TestAgainstThePaper:
         assert {row.tier for row in failing} == {"retrained"}
         assert {row.model for row in failing} == {"drfn", "fsrcnn"}
 
-    def test_a_row_of_three_digits_is_granted_the_lost_one(self) -> None:
-        printed = dict(paper()) | {"suspicious": []}
-        for row, tolerance in (("lapsrn", 0.00145), ("srcnn", 0.001)):
-            mine = otherwise(record("vdsr", "b100"), model=row)
-            assert self.row(mine, "ssim", printed).tolerance == pytest.approx(tolerance)
-
     def test_a_broken_run_fails_with_its_reason_where_none_is_finished(self) -> None:
         mine = record("vdsr", "set5")
         broken = replace(mine, status="error", images=(), error="no memory")

@@ -302,12 +302,15 @@ class TestRows:
         found = judged(*runs)["table2-lapsrn"]
         assert "PSNR of Set14 under grey images as-rgb" in found.evidence
 
-    def test_the_tolerance_that_is_said_is_the_one_that_was_used(self) -> None:
-        # Printed is 0.7270; the row's SSIMs have three digits and a zero.
-        for ssim, verdict in ((0.72560, "reproduced"), (0.72550, "refuted")):
-            found = judged(record("lapsrn", "b100", psnr=(27.31, 27.31), ssim=ssim))
-            assert found["table2-lapsrn"].verdict == verdict
-            assert "agree within 0.02 dB / 0.00145" in found["table2-lapsrn"].evidence
+    def test_one_set_of_rules_that_gives_more_of_a_row_is_named(self) -> None:
+        runs = [
+            record("fsrcnn", psnr=(27.59, 27.59), ssim=0.7535),
+            record("fsrcnn", psnr=(27.605, 27.605), ssim=0.7545, protocol="BI-x4/y+float-y"),
+        ]
+        found = judged(*runs)["table2-fsrcnn"].evidence
+        assert "under one set of rules (luma not rounded) 2 do, the farthest" in found
+        assert "PSNR 0.005 and SSIM 0.0005 off" in found
+        assert "one set of rules" not in judged(runs[0])["table2-fsrcnn"].evidence
 
     def test_weights_trained_here_can_reach_a_row_and_cannot_refute_it(self) -> None:
         def row(psnr: float) -> Judgement:

@@ -149,7 +149,11 @@ def test_filters_leave_the_rows_that_fit(open_page) -> None:
 
 def test_a_number_opens_its_record(open_page) -> None:
     tab = open_page()
-    run = next(r for r in ResultStore(REFERENCE).records() if r.identity.model == "vdsr")
+    run = next(
+        r
+        for r in ResultStore(REFERENCE).records()
+        if r.identity.model == "vdsr" and r.identity.protocol == "BI-x4/y"
+    )
     link = tab.locator(f"{PSNR} a[href='#run-{run.identity.id[:12]}']")
     link.click()
     dialog = tab.get_by_role("dialog")

@@ -53,7 +53,9 @@ def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
 
 def test_an_infinite_score_is_left_out() -> None:
     runs = ResultStore(REFERENCE).load()
-    runs = runs[(runs["model"] == "vdsr") & (runs["dataset"] == "set5")].copy()
+    runs = runs[
+        (runs["model"] == "vdsr") & (runs["dataset"] == "set5") & (runs["protocol"] == "BI-x4/y")
+    ].copy()
     record = runs["record"].iloc[0]
     scores = {"psnr": math.inf, "ssim": 1.0}
     images = (replace(record.images[0], scores=scores), *record.images[1:])
