@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +53,15 @@ def registry_rows(name: str) -> list[dict[str, str]]:
                 "drfn-harness."
             )
     return rows
+
+
+@cache
+def sets_without_grey() -> frozenset[str]:
+    """The pinned sets that hold no grey image, for which the grey rules are one."""
+    rows = registry_rows("benchmarks")
+    return frozenset(row["dataset"] for row in rows) - {
+        row["dataset"] for row in rows if row["mode"] == "L"
+    }
 
 
 def remote_file(row: dict[str, str]) -> RemoteFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness.data.catalogue import sets_without_grey
 from harness.paper.budgets import budget_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def plain_runs(
         follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
     else:
         suffix = "" if grey == "full-range" else f"+{grey}"
+        either = runs["protocol"].isin([f"BI-x{scale}/y", f"BI-x{scale}/rgb"])
         follows = runs["protocol"].isin([f"BI-x{scale}/y{suffix}", f"BI-x{scale}/rgb{suffix}"])
+        follows |= either & runs["dataset"].isin(sets_without_grey())
     alike = runs["self_ensemble"].astype(bool) == self_ensemble
     return runs[follows & alike & runs["tile"].isna()]
 
