@@ -55,8 +55,10 @@ def pixels(png: bytes) -> bytes:
 
 def test_the_committed_reports_are_what_the_committed_records_give(harness, tmp_path: Path) -> None:
     reports = ROOT / "reports"
-    shown = harness("report", "--results", ROOT / "results/reference", "--out", tmp_path / "new")
-    assert shown.exit_code == 0, shown.output
+    words = ("--results", ROOT / "results/reference", "--out", tmp_path / "new")
+    for chosen in ((), ("table2", "--grey", "as-rgb")):
+        shown = harness("report", *chosen, *words)
+        assert shown.exit_code == 0, shown.output
     made = {path.name: content(path) for path in (tmp_path / "new").iterdir()}
     assert made == {name: content(reports / name) for name in made}
 

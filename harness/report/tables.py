@@ -158,7 +158,7 @@ def _caption(
         f"degradation, MATLAB imresize, luma, border of {scale} pixels left out), printed and "
         f"measured; {_share(tidy)}. Pipeline y: luma degraded in double, compared in uint8; "
         "pipeline rgb: colour degraded in uint8, float luma compared; rows of different pipelines "
-        f"do not compare exactly. Grey images: rule {grey}."
+        f"do not compare exactly. Grey images: rule {grey} (--grey shows the other one)."
     )
     if note := dagger_note(shown, methods):
         said += f" {note}"
