@@ -156,7 +156,7 @@ def test_memory_for_a_megapixel_does_not_depend_on_the_size_and_is_that_of_the_t
         pytest.skip("this system does not tell how much memory was held")
     counted = forward_bytes(card.build(), 1) / 4**2 * 1e6
     for measured in (small, large):
-        assert counted / 2 < measured < 2.5 * counted, (small, large, counted)
+        assert counted / 2 < measured < 4 * counted, (small, large, counted)
 
 
 def test_the_table_is_for_the_size_that_was_counted(harness) -> None:

@@ -98,6 +98,9 @@ def test_training_leaves_weights_that_a_run_can_use(harness, words, tmp_path: Pa
     # The validation is the evaluation itself; storing in fp16 may move the last digits.
     assert record.means["psnr"] == pytest.approx(float(rows[-1]["psnr"]), abs=0.001)
     assert record.weights is not None and record.weights.tag == "repro"
+    best = harness(*words, "--weights", f"tiny={folder / 'best.pt'}", "--json")
+    (scores,) = json.loads(best.stdout)
+    assert scores["means"]["psnr"] == pytest.approx(max(float(row["psnr"] or 0) for row in rows))
 
 
 def test_shipped_weights_carry_their_scores_and_are_found(harness, words, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from harness.specs import AnyArray, Tensors
 
-_NESTED = ("params_ema", "params", "state_dict", "model")
+_NESTED = ("params_ema", "params", "state_dict", "model", "average")
 _LARGEST_RATIO = 4
 """Tensors over file size: values may be stored once and used twice, and no more than that."""
 _MEAN = np.array([0.4488, 0.4371, 0.4040])
@@ -28,8 +28,9 @@ _MEAN = np.array([0.4488, 0.4371, 0.4040])
 def read_checkpoint(path: Path) -> Tensors:
     """The tensors of a checkpoint, under this project's names, without running any code in it.
 
-    Understood are a plain state_dict, one nested under ``params_ema``, ``params``, ``state_dict``
-    or ``model``, and the ``module.`` that parallel training puts before names.
+    Understood are a plain state_dict, one nested under ``params_ema``, ``params``, ``state_dict``,
+    ``model`` or ``average`` (that of ``harness train``, at work), and the ``module.`` that parallel
+    training puts before names.
 
     Raises:
         HarnessError: it cannot be read, holds anything but tensors, or would take more memory than
