@@ -10,6 +10,7 @@ from harness.errors import HarnessError, UsageError
 from harness.paper.check_rows import Known, Row
 from harness.paper.measured import speaks_for_the_authors
 from harness.paper.scores import SCORES
+from harness.paper.selection import plain_protocols
 from harness.paper.tolerances import (
     EXACT,
     FROZEN,
@@ -80,11 +81,10 @@ def against_paper(
         paper: what `harness.paper.paper` gives.
         grey: the rule whose runs count.
     """
-    suffix = "" if grey == "full-range" else f"+{grey}"
-    plain = [f"BI-x{paper['table2']['scale']}/{pipeline}{suffix}" for pipeline in ("y", "rgb")]
+    scale = paper["table2"]["scale"]
     runs: dict[Cell, list[RunRecord]] = {}
     for (*cell, how, _), some in _by_cell(local).items():
-        if how in plain:
+        if how in plain_protocols(scale, grey, cell[1]):
             runs.setdefault(tuple(cell), []).extend(some)
     rows: list[Row] = []
     for line in paper["table2"]["rows"]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from harness.data.catalogue import sets_without_grey
 from harness.paper.budgets import budget_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.specs import GreyRule, RunRecord
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
@@ -47,12 +47,21 @@ def plain_runs(
     if grey is None:
         follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
     else:
-        suffix = "" if grey == "full-range" else f"+{grey}"
-        either = runs["protocol"].isin([f"BI-x{scale}/y", f"BI-x{scale}/rgb"])
-        follows = runs["protocol"].isin([f"BI-x{scale}/y{suffix}", f"BI-x{scale}/rgb{suffix}"])
-        follows |= either & runs["dataset"].isin(sets_without_grey())
+        plain = runs["dataset"].map(lambda name: plain_protocols(scale, grey, name))
+        pairs = zip(runs["protocol"], plain, strict=True)
+        follows = pd.Series([rules in some for rules, some in pairs], runs.index, dtype=bool)
     alike = runs["self_ensemble"].astype(bool) == self_ensemble
     return runs[follows & alike & runs["tile"].isna()]
+
+
+def plain_protocols(scale: int, grey: GreyRule, dataset: str) -> list[str]:
+    """The default rules of both pipelines but for the grey rule, by which a set may be run.
+
+    Where it holds no grey image, a run under either grey rule will do.
+    """
+    suffixes = {"" if grey == "full-range" else f"+{grey}"}
+    suffixes |= {""} if dataset in sets_without_grey() else set()
+    return [f"BI-x{scale}/{pipeline}{s}" for pipeline in ("y", "rgb") for s in sorted(suffixes)]
 
 
 def choose_runs(

@@ -239,6 +239,14 @@ class TestAgainstThePaper:
         )
         assert row.verdict == "ok"
 
+    def test_a_set_without_grey_images_counts_under_either_grey_rule(self) -> None:
+        runs = [record("vdsr", name) for name in ("set5", "set14")]
+        rows = against_paper(runs, paper(), "as-rgb")
+        found = {
+            row.dataset: row.verdict for row in rows if (row.model, row.metric) == ("vdsr", "psnr")
+        }
+        assert (found["set5"], found["set14"]) == ("ok", "not run")
+
     def test_two_runs_of_a_cell_are_told_apart(self) -> None:
         mine = record("vdsr", "set5")
         assert mine.weights is not None
