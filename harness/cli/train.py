@@ -19,7 +19,12 @@ from harness.cli.options import (
 
 @click.command()
 @click.argument("model")
-@click.option("--recipe", default="short", show_default=True, help="paper or short.")
+@click.option(
+    "--recipe",
+    default="short",
+    show_default=True,
+    help="short, paper, finetune, generic, or a .toml file.",
+)
 @click.option("--steps", type=int, help="Optimiser steps.")
 @click.option("--minutes", type=float, help="Train for so long instead.")
 @click.option("--batch", type=int)
@@ -31,9 +36,20 @@ from harness.cli.options import (
 @click.option("--val-data", help="Sets by name or path, comma-separated.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other value.")
 @click.option("--variant", type=click.Choice(["none", "ff", "lsc", "both"]), help="Of Table 1.")
-@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="Compile repeated blocks.  [default: on a GPU, for more than two minutes]",
+)
+@click.option(
+    "--stop-after", type=float, metavar="SECONDS", help="Have ended so long after the start."
+)
+@click.option("--from", "start", default="", metavar="WEIGHTS", help="Start from a file or tag.")
+@click.option("--fp16", is_flag=True, help="Write the weights in fp16 in any case.")
+@click.option("--split", is_flag=True, help="Write the weights in parts of 15 MiB as well.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be used.")
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=PathOption, default="results/local/train", show_default=True)
 @click.option("--save-every", type=float, default=120, show_default=True, help="Seconds.")
@@ -47,7 +63,10 @@ def train(
     recipe: str,
     changes: tuple[str, ...],
     variant: str | None,
-    compiled: bool,
+    compiled: bool | None,
+    start: str,
+    fp16: bool,
+    split: bool,
     resume: bool,
     skip_bad: bool,
     device: str,
@@ -63,11 +82,12 @@ def train(
     **values: Any,
 ) -> None:
     """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
-    from harness.report.console import images_bar, train_listener
+    from harness.report.console import download, images_bar, train_listener
     from harness.report.figures import draw_training
     from harness.run.processes import process
+    from harness.run.recipes import parse_change
     from harness.run.train import Trainer
-    from harness.run.train_plan import TrainRequest, parse_change, plan_training
+    from harness.run.train_plan import TrainRequest, plan_training
     from harness.run.trained import finish
 
     fill_registries(plugins)
@@ -86,17 +106,20 @@ def train(
         data_root=data_root,
         skip_bad=skip_bad,
         resume=resume,
+        start=start,
+        fp16=fp16,
+        split=split,
         val_seconds=validate_every,
         save_seconds=save_every,
         log_steps=log_every,
     )
-    training = plan_training(request, images_bar)
-    rank, processes = process(training.device)
+    training = plan_training(request, images_bar, download)
+    rank, _ = process(training.device)
     with train_listener(shown=rank == 0) as watcher:
         trainer = Trainer(training, watcher, resume=resume)
         network = trainer.run()
     if rank == 0:
-        rows = trainer.log.rows
-        weights_path = finish(training, network, trainer.state, rows, processes)
-        draw_training(rows, training.folder / "curve.png")
+        training, rows = trainer.training, trainer.log.rows
+        weights_path = finish(training, network, trainer.state, rows, trainer.how())
         click.echo(f"The weights are {weights_path}.")
+        draw_training(rows, training.recipe.loss_unit, training.folder / "curve.png")

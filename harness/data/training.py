@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.benchmarks import named_folders, roots
+from harness.data.benchmarks import Fetch, named_folders, roots
 from harness.data.catalogue import registry_rows, remote_file
 from harness.data.download import OfflineError, cache_root, fetch
 from harness.data.images import image_files, read_image
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
 from harness.data.partial import whole
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MismatchError, UsageError
 from harness.protocol.protocols import RULES, Protocol, make_sample
 from harness.specs import digest, file_digest
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray
+    from harness.specs import AnyArray, RemoteFile
 
 FOLDERS = {
     "div2k": ("DIV2K", "DIV2K_train_HR"),
@@ -38,7 +39,10 @@ FOLDERS = {
     "photos50": ("photos50", "photos"),
     "kodak24": ("Kodak24",),
 }
-"""Sets that are known by name, and what their folders are called."""
+"""Sets that are known by name, and what their folders may be called."""
+
+_UNPINNED = {"div2k": 800}
+"""How many images those sets have whose files the registry does not list."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,16 @@ class TrainingImages:
         hr: uint8, all HR images one after the other, rows of ``(H, W, C)``.
         lr: uint8 (``rgb``) or float32 in about [0, 1] (``y``), all LR images in the same order.
         sizes: int64 ``(images, 2)``, LR height and width.
-        names: of the files.
+        names: of the files, in the order of the arrays.
         channels: 1 or 3.
         scale: HR size over LR size.
         sha256: over the files' hashes and the rules, which decide every value.
         files: SHA-256 of each file that was given.
         contents: hash of each image's pixels, see `harness.data.leaks.content`.
-        skipped: why files were left out, by their names.
+        paths: of the files, in the order of the arrays.
+        skipped: the files that cannot be read, with the reason.
+        small: those too small for the protocol, with the reason.
+        prepared: how many images were decoded and degraded now; 0 where the cache had them.
     """
 
     hr: AnyArray
@@ -67,38 +74,45 @@ class TrainingImages:
     sha256: str
     files: Mapping[Path, str] = field(default_factory=dict)
     contents: tuple[str, ...] = ()
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[Path, ...] = ()
+    skipped: Mapping[Path, str] = field(default_factory=dict)
+    small: Mapping[Path, str] = field(default_factory=dict)
+    prepared: int = 0
 
-    def smaller_than(self, patch: int) -> dict[str, str]:
-        """What is to be said of each image that no LR patch of this side fits into, by its name."""
-        return {
-            name: f"it has {width} x {height} LR pixels, fewer than a patch of {patch}"
-            for name, (height, width) in zip(self.names, self.sizes.tolist(), strict=True)
+    def smaller_than(self, patch: int) -> dict[Path, str]:
+        """The images that no LR patch of this side fits into, each with the reason."""
+        return dict(self.small) | {
+            path: f"it has {width} x {height} LR pixels, fewer than a patch of {patch}"
+            for path, (height, width) in zip(self.paths, self.sizes.tolist(), strict=True)
             if min(height, width) < patch
         }
 
 
-def find_images(words: Sequence[str], data_root: Path | None = None) -> list[Path]:
+def find_images(
+    words: Sequence[str], data_root: Path | None = None, fetch: Fetch = fetch
+) -> list[Path]:
     """The image files of training sets.
 
     Args:
         words: names of `FOLDERS`, of folders below a root, or paths of folders.
         data_root: searched before the roots of ``HARNESS_DATA`` and the user cache.
+        fetch: downloads the files of a set that is missing and that the registry lists.
 
     Raises:
         UsageError: a word names nothing.
-        HarnessError: a folder has no images, or a set cannot be downloaded.
+        HarnessError: a folder has no images, or a set is not here and cannot be downloaded.
     """
     found: dict[Path, None] = {}
     for word in words:
-        paths = image_files(_folder(word, data_root))
+        folder = _folder(word, data_root, fetch)
+        paths = image_files(folder)
         if not paths:
-            raise HarnessError(f"There are no images in {_folder(word, data_root)}.")
+            raise HarnessError(f"There are no images in {folder}.")
         found |= dict.fromkeys(paths)
     return list(found)
 
 
-def _folder(word: str, data_root: Path | None) -> Path:
+def _folder(word: str, data_root: Path | None, fetch: Fetch) -> Path:
     if os.sep in word or word not in FOLDERS:
         folders = [Path(word), *(root / word for root in roots(data_root))]
         folder = next((path for path in folders if os.path.isdir(path)), None)
@@ -106,34 +120,75 @@ def _folder(word: str, data_root: Path | None) -> Path:
             known = ", ".join(FOLDERS)
             raise UsageError(f"No training set or folder is called {word!r}: there are {known}.")
         return folder
-    folder = next(named_folders(FOLDERS[word], roots(data_root)), None)
-    return folder or _fetched(word)
+    found, others = training_folder(word, data_root)
+    return found or _fetched(word, others, fetch)
 
 
-def _fetched(name: str) -> Path:
-    """Download a set whose files the registry pins."""
-    rows = [row for row in registry_rows("training") if row["dataset"] == name]
-    if not rows:
+def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | None, list[str]]:
+    """Where a set of `FOLDERS` lies: a folder with its name and as many images as it has.
+
+    Returns:
+        the folder or None, and a sentence for each folder of the name that is something else.
+    """
+    count = count_of(name)
+    others: list[str] = []
+    for folder in named_folders(FOLDERS[name], roots(data_root)):
+        found = len(image_files(folder))
+        if found == count:
+            return folder, others
+        others.append(f"{folder} is not {name}: it has {found} images, not {count}")
+    return None, others
+
+
+def count_of(name: str) -> int:
+    """How many images a set of `FOLDERS` has."""
+    return _UNPINNED.get(name) or len(_rows(name))
+
+
+def is_pinned(name: str, files: Iterable[str]) -> bool:
+    """Whether a set's files are, by their SHA-256, those that the registry lists."""
+    return bool(_rows(name)) and {row["sha256"] for row in _rows(name)} == set(files)
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    return [row for row in registry_rows("training") if row["dataset"] == name]
+
+
+def training_downloads(name: str) -> list[tuple[RemoteFile, Path]]:
+    """The files of a training set, and where the user cache keeps them.
+
+    Raises:
+        HarnessError: the set may not be downloaded.
+    """
+    rows = _rows(name)
+    derived = any(row["note"] for row in rows)
+    if derived or not rows:
+        why = ", and its images are derived ones" if derived else " and may not be downloaded"
         raise HarnessError(
-            f"{name} is not on this machine and may not be downloaded: put its images into a "
-            f"folder {FOLDERS[name][0]} below a root of HARNESS_DATA."
-        )
-    derived = next((row for row in rows if row["note"]), None)
-    if derived:
-        raise HarnessError(
-            f"{name} is not on this machine, and its images are derived ones: put them into a "
-            f"folder {FOLDERS[name][0]} below a root of HARNESS_DATA."
+            f"{name} is not on this machine{why}: put its {count_of(name)} images into a "
+            f"folder {FOLDERS[name][-1]} below a root of HARNESS_DATA."
         )
     folder = cache_root() / "data" / FOLDERS[name][0]
+    return [(remote_file(row), folder / row["file"]) for row in rows]
+
+
+def _fetched(name: str, others: Sequence[str], fetch: Fetch) -> Path:
+    """The folder of a set that is downloaded now."""
+    aside = "".join(f" ({sentence})" for sentence in others)
     try:
-        fetch([(remote_file(row), folder / row["file"]) for row in rows])
+        files = training_downloads(name)
+        fetch(files)
     except OfflineError as error:
         raise OfflineError(
-            f"{name} is not on this machine, and its host cannot be reached: put its images into a "
-            f"folder {FOLDERS[name][0]} below a root of HARNESS_DATA, or name others with "
+            f"{name} is not on this machine{aside}, and its host cannot be reached: put its images "
+            f"into a folder {FOLDERS[name][0]} below a root of HARNESS_DATA, or name others with "
             "--train-data and --val-data."
         ) from error
-    return folder
+    except MismatchError:
+        raise
+    except HarnessError as error:
+        raise HarnessError(f"{str(error).rstrip('.')}{aside}.") from error
+    return files[0][1].parent
 
 
 def prepare(
@@ -143,12 +198,14 @@ def prepare(
     skip_bad: bool = False,
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> TrainingImages:
-    """Decode and degrade images, or find that done in the user cache.
+    """Decode and degrade images on all cores, or find that done in the user cache.
+
+    Images too small for the protocol are left out.
 
     Args:
         paths: the HR images, in any order.
         rules: the protocol that makes the LR images.
-        skip_bad: leave out images that cannot be read or are too small, instead of stopping.
+        skip_bad: leave out images that cannot be read, too, instead of stopping.
         progress: wraps the images while they are worked on.
 
     Raises:
@@ -159,78 +216,130 @@ def prepare(
     # One order, whatever was named first: patches are drawn by an image's place.
     paths = sorted(paths, key=lambda path: (path.name, files[path]))
     listed = [(path.name, files[path]) for path in paths]
-    key = digest([listed, rules.sha256, RULES, _LAYOUT])
-    folder = cache_root() / "training" / f"{key[:16]}{'-skipped' if skip_bad else ''}"
-    if not folder.exists():
+    key = digest([listed, rules.sha256, RULES, _ORDER])
+    known = benchmark_pixels()
+    # Everything that decides what the folder holds, and whether it may be used.
+    content_key = digest([key, sorted(known), skip_bad, _LAYOUT])
+    folder = cache_root() / "training" / content_key[:16]
+    missing = not folder.exists()
+    if missing:
         try:
-            _write(folder, paths, rules, skip_bad, progress)
+            _write(folder, paths, lambda path: _pair(path, rules, known), skip_bad, progress)
         except OSError as error:
             if not folder.exists():  # or else another process was faster
                 raise HarnessError(
                     f"The training cache {folder} cannot be written ({error})."
                 ) from error
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    colour = rules.pipeline == "rgb"
+    colour, kept = rules.pipeline == "rgb", [paths[place] for place in index["places"]]
     return TrainingImages(
         np.memmap(folder / "hr.bin", np.uint8, "c"),
         np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
         np.array(index["sizes"], np.int64).reshape(-1, 2),
-        tuple(index["names"]),
+        tuple(path.name for path in kept),
         3 if colour else 1,
         rules.scale,
         key,
         files,
         tuple(index["contents"]),
-        index["skipped"],
+        tuple(kept),
+        {paths[int(place)]: why for place, why in index["skipped"].items()},
+        {paths[int(place)]: why for place, why in index["small"].items()},
+        len(paths) if missing else 0,
     )
 
 
-_LAYOUT = 2
-"""Raised whenever a cache folder holds something else, or in another order."""
+_ORDER = 2
+"""Raised whenever the images lie in another order: older checkpoints cannot go on then."""
+
+_LAYOUT = 1
+"""Raised whenever a cache folder holds something else."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """HR and LR pixels of one image, and the hash of its content."""
+
+    hr: AnyArray
+    lr: AnyArray
+    content: str
 
 
 def _write(
     folder: Path,
     paths: Sequence[Path],
-    rules: Protocol,
+    pair: Callable[[Path], _Pair | HarnessError],
     skip_bad: bool,
     progress: Callable[[Iterable[Path]], Iterable[Path]],
 ) -> None:
     """Fill a cache folder under another name, and rename it once it is whole."""
-    known, skipped = benchmark_pixels(), {}
-    kept: dict[str, list[Any]] = {"names": [], "sizes": [], "contents": []}
+    left: dict[str, dict[int, str]] = {"skipped": {}, "small": {}}
+    kept: dict[str, list[Any]] = {"places": [], "sizes": [], "contents": []}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with whole(folder) as partial:
+    with whole(folder) as partial, ThreadPoolExecutor(os.cpu_count()) as pool:
         partial.mkdir()
+        pairs = _in_order(pool, pair, paths)
         with (partial / "hr.bin").open("wb") as hr, (partial / "lr.bin").open("wb") as lr:
-            for path in progress(paths):
-                try:
-                    large, small, pixels = _pair(path, rules, known)
-                except LeakError:
-                    raise
-                except HarnessError as error:
-                    if skip_bad:
-                        skipped[path.name] = str(error)
-                        continue
-                    raise
-                hr.write(np.ascontiguousarray(large).data)
-                lr.write(np.ascontiguousarray(small).data)
-                for name, value in zip(kept, (path.name, small.shape[:2], pixels), strict=True):
+            for place, (_, made) in enumerate(zip(progress(paths), pairs, strict=True)):
+                if isinstance(made, HarnessError):
+                    small = isinstance(made, SmallImageError)
+                    if not (skip_bad or small):
+                        raise made
+                    left["small" if small else "skipped"][place] = str(made)
+                    continue
+                hr.write(np.ascontiguousarray(made.hr).data)
+                lr.write(np.ascontiguousarray(made.lr).data)
+                facts = (place, made.lr.shape[:2], made.content)
+                for name, value in zip(kept, facts, strict=True):
                     kept[name].append(value)
-        if not kept["names"]:
-            raise HarnessError("None of the training images can be used.")
-        (partial / "index.json").write_text(json.dumps(kept | {"skipped": skipped}))
+        if not kept["places"]:
+            why = (left["skipped"] | left["small"])[0]
+            raise HarnessError(f"None of the training images can be used: {why}")
+        (partial / "index.json").write_text(json.dumps(kept | left))
 
 
-def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> tuple[AnyArray, AnyArray, str]:
-    """HR and LR of one image, and the hash of its pixels; grey images become like all others."""
-    loaded = read_image(path)
-    said = leak(path, loaded, known)
-    if said:
-        raise LeakError(said)
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Path], _Pair | HarnessError], paths: Sequence[Path]
+) -> Iterator[_Pair | HarnessError]:
+    """What the work gives for each path, a few of them ahead, as memory is not endless."""
+    ahead: deque[Future[_Pair | HarnessError]] = deque()
     try:
+        for path in paths:
+            ahead.append(pool.submit(work, path))
+            if len(ahead) > 2 * (os.cpu_count() or 1):
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
+def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | HarnessError:
+    """One image as it is trained on, or why it cannot be; grey ones become like all others.
+
+    Raises:
+        LeakError: it is in a test set.
+    """
+    try:
+        loaded = read_image(path)
+        said = leak(path, loaded, known)
+        if said:
+            raise LeakError(said)
+        height, width = loaded.pixels.shape[:2]
+        if min(side - side % rules.scale for side in (height, width)) < rules.smallest_side:
+            return SmallImageError(
+                f"{path} has {width} x {height} pixels, and at least {rules.smallest_side} are "
+                "needed on each side."
+            )
         sample = make_sample(loaded.pixels, rules)
+    except LeakError:
+        raise
     except HarnessError as error:
-        raise HarnessError(f"{path}: {error}") from error
+        return error
     lr = sample.lr if sample.lr.dtype == np.uint8 else sample.lr.astype(np.float32)
-    return sample.hr, lr, content(loaded.pixels)
+    return _Pair(sample.hr, lr, content(loaded.pixels))
+
+
+class SmallImageError(HarnessError):
+    """An image is too small to train on."""

@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.data.catalogue import registry_rows
-from harness.data.partial import whole
+from harness.data.partial import whole, write_atomically
 from harness.errors import HarnessError, UsageError
 from harness.models.importers import import_tensors
 from harness.specs import WeightsInfo, canonical_json, digest, file_digest
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 
 _TAG = r"[\w-]+"
+_PART = re.compile(r"(.+\.safetensors)\.(\d+)of(\d+)")
+
+PART_BYTES = 15 << 20
+"""The most that a part of a weights file may have, see `split_weights`."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,14 @@ class Weights:
 
 
 def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "file") -> Weights:
-    """Read a weights file of any known kind.
+    """Read a weights file of any known kind, or one in parts of which any is named.
 
     Raises:
         HarnessError: it is missing, broken, of another network or scale, or not finite.
     """
+    if _PART.fullmatch(path.name):
+        with TemporaryDirectory() as folder:
+            return read_weights(card, scale, join_weights(path, Path(folder)), tag)
     if path.suffix == ".safetensors":
         weights = _read_safetensors(card, scale, path, tag)
     else:
@@ -99,11 +107,14 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         raise HarnessError(
             f"{path} holds weights of {owner} at x{made_for}, not of {card.name} at x{scale}."
         )
+    sha256 = tensors_digest(tensors)
+    if metadata.get("tensors_sha256", sha256) != sha256:
+        raise HarnessError(f"{path} is damaged: its values are not those that were written.")
     info = WeightsInfo(
         metadata.get("tag", tag),
         metadata.get("file") or path.name,
         metadata.get("source_sha256") or file_digest(path),
-        tensors_digest(tensors),
+        sha256,
         metadata.get("licence", "not stated"),
     )
     return Weights(info, tensors, hyper)
@@ -130,6 +141,53 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     except (OSError, SafetensorError) as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path
+
+
+def split_weights(path: Path, most: int = PART_BYTES) -> list[Path]:
+    """Copy a weights file in parts, for transfers that take small files only.
+
+    Returns:
+        the parts beside it: ``<file>.1of3`` and so on.
+
+    Raises:
+        HarnessError: they cannot be written.
+    """
+    content = path.read_bytes()
+    pieces = [content[start : start + most] for start in range(0, len(content), most)]
+    parts = []
+    try:
+        for number, piece in enumerate(pieces, start=1):
+            parts.append(path.with_name(f"{path.name}.{number}of{len(pieces)}"))
+            write_atomically(parts[-1], piece)
+    except OSError as error:
+        raise HarnessError(f"{parts[-1]} cannot be written ({error}).") from error
+    return parts
+
+
+def join_weights(part: Path, folder: Path) -> Path:
+    """The file that `split_weights` has cut, put together in a folder.
+
+    Args:
+        part: any of the parts; the others lie beside it.
+        folder: gets the file.
+
+    Raises:
+        HarnessError: a part is missing or cannot be read.
+    """
+    found = _PART.fullmatch(part.name)
+    assert found, part
+    parts = [part.with_name(f"{found[1]}.{n + 1}of{found[3]}") for n in range(int(found[3]))]
+    try:
+        with (folder / found[1]).open("wb") as whole_file:
+            for one in parts:
+                whole_file.write(one.read_bytes())
+    except FileNotFoundError as error:
+        raise HarnessError(
+            f"The part {error.filename} is missing: all {len(parts)} must lie in one folder."
+        ) from error
+    except OSError as error:
+        raise HarnessError(f"The parts of {found[1]} cannot be joined ({error}).") from error
+    return folder / found[1]
 
 
 def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:

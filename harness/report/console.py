@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 
@@ -145,7 +145,7 @@ def images_bar(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 class TrainLines:
-    """One line for each line of the training log, which TensorBoard gets too.
+    """One line for each line of the training log.
 
     Args:
         shown: whether anything is said; one process of several speaks.
@@ -153,31 +153,28 @@ class TrainLines:
 
     def __init__(self, *, shown: bool = True) -> None:
         self._shown = shown
-        self._board: Any = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Flush what TensorBoard has."""
-        if self._board:
-            self._board.close()
+        """Nothing is left on the screen."""
 
     def started(self, training: Training, step: int) -> None:
-        """Say what begins, and which images take no part in it."""
-        for name, why in training.skipped.items():
-            self.told(f"{name} is skipped: {why}")
+        """Say what begins, after what the user should know of it."""
+        for sentence in training.notes:
+            self.told(sentence)
         begun = f", from step {step} on" if step else ""
         images = _images(len(training.images.names))
         self._show(f"{training.card.name} x{training.scale}: {images}{begun}", 0.0, keep=False)
 
     def logged(self, training: Training, row: Row, progress: float) -> None:
         """Print the line."""
-        self._to_board(training, row)
         left = row.seconds * (1 - progress) / progress if progress else 0
         score = f", validation {row.psnr:.3f} dB / {row.ssim:.4f}" if row.psnr else ""
         self._show(
-            f"step {row.step}: loss {row.loss:.3f}, {row.rate:.2f} steps/s, "
+            f"step {row.step}: loss {row.loss:.3f} {training.recipe.loss_unit}, "
+            f"{row.rate:.2f} steps/s, "
             f"data {row.data_share:.1%}, {left / 60:.1f} min left{score}",
             progress,
             keep=bool(score),
@@ -192,20 +189,6 @@ class TrainLines:
         if self._shown:
             click.echo(text, err=True)
 
-    def _to_board(self, training: Training, row: Row) -> None:
-        """Hand the line to TensorBoard where it is installed."""
-        if self._board is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                self._board = False
-            else:
-                self._board = SummaryWriter(str(training.folder))
-        if self._board:
-            for name in ("loss", "lr", "rate", "psnr", "ssim"):
-                if getattr(row, name) is not None:
-                    self._board.add_scalar(name, getattr(row, name), row.step)
-
 
 class TrainBar(TrainLines):
     """A bar with loss, rate and time left; validations stay on the screen."""
@@ -219,7 +202,6 @@ class TrainBar(TrainLines):
     def __exit__(self, *error: object) -> None:
         """Take the bar away."""
         self._progress.stop()
-        super().__exit__(*error)
 
     def told(self, sentence: str) -> None:
         """Print a sentence above the bar."""

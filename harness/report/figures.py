@@ -55,8 +55,8 @@ class Figure:
         return stream.getvalue()
 
 
-def draw_training(rows: Sequence[Row], path: Path) -> None:
-    """Draw loss and validation PSNR against the steps, as a PNG file."""
+def draw_training(rows: Sequence[Row], unit: str, path: Path) -> None:
+    """Draw loss, in its unit, and validation PSNR against the steps, as a PNG file."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -64,7 +64,7 @@ def draw_training(rows: Sequence[Row], path: Path) -> None:
     dot = "o" if len(rows) == 1 else ""  # of one row there is no line
     losses = [row.loss for row in rows]
     left.plot([row.step for row in rows], losses, marker=dot, color="0.6", lw=1)
-    left.set(xlabel="step", ylabel="training loss (0 to 255)", yscale="log")
+    left.set(xlabel="step", ylabel=f"training loss ({unit})", yscale="log")
     scored = [(row.step, row.psnr) for row in rows if row.psnr is not None]
     right = left.twinx()
     right.plot([step for step, _ in scored], [psnr for _, psnr in scored], "o-", color="C0", ms=3)

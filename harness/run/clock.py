@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import harness
 
 
 class Clock:
@@ -49,3 +52,45 @@ class Mark:
         """Part of the time since the mark that was spent waiting."""
         spent = max(self.clock.seconds - self._seconds, 1e-9)
         return (self.clock.waited - self._waited) / spent
+
+
+class Deadline:
+    """When a process must have ended, and how long its end will take.
+
+    The end is a last checkpoint, a last validation, and weights that are written and validated as
+    they are stored: twice the longest saving and the longest validation so far, and a margin.
+
+    Args:
+        seconds: from the start of the process; 0 for no deadline.
+    """
+
+    MARGIN = 5.0
+
+    def __init__(self, seconds: float) -> None:
+        self._at = harness.STARTED + seconds if seconds else math.inf
+        self._longest: dict[str, float] = {}
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is one."""
+        return self._at < math.inf
+
+    def left(self) -> float:
+        """Seconds until the end must begin; infinite without a deadline."""
+        ending = self.MARGIN + 2 * sum(self._longest.values())
+        return max(0.0, self._at - time.monotonic() - ending)
+
+    @contextmanager
+    def measured(self, what: str) -> Iterator[None]:
+        """Remember how long it takes, if it took longer than before."""
+        begin = time.monotonic()
+        yield
+        self._longest[what] = max(self._longest.get(what, 0.0), time.monotonic() - begin)
+
+    def longest(self, what: str) -> float:
+        """The most seconds that it took so far."""
+        return self._longest.get(what, 0.0)
+
+    def leave_out(self, what: str) -> None:
+        """Plan no time for it any more."""
+        self._longest.pop(what, None)

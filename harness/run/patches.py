@@ -21,8 +21,9 @@ _MARGIN = 2
 class PatchSampler:
     """Draws batches of LR and HR patches; step n of a seed is the same batch everywhere.
 
-    Every position at which a patch fits is equally likely, so large images count for more; each
-    patch is turned by one of the eight flips and rotations.
+    Every position at which a patch fits is equally likely, so large images count for more, and
+    those smaller than a patch not at all; each patch is turned by one of the eight flips and
+    rotations.
 
     Args:
         images: the flat arrays; memory-mapped on the CPU, copied to a GPU that has room.
@@ -30,10 +31,9 @@ class PatchSampler:
         enlarged: give the bicubic enlargement of the LR patch, for networks that want it.
         device: where the batches are made.
         seed: of the draws.
-        skip_small: draw nothing from images that are smaller than the patch.
 
     Raises:
-        HarnessError: an image is smaller than the patch.
+        HarnessError: no image has room for a patch.
     """
 
     def __init__(
@@ -44,16 +44,13 @@ class PatchSampler:
         enlarged: bool,
         device: str,
         seed: int,
-        skip_small: bool = False,
     ) -> None:
         sizes = torch.from_numpy(images.sizes)
         places = (sizes - patch + 1).clamp(min=0).prod(1)
-        small = images.smaller_than(patch)
-        if small and not (skip_small and int(places.sum())):
-            name, why = next(iter(small.items()))
+        if not int(places.sum()):
             raise HarnessError(
-                f"{len(small)} training images are smaller than the patch, such as {name}: {why}; "
-                f"use a --patch of at most {int(sizes.min())}, or leave them out with --skip-bad."
+                f"No training image has room for a patch of {patch} LR pixels: use a --patch of at "
+                f"most {int(sizes.min(1).values.max())}, or larger images."
             )
         self.patch, self.scale, self.channels = patch, images.scale, images.channels
         self.device, self.seed = torch.device(device), seed

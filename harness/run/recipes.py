@@ -6,10 +6,14 @@ well, and MemNet's the image of every memory block: neither is part of a recipe.
 
 from __future__ import annotations
 
+import difflib
 import math
+import os
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
@@ -20,9 +24,12 @@ class Recipe:
     """Everything that decides trained weights, given the network and the images.
 
     Attributes:
-        name: of the table in ``recipes.toml``.
+        name: of the table in ``recipes.toml``, or of the user's file.
         steps: optimiser steps; 0 where the clock decides.
         minutes: train for so long instead; the schedule then follows the clock.
+        stop_after: seconds from the start of the process after which it has ended, weights
+            written; 0 for no limit. Without ``steps`` and ``minutes`` the schedule spans the time
+            until then.
         batch: patches a step, over all processes.
         patch: side of an LR patch in pixels.
         lr: the highest learning rate.
@@ -32,32 +39,34 @@ class Recipe:
         ema: decay of the running average of the weights that is validated and kept; 0 for none.
         clip: the largest gradient norm; 0 for no limit.
         loss: ``l1`` or ``l2``.
-        precision: ``fp32``, or ``bf16`` for the forward pass with fp32 weights.
+        precision: ``fp32``, or ``bf16`` for the forward pass with fp32 weights; on a GPU the first
+            and the last convolution stay in fp32.
         seed: of the weights and the patches.
         train_data, val_data: sets by name or path.
         val_images: how many of the validation images are used, from the first.
     """
 
-    name: str = "short"
-    steps: int = 20_000
-    minutes: float = 0.0
-    batch: int = 16
-    patch: int = 48
-    lr: float = 1e-4
-    schedule: str = "cosine"
-    halve_every: int = 0
-    warmup: int = 0
-    beta1: float = 0.9
-    beta2: float = 0.99
-    eps: float = 1e-8
-    ema: float = 0.0
-    clip: float = 0.0
-    loss: str = "l1"
-    precision: str = "fp32"
-    seed: int = 0
-    train_data: tuple[str, ...] = ("div2k",)
-    val_data: tuple[str, ...] = ("kodak24",)
-    val_images: int = 24
+    name: str
+    steps: int
+    minutes: float
+    stop_after: float
+    batch: int
+    patch: int
+    lr: float
+    schedule: str
+    halve_every: int
+    warmup: int
+    beta1: float
+    beta2: float
+    eps: float
+    ema: float
+    clip: float
+    loss: str
+    precision: str
+    seed: int
+    train_data: tuple[str, ...]
+    val_data: tuple[str, ...]
+    val_images: int
 
     def rate(self, step: int, progress: float) -> float:
         """Learning rate of a step.
@@ -71,35 +80,154 @@ class Recipe:
             return self.lr * rise * 0.5 ** (step // self.halve_every)
         return self.lr * rise * 0.5 * (1 + math.cos(math.pi * progress))
 
+    def decay(self, step: int) -> float:
+        """Decay of the running average at a step; early on it follows the weights closely."""
+        return min(self.ema, (1 + step) / (10 + step))
+
+    @property
+    def loss_factor(self) -> float:
+        """What takes the loss of images in [0, 1] to that of 8-bit levels."""
+        return 255.0 if self.loss == "l1" else 255.0**2
+
+    @property
+    def loss_unit(self) -> str:
+        """The unit of the loss in the log: that of a mean absolute or of a mean squared error."""
+        return "levels" if self.loss == "l1" else "levels²"
+
+
+_KINDS = {one.name: str(one.type) for one in fields(Recipe) if one.name != "name"}
+
 
 def recipe(name: str, model: str, **changes: Any) -> Recipe:
-    """A recipe of ``recipes.toml``, with what the model's own paper does otherwise, and changes.
+    """A recipe of ``recipes.toml`` or of a file of the user's, with changes.
 
     Args:
-        name: ``paper`` or ``short``.
+        name: ``paper`` for that of the model's own paper, and where that has no table `generic`;
+            another table's name; or the path of a TOML file, whose values stand at its top, and
+            which may say which table it ``extends``.
         model: the network's registered name.
         changes: fields of `Recipe`; None leaves a field as it is.
 
     Raises:
-        UsageError: no such recipe, or a value that makes no sense.
+        UsageError: no such recipe, an unknown key, or a value that makes no sense.
     """
     text = files("harness.run").joinpath("recipes.toml").read_text(encoding="utf-8")
-    tables = tomllib.loads(text)
-    if name not in tables:
-        raise UsageError(f"No recipe is called {name!r}: there are {', '.join(tables)}.")
-    table = tables[name]
-    own = table.get(model, {})
-    known = {field.name for field in fields(Recipe)}
-    values = {k: v for k, v in (table | own).items() if k in known} | {"name": name}
-    values |= {k: v for k, v in changes.items() if v is not None}
-    values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-    if (changes.get("minutes") or 0) > 0:
-        if changes.get("steps"):
-            raise UsageError("Either --steps or --minutes decides when training ends: name one.")
-        values["steps"] = 0
-    made = Recipe(**values)
+    tables = _flat(tomllib.loads(text))
+    asked = {k: v for k, v in changes.items() if v is not None}
+    if name.endswith(".toml") or os.sep in name:
+        own = _read(Path(name))
+        values, name = _extended(own, tables, name), Path(name).name
+        asked = {k: v for k, v in own.items() if k != "extends"} | asked
+    else:
+        name = _table(name, model, tables)
+        values = _extended(tables[name], tables, name)
+    values |= {k: _value(k, v) for k, v in asked.items()}
+    made = Recipe(name, **(values | _budget(asked)))
     _check(made)
     return made
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The tables by their full names, such as ``paper.vdsr``."""
+    nested = {f"paper.{model}": table for model, table in tables["paper"].items()}
+    return {name: table for name, table in tables.items() if name != "paper"} | nested
+
+
+def _table(name: str, model: str, tables: Mapping[str, Any]) -> str:
+    if name == "paper":
+        return f"paper.{model}" if f"paper.{model}" in tables else "generic"
+    if name not in tables:
+        known = ["paper", *(table for table in tables if "." not in table)]
+        raise UsageError(
+            f"No recipe is called {name!r}: there are {', '.join(known)}, or name a .toml file."
+        )
+    return name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The keys and values of a file of the user's."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no recipe file {path}.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The recipe {path} cannot be read ({error}).") from error
+
+
+def _extended(
+    table: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], where: str
+) -> dict[str, Any]:
+    """A table's values, and those of what it extends."""
+    base = table.get("extends", "generic")
+    if base not in tables:
+        raise UsageError(f"{where} extends {base!r}, and there are {', '.join(tables)}.")
+    below = {} if table is tables[base] else _extended(tables[base], tables, base)
+    own = {key: value for key, value in table.items() if key != "extends"}
+    return below | {key: _value(key, value, where) for key, value in own.items()}
+
+
+def _value(key: str, value: Any, where: str = "a recipe") -> Any:
+    """A value of a recipe, as its field's kind.
+
+    Raises:
+        UsageError: no field has the name, or the value is of another kind.
+    """
+    if key not in _KINDS:
+        raise UsageError(unknown_key(key, where))
+    readers: dict[str, tuple[tuple[type, ...], Callable[[Any], Any]]] = {
+        "int": ((int,), int),
+        "float": ((int, float), float),
+        "str": ((str,), str),
+        "tuple[str, ...]": ((list, tuple), tuple),
+    }
+    kinds, read = readers[_KINDS[key]]
+    words = value if isinstance(value, list | tuple) else ()
+    if (
+        not isinstance(value, kinds)
+        or isinstance(value, bool)
+        or not all(isinstance(word, str) for word in words)
+    ):
+        raise UsageError(f"{key} = {value!r} of {where} is not a value for {_KINDS[key]}.")
+    return read(value)
+
+
+def unknown_key(key: str, where: str = "a recipe") -> str:
+    """What is said of a key that no recipe has."""
+    near = difflib.get_close_matches(key, _KINDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KINDS)}."
+    return f"{where[0].upper()}{where[1:]} has no {key!r}: {hint}"
+
+
+def _budget(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether steps or the clock decide when training ends, by what the user named."""
+    if asked.get("minutes") and asked.get("steps"):
+        raise UsageError("Either --steps or --minutes decides when training ends: name one.")
+    if asked.get("minutes"):
+        return {"steps": 0}
+    if asked.get("stop_after") and "steps" not in asked and "minutes" not in asked:
+        return {"steps": 0, "minutes": 0.0}
+    return {}
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """A field of `Recipe` and its value from ``name=value``.
+
+    Raises:
+        UsageError: no such field, or a value of another kind.
+    """
+    name, _, value = text.partition("=")
+    if name not in _KINDS:
+        raise UsageError(unknown_key(name))
+    readers: dict[str, Callable[[str], Any]] = {
+        "int": int,
+        "float": float,
+        "str": str,
+        "tuple[str, ...]": lambda words: tuple(filter(None, words.split(","))),
+    }
+    try:
+        return name, readers[_KINDS[name]](value)
+    except ValueError as error:
+        raise UsageError(f"{name}={value} is not a value for {_KINDS[name]}.") from error
 
 
 _MOST, _SEEDS = 1 << 16, 1 << 32
@@ -107,10 +235,11 @@ _MOST, _SEEDS = 1 << 16, 1 << 32
 
 def _check(made: Recipe) -> None:
     numbers = [value for value in asdict(made).values() if isinstance(value, int | float)]
+    budgets = (made.steps, made.minutes, made.stop_after)
     rules = {
         "every number is finite and none is negative": all(0 <= n < math.inf for n in numbers),
         "steps, batch and patch are at least 1": min(made.batch, made.patch) >= 1
-        and (made.steps >= 1 or made.minutes > 0),
+        and max(budgets) > 0,
         f"batch and patch are at most {_MOST:,}": max(made.batch, made.patch) <= _MOST,
         f"seed is below {_SEEDS:,}": made.seed < _SEEDS,
         "lr is positive": made.lr > 0,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError, sentence
+from harness.errors import HarnessError
 from harness.models.inference import build_network
+from harness.models.weights import load_into
+from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
 from harness.run.checkpoints import load_checkpoint, require_same, save_checkpoint
-from harness.run.clock import Clock, Mark
+from harness.run.clock import Clock, Deadline, Mark
 from harness.run.devices import (
     all_finite,
     batch_that_fits,
@@ -27,8 +28,15 @@ from harness.run.devices import (
 from harness.run.interrupts import interrupts_held
 from harness.run.patches import PatchSampler
 from harness.run.processes import agreed, leave_together, process, summed
+from harness.run.step import Step
 from harness.run.train_log import Row, TrainLog
-from harness.run.training import Training, validate
+from harness.run.trained import export
+from harness.run.training import State, Training, validate
+
+Result = TypeVar("Result")
+
+COMPILE_SECONDS = 120
+"""How long a training on a GPU must last for compiling its blocks to be worth it."""
 
 
 class TrainListener(Protocol):
@@ -45,15 +53,6 @@ class TrainListener(Protocol):
 
 
 INTERRUPTED = "Interrupted, the step under way is finished and saved (Ctrl-C again ends at once)"
-
-
-@dataclass
-class State:
-    """Everything that changes while training."""
-
-    step: int = 0
-    seconds: float = 0.0
-    best: float = -math.inf
 
 
 class Trainer:
@@ -82,16 +81,13 @@ class Trainer:
         self._share = slice(self.rank * share, (self.rank + 1) * share)
         torch.manual_seed(recipe.seed)
         network = build_network(training.card, training.scale, training.hyper)
+        if training.start:
+            load_into(network, training.start, training.card.name)
         network = network.to(self.device).train()
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(),
-            lr=recipe.lr,
-            betas=(recipe.beta1, recipe.beta2),
-            eps=recipe.eps,
-            fused=True,
-        )
+        alone_on_gpu = self.device.type == "cuda" and self.world == 1
+        self.step = Step(self.network, self.average, recipe, replayable=alone_on_gpu)
         self.state = State()
         if resume:
             self._restore(load_checkpoint(self._path("last")))
@@ -101,13 +97,14 @@ class Trainer:
             enlarged=training.card.input == "bicubic",
             device=training.device,
             seed=recipe.seed,
-            skip_small=training.skip_small,
         )
-        self._forward = self._wrapped()
-        self._begun = False
+        self.step.forward = self._wrapped()
+        self.acceleration = Acceleration()
+        self._deadline = Deadline(recipe.stop_after)
+        self._left = self._deadline.left()
 
     def run(self) -> nn.Module:
-        """Train until the budget is spent; returns the average network, on the CPU.
+        """Train until the budget is spent, or the time is up; returns the average, on the CPU.
 
         Raises:
             HarnessError: loss or weights are not finite, memory runs out, or the disk is full; the
@@ -115,138 +112,194 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C; the steps until then are saved.
         """
         if self.rank == 0:
-            self.log = TrainLog(self.training.folder / "log.csv", self.state.step)
+            self.log = TrainLog(self.training.folder, self.state.step)
             self.listener.started(self.training, self.state.step)
         with training_numerics(), interrupts_held(self.listener.told, INTERRUPTED) as stop:
+            self._accelerate()
             self._loop(stop.is_set)
+        if not self.state.step:
+            raise HarnessError(
+                f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
+                "--stop-after."
+            )
+        if self.rank == 0:
+            self.log.close()
         leave_together()
         return self.average.cpu()
+
+    def how(self) -> dict[str, Any]:
+        """How steps were taken, for the provenance of the weights."""
+        ways = self.acceleration
+        return {
+            "compiled": bool(ways.compiled),
+            "compiled_blocks": ways.compiled,
+            "replayed": ways.replayed,
+            "plain_step_ms": ways.plain_ms,
+            "step_ms": ways.ms,
+            "processes": self.world,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _accelerate(self) -> None:
+        """Make steps as fast as the device allows; on a CPU, only where compiling is asked for."""
+        cuda = self.device.type == "cuda"
+        if cuda and self.training.recipe.precision == "bf16":
+            keep_ends_in_fp32(self.network, self._batch(1)[0])
+        replay = cuda and self.world == 1
+        if self._is_over(self.state.seconds) or not (replay or self.training.compile):
+            return
+        self.acceleration = self._guarded(
+            lambda: accelerate(
+                self.step,
+                self._batch(self.training.recipe.batch, self._share),
+                lambda ahead: self._rates(ahead, self._progress(self.state.seconds)),
+                blocks=self._to_compile,
+                replay=replay,
+                told=self._tell_once,
+            ),
+            0.0,
+        )
+        self._tell_once(str(self.acceleration))
+
+    def _to_compile(self, seconds: float) -> list[nn.Module]:
+        """What is compiled, where a plain step takes so many seconds."""
+        wanted = self.training.compile
+        if wanted is None:
+            wanted = self.world == 1 and self._seconds_left(seconds) > COMPILE_SECONDS
+        blocks = repeated_blocks(self.network) if wanted else []
+        return blocks or [self.network] * bool(self.training.compile)
+
+    def _seconds_left(self, step_seconds: float) -> float:
+        """How long this training will last, as far as that is known."""
+        recipe = self.training.recipe
+        budget = math.inf
+        if recipe.minutes:
+            budget = 60 * recipe.minutes - self.state.seconds
+        elif recipe.steps:
+            budget = (recipe.steps - self.state.step) * step_seconds
+        return min(budget, self._deadline.left())
 
     def _loop(self, interrupted: Callable[[], bool]) -> None:
         clock = Clock(self.state.seconds)
         loss_sum, since = torch.zeros((), device=self.device), Mark(clock, self.state.step)
+        ending = self._is_over(clock.seconds)
+        if self._deadline.is_set and not ending:
+            with clock.stopped():
+                self._validate_first()
         saved = validated = clock.seconds
-        ending = self._progress(clock.seconds) >= 1
         while not ending:
             progress = self._progress(clock.seconds)
             loss_sum += self._step(progress, clock)
             self.state.step += 1
-            ending = self._progress(clock.seconds) >= 1
+            ending = self._is_over(clock.seconds)
             # Several processes must stop at the same step: they agree where they talk anyway.
             stopped = interrupted()
             pause = ending or (stopped and self.world == 1)
             if not pause and self.state.step % self.training.log_steps:
                 continue
-            first_clock = clock.seconds if self.rank == 0 else 0.0
-            self.state.seconds, any_stopped = agreed(first_clock, stopped, device=self.device)
+            any_stopped = self._agree(clock, stopped)
             row = self._row(since, loss_sum, progress, clock)
             with clock.stopped():
                 if ending or self.state.seconds - validated >= self.training.val_seconds:
                     self._validate(row)
                     validated = self.state.seconds
                 self._tell(row)
-                pause = ending or bool(any_stopped)
+                pause = ending or any_stopped
                 if pause or self.state.seconds - saved >= self.training.save_seconds:
-                    self._save("last")
+                    self._save()
                     saved = self.state.seconds
             if any_stopped and not ending:
                 self._tell_how_to_resume()
                 return
             loss_sum.zero_()
             since = Mark(clock, self.state.step)
+        if self._progress(self.state.seconds) < 1:
+            self._tell_how_to_resume()
+
+    def _agree(self, clock: Clock, stopped: bool) -> bool:
+        """Take over the first process's clock; returns whether any process was interrupted."""
+        first = self.rank == 0
+        mine = (clock.seconds, self._deadline.left()) if first else (0.0, 0.0)
+        self.state.seconds, self._left, any_stopped = agreed(*mine, stopped, device=self.device)
+        return bool(any_stopped)
 
     def _tell(self, row: Row) -> None:
         if self.rank == 0:
             self.log.add(row)
             self.listener.logged(self.training, row, self._progress(self.state.seconds))
 
-    def _tell_how_to_resume(self) -> None:
+    def _tell_once(self, sentence: str) -> None:
+        """A sentence from the first of several processes."""
         if self.rank == 0:
-            self.listener.told(
-                f"Step {self.state.step} is in {self._path('last')}: go on with --resume"
-            )
+            self.listener.told(sentence)
+
+    def _tell_how_to_resume(self) -> None:
+        self._tell_once(f"Step {self.state.step} is in {self._path('last')}: go on with --resume")
 
     def _progress(self, seconds: float) -> float:
         """The share of the budget that is spent."""
         recipe = self.training.recipe
+        seconds = self._agreed(seconds, self.state.seconds)
         if recipe.minutes:
-            return min(1.0, self._agreed_seconds(seconds) / (60 * recipe.minutes))
-        return min(1.0, self.state.step / recipe.steps)
+            return min(1.0, seconds / (60 * recipe.minutes))
+        if recipe.steps:
+            return min(1.0, self.state.step / recipe.steps)
+        return seconds / max(1e-9, seconds + self._time_left())
 
-    def _agreed_seconds(self, seconds: float) -> float:
+    def _is_over(self, seconds: float) -> bool:
+        """Whether the budget is spent or the time is up."""
+        return self._progress(seconds) >= 1 or self._time_left() <= 0
+
+    def _time_left(self) -> float:
+        """Seconds until the process must come to its end."""
+        return self._agreed(self._deadline.left(), self._left)
+
+    def _agreed(self, mine: float, common: float) -> float:
         """Several processes go by the clock reading that they last agreed on."""
-        return seconds if self.world == 1 else self.state.seconds
+        return mine if self.world == 1 else common
 
     def _step(self, progress: float, clock: Clock) -> Tensor:
         """One optimiser step; returns the loss without waiting for it."""
-        try:
+
+        def step() -> Tensor:
             with clock.waiting():
                 batch = self._batch(self.training.recipe.batch, self._share)
-            loss = self._optimise(self._forward, progress, *batch)
-            self._begun = True
-            return loss
-        except Exception as error:  # what a network or its compiler raises may be anything
-            failure = self._failure(error)
-            if failure is None:
+            return self.step(*batch, *self._rates(0, progress))
+
+        return self._guarded(step, progress)
+
+    def _guarded(self, work: Callable[[], Result], progress: float) -> Result:
+        """What the work gives; a lack of memory is one sentence."""
+        try:
+            return work()
+        except Exception as error:  # what a network raises may be anything
+            if not is_memory(error):
                 raise
         # Out of the except clause, what the failed step held is free again.
-        raise HarnessError(failure or self._what_fits(progress))
+        raise HarnessError(self._what_fits(progress))
 
     def _batch(self, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         return self.sampler.batch(self.state.step, size, share)
 
-    def _optimise(
-        self, forward: nn.Module, progress: float, given: Tensor, target: Tensor
-    ) -> Tensor:
-        recipe = self.training.recipe
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.rate(self.state.step, progress)
-        bf16 = torch.autocast(self.device.type, torch.bfloat16)
-        with bf16 if recipe.precision == "bf16" else nullcontext():
-            output = forward(given)
-        loss = _LOSSES[recipe.loss](output.float(), target)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip, foreach=True)
-        self.optimizer.step()
-        self._update_average()
-        return loss.detach()
-
-    def _failure(self, error: Exception) -> str | None:
-        """What to say of an error of a step; empty where it is to be found out, None if unknown."""
-        if is_memory(error):
-            if self.device.type == "cuda":
-                return ""
-            return "The memory of this machine is full: use a smaller --batch or --patch."
-        if self.training.compile and not self._begun:
-            said = " ".join(sentence(error).split())[:200]
-            return f"{self.training.card.name} cannot be compiled ({said}): leave out --compile."
-        return None
+    def _rates(self, ahead: int, progress: float) -> tuple[float, float]:
+        """Learning rate and decay of the average, at this step or some steps ahead."""
+        recipe, step = self.training.recipe, self.state.step + ahead
+        return recipe.rate(step, progress), recipe.decay(step)
 
     def _what_fits(self, progress: float) -> str:
         """Which batch would fit; the weights are worth nothing afterwards."""
+        if self.device.type != "cuda":
+            return "The memory of this machine is full: use a smaller --batch or --patch."
+        self.step.release()
+        self.step.forward = self.network
 
         def step(size: int) -> None:
-            self.optimizer.zero_grad()
-            self._optimise(self.network, progress, *self._batch(size))
+            self.step.optimizer.zero_grad()
+            self.step(*self._batch(size), *self._rates(0, progress))
 
         size = batch_that_fits(step, self.training.recipe.batch // self.world)
         advice = f"--batch {size * self.world} would fit" if size else "use a smaller --patch"
         return f"The memory of {self.device} is full: {advice}."
-
-    def _update_average(self) -> None:
-        """Move the average towards the weights; early on it follows them closely."""
-        step = self.state.step
-        decay = min(self.training.recipe.ema, (1 + step) / (10 + step))
-        ours: list[Tensor] = list(self.average.parameters())
-        theirs: list[Tensor] = list(self.network.parameters())
-        with torch.no_grad():
-            torch._foreach_lerp_(ours, theirs, 1 - decay)
-            # Statistics of batch normalisation are averages already.
-            pairs = zip(self.average.buffers(), self.network.buffers(), strict=True)
-            for ours_too, theirs_too in pairs:
-                ours_too.copy_(theirs_too)
 
     def _row(self, since: Mark, loss_sum: Tensor, progress: float, clock: Clock) -> Row:
         """The log's next line; waits for the device."""
@@ -258,24 +311,49 @@ class Trainer:
         return Row(
             self.state.step,
             round(self.state.seconds, 2),
-            loss * 255,
+            loss * self.training.recipe.loss_factor,
             lr,
             since.rate(self.state.step),
             since.data_share(),
         )
 
-    def _validate(self, row: Row) -> None:
-        """Score the average network with the evaluation code itself, in fp32."""
+    def _validate_first(self) -> None:
+        """Learn how long a validation takes, before the time is planned; too long, it is left out.
+
+        It also says from where the training starts.
+        """
         if self.rank != 0 or not self.training.validation:
             return
-        self._require_finite()
-        with numerics_kept():
-            row.psnr, row.ssim = validate(self.training, self.average)
+        psnr, ssim = self._scores()
+        self._tell_once(f"The validation begins at {psnr:.3f} dB / {ssim:.4f}")
+        seconds = self._deadline.longest("validation")
+        if self._deadline.left() < 2 * seconds:
+            self._deadline.leave_out("validation")
+            self.training = replace(self.training, validation=())
+            self._tell_once(
+                f"A validation takes {seconds:.0f} s, too long for the time that is left: training "
+                "goes on without"
+            )
+
+    def _validate(self, row: Row) -> None:
+        """Score the average network, and keep it if it is the best so far."""
+        if self.rank != 0 or not self.training.validation:
+            return
+        row.psnr, row.ssim = self._scores()
         if row.psnr > self.state.best:
             self.state.best = row.psnr
-            self._save("best")
+            rows = [*self.log.rows, row]
+            export(self.training, self.average, self.state, rows, self.how())
 
-    def _save(self, name: str) -> None:
+    def _scores(self) -> tuple[float, float]:
+        """PSNR and SSIM of the average network by the evaluation code itself, in fp32."""
+        self._require_finite()
+        with numerics_kept(), self._deadline.measured("validation"):
+            # A copy: to be scored it may be moved, and a recorded step writes where it lay.
+            return validate(self.training, copy.deepcopy(self.average))
+
+    def _save(self) -> None:
+        """Write the checkpoint from which training can go on."""
         if self.rank != 0:
             return
         self._require_finite()
@@ -283,17 +361,19 @@ class Trainer:
             "facts": self.training.facts,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
             "step": self.state.step,
             "seconds": self.state.seconds,
             "best": self.state.best,
+            "from": self.training.origin,
             "random": torch.get_rng_state(),
         }
-        save_checkpoint(self._path(name), state)
+        with self._deadline.measured("saving"):
+            save_checkpoint(self._path("last"), state)
 
     def _require_finite(self) -> None:
         """A checkpoint, or a score, of what is not finite would be worth nothing."""
-        moments = [m for state in self.optimizer.state.values() for m in state.values()]
+        moments = [m for state in self.step.optimizer.state.values() for m in state.values()]
         networks = (self.network, self.average)
         values = [value for one in networks for value in one.state_dict().values()]
         if not all_finite([*values, *moments]):
@@ -312,22 +392,17 @@ class Trainer:
         require_same(saved["facts"], self.training.facts)
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step.load_moments(saved["optimizer"])
         self.state = State(saved["step"], saved["seconds"], saved["best"])
+        self.training = replace(self.training, origin=saved.get("from"))
         torch.set_rng_state(saved["random"])
 
     def _path(self, name: str) -> Path:
         return self.training.folder / f"{name}.pt"
 
     def _wrapped(self) -> nn.Module:
-        """The network as the forward pass calls it: compiled, and shared by several processes."""
-        wrapped = self.network
-        if self.training.compile:
-            wrapped = torch.compile(wrapped)  # type: ignore[assignment]
-        if self.world > 1:
-            gpu = [self.device.index] if self.device.type == "cuda" else None
-            wrapped = nn.parallel.DistributedDataParallel(wrapped, device_ids=gpu)
-        return wrapped
-
-
-_LOSSES = {"l1": nn.functional.l1_loss, "l2": nn.functional.mse_loss}
+        """The network as the forward pass calls it, shared by several processes."""
+        if self.world == 1:
+            return self.network
+        gpu = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(self.network, device_ids=gpu)

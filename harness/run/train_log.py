@@ -1,12 +1,14 @@
-"""The training log: its lines, and the CSV file beside the checkpoints."""
+"""The training log: its lines, the CSV file beside the checkpoints, and TensorBoard's."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError
@@ -19,7 +21,8 @@ class Row:
     Attributes:
         step: optimiser steps so far.
         seconds: of training so far, over all resumptions.
-        loss: mean over the steps since the last line, on the 0 to 255 scale for l1.
+        loss: mean over the steps since the last line, of 8-bit levels: absolute errors for l1, in
+            levels, and squared ones for l2, in levels².
         lr: learning rate of the last step.
         rate: steps a second since the last line.
         data_share: part of the time that was spent waiting for patches.
@@ -40,22 +43,25 @@ _NAMES = [one.name for one in fields(Row)]
 
 
 class TrainLog:
-    """The lines so far, and the file they are appended to.
+    """The lines so far, and the files they are appended to.
+
+    TensorBoard gets them too where it is installed (the extra ``tensorboard``).
 
     Args:
-        path: the CSV file.
+        folder: gets ``log.csv`` and TensorBoard's event files.
         step: of the checkpoint that is continued: later lines, and one that a kill has torn, go.
 
     Raises:
-        HarnessError: the file cannot be read or written.
+        HarnessError: a file cannot be read or written.
     """
 
-    def __init__(self, path: Path, step: int = 0) -> None:
-        self.path = path
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self.path = path = folder / "log.csv"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             self.rows = _read(path, step) if step and path.exists() else []
             write_atomically(path, _csv(self.rows, header=True))
+            self._board = _tensorboard(folder, step)
         except OSError as error:
             raise HarnessError(f"The log {path} cannot be written ({error}).") from error
 
@@ -69,8 +75,26 @@ class TrainLog:
         try:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(_csv([row]))
+            if self._board:
+                for name in _NAMES[2:]:
+                    if getattr(row, name) is not None:
+                        self._board.add_scalar(name, getattr(row, name), row.step)
         except OSError as error:
             raise HarnessError(f"The log {self.path} cannot be written ({error}).") from error
+
+    def close(self) -> None:
+        """Flush what TensorBoard has."""
+        if self._board:
+            self._board.close()
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, or None where it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
 def _csv(rows: Sequence[Row], *, header: bool = False) -> str:

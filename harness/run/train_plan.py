@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.data.benchmarks import Fetch
+from harness.data.download import fetch
 from harness.data.images import read_image
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
-from harness.data.training import TrainingImages, find_images, prepare
-from harness.errors import UsageError
+from harness.data.training import FOLDERS, TrainingImages, find_images, is_pinned, prepare
+from harness.errors import HarnessError, MismatchError, UsageError
 from harness.models.complexity import count_parameters
 from harness.models.inference import build_network
 from harness.protocol.protocols import Protocol, Sample, make_sample
 from harness.registry import MODELS
+from harness.run.origin import find_origin
 from harness.run.processes import one_first, process, process_device
 from harness.run.recipes import Recipe, recipe
 from harness.run.training import Training
-from harness.specs import digest
+from harness.specs import ModelCard, digest
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"feature_fusion": False, "long_short_connections": False},
@@ -34,11 +39,15 @@ class TrainRequest:
     """What a user asks for.
 
     Attributes:
-        changes: fields of `Recipe` that differ from the named one.
+        recipe: a name of ``recipes.toml``, or the path of a TOML file.
+        changes: fields of `Recipe` that differ from that recipe.
         variant: a key of `VARIANTS`.
         folder: where checkpoints, log and weights go.
-        skip_bad: leave out training images that cannot be used.
+        compile: see `Training`.
+        skip_bad: leave out training images that cannot be read.
         resume: whether the folder's last checkpoint is to be continued.
+        start: weights to start from, a file or a tag; empty for random ones.
+        fp16, split: see `Training`.
     """
 
     model: str
@@ -48,19 +57,29 @@ class TrainRequest:
     variant: str | None = None
     folder: Path = Path("results/local/train")
     device: str = "auto"
-    compile: bool = False
+    compile: bool | None = None
     data_root: Path | None = None
     skip_bad: bool = False
     resume: bool = False
+    start: str = ""
+    fp16: bool = False
+    split: bool = False
     val_seconds: float = 300.0
     save_seconds: float = 120.0
     log_steps: int = 50
 
 
 def plan_training(
-    request: TrainRequest, progress: Callable[[Iterable[Path]], Iterable[Path]] = iter
+    request: TrainRequest,
+    progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+    fetch: Fetch = fetch,
 ) -> Training:
     """Find and prepare the images, and put everything together.
+
+    Args:
+        request: what the user asks for.
+        progress: wraps the training images while they are prepared.
+        fetch: downloads sets that are missing.
 
     Raises:
         UsageError: a name or value does not fit, or the folder holds a training already.
@@ -69,37 +88,129 @@ def plan_training(
     card = MODELS.get(request.model)
     if request.variant and card.name != "drfn":
         raise UsageError(f"--variant is for drfn, not for {card.name}.")
+    if request.resume and request.start:
+        raise UsageError("--from starts a training and --resume goes on with one: choose one.")
     made = recipe(request.recipe, card.name, **request.changes)
     hyper = VARIANTS[request.variant] if request.variant else {}
     if not count_parameters(build_network(card, request.scale, hyper)):
         raise UsageError(f"{card.name} has no parameters: there is nothing to train.")
+    start, origin = None, None
+    if request.start:
+        start, origin = find_origin(card, request.scale, hyper, request.start)
     folder = _folder(request, made)
     device = process_device(request.device)
     process(device)
-    # All images are made alike: grey ones as if they were colour.
-    alike = Protocol(card.pipeline, request.scale, grey="as-rgb")
-    found = {word: find_images([word], request.data_root) for word in made.train_data}
-    paths = list(dict.fromkeys(path for paths in found.values() for path in paths))
     with one_first():
-        images = prepare(paths, alike, skip_bad=request.skip_bad, progress=progress)
-    rules = Protocol(card.pipeline, request.scale)
+        found, missing = _training_sets(request, made, fetch)
+        made = replace(made, train_data=tuple(found))
+        images, prepared = _prepared(request, card, found, progress)
+        validation, unvalidated = _validation(request, made, card, images, fetch)
     return Training(
         card=card,
         scale=request.scale,
         hyper=hyper,
         recipe=made,
         images=images,
-        validation=_validation(made, rules, request.data_root, images),
+        validation=validation,
         folder=folder,
         device=device,
         compile=request.compile,
-        skip_small=request.skip_bad,
-        sets={word: _identity(paths, images) for word, paths in found.items()},
+        sets={word: _identity(word, paths, images) for word, paths in found.items()},
+        start=start,
+        origin=origin,
+        notes=(
+            *_recipe_notes(request, made, card),
+            *missing,
+            prepared,
+            *_image_notes(made, found, images),
+            *unvalidated,
+        ),
         tag=f"table1-{request.variant}" if request.variant else "repro",
+        fp16=request.fp16,
+        split=request.split,
         val_seconds=request.val_seconds,
         save_seconds=request.save_seconds,
         log_steps=request.log_steps,
     )
+
+
+def _is_own(request: TrainRequest, name: str) -> bool:
+    """Whether the user named a recipe's value, and did not get it from a shipped recipe."""
+    return request.changes.get(name) is not None or request.recipe.endswith(".toml")
+
+
+def _training_sets(
+    request: TrainRequest, made: Recipe, fetch: Fetch
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """The images of each set, and a sentence on each that a recipe names and that is not here.
+
+    A recipe may name sets that not everyone can have; those that the user names must be there.
+    Where none of a recipe's is, those of the generic one are taken.
+    """
+    found: dict[str, list[Path]] = {}
+    missing: list[str] = []
+    for word in made.train_data:
+        try:
+            found[word] = find_images([word], request.data_root, fetch)
+        except HarnessError as error:
+            if _is_own(request, "train_data") or isinstance(error, MismatchError):
+                raise
+            missing.append(str(error))
+    generic = recipe("generic", request.model)
+    if not found and made.train_data != generic.train_data:
+        found, others = _training_sets(request, generic, fetch)
+        instead = f"{', '.join(found)} are trained on instead"
+        return found, [*missing, *others, instead]
+    if not found:
+        raise HarnessError(f"There are no training images: {' '.join(missing)}")
+    return found, missing
+
+
+def _prepared(
+    request: TrainRequest,
+    card: ModelCard,
+    found: Mapping[str, Sequence[Path]],
+    progress: Callable[[Iterable[Path]], Iterable[Path]],
+) -> tuple[TrainingImages, str]:
+    """The images as they are trained on, and how long that took."""
+    # All images are made alike: grey ones as if they were colour.
+    alike = Protocol(card.pipeline, request.scale, grey="as-rgb")
+    paths = list(dict.fromkeys(path for paths in found.values() for path in paths))
+    begin = time.perf_counter()
+    images = prepare(paths, alike, skip_bad=request.skip_bad, progress=progress)
+    spent = time.perf_counter() - begin
+    if not images.prepared:
+        return images, f"{len(images.names)} images were prepared already, found in {spent:.1f} s"
+    return images, f"{images.prepared} images prepared in {spent:.1f} s on {os.cpu_count()} cores"
+
+
+def _recipe_notes(request: TrainRequest, made: Recipe, card: ModelCard) -> list[str]:
+    own = f": {card.name} has no recipe of its own paper here" if request.recipe == "paper" else ""
+    return [f"The recipe is {made.name}{own if made.name == 'generic' else ''}"]
+
+
+def _image_notes(
+    made: Recipe, found: Mapping[str, Sequence[Path]], images: TrainingImages
+) -> list[str]:
+    """Sentences on images that are left out, and on sets with other files than the pinned ones."""
+    small = images.smaller_than(made.patch)
+    counts = {word: len(small.keys() & set(paths)) for word, paths in found.items()}
+    left = ", ".join(f"{count} of {word}" for word, count in counts.items() if count)
+    notes = [f"{path.name} is skipped: {why}" for path, why in images.skipped.items()]
+    if small:
+        notes.append(
+            f"{_images(small)} with no room for a patch of {made.patch} LR pixels "
+            f"{'is' if len(small) == 1 else 'are'} left out: {left}"
+        )
+    for word, paths in found.items():
+        if word in FOLDERS and not _identity(word, paths, images)["pinned"]:
+            folder = paths[0].parent
+            notes.append(f"{folder} is taken for {word} by the number of its images alone")
+    return notes
+
+
+def _images(some: Sequence[object] | Mapping[Path, str]) -> str:
+    return f"{len(some)} image{'' if len(some) == 1 else 's'}"
 
 
 def _folder(request: TrainRequest, made: Recipe) -> Path:
@@ -114,21 +225,29 @@ def _folder(request: TrainRequest, made: Recipe) -> Path:
     return folder
 
 
-def _identity(paths: Sequence[Path], images: TrainingImages) -> dict[str, Any]:
-    """What identifies a training set."""
+def _identity(word: str, paths: Sequence[Path], images: TrainingImages) -> dict[str, Any]:
+    """What identifies a training set, and whether its files are those that the registry pins."""
     files = sorted((path.name, images.files[path]) for path in paths)
-    return {"files": len(files), "sha256": digest(files)}
+    pinned = word in FOLDERS and is_pinned(word, (sha256 for _, sha256 in files))
+    return {"files": len(files), "sha256": digest(files), "pinned": pinned}
 
 
 def _validation(
-    made: Recipe, rules: Protocol, data_root: Path | None, images: TrainingImages
-) -> list[Sample]:
-    """Samples of images that are neither in a test set nor trained on."""
+    request: TrainRequest, made: Recipe, card: ModelCard, images: TrainingImages, fetch: Fetch
+) -> tuple[list[Sample], list[str]]:
+    """Samples of images that are neither in a test set nor trained on, and why there are none."""
     if not made.val_data or not made.val_images:
-        return []
+        return [], []
+    try:
+        paths = find_images(made.val_data, request.data_root, fetch)[: made.val_images]
+    except HarnessError as error:
+        if _is_own(request, "val_data") or isinstance(error, MismatchError):
+            raise
+        return [], [f"{error} Training goes on without validation"]
     known, samples = benchmark_pixels(), []
+    rules = Protocol(card.pipeline, request.scale)
     trained = dict(zip(images.contents, images.names, strict=True))
-    for path in find_images(made.val_data, data_root)[: made.val_images]:
+    for path in paths:
         loaded = read_image(path)
         said = leak(path, loaded, known, "validation")
         twin = trained.get(content(loaded.pixels))
@@ -137,26 +256,4 @@ def _validation(
         if said:
             raise LeakError(said)
         samples.append(make_sample(loaded.pixels, rules))
-    return samples
-
-
-def parse_change(text: str) -> tuple[str, Any]:
-    """A field of `Recipe` and its value from ``name=value``.
-
-    Raises:
-        UsageError: no such field, or a value of another kind.
-    """
-    name, _, value = text.partition("=")
-    kinds = {one.name: one.type for one in fields(Recipe) if one.name != "name"}
-    if name not in kinds:
-        raise UsageError(f"A recipe has no {name!r}: it has {', '.join(kinds)}.")
-    readers: dict[object, Callable[[str], Any]] = {
-        "int": int,
-        "float": float,
-        "str": str,
-        "tuple[str, ...]": lambda words: tuple(filter(None, words.split(","))),
-    }
-    try:
-        return name, readers[kinds[name]](value)
-    except ValueError as error:
-        raise UsageError(f"{name}={value} is not a value for {kinds[name]}.") from error
+    return samples, []

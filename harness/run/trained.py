@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,12 +15,11 @@ from torch import nn
 
 from harness.data.partial import write_atomically
 from harness.models.complexity import count_parameters
-from harness.models.weights import Weights, save_weights, tensors_digest
+from harness.models.weights import Weights, save_weights, split_weights, tensors_digest
 from harness.run.devices import training_numerics
 from harness.run.provenance import provenance
-from harness.run.train import State
 from harness.run.train_log import Row
-from harness.run.training import Training, validate
+from harness.run.training import State, Training, validate
 from harness.specs import WeightsInfo
 
 if TYPE_CHECKING:
@@ -30,24 +30,52 @@ HALF_TOLERANCE = 0.001
 
 
 def finish(
-    training: Training, network: nn.Module, state: State, rows: Sequence[Row], processes: int = 1
+    training: Training,
+    network: nn.Module,
+    state: State,
+    rows: Sequence[Row],
+    how: Mapping[str, Any],
 ) -> Path:
-    """Write the weights, in fp16 where that costs nothing, and what is to be known of them.
+    """Write the weights of a training that has ended, in fp16 where that costs nothing.
 
     Args:
         training: what was done.
         network: the result, on the CPU.
         state: at the end.
         rows: the training log.
-        processes: how many trained.
+        how: how steps were taken, see `harness.run.train.Trainer.how`.
 
     Returns:
         the weights' path; the provenance lies beside it as ``.json``.
     """
-    tensors = {name: value.numpy().copy() for name, value in network.state_dict().items()}
-    half = _halved(training, network, tensors)
-    kept = half or tensors
-    info = WeightsInfo(training.tag, "", "", tensors_digest(kept), "Apache-2.0")
+    half = training.fp16 or _bears_fp16(training, network, state, rows)
+    return _write(training, network, state, rows, how, tag=training.tag, half=half)
+
+
+def export(
+    training: Training,
+    network: nn.Module,
+    state: State,
+    rows: Sequence[Row],
+    how: Mapping[str, Any],
+) -> Path:
+    """Write the weights of a training under way that are the best so far; see `finish`."""
+    tag = f"{training.tag}-best"
+    return _write(training, network, state, rows, how, tag=tag, half=training.fp16)
+
+
+def _write(
+    training: Training,
+    network: nn.Module,
+    state: State,
+    rows: Sequence[Row],
+    how: Mapping[str, Any],
+    *,
+    tag: str,
+    half: bool,
+) -> Path:
+    kept = _tensors(network, half=half)
+    info = WeightsInfo(tag, "", "", tensors_digest(kept), "Apache-2.0")
     weights = Weights(info, kept, training.hyper)
     path = save_weights(weights, training.card, training.scale, training.folder)
     facts = {
@@ -70,9 +98,7 @@ def finish(
         "steps": state.step,
         "seconds": round(state.seconds, 1),
         "device": training.device,
-        "compiled": training.compile,
-        "processes": processes,
-        "threads": torch.get_num_threads(),
+        **how,
         "provenance": _provenance(training.device),
         "validation": [
             {"step": row.step, "psnr": row.psnr, "ssim": row.ssim}
@@ -80,24 +106,33 @@ def finish(
             if row.psnr is not None
         ],
     }
+    if training.origin:
+        facts["from"] = dict(training.origin)
     write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    if training.split:
+        split_weights(path)
     return path
 
 
-def _halved(
-    training: Training, network: nn.Module, tensors: Mapping[str, AnyArray]
-) -> dict[str, AnyArray] | None:
-    """The tensors in fp16, or None where rounding them is seen in the validation."""
-    half = {
-        name: value.astype(np.float16) if value.dtype.kind == "f" else value
-        for name, value in tensors.items()
+def _tensors(network: nn.Module, *, half: bool) -> dict[str, AnyArray]:
+    """A network's values, on the CPU, floating ones in fp16 where wanted."""
+    return {
+        name: (value.half() if half and value.is_floating_point() else value).cpu().numpy().copy()
+        for name, value in network.state_dict().items()
     }
+
+
+def _bears_fp16(training: Training, network: nn.Module, state: State, rows: Sequence[Row]) -> bool:
+    """Whether rounding the weights to fp16 is not seen in the validation; False without one."""
+    half = _tensors(network, half=True)
     if not training.validation or not all(np.isfinite(v).all() for v in half.values()):
-        return None
-    before, _ = validate(training, network)
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in half.items()})
-    after, _ = validate(training, network)
-    return half if abs(after - before) < HALF_TOLERANCE else None
+        return False
+    known = rows[-1].psnr if rows and rows[-1].step == state.step else None
+    before = known if known is not None else validate(training, copy.deepcopy(network))[0]
+    rounded = copy.deepcopy(network)
+    rounded.load_state_dict({name: torch.from_numpy(value) for name, value in half.items()})
+    after, _ = validate(training, rounded)
+    return abs(after - before) < HALF_TOLERANCE
 
 
 def _provenance(device: str) -> dict[str, Any]:

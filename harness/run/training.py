@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 
 from harness.data.training import TrainingImages
 from harness.models.inference import Upscaler
+from harness.models.weights import Weights
 from harness.protocol import protocols
 from harness.run.recipes import Recipe
 from harness.specs import ModelCard
@@ -29,10 +31,15 @@ class Training:
         validation: samples the average network is scored on; never of a test set.
         folder: gets checkpoints, log and weights.
         device: where it runs; one process of several has its own.
-        compile: run the network through ``torch.compile``.
-        skip_small: leave out images that are smaller than a patch.
+        compile: run the network's repeated blocks through ``torch.compile``; None decides by
+            device and budget.
         sets: what identifies each training set, by the word that named it.
+        start: weights to start from, instead of random ones.
+        origin: where those came from, see `harness.run.origin`.
+        notes: sentences that the user should read.
         tag: of the weights, which distinguishes those of variants.
+        fp16: store the weights in fp16 in any case.
+        split: write the weights in parts as well, which small transfers can take.
         val_seconds: between validations.
         save_seconds: between checkpoints.
         log_steps: between lines of the log.
@@ -46,10 +53,14 @@ class Training:
     validation: Sequence[protocols.Sample]
     folder: Path
     device: str = "cpu"
-    compile: bool = False
-    skip_small: bool = False
+    compile: bool | None = None
     sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    start: Weights | None = None
+    origin: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
     tag: str = "repro"
+    fp16: bool = False
+    split: bool = False
     val_seconds: float = 300.0
     save_seconds: float = 120.0
     log_steps: int = 50
@@ -61,17 +72,33 @@ class Training:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Why images are left out, by the names of their files."""
-        return dict(self.images.skipped) | self.images.smaller_than(self.recipe.patch)
+        """Why images are left out, by the names of their folders and files."""
+        skipped = dict(self.images.skipped) | self.images.smaller_than(self.recipe.patch)
+        return {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()}
 
     @property
     def facts(self) -> dict[str, Any]:
         """What must agree for a checkpoint to be continued."""
         same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
-        values = {f"recipe.{k}": v for k, v in asdict(self.recipe).items()}
+        values = {f"recipe.{k}": v for k, v in asdict(self.recipe).items() if k != "stop_after"}
         lists = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         source = {"source": self.card.source_digest(), "images": self.images.sha256}
         return same | lists | source
+
+
+@dataclass
+class State:
+    """Everything that changes while training.
+
+    Attributes:
+        step: optimiser steps so far.
+        seconds: of training so far.
+        best: the highest validation PSNR so far, in dB.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = -math.inf
 
 
 def validate(training: Training, network: nn.Module) -> tuple[float, float]:

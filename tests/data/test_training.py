@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.data.catalogue import registry_rows
+from harness.data.download import cache_root
 from harness.data.images import pixels_digest
 from harness.data.leaks import LeakError, leaking
-from harness.data.training import FOLDERS, find_images, prepare
+from harness.data.training import FOLDERS, find_images, is_pinned, prepare, training_folder
 from harness.errors import HarnessError, UsageError
 from harness.protocol.protocols import Protocol, make_sample
 from harness.registry import DATASETS
-from harness.specs import DatasetCard, KnownImage, RemoteFile
+from harness.specs import DatasetCard, KnownImage, RemoteFile, file_digest
 from tests.pictures import picture
 
 RGB, Y = Protocol("rgb", grey="as-rgb"), Protocol("y", grey="as-rgb")
@@ -64,22 +66,32 @@ def test_images_lie_in_one_order_whatever_was_named_first(photos: Path, tmp_path
 
 def test_images_too_small_for_a_patch_are_named(photos: Path) -> None:
     small = prepare(find_images([str(photos)]), RGB).smaller_than(12)
-    assert small == {"b.png": "it has 11 x 13 LR pixels, fewer than a patch of 12"}
+    assert small == {photos / "b.png": "it has 11 x 13 LR pixels, fewer than a patch of 12"}
+
+
+def test_an_image_too_small_for_the_protocol_is_left_out(photos: Path) -> None:
+    Image.fromarray(picture(21, 18)).save(photos / "aa.png")
+    for _ in range(2):  # made, and found in the cache
+        kept = prepare(find_images([str(photos)]), RGB)
+        assert kept.names == ("a.png", "b.png", "c.png")
+        assert kept.paths == tuple(photos / name for name in kept.names)
+        assert "18 x 21 pixels" in kept.small[photos / "aa.png"]
+    with pytest.raises(HarnessError, match=r"None of the training images .*: .* 18 x 21 pixels"):
+        prepare([photos / "aa.png"], RGB)
 
 
 def test_a_bad_image_is_named_and_left_out_only_on_request(photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"broken")
-    Image.fromarray(picture(9, 9)).save(photos / "tiny.png")
     paths = find_images([str(photos)])
     with pytest.raises(HarnessError, match=r"bad\.png cannot be read"):
         prepare(paths, RGB)
     for _ in range(2):  # made, and found in the cache
         kept = prepare(paths, RGB, skip_bad=True)
         assert kept.names == ("a.png", "b.png", "c.png")
-        assert list(kept.skipped) == ["bad.png", "tiny.png"]
-        assert "cannot be read" in kept.skipped["bad.png"]
-    with pytest.raises(HarnessError, match=r"tiny\.png: 8 x 8 pixels are too few"):
-        prepare([photos / "tiny.png"], RGB)
+        assert list(kept.skipped) == [photos / "bad.png"]
+        assert "cannot be read" in kept.skipped[photos / "bad.png"]
+    with pytest.raises(HarnessError, match=r"bad\.png cannot be read"):
+        prepare(paths, RGB)
     with pytest.raises(HarnessError, match="None of the training images"):
         prepare([photos / "bad.png"], RGB, skip_bad=True)
 
@@ -117,11 +129,40 @@ def test_the_known_near_duplicate_is_named(photos: Path) -> None:
 
 
 def test_sets_are_found_by_name_below_a_root(tmp_path: Path) -> None:
-    for place in ("train/BSDS400", "validation/Kodak24", "mine"):
+    for place, count in (("validation/Kodak24", 24), ("train/DIV2K", 2), ("mine", 1)):
         (tmp_path / place).mkdir(parents=True)
-        Image.fromarray(picture(20, 20)).save(tmp_path / place / "x.png")
-    found = find_images(["bsds400", "kodak24", "mine"], tmp_path)
-    assert [path.parent.name for path in found] == ["BSDS400", "Kodak24", "mine"]
+        for number in range(count):
+            Image.fromarray(picture(20, 20)).save(tmp_path / place / f"{number}.png")
+    found = find_images(["kodak24", "div2k-pair", "mine"], tmp_path)
+    assert [path.parent.name for path in found] == ["Kodak24"] * 24 + ["DIV2K"] * 2 + ["mine"]
+
+
+def test_a_folder_is_not_a_set_because_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "DIV2K").mkdir()
+    for name in "ab":
+        Image.fromarray(picture(20, 20)).save(tmp_path / f"DIV2K/{name}.png")
+    with pytest.raises(HarnessError, match=r"DIV2K is not div2k: it has 2 images, not 800"):
+        find_images(["div2k"], tmp_path)
+    assert not is_pinned("div2k-pair", ["0" * 64, "1" * 64])
+    pins = [row["sha256"] for row in registry_rows("training") if row["dataset"] == "div2k-pair"]
+    assert is_pinned("div2k-pair", pins) and not is_pinned("div2k-pair", pins[:1])
+
+
+def test_a_set_that_is_missing_is_downloaded(tmp_path: Path, host, monkeypatch) -> None:
+    rows = []
+    for number in range(3):
+        path = host.root / f"o/r/c/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(20, 20, seed=number)).save(path)
+        place = {"repository": "o/r", "commit": "c", "path": path.name, "file": path.name}
+        size = {"bytes": str(path.stat().st_size), "sha256": file_digest(path), "note": ""}
+        rows.append({"dataset": "t91"} | place | size)
+    monkeypatch.setattr("harness.data.training.registry_rows", lambda _: rows)
+    assert [path.name for path in find_images(["t91"])] == ["0.png", "1.png", "2.png"]
+    assert training_folder("t91") == (cache_root() / "data/T91", [])
+    # One that was cut short is completed.
+    (cache_root() / "data/T91/1.png").unlink()
+    assert len(find_images(["t91"])) == 3
 
 
 def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
@@ -141,6 +182,4 @@ def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
 
 
 def test_every_pinned_set_has_a_folder() -> None:
-    from harness.data.catalogue import registry_rows
-
     assert {row["dataset"] for row in registry_rows("training")} <= set(FOLDERS)

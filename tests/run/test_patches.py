@@ -83,10 +83,13 @@ def test_networks_that_want_it_get_the_enlargement_of_the_whole_image() -> None:
         assert min(float((patch[0] - turn).abs().max()) for turn in turns) < 1e-5
 
 
-def test_an_image_smaller_than_the_patch_is_named() -> None:
-    with pytest.raises(HarnessError, match="1 training images .* b: it has 11 x 13 .* at most 11"):
-        sampler(patch=12)
-    chosen = PatchSampler(images(), 12, enlarged=False, device="cpu", seed=0, skip_small=True)
-    assert chosen.batch(0, 50)[0].shape == (50, 3, 12, 12)
-    with pytest.raises(HarnessError, match="2 training images"):
-        PatchSampler(images(), 14, enlarged=False, device="cpu", seed=0, skip_small=True)
+def test_nothing_is_drawn_from_images_smaller_than_the_patch() -> None:
+    lr, _ = sampler(patch=12).batch(0, 50)
+    assert lr.shape == (50, 3, 12, 12)
+    first = images().lr[: 12 * 16 * 3]
+    assert set((255 * lr).round().unique().tolist()) <= set(first.tolist())
+
+
+def test_a_patch_that_fits_no_image_is_refused() -> None:
+    with pytest.raises(HarnessError, match="room for a patch of 14 .* at most 12"):
+        sampler(patch=14)

@@ -1,8 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from harness.errors import UsageError
-from harness.run.recipes import Recipe, recipe
-from harness.run.train_plan import parse_change
+from harness.run.recipes import parse_change, recipe
 
 
 def test_the_paper_recipe_is_that_of_section_4_1() -> None:
@@ -24,6 +25,49 @@ def test_the_short_recipe_rises_and_falls() -> None:
 def test_networks_have_what_their_own_papers_do_otherwise() -> None:
     assert (recipe("paper", "vdsr").clip, recipe("paper", "vdsr").loss) == (0.4, "l2")
     assert recipe("paper", "srcnn").train_data == ("t91",)
+    assert recipe("paper", "drfn-2conv").steps == recipe("paper", "drfn").steps
+
+
+def test_networks_without_a_recipe_of_their_own_get_the_generic_one() -> None:
+    assert recipe("paper", "msrn") == recipe("generic", "msrn")
+    assert recipe("paper", "msrn").name == "generic"
+
+
+def test_fine_tuning_is_the_short_recipe_at_a_quarter_of_its_rate() -> None:
+    fine, short = recipe("finetune", "drfn"), recipe("short", "drfn")
+    assert (fine.lr, fine.warmup, fine.schedule) == (short.lr / 4, 100, "cosine")
+    assert fine.rate(10_000, 1.0) == pytest.approx(0)
+
+
+class TestFile:
+    def test_it_says_what_differs_from_the_recipe_it_extends(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.toml"
+        path.write_text('extends = "short"\nlr = 1\ntrain_data = ["here"]\nminutes = 2.5')
+        made = recipe(str(path), "drfn")
+        assert (made.name, made.lr, made.train_data) == ("mine.toml", 1.0, ("here",))
+        assert (made.ema, made.steps) == (recipe("short", "drfn").ema, 0)
+        assert recipe(str(path), "drfn", batch=3).batch == 3
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("momentun = 1", "mine.toml has no 'momentun'"),
+            ("warm_up = 3", "has no 'warm_up': did you mean warmup"),
+            ('steps = "many"', "steps = 'many' of .*mine.toml is not a value for int"),
+            ("steps = 1.5", "not a value for int"),
+            ("train_data = [1]", "not a value for tuple"),
+            ('extends = "long"', "extends 'long', and there are generic, short"),
+            ("lr =", "mine.toml cannot be read"),
+        ],
+    )
+    def test_what_it_gets_wrong_is_said(self, tmp_path: Path, line: str, said: str) -> None:
+        (tmp_path / "mine.toml").write_text(line)
+        with pytest.raises(UsageError, match=said):
+            recipe(str(tmp_path / "mine.toml"), "drfn")
+
+    def test_one_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(UsageError, match=r"There is no recipe file mine\.toml"):
+            recipe("mine.toml", "drfn")
 
 
 def test_every_value_can_be_changed() -> None:
@@ -58,6 +102,5 @@ def test_a_recipe_that_cannot_be_used_is_refused(change: dict[str, object]) -> N
 
 
 def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(UsageError, match="No recipe is called 'long': there are paper, short"):
+    with pytest.raises(UsageError, match="No recipe is called 'long': there are paper, generic, "):
         recipe("long", "drfn")
-    assert Recipe().steps > 0

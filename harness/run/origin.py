@@ -1,0 +1,88 @@
+"""Weights that a training starts from, and the chain of trainings that made them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.models.installed import find_weights, installed
+from harness.models.weights import Weights, read_weights
+from harness.run.checkpoints import load_checkpoint
+
+if TYPE_CHECKING:
+    from harness.specs import ModelCard
+
+_KEPT = ("hyper", "recipe", "steps", "seconds", "device", "from")
+"""What a link of the chain says of a training."""
+
+
+def find_origin(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str
+) -> tuple[Weights, dict[str, Any]]:
+    """The weights that ``--from`` names.
+
+    Args:
+        card: the network that is to start from them.
+        scale: the factor.
+        hyper: its arguments.
+        word: a file, or the tag of weights on this machine, such as ``repro``.
+
+    Returns:
+        the weights, and where they came from: their name and hash; recipe, steps and seconds as far
+        as their notes or their checkpoint tell; and under ``from`` the same of the weights that
+        they started from.
+
+    Raises:
+        HarnessError: there are no such weights, or they are broken or of another network.
+        UsageError: they are of the network with other arguments.
+    """
+    path = Path(word)
+    if not os.path.exists(path):
+        weights = find_weights(card, scale, tag=word)
+        path = next(found for found, tag in installed(card, scale) if tag == word)
+    else:
+        weights = read_weights(card, scale, path)
+    assert weights is not None  # a network without parameters is not trained
+    sha256 = weights.info.tensors_sha256
+    told = _notes(path, sha256) or _checkpoint(path)
+    theirs = told.get("hyper", weights.hyper)
+    if dict(theirs) != dict(hyper):
+        raise UsageError(
+            f"{path} is {card.name} with the arguments {dict(theirs)}, not {dict(hyper)}: start "
+            "from other weights, or train the same --variant."
+        )
+    facts = {name: told[name] for name in _KEPT if name in told}
+    if "images" in told:  # which ones were skipped is in their own notes
+        facts["images"] = {name: told["images"][name] for name in ("sha256", "count")}
+    return weights, {"weights": path.name, "tensors_sha256": sha256} | facts
+
+
+def _notes(path: Path, sha256: str) -> dict[str, Any]:
+    """What lies beside weights that were trained here, if it is of these weights."""
+    try:
+        notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return dict(notes) if notes["tensors_sha256"] == sha256 else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of ``harness train`` says of itself."""
+    if path.suffix != ".pt":
+        return {}
+    saved = load_checkpoint(path)
+    if not isinstance(saved, dict) or not {"facts", "step", "seconds"} <= saved.keys():
+        return {}
+    facts = saved["facts"]
+    recipe = {
+        name.removeprefix("recipe."): value
+        for name, value in facts.items()
+        if name.startswith("recipe.")
+    }
+    told = {"hyper": facts["hyper"], "recipe": recipe, "steps": saved["step"]}
+    before = {"from": saved["from"]} if saved.get("from") else {}
+    return told | {"seconds": round(saved["seconds"], 1)} | before
