@@ -25,6 +25,7 @@ class Budget:
         steps: optimiser steps.
         patches: LR patches a step and their side.
         minutes: on ``device``.
+        before: of the weights that the training started from, where it did.
     """
 
     key: str = ""
@@ -32,20 +33,22 @@ class Budget:
     patches: tuple[int, int] = (0, 0)
     minutes: float = 0.0
     device: str = ""
+    before: Budget | None = None
 
     @property
     def pixels(self) -> int:
-        """LR pixels that were seen, each as often as it was."""
+        """LR pixels that were seen, each as often as it was, over the whole chain of trainings."""
         count, side = self.patches
-        return self.steps * count * side**2
+        return self.steps * count * side**2 + (self.before.pixels if self.before else 0)
 
     def __str__(self) -> str:
         if not self.key:
             return "a training of which nothing is known"
         count, side = self.patches
+        after = f", after {self.before}" if self.before else ""
         return (
             f"{self.steps:,} steps of {count} patches of {side}x{side} in {self.minutes:.0f} "
-            f"minutes on {self.device}"
+            f"minutes on {self.device}{after}"
         )
 
 
@@ -58,15 +61,22 @@ def budget_of(record: RunRecord) -> Budget:
     if model not in MODELS or not MODELS.get(model).sources:
         return Budget()
     notes = _notes(MODELS.get(model).sources[0].parent / "weights").get(sha256)
-    if notes is None:
+    return budget_from(notes) if notes else Budget()
+
+
+def budget_from(notes: Mapping[str, Any]) -> Budget:
+    """The budget that notes tell of; an unknown one where they are of weights from elsewhere."""
+    if "recipe" not in notes:
         return Budget()
+    before, device = notes.get("from"), notes.get("device", "a device that is not known")
     recipe = {name: value for name, value in notes["recipe"].items() if name != "seed"}
     return Budget(
-        digest([recipe, notes["device"]]),
+        digest([recipe, device, *([before] if before else [])]),
         notes["steps"],
         (recipe["batch"], recipe["patch"]),
         notes["seconds"] / 60,
-        notes["device"],
+        device,
+        budget_from(before) if before else None,
     )
 
 

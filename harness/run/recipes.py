@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -114,7 +113,7 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     text = files("harness.run").joinpath("recipes.toml").read_text(encoding="utf-8")
     tables = _flat(tomllib.loads(text))
     asked = {k: v for k, v in changes.items() if v is not None}
-    if name.endswith(".toml") or os.sep in name:
+    if name.endswith(".toml"):
         own = _read(Path(name))
         values, name = _extended(own, tables, name), Path(name).name
         asked = {k: v for k, v in own.items() if k != "extends"} | asked
@@ -181,12 +180,9 @@ def _value(key: str, value: Any, where: str = "a recipe") -> Any:
         "tuple[str, ...]": ((list, tuple), tuple),
     }
     kinds, read = readers[_KINDS[key]]
-    words = value if isinstance(value, list | tuple) else ()
-    if (
-        not isinstance(value, kinds)
-        or isinstance(value, bool)
-        or not all(isinstance(word, str) for word in words)
-    ):
+    texts = value if isinstance(value, list | tuple) else ()
+    fits = isinstance(value, kinds) and not isinstance(value, bool)
+    if not fits or not all(isinstance(text, str) for text in texts):
         raise UsageError(f"{key} = {value!r} of {where} is not a value for {_KINDS[key]}.")
     return read(value)
 
@@ -200,11 +196,12 @@ def unknown_key(key: str, where: str = "a recipe") -> str:
 
 def _budget(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Whether steps or the clock decide when training ends, by what the user named."""
-    if asked.get("minutes") and asked.get("steps"):
+    minutes, steps = asked.get("minutes", 0) > 0, asked.get("steps", 0) > 0
+    if minutes and steps:
         raise UsageError("Either --steps or --minutes decides when training ends: name one.")
-    if asked.get("minutes"):
+    if minutes:
         return {"steps": 0}
-    if asked.get("stop_after") and "steps" not in asked and "minutes" not in asked:
+    if asked.get("stop_after", 0) > 0 and not {"steps", "minutes"} & asked.keys():
         return {"steps": 0, "minutes": 0.0}
     return {}
 
