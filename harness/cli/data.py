@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ from harness.errors import HarnessError, UsageError
 
 @click.group()
 def data() -> None:
-    """Find, verify and download test sets."""
+    """Find, verify and download test sets and training sets."""
 
 
 @data.command("where")
@@ -31,7 +32,7 @@ def data() -> None:
 def data_where(
     scale: int, data_root: Path | None, plugins: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Say where test sets are looked for and which are there."""
+    """Say where sets are looked for, which are there, and which can be downloaded."""
     from harness.data.benchmarks import roots
     from harness.report import listings
 
@@ -40,7 +41,15 @@ def data_where(
         click.echo("Searched, first choice first:")
         for root in roots(data_root):
             click.echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
-    click.echo(listings.show(listings.datasets(scale, data_root), as_json))
+    tests = listings.datasets(scale, data_root)
+    training = listings.training_sets(data_root)
+    if as_json:
+        rows = [row | {"use": "test"} for row in tests]
+        rows += [row | {"use": "training"} for row in training]
+        click.echo(listings.show(rows, as_json))
+        return
+    for title, table in (("Test sets", tests), ("Training and validation sets", training)):
+        click.echo(f"\n{title}:\n{listings.show(table, as_json)}")
 
 
 @data.command("verify")
@@ -91,17 +100,25 @@ def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
 @data.command("fetch")
 @click.argument("names", nargs=-1, required=True)
 def data_fetch(names: tuple[str, ...]) -> None:
-    """Download published test sets into the user cache."""
+    """Download test sets and training sets into the user cache.
+
+    harness data where lists both. Example: harness data fetch set5 bsds400 t91
+    """
     from harness.data.benchmarks import downloads, select
     from harness.data.download import cache_root
+    from harness.data.training import FOLDERS, training_downloads
     from harness.report.console import download
 
     fill_registries()
+    training = [name.lower() for name in names if name.lower() in FOLDERS]
+    others = [name for name in names if name.lower() not in FOLDERS]
+    wanted = [(card.title, partial(downloads, card)) for card in (select(others) if others else ())]
+    wanted += [(name, partial(training_downloads, name)) for name in training]
     failed = 0
-    for card in select(names):
+    for title, files in wanted:
         try:
-            download(downloads(card))
-            click.echo(f"{card.title} is in {cache_root() / 'data'}.")
+            download(files())
+            click.echo(f"{title} is in {cache_root() / 'data'}.")
         except HarnessError as error:
             failed += 1
             click.echo(f"Error: {error}", err=True)

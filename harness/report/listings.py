@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.benchmarks import DatasetUnavailable, find
 from harness.data.catalogue import registry_rows
+from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
 from harness.registry import DATASETS, FAILURES, MODELS
 from harness.specs import WeightsInfo
@@ -59,6 +60,23 @@ def _dataset(name: str, scale: int, data_root: Path | None) -> Row:
     state = "as published" if benchmark.verified else "unverified"
     facts = {"images": len(benchmark.images), "state": state}
     return row | facts | {"where": str(benchmark.images[0].path.parent)}
+
+
+def training_sets(data_root: Path | None) -> list[Row]:
+    """The training and validation sets that are known by name, and whether they are here."""
+    return [_training_set(name, data_root) for name in FOLDERS]
+
+
+def _training_set(name: str, data_root: Path | None) -> Row:
+    row: Row = {"dataset": name, "images": count_of(name)}
+    folder, _ = training_folder(name, data_root)
+    if folder:
+        return row | {"state": "here", "where": str(folder)}
+    try:
+        training_downloads(name)
+    except HarnessError:
+        return row | {"state": "not here, not for download", "where": ""}
+    return row | {"state": f"not here: harness data fetch {name}", "where": ""}
 
 
 def weights(scale: int) -> list[Row]:

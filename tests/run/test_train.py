@@ -15,12 +15,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from harness.errors import HarnessError
+import harness
+from harness.data.download import cache_root
+from harness.errors import HarnessError, UsageError
 from harness.models.inference import forbid_tf32
-from harness.registry import load_plugins
+from harness.paper.budgets import budget_from
+from harness.registry import MODELS, load_plugins
 from harness.report.console import TrainLines
 from harness.run.checkpoints import load_checkpoint, save_checkpoint
 from harness.run.devices import numerics_kept, place_of, training_numerics
+from harness.run.origin import find_origin
 from harness.run.store import ResultStore
 from harness.run.train import INTERRUPTED, Trainer
 from harness.run.train_log import Row, TrainLog
@@ -470,3 +474,222 @@ def test_numbers_are_reproducible_from_the_seed(harness, words, tmp_path: Path) 
     a, b, c = (state["network"]["0.weight"] for state in saved)
     assert torch.equal(a, b)
     assert not np.allclose(a, c)
+
+
+def test_tensorboard_gets_the_lines_of_the_log(harness, words, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = ("--log-every", 5, "--out", tmp_path / "out")
+    assert harness(*words, *out, "--steps", 20).exit_code == 0
+    folder = tmp_path / "out/tiny-x4"
+    rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert losses == [(int(row["step"]), pytest.approx(float(row["loss"]))) for row in rows]
+    assert events.Scalars("psnr")[-1].value == pytest.approx(float(rows[-1]["psnr"]))
+
+
+class TestUnits:
+    def test_a_mean_squared_error_is_shown_in_squared_levels(
+        self, harness, words, tmp_path
+    ) -> None:
+        rows = {}
+        for loss in ("l1", "l2"):
+            out = tmp_path / loss
+            more = ("--steps", 1, "--log-every", 1, "--set", f"loss={loss}", "--out", out)
+            shown = harness(*words, *more)
+            (rows[loss],) = csv.DictReader((out / "tiny-x4/log.csv").read_text().splitlines())
+            assert f"loss {float(rows[loss]['loss']):.3f} levels" in shown.output
+            assert ("levels²" in shown.output) == (loss == "l2")
+        # Of one batch, the mean square is between the square of the mean and 255 times the mean.
+        absolute, squared = (float(rows[loss]["loss"]) for loss in ("l1", "l2"))
+        assert absolute**2 < squared < 255 * absolute
+
+
+def notes_of(folder: Path, tag: str = "repro") -> dict[str, object]:
+    return json.loads((folder / f"tiny-x4/tiny-x4.{tag}.json").read_text())
+
+
+class TestFrom:
+    def test_the_provenance_is_a_chain_of_budgets(self, harness, words, tmp_path: Path) -> None:
+        folders = [tmp_path / name for name in ("one", "two", "three")]
+        assert harness(*words, "--steps", 10, "--out", folders[0]).exit_code == 0
+        first = folders[0] / "tiny-x4/tiny-x4.repro.safetensors"
+        more = ("--steps", 20, "--seed", 1, "--recipe", "finetune", "--from", first)
+        assert harness(*words, *more, "--out", folders[1]).exit_code == 0
+        second = folders[1] / "tiny-x4-seed1"
+        last = ("--steps", 5, "--from", second / "last.pt", "--out", folders[2])
+        assert harness(*words, *last).exit_code == 0
+        chain = notes_of(folders[2])
+        budgets = []
+        while chain:
+            budgets.append((chain["recipe"]["name"], chain["steps"]))
+            chain = chain.get("from")
+        assert budgets == [("short", 5), ("finetune", 20), ("short", 10)]
+        told = budget_from(notes_of(folders[2]))
+        assert told.pixels == 35 * 4 * 12**2
+        assert "5 steps of 4 patches" in str(told) and ", after 20 steps of 4 patches" in str(told)
+        assert notes_of(folders[2])["from"]["weights"] == "last.pt"
+
+    def test_training_begins_with_those_weights_and_a_fresh_optimiser(
+        self, words, tmp_path
+    ) -> None:
+        one = training(words)
+        trained = Trainer(one, TrainLines(), resume=False)
+        trained.state.step = 1
+        path = finish(one, trained.average, trained.state, [], trained.how())
+        start, origin = find_origin(one.card, 4, {}, str(path))
+        begun = Trainer(
+            dataclasses.replace(one, start=start, origin=origin), TrainLines(), resume=False
+        )
+        exact = load_file(path)
+        for network in (begun.network, begun.average):
+            for name, value in network.state_dict().items():
+                assert torch.equal(value, exact[name].float())
+        assert not begun.step.optimizer.state
+
+    def test_a_resumed_training_keeps_its_chain(self, harness, words, tmp_path: Path) -> None:
+        assert harness(*words, "--steps", 3, "--out", tmp_path / "one").exit_code == 0
+        first = tmp_path / "one/tiny-x4/tiny-x4.repro.safetensors"
+        out = ("--steps", 4, "--out", tmp_path / "two")
+        assert harness(*words, *out, "--from", first).exit_code == 0
+        before = notes_of(tmp_path / "two")
+        assert harness(*words, *out, "--resume").exit_code == 0
+        assert notes_of(tmp_path / "two")["from"] == before["from"]
+        both = harness(*words, *out, "--resume", "--from", first)
+        assert both.exit_code == 2 and "--from starts a training" in both.output
+
+    def test_weights_of_another_variant_are_refused(self, random_weights) -> None:
+        path = random_weights("drfn", groups=4, blocks=1, width=16)
+        with pytest.raises(UsageError, match="is drfn with the arguments .*'groups': 4"):
+            find_origin(MODELS.get("drfn"), 4, {}, str(path))
+
+    def test_weights_that_are_not_there_are_named(self, harness, words) -> None:
+        shown = harness(*words, "--steps", 1, "--from", "gone")
+        assert shown.exit_code == 1 and "no weights for tiny:gone" in shown.output
+
+
+class TestDeadline:
+    def test_it_counts_from_the_start_of_the_process(self, words, tmp_path: Path) -> None:
+        begin = time.monotonic()
+        process = start(words, tmp_path / "out", "--stop-after", "16", stderr=subprocess.PIPE)
+        _, said = process.communicate(timeout=60)
+        spent = time.monotonic() - begin
+        assert process.returncode == 0, said
+        assert spent < 21  # where the machine is busy
+        folder = tmp_path / "out/tiny-x4"
+        rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+        # The schedule spanned the time that was left: the rate has come down to nothing.
+        assert float(rows[-1]["lr"]) < 4e-6 and float(rows[-1]["psnr"]) > 0
+        assert {"last.pt", "tiny-x4.repro.safetensors", "tiny-x4.repro-best.safetensors"} <= set(
+            os.listdir(folder)
+        )
+        notes = notes_of(tmp_path / "out")
+        assert (notes["recipe"]["stop_after"], notes["recipe"]["steps"]) == (16, 0)
+
+    def test_a_budget_that_it_cuts_short_can_be_gone_on_with(self, words, monkeypatch) -> None:
+        monkeypatch.setattr(harness, "STARTED", time.monotonic())
+        said, one = Said(), training(words, steps=100_000, stop_after=7.0)
+        trainer = Trainer(dataclasses.replace(one, log_steps=5), said, resume=False)
+        trainer.run()
+        assert 0 < trainer.state.step < 100_000
+        assert said[-1].startswith(f"Step {trainer.state.step} is in ") and "--resume" in said[-1]
+        monkeypatch.setattr(harness, "STARTED", time.monotonic())
+        resumed = Trainer(
+            dataclasses.replace(one, recipe=dataclasses.replace(one.recipe, stop_after=8.0)),
+            said,
+            resume=True,
+        )
+        assert resumed.state.step == trainer.state.step
+
+    def test_a_validation_there_is_no_time_for_is_left_out(self, words, monkeypatch) -> None:
+        monkeypatch.setattr(harness, "STARTED", time.monotonic())
+        said, one = Said(), training(words, stop_after=8.0)
+
+        def slow(*_: object) -> tuple[float, float]:
+            time.sleep(1)
+            return 20.0, 0.5
+
+        monkeypatch.setattr("harness.run.train.validate", slow)
+        trainer = Trainer(one, said, resume=False)
+        trainer.run()
+        assert "too long for the time that is left" in said[1]
+        assert not trainer.training.validation and trainer.state.step > 0
+
+    def test_without_time_for_a_step_it_says_so(self, words, monkeypatch) -> None:
+        monkeypatch.setattr(harness, "STARTED", time.monotonic() - 10)
+        with pytest.raises(HarnessError, match="No step was taken in 8 s"):
+            Trainer(training(words, stop_after=8.0), Said(), resume=False).run()
+
+
+def test_weights_in_parts_are_the_weights(harness, words, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("harness.models.weights.split_weights.__defaults__", (3000,))
+    out = ("--steps", 2, "--out", tmp_path / "out", "--fp16", "--split")
+    assert harness(*words, *out).exit_code == 0
+    folder = tmp_path / "out/tiny-x4"
+    whole = folder / "tiny-x4.repro.safetensors"
+    parts = sorted(folder.glob("tiny-x4.repro.safetensors.*of*"))
+    assert len(parts) == 3 and {value.dtype for value in load_file(whole).values()} == {
+        torch.float16
+    }
+    imported = harness("weights", "import", "tiny", parts[1], "--plugin", words[3], "--tag", "home")
+    assert imported.exit_code == 0, imported.output
+    for name, value in load_file(cache_root() / "weights/tiny-x4.home.safetensors").items():
+        assert torch.equal(value, load_file(whole)[name])
+    damaged = bytearray(parts[2].read_bytes())
+    damaged[-1] ^= 1
+    parts[2].write_bytes(damaged)
+    flipped = harness("weights", "import", "tiny", parts[1], "--plugin", words[3])
+    assert flipped.exit_code == 1 and "is damaged" in flipped.output
+    parts[2].unlink()
+    lost = harness("weights", "import", "tiny", parts[0], "--plugin", words[3])
+    assert lost.exit_code == 1 and "3of3 is missing" in lost.output
+
+
+class TestStrangersMachine:
+    @pytest.fixture
+    def sets(self, tmp_path: Path, monkeypatch) -> Path:
+        """A folder with T91 and nothing else, one image of which is small."""
+        (tmp_path / "sets/T91").mkdir(parents=True)
+        for number in range(91):
+            side = 20 if number == 5 else 200
+            (tmp_path / "sets/T91").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture(side, side, seed=number)).save(
+                tmp_path / f"sets/T91/{number}.png"
+            )
+        monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "sets"))
+        return tmp_path / "sets"
+
+    def test_it_trains_on_what_is_there_and_says_what_is_not(self, harness, words, sets) -> None:
+        words = ["train", "tiny", "--plugin", words[3], "--steps", "1", "--batch", "2"]
+        shown = harness(*words, "--recipe", "paper", "--out", "out")
+        assert shown.exit_code == 0, shown.output
+        for said in (
+            "The recipe is generic: tiny has no recipe of its own paper here.",
+            "bsds400 is not on this machine, and its host cannot be reached",
+            "kodak24 is not on this machine",
+            "Training goes on without validation.",
+            "1 image with no room for a patch of 24 LR pixels is left out: 1 of t91.",
+            f"{sets / 'T91'} is taken for t91 by the number of its images alone.",
+        ):
+            assert said in shown.output, said
+        notes = json.loads(Path("out/tiny-x4/tiny-x4.repro.json").read_text())
+        assert notes["recipe"]["train_data"] == ["t91"]
+        assert notes["images"]["sets"]["t91"]["pinned"] is False
+
+    def test_what_was_asked_for_must_be_there(self, harness, words, sets) -> None:
+        words = ["train", "tiny", "--plugin", words[3], "--steps", "1"]
+        for option in ("--train-data", "--val-data"):
+            shown = harness(*words, option, "kodak24")
+            assert shown.exit_code == 1 and "kodak24 is not on this machine" in shown.output
+
+    def test_a_recipe_whose_sets_are_not_for_everyone_takes_others(
+        self, harness, words, sets
+    ) -> None:
+        shown = harness(
+            "train", "drfn", "--recipe", "paper", "--steps", 1, "--batch", 1, "--patch", 8
+        )
+        assert shown.exit_code == 0, shown.output
+        assert "div2k is not on this machine and may not be downloaded" in shown.output
+        assert "t91 are trained on instead" in shown.output
