@@ -164,6 +164,12 @@ def split_weights(path: Path, most: int = PART_BYTES) -> list[Path]:
     return parts
 
 
+def notes_path(path: Path) -> Path:
+    """Where the notes of a training lie, beside its weights or any part of them."""
+    found = _PART.fullmatch(path.name)
+    return path.with_name(found[1] if found else path.name).with_suffix(".json")
+
+
 def join_weights(part: Path, folder: Path) -> Path:
     """The file that `split_weights` has cut, put together in a folder.
 

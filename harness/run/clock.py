@@ -42,15 +42,15 @@ class Mark:
 
     def __init__(self, clock: Clock, step: int) -> None:
         self.clock, self.step = clock, step
-        self._seconds, self._waited = clock.seconds, clock.waited
+        self.seconds, self._waited = clock.seconds, clock.waited
 
     def rate(self, step: int) -> float:
         """Steps a second since the mark."""
-        return (step - self.step) / max(self.clock.seconds - self._seconds, 1e-9)
+        return (step - self.step) / max(self.clock.seconds - self.seconds, 1e-9)
 
     def data_share(self) -> float:
         """Part of the time since the mark that was spent waiting."""
-        spent = max(self.clock.seconds - self._seconds, 1e-9)
+        spent = max(self.clock.seconds - self.seconds, 1e-9)
         return (self.clock.waited - self._waited) / spent
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.models.installed import find_weights, installed
-from harness.models.weights import Weights, read_weights
+from harness.models.weights import Weights, notes_path, read_weights
 from harness.run.checkpoints import load_checkpoint
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def find_origin(
 def _notes(path: Path, sha256: str) -> dict[str, Any]:
     """What lies beside weights that were trained here, if it is of these weights."""
     try:
-        notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        notes = json.loads(notes_path(path).read_text(encoding="utf-8"))
         return dict(notes) if notes["tensors_sha256"] == sha256 else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -35,6 +35,9 @@ from harness.run.training import State, Training, validate
 
 Result = TypeVar("Result")
 
+SLOW_SECONDS = 1.0
+"""A first step that takes longer is worth a sentence."""
+
 COMPILE_SECONDS = 120
 """How long a training on a GPU must last for compiling its blocks to be worth it."""
 
@@ -191,6 +194,8 @@ class Trainer:
             progress = self._progress(clock.seconds)
             loss_sum += self._step(progress, clock)
             self.state.step += 1
+            if since.step == self.state.step - 1:
+                self._tell_pace(clock.seconds - since.seconds)
             ending = self._is_over(clock.seconds)
             # Several processes must stop at the same step: they agree where they talk anyway.
             stopped = interrupted()
@@ -232,6 +237,17 @@ class Trainer:
         """A sentence from the first of several processes."""
         if self.rank == 0:
             self.listener.told(sentence)
+
+    def _tell_pace(self, seconds: float) -> None:
+        """On a slow machine the first line of the log is a while away."""
+        if self.state.seconds or seconds < SLOW_SECONDS or self.device.type != "cpu":
+            return
+        steps, lines = self.training.recipe.steps, self.training.log_steps
+        whole = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
+        self._tell_once(
+            f"The first step took {seconds:.1f} s: the log's first line, of {lines} steps, comes in "
+            f"about {lines * seconds / 60:.1f} min{whole}"
+        )
 
     def _tell_how_to_resume(self) -> None:
         self._tell_once(f"Step {self.state.step} is in {self._path('last')}: go on with --resume")

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,30 @@ def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
 
 def test_every_pinned_set_has_a_folder() -> None:
     assert {row["dataset"] for row in registry_rows("training")} <= set(FOLDERS)
+
+
+def test_training_sets_are_listed_and_fetched_by_name(
+    harness, host, tmp_path: Path, monkeypatch
+) -> None:
+    path = host.root / "o/r/c/a.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(picture(20, 20)).save(path)
+    place = {"repository": "o/r", "commit": "c", "path": "a.png", "file": "a.png", "note": ""}
+    facts = {"bytes": str(path.stat().st_size), "sha256": file_digest(path)}
+    monkeypatch.setattr(
+        "harness.data.training.registry_rows", lambda _: [{"dataset": "t91"} | place | facts]
+    )
+    before = json.loads(harness("data", "where", "--json").stdout)
+    states = {row["dataset"]: row["state"] for row in before if row["use"] == "training"}
+    assert states["t91"] == "not here: harness data fetch t91"
+    assert states["div2k"] == "not here, not for download"
+    fetched = harness("data", "fetch", "t91", "div2k")
+    assert fetched.exit_code == 1
+    assert f"t91 is in {cache_root() / 'data'}." in fetched.output
+    assert "div2k is not on this machine and may not be downloaded" in fetched.output
+    (row,) = [
+        row
+        for row in json.loads(harness("data", "where", "--json").stdout)
+        if row["dataset"] == "t91"
+    ]
+    assert (row["state"], row["where"]) == ("here", str(cache_root() / "data/T91"))
