@@ -245,8 +245,8 @@ class Trainer:
         steps, lines = self.training.recipe.steps, self.training.log_steps
         whole = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
         self._tell_once(
-            f"The first step took {seconds:.1f} s: the log's first line, of {lines} steps, comes in "
-            f"about {lines * seconds / 60:.1f} min{whole}"
+            f"The first step took {seconds:.1f} s: the first line of the log, after {lines} steps, "
+            f"comes in about {lines * seconds / 60:.1f} min{whole}"
         )
 
     def _tell_how_to_resume(self) -> None:
