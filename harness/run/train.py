@@ -240,9 +240,10 @@ class Trainer:
 
     def _tell_pace(self, seconds: float) -> None:
         """On a slow machine the first line of the log is a while away."""
-        if self.state.seconds or seconds < SLOW_SECONDS or self.device.type != "cpu":
-            return
         steps, lines = self.training.recipe.steps, self.training.log_steps
+        soon = seconds < SLOW_SECONDS or 0 < steps <= lines
+        if self.state.seconds or soon or self.device.type != "cpu":
+            return
         whole = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
         self._tell_once(
             f"The first step took {seconds:.1f} s: the first line of the log, after {lines} steps, "
