@@ -70,8 +70,12 @@ class Work:
         raise NotImplementedError
 
     def surplus(self, results: Path) -> list[Path]:
-        """What an undisturbed run does not leave."""
-        return [path for path in results.rglob("*") if path.relative_to(results) not in self._files]
+        """What an undisturbed run does not leave, but for TensorBoard's files of other names."""
+        return [
+            path
+            for path in results.rglob("*")
+            if path.relative_to(results) not in self._files and "tfevents" not in path.name
+        ]
 
     def start(self, results: Path) -> Process:
         """Begin the command, with one thread, so that its numbers are the same every time."""

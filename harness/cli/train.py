@@ -26,7 +26,7 @@ from harness.cli.options import (
     help="short, paper, finetune, generic, or a .toml file.",
 )
 @click.option("--steps", type=int, help="Optimiser steps.")
-@click.option("--minutes", type=float, help="Train for so long instead.")
+@click.option("--minutes", type=float, help="Train for so long instead of --steps.")
 @click.option("--batch", type=int)
 @click.option("--patch", type=int, help="Side of an LR patch.")
 @click.option("--lr", type=float)
@@ -43,7 +43,7 @@ from harness.cli.options import (
     help="Compile repeated blocks.  [default: on a GPU, for more than two minutes]",
 )
 @click.option(
-    "--stop-after", type=float, metavar="SECONDS", help="Have ended so long after the start."
+    "--stop-after", type=float, metavar="SECONDS", help="End, weights written, within that time."
 )
 @click.option("--from", "start", default="", metavar="WEIGHTS", help="Start from a file or tag.")
 @click.option("--fp16", is_flag=True, help="Write the weights in fp16 in any case.")

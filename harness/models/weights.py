@@ -170,6 +170,38 @@ def notes_path(path: Path) -> Path:
     return path.with_name(found[1] if found else path.name).with_suffix(".json")
 
 
+def copy_notes(path: Path, stored: Path, weights: Weights) -> None:
+    """Keep the notes of a training beside weights that were stored elsewhere.
+
+    Args:
+        path: the weights' file, or a part of it; what lies beside it and is of others is left.
+        stored: where they were stored.
+        weights: what was stored.
+
+    Raises:
+        HarnessError: the folder cannot be written.
+    """
+    try:
+        text = notes_path(path).read_text(encoding="utf-8")
+        same = json.loads(text)["tensors_sha256"] == weights.info.tensors_sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if same and notes_path(path) != notes_path(stored):
+        write_notes(stored, text)
+
+
+def write_notes(path: Path, text: str) -> None:
+    """Write the notes of a training beside its weights.
+
+    Raises:
+        HarnessError: the folder cannot be written.
+    """
+    try:
+        write_atomically(notes_path(path), text)
+    except OSError as error:
+        raise HarnessError(f"{notes_path(path)} cannot be written ({error}).") from error
+
+
 def join_weights(part: Path, folder: Path) -> Path:
     """The file that `split_weights` has cut, put together in a folder.
 

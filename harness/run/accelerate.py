@@ -51,9 +51,12 @@ class Acceleration:
 
     def __str__(self) -> str:
         ways = ["replayed from a CUDA graph"] * self.replayed
-        ways += [f"with {self.compiled} compiled blocks"] * bool(self.compiled)
-        now = f", and {self.ms:.1f} ms {' '.join(ways)}" if ways else ""
-        return f"A plain step takes {self.plain_ms:.1f} ms{now}"
+        ways += [f"{self.compiled} compiled blocks"] * bool(self.compiled)
+        if not ways:
+            return f"A step takes {self.plain_ms:.1f} ms"
+        return (
+            f"A step takes {self.ms:.1f} ms ({', '.join(ways)}) instead of {self.plain_ms:.1f} ms"
+        )
 
 
 def accelerate(
@@ -86,25 +89,26 @@ def accelerate(
     def works(prepare: Callable[[], None], failure: str) -> bool:
         nonlocal seconds
         try:
-            prepare()
+            with step.on_trial():  # whatever a recording that breaks off may have changed
+                prepare()
             found = run_trial(step, batch, schedule)
             why = found.difference(plain)
         except Exception as error:  # compilers and drivers raise anything
             why = " ".join(sentence(error).split())[:300]
         (fails,) = agreed(float(bool(why)), device=step.device)
         if why:
-            told(f"{failure} ({why}): training goes on without that")
+            told(f"{failure} ({why}): training goes on without")
         elif not fails:
             seconds = found.seconds
         return not fails
 
     def record() -> bool:
-        done = works(lambda: step.capture(*batch), "The step cannot be recorded in a CUDA graph")
+        done = works(lambda: step.capture(*batch), "A CUDA graph of the step is not used")
         if not done:
             step.release()
         return done
 
-    if chosen and not works(lambda: compile_each(chosen), "The network cannot be compiled"):
+    if chosen and not works(lambda: compile_each(chosen), "Compiled blocks are not used"):
         uncompile(chosen)
         chosen = []
     replayed = replay and record()
@@ -132,7 +136,7 @@ class Trial:
             zip(self.losses, plain.losses, strict=True), start=1
         ):
             if not math.isclose(mine, theirs, rel_tol=TOLERANCE):
-                return f"its loss of step {number} is {mine:.4g} instead of {theirs:.4g}"
+                return f"the loss of step {number} is {mine:.4g}, and {theirs:.4g} without"
         return ""
 
 
@@ -178,7 +182,7 @@ def compile_each(blocks: Sequence[nn.Module], **options: object) -> None:
 def uncompile(blocks: Sequence[nn.Module]) -> None:
     """Take `compile_each` back."""
     for block in blocks:
-        del block.forward
+        vars(block).pop("forward", None)
 
 
 def keep_ends_in_fp32(network: nn.Module, given: Tensor) -> None:

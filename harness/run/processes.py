@@ -24,8 +24,8 @@ def process_device(name: str) -> str:
     """
     several = "LOCAL_RANK" in os.environ and name in ("auto", "cuda") and torch.cuda.is_available()
     device = pick_device(f"cuda:{_number('LOCAL_RANK', '0')}" if several else name)
-    if several:
-        torch.cuda.set_device(device)
+    if torch.device(device).type == "cuda" and torch.device(device).index is not None:
+        torch.cuda.set_device(device)  # graphs are recorded on the current one
     return device
 
 

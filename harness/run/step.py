@@ -45,6 +45,8 @@ class Step:
             fused=True,
             capturable=replayable,
         )
+        # Steps that are tried before they are recorded would make it warn.
+        self.optimizer._warned_capturable_if_run_uncaptured = True
 
     def __call__(self, given: Tensor, target: Tensor, rate: float, decay: float) -> Tensor:
         """Change the weights once.
@@ -175,9 +177,12 @@ def record(run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
     Returns:
         what runs them all, and the result they write anew each time.
     """
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = run()
+    graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            result = run()
+    finally:
+        torch.cuda.set_stream(before)  # where recording breaks off, it leaves its own
     return graph.replay, result
 
 

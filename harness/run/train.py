@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -91,7 +91,7 @@ class Trainer:
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         alone_on_gpu = self.device.type == "cuda" and self.world == 1
         self.step = Step(self.network, self.average, recipe, replayable=alone_on_gpu)
-        self.state = State()
+        self.state, self.acceleration = State(), Acceleration()
         if resume:
             self._restore(load_checkpoint(self._path("last")))
         self.sampler = PatchSampler(
@@ -102,9 +102,8 @@ class Trainer:
             seed=recipe.seed,
         )
         self.step.forward = self._wrapped()
-        self.acceleration = Acceleration()
         self._deadline = Deadline(recipe.stop_after)
-        self._left = self._deadline.left()
+        (self._left,) = agreed(self._deadline.left(), device=self.device)
 
     def run(self) -> nn.Module:
         """Train until the budget is spent, or the time is up; returns the average, on the CPU.
@@ -121,6 +120,7 @@ class Trainer:
             self._accelerate()
             self._loop(stop.is_set)
         if not self.state.step:
+            self._path("last").unlink(missing_ok=True)
             raise HarnessError(
                 f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
                 "--stop-after."
@@ -155,7 +155,8 @@ class Trainer:
             lambda: accelerate(
                 self.step,
                 self._batch(self.training.recipe.batch, self._share),
-                lambda ahead: self._rates(ahead, self._progress(self.state.seconds)),
+                # At the highest rate, so that steps which change nothing are noticed.
+                lambda ahead: self._rates(ahead, 0.0),
                 blocks=self._to_compile,
                 replay=replay,
                 told=self._tell_once,
@@ -188,7 +189,10 @@ class Trainer:
         ending = self._is_over(clock.seconds)
         if self._deadline.is_set and not ending:
             with clock.stopped():
+                self._save()
                 self._validate_first()
+            self._agree(clock, False)
+            ending = self._is_over(clock.seconds)
         saved = validated = clock.seconds
         while not ending:
             progress = self._progress(clock.seconds)
@@ -201,6 +205,7 @@ class Trainer:
             stopped = interrupted()
             pause = ending or (stopped and self.world == 1)
             if not pause and self.state.step % self.training.log_steps:
+                self._keep_up()
                 continue
             any_stopped = self._agree(clock, stopped)
             row = self._row(since, loss_sum, progress, clock)
@@ -220,6 +225,11 @@ class Trainer:
             since = Mark(clock, self.state.step)
         if self._progress(self.state.seconds) < 1:
             self._tell_how_to_resume()
+
+    def _keep_up(self) -> None:
+        """A GPU is given its steps ahead; before a deadline they may not pile up."""
+        if self._deadline.is_set and self.device.type == "cuda" and not self.state.step % 10:
+            torch.cuda.synchronize(self.device)
 
     def _agree(self, clock: Clock, stopped: bool) -> bool:
         """Take over the first process's clock; returns whether any process was interrupted."""
@@ -251,7 +261,9 @@ class Trainer:
         )
 
     def _tell_how_to_resume(self) -> None:
-        self._tell_once(f"Step {self.state.step} is in {self._path('last')}: go on with --resume")
+        self._tell_once(
+            f"Step {self.state.step} is in {self._path('last')}: go on with --resume and otherwise the same options"
+        )
 
     def _progress(self, seconds: float) -> float:
         """The share of the budget that is spent."""
@@ -341,33 +353,49 @@ class Trainer:
         """
         if self.rank != 0 or not self.training.validation:
             return
-        psnr, ssim = self._scores()
+        scores = self._scores()
+        if scores is None:
+            return
+        psnr, ssim = scores
         self._tell_once(f"The validation begins at {psnr:.3f} dB / {ssim:.4f}")
         seconds = self._deadline.longest("validation")
         if self._deadline.left() < 2 * seconds:
-            self._deadline.leave_out("validation")
-            self.training = replace(self.training, validation=())
-            self._tell_once(
-                f"A validation takes {seconds:.0f} s, too long for the time that is left: training "
-                "goes on without"
-            )
+            self._leave_out_validation(f"It takes {seconds:.0f} s, too long for the time left")
+
+    def _leave_out_validation(self, why: str) -> None:
+        self._deadline.leave_out("validation")
+        self.training = replace(self.training, validation=())
+        self._tell_once(f"{why}: training goes on without validation")
 
     def _validate(self, row: Row) -> None:
         """Score the average network, and keep it if it is the best so far."""
         if self.rank != 0 or not self.training.validation:
             return
-        row.psnr, row.ssim = self._scores()
+        scores = self._scores()
+        if scores is None:
+            return
+        row.psnr, row.ssim = scores
         if row.psnr > self.state.best:
             self.state.best = row.psnr
-            rows = [*self.log.rows, row]
-            export(self.training, self.average, self.state, rows, self.how())
+            with self._deadline.measured("saving"):
+                rows = [*self.log.rows, row]
+                export(self.training, self.average, self.state, rows, self.how())
 
-    def _scores(self) -> tuple[float, float]:
-        """PSNR and SSIM of the average network by the evaluation code itself, in fp32."""
+    def _scores(self) -> tuple[float, float] | None:
+        """PSNR and SSIM of the average network by the evaluation code itself, in fp32.
+
+        None where memory does not suffice for whole images beside the training.
+        """
         self._require_finite()
-        with numerics_kept(), self._deadline.measured("validation"):
-            # A copy: to be scored it may be moved, and a recorded step writes where it lay.
-            return validate(self.training, copy.deepcopy(self.average))
+        try:
+            with numerics_kept(), self._deadline.measured("validation"):
+                # A copy: to be scored it may be moved, and a recorded step writes where it lay.
+                return validate(self.training, copy.deepcopy(self.average))
+        except Exception as error:  # what a network raises may be anything
+            if not is_memory(error):
+                raise
+        self._leave_out_validation(f"The memory of {self.device} is too small to validate")
+        return None
 
     def _save(self) -> None:
         """Write the checkpoint from which training can go on."""
@@ -383,6 +411,7 @@ class Trainer:
             "seconds": self.state.seconds,
             "best": self.state.best,
             "from": self.training.origin,
+            "acceleration": asdict(self.acceleration),
             "random": torch.get_rng_state(),
         }
         with self._deadline.measured("saving"):
@@ -406,12 +435,18 @@ class Trainer:
         )
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        require_same(saved["facts"], self.training.facts)
+        recipe, facts = self.training.recipe, saved["facts"]
+        if not (recipe.steps or recipe.minutes):
+            # A time limit alone does not change the budget of what it is given to.
+            budget = {name: facts[f"recipe.{name}"] for name in ("steps", "minutes")}
+            self.training = replace(self.training, recipe=replace(recipe, **budget))
+        require_same(facts, self.training.facts)
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.step.load_moments(saved["optimizer"])
         self.state = State(saved["step"], saved["seconds"], saved["best"])
         self.training = replace(self.training, origin=saved.get("from"))
+        self.acceleration = Acceleration(**saved.get("acceleration", {}))
         torch.set_rng_state(saved["random"])
 
     def _path(self, name: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -90,10 +89,10 @@ class TrainLog:
 
 def _tensorboard(folder: Path, step: int) -> Any:
     """TensorBoard's writer, or None where it is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
         return None
-    from torch.utils.tensorboard import SummaryWriter
-
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 

@@ -205,7 +205,10 @@ def _image_notes(
     for word, paths in found.items():
         if word in FOLDERS and not _identity(word, paths, images)["pinned"]:
             folder = paths[0].parent
-            notes.append(f"{folder} is taken for {word} by the number of its images alone")
+            notes.append(
+                f"{folder} is used as {word}: it has as many images, and other files than the "
+                "registry lists"
+            )
     return notes
 
 

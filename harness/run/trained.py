@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.data.partial import write_atomically
 from harness.models.complexity import count_parameters
-from harness.models.weights import Weights, save_weights, split_weights, tensors_digest
+from harness.models.weights import Weights, save_weights, split_weights, tensors_digest, write_notes
 from harness.run.devices import training_numerics
 from harness.run.provenance import provenance
 from harness.run.train_log import Row
@@ -108,7 +107,7 @@ def _write(
     }
     if training.origin:
         facts["from"] = dict(training.origin)
-    write_atomically(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    write_notes(path, json.dumps(facts, indent=1) + "\n")
     if training.split:
         split_weights(path)
     return path

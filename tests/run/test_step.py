@@ -75,14 +75,7 @@ def recorded(run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are recorded by `Recorder`, which, unlike a graph, runs them once while it records."""
-
-    class Undone(Step):
-        def capture(self, given: Tensor, target: Tensor) -> None:
-            with self.on_trial():
-                super().capture(given, target)
-
     monkeypatch.setattr(step_module, "record", recorded)
-    monkeypatch.setattr(step_module, "Step", Undone)
 
 
 def small(model: str) -> nn.Module:
@@ -101,7 +94,7 @@ def made(model: str = "drfn", *, replayable: bool = False, **changes: object) ->
     network = small(model)
     average = copy.deepcopy(network).requires_grad_(False)
     chosen = recipe("short", model, **{"lr": 1e-3, "precision": "fp32"} | changes)
-    return step_module.Step(network, average, chosen, replayable=replayable)
+    return Step(network, average, chosen, replayable=replayable)
 
 
 def batch(model: str, number: int) -> tuple[Tensor, Tensor]:
@@ -170,7 +163,8 @@ def test_steps_are_those_of_a_plain_loop_bit_for_bit(model: str) -> None:
 def test_a_replayed_step_is_the_eager_one(model: str, precision: str) -> None:
     eager, replayed = (made(model, replayable=True, precision=precision) for _ in range(2))
     run_trial(replayed, batch(model, 99), rates)
-    replayed.capture(*batch(model, 99))
+    with replayed.on_trial():
+        replayed.capture(*batch(model, 99))
     for number in range(6):
         losses = [float(step(*batch(model, number), *rates(number))) for step in (eager, replayed)]
         assert losses[0] == losses[1], number
@@ -204,7 +198,8 @@ def test_a_replayed_training_goes_on_as_an_eager_one_and_the_other_way_round() -
         resumed.load_moments(copy.deepcopy(begun.optimizer.state_dict()))
         if replayable:
             run_trial(resumed, batch("fsrcnn", 99), rates)
-            resumed.capture(*batch("fsrcnn", 99))
+            with resumed.on_trial():
+                resumed.capture(*batch("fsrcnn", 99))
         for number in (2, 3):
             resumed(*batch("fsrcnn", number), *rates(number))
         for name, value in state(whole).items():
@@ -229,14 +224,12 @@ class Waits(nn.Module):
 @pytest.mark.usefixtures("graphs")
 def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said() -> None:
     network = Waits()
-    step = step_module.Step(
-        network, copy.deepcopy(network), recipe("short", "srcnn"), replayable=True
-    )
+    step = Step(network, copy.deepcopy(network), recipe("short", "srcnn"), replayable=True)
     before, said = state(step), []
     found = accelerate(
         step, batch("srcnn", 0), rates, blocks=lambda _: [], replay=True, told=said.append
     )
-    assert not found.replayed and "cannot be recorded in a CUDA graph" in said[0]
+    assert not found.replayed and "A CUDA graph of the step is not used" in said[0]
     assert "stream is capturing" in said[0]
     assert all(torch.equal(state(step)[name], value) for name, value in before.items())
     assert float(step(*batch("srcnn", 0), *rates(0))) > 0
@@ -252,14 +245,12 @@ def test_a_replay_with_other_losses_is_not_used() -> None:
             return self.layer(image) * (2.0 if self.calls % 2 else 1.0)
 
     network = Moody()
-    step = step_module.Step(
-        network, copy.deepcopy(network), recipe("short", "srcnn"), replayable=True
-    )
+    step = Step(network, copy.deepcopy(network), recipe("short", "srcnn"), replayable=True)
     said: list[str] = []
     found = accelerate(
         step, batch("srcnn", 0), rates, blocks=lambda _: [], replay=True, told=said.append
     )
-    assert not found.replayed and "its loss of step" in said[0]
+    assert not found.replayed and "the loss of step" in said[0]
 
 
 def test_trials_leave_nothing_behind() -> None:
@@ -312,7 +303,7 @@ def test_compiled_blocks_whose_losses_are_others_are_not_used(monkeypatch) -> No
         step, batch("edsr-baseline", 0), rates, blocks=lambda _: blocks, replay=False,
         told=said.append,
     )  # fmt: skip
-    assert found.compiled == 0 and "its loss of step 1 is" in said[0]
+    assert found.compiled == 0 and "the loss of step 1 is" in said[0]
     assert all("forward" not in vars(block) for block in blocks)
 
 

@@ -241,7 +241,7 @@ def test_ctrl_c_saves_the_step_under_way_and_says_how_to_go_on(
     assert process.wait() == 1
     step = load_checkpoint(tmp_path / "out/tiny-x4/last.pt")["step"]
     assert f"{INTERRUPTED}." in said
-    assert f"Step {step} is in {tmp_path}/out/tiny-x4/last.pt: go on with --resume." in said
+    assert f"Step {step} is in {tmp_path}/out/tiny-x4/last.pt: go on with --resume" in said
 
 
 def test_a_validation_on_a_test_set_is_refused(harness, words, tmp_path: Path) -> None:
@@ -294,6 +294,16 @@ def test_weights_that_fp16_would_spoil_are_stored_as_they_are(words, monkeypatch
 
 
 class TestMemory:
+    def test_a_validation_that_does_not_fit_is_left_out(self, words, monkeypatch) -> None:
+        def full(*_):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr("harness.run.train.validate", full)
+        said = Said()
+        trainer = Trainer(training(words, steps=3), said, resume=False)
+        trainer.run()
+        assert trainer.state.step == 3 and "is too small to validate" in said[0]
+
     @pytest.fixture
     def trainer(self, words) -> Trainer:
         return Trainer(training(words, val_images=0), TrainLines(), resume=False)
@@ -362,7 +372,7 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(words, monkeypatc
     said = Said()
     trainer = Trainer(dataclasses.replace(plain, compile=True), said, resume=False)
     made = trainer.run().state_dict()
-    assert "The network cannot be compiled (AssertionError: replication_pad2d_backward)" in said[0]
+    assert "Compiled blocks are not used (AssertionError: replication_pad2d_backward)" in said[0]
     assert not trainer.how()["compiled"]
     # The trials have left no trace.
     assert all(torch.equal(made[name], value) for name, value in wanted.items())
@@ -602,6 +612,10 @@ class TestDeadline:
             resume=True,
         )
         assert resumed.state.step == trainer.state.step
+        # A time limit alone leaves the budget as it was.
+        recipe = dataclasses.replace(one.recipe, steps=0)
+        limited = Trainer(dataclasses.replace(one, recipe=recipe), said, resume=True)
+        assert limited.training.recipe.steps == 100_000
 
     def test_a_validation_there_is_no_time_for_is_left_out(self, words, monkeypatch) -> None:
         monkeypatch.setattr(harness, "STARTED", time.monotonic())
@@ -614,7 +628,7 @@ class TestDeadline:
         monkeypatch.setattr("harness.run.train.validate", slow)
         trainer = Trainer(one, said, resume=False)
         trainer.run()
-        assert "too long for the time that is left" in said[1]
+        assert "too long for the time left: training goes on without validation" in said[1]
         assert not trainer.training.validation and trainer.state.step > 0
 
     def test_without_time_for_a_step_it_says_so(self, words, monkeypatch) -> None:
@@ -635,6 +649,8 @@ def test_weights_in_parts_are_the_weights(harness, words, tmp_path: Path, monkey
     }
     imported = harness("weights", "import", "tiny", parts[1], "--plugin", words[3], "--tag", "home")
     assert imported.exit_code == 0, imported.output
+    told = json.loads((cache_root() / "weights/tiny-x4.home.json").read_text())
+    assert told == json.loads((folder / "tiny-x4.repro.json").read_text())
     for name, value in load_file(cache_root() / "weights/tiny-x4.home.safetensors").items():
         assert torch.equal(value, load_file(whole)[name])
     damaged = bytearray(parts[2].read_bytes())
@@ -671,7 +687,7 @@ class TestStrangersMachine:
             "kodak24 is not on this machine",
             "Training goes on without validation.",
             "1 image with no room for a patch of 24 LR pixels is left out: 1 of t91.",
-            f"{sets / 'T91'} is taken for t91 by the number of its images alone.",
+            f"{sets / 'T91'} is used as t91: it has as many images, and other files",
         ):
             assert said in shown.output, said
         notes = json.loads(Path("out/tiny-x4/tiny-x4.repro.json").read_text())
