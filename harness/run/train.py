@@ -262,7 +262,8 @@ class Trainer:
 
     def _tell_how_to_resume(self) -> None:
         self._tell_once(
-            f"Step {self.state.step} is in {self._path('last')}: go on with --resume and otherwise the same options"
+            f"Step {self.state.step} is in {self._path('last')}: go on with --resume and otherwise "
+            "the same options"
         )
 
     def _progress(self, seconds: float) -> float:
