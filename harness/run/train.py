@@ -252,7 +252,7 @@ class Trainer:
         """On a slow machine the first line of the log is a while away."""
         steps, lines = self.training.recipe.steps, self.training.log_steps
         soon = seconds < SLOW_SECONDS or 0 < steps <= lines
-        if self.state.seconds or soon or self.device.type != "cpu":
+        if self.state.step > 1 or soon or self.device.type != "cpu":
             return
         whole = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
         self._tell_once(
