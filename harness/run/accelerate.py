@@ -24,7 +24,7 @@ TRIAL = 10
 """Steps in which a faster way must have the losses of the plain one."""
 
 TOLERANCE = 0.02
-"""By how much of itself a loss may differ: bf16 rounds elsewhere where operations are fused."""
+"""Largest relative difference of a loss: with fused operations, bf16 rounds at other places."""
 
 _ROW = 4
 """Like blocks from which on compiling one of them for all is worth its seconds."""

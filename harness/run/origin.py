@@ -71,7 +71,7 @@ def _notes(path: Path, sha256: str) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint of ``harness train`` says of itself."""
+    """Recipe, steps and seconds from a checkpoint of ``harness train``; empty for other files."""
     if path.suffix != ".pt":
         return {}
     saved = load_checkpoint(path)

@@ -188,7 +188,7 @@ def _value(key: str, value: Any, where: str = "a recipe") -> Any:
 
 
 def unknown_key(key: str, where: str = "a recipe") -> str:
-    """What is said of a key that no recipe has."""
+    """The error message for an unknown key, with the nearest known one."""
     near = difflib.get_close_matches(key, _KINDS, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KINDS)}."
     return f"{where[0].upper()}{where[1:]} has no {key!r}: {hint}"

@@ -30,7 +30,7 @@ from harness.run.patches import PatchSampler
 from harness.run.processes import agreed, leave_together, process, summed
 from harness.run.step import Step
 from harness.run.train_log import Row, TrainLog
-from harness.run.trained import export
+from harness.run.trained import finish
 from harness.run.training import State, Training, validate
 
 Result = TypeVar("Result")
@@ -166,7 +166,7 @@ class Trainer:
         self._tell_once(str(self.acceleration))
 
     def _to_compile(self, seconds: float) -> list[nn.Module]:
-        """What is compiled, where a plain step takes so many seconds."""
+        """The modules to compile, given the seconds of a plain step."""
         wanted = self.training.compile
         if wanted is None:
             wanted = self.world == 1 and self._seconds_left(seconds) > COMPILE_SECONDS
@@ -380,7 +380,7 @@ class Trainer:
             self.state.best = row.psnr
             with self._deadline.measured("saving"):
                 rows = [*self.log.rows, row]
-                export(self.training, self.average, self.state, rows, self.how())
+                finish(self.training, self.average, self.state, rows, self.how(), best=True)
 
     def _scores(self) -> tuple[float, float] | None:
         """PSNR and SSIM of the average network by the evaluation code itself, in fp32.

@@ -34,6 +34,8 @@ def finish(
     state: State,
     rows: Sequence[Row],
     how: Mapping[str, Any],
+    *,
+    best: bool = False,
 ) -> Path:
     """Write the weights of a training that has ended, in fp16 where that costs nothing.
 
@@ -43,36 +45,14 @@ def finish(
         state: at the end.
         rows: the training log.
         how: how steps were taken, see `harness.run.train.Trainer.how`.
+        best: the training goes on, and these are its best weights so far: they get a tag of their
+            own, and are in fp32 unless fp16 was asked for.
 
     Returns:
         the weights' path; the provenance lies beside it as ``.json``.
     """
-    half = training.fp16 or _bears_fp16(training, network, state, rows)
-    return _write(training, network, state, rows, how, tag=training.tag, half=half)
-
-
-def export(
-    training: Training,
-    network: nn.Module,
-    state: State,
-    rows: Sequence[Row],
-    how: Mapping[str, Any],
-) -> Path:
-    """Write the weights of a training under way that are the best so far; see `finish`."""
-    tag = f"{training.tag}-best"
-    return _write(training, network, state, rows, how, tag=tag, half=training.fp16)
-
-
-def _write(
-    training: Training,
-    network: nn.Module,
-    state: State,
-    rows: Sequence[Row],
-    how: Mapping[str, Any],
-    *,
-    tag: str,
-    half: bool,
-) -> Path:
+    tag = f"{training.tag}-best" if best else training.tag
+    half = training.fp16 or (not best and _bears_fp16(training, network, state, rows))
     kept = _tensors(network, half=half)
     info = WeightsInfo(tag, "", "", tensors_digest(kept), "Apache-2.0")
     weights = Weights(info, kept, training.hyper)
