@@ -13,7 +13,6 @@ from harness.cli.options import (
     fill_registries,
     plugin_option,
     scale_option,
-    split_words,
 )
 
 
@@ -85,19 +84,17 @@ def train(
     from harness.report.console import download, images_bar, train_listener
     from harness.report.figures import draw_training
     from harness.run.processes import process
-    from harness.run.recipes import parse_change
+    from harness.run.recipes import named_once
     from harness.run.train import Trainer
     from harness.run.train_plan import TrainRequest, plan_training
     from harness.run.trained import finish
 
     fill_registries(plugins)
-    values |= dict(parse_change(text) for text in changes)
-    for name, words in (("train_data", train_data), ("val_data", val_data)):
-        values[name] = tuple(split_words(words)) if words is not None else None
+    values |= {"train_data": train_data, "val_data": val_data}
     request = TrainRequest(
         model,
         recipe=recipe,
-        changes=values,
+        changes=named_once(values, changes),
         scale=scale,
         variant=variant,
         folder=out,

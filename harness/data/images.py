@@ -24,7 +24,10 @@ SUFFIXES = frozenset({".png", ".bmp", ".jpg", ".jpeg", ".ppm", ".pgm", ".tif", "
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
 """What is decoded, whatever a file is called. Pillow knows more, and runs Ghostscript for some."""
 
-# A header may claim more pixels than there is memory: from 89 million on, Pillow warns.
+MOST_PIXELS = 200_000_000
+"""Of an image. The header of a file may claim more pixels than there is memory for."""
+
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # What it says of a file's metadata changes no pixel.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
@@ -78,6 +81,11 @@ def read_image(path: Path) -> LoadedImage:
             pixels = None if deep or several else np.asarray(image.convert(target))
     except FileNotFoundError:
         raise HarnessError(f"The image {path} is missing.") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise HarnessError(
+            f"The image {path} says that it has more than {MOST_PIXELS:,} pixels: cut it into "
+            "several."
+        ) from None
     except Exception as error:  # a decoder meets what it does not know in many ways
         raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
     if several:

@@ -252,8 +252,8 @@ def prepare(
 _ORDER = 2
 """Raised whenever the images lie in another order: older checkpoints cannot go on then."""
 
-_LAYOUT = 1
-"""Raised whenever a cache folder holds something else."""
+_LAYOUT = 2
+"""Raised whenever a cache folder holds something else, or another rule finds leaks."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.catalogue import registry_rows
-from harness.data.partial import whole, write_atomically
+from harness.data.partial import write_atomically
 from harness.errors import HarnessError, UsageError
 from harness.models.importers import import_tensors
 from harness.specs import WeightsInfo, canonical_json, digest, file_digest
@@ -127,7 +127,7 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
         HarnessError: the folder cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = folder / f"{card.name}-x{scale}.{weights.info.tag}.safetensors"
     facts = asdict(weights.info) | {"model": card.name, "scale": str(scale)}
@@ -136,8 +136,8 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     tensors = {name: np.asarray(value, order="C") for name, value in weights.tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(path) as partial:
-            save_file(tensors, partial, facts)
+        # Not its own save_file, whose files only their owner may read.
+        write_atomically(path, save(tensors, facts))
     except (OSError, SafetensorError) as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path

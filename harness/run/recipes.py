@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
@@ -112,17 +112,18 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     """
     text = files("harness.run").joinpath("recipes.toml").read_text(encoding="utf-8")
     tables = _flat(tomllib.loads(text))
-    asked = {k: v for k, v in changes.items() if v is not None}
+    asked = {k: _value(k, v) for k, v in changes.items() if v is not None}
+    own: dict[str, Any] = {}
     if name.endswith(".toml"):
         own = _read(Path(name))
         values, name = _extended(own, tables, name), Path(name).name
-        asked = {k: v for k, v in own.items() if k != "extends"} | asked
     else:
         name = _table(name, model, tables)
         values = _extended(tables[name], tables, name)
-    values |= {k: _value(k, v) for k, v in asked.items()}
-    made = Recipe(name, **(values | _budget(asked)))
+    made = Recipe(name, **(values | asked | _budget(own, asked)))
     _check(made)
+    if made.schedule == "cosine" and asked.get("halve_every"):
+        raise UsageError("halve_every is for schedule=halve, and the schedule is cosine.")
     return made
 
 
@@ -194,16 +195,46 @@ def unknown_key(key: str, where: str = "a recipe") -> str:
     return f"{where[0].upper()}{where[1:]} has no {key!r}: {hint}"
 
 
-def _budget(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether steps or the clock decide when training ends, by what the user named."""
-    minutes, steps = asked.get("minutes", 0) > 0, asked.get("steps", 0) > 0
-    if minutes and steps:
+def _budget(own: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether steps or the clock decide when training ends, by what the user named.
+
+    Args:
+        own: the values of the user's file.
+        asked: those of the command line, which go before.
+    """
+    replaced = {"steps", "minutes"} if asked.keys() & {"steps", "minutes"} else set()
+    both = {name: value for name, value in own.items() if name not in replaced} | dict(asked)
+    named = {name: both[name] for name in ("steps", "minutes", "stop_after") if name in both}
+    wanted = {name for name, value in named.items() if value > 0}
+    if {"minutes", "steps"} <= wanted:
         raise UsageError("Either --steps or --minutes decides when training ends: name one.")
-    if minutes:
-        return {"steps": 0}
-    if asked.get("stop_after", 0) > 0 and not {"steps", "minutes"} & asked.keys():
-        return {"steps": 0, "minutes": 0.0}
+    if named.keys() & {"steps", "minutes"} and not wanted:
+        raise UsageError(f"{' and '.join(named)} of 0 would end training before its first step.")
+    if wanted:
+        return {"steps": 0, "minutes": 0.0} | named
     return {}
+
+
+def named_once(options: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
+    """Options of the command line and the words of ``--set``, as fields of `Recipe`.
+
+    Args:
+        options: None where an option was not given.
+        sets: each ``name=value``.
+
+    Raises:
+        UsageError: a value is given twice, or `parse_change` refuses one.
+    """
+    named = {
+        name: _from_text(name, value) if isinstance(value, str) else value
+        for name, value in options.items()
+        if value is not None
+    }
+    for name, value in map(parse_change, sets):
+        if name in named:
+            raise UsageError(f"{name} is given twice: give it once, by its option or by --set.")
+        named[name] = value
+    return named
 
 
 def parse_change(text: str) -> tuple[str, Any]:
@@ -215,16 +246,21 @@ def parse_change(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     if name not in _KINDS:
         raise UsageError(unknown_key(name))
+    return name, _from_text(name, value)
+
+
+def _from_text(name: str, text: str) -> Any:
+    """A value of a field, from the word of a command line."""
     readers: dict[str, Callable[[str], Any]] = {
         "int": int,
         "float": float,
         "str": str,
-        "tuple[str, ...]": lambda words: tuple(filter(None, words.split(","))),
+        "tuple[str, ...]": lambda words: tuple(filter(None, map(str.strip, words.split(",")))),
     }
     try:
-        return name, readers[_KINDS[name]](value)
+        return readers[_KINDS[name]](text)
     except ValueError as error:
-        raise UsageError(f"{name}={value} is not a value for {_KINDS[name]}.") from error
+        raise UsageError(f"{name}={text} is not a value for {_KINDS[name]}.") from error
 
 
 _MOST, _SEEDS = 1 << 16, 1 << 32
@@ -240,6 +276,7 @@ def _check(made: Recipe) -> None:
         f"batch and patch are at most {_MOST:,}": max(made.batch, made.patch) <= _MOST,
         f"seed is below {_SEEDS:,}": made.seed < _SEEDS,
         "lr is positive": made.lr > 0,
+        "train_data names a set": bool(made.train_data),
         "schedule is cosine or halve": made.schedule in ("cosine", "halve"),
         "halving needs halve_every": made.schedule != "halve" or made.halve_every > 0,
         "loss is l1 or l2": made.loss in ("l1", "l2"),

@@ -23,6 +23,11 @@ def saved(image: Image.Image, path: Path) -> Path:
     return path
 
 
+def test_an_image_of_108_megapixels_is_read(tmp_path: Path) -> None:
+    path = saved(Image.new("L", (12_000, 9_000), 7), tmp_path / "phone.png")
+    assert read_image(path).pixels.shape == (9_000, 12_000)
+
+
 @pytest.mark.parametrize("pixels", [RGB, GREY], ids=["rgb", "grey"])
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
 def test_8_bit_images_come_as_they_are(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:

@@ -20,6 +20,7 @@ def image(name: str, make: Callable[[], object], said: str, code: int = 1) -> Ca
 GREY16 = Image.fromarray(picture(40, 40, 1).astype(np.uint16) * 257)
 NANS = Image.fromarray(np.full((40, 40), np.nan, np.float32))
 FRAMES = {"save_all": True, "append_images": [RGB.rotate(90)]}
+PIXELS = "more than 200,000,000 pixels"
 PAGES = "several frames or pages: keep one"
 CASES = [
     image("empty", lambda: written("x.png", b""), "x.png cannot be read"),
@@ -32,8 +33,8 @@ CASES = [
         lambda: written("x.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n(sprung)"),
         "cannot identify",
     ),
-    image("bomb of 50,000 x 50,000", lambda: written("x.png", png(50_000, 50_000)), "bomb"),
-    image("bomb of 10,000 x 10,000", lambda: written("x.png", png(10_000, 10_000)), "bomb"),
+    image("bomb of 50,000 x 50,000", lambda: written("x.png", png(50_000, 50_000)), PIXELS),
+    image("bomb of 20,000 x 10,001", lambda: written("x.png", png(20_000, 10_001)), PIXELS),
     image("profile of 300 MB", lambda: written("x.png", png(iCCP=packed(3 * 10**8))), "too large"),
     image("text of 300 MB", lambda: written("x.png", png(zTXt=packed(3 * 10**8))), "too large"),
     image("animated PNG", lambda: saved("x.png", **FRAMES), PAGES),

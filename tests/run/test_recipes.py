@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.run.recipes import parse_change, recipe
+from harness.run.recipes import named_once, parse_change, recipe
 
 
 def test_the_paper_recipe_is_that_of_section_4_1() -> None:
@@ -78,6 +78,43 @@ def test_every_value_can_be_changed() -> None:
     assert made.name == "short"
 
 
+class TestOneValueOneWay:
+    def test_options_and_set_are_one_table(self) -> None:
+        options = {"steps": 10, "lr": None, "val_data": "a, b"}
+        named = named_once(options, ["lr=2", "train_data=here"])
+        assert named == {"steps": 10, "val_data": ("a", "b"), "lr": 2.0, "train_data": ("here",)}
+
+    @pytest.mark.parametrize("sets", [["steps=3"], ["lr=1", "lr=1"]])
+    def test_a_value_is_given_once(self, sets: list[str]) -> None:
+        with pytest.raises(UsageError, match="is given twice"):
+            named_once({"steps": 10}, sets)
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"minutes": 0.0}, {"steps": 0, "minutes": 0.0}, {"minutes": 0.0, "stop_after": 0.0}],
+    )
+    def test_no_time_is_not_all_time(self, change: dict[str, float]) -> None:
+        with pytest.raises(UsageError, match="of 0 would end training before its first step"):
+            recipe("short", "drfn", **change)
+
+    def test_sets_that_are_taken_away_are_not_replaced_by_others(self) -> None:
+        with pytest.raises(UsageError, match="train_data names a set"):
+            recipe("short", "drfn", train_data=())
+
+    def test_a_length_that_no_schedule_uses_is_refused(self) -> None:
+        with pytest.raises(UsageError, match="halve_every is for schedule=halve"):
+            recipe("short", "drfn", halve_every=100)
+        assert recipe("short", "drfn", halve_every=100, schedule="halve").halve_every == 100
+
+    def test_the_command_line_goes_before_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.toml"
+        path.write_text("steps = 100")
+        made = recipe(str(path), "drfn", minutes=5.0)
+        assert (made.steps, made.minutes) == (0, 5.0)
+        limited = recipe(str(path), "drfn", stop_after=60.0)
+        assert (limited.steps, limited.stop_after) == (100, 60.0)
+
+
 @pytest.mark.parametrize("text", ["steps=many", "speed=3", "name=mine", "ema"])
 def test_a_change_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="A recipe has no|is not a value"):
@@ -87,7 +124,6 @@ def test_a_change_that_makes_no_sense_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"steps": 0},
         {"lr": -1.0},
         {"schedule": "wild"},
         {"loss": "l7"},
