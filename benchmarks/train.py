@@ -33,6 +33,7 @@ from harness.run.devices import training_numerics
 from harness.run.recipes import recipe
 from harness.run.train import Trainer
 from harness.run.training import Training
+from harness.run.validation import ValidationImages
 from harness.specs import ModelCard
 
 
@@ -126,8 +127,8 @@ def main() -> None:
     card = MODELS.get(words.model)
     values = {"batch": words.batch, "patch": words.patch, "precision": words.precision}
     training = Training(
-        card, 4, {}, recipe("short", words.model, **values), prepare(paths, rules_of(card)), [],
-        Path(tempfile.mkdtemp()), words.device,
+        card, 4, {}, recipe("short", words.model, **values), prepare(paths, rules_of(card)),
+        ValidationImages(), Path(tempfile.mkdtemp()), words.device,
     )  # fmt: skip
     ours = harness_steps(Trainer(training, None, resume=False))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:

@@ -48,7 +48,11 @@ from harness.cli.options import (
 @click.option("--fp16", is_flag=True, help="Write the weights in fp16 in any case.")
 @click.option("--split", is_flag=True, help="Write the weights in parts of 15 MiB as well.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@click.option(
+    "--skip-bad",
+    is_flag=True,
+    help="Leave out images that cannot be read, of training and validation.",
+)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=PathOption, default="results/local/train", show_default=True)
 @click.option("--save-every", type=float, default=120, show_default=True, help="Seconds.")
@@ -82,7 +86,6 @@ def train(
 ) -> None:
     """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
     from harness.report.console import download, images_bar, train_listener
-    from harness.report.figures import draw_training
     from harness.run.processes import process
     from harness.run.recipes import named_once
     from harness.run.train import Trainer
@@ -119,4 +122,4 @@ def train(
         training, rows = trainer.training, trainer.log.rows
         weights_path = finish(training, network, trainer.state, rows, trainer.how())
         click.echo(f"The weights are {weights_path}.")
-        draw_training(rows, training.recipe.loss_unit, training.folder / "curve.png")
+        watcher.validated(training, rows)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from harness.specs import ByteArray
 
 NEAR_DUPLICATES = {0xF0F0F4EC7246763B: 'the Set5 image "woman" in another size'}
-"""Test images with known near-duplicates, by `fingerprint`: BSDS500's 302003, and so an image of the
-classic 291, is "woman" enlarged 1.39 times.
+"""Test images with known near-duplicates, by `fingerprint`: 302003 of BSDS500, and so one of the
+classic 291 images, is "woman" enlarged 1.39 times.
 """
 
 _SAME = 8

@@ -104,24 +104,55 @@ def find_images(
     """
     found: dict[Path, None] = {}
     for word in words:
-        folder = _folder(word, data_root, fetch)
-        paths = image_files(folder)
-        if not paths:
-            raise HarnessError(f"There are no images in {folder}.")
-        found |= dict.fromkeys(paths)
+        found |= dict.fromkeys(image_files(_folder(word, data_root, fetch)))
     return list(found)
 
 
 def _folder(word: str, data_root: Path | None, fetch: Fetch) -> Path:
+    """The folder of HR images that a word names."""
     if os.sep in word or word not in FOLDERS:
         folders = [Path(word), *(root / word for root in roots(data_root))]
         folder = next((path for path in folders if os.path.isdir(path)), None)
         if folder is None:
             known = ", ".join(FOLDERS)
             raise UsageError(f"No training set or folder is called {word!r}: there are {known}.")
-        return folder
+        return _hr_folder(folder)
     found, others = training_folder(word, data_root)
     return found or _fetched(word, others, fetch)
+
+
+def _hr_folder(folder: Path) -> Path:
+    """A folder of images, or the one folder in it that is called HR, or like DIV2K_train_HR.
+
+    Raises:
+        HarnessError: there are no images, or it is not clear which are meant.
+    """
+    if image_files(folder):
+        return folder
+    inner = [path for path in _subfolders(folder) if image_files(path)]
+    hr = [path for path in inner if f"_{path.name.lower()}".endswith("_hr")]
+    if len(hr) == 1:
+        return hr[0]
+    names = ", ".join(path.name for path in inner)
+    where = f" itself, but in {names}: name one of them" if inner else ""
+    raise HarnessError(f"There are no images in {folder}{where}.")
+
+
+def lr_folders(folder: Path) -> list[Path]:
+    """The folders of LR images that belong to a folder called HR, or like DIV2K_train_HR."""
+    name = folder.name.lower()
+    if not f"_{name}".endswith("_hr"):
+        return []
+    start = f"{name.removesuffix('hr')}lr"
+    return [path for path in _subfolders(folder.parent) if path.name.lower().startswith(start)]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; none where one may not look."""
+    try:
+        return sorted(path for path in folder.iterdir() if os.path.isdir(path))
+    except OSError:
+        return []
 
 
 def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | None, list[str]]:
@@ -132,11 +163,14 @@ def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | No
     """
     count = count_of(name)
     others: list[str] = []
+    names = {folder.lower() for folder in (*FOLDERS[name], "HR")}
     for folder in named_folders(FOLDERS[name], roots(data_root)):
-        found = len(image_files(folder))
-        if found == count:
-            return folder, others
-        others.append(f"{folder} is not {name}: it has {found} images, not {count}")
+        inner = [path for path in _subfolders(folder) if path.name.lower() in names]
+        found = {path: len(image_files(path)) for path in (folder, *inner)}
+        for path, images in found.items():
+            if images == count:
+                return path, others
+        others.append(f"{folder} is not {name}: it has {max(found.values())} images, not {count}")
     return None, others
 
 

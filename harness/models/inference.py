@@ -162,15 +162,7 @@ class Upscaler:
         return total / 8
 
     def _output(self, batch: Tensor) -> Tensor:
-        output: Tensor = self.network(batch)
-        expected = (*batch.shape[:2], *(side * self.factor for side in batch.shape[2:]))
-        if tuple(output.shape) != expected:
-            raise HarnessError(
-                f"{self.card.name} made {tuple(output.shape)} of {tuple(batch.shape)}, "
-                f"not {expected}: mend the plug-in."
-            )
-        if not output.is_floating_point():
-            raise HarnessError(f"{self.card.name} made {output.dtype} values: mend the plug-in.")
+        output = require_images(self.network(batch), batch, self.factor, self.card.name)
         if not torch.isfinite(output).all():
             raise HarnessError(f"{self.card.name} made values that are not finite.")
         return output
@@ -200,6 +192,33 @@ class Upscaler:
         for hook in hooks:
             hook.remove()
         return math.ceil(reach) + 1
+
+
+def require_images(output: object, given: Tensor, factor: int, name: str) -> Tensor:
+    """What a network made, if it is images of the size and channels that it should make.
+
+    Args:
+        output: what it made.
+        given: ``(N, C, h, w)``.
+        factor: by which it enlarges what it is given.
+        name: of the network.
+
+    Raises:
+        HarnessError: it is something else.
+    """
+    shape = tuple(given.shape)
+    if not isinstance(output, Tensor):
+        raise HarnessError(
+            f"{name} made a {type(output).__name__} of {shape}, not a tensor: mend the plug-in."
+        )
+    expected = (*shape[:2], *(side * factor for side in shape[2:]))
+    if tuple(output.shape) != expected:
+        raise HarnessError(
+            f"{name} made {tuple(output.shape)} of {shape}, not {expected}: mend the plug-in."
+        )
+    if not output.is_floating_point():
+        raise HarnessError(f"{name} made {output.dtype} values: mend the plug-in.")
+    return output
 
 
 @contextmanager

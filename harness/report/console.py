@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from harness.data.download import fetch
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,6 +180,15 @@ class TrainLines:
             progress,
             keep=bool(score),
         )
+
+    def validated(self, training: Training, rows: Sequence[Row]) -> None:
+        """Draw the curve anew; one that cannot be written costs nothing."""
+        from harness.report.figures import draw_training
+
+        try:
+            draw_training(rows, training.recipe.loss_unit, training.folder / "curve.png")
+        except HarnessError as error:
+            self.told(str(error))
 
     def told(self, sentence: str) -> None:
         """Print a sentence."""

@@ -8,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.partial import write_atomically
+from harness.errors import HarnessError
 from harness.report.forms import Format
 
 if TYPE_CHECKING:
@@ -56,7 +58,11 @@ class Figure:
 
 
 def draw_training(rows: Sequence[Row], unit: str, path: Path) -> None:
-    """Draw loss, in its unit, and validation PSNR against the steps, as a PNG file."""
+    """Draw loss, in its unit, and validation PSNR against the steps, as a PNG file.
+
+    Raises:
+        HarnessError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -69,4 +75,9 @@ def draw_training(rows: Sequence[Row], unit: str, path: Path) -> None:
     right = left.twinx()
     right.plot([step for step, _ in scored], [psnr for _, psnr in scored], "o-", color="C0", ms=3)
     right.set_ylabel("validation PSNR (dB)", color="C0")
-    figure.savefig(path, dpi=150)
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    try:
+        write_atomically(path, stream.getvalue())
+    except OSError as error:
+        raise HarnessError(f"The curve {path} cannot be written ({error}).") from error

@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing: the first lets work under way be finished, the second ends all."""
+"""Interrupts that lose nothing: the first lets work under way be finished, the second ends all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 SHOW_CURSOR = b"\x1b[?25h"
@@ -14,8 +15,16 @@ SHOW_CURSOR = b"\x1b[?25h"
 NOTE = "Interrupted, images under way are finished first (Ctrl-C again ends at once)"
 
 
+TOGETHER = 1.0
+"""Seconds within which two signals are one: torchrun passes a terminal's Ctrl-C on once more."""
+
+
 @contextmanager
-def interrupts_held(told: Callable[[str], None], note: str = NOTE) -> Iterator[threading.Event]:
+def interrupts_held(
+    told: Callable[[str], None],
+    note: str = NOTE,
+    signals: Sequence[signal.Signals] = (signal.SIGINT,),
+) -> Iterator[threading.Event]:
     """Hold Ctrl-C back while work is under way.
 
     The second one ends the process as a kill would, which loses no finished work either.
@@ -23,6 +32,7 @@ def interrupts_held(told: Callable[[str], None], note: str = NOTE) -> Iterator[t
     Args:
         told: gets the note at the first.
         note: what to tell the user.
+        signals: what counts as Ctrl-C.
 
     Yields:
         what is set from the first on. Outside the main thread it never is, and Ctrl-C is left
@@ -31,24 +41,29 @@ def interrupts_held(told: Callable[[str], None], note: str = NOTE) -> Iterator[t
     Raises:
         KeyboardInterrupt: at the end, if there was one.
     """
-    interrupted = threading.Event()
+    interrupted, first = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
 
     def hear(*_: object) -> None:
+        nonlocal first
         if interrupted.is_set():
+            if time.monotonic() - first < TOGETHER:
+                return
             if sys.stderr.isatty():  # a progress bar has hidden it
                 os.write(2, SHOW_CURSOR)
             os._exit(1)
+        first = time.monotonic()
         interrupted.set()
         with suppress(RuntimeError):  # the interrupted code may be printing itself
             told(note)
 
-    before = signal.signal(signal.SIGINT, hear)
+    before = {one: signal.signal(one, hear) for one in signals}
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
         if interrupted.is_set():
             raise KeyboardInterrupt

@@ -75,14 +75,8 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     if path.suffix != ".pt":
         return {}
     saved = load_checkpoint(path)
-    if not isinstance(saved, dict) or not {"facts", "step", "seconds"} <= saved.keys():
+    if not isinstance(saved, dict) or not {"facts", "recipe", "step", "seconds"} <= saved.keys():
         return {}
-    facts = saved["facts"]
-    recipe = {
-        name.removeprefix("recipe."): value
-        for name, value in facts.items()
-        if name.startswith("recipe.")
-    }
-    told = {"hyper": facts["hyper"], "recipe": recipe, "steps": saved["step"]}
+    told = {"hyper": saved["facts"]["hyper"], "recipe": saved["recipe"], "steps": saved["step"]}
     before = {"from": saved["from"]} if saved.get("from") else {}
     return told | {"seconds": round(saved["seconds"], 1)} | before

@@ -1,19 +1,27 @@
-"""The processes of one training: who they are, which device each has, and how they wait."""
+"""The processes of one training: who they are, what each has, and how they talk."""
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import pick_device
+from harness.models.inference import pick_device, require_images
+
+Value = TypeVar("Value")
 
 # The others wait while the first one prepares images and validates.
 _PATIENCE = timedelta(hours=3)
+
+_TALK_SECONDS = 1.0
+"""How often processes agree on the time and on interrupts."""
 
 
 def process_device(name: str) -> str:
@@ -81,6 +89,111 @@ def agreed(*values: float, device: torch.device) -> list[float]:
     shared = torch.tensor(values, dtype=torch.float64, device=device)
     torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
     return shared.tolist()
+
+
+def gathered(value: Value) -> list[Value]:
+    """The value of each process, in the order of their ranks."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    values: list[Value | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+class Talks:
+    """The steps after which several processes agree: the same for all, about one a second.
+
+    To agree, a process waits for the others, and a GPU for its work; so it is not done each step.
+    One process alone looks at its clock and at interrupts after each step.
+
+    Args:
+        step, seconds: the last one before the first talk, and the training's time by then.
+        alone: whether there is one process.
+    """
+
+    def __init__(self, step: int, seconds: float, *, alone: bool) -> None:
+        self._alone, self._next = alone, step + 1
+        self._last = step, seconds
+
+    def due(self, step: int) -> bool:
+        """Whether to talk after this step."""
+        return self._alone or step >= self._next
+
+    def held(self, step: int, seconds: float) -> None:
+        """There was one after this step: plan the next, by the time that all agreed on."""
+        steps, spent = step - self._last[0], seconds - self._last[1]
+        self._last = step, seconds
+        self._next = step + max(1, int(steps * _TALK_SECONDS / max(spent, 1e-9)))
+
+
+def has_statistics(network: nn.Module) -> bool:
+    """Whether a network normalises batches."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+
+
+def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[str]:
+    """The names of the parameters that have no influence on a network's output.
+
+    Args:
+        network: stays as it is.
+        batch: input and target, of one patch.
+
+    Raises:
+        HarnessError: the network makes something else than images of the target's size.
+    """
+    copied, (given, target) = copy.deepcopy(network), batch
+    factor = target.shape[-1] // given.shape[-1]
+    output = require_images(copied(given), given, factor, "The network")
+    output.float().sum().backward()
+    named = copied.named_parameters()
+    return [name for name, value in named if value.requires_grad and value.grad is None]
+
+
+def shared_by_processes(
+    network: nn.Module, device: torch.device, *, some_unused: bool
+) -> nn.Module:
+    """A network whose gradients are the means over all processes.
+
+    Args:
+        network: the same in each of them.
+        device: what this process trains on.
+        some_unused: whether some parameters have no influence on the output, for which no process
+            may wait.
+    """
+    return nn.parallel.DistributedDataParallel(
+        network,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        # Gloo cannot write into a lone (1, C, 1, 1) buffer in channels_last; and what a network
+        # computes for the size of its images need not be the first process's.
+        broadcast_buffers=False,
+        find_unused_parameters=some_unused,
+    )
+
+
+@contextmanager
+def failures_named() -> Iterator[None]:
+    """What several processes make fail is one sentence.
+
+    Raises:
+        HarnessError: another process has ended, or the network cannot be shared.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if "Expected to have finished reduction" in said:
+            raise HarnessError(
+                "The network uses other parameters at some steps than at the first, which several "
+                "processes cannot share: train it with one."
+            ) from error
+        if any(word in said for word in _LOST):
+            raise HarnessError(
+                "Another process of this training has ended: what it said tells why."
+            ) from error
+        raise
+
+
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvd")
 
 
 def leave_together() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.models.inference import require_images
+from harness.run.random_state import random_kept
 from harness.run.recipes import Recipe
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -32,7 +34,7 @@ class Step:
         self, network: nn.Module, average: nn.Module, recipe: Recipe, *, replayable: bool
     ) -> None:
         self.network, self.average, self.recipe = network, average, recipe
-        self.forward: Callable[[Tensor], Tensor] = network
+        self.forward: Callable[[Tensor], object] = network
         self.device = next(network.parameters()).device
         self._replayable = replayable
         self._rate, self._move = (torch.zeros((), device=self.device) for _ in range(2))
@@ -59,6 +61,9 @@ class Step:
 
         Returns:
             the loss before the step, without waiting for it. A replayed step overwrites it.
+
+        Raises:
+            HarnessError: the network makes something else than images of the target's size.
         """
         if not self._replayable:
             return self._run(given, target, rate, 1 - decay)
@@ -107,9 +112,8 @@ class Step:
         """Whatever steps in here change is taken back, in the same memory."""
         kept = [(value, value.detach().clone()) for value in self._values()]
         fresh = not self.optimizer.state
-        gpus = [self.device] if self.device.type == "cuda" else []
         try:
-            with torch.random.fork_rng(gpus):
+            with random_kept(self.device):
                 yield
         finally:
             self.optimizer.zero_grad()
@@ -140,7 +144,8 @@ class Step:
             cache_enabled=not cuda,
         )
         with bf16:
-            output = self.forward(given)
+            factor = target.shape[-1] // given.shape[-1]
+            output = require_images(self.forward(given), given, factor, "The network")
         loss = _LOSSES[recipe.loss](output.float(), target)
         self.optimizer.zero_grad()
         loss.backward()
@@ -161,10 +166,12 @@ class Step:
                 torch._foreach_add_(ours, change)
             else:
                 torch._foreach_lerp_(ours, theirs, move)
-            # Statistics of batch normalisation are averages already.
+            # Statistics of batch normalisation are averages already. A buffer of another shape is
+            # one that the network makes anew for each size of image.
             pairs = zip(self.average.buffers(), self.network.buffers(), strict=True)
             for ours_too, theirs_too in pairs:
-                ours_too.copy_(theirs_too)
+                if ours_too.shape == theirs_too.shape:
+                    ours_too.copy_(theirs_too)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.models.inference import build_network
 from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
@@ -27,11 +28,24 @@ from harness.run.devices import (
 )
 from harness.run.interrupts import interrupts_held
 from harness.run.patches import PatchSampler
-from harness.run.processes import agreed, leave_together, process, summed
+from harness.run.processes import (
+    Talks,
+    agreed,
+    failures_named,
+    gathered,
+    has_statistics,
+    leave_together,
+    process,
+    shared_by_processes,
+    summed,
+    unused_parameters,
+)
+from harness.run.random_state import random_kept, random_state, seed_all, set_random_state
 from harness.run.step import Step
-from harness.run.train_log import Row, TrainLog
+from harness.run.train_log import Row, TrainLog, scored
 from harness.run.trained import finish
-from harness.run.training import State, Training, validate
+from harness.run.training import State, Training
+from harness.run.validation import Scores, ValidationError, ValidationImages
 
 Result = TypeVar("Result")
 
@@ -50,6 +64,9 @@ class TrainListener(Protocol):
 
     def logged(self, training: Training, row: Row, progress: float) -> None:
         """A line was added to the log."""
+
+    def validated(self, training: Training, rows: Sequence[Row]) -> None:
+        """The last line of the log has the scores of a validation."""
 
     def told(self, sentence: str) -> None:
         """Something that the user should know."""
@@ -82,16 +99,22 @@ class Trainer:
             )
         share = recipe.batch // self.world
         self._share = slice(self.rank * share, (self.rank + 1) * share)
-        torch.manual_seed(recipe.seed)
+        seed_all(recipe.seed)
         network = build_network(training.card, training.scale, training.hyper)
         if training.start:
             load_into(network, training.start, training.card.name)
         network = network.to(self.device).train()
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
+        if self.world > 1 and self.device.type == "cuda":
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         alone_on_gpu = self.device.type == "cuda" and self.world == 1
         self.step = Step(self.network, self.average, recipe, replayable=alone_on_gpu)
         self.state, self.acceleration = State(), Acceleration()
+        self._validated_on = training.validated_on
+        self._interrupted: Callable[[], bool] = bool
+        if self.rank:  # other patches want other random values
+            seed_all(recipe.seed + self.rank)
         if resume:
             self._restore(load_checkpoint(self._path("last")))
         self.sampler = PatchSampler(
@@ -101,7 +124,8 @@ class Trainer:
             device=training.device,
             seed=recipe.seed,
         )
-        self.step.forward = self._wrapped()
+        if self.world > 1:
+            self.step.forward = self._shared()
         self._deadline = Deadline(recipe.stop_after)
         (self._left,) = agreed(self._deadline.left(), device=self.device)
 
@@ -115,19 +139,29 @@ class Trainer:
         """
         if self.rank == 0:
             self.log = TrainLog(self.training.folder, self.state.step)
+            # The checkpoint was written before the validation of its step.
+            scores = [row.psnr or 0 for row in scored(self.log.rows, self.state.validated_from)]
+            self.state.best = max(self.state.best, *scores, -math.inf)
             self.listener.started(self.training, self.state.step)
-        with training_numerics(), interrupts_held(self.listener.told, INTERRUPTED) as stop:
-            self._accelerate()
-            self._loop(stop.is_set)
+        held = interrupts_held(self.listener.told, INTERRUPTED, (signal.SIGINT, signal.SIGTERM))
+        with failures_named(), training_numerics(), held as stop:
+            self._interrupted = stop.is_set
+            stopped = self._begin()
+            if not stopped:
+                self._accelerate()
+                stopped = self._loop()
+            if self.rank == 0:
+                self.log.close()
+                if not self.state.step:
+                    self._path("last").unlink(missing_ok=True)
+            leave_together()
+            if stopped:
+                raise KeyboardInterrupt
         if not self.state.step:
-            self._path("last").unlink(missing_ok=True)
             raise HarnessError(
                 f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
                 "--stop-after."
             )
-        if self.rank == 0:
-            self.log.close()
-        leave_together()
         return self.average.cpu()
 
     def how(self) -> dict[str, Any]:
@@ -183,65 +217,83 @@ class Trainer:
             budget = (recipe.steps - self.state.step) * step_seconds
         return min(budget, self._deadline.left())
 
-    def _loop(self, interrupted: Callable[[], bool]) -> None:
-        clock = Clock(self.state.seconds)
+    def _begin(self) -> bool:
+        """Try what comes between steps, before there is anything to lose.
+
+        Returns:
+            whether training was interrupted meanwhile.
+        """
+        if not self._is_over(self.state.seconds):
+            self._validate_first()
+            if self._deadline.is_set:
+                self._save()  # which tells how long it takes
+        return self._agree(self.state.seconds)
+
+    def _loop(self) -> bool:
+        """Take steps until the budget is spent; returns whether training was interrupted."""
+        clock, step_lines = Clock(self.state.seconds), self.training.log_steps
         loss_sum, since = torch.zeros((), device=self.device), Mark(clock, self.state.step)
-        ending = self._is_over(clock.seconds)
-        if self._deadline.is_set and not ending:
-            with clock.stopped():
-                self._save()
-                self._validate_first()
-            self._agree(clock, False)
-            ending = self._is_over(clock.seconds)
-        saved = validated = clock.seconds
-        while not ending:
+        saved = validated = self.state.seconds
+        talks = Talks(self.state.step, self.state.seconds, alone=self.world == 1)
+        ending, stopped = self._is_over(clock.seconds), False
+        while not (ending or stopped):
             progress = self._progress(clock.seconds)
             loss_sum += self._step(progress, clock)
             self.state.step += 1
             if since.step == self.state.step - 1:
                 self._tell_pace(clock.seconds - since.seconds)
             ending = self._is_over(clock.seconds)
-            # Several processes must stop at the same step: they agree where they talk anyway.
-            stopped = interrupted()
-            pause = ending or (stopped and self.world == 1)
-            if not pause and self.state.step % self.training.log_steps:
+            line = ending or self.state.step % step_lines == 0
+            if line or talks.due(self.state.step):
+                stopped = self._agree(clock.seconds)
+                talks.held(self.state.step, self.state.seconds)
+                ending = self._is_over(clock.seconds)
+            if not (line or ending or stopped):
                 self._keep_up()
                 continue
-            any_stopped = self._agree(clock, stopped)
             row = self._row(since, loss_sum, progress, clock)
             with clock.stopped():
-                if ending or self.state.seconds - validated >= self.training.val_seconds:
-                    self._validate(row)
-                    validated = self.state.seconds
-                self._tell(row)
-                pause = ending or any_stopped
-                if pause or self.state.seconds - saved >= self.training.save_seconds:
+                seconds = self.state.seconds
+                due = not stopped and seconds - validated >= self.training.val_seconds
+                validating = ending or due
+                if validating or stopped or seconds - saved >= self.training.save_seconds:
                     self._save()
-                    saved = self.state.seconds
-            if any_stopped and not ending:
-                self._tell_how_to_resume()
-                return
+                    saved = seconds
+                if validating:
+                    validated = seconds
+                self._log(row, validating=validating)
             loss_sum.zero_()
             since = Mark(clock, self.state.step)
         if self._progress(self.state.seconds) < 1:
             self._tell_how_to_resume()
+        return stopped and not ending
 
     def _keep_up(self) -> None:
         """A GPU is given its steps ahead; before a deadline they may not pile up."""
         if self._deadline.is_set and self.device.type == "cuda" and not self.state.step % 10:
             torch.cuda.synchronize(self.device)
 
-    def _agree(self, clock: Clock, stopped: bool) -> bool:
+    def _agree(self, seconds: float) -> bool:
         """Take over the first process's clock; returns whether any process was interrupted."""
-        first = self.rank == 0
-        mine = (clock.seconds, self._deadline.left()) if first else (0.0, 0.0)
-        self.state.seconds, self._left, any_stopped = agreed(*mine, stopped, device=self.device)
-        return bool(any_stopped)
+        mine = (seconds, self._deadline.left()) if self.rank == 0 else (0.0, 0.0)
+        self.state.seconds, self._left, stopped = agreed(
+            *mine, self._interrupted(), device=self.device
+        )
+        return bool(stopped)
 
-    def _tell(self, row: Row) -> None:
-        if self.rank == 0:
+    def _log(self, row: Row, *, validating: bool) -> None:
+        """Add a line to the log, with the scores of a validation, unless that fails."""
+        if self.rank != 0:
+            return
+        try:
+            if validating and self.training.validation:
+                self._validate(row)
+        finally:
             self.log.add(row)
             self.listener.logged(self.training, row, self._progress(self.state.seconds))
+        if row.psnr is not None:
+            with self._deadline.measured("drawing"):
+                self.listener.validated(self.training, self.log.rows)
 
     def _tell_once(self, sentence: str) -> None:
         """A sentence from the first of several processes."""
@@ -261,6 +313,9 @@ class Trainer:
         )
 
     def _tell_how_to_resume(self) -> None:
+        if not self.state.step:
+            self._tell_once("No step was taken")
+            return
         self._tell_once(
             f"Step {self.state.step} is in {self._path('last')}: go on with --resume and otherwise "
             "the same options"
@@ -348,50 +403,66 @@ class Trainer:
         )
 
     def _validate_first(self) -> None:
-        """Learn how long a validation takes, before the time is planned; too long, it is left out.
+        """Try a validation before there are steps to lose, and learn how long it takes.
 
-        It also says from where the training starts.
+        It also says from where the training starts. Before a deadline, one that would take too
+        long is left out.
         """
         if self.rank != 0 or not self.training.validation:
             return
         scores = self._scores()
-        if scores is None:
-            return
-        psnr, ssim = scores
-        self._tell_once(f"The validation begins at {psnr:.3f} dB / {ssim:.4f}")
+        if scores and scores.means:
+            psnr, ssim = scores.means
+            self._tell_once(f"The validation begins at {psnr:.3f} dB / {ssim:.4f}")
+        if scores and scores.infinite:
+            names = ", ".join(scores.infinite)
+            self._tell_once(f"{names}: the PSNR is infinite, and left out of the mean")
         seconds = self._deadline.longest("validation")
         if self._deadline.left() < 2 * seconds:
             self._leave_out_validation(f"It takes {seconds:.0f} s, too long for the time left")
 
     def _leave_out_validation(self, why: str) -> None:
         self._deadline.leave_out("validation")
-        self.training = replace(self.training, validation=())
+        self.training = replace(self.training, validation=ValidationImages())
         self._tell_once(f"{why}: training goes on without validation")
 
     def _validate(self, row: Row) -> None:
         """Score the average network, and keep it if it is the best so far."""
-        if self.rank != 0 or not self.training.validation:
-            return
         scores = self._scores()
-        if scores is None:
+        if scores is None or scores.means is None:
             return
-        row.psnr, row.ssim = scores
+        self.state.scores = self.state.step, scores
+        row.psnr, row.ssim = scores.means
         if row.psnr > self.state.best:
             self.state.best = row.psnr
             with self._deadline.measured("saving"):
                 rows = [*self.log.rows, row]
                 finish(self.training, self.average, self.state, rows, self.how(), best=True)
 
-    def _scores(self) -> tuple[float, float] | None:
-        """PSNR and SSIM of the average network by the evaluation code itself, in fp32.
+    def _scores(self) -> Scores | None:
+        """The average network's, in fp32.
 
-        None where memory does not suffice for whole images beside the training.
+        None where memory does not suffice for whole images beside the training, or where it was
+        interrupted.
+
+        Raises:
+            HarnessError: it cannot be scored on one of the images.
         """
         self._require_finite()
         try:
-            with numerics_kept(), self._deadline.measured("validation"):
+            with (
+                numerics_kept(),
+                random_kept(self.device),
+                self._deadline.measured("validation"),
+            ):
                 # A copy: to be scored it may be moved, and a recorded step writes where it lay.
-                return validate(self.training, copy.deepcopy(self.average))
+                return self.training.validate(copy.deepcopy(self.average), self._interrupted)
+        except ValidationError as error:
+            path = self._path("last")
+            saved = f"go on from {path} with --resume and" if self.state.step else "use"
+            raise HarnessError(
+                f"{error}: {saved} other images (--val-data) or none (--set val_images=0)."
+            ) from error
         except Exception as error:  # what a network raises may be anything
             if not is_memory(error):
                 raise
@@ -400,23 +471,35 @@ class Trainer:
 
     def _save(self) -> None:
         """Write the checkpoint from which training can go on."""
+        random_states = gathered(random_state(self.device))
         if self.rank != 0:
             return
         self._require_finite()
         state = {
             "facts": self.training.facts,
-            "network": self.network.state_dict(),
+            "recipe": asdict(self.training.recipe),
+            "validated_on": self._validated_on,
+            "network": self._lasting(),
             "average": self.average.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
             "step": self.state.step,
             "seconds": self.state.seconds,
             "best": self.state.best,
+            "validated_from": self.state.validated_from,
             "from": self.training.origin,
             "acceleration": asdict(self.acceleration),
-            "random": torch.get_rng_state(),
+            "random": random_states,
         }
         with self._deadline.measured("saving"):
             save_checkpoint(self._path("last"), state)
+
+    def _lasting(self) -> dict[str, Tensor]:
+        """The values of the network, without those that it makes anew for each size of image."""
+        state, average = self.network.state_dict(), self.average.state_dict()
+        return {
+            name: value if value.shape == average[name].shape else average[name]
+            for name, value in state.items()
+        }
 
     def _require_finite(self) -> None:
         """A checkpoint, or a score, of what is not finite would be worth nothing."""
@@ -445,17 +528,50 @@ class Trainer:
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.step.load_moments(saved["optimizer"])
-        self.state = State(saved["step"], saved["seconds"], saved["best"])
+        self.state = State(*(saved[one] for one in ("step", "seconds", "best", "validated_from")))
         self.training = replace(self.training, origin=saved.get("from"))
         self.acceleration = Acceleration(**saved.get("acceleration", {}))
-        torch.set_rng_state(saved["random"])
+        if self.rank < len(saved["random"]):
+            set_random_state(saved["random"][self.rank], self.device)
+        self._compare_validation(saved["validated_on"])
+
+    def _compare_validation(self, saved: dict[str, Any]) -> None:
+        """Scores on other images than before are not compared with the best so far.
+
+        Raises:
+            UsageError: the images are others, though nobody asked for others.
+        """
+        before, now = saved["sha256"], self._validated_on["sha256"]
+        if now == before:
+            return
+        if now and before and saved["words"] == self._validated_on["words"]:
+            raise UsageError(
+                f"The images of {', '.join(self.training.recipe.val_data)} are not those that this "
+                "training was validated on: restore them, or name others with --val-data."
+            )
+        self.state.best, self.state.validated_from = -math.inf, self.state.step
+        self._tell_once(
+            "The validation is on other images than before: the best weights are chosen anew"
+            if now
+            else "Training goes on without the validation that it began with"
+        )
 
     def _path(self, name: str) -> Path:
         return self.training.folder / f"{name}.pt"
 
-    def _wrapped(self) -> nn.Module:
-        """The network as the forward pass calls it, shared by several processes."""
-        if self.world == 1:
-            return self.network
-        gpu = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(self.network, device_ids=gpu)
+    def _shared(self) -> nn.Module:
+        """The network as several processes call it; what they should know goes into the notes."""
+        with random_kept(self.device):
+            unused = unused_parameters(self.network, self._batch(1))
+        notes = list(self.training.notes)
+        if unused:
+            names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
+            notes.append(f"{names} have no influence on the output, and are not trained")
+        if has_statistics(self.network) and self.device.type == "cpu":
+            share = self.training.recipe.batch // self.world
+            notes.append(
+                f"Batches are normalised by each process alone, over {share} patches: losses are "
+                "not those of one process"
+            )
+        self.training = replace(self.training, notes=tuple(notes))
+        return shared_by_processes(self.network, self.device, some_unused=bool(unused))

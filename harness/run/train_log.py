@@ -41,6 +41,11 @@ class Row:
 _NAMES = [one.name for one in fields(Row)]
 
 
+def scored(rows: Sequence[Row], after: int) -> list[Row]:
+    """The lines with a validation, of those after a step."""
+    return [row for row in rows if row.psnr is not None and row.step > after]
+
+
 class TrainLog:
     """The lines so far, and the files they are appended to.
 
@@ -63,6 +68,11 @@ class TrainLog:
             self._board = _tensorboard(folder, step)
         except OSError as error:
             raise HarnessError(f"The log {path} cannot be written ({error}).") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise HarnessError(
+                f"The log {path} is not as training wrote it, with commas and all of its columns: "
+                "restore it, or move it away to go on without its lines."
+            ) from error
 
     def add(self, row: Row) -> None:
         """Append a line.

@@ -13,7 +13,14 @@ from harness.data.benchmarks import Fetch
 from harness.data.download import fetch
 from harness.data.images import read_image
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
-from harness.data.training import FOLDERS, TrainingImages, find_images, is_pinned, prepare
+from harness.data.training import (
+    FOLDERS,
+    TrainingImages,
+    find_images,
+    is_pinned,
+    lr_folders,
+    prepare,
+)
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.models.complexity import count_parameters
 from harness.models.inference import build_network
@@ -23,6 +30,7 @@ from harness.run.origin import find_origin
 from harness.run.processes import one_first, process, process_device
 from harness.run.recipes import Recipe, recipe
 from harness.run.training import Training
+from harness.run.validation import ValidationImages
 from harness.specs import ModelCard, digest
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -44,7 +52,7 @@ class TrainRequest:
         variant: a key of `VARIANTS`.
         folder: where checkpoints, log and weights go.
         compile: see `Training`.
-        skip_bad: leave out training images that cannot be read.
+        skip_bad: leave out images that cannot be read.
         resume: whether the folder's last checkpoint is to be continued.
         start: weights to start from, a file or a tag; empty for random ones.
         fp16, split: see `Training`.
@@ -85,6 +93,8 @@ def plan_training(
         UsageError: a name or value does not fit, or the folder holds a training already.
         HarnessError: images are missing, bad, or in a test set.
     """
+    if not min(request.val_seconds, request.save_seconds) >= 0:  # NaN is neither
+        raise UsageError("The seconds between checkpoints and validations are 0 or more.")
     card = MODELS.get(request.model)
     if request.variant and card.name != "drfn":
         raise UsageError(f"--variant is for drfn, not for {card.name}.")
@@ -104,7 +114,7 @@ def plan_training(
         found, missing = _training_sets(request, made, fetch)
         made = replace(made, train_data=tuple(found))
         images, prepared = _prepared(request, card, found, progress)
-        validation, unvalidated = _validation(request, made, card, images, fetch)
+        validation, validation_notes = _validation(request, made, card, images, fetch)
     return Training(
         card=card,
         scale=request.scale,
@@ -123,7 +133,7 @@ def plan_training(
             *missing,
             prepared,
             *_image_notes(made, found, images),
-            *unvalidated,
+            *validation_notes,
         ),
         tag=f"table1-{request.variant}" if request.variant else "repro",
         fp16=request.fp16,
@@ -203,6 +213,7 @@ def _image_notes(
             f"{'is' if len(small) == 1 else 'are'} left out: {left}"
         )
     for word, paths in found.items():
+        notes += _lr_notes(paths)
         if word in FOLDERS and not _identity(word, paths, images)["pinned"]:
             folder = paths[0].parent
             notes.append(
@@ -212,20 +223,50 @@ def _image_notes(
     return notes
 
 
+def _lr_notes(paths: Sequence[Path]) -> list[str]:
+    """Sentences on folders of LR images beside those of the HR images."""
+    folders = dict.fromkeys(path.parent for path in paths)
+    return [
+        f"{folder} has the HR images; those of {other.name} beside it are not used: the protocol "
+        "makes the LR images"
+        for folder in folders
+        for other in lr_folders(folder)
+    ]
+
+
 def _images(some: Sequence[object] | Mapping[Path, str]) -> str:
     return f"{len(some)} image{'' if len(some) == 1 else 's'}"
 
 
 def _folder(request: TrainRequest, made: Recipe) -> Path:
-    """Where the training goes, its own for each variant, scale and seed."""
+    """Where the training goes, its own for each variant, scale and seed.
+
+    Raises:
+        UsageError: it holds what another training left, and this one does not go on with it.
+    """
     variant = f"-{request.variant}" if request.variant else ""
     seed = f"-seed{made.seed}" if made.seed else ""
     folder = request.folder / f"{request.model}{variant}-x{request.scale}{seed}"
-    if (folder / "last.pt").exists() and not request.resume:
+    if request.resume:
+        return folder
+    if (folder / "last.pt").exists():
         raise UsageError(
             f"{folder} holds a training already: go on with --resume, or choose another --out."
         )
+    kept = next((path.name for path in sorted(folder.glob("*")) if _is_result(path)), None)
+    if kept:
+        raise UsageError(
+            f"{folder} holds {kept} of another training, and no checkpoint to go on from: choose "
+            "another --out."
+        )
     return folder
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is what a training leaves: weights, a checkpoint, or a log with lines."""
+    if path.name == "log.csv":
+        return path.read_bytes().count(b"\n") > 1
+    return path.suffix == ".pt" or ".safetensors" in path.suffixes
 
 
 def _identity(word: str, paths: Sequence[Path], images: TrainingImages) -> dict[str, Any]:
@@ -237,26 +278,57 @@ def _identity(word: str, paths: Sequence[Path], images: TrainingImages) -> dict[
 
 def _validation(
     request: TrainRequest, made: Recipe, card: ModelCard, images: TrainingImages, fetch: Fetch
-) -> tuple[list[Sample], list[str]]:
-    """Samples of images that are neither in a test set nor trained on, and why there are none."""
+) -> tuple[ValidationImages, list[str]]:
+    """Images that are neither in a test set nor trained on, and sentences on what is left out."""
     if not made.val_data or not made.val_images:
-        return [], []
+        return ValidationImages(), []
     try:
         paths = find_images(made.val_data, request.data_root, fetch)[: made.val_images]
     except HarnessError as error:
         if _is_own(request, "val_data") or isinstance(error, MismatchError):
             raise
-        return [], [f"{error} Training goes on without validation"]
-    known, samples = benchmark_pixels(), []
-    rules = Protocol(card.pipeline, request.scale)
+        return ValidationImages(), [f"{error} Training goes on without validation"]
+    rules, tests = Protocol(card.pipeline, request.scale), benchmark_pixels()
     trained = dict(zip(images.contents, images.names, strict=True))
+    usable: dict[Path, tuple[str, Sample]] = {}
+    skipped: dict[str, str] = {}
     for path in paths:
-        loaded = read_image(path)
-        said = leak(path, loaded, known, "validation")
-        twin = trained.get(content(loaded.pixels))
-        if twin:
-            said = f"{path.name} of the validation is {twin} of the training: take one of them out."
-        if said:
-            raise LeakError(said)
-        samples.append(make_sample(loaded.pixels, rules))
-    return samples, []
+        try:
+            usable[path] = _validation_sample(path, rules, tests, trained)
+        except LeakError:
+            raise
+        except HarnessError as error:
+            if not request.skip_bad:
+                raise
+            skipped[path.name] = str(error)
+    if not usable:
+        raise HarnessError(f"None of the validation images can be used: {min(skipped.values())}")
+    hashes, samples = zip(*usable.values(), strict=True)
+    names = tuple(path.name for path in usable)
+    notes = [f"{name} of the validation is skipped: {why}" for name, why in skipped.items()]
+    return (
+        ValidationImages(names, samples, digest(sorted(hashes)), skipped),
+        [*notes, *_lr_notes(paths)],
+    )
+
+
+def _validation_sample(
+    path: Path, rules: Protocol, tests: dict[str, str], trained: Mapping[str, str]
+) -> tuple[str, Sample]:
+    """The hash of an image's pixels, and what a network is scored on.
+
+    Raises:
+        LeakError: it is in a test set, or trained on.
+        HarnessError: it cannot be read, or is too small to be scored.
+    """
+    loaded = read_image(path)
+    said = leak(path, loaded, tests, "validation")
+    twin = trained.get(content(loaded.pixels))
+    if twin:
+        said = f"{path.name} of the validation is {twin} of the training: take one of them out."
+    if said:
+        raise LeakError(said)
+    try:
+        return loaded.sha256, make_sample(loaded.pixels, rules)
+    except HarnessError as error:
+        raise HarnessError(f"{path} of the validation cannot be used: {error}") from error

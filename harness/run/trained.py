@@ -17,8 +17,9 @@ from harness.models.complexity import count_parameters
 from harness.models.weights import Weights, save_weights, split_weights, tensors_digest, write_notes
 from harness.run.devices import training_numerics
 from harness.run.provenance import provenance
-from harness.run.train_log import Row
-from harness.run.training import State, Training, validate
+from harness.run.train_log import Row, scored
+from harness.run.training import State, Training
+from harness.run.validation import Scores
 from harness.specs import WeightsInfo
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def finish(
         the weights' path; the provenance lies beside it as ``.json``.
     """
     tag = f"{training.tag}-best" if best else training.tag
-    half = training.fp16 or (not best and _bears_fp16(training, network, state, rows))
+    half = training.fp16 or (not best and _bears_fp16(training, network, state))
     kept = _tensors(network, half=half)
     info = WeightsInfo(tag, "", "", tensors_digest(kept), "Apache-2.0")
     weights = Weights(info, kept, training.hyper)
@@ -81,9 +82,13 @@ def finish(
         "provenance": _provenance(training.device),
         "validation": [
             {"step": row.step, "psnr": row.psnr, "ssim": row.ssim}
-            for row in rows
-            if row.psnr is not None
+            for row in scored(rows, state.validated_from)
         ],
+        "validation_images": {
+            "sha256": training.validation.sha256,
+            "count": len(training.validation),
+            "skipped": dict(training.validation.skipped),
+        },
     }
     if training.origin:
         facts["from"] = dict(training.origin)
@@ -101,17 +106,27 @@ def _tensors(network: nn.Module, *, half: bool) -> dict[str, AnyArray]:
     }
 
 
-def _bears_fp16(training: Training, network: nn.Module, state: State, rows: Sequence[Row]) -> bool:
+def _bears_fp16(training: Training, network: nn.Module, state: State) -> bool:
     """Whether rounding the weights to fp16 is not seen in the validation; False without one."""
     half = _tensors(network, half=True)
     if not training.validation or not all(np.isfinite(v).all() for v in half.values()):
         return False
-    known = rows[-1].psnr if rows and rows[-1].step == state.step else None
-    before = known if known is not None else validate(training, copy.deepcopy(network))[0]
     rounded = copy.deepcopy(network)
     rounded.load_state_dict({name: torch.from_numpy(value) for name, value in half.items()})
-    after, _ = validate(training, rounded)
-    return abs(after - before) < HALF_TOLERANCE
+    known = state.scores if state.scores and state.scores[0] == state.step else None
+    try:
+        exact = known[1] if known else training.validate(copy.deepcopy(network))
+        made = training.validate(rounded)
+    except Exception:  # whatever ails a validation, the weights are to be written
+        return False
+    return exact is not None and made is not None and _are_close(exact, made)
+
+
+def _are_close(exact: Scores, made: Scores) -> bool:
+    """Whether the means are, over the same images."""
+    if exact.infinite != made.infinite or exact.means is None or made.means is None:
+        return exact.images == made.images
+    return abs(exact.means[0] - made.means[0]) < HALF_TOLERANCE
 
 
 def _provenance(device: str) -> dict[str, Any]:

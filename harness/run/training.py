@@ -1,9 +1,9 @@
-"""What is trained, on what, and how; and how a network under training is scored."""
+"""What is trained, on what, and how."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 from harness.data.training import TrainingImages
-from harness.models.inference import Upscaler
 from harness.models.weights import Weights
 from harness.protocol import protocols
 from harness.run.recipes import Recipe
+from harness.run.validation import Scores, ValidationImages, validate
 from harness.specs import ModelCard
 
 
@@ -28,7 +28,7 @@ class Training:
         hyper: arguments of the network.
         recipe: see `Recipe`.
         images: what patches are cut from.
-        validation: samples the average network is scored on; never of a test set.
+        validation: what the average network is scored on.
         folder: gets checkpoints, log and weights.
         device: where it runs; one process of several has its own.
         compile: run the network's repeated blocks through ``torch.compile``; None decides by
@@ -50,7 +50,7 @@ class Training:
     hyper: Mapping[str, Any]
     recipe: Recipe
     images: TrainingImages
-    validation: Sequence[protocols.Sample]
+    validation: ValidationImages
     folder: Path
     device: str = "cpu"
     compile: bool | None = None
@@ -70,6 +70,12 @@ class Training:
         """The protocol of the network's pipeline."""
         return protocols.Protocol(self.card.pipeline, self.scale)
 
+    def validate(self, network: nn.Module, enough: Callable[[], bool] = bool) -> Scores | None:
+        """Score a network on the validation images, see `harness.run.validation.validate`."""
+        return validate(
+            self.validation, network, self.card, self.rules, device=self.device, enough=enough
+        )
+
     @property
     def skipped(self) -> dict[str, str]:
         """Why images are left out, by the names of their folders and files."""
@@ -78,12 +84,33 @@ class Training:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to be continued."""
-        same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
-        values = {f"recipe.{k}": v for k, v in asdict(self.recipe).items() if k != "stop_after"}
-        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        """What must agree for a checkpoint to be continued.
+
+        Images count by their hash, whatever names or paths they were found by.
+        """
+        same = {
+            "checkpoint": _FORMAT,
+            "model": self.card.name,
+            "scale": self.scale,
+            "hyper": dict(self.hyper),
+        }
+        values = asdict(self.recipe)
+        recipe = {f"recipe.{name}": values[name] for name in values if name not in _UNDECISIVE}
         source = {"source": self.card.source_digest(), "images": self.images.sha256}
-        return same | lists | source
+        return same | recipe | source
+
+    @property
+    def validated_on(self) -> dict[str, Any]:
+        """What a validation must agree in, for its scores to be compared with earlier ones."""
+        words = [*self.recipe.val_data, str(self.recipe.val_images)]
+        return {"words": words, "sha256": self.validation.sha256}
+
+
+_FORMAT = 2
+"""Raised whenever a checkpoint holds something else."""
+
+_UNDECISIVE = ("name", "stop_after", "train_data", "val_data", "val_images")
+"""Fields of a recipe that change no weights, or only through the images."""
 
 
 @dataclass
@@ -94,23 +121,12 @@ class State:
         step: optimiser steps so far.
         seconds: of training so far.
         best: the highest validation PSNR so far, in dB.
+        validated_from: the step after which all validations are on the same images.
+        scores: of the last validation, and its step.
     """
 
     step: int = 0
     seconds: float = 0.0
     best: float = -math.inf
-
-
-def validate(training: Training, network: nn.Module) -> tuple[float, float]:
-    """Mean PSNR (dB) and SSIM of a network on the validation samples."""
-    upscaler = Upscaler(
-        training.card, training.scale, None, device=training.device, network=network
-    )
-    rules, enlarged = training.rules, training.card.input == "bicubic"
-    scores = []
-    for sample in training.validation:
-        output = upscaler(protocols.network_input(sample.lr, rules, enlarged=enlarged))
-        sr = protocols.sr_image(output, sample)
-        scores.append(protocols.score(sr, sample, rules, ("psnr", "ssim")))
-    psnr, ssim = (sum(s[name] for s in scores) / len(scores) for name in ("psnr", "ssim"))
-    return psnr, ssim
+    validated_from: int = 0
+    scores: tuple[int, Scores] | None = None
