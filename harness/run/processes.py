@@ -160,12 +160,14 @@ def shared_by_processes(
         some_unused: whether some parameters have no influence on the output, for which no process
             may wait.
     """
-    return nn.parallel.DistributedDataParallel(
+    parallel = nn.parallel.DistributedDataParallel
+    # Gloo cannot write into a lone (1, C, 1, 1) buffer in channels_last, and a network may make its
+    # buffers anew. A seed or a checkpoint gives all processes the same to begin with.
+    buffers = [name for name, _ in network.named_buffers()]
+    parallel._set_params_and_buffers_to_ignore_for_model(network, buffers)
+    return parallel(
         network,
         device_ids=[device.index] if device.type == "cuda" else None,
-        # Gloo cannot write into a lone (1, C, 1, 1) buffer in channels_last; and what a network
-        # computes for the size of its images need not be the first process's.
-        broadcast_buffers=False,
         find_unused_parameters=some_unused,
     )
 

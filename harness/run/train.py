@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, sentence
 from harness.models.inference import build_network
 from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
@@ -354,12 +354,19 @@ class Trainer:
         return self._guarded(step, progress)
 
     def _guarded(self, work: Callable[[], Result], progress: float) -> Result:
-        """What the work gives; a lack of memory is one sentence."""
+        """What the work gives; what a network raises, and a lack of memory, is one sentence."""
         try:
-            return work()
+            with failures_named():
+                return work()
+        except HarnessError:
+            raise
         except Exception as error:  # what a network raises may be anything
             if not is_memory(error):
-                raise
+                patch = self.training.recipe.patch
+                raise HarnessError(
+                    f"A step fails on patches of {patch} LR pixels ({sentence(error)}): mend the "
+                    "plug-in, or use another --patch."
+                ) from error
         # Out of the except clause, what the failed step held is free again.
         raise HarnessError(self._what_fits(progress))
 
@@ -562,7 +569,7 @@ class Trainer:
     def _shared(self) -> nn.Module:
         """The network as several processes call it; what they should know goes into the notes."""
         with random_kept(self.device):
-            unused = unused_parameters(self.network, self._batch(1))
+            unused = self._guarded(lambda: unused_parameters(self.network, self._batch(1)), 0.0)
         notes = list(self.training.notes)
         if unused:
             names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"

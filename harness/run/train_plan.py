@@ -299,7 +299,7 @@ def _validation(
             raise
         except HarnessError as error:
             if not request.skip_bad:
-                raise
+                raise HarnessError(f"{path} cannot be validated on: {error}") from error
             skipped[path.name] = str(error)
     if not usable:
         raise HarnessError(f"None of the validation images can be used: {min(skipped.values())}")
@@ -328,7 +328,4 @@ def _validation_sample(
         said = f"{path.name} of the validation is {twin} of the training: take one of them out."
     if said:
         raise LeakError(said)
-    try:
-        return loaded.sha256, make_sample(loaded.pixels, rules)
-    except HarnessError as error:
-        raise HarnessError(f"{path} of the validation cannot be used: {error}") from error
+    return loaded.sha256, make_sample(loaded.pixels, rules)

@@ -10,7 +10,14 @@ from harness.data.catalogue import registry_rows
 from harness.data.download import cache_root
 from harness.data.images import pixels_digest
 from harness.data.leaks import LeakError, leaking
-from harness.data.training import FOLDERS, find_images, is_pinned, prepare, training_folder
+from harness.data.training import (
+    FOLDERS,
+    find_images,
+    is_pinned,
+    lr_folders,
+    prepare,
+    training_folder,
+)
 from harness.errors import HarnessError, UsageError
 from harness.protocol.protocols import Protocol, make_sample
 from harness.registry import DATASETS
@@ -154,6 +161,52 @@ def test_sets_are_found_by_name_below_a_root(tmp_path: Path) -> None:
             Image.fromarray(picture(20, 20)).save(tmp_path / place / f"{number}.png")
     found = find_images(["kodak24", "div2k-pair", "mine"], tmp_path)
     assert [path.parent.name for path in found] == ["Kodak24"] * 24 + ["DIV2K"] * 2 + ["mine"]
+
+
+class TestFoldersAsPeopleHaveThem:
+    @pytest.fixture(autouse=True)
+    def two_images(self, monkeypatch) -> None:
+        """DIV2K has two images here."""
+        monkeypatch.setattr("harness.data.training.count_of", lambda name: 2)
+
+    def filled(self, *folders: Path) -> None:
+        for folder in folders:
+            folder.mkdir(parents=True)
+            for name in "ab":
+                Image.fromarray(picture(20, 20)).save(folder / f"{name}.png")
+
+    @pytest.mark.parametrize(
+        ("root", "place"),
+        [
+            ("data", "DIV2K/DIV2K_train_HR"),
+            ("DIV2K", "DIV2K/DIV2K_train_HR"),
+            ("DIV2K", "DIV2K_train_HR"),
+            ("data", "train/div2k/HR"),
+            ("DIV2K", "."),
+        ],
+    )
+    def test_a_set_is_found_one_folder_below_its_name(self, tmp_path, root, place) -> None:
+        self.filled(tmp_path / root / place)
+        folder, _ = training_folder("div2k", tmp_path / root)
+        assert folder and folder.resolve() == (tmp_path / root / place).resolve()
+
+    def test_of_a_path_the_hr_images_are_taken(self, tmp_path: Path) -> None:
+        self.filled(tmp_path / "mine/HR", tmp_path / "mine/LR", tmp_path / "mine/LR_x8")
+        (folder,) = {path.parent for path in find_images([str(tmp_path / "mine")])}
+        assert folder == tmp_path / "mine/HR"
+        assert [path.name for path in lr_folders(folder)] == ["LR", "LR_x8"]
+        assert lr_folders(tmp_path / "mine") == []
+
+    def test_the_lr_images_of_div2k_are_known(self, tmp_path: Path) -> None:
+        names = ("DIV2K_train_HR", "DIV2K_train_LR_bicubic", "DIV2K_valid_LR_bicubic")
+        self.filled(*(tmp_path / name for name in names))
+        assert lr_folders(tmp_path / names[0]) == [tmp_path / names[1]]
+
+    def test_where_it_is_not_clear_which_are_meant_all_are_named(self, tmp_path: Path) -> None:
+        self.filled(tmp_path / "DIV2K_train_HR", tmp_path / "DIV2K_valid_HR")
+        said = "itself, but in DIV2K_train_HR, DIV2K_valid_HR: name one of them"
+        with pytest.raises(HarnessError, match=said):
+            find_images([f"{tmp_path}/"])
 
 
 def test_a_folder_is_not_a_set_because_of_its_name(tmp_path: Path) -> None:

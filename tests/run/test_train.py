@@ -4,9 +4,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 import harness
 from harness.data.download import cache_root
@@ -22,7 +21,7 @@ from harness.data.leaks import NEAR_DUPLICATES, fingerprint
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import forbid_tf32
 from harness.paper.budgets import budget_from
-from harness.registry import MODELS, load_plugins
+from harness.registry import MODELS
 from harness.report.console import TrainLines
 from harness.run.checkpoints import load_checkpoint, save_checkpoint
 from harness.run.devices import numerics_kept, place_of, training_numerics
@@ -32,62 +31,20 @@ from harness.run.train import INTERRUPTED, Trainer
 from harness.run.train_log import Row, TrainLog
 from harness.run.train_plan import TrainRequest, plan_training
 from harness.run.trained import finish
-from harness.run.training import Training
 from harness.run.validation import Scores
 from tests.pictures import picture
+from tests.run.trainings import (
+    Interrupting,
+    Said,
+    notes_of,
+    scores_of,
+    start,
+    stranger,
+    training,
+    weights_of,
+)
 
-PLUGIN = """
-from harness.registry import register_model
-from torch import nn
-
-
-@register_model("tiny", pipeline="rgb", input="lr", scales=(4,), params=4_512)
-def tiny(scale: int = 4) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 48, 3, padding=1, bias=False),
-        nn.PixelShuffle(4),
-    )
-""".replace("4_512", str(8 * 28 + 48 * 72))
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """On a busy machine threads of a tiny network wait for each other for seconds."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def words(tmp_path: Path) -> list[str]:
-    """A training of a tiny network on small images, up to the steps and the folder."""
-    for folder, first, count in (("train", 0, 4), ("val", 10, 2)):
-        (tmp_path / folder).mkdir()
-        for i in range(count):
-            Image.fromarray(picture(80, 96, seed=first + i)).save(tmp_path / folder / f"{i}.png")
-    (tmp_path / "tiny.py").write_text(PLUGIN)
-    words = f"train tiny --plugin {tmp_path / 'tiny.py'} --train-data {tmp_path / 'train'}"
-    more = f"--val-data {tmp_path / 'val'} --batch 4 --patch 12 --device cpu --set warmup=5"
-    return [*words.split(), *more.split()]
-
-
-def training(words: list[str], **changes: object) -> Training:
-    """What the words ask for, with other values of the recipe."""
-    option = dict(zip(words[2::2], words[3::2], strict=True))
-    load_plugins([Path(option["--plugin"])])
-    data = {name: (option[f"--{name}-data"],) for name in ("train", "val")}
-    values = {"batch": 4, "patch": 12, "train_data": data["train"], "val_data": data["val"]}
-    return plan_training(TrainRequest("tiny", changes=values | changes, device="cpu"))
-
-
-def scores_of(*psnrs: float) -> Scores:
-    return Scores(tuple((f"{place}.png", psnr, 0.9) for place, psnr in enumerate(psnrs)))
-
-
-def weights_of(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder / "tiny-x4" / f"{name}.pt")["network"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_training_leaves_weights_that_a_run_can_use(harness, words, tmp_path: Path) -> None:
@@ -139,13 +96,6 @@ def test_shipped_weights_carry_their_scores_and_are_found(harness, words, tmp_pa
     assert broken.exit_code == 1 and "not what training leaves" in broken.output
 
 
-def start(
-    words: list[str], folder: Path, *more: str, stderr: int = subprocess.DEVNULL
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "harness", *words, "--out", str(folder), *more]
-    return subprocess.Popen(command, cwd=folder.parent, stderr=stderr)
-
-
 def test_a_killed_training_that_is_resumed_equals_an_uninterrupted_one(
     words: list[str], tmp_path: Path
 ) -> None:
@@ -169,27 +119,6 @@ def test_a_killed_training_that_is_resumed_equals_an_uninterrupted_one(
     for part in ("network", "average"):
         for name, tensor in whole[part].items():
             assert torch.equal(resumed[part][name], tensor), (part, name)
-
-
-def test_two_processes_train_like_one_with_the_same_batch(words: list[str], tmp_path: Path) -> None:
-    words = [*words, "--steps", "20"]
-    assert start(words, tmp_path / "one").wait() == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [
-        *torchrun,
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "harness",
-        *words,
-        "--out",
-        str(tmp_path / "two"),
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
@@ -357,19 +286,6 @@ def test_numerics_of_training_end_with_it() -> None:
     assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
 
 
-class Said(list[str]):
-    """A listener that keeps sentences."""
-
-    def started(self, *_: object) -> None: ...
-
-    def logged(self, *_: object) -> None: ...
-
-    def validated(self, *_: object) -> None: ...
-
-    def told(self, sentence: str) -> None:
-        self.append(sentence)
-
-
 def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(words, monkeypatch) -> None:
     def broken(*_, **options):
         def forward(given):
@@ -526,10 +442,6 @@ class TestUnits:
         # Of one batch, the mean square is between the square of the mean and 255 times the mean.
         absolute, squared = (float(rows[loss]["loss"]) for loss in ("l1", "l2"))
         assert absolute**2 < squared < 255 * absolute
-
-
-def notes_of(folder: Path, tag: str = "repro") -> dict[str, object]:
-    return json.loads((folder / f"tiny-x4/tiny-x4.{tag}.json").read_text())
 
 
 class TestFrom:
@@ -720,3 +632,153 @@ class TestStrangersMachine:
         assert shown.exit_code == 0, shown.output
         assert "div2k is not on this machine and may not be downloaded" in shown.output
         assert "t91 are trained on instead" in shown.output
+
+
+class TestAnOutputIsChecked:
+    @pytest.mark.parametrize(
+        ("model", "said"),
+        [
+            ("onechannel", r"(4, 1, 48, 48) of (4, 3, 12, 12), not (4, 3, 48, 48)"),
+            ("half", r"(4, 3, 24, 24) of (4, 3, 12, 12), not (4, 3, 48, 48)"),
+            ("aslist", "a list of (4, 3, 12, 12), not a tensor"),
+        ],
+    )
+    def test_at_the_first_step(self, harness, words, tmp_path, model: str, said: str) -> None:
+        out = ("--steps", 3, "--set", "val_images=0", "--out", tmp_path / "out")
+        shown = harness(*stranger(words, model), *out)
+        assert shown.exit_code == 1
+        assert f"The network made {said}: mend the plug-in." in shown.output
+        assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+    def test_sizes_that_do_not_fit_are_one_sentence(self, harness, words, tmp_path) -> None:
+        more = ("--set", "val_images=0", "--patch", 11, "--out", tmp_path / "out")
+        words = stranger(words, "windows")
+        shown = harness(*words[: words.index("--patch")], *more)
+        assert shown.exit_code == 1 and "unexpected" not in shown.output
+        assert "A step fails on patches of 11 LR pixels (RuntimeError: shape" in shown.output
+
+
+@pytest.mark.parametrize("model", ["moody", "dropout"])
+def test_random_numbers_of_a_network_are_seeded_saved_and_restored(words, model: str) -> None:
+    whole, halves = (
+        dataclasses.replace(one, folder=one.folder / name, log_steps=3)
+        for name in ("whole", "halves")
+        for one in [training(words, model, steps=9)]
+    )
+    wanted = Trainer(whole, Said(), resume=False).run().state_dict()
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(halves, Interrupting(3), resume=False).run()
+    resumed = Trainer(halves, Said(), resume=True)
+    assert 3 <= resumed.state.step < 9
+    made = resumed.run().state_dict()
+    assert all(torch.equal(made[name], value) for name, value in wanted.items())
+
+
+class TestWhatIsAskedFor:
+    def test_sets_are_those_of_set(self, harness, words, tmp_path: Path) -> None:
+        (tmp_path / "train").rename(tmp_path / "mine")
+        at = words.index("--train-data")
+        words = [*words[:at], *words[at + 2 :], "--set", f"train_data={tmp_path / 'mine'}"]
+        shown = harness(*words, "--steps", 1, "--out", tmp_path / "out")
+        assert shown.exit_code == 0, shown.output
+        recipe = notes_of(tmp_path / "out")["recipe"]
+        assert recipe["train_data"] == [str(tmp_path / "mine")]
+
+    @pytest.mark.parametrize(
+        ("option", "said"),
+        [
+            ("--steps 10 --set steps=3", "steps is given twice"),
+            ("--set val_data=here", "val_data is given twice"),
+            ("--minutes 0", "minutes of 0 would end training before its first step"),
+            ("--validate-every nan", "The seconds between checkpoints and validations"),
+            ("--save-every -1", "The seconds between checkpoints and validations"),
+        ],
+    )
+    def test_a_contradiction_is_one_sentence(self, harness, words, option, said) -> None:
+        shown = harness(*words, *option.split())
+        assert shown.exit_code == 2 and said in shown.output
+
+
+class TestFolderOfAnother:
+    def test_weights_without_a_checkpoint_are_not_overwritten(
+        self, harness, words, tmp_path: Path
+    ) -> None:
+        words = [*words, "--steps", "2", "--out", str(tmp_path / "out")]
+        assert harness(*words).exit_code == 0
+        folder = tmp_path / "out/tiny-x4"
+        (folder / "last.pt").unlink()
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        shown = harness(*words)
+        assert shown.exit_code == 2
+        assert "holds log.csv of another training, and no checkpoint" in shown.output
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        (folder / "log.csv").unlink()
+        assert "holds tiny-x4.repro-best.safetensors of another" in harness(*words).output
+
+    def test_a_training_without_a_step_leaves_nothing_to_lose(
+        self, harness, words, tmp_path: Path, monkeypatch
+    ) -> None:
+        def full(*_):
+            raise MemoryError
+
+        words = [*words, "--steps", "2", "--out", str(tmp_path / "out")]
+        with monkeypatch.context() as patched:
+            patched.setattr(nn.Sequential, "forward", full)
+            assert harness(*words, "--set", "val_images=0").exit_code == 1
+        assert (tmp_path / "out/tiny-x4/log.csv").exists()
+        assert harness(*words).exit_code == 0
+
+
+class TestFiles:
+    def test_the_curve_is_drawn_at_each_validation(self, words) -> None:
+        one = dataclasses.replace(training(words, steps=4), log_steps=1, val_seconds=0.0)
+        drawn = []
+
+        class Watching(TrainLines):
+            def validated(self, training: Training, rows: list[Row]) -> None:
+                super().validated(training, rows)
+                drawn.append((one.folder / "curve.png").stat().st_size)
+
+        Trainer(one, Watching(), resume=False).run()
+        assert len(drawn) == 4 and min(drawn) > 1000
+
+    def test_one_that_cannot_be_drawn_costs_nothing(self, harness, words, tmp_path) -> None:
+        (tmp_path / "out/tiny-x4/curve.png/is-a-folder").mkdir(parents=True)
+        shown = harness(*words, "--steps", 2, "--out", tmp_path / "out")
+        assert shown.exit_code == 0, shown.output
+        assert "curve.png cannot be written (" in shown.output
+        assert notes_of(tmp_path / "out")["steps"] == 2
+
+    def test_a_log_that_a_spreadsheet_has_saved_is_named(self, harness, words, tmp_path) -> None:
+        words = [*words, "--steps", "4", "--log-every", "1", "--out", str(tmp_path / "out")]
+        assert harness(*words).exit_code == 0
+        log = tmp_path / "out/tiny-x4/log.csv"
+        log.write_text(log.read_text().replace(",", ";"))
+        shown = harness(*words, "--resume")
+        assert shown.exit_code == 1 and "unexpected" not in shown.output
+        assert f"The log {log} is not as training wrote it" in shown.output
+        log.unlink()
+        assert harness(*words, "--resume").exit_code == 0
+
+    def test_weights_have_the_mode_of_other_files(self, harness, words, tmp_path) -> None:
+        before = os.umask(0o022)
+        try:
+            assert harness(*words, "--steps", 1, "--out", tmp_path / "out").exit_code == 0
+        finally:
+            os.umask(before)
+        files = list((tmp_path / "out/tiny-x4").iterdir())
+        modes = {path.name: path.stat().st_mode & 0o777 for path in files}
+        assert set(modes.values()) == {0o644}, modes
+
+
+def test_lr_images_beside_the_hr_images_are_named_and_not_used(
+    harness, words, tmp_path: Path
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "train").rename(tmp_path / "set/HR")
+    (tmp_path / "set/LR_bicubic").mkdir()
+    words[words.index("--train-data") + 1] = str(tmp_path / "set")
+    shown = harness(*words, "--steps", 1, "--out", tmp_path / "out")
+    assert shown.exit_code == 0, shown.output
+    said = f"{tmp_path / 'set/HR'} has the HR images; those of LR_bicubic beside it are not used"
+    assert said in shown.output

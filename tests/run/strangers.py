@@ -1,0 +1,103 @@
+"""Networks that do what this project's own do not."""
+
+import random
+
+import torch
+from torch import Tensor, nn
+
+from harness.registry import register_model
+
+
+class Up(nn.Module):
+    """Two convolutions and a shuffle.
+
+    Args:
+        scale: the factor.
+        channels: of the output.
+        factor: by which it really enlarges.
+        middle: what lies between the convolutions.
+        bias: whether black stays black.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        channels: int = 3,
+        factor: int = 0,
+        middle: nn.Module | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        factor = factor or scale
+        self.first = nn.Conv2d(3, 8, 3, padding=1, bias=bias)
+        self.middle = middle or nn.Identity()
+        self.last = nn.Conv2d(8, channels * factor**2, 3, padding=1, bias=bias)
+        self.shuffle = nn.PixelShuffle(factor)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.shuffle(self.last(torch.relu(self.middle(self.first(image)))))
+
+
+class AsList(Up):
+    """Gives a list, as networks do that are trained on several outputs."""
+
+    def forward(self, image: Tensor) -> list[Tensor]:  # type: ignore[override]
+        return [super().forward(image)]
+
+
+class Moody(Up):
+    """Draws from Python's random numbers while it trains."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        output = super().forward(image)
+        return output / 2 if self.training and random.random() < 0.5 else output
+
+
+class Mask(Up):
+    """A buffer that follows the size of the image, as window attention keeps its mask."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        self.register_buffer("mask", torch.ones(1, 1, 8, 8))
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.mask.shape[2:] != image.shape[2:]:
+            self.mask = torch.ones(1, 1, *image.shape[2:])
+        return super().forward(image * self.mask)
+
+
+class Windows(Up):
+    """Takes sizes that are multiples of 4 alone, as networks with windows and no padding."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        count, channels, height, width = image.shape
+        windows = image.view(count, channels, height // 4, 4, width // 4, 4)
+        return super().forward(windows.reshape(image.shape))
+
+
+class Unused(Up):
+    """Has a layer that it does not use."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        self.spare = nn.Conv2d(3, 3, 1)
+
+
+BUILDERS = {
+    "aslist": AsList,
+    "black": lambda scale: Up(scale, bias=False),
+    "dropout": lambda scale: Up(scale, middle=nn.Dropout2d(0.3)),
+    "half": lambda scale: Up(scale, factor=scale // 2),
+    "mask": Mask,
+    "moody": Moody,
+    "norm": lambda scale: Up(scale, middle=nn.BatchNorm2d(8)),
+    "onechannel": lambda scale: Up(scale, channels=1),
+    "unused": Unused,
+    "windows": Windows,
+}
+for name, builder in BUILDERS.items():
+
+    def build(scale: int = 4, builder: object = builder) -> nn.Module:
+        return builder(scale)  # type: ignore[operator]
+
+    register_model(name, pipeline="rgb", input="lr", scales=(4,))(build)

@@ -1,0 +1,169 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from harness.errors import HarnessError
+from harness.registry import MODELS
+from harness.run.checkpoints import load_checkpoint
+from harness.run.processes import Talks, failures_named
+from tests.pictures import picture
+from tests.run.trainings import STRANGERS, start, torchrun, weights_of
+from tests.run.two_processes import VALUES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SHIPPED = [
+    "dcsr",
+    "drfn",
+    "drfn-2conv",
+    "edsr",
+    "edsr-baseline",
+    "fsrcnn",
+    "lapsrn",
+    "memnet",
+    "msrn",
+    "rdn",
+    "srcnn",
+    "srmdnf",
+    "vdsr",
+]
+FOREIGN = ["mask", "norm", "unused"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(2):
+        Image.fromarray(picture(64, 64, seed=number)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_two(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of all networks, trained for some steps of six by two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "-m", "tests.run.two_processes"]
+    done = subprocess.run(
+        [*command, str(folder), str(images), *SHIPPED, *FOREIGN],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_all_networks_that_ship_are_tried() -> None:
+    assert [name for name in MODELS if MODELS.get(name).params != 0] == SHIPPED
+
+
+@pytest.mark.parametrize("model", [*SHIPPED, *FOREIGN])
+def test_a_training_by_two_processes_is_resumed_by_one(harness, by_two, images, model) -> None:
+    saved = by_two / f"{model}-x4/last.pt"
+    assert 2 <= load_checkpoint(saved)["step"] < 6
+    changes = [word for name, value in VALUES.items() for word in ("--set", f"{name}={value}")]
+    words = ["train", model, "--plugin", STRANGERS, "--train-data", images, "--device", "cpu"]
+    shown = harness(*words, *changes, "--out", by_two, "--resume")
+    assert shown.exit_code == 0, shown.output
+    assert load_checkpoint(saved)["step"] == 6
+    saved.unlink()  # 700 MB of EDSR
+
+
+def said_of(by_two: Path, model: str) -> str:
+    return "\n".join(json.loads((by_two / f"{model}-x4/said.json").read_text()))
+
+
+def test_parameters_without_influence_are_named(by_two: Path) -> None:
+    said = said_of(by_two, "unused")
+    assert "spare.weight, spare.bias have no influence on the output" in said
+    assert "no influence" not in said_of(by_two, "drfn")
+
+
+def test_statistics_of_each_process_alone_are_said(by_two: Path) -> None:
+    for model in ("norm", "memnet"):
+        assert "Batches are normalised by each process alone, over 1 patches" in said_of(
+            by_two, model
+        )
+
+
+def test_two_processes_train_like_one_with_the_same_batch(words: list[str], tmp_path: Path) -> None:
+    words = [*words, "--steps", "20"]
+    assert start(words, tmp_path / "one").wait() == 0
+    two = torchrun([*words, "--out", "two"], tmp_path)
+    _, said = two.communicate(timeout=120)
+    assert two.returncode == 0, said[-2000:]
+    one, two_of = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    for name, tensor in one.items():
+        torch.testing.assert_close(two_of[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_agreed_on_long_before_the_next_line(
+    words: list[str], tmp_path: Path, stop: signal.Signals
+) -> None:
+    """From a terminal all processes get Ctrl-C, and torchrun passes it on; SIGTERM is its own."""
+    words = [*words, "--steps", "1000000", "--out", "out", "--log-every", "100000000"]
+    run = torchrun([*words, "--save-every", "100000"], tmp_path)
+    assert run.stderr is not None
+    next(line for line in run.stderr if line.startswith("The validation begins"))
+    if stop == signal.SIGINT:
+        os.killpg(run.pid, stop)
+    else:
+        run.send_signal(stop)
+    _, said = run.communicate(timeout=120)
+    saved = tmp_path / "out/tiny-x4/last.pt"
+    step = load_checkpoint(saved)["step"]
+    assert step > 0 and f"Step {step} is in out/tiny-x4/last.pt: go on with --resume" in said
+    assert "SIGKILL" not in said
+
+
+class TestTalks:
+    def test_they_are_about_a_second_apart_whatever_a_step_takes(self) -> None:
+        talks, seconds = Talks(0, 0.0, alone=False), 0.0
+        held = []
+        for step in range(1, 401):
+            seconds += 0.01 if step <= 200 else 0.5
+            if talks.due(step):
+                talks.held(step, seconds)
+                held.append(step)
+        gaps = [later - sooner for sooner, later in pairwise(held)]
+        assert gaps[0] == pytest.approx(100, abs=1)
+        # One stretch was planned by the fast steps before it.
+        slow = [gap for step, gap in zip(held, gaps, strict=False) if step > 202]
+        assert slow.count(100) <= 1 and set(slow) - {98, 99, 100} <= {1, 2, 3}
+
+    def test_one_process_alone_looks_after_each_step(self) -> None:
+        talks = Talks(0, 0.0, alone=True)
+        talks.held(1, 1e-6)
+        assert talks.due(2)
+
+    def test_a_clock_that_stands_still_does_no_harm(self) -> None:
+        talks = Talks(3, 1.0, alone=False)
+        talks.held(4, 1.0)
+        assert math.isfinite(talks._next)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("[enforce fail] Connection closed by peer [127.0.0.1]:1", "Another process of this"),
+        ("Expected to have finished reduction in the prior iteration", "train it with one"),
+    ],
+)
+def test_what_several_processes_make_fail_is_one_sentence(said: str, told: str) -> None:
+    with pytest.raises(HarnessError, match=told), failures_named():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="anything else"), failures_named():
+        raise RuntimeError("anything else")

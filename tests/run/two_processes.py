@@ -1,0 +1,45 @@
+"""Trains every network that it is given, in each of the processes that torchrun starts.
+
+usage: torchrun --nproc-per-node 2 -m tests.run.two_processes FOLDER IMAGES MODEL...
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from harness.data.catalogue import register_benchmarks
+from harness.registry import load_plugins
+from harness.run import train
+from harness.run.train import Trainer
+from harness.run.train_plan import TrainRequest, plan_training
+from tests.run.trainings import STRANGERS, Interrupting
+
+VALUES = {"steps": 6, "batch": 2, "patch": 8, "val_images": 0}
+
+
+def main(folder: str, images: str, *models: str) -> None:
+    """Train each for some steps of six, and write down what the listener was told."""
+    torch.set_num_threads(1)
+    train.leave_together = torch.distributed.barrier  # one group for all of them
+    register_benchmarks()
+    load_plugins((STRANGERS,))
+    for model in models:
+        changes = VALUES | {"train_data": (images,)}
+        request = TrainRequest(model, changes=changes, folder=Path(folder), device="cpu")
+        training = replace(plan_training(request), log_steps=2)
+        listener = Interrupting(2)
+        try:
+            trainer = Trainer(training, listener, resume=False)
+            trainer.run()
+        except KeyboardInterrupt:
+            if trainer.rank == 0:
+                said = json.dumps([*trainer.training.notes, *listener])
+                (training.folder / "said.json").write_text(said)
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
