@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from harness.data.partial import whole
 from harness.errors import HarnessError, UsageError
@@ -46,6 +47,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise HarnessError(f"The checkpoint {path} cannot be read ({error}).") from error
     return state
+
+
+def lasting_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
+    """The values of a network that a checkpoint keeps.
+
+    Buffers that the network makes anew for each size of image are those of its average, which has
+    never run.
+    """
+    kept = average.state_dict()
+    return {
+        name: value if value.shape == kept[name].shape else kept[name]
+        for name, value in network.state_dict().items()
+    }
 
 
 def require_same(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -126,11 +126,6 @@ class Talks:
         self._next = step + max(1, int(steps * _TALK_SECONDS / max(spent, 1e-9)))
 
 
-def has_statistics(network: nn.Module) -> bool:
-    """Whether a network normalises batches."""
-    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
-
-
 def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[str]:
     """The names of the parameters that have no influence on a network's output.
 
@@ -147,6 +142,31 @@ def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[
     output.float().sum().backward()
     named = copied.named_parameters()
     return [name for name, value in named if value.requires_grad and value.grad is None]
+
+
+def sharing_notes(
+    network: nn.Module, device: torch.device, unused: Sequence[str], share: int
+) -> list[str]:
+    """What one should know before several processes share a network.
+
+    Args:
+        network: to be shared.
+        device: what this process trains on.
+        unused: the names of `unused_parameters`.
+        share: patches a step of each process.
+    """
+    notes = []
+    if unused:
+        names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
+        notes.append(f"{names} have no influence on the output, and are not trained")
+    statistics = nn.modules.batchnorm._BatchNorm
+    # On GPUs, SyncBatchNorm takes its place.
+    if device.type == "cpu" and any(isinstance(one, statistics) for one in network.modules()):
+        notes.append(
+            f"Batches are normalised by each process alone, over {share} patches: losses are not "
+            "those of one process"
+        )
+    return notes
 
 
 def shared_by_processes(

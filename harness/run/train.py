@@ -5,25 +5,29 @@ from __future__ import annotations
 import copy
 import math
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError, UsageError, sentence
+from harness.errors import HarnessError, sentence
 from harness.models.inference import build_network
 from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
-from harness.run.checkpoints import load_checkpoint, require_same, save_checkpoint
+from harness.run.checkpoints import (
+    lasting_values,
+    load_checkpoint,
+    require_same,
+    save_checkpoint,
+)
 from harness.run.clock import Clock, Deadline, Mark
 from harness.run.devices import (
     all_finite,
     batch_that_fits,
     is_memory,
-    numerics_kept,
     training_numerics,
 )
 from harness.run.interrupts import interrupts_held
@@ -33,10 +37,10 @@ from harness.run.processes import (
     agreed,
     failures_named,
     gathered,
-    has_statistics,
     leave_together,
     process,
     shared_by_processes,
+    sharing_notes,
     summed,
     unused_parameters,
 )
@@ -44,8 +48,8 @@ from harness.run.random_state import random_kept, random_state, seed_all, set_ra
 from harness.run.step import Step
 from harness.run.train_log import Row, TrainLog, scored
 from harness.run.trained import finish
-from harness.run.training import State, Training
-from harness.run.validation import Scores, ValidationError, ValidationImages
+from harness.run.training import State, Training, TrainListener, validation_change
+from harness.run.validator import Validator
 
 Result = TypeVar("Result")
 
@@ -54,22 +58,6 @@ SLOW_SECONDS = 1.0
 
 COMPILE_SECONDS = 120
 """How long a training on a GPU must last for compiling its blocks to be worth it."""
-
-
-class TrainListener(Protocol):
-    """Who is told how training goes."""
-
-    def started(self, training: Training, step: int) -> None:
-        """Training begins, or goes on after a step."""
-
-    def logged(self, training: Training, row: Row, progress: float) -> None:
-        """A line was added to the log."""
-
-    def validated(self, training: Training, rows: Sequence[Row]) -> None:
-        """The last line of the log has the scores of a validation."""
-
-    def told(self, sentence: str) -> None:
-        """Something that the user should know."""
 
 
 INTERRUPTED = "Interrupted, the step under way is finished and saved (Ctrl-C again ends at once)"
@@ -127,6 +115,7 @@ class Trainer:
         if self.world > 1:
             self.step.forward = self._shared()
         self._deadline = Deadline(recipe.stop_after)
+        self.validator = Validator(self.training, self._deadline, self._tell_once)
         (self._left,) = agreed(self._deadline.left(), device=self.device)
 
     def run(self) -> nn.Module:
@@ -146,14 +135,12 @@ class Trainer:
         held = interrupts_held(self.listener.told, INTERRUPTED, (signal.SIGINT, signal.SIGTERM))
         with failures_named(), training_numerics(), held as stop:
             self._interrupted = stop.is_set
-            stopped = self._begin()
-            if not stopped:
+            if not self._begin():
                 self._accelerate()
-                stopped = self._loop()
+                self._loop()
+            stopped = self._agree(self.state.seconds)
             if self.rank == 0:
-                self.log.close()
-                if not self.state.step:
-                    self._path("last").unlink(missing_ok=True)
+                self._close(stopped=stopped)
             leave_together()
             if stopped:
                 raise KeyboardInterrupt
@@ -162,6 +149,7 @@ class Trainer:
                 f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
                 "--stop-after."
             )
+        self.training = self.validator.training
         return self.average.cpu()
 
     def how(self) -> dict[str, Any]:
@@ -224,13 +212,14 @@ class Trainer:
             whether training was interrupted meanwhile.
         """
         if not self._is_over(self.state.seconds):
-            self._validate_first()
+            if self.rank == 0 and self.training.validation:
+                self.validator.first(self.average, self.state.step, self._interrupted)
             if self._deadline.is_set:
                 self._save()  # which tells how long it takes
         return self._agree(self.state.seconds)
 
-    def _loop(self) -> bool:
-        """Take steps until the budget is spent; returns whether training was interrupted."""
+    def _loop(self) -> None:
+        """Take steps until the budget is spent, or until training is interrupted."""
         clock, step_lines = Clock(self.state.seconds), self.training.log_steps
         loss_sum, since = torch.zeros((), device=self.device), Mark(clock, self.state.step)
         saved = validated = self.state.seconds
@@ -264,9 +253,6 @@ class Trainer:
                 self._log(row, validating=validating)
             loss_sum.zero_()
             since = Mark(clock, self.state.step)
-        if self._progress(self.state.seconds) < 1:
-            self._tell_how_to_resume()
-        return stopped and not ending
 
     def _keep_up(self) -> None:
         """A GPU is given its steps ahead; before a deadline they may not pile up."""
@@ -286,7 +272,7 @@ class Trainer:
         if self.rank != 0:
             return
         try:
-            if validating and self.training.validation:
+            if validating and self.validator.training.validation:
                 self._validate(row)
         finally:
             self.log.add(row)
@@ -312,14 +298,17 @@ class Trainer:
             f"comes in about {lines * seconds / 60:.1f} min{whole}"
         )
 
-    def _tell_how_to_resume(self) -> None:
+    def _close(self, *, stopped: bool) -> None:
+        """Close the log, and say how to go on where there is more to do."""
+        self.log.close()
+        last = self._path("last")
         if not self.state.step:
-            self._tell_once("No step was taken")
-            return
-        self._tell_once(
-            f"Step {self.state.step} is in {self._path('last')}: go on with --resume and otherwise "
-            "the same options"
-        )
+            last.unlink(missing_ok=True)
+        elif stopped or self._progress(self.state.seconds) < 1:
+            self.listener.told(
+                f"Step {self.state.step} is in {last}: go on with --resume and otherwise the same "
+                "options"
+            )
 
     def _progress(self, seconds: float) -> float:
         """The share of the budget that is spent."""
@@ -409,33 +398,10 @@ class Trainer:
             since.data_share(),
         )
 
-    def _validate_first(self) -> None:
-        """Try a validation before there are steps to lose, and learn how long it takes.
-
-        It also says from where the training starts. Before a deadline, one that would take too
-        long is left out.
-        """
-        if self.rank != 0 or not self.training.validation:
-            return
-        scores = self._scores()
-        if scores and scores.means:
-            psnr, ssim = scores.means
-            self._tell_once(f"The validation begins at {psnr:.3f} dB / {ssim:.4f}")
-        if scores and scores.infinite:
-            names = ", ".join(scores.infinite)
-            self._tell_once(f"{names}: the PSNR is infinite, and left out of the mean")
-        seconds = self._deadline.longest("validation")
-        if self._deadline.left() < 2 * seconds:
-            self._leave_out_validation(f"It takes {seconds:.0f} s, too long for the time left")
-
-    def _leave_out_validation(self, why: str) -> None:
-        self._deadline.leave_out("validation")
-        self.training = replace(self.training, validation=ValidationImages())
-        self._tell_once(f"{why}: training goes on without validation")
-
     def _validate(self, row: Row) -> None:
         """Score the average network, and keep it if it is the best so far."""
-        scores = self._scores()
+        self._require_finite()
+        scores = self.validator(self.average, self.state.step, self._interrupted)
         if scores is None or scores.means is None:
             return
         self.state.scores = self.state.step, scores
@@ -445,36 +411,6 @@ class Trainer:
             with self._deadline.measured("saving"):
                 rows = [*self.log.rows, row]
                 finish(self.training, self.average, self.state, rows, self.how(), best=True)
-
-    def _scores(self) -> Scores | None:
-        """The average network's, in fp32.
-
-        None where memory does not suffice for whole images beside the training, or where it was
-        interrupted.
-
-        Raises:
-            HarnessError: it cannot be scored on one of the images.
-        """
-        self._require_finite()
-        try:
-            with (
-                numerics_kept(),
-                random_kept(self.device),
-                self._deadline.measured("validation"),
-            ):
-                # A copy: to be scored it may be moved, and a recorded step writes where it lay.
-                return self.training.validate(copy.deepcopy(self.average), self._interrupted)
-        except ValidationError as error:
-            path = self._path("last")
-            saved = f"go on from {path} with --resume and" if self.state.step else "use"
-            raise HarnessError(
-                f"{error}: {saved} other images (--val-data) or none (--set val_images=0)."
-            ) from error
-        except Exception as error:  # what a network raises may be anything
-            if not is_memory(error):
-                raise
-        self._leave_out_validation(f"The memory of {self.device} is too small to validate")
-        return None
 
     def _save(self) -> None:
         """Write the checkpoint from which training can go on."""
@@ -486,7 +422,7 @@ class Trainer:
             "facts": self.training.facts,
             "recipe": asdict(self.training.recipe),
             "validated_on": self._validated_on,
-            "network": self._lasting(),
+            "network": lasting_values(self.network, self.average),
             "average": self.average.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
             "step": self.state.step,
@@ -499,14 +435,6 @@ class Trainer:
         }
         with self._deadline.measured("saving"):
             save_checkpoint(self._path("last"), state)
-
-    def _lasting(self) -> dict[str, Tensor]:
-        """The values of the network, without those that it makes anew for each size of image."""
-        state, average = self.network.state_dict(), self.average.state_dict()
-        return {
-            name: value if value.shape == average[name].shape else average[name]
-            for name, value in state.items()
-        }
 
     def _require_finite(self) -> None:
         """A checkpoint, or a score, of what is not finite would be worth nothing."""
@@ -540,28 +468,10 @@ class Trainer:
         self.acceleration = Acceleration(**saved.get("acceleration", {}))
         if self.rank < len(saved["random"]):
             set_random_state(saved["random"][self.rank], self.device)
-        self._compare_validation(saved["validated_on"])
-
-    def _compare_validation(self, saved: dict[str, Any]) -> None:
-        """Scores on other images than before are not compared with the best so far.
-
-        Raises:
-            UsageError: the images are others, though nobody asked for others.
-        """
-        before, now = saved["sha256"], self._validated_on["sha256"]
-        if now == before:
-            return
-        if now and before and saved["words"] == self._validated_on["words"]:
-            raise UsageError(
-                f"The images of {', '.join(self.training.recipe.val_data)} are not those that this "
-                "training was validated on: restore them, or name others with --val-data."
-            )
-        self.state.best, self.state.validated_from = -math.inf, self.state.step
-        self._tell_once(
-            "The validation is on other images than before: the best weights are chosen anew"
-            if now
-            else "Training goes on without the validation that it began with"
-        )
+        changed = validation_change(saved["validated_on"], self._validated_on)
+        if changed:
+            self.state.best, self.state.validated_from = -math.inf, self.state.step
+            self._tell_once(changed)
 
     def _path(self, name: str) -> Path:
         return self.training.folder / f"{name}.pt"
@@ -570,15 +480,7 @@ class Trainer:
         """The network as several processes call it; what they should know goes into the notes."""
         with random_kept(self.device):
             unused = self._guarded(lambda: unused_parameters(self.network, self._batch(1)), 0.0)
-        notes = list(self.training.notes)
-        if unused:
-            names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
-            notes.append(f"{names} have no influence on the output, and are not trained")
-        if has_statistics(self.network) and self.device.type == "cpu":
-            share = self.training.recipe.batch // self.world
-            notes.append(
-                f"Batches are normalised by each process alone, over {share} patches: losses are "
-                "not those of one process"
-            )
-        self.training = replace(self.training, notes=tuple(notes))
+        share = self.training.recipe.batch // self.world
+        notes = sharing_notes(self.network, self.device, unused, share)
+        self.training = replace(self.training, notes=(*self.training.notes, *notes))
         return shared_by_processes(self.network, self.device, some_unused=bool(unused))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from harness.data.training import TrainingImages
+from harness.errors import UsageError
 from harness.models.weights import Weights
 from harness.protocol import protocols
 from harness.run.recipes import Recipe
+from harness.run.train_log import Row
 from harness.run.validation import Scores, ValidationImages, validate
 from harness.specs import ModelCard
 
@@ -106,11 +108,49 @@ class Training:
         return {"words": words, "sha256": self.validation.sha256}
 
 
+def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """A sentence if a training is now validated on other images; empty for the same.
+
+    Args:
+        before: `Training.validated_on` of the checkpoint.
+        now: that of the training that goes on.
+
+    Raises:
+        UsageError: the images are others, though they are called the same.
+    """
+    if now["sha256"] == before["sha256"]:
+        return ""
+    if not now["sha256"]:
+        return "Training goes on without the validation that it began with"
+    if before["sha256"] and now["words"] == before["words"]:
+        raise UsageError(
+            f"The images of {', '.join(now['words'][:-1])} are not those that this training was "
+            "validated on: restore them, or name others with --val-data."
+        )
+    return "The validation is on other images than before: the best weights are chosen anew"
+
+
 _FORMAT = 2
 """Raised whenever a checkpoint holds something else."""
 
 _UNDECISIVE = ("name", "stop_after", "train_data", "val_data", "val_images")
 """Fields of a recipe that change no weights, or only through the images."""
+
+
+class TrainListener(Protocol):
+    """Who is told how training goes."""
+
+    def started(self, training: Training, step: int) -> None:
+        """Training begins, or goes on after a step."""
+
+    def logged(self, training: Training, row: Row, progress: float) -> None:
+        """A line was added to the log."""
+
+    def validated(self, training: Training, rows: Sequence[Row]) -> None:
+        """The last line of the log has the scores of a validation."""
+
+    def told(self, sentence: str) -> None:
+        """Something that the user should know."""
 
 
 @dataclass

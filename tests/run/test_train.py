@@ -240,7 +240,7 @@ class TestMemory:
         said = Said()
         trainer = Trainer(training(words, steps=3), said, resume=False)
         trainer.run()
-        assert trainer.state.step == 3 and "is too small to validate" in said[0]
+        assert trainer.state.step == 3 and "is too small to validate" in said[1]
 
     @pytest.fixture
     def trainer(self, words) -> Trainer:
@@ -551,7 +551,7 @@ class TestDeadline:
         monkeypatch.setattr("harness.run.training.Training.validate", slow)
         trainer = Trainer(one, said, resume=False)
         trainer.run()
-        assert "too long for the time left: training goes on without validation" in said[1]
+        assert "too long for the time left: training goes on without validation" in said[2]
         assert not trainer.training.validation and trainer.state.step > 0
 
     def test_without_time_for_a_step_it_says_so(self, words, monkeypatch) -> None:
@@ -735,8 +735,8 @@ class TestFiles:
         drawn = []
 
         class Watching(TrainLines):
-            def validated(self, training: Training, rows: list[Row]) -> None:
-                super().validated(training, rows)
+            def validated(self, *words: object) -> None:
+                super().validated(*words)
                 drawn.append((one.folder / "curve.png").stat().st_size)
 
         Trainer(one, Watching(), resume=False).run()

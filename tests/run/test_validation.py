@@ -56,7 +56,8 @@ class TestBeforeTheFirstStep:
     def test_its_score_is_said(self, words) -> None:
         said = Said()
         Trainer(training(words, steps=1), said, resume=False).run()
-        assert said[0].startswith("The validation begins at ")
+        assert said[0] == "The network is scored on 2 images first"
+        assert said[1].startswith("The validation begins at ")
 
 
 class TestOneThatFails:
@@ -71,7 +72,7 @@ class TestOneThatFails:
 
         monkeypatch.setattr(Training, "validate", moody)
         one = replace(training(words, steps=6), log_steps=2, val_seconds=0.0)
-        with pytest.raises(HarnessError, match=r"go on from .*last\.pt with --resume and other"):
+        with pytest.raises(HarnessError, match="step 2 is saved, go on with --resume and other"):
             Trainer(one, Said(), resume=False).run()
         assert load_checkpoint(one.folder / "last.pt")["step"] == 2
         assert [row["step"] for row in rows_of(one.folder)] == ["2"]
@@ -120,7 +121,7 @@ class TestInfinitePSNR:
         out = ("--out", tmp_path / "out", "--log-every", 1, "--validate-every", 0)
         shown = harness(*stranger(words, "black"), *out, "--steps", 6, "--lr", 1e-3)
         assert shown.exit_code == 0, shown.output
-        assert "a_black.png: the PSNR is infinite, and left out of the mean" in shown.output
+        assert "Of a_black.png the PSNR is infinite, and no part of the mean" in shown.output
         folder = tmp_path / "out/black-x4"
         scores = [float(row["psnr"]) for row in rows_of(folder)]
         assert len(scores) == 6 and all(map(math.isfinite, scores))
