@@ -86,7 +86,7 @@ def train(
 ) -> None:
     """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
     from harness.report.console import download, images_bar, train_listener
-    from harness.run.processes import process
+    from harness.run.processes import failures_named, process
     from harness.run.recipes import named_once
     from harness.run.train import Trainer
     from harness.run.train_plan import TrainRequest, plan_training
@@ -113,11 +113,12 @@ def train(
         save_seconds=save_every,
         log_steps=log_every,
     )
-    training = plan_training(request, images_bar, download)
-    rank, _ = process(training.device)
-    with train_listener(shown=rank == 0) as watcher:
-        trainer = Trainer(training, watcher, resume=resume)
-        network = trainer.run()
+    with failures_named():
+        training = plan_training(request, images_bar, download)
+        rank, _ = process(training.device)
+        with train_listener(shown=rank == 0) as watcher:
+            trainer = Trainer(training, watcher, resume=resume)
+            network = trainer.run()
     if rank == 0:
         training, rows = trainer.training, trainer.log.rows
         weights_path = finish(training, network, trainer.state, rows, trainer.how())

@@ -56,7 +56,7 @@ class TrainingImages:
         names: of the files, in the order of the arrays.
         channels: 1 or 3.
         scale: HR size over LR size.
-        sha256: over the files' hashes and the rules, which decide every value.
+        sha256: over the files' hashes, in order, and the rules: all that decides the values.
         files: SHA-256 of each file that was given.
         contents: hash of each image's pixels, see `harness.data.leaks.content`.
         paths: of the files, in the order of the arrays.
@@ -249,8 +249,7 @@ def prepare(
         files = dict(zip(paths, pool.map(file_digest, paths), strict=True))
     # One order, whatever was named first: patches are drawn by an image's place.
     paths = sorted(paths, key=lambda path: (path.name, files[path]))
-    listed = [(path.name, files[path]) for path in paths]
-    key = digest([listed, rules.sha256, RULES, _ORDER])
+    key = digest([[files[path] for path in paths], rules.sha256, RULES, _ORDER])
     known = benchmark_pixels()
     # Everything that decides what the folder holds, and whether it may be used.
     content_key = digest([key, sorted(known), skip_bad, _LAYOUT])

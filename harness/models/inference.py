@@ -295,6 +295,19 @@ def build_network(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.M
     return network
 
 
+def copy_network(network: nn.Module) -> nn.Module:
+    """A copy that shares nothing with the network.
+
+    Results that a module keeps, such as the weight that ``weight_norm`` computes, are made anew in
+    each forward pass; with their history they could not be copied.
+    """
+    for module in network.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                vars(module)[name] = value.detach()
+    return copy.deepcopy(network)
+
+
 def pick_device(name: str) -> str:
     """Resolve ``auto``, and refuse a device that is not there.
 

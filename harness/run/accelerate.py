@@ -6,7 +6,6 @@ is left out with a sentence.
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 import time
@@ -17,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import sentence
+from harness.models.inference import copy_network
 from harness.run.processes import agreed
+from harness.run.random_state import host_random_state
 from harness.run.step import Step, side_stream
 
 TRIAL = 10
@@ -84,6 +85,13 @@ def accelerate(
         Exception: whatever a plain step raises.
     """
     plain = run_trial(step, batch, schedule)
+    (draws,) = agreed(float(plain.draws), device=step.device)
+    if draws:
+        told(
+            "The network draws random numbers of Python or numpy, which a recorded step would "
+            "repeat: steps are taken as they are"
+        )
+        return Acceleration(plain_ms=round(1e3 * plain.seconds, 2))
     chosen, seconds = list(blocks(plain.seconds)), plain.seconds
 
     def works(prepare: Callable[[], None], failure: str) -> bool:
@@ -125,10 +133,17 @@ def accelerate(
 
 @dataclass(frozen=True)
 class Trial:
-    """The losses of a few steps on one batch, and the seconds of one of them."""
+    """A few steps on one batch.
+
+    Attributes:
+        losses: of each.
+        seconds: of one of them.
+        draws: whether they drew random numbers of Python or numpy.
+    """
 
     losses: tuple[float, ...]
     seconds: float
+    draws: bool
 
     def difference(self, plain: Trial) -> str:
         """What makes these losses other than the plain step's; empty where nothing does."""
@@ -144,11 +159,13 @@ def run_trial(step: Step, batch: tuple[Tensor, Tensor], schedule: Schedule) -> T
     """Take a few steps on one batch, and take back what they change."""
     losses, times = [], []
     with step.on_trial(), side_stream(step.device):
+        before = host_random_state()
         for number in range(TRIAL):
             begin = time.perf_counter()
             losses.append(float(step(*batch, *schedule(number))))  # waits for the device
             times.append(time.perf_counter() - begin)
-    return Trial(tuple(losses), statistics.median(times[TRIAL // 2 :]))
+        draws = host_random_state() != before
+    return Trial(tuple(losses), statistics.median(times[TRIAL // 2 :]), draws)
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
@@ -196,7 +213,7 @@ def keep_ends_in_fp32(network: nn.Module, given: Tensor) -> None:
         given: a batch that shows in which order convolutions run.
     """
     ran: list[str] = []
-    probe = copy.deepcopy(network).eval()
+    probe = copy_network(network).eval()
     for name, module in probe.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(lambda *_, name=name: ran.append(name))

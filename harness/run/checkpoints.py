@@ -49,17 +49,40 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def lasting_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
+FORMAT = 2
+"""Raised whenever a checkpoint holds something else."""
+
+_HASHES = {
+    "images": "the training images are others",
+    "source": "the source of the network has changed",
+}
+"""Facts that are hashes, and what it means that they differ."""
+
+
+def network_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
     """The values of a network that a checkpoint keeps.
 
     Buffers that the network makes anew for each size of image are those of its average, which has
     never run.
     """
-    kept = average.state_dict()
+    own = network.state_dict()
     return {
-        name: value if value.shape == kept[name].shape else kept[name]
-        for name, value in network.state_dict().items()
+        name: own[name] if name in own and own[name].shape == value.shape else value
+        for name, value in average.state_dict().items()
     }
+
+
+def require_format(path: Path, saved: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that another version of this package wrote.
+
+    Raises:
+        HarnessError: it is one.
+    """
+    if saved.get("format") != FORMAT:
+        raise HarnessError(
+            f"The checkpoint {path} was written by another version of drfn-harness: go on with "
+            "that one, or start from the weights that it left (--from)."
+        )
 
 
 def require_same(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -73,7 +96,7 @@ def require_same(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         UsageError: they differ, naming how.
     """
     different = [
-        f"{name} was {saved.get(name)!r} and is {value!r}"
+        _HASHES.get(name, f"{name} was {saved.get(name)!r} and is {value!r}")
         for name, value in wanted.items()
         if saved.get(name) != value
     ]

@@ -58,7 +58,8 @@ class Deadline:
     """When a process must have ended, and how long its end will take.
 
     The end is a last checkpoint, a last validation, and weights that are written and validated as
-    they are stored: twice the longest saving and the longest validation so far, and a margin.
+    they are stored: twice the longest saving, validation and drawing of the curve so far, and a
+    margin.
 
     Args:
         seconds: from the start of the process; 0 for no deadline.

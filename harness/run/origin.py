@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 from harness.models.installed import find_weights, installed
 from harness.models.weights import Weights, notes_path, read_weights
-from harness.run.checkpoints import load_checkpoint
+from harness.run.checkpoints import load_checkpoint, require_format
 
 if TYPE_CHECKING:
     from harness.specs import ModelCard
@@ -75,8 +75,9 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     if path.suffix != ".pt":
         return {}
     saved = load_checkpoint(path)
-    if not isinstance(saved, dict) or not {"facts", "recipe", "step", "seconds"} <= saved.keys():
+    if not isinstance(saved, dict) or not {"facts", "step", "seconds"} <= saved.keys():
         return {}
+    require_format(path, saved)
     told = {"hyper": saved["facts"]["hyper"], "recipe": saved["recipe"], "steps": saved["step"]}
     before = {"from": saved["from"]} if saved.get("from") else {}
     return told | {"seconds": round(saved["seconds"], 1)} | before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,15 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import pick_device, require_images
+from harness.models.inference import copy_network, pick_device, require_images
 
 Value = TypeVar("Value")
 
 # The others wait while the first one prepares images and validates.
 _PATIENCE = timedelta(hours=3)
 
-_TALK_SECONDS = 1.0
+SYNC_SECONDS = 1.0
 """How often processes agree on the time and on interrupts."""
+
+_MOST_GROWTH = 100
+"""How many times as many steps as between the last two there may be until processes agree again."""
 
 
 def process_device(name: str) -> str:
@@ -100,30 +102,38 @@ def gathered(value: Value) -> list[Value]:
     return values  # type: ignore[return-value]
 
 
-class Talks:
-    """The steps after which several processes agree: the same for all, about one a second.
+class SyncSchedule:
+    """After which steps several processes agree: the same for all, about once a second.
 
     To agree, a process waits for the others, and a GPU for its work; so it is not done each step.
     One process alone looks at its clock and at interrupts after each step.
 
     Args:
-        step, seconds: the last one before the first talk, and the training's time by then.
+        step: the last one before training begins or goes on.
+        seconds: of training until then.
         alone: whether there is one process.
     """
 
     def __init__(self, step: int, seconds: float, *, alone: bool) -> None:
-        self._alone, self._next = alone, step + 1
+        self._alone, self._next, self._interval = alone, step + 1, 1
         self._last = step, seconds
 
     def due(self, step: int) -> bool:
-        """Whether to talk after this step."""
+        """Whether to agree after this step."""
         return self._alone or step >= self._next
 
-    def held(self, step: int, seconds: float) -> None:
-        """There was one after this step: plan the next, by the time that all agreed on."""
+    def done(self, step: int, seconds: float) -> None:
+        """Plan when to agree next.
+
+        Args:
+            step: after which the processes have agreed.
+            seconds: of training, as all agreed.
+        """
         steps, spent = step - self._last[0], seconds - self._last[1]
         self._last = step, seconds
-        self._next = step + max(1, int(steps * _TALK_SECONDS / max(spent, 1e-9)))
+        wanted = int(steps * SYNC_SECONDS / max(spent, 1e-9))
+        self._interval = min(max(1, wanted), _MOST_GROWTH * self._interval)
+        self._next = step + self._interval
 
 
 def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[str]:
@@ -131,12 +141,12 @@ def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[
 
     Args:
         network: stays as it is.
-        batch: input and target, of one patch.
+        batch: input and target, of a few patches.
 
     Raises:
         HarnessError: the network makes something else than images of the target's size.
     """
-    copied, (given, target) = copy.deepcopy(network), batch
+    copied, (given, target) = copy_network(network), batch
     factor = target.shape[-1] // given.shape[-1]
     output = require_images(copied(given), given, factor, "The network")
     output.float().sum().backward()
@@ -144,14 +154,11 @@ def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[
     return [name for name, value in named if value.requires_grad and value.grad is None]
 
 
-def sharing_notes(
-    network: nn.Module, device: torch.device, unused: Sequence[str], share: int
-) -> list[str]:
+def sharing_notes(network: nn.Module, unused: Sequence[str], share: int) -> list[str]:
     """What one should know before several processes share a network.
 
     Args:
         network: to be shared.
-        device: what this process trains on.
         unused: the names of `unused_parameters`.
         share: patches a step of each process.
     """
@@ -159,12 +166,14 @@ def sharing_notes(
     if unused:
         names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
         notes.append(f"{names} have no influence on the output, and are not trained")
-    statistics = nn.modules.batchnorm._BatchNorm
-    # On GPUs, SyncBatchNorm takes its place.
-    if device.type == "cpu" and any(isinstance(one, statistics) for one in network.modules()):
+    statistics = [
+        one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)
+    ]
+    if any(not isinstance(one, nn.SyncBatchNorm) for one in statistics):
+        patches = f"{share} patch{'' if share == 1 else 'es'}"
         notes.append(
-            f"Batches are normalised by each process alone, over {share} patches: losses are not "
-            "those of one process"
+            f"Batches are normalised by each process alone, over {patches}: losses are not those "
+            "of one process"
         )
     return notes
 
@@ -208,14 +217,16 @@ def failures_named() -> Iterator[None]:
                 "The network uses other parameters at some steps than at the first, which several "
                 "processes cannot share: train it with one."
             ) from error
-        if any(word in said for word in _LOST):
+        lost = isinstance(error, torch.distributed.DistError)
+        if lost or any(word in said for word in _LOST):
             raise HarnessError(
-                "Another process of this training has ended: what it said tells why."
+                "Another process of this training has ended or hangs: what it said tells why."
             ) from error
         raise
 
 
-_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "recvd")
+# Gloo has no errors of its own kind.
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 
 
 def leave_together() -> None:

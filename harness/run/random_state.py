@@ -45,9 +45,15 @@ def set_random_state(states: Mapping[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["gpu"], device)
 
 
+def host_random_state() -> object:
+    """The states of Python and numpy, to be compared with later ones."""
+    _, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), np.asarray(keys).tobytes(), rest
+
+
 @contextmanager
-def random_kept(device: torch.device) -> Iterator[None]:
-    """Whatever is drawn in here leaves no trace."""
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Random numbers that are drawn in here change none that are drawn later."""
     before = random_state(device)
     try:
         yield

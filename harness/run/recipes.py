@@ -122,7 +122,7 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
         values = _extended(tables[name], tables, name)
     made = Recipe(name, **(values | asked | _budget(own, asked)))
     _check(made)
-    if made.schedule == "cosine" and asked.get("halve_every"):
+    if made.schedule == "cosine" and (own | asked).get("halve_every"):
         raise UsageError("halve_every is for schedule=halve, and the schedule is cosine.")
     return made
 
@@ -208,7 +208,7 @@ def _budget(own: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     wanted = {name for name, value in named.items() if value > 0}
     if {"minutes", "steps"} <= wanted:
         raise UsageError("Either --steps or --minutes decides when training ends: name one.")
-    if named.keys() & {"steps", "minutes"} and not wanted:
+    if named.keys() & {"steps", "minutes"} and not any(named.values()):
         raise UsageError(f"{' and '.join(named)} of 0 would end training before its first step.")
     if wanted:
         return {"steps": 0, "minutes": 0.0} | named

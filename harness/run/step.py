@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.inference import require_images
-from harness.run.random_state import random_kept
+from harness.run.random_state import random_state_kept
 from harness.run.recipes import Recipe
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -113,7 +113,7 @@ class Step:
         kept = [(value, value.detach().clone()) for value in self._values()]
         fresh = not self.optimizer.state
         try:
-            with random_kept(self.device):
+            with random_state_kept(self.device):
                 yield
         finally:
             self.optimizer.zero_grad()
@@ -166,12 +166,12 @@ class Step:
                 torch._foreach_add_(ours, change)
             else:
                 torch._foreach_lerp_(ours, theirs, move)
-            # Statistics of batch normalisation are averages already. A buffer of another shape is
-            # one that the network makes anew for each size of image.
-            pairs = zip(self.average.buffers(), self.network.buffers(), strict=True)
-            for ours_too, theirs_too in pairs:
-                if ours_too.shape == theirs_too.shape:
-                    ours_too.copy_(theirs_too)
+            # Statistics of batch normalisation are averages already. A buffer that is new, or of
+            # another shape, is one that the network makes anew for each size of image.
+            known = dict(self.average.named_buffers())
+            for name, value in self.network.named_buffers():
+                if name in known and known[name].shape == value.shape:
+                    known[name].copy_(value)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

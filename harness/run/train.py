@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 from collections.abc import Callable
@@ -14,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, sentence
-from harness.models.inference import build_network
+from harness.models.inference import build_network, copy_network
 from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
 from harness.run.checkpoints import (
-    lasting_values,
+    FORMAT,
     load_checkpoint,
+    network_values,
+    require_format,
     require_same,
     save_checkpoint,
 )
@@ -33,7 +34,7 @@ from harness.run.devices import (
 from harness.run.interrupts import interrupts_held
 from harness.run.patches import PatchSampler
 from harness.run.processes import (
-    Talks,
+    SyncSchedule,
     agreed,
     failures_named,
     gathered,
@@ -44,11 +45,12 @@ from harness.run.processes import (
     summed,
     unused_parameters,
 )
-from harness.run.random_state import random_kept, random_state, seed_all, set_random_state
+from harness.run.random_state import random_state, random_state_kept, seed_all, set_random_state
 from harness.run.step import Step
 from harness.run.train_log import Row, TrainLog, scored
 from harness.run.trained import finish
 from harness.run.training import State, Training, TrainListener, validation_change
+from harness.run.validation import Scores
 from harness.run.validator import Validator
 
 Result = TypeVar("Result")
@@ -60,7 +62,18 @@ COMPILE_SECONDS = 120
 """How long a training on a GPU must last for compiling its blocks to be worth it."""
 
 
-INTERRUPTED = "Interrupted, the step under way is finished and saved (Ctrl-C again ends at once)"
+INTERRUPTED = (
+    "Interrupted, the step under way will be finished and saved (Ctrl-C again ends at once)"
+)
+
+DEBOUNCE_SECONDS = 1.0
+"""Signals within this time are one: torchrun passes a terminal's Ctrl-C on once more."""
+
+
+def _signals() -> list[signal.Signals]:
+    """What ends a training as Ctrl-C does: batch systems send SIGTERM, a lost terminal SIGHUP."""
+    under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if under_nohup else [signal.SIGHUP])]
 
 
 class Trainer:
@@ -93,7 +106,7 @@ class Trainer:
             load_into(network, training.start, training.card.name)
         network = network.to(self.device).train()
         self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.average = copy_network(self.network).requires_grad_(False)
         if self.world > 1 and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         alone_on_gpu = self.device.type == "cuda" and self.world == 1
@@ -132,18 +145,16 @@ class Trainer:
             scores = [row.psnr or 0 for row in scored(self.log.rows, self.state.validated_from)]
             self.state.best = max(self.state.best, *scores, -math.inf)
             self.listener.started(self.training, self.state.step)
-        held = interrupts_held(self.listener.told, INTERRUPTED, (signal.SIGINT, signal.SIGTERM))
-        with failures_named(), training_numerics(), held as stop:
-            self._interrupted = stop.is_set
-            if not self._begin():
-                self._accelerate()
-                self._loop()
-            stopped = self._agree(self.state.seconds)
-            if self.rank == 0:
-                self._close(stopped=stopped)
-            leave_together()
-            if stopped:
-                raise KeyboardInterrupt
+        held = interrupts_held(
+            self.listener.told, INTERRUPTED, _signals(), debounce=DEBOUNCE_SECONDS
+        )
+        try:
+            with training_numerics(), held as stop:
+                self._interrupted = stop.is_set
+                self._train()
+        finally:
+            if self.rank == 0 and not self.state.step:
+                self._path("last").unlink(missing_ok=True)
         if not self.state.step:
             raise HarnessError(
                 f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
@@ -151,6 +162,17 @@ class Trainer:
             )
         self.training = self.validator.training
         return self.average.cpu()
+
+    def _train(self) -> None:
+        if not self._begin():
+            self._accelerate()
+            self._loop()
+        stopped = self._agree(self.state.seconds)
+        if self.rank == 0:
+            self._close(stopped=stopped)
+        leave_together()
+        if stopped:
+            raise KeyboardInterrupt
 
     def how(self) -> dict[str, Any]:
         """How steps were taken, for the provenance of the weights."""
@@ -211,11 +233,17 @@ class Trainer:
         Returns:
             whether training was interrupted meanwhile.
         """
-        if not self._is_over(self.state.seconds):
-            if self.rank == 0 and self.training.validation:
-                self.validator.first(self.average, self.state.step, self._interrupted)
-            if self._deadline.is_set:
-                self._save()  # which tells how long it takes
+        first = self.rank == 0 and bool(self.training.validation)
+        if self._is_over(self.state.seconds):
+            last = self.log.rows[-1] if first and self.log.rows else None
+            if last and last.step == self.state.step and last.psnr is None:
+                self._validate(last)  # the validation at the end was broken off
+            return self._agree(self.state.seconds)
+        if first:
+            scores = self.validator.first(self.average, self.state.step, self._interrupted)
+            self._leave_infinite_out(scores, self.state.step)
+        if self._deadline.is_set:
+            self._save()  # which tells how long it takes
         return self._agree(self.state.seconds)
 
     def _loop(self) -> None:
@@ -223,7 +251,7 @@ class Trainer:
         clock, step_lines = Clock(self.state.seconds), self.training.log_steps
         loss_sum, since = torch.zeros((), device=self.device), Mark(clock, self.state.step)
         saved = validated = self.state.seconds
-        talks = Talks(self.state.step, self.state.seconds, alone=self.world == 1)
+        schedule = SyncSchedule(self.state.step, self.state.seconds, alone=self.world == 1)
         ending, stopped = self._is_over(clock.seconds), False
         while not (ending or stopped):
             progress = self._progress(clock.seconds)
@@ -233,9 +261,9 @@ class Trainer:
                 self._tell_pace(clock.seconds - since.seconds)
             ending = self._is_over(clock.seconds)
             line = ending or self.state.step % step_lines == 0
-            if line or talks.due(self.state.step):
+            if line or schedule.due(self.state.step):
                 stopped = self._agree(clock.seconds)
-                talks.held(self.state.step, self.state.seconds)
+                schedule.done(self.state.step, self.state.seconds)
                 ending = self._is_over(clock.seconds)
             if not (line or ending or stopped):
                 self._keep_up()
@@ -268,18 +296,15 @@ class Trainer:
         return bool(stopped)
 
     def _log(self, row: Row, *, validating: bool) -> None:
-        """Add a line to the log, with the scores of a validation, unless that fails."""
+        """Add a line to the log, and to the line the scores of a validation."""
         if self.rank != 0:
             return
+        self.log.add(row)
         try:
             if validating and self.validator.training.validation:
                 self._validate(row)
         finally:
-            self.log.add(row)
             self.listener.logged(self.training, row, self._progress(self.state.seconds))
-        if row.psnr is not None:
-            with self._deadline.measured("drawing"):
-                self.listener.validated(self.training, self.log.rows)
 
     def _tell_once(self, sentence: str) -> None:
         """A sentence from the first of several processes."""
@@ -369,8 +394,9 @@ class Trainer:
 
     def _what_fits(self, progress: float) -> str:
         """Which batch would fit; the weights are worth nothing afterwards."""
-        if self.device.type != "cuda":
-            return "The memory of this machine is full: use a smaller --batch or --patch."
+        if self.device.type != "cuda" or self.world > 1:  # other processes do not try with it
+            where = self.device if self.device.type == "cuda" else "this machine"
+            return f"The memory of {where} is full: use a smaller --batch or --patch."
         self.step.release()
         self.step.forward = self.network
 
@@ -378,8 +404,8 @@ class Trainer:
             self.step.optimizer.zero_grad()
             self.step(*self._batch(size), *self._rates(0, progress))
 
-        size = batch_that_fits(step, self.training.recipe.batch // self.world)
-        advice = f"--batch {size * self.world} would fit" if size else "use a smaller --patch"
+        size = batch_that_fits(step, self.training.recipe.batch)
+        advice = f"--batch {size} would fit" if size else "use a smaller --patch"
         return f"The memory of {self.device} is full: {advice}."
 
     def _row(self, since: Mark, loss_sum: Tensor, progress: float, clock: Clock) -> Row:
@@ -402,15 +428,34 @@ class Trainer:
         """Score the average network, and keep it if it is the best so far."""
         self._require_finite()
         scores = self.validator(self.average, self.state.step, self._interrupted)
-        if scores is None or scores.means is None:
+        self._leave_infinite_out(scores, self.state.step - 1)
+        means = scores.means(self.state.left_out) if scores else None
+        if scores is None or means is None:
             return
         self.state.scores = self.state.step, scores
-        row.psnr, row.ssim = scores.means
+        row.psnr, row.ssim = means
+        self.log.score(row)
         if row.psnr > self.state.best:
             self.state.best = row.psnr
             with self._deadline.measured("saving"):
-                rows = [*self.log.rows, row]
+                rows = self.log.rows
                 finish(self.training, self.average, self.state, rows, self.how(), best=True)
+        with self._deadline.measured("drawing"):
+            self.listener.validated(self.training, self.log.rows)
+
+    def _leave_infinite_out(self, scores: Scores | None, before: int) -> None:
+        """Leave images with an infinite PSNR out of all means to come.
+
+        Means over other images cannot be compared with those until a step: best weights are chosen
+        among the later ones.
+        """
+        new = scores.infinite - self.state.left_out if scores else frozenset()
+        if scores and new:
+            self.state.left_out |= new
+            self.state.best, self.state.validated_from = -math.inf, before
+            self._tell_once(
+                f"The PSNR of {scores.names(new)} is infinite: left out of the mean from now on"
+            )
 
     def _save(self) -> None:
         """Write the checkpoint from which training can go on."""
@@ -419,16 +464,18 @@ class Trainer:
             return
         self._require_finite()
         state = {
+            "format": FORMAT,
             "facts": self.training.facts,
             "recipe": asdict(self.training.recipe),
             "validated_on": self._validated_on,
-            "network": lasting_values(self.network, self.average),
+            "network": network_values(self.network, self.average),
             "average": self.average.state_dict(),
             "optimizer": self.step.optimizer.state_dict(),
             "step": self.state.step,
             "seconds": self.state.seconds,
             "best": self.state.best,
             "validated_from": self.state.validated_from,
+            "left_out": sorted(self.state.left_out),
             "from": self.training.origin,
             "acceleration": asdict(self.acceleration),
             "random": random_states,
@@ -454,6 +501,7 @@ class Trainer:
         )
 
     def _restore(self, saved: dict[str, Any]) -> None:
+        require_format(self._path("last"), saved)
         recipe, facts = self.training.recipe, saved["facts"]
         if not (recipe.steps or recipe.minutes):
             # A time limit alone does not change the budget of what it is given to.
@@ -463,7 +511,8 @@ class Trainer:
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.step.load_moments(saved["optimizer"])
-        self.state = State(*(saved[one] for one in ("step", "seconds", "best", "validated_from")))
+        kept = {name: saved[name] for name in ("step", "seconds", "best", "validated_from")}
+        self.state = State(**kept, left_out=frozenset(saved["left_out"]))
         self.training = replace(self.training, origin=saved.get("from"))
         self.acceleration = Acceleration(**saved.get("acceleration", {}))
         if self.rank < len(saved["random"]):
@@ -471,6 +520,7 @@ class Trainer:
         changed = validation_change(saved["validated_on"], self._validated_on)
         if changed:
             self.state.best, self.state.validated_from = -math.inf, self.state.step
+            self.state.left_out = frozenset()
             self._tell_once(changed)
 
     def _path(self, name: str) -> Path:
@@ -478,9 +528,12 @@ class Trainer:
 
     def _shared(self) -> nn.Module:
         """The network as several processes call it; what they should know goes into the notes."""
-        with random_kept(self.device):
-            unused = self._guarded(lambda: unused_parameters(self.network, self._batch(1)), 0.0)
+        with random_state_kept(self.device):
+            # Two: of one, a layer that normalises what was pooled over the image has no statistics.
+            unused = self._guarded(lambda: unused_parameters(self.network, self._batch(2)), 0.0)
+        # Where layers are dropped at random, processes see different ones, and must agree.
+        unused = list(dict.fromkeys(name for names in gathered(unused) for name in names))
         share = self.training.recipe.batch // self.world
-        notes = sharing_notes(self.network, self.device, unused, share)
+        notes = sharing_notes(self.network, unused, share)
         self.training = replace(self.training, notes=(*self.training.notes, *notes))
         return shared_by_processes(self.network, self.device, some_unused=bool(unused))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -75,21 +76,38 @@ class TrainLog:
             ) from error
 
     def add(self, row: Row) -> None:
-        """Append a line.
+        """Append a line, before the validation of its step.
 
         Raises:
             HarnessError: the file cannot be written.
         """
         self.rows.append(row)
-        try:
+        with self._writing():
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(_csv([row]))
-            if self._board:
-                for name in _NAMES[2:]:
-                    if getattr(row, name) is not None:
-                        self._board.add_scalar(name, getattr(row, name), row.step)
+            self._show(row, _NAMES[2:-2])
+
+    def score(self, row: Row) -> None:
+        """Write a line anew that has got scores.
+
+        Raises:
+            HarnessError: the file cannot be written.
+        """
+        with self._writing():
+            write_atomically(self.path, _csv(self.rows, header=True))
+            self._show(row, _NAMES[-2:])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise HarnessError(f"The log {self.path} cannot be written ({error}).") from error
+
+    def _show(self, row: Row, names: Sequence[str]) -> None:
+        """Give values of a line to TensorBoard."""
+        for name in names if self._board else ():
+            self._board.add_scalar(name, getattr(row, name), row.step)
 
     def close(self) -> None:
         """Flush what TensorBoard has."""

@@ -300,14 +300,17 @@ def _validation(
         except HarnessError as error:
             if not request.skip_bad:
                 raise HarnessError(f"{path} cannot be validated on: {error}") from error
-            skipped[path.name] = str(error)
+            skipped[f"{path.parent.name}/{path.name}"] = str(error)
     if not usable:
-        raise HarnessError(f"None of the validation images can be used: {min(skipped.values())}")
+        raise HarnessError(
+            f"None of the validation images can be used: {next(iter(skipped.values()))}"
+        )
     hashes, samples = zip(*usable.values(), strict=True)
     names = tuple(path.name for path in usable)
+    folders = tuple(dict.fromkeys(str(path.parent.resolve()) for path in paths))
     notes = [f"{name} of the validation is skipped: {why}" for name, why in skipped.items()]
     return (
-        ValidationImages(names, samples, digest(sorted(hashes)), skipped),
+        ValidationImages(names, samples, digest(sorted(hashes)), folders, skipped),
         [*notes, *_lr_notes(paths)],
     )
 

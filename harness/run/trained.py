@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from harness.models.complexity import count_parameters
+from harness.models.inference import copy_network
 from harness.models.weights import Weights, save_weights, split_weights, tensors_digest, write_notes
 from harness.run.devices import training_numerics
 from harness.run.provenance import provenance
@@ -111,11 +111,11 @@ def _bears_fp16(training: Training, network: nn.Module, state: State) -> bool:
     half = _tensors(network, half=True)
     if not training.validation or not all(np.isfinite(v).all() for v in half.values()):
         return False
-    rounded = copy.deepcopy(network)
+    rounded = copy_network(network)
     rounded.load_state_dict({name: torch.from_numpy(value) for name, value in half.items()})
     known = state.scores if state.scores and state.scores[0] == state.step else None
     try:
-        exact = known[1] if known else training.validate(copy.deepcopy(network))
+        exact = known[1] if known else training.validate(copy_network(network))
         made = training.validate(rounded)
     except Exception:  # whatever ails a validation, the weights are to be written
         return False
@@ -124,9 +124,10 @@ def _bears_fp16(training: Training, network: nn.Module, state: State) -> bool:
 
 def _are_close(exact: Scores, made: Scores) -> bool:
     """Whether the means are, over the same images."""
-    if exact.infinite != made.infinite or exact.means is None or made.means is None:
+    before, after = exact.means(), made.means()
+    if exact.infinite != made.infinite or before is None or after is None:
         return exact.images == made.images
-    return abs(exact.means[0] - made.means[0]) < HALF_TOLERANCE
+    return abs(before[0] - after[0]) < HALF_TOLERANCE
 
 
 def _provenance(device: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -90,22 +91,18 @@ class Training:
 
         Images count by their hash, whatever names or paths they were found by.
         """
-        same = {
-            "checkpoint": _FORMAT,
-            "model": self.card.name,
-            "scale": self.scale,
-            "hyper": dict(self.hyper),
-        }
+        same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
         values = asdict(self.recipe)
-        recipe = {f"recipe.{name}": values[name] for name in values if name not in _UNDECISIVE}
+        recipe = {f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED}
         source = {"source": self.card.source_digest(), "images": self.images.sha256}
         return same | recipe | source
 
     @property
     def validated_on(self) -> dict[str, Any]:
         """What a validation must agree in, for its scores to be compared with earlier ones."""
-        words = [*self.recipe.val_data, str(self.recipe.val_images)]
-        return {"words": words, "sha256": self.validation.sha256}
+        words = [*map(os.path.normpath, self.recipe.val_data), str(self.recipe.val_images)]
+        folders, sha256 = list(self.validation.folders), self.validation.sha256
+        return {"words": words, "folders": folders, "sha256": sha256}
 
 
 def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -122,7 +119,9 @@ def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return ""
     if not now["sha256"]:
         return "Training goes on without the validation that it began with"
-    if before["sha256"] and now["words"] == before["words"]:
+    if not before["sha256"]:
+        return "Training is validated from now on"
+    if any(now[name] == before[name] for name in ("words", "folders")):
         raise UsageError(
             f"The images of {', '.join(now['words'][:-1])} are not those that this training was "
             "validated on: restore them, or name others with --val-data."
@@ -130,10 +129,7 @@ def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "The validation is on other images than before: the best weights are chosen anew"
 
 
-_FORMAT = 2
-"""Raised whenever a checkpoint holds something else."""
-
-_UNDECISIVE = ("name", "stop_after", "train_data", "val_data", "val_images")
+_NOT_COMPARED = ("name", "stop_after", "train_data", "val_data", "val_images")
 """Fields of a recipe that change no weights, or only through the images."""
 
 
@@ -161,7 +157,8 @@ class State:
         step: optimiser steps so far.
         seconds: of training so far.
         best: the highest validation PSNR so far, in dB.
-        validated_from: the step after which all validations are on the same images.
+        validated_from: the step after which all scores are means over the same images.
+        left_out: numbers of the validation images that have had an infinite PSNR.
         scores: of the last validation, and its step.
     """
 
@@ -169,4 +166,5 @@ class State:
     seconds: float = 0.0
     best: float = -math.inf
     validated_from: int = 0
+    left_out: frozenset[int] = frozenset()
     scores: tuple[int, Scores] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -27,12 +27,14 @@ class ValidationImages:
         names: of the files.
         samples: HR and LR images, in the same order.
         sha256: over the pixels of the HR images; empty without images.
+        folders: where they lie.
         skipped: files that cannot be used, with the reason.
     """
 
     names: tuple[str, ...] = ()
     samples: tuple[protocols.Sample, ...] = ()
     sha256: str = ""
+    folders: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -47,22 +49,30 @@ class Scores:
     images: tuple[tuple[str, float, float], ...]
 
     @property
-    def infinite(self) -> list[str]:
-        """The images that the network gives back exactly: no mean can hold their PSNR."""
-        return [name for name, psnr, _ in self.images if math.isinf(psnr)]
+    def infinite(self) -> frozenset[int]:
+        """The numbers of the images that the network gives back exactly."""
+        return frozenset(n for n, (_, psnr, _) in enumerate(self.images) if math.isinf(psnr))
 
-    @property
-    def means(self) -> tuple[float, float] | None:
-        """Mean PSNR (dB) and SSIM over the other images; None if there are none."""
-        finite = [(psnr, ssim) for _, psnr, ssim in self.images if math.isfinite(psnr)]
-        if not finite:
+    def names(self, numbers: Iterable[int]) -> str:
+        """The names of images, to be printed."""
+        return ", ".join(self.images[number][0] for number in sorted(numbers))
+
+    def means(self, left_out: Collection[int] = ()) -> tuple[float, float] | None:
+        """Mean PSNR (dB) and SSIM over images whose PSNR is finite; None if there are none.
+
+        Args:
+            left_out: the numbers of others that are no part of the means.
+        """
+        without = {*left_out, *self.infinite}
+        kept = [image for number, image in enumerate(self.images) if number not in without]
+        if not kept:
             return None
-        psnrs, ssims = zip(*finite, strict=True)
+        _, psnrs, ssims = zip(*kept, strict=True)
         return fmean(psnrs), fmean(ssims)
 
 
 class ValidationError(HarnessError):
-    """A network cannot be scored on one of the validation images."""
+    """A network fails on one of the validation images, and might not on others."""
 
 
 def validate(
@@ -78,7 +88,8 @@ def validate(
 
     Args:
         images: to score it on.
-        network: is put into evaluation mode, and may keep what it computes: give a copy.
+        network: is put into evaluation mode, and its forward pass may change its buffers: pass a
+            copy.
         card: what it is.
         rules: of its pipeline, at its scale.
         device: where it runs.
@@ -88,7 +99,9 @@ def validate(
         the scores; None where they are not complete.
 
     Raises:
-        ValidationError: what the network makes of an image cannot be scored, naming it.
+        ValidationError: the network fails on an image, which is named.
+        HarnessError: it makes something that is not an image of the right size.
+        MemoryError: memory is short; its message names the image.
     """
     upscaler = Upscaler(card, rules.scale, None, device=device, network=network)
     enlarged, scores = card.input == "bicubic", []
@@ -97,13 +110,14 @@ def validate(
             return None
         try:
             output = upscaler(protocols.network_input(sample.lr, rules, enlarged=enlarged))
+        except HarnessError:
+            raise
         except Exception as error:  # what a network raises may be anything
-            if is_memory(error):
-                raise
             height, width = sample.lr.shape[:2]
-            raise ValidationError(
-                f"The validation fails on {name}, {width} x {height} LR pixels ({sentence(error)})"
-            ) from error
+            where = f"{name}, {width} x {height} LR pixels"
+            if is_memory(error):
+                raise MemoryError(where) from error
+            raise ValidationError(f"The validation fails on {where} ({sentence(error)})") from error
         sr = protocols.sr_image(output, sample)
         made = protocols.score(sr, sample, rules, ("psnr", "ssim"))
         scores.append((name, made["psnr"], made["ssim"]))

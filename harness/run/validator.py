@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 
 from torch import device, nn
 
 from harness.errors import HarnessError
+from harness.models.inference import copy_network
 from harness.run.clock import Deadline
 from harness.run.devices import is_memory, numerics_kept
-from harness.run.random_state import random_kept
+from harness.run.random_state import random_state_kept
 from harness.run.training import Training
 from harness.run.validation import Scores, ValidationError, ValidationImages
 
@@ -28,23 +28,22 @@ class Validator:
     def __init__(self, training: Training, deadline: Deadline, told: Callable[[str], None]) -> None:
         self.training = training
         self._deadline, self._told = deadline, told
-        self._infinite: list[str] = []
 
-    def first(self, network: nn.Module, step: int, enough: Callable[[], bool]) -> None:
+    def first(self, network: nn.Module, step: int, enough: Callable[[], bool]) -> Scores | None:
         """Try a validation before there is anything to lose, and say from where training starts.
 
-        Before a deadline, one that takes too long is left out.
-
-        Args, and what it raises: those of a call.
+        Before a deadline, one that takes too long is left out for good. Arguments, result and
+        errors are those of a call.
         """
         self._told(f"The network is scored on {len(self.training.validation)} images first")
         scores = self(network, step, enough)
-        if scores and scores.means:
-            psnr, ssim = scores.means
+        if scores and (means := scores.means()):
+            psnr, ssim = means
             self._told(f"The validation begins at {psnr:.3f} dB / {ssim:.4f}")
         seconds = self._deadline.longest("validation")
         if self.training.validation and self._deadline.left() < 2 * seconds:
             self._leave_out(f"It takes {seconds:.0f} s, too long for the time left")
+        return scores
 
     def __call__(self, network: nn.Module, step: int, enough: Callable[[], bool]) -> Scores | None:
         """Score a network by the evaluation code itself, in fp32; nothing of it is changed.
@@ -62,9 +61,9 @@ class Validator:
         """
         where = device(self.training.device)
         try:
-            with numerics_kept(), random_kept(where), self._deadline.measured("validation"):
+            with numerics_kept(), random_state_kept(where), self._deadline.measured("validation"):
                 # A copy: to be scored it may be moved, and a recorded step writes where it lay.
-                scores = self.training.validate(copy.deepcopy(network), enough)
+                return self.training.validate(copy_network(network), enough)
         except ValidationError as error:
             saved = f"step {step} is saved, go on with --resume and" if step else "use"
             raise HarnessError(
@@ -73,13 +72,9 @@ class Validator:
         except Exception as error:  # what a network raises may be anything
             if not is_memory(error):
                 raise
-            scores = None
-            self._leave_out(f"The memory of {where} is too small to validate")
-        if scores and scores.infinite != self._infinite:
-            self._infinite = scores.infinite
-            names = ", ".join(scores.infinite) or "no image"
-            self._told(f"Of {names} the PSNR is infinite, and no part of the mean")
-        return scores
+            image = f" on {error}" if isinstance(error, MemoryError) else ""
+            self._leave_out(f"The memory of {where} is too small to validate{image}")
+        return None
 
     def _leave_out(self, why: str) -> None:
         self._deadline.leave_out("validation")

@@ -13,9 +13,14 @@ from tests.hostile.plugins import LIST
 from tests.hostile.records import AGAIN
 from tests.hostile.weights import WITH
 
-TRAIN = (
-    "train srcnn --train-data ./good --set val_images=0 --steps 1 --batch 1 --patch 8 --device cpu"
-)
+VALUES = {"val_images": "0", "steps": "1", "batch": "1", "patch": "8"}
+
+
+def train(*changes: str) -> str:
+    """A training of one step, with other values of the recipe."""
+    values = VALUES | dict(change.split("=") for change in changes)
+    sets = [f"--set {name}={value}" for name, value in values.items()]
+    return " ".join(["train srcnn --train-data ./good --device cpu", *sets])
 
 
 def setting(**variables: str) -> Callable[[], None]:
@@ -24,7 +29,7 @@ def setting(**variables: str) -> Callable[[], None]:
 
 
 def recipe(change: str, said: str) -> Case:
-    return Case(f"recipe: {change}", nothing, f"{TRAIN} --set {change}", 2, said)
+    return Case(f"recipe: {change}", nothing, train(change), 2, said)
 
 
 NUMBERS = "every number is finite and none is negative"
@@ -42,8 +47,8 @@ CASES = [
     recipe(f"seed={10**30}", "seed is below"),
     recipe("name=x", "A recipe has no 'name'"),
     recipe("=", "A recipe has no ''"),
-    Case("recipe: log never", nothing, f"{TRAIN} --log-every 0", 2, "0 is not in the range"),
-    Case("recipe: by a path", nothing, f"{TRAIN} --recipe ../x", 2, "No recipe is called"),
+    Case("recipe: log never", nothing, f"{train()} --log-every 0", 2, "0 is not in the range"),
+    Case("recipe: by a path", nothing, f"{train()} --recipe ../x", 2, "No recipe is called"),
 ]
 
 HERE = "data where"

@@ -1,7 +1,9 @@
 """Networks that do what this project's own do not."""
 
 import random
+import warnings
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,64 @@ class Moody(Up):
         return output / 2 if self.training and random.random() < 0.5 else output
 
 
+class Numpy(Up):
+    """Draws from numpy's random numbers while it trains."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        output = super().forward(image)
+        return output / 2 if self.training and np.random.random() < 0.5 else output  # noqa: NPY002
+
+
+class Depth(Up):
+    """Skips a layer at random, as networks with random depth do."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        self.blocks = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(4))
+
+    def forward(self, image: Tensor) -> Tensor:
+        for block in self.blocks:
+            if not self.training or random.random() < 0.5:
+                image = image + block(image)
+        return super().forward(image)
+
+
+class LazyMask(Up):
+    """Makes a buffer when it first sees an image."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        self.register_buffer("mask", None)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.mask is None or self.mask.shape[2:] != image.shape[2:]:
+            self.mask = torch.ones(1, 1, *image.shape[2:])
+        return super().forward(image * self.mask)
+
+
+class Pooled(Up):
+    """Normalises what it has pooled over the image, as some attention layers do."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Sigmoid()
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image * self.gate(image))
+
+
+class OldNorm(Up):
+    """Keeps a computed weight, as ``weight_norm`` of WDSR does."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__(scale)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            self.first = nn.utils.weight_norm(self.first)
+
+
 class Mask(Up):
     """A buffer that follows the size of the image, as window attention keeps its mask."""
 
@@ -86,12 +146,17 @@ class Unused(Up):
 BUILDERS = {
     "aslist": AsList,
     "black": lambda scale: Up(scale, bias=False),
+    "depth": Depth,
     "dropout": lambda scale: Up(scale, middle=nn.Dropout2d(0.3)),
     "half": lambda scale: Up(scale, factor=scale // 2),
+    "lazymask": LazyMask,
     "mask": Mask,
     "moody": Moody,
     "norm": lambda scale: Up(scale, middle=nn.BatchNorm2d(8)),
+    "numpy": Numpy,
+    "oldnorm": OldNorm,
     "onechannel": lambda scale: Up(scale, channels=1),
+    "pooled": Pooled,
     "unused": Unused,
     "windows": Windows,
 }

@@ -236,11 +236,12 @@ class TestMemory:
         def full(*_):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-        monkeypatch.setattr("harness.run.training.Training.validate", full)
+        monkeypatch.setattr("harness.run.validation.Upscaler.__call__", full)
         said = Said()
         trainer = Trainer(training(words, steps=3), said, resume=False)
         trainer.run()
-        assert trainer.state.step == 3 and "is too small to validate" in said[1]
+        assert trainer.state.step == 3
+        assert "is too small to validate on 0.png, 24 x 20 LR pixels: training goes on" in said[1]
 
     @pytest.fixture
     def trainer(self, words) -> Trainer:
@@ -650,6 +651,13 @@ class TestAnOutputIsChecked:
         assert f"The network made {said}: mend the plug-in." in shown.output
         assert not list((tmp_path / "out").rglob("*.safetensors"))
 
+    def test_with_a_validation_too(self, harness, words, tmp_path: Path) -> None:
+        shown = harness(*stranger(words, "aslist"), "--steps", 3, "--out", tmp_path / "out")
+        assert shown.exit_code == 1
+        assert "aslist made a list of (1, 3, 20, 24), not a tensor: mend the plug-in." in (
+            shown.output
+        )
+
     def test_sizes_that_do_not_fit_are_one_sentence(self, harness, words, tmp_path) -> None:
         more = ("--set", "val_images=0", "--patch", 11, "--out", tmp_path / "out")
         words = stranger(words, "windows")
@@ -658,7 +666,7 @@ class TestAnOutputIsChecked:
         assert "A step fails on patches of 11 LR pixels (RuntimeError: shape" in shown.output
 
 
-@pytest.mark.parametrize("model", ["moody", "dropout"])
+@pytest.mark.parametrize("model", ["moody", "numpy", "dropout"])
 def test_random_numbers_of_a_network_are_seeded_saved_and_restored(words, model: str) -> None:
     whole, halves = (
         dataclasses.replace(one, folder=one.folder / name, log_steps=3)
@@ -727,6 +735,36 @@ class TestFolderOfAnother:
             assert harness(*words, "--set", "val_images=0").exit_code == 1
         assert (tmp_path / "out/tiny-x4/log.csv").exists()
         assert harness(*words).exit_code == 0
+
+    def test_that_holds_before_a_deadline_too(self, words, monkeypatch) -> None:
+        monkeypatch.setattr(harness, "STARTED", time.monotonic())
+        one = training(words, "onechannel", val_images=0, stop_after=60.0)
+        with pytest.raises(HarnessError, match="mend the plug-in"):
+            Trainer(one, Said(), resume=False).run()
+        assert not (one.folder / "last.pt").exists()
+
+
+@pytest.mark.parametrize("model", ["lazymask", "oldnorm", "pooled"])
+def test_networks_that_keep_what_they_compute_are_trained_and_scored(
+    harness, words, tmp_path: Path, model: str
+) -> None:
+    words = [*stranger(words, model), "--out", str(tmp_path / "out")]
+    shown = harness(*words, "--steps", 4, "--log-every", 2, "--validate-every", 0)
+    assert shown.exit_code == 0, shown.output
+    assert harness(*words, "--steps", 4, "--resume").exit_code == 0
+    weights = tmp_path / f"out/{model}-x4/{model}-x4.repro.safetensors"
+    run = ["run", "--models", model, "--plugin", words[3], "--datasets", tmp_path / "val"]
+    shown = harness(*run, "--weights", f"{model}={weights}")
+    assert shown.exit_code == 0, shown.output
+
+
+def test_steps_of_a_network_that_draws_from_python_are_not_recorded(words) -> None:
+    said = Said()
+    one = dataclasses.replace(training(words, "moody", steps=1, val_images=0), compile=True)
+    trainer = Trainer(one, said, resume=False)
+    trainer.run()
+    assert "draws random numbers of Python or numpy" in said[0]
+    assert not trainer.how()["compiled"]
 
 
 class TestFiles:

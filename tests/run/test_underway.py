@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.run.interrupts import NOTE
+from harness.run.interrupts import NOTE, interrupts_held
 from harness.run.locks import FileLock
 from tests.run.processes import SlowRun
 
@@ -86,6 +86,31 @@ class TestInterruption:
                 assert process.stdout.readline() == word
                 process.send_signal(signal.SIGINT)
             assert process.wait(20) == 1
+
+
+class TestHeldInterrupts:
+    def test_one_that_is_passed_on_once_more_is_the_same(self) -> None:
+        said: list[str] = []
+        with pytest.raises(KeyboardInterrupt), interrupts_held(said.append, debounce=60) as stop:
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+            assert stop.is_set()
+        assert said == [NOTE]
+
+    def test_a_reader_that_is_gone_costs_nothing(self) -> None:
+        def gone(note: str) -> None:
+            raise BrokenPipeError
+
+        done = False
+        with pytest.raises(KeyboardInterrupt), interrupts_held(gone):
+            signal.raise_signal(signal.SIGINT)
+            done = True
+        assert done
+
+    def test_an_error_is_not_hidden(self) -> None:
+        with pytest.raises(HarnessError, match="full"), interrupts_held(lambda note: None):
+            signal.raise_signal(signal.SIGINT)
+            raise HarnessError("The disk is full.")
 
 
 class TestLock:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from harness.errors import HarnessError, UsageError
-from harness.run.checkpoints import load_checkpoint
+from harness.run.checkpoints import load_checkpoint, save_checkpoint
 from harness.run.train import Trainer
 from harness.run.training import Training
 from harness.run.validation import Scores, ValidationError
@@ -51,7 +51,7 @@ class TestBeforeTheFirstStep:
         assert skipped.exit_code == 0, skipped.output
         assert "icon.png of the validation is skipped: 16 x 16" in skipped.output
         told = notes_of(tmp_path / "out")["validation_images"]
-        assert told["count"] == 2 and list(told["skipped"]) == ["icon.png", "torn.png"]
+        assert told["count"] == 2 and list(told["skipped"]) == ["val/icon.png", "val/torn.png"]
 
     def test_its_score_is_said(self, words) -> None:
         said = Said()
@@ -121,7 +121,9 @@ class TestInfinitePSNR:
         out = ("--out", tmp_path / "out", "--log-every", 1, "--validate-every", 0)
         shown = harness(*stranger(words, "black"), *out, "--steps", 6, "--lr", 1e-3)
         assert shown.exit_code == 0, shown.output
-        assert "Of a_black.png the PSNR is infinite, and no part of the mean" in shown.output
+        assert (
+            "The PSNR of a_black.png is infinite: left out of the mean from now on" in shown.output
+        )
         folder = tmp_path / "out/black-x4"
         scores = [float(row["psnr"]) for row in rows_of(folder)]
         assert len(scores) == 6 and all(map(math.isfinite, scores))
@@ -133,8 +135,21 @@ class TestInfinitePSNR:
 
     def test_means_are_over_the_other_images(self) -> None:
         scores = scores_of(30.0, math.inf, 32.0)
-        assert scores.means == (31.0, 0.9) and scores.infinite == ["1.png"]
-        assert scores_of(math.inf).means is None
+        assert scores.means() == (31.0, 0.9) and scores.infinite == {1}
+        assert scores.means({0}) == (32.0, 0.9)
+        assert scores_of(math.inf).means() is None
+
+    def test_one_that_becomes_infinite_does_not_freeze_the_best(self, words, monkeypatch) -> None:
+        """From 50 dB with an almost black image, 31 dB without it is a gain."""
+        made = [scores_of(30, 90), scores_of(30, 90), scores_of(31, math.inf), scores_of(32, 90)]
+        monkeypatch.setattr(Training, "validate", lambda *_: made.pop(0))
+        one = replace(training(words, steps=3), log_steps=1, val_seconds=0.0)
+        trainer = Trainer(one, Said(), resume=False)
+        trainer.run()
+        assert [row.psnr for row in trainer.log.rows] == [60, 31, 32]
+        assert trainer.state.best == 32
+        best = notes_of(one.folder.parent, "repro-best")
+        assert [row["psnr"] for row in best["validation"]] == [31, 32]
 
 
 class TestResume:
@@ -170,6 +185,49 @@ class TestResume:
         trainer = self.resumed(words, said, val_data=(str(tmp_path / "other"),))
         assert trainer.state.best == -math.inf and trainer.state.validated_from == 2
         assert "the best weights are chosen anew" in said[0]
+
+    @pytest.mark.parametrize("word", ["{}/", "./{}/../{}"])
+    def test_another_spelling_is_no_other_validation(self, words, ended, tmp_path, word) -> None:
+        Image.fromarray(picture(80, 96, seed=77)).save(tmp_path / "val/0.png")
+        with pytest.raises(UsageError, match="are not those that this training was validated on"):
+            self.resumed(words, Said(), val_data=(word.format("val", "val"),))
+
+    def test_files_may_be_renamed(self, words, ended, tmp_path: Path) -> None:
+        for path in (tmp_path / "train").iterdir():
+            path.rename(path.with_stem(f"image-{path.stem}"))
+        assert self.resumed(words, Said()).state.step == 2
+
+    def test_other_training_images_are_refused(self, words, ended, tmp_path: Path) -> None:
+        Image.fromarray(picture(80, 96, seed=77)).save(tmp_path / "train/0.png")
+        with pytest.raises(UsageError, match="another training: the training images are others"):
+            self.resumed(words, Said())
+
+    def test_a_validation_that_was_broken_off_at_the_end_is_made_up_for(
+        self, words, monkeypatch
+    ) -> None:
+        one, real, calls = training(words, steps=2), Training.validate, []
+
+        def last(self: Training, *others: object) -> Scores | None:
+            calls.append(others)
+            if len(calls) == 2:
+                raise ValidationError("The validation fails on 0.png (a whim)")
+            return real(self, *others)
+
+        monkeypatch.setattr(Training, "validate", last)
+        with pytest.raises(HarnessError, match="step 2 is saved"):
+            Trainer(one, Said(), resume=False).run()
+        assert rows_of(one.folder)[-1]["psnr"] == ""
+        resumed = self.resumed(words, Said())
+        resumed.run()
+        assert float(rows_of(one.folder)[-1]["psnr"]) == resumed.state.best > 0
+        assert notes_of(one.folder.parent, "repro-best")["steps"] == 2
+
+    def test_a_checkpoint_of_another_version_is_refused(self, words, ended) -> None:
+        path = ended._path("last")
+        saved = load_checkpoint(path)
+        save_checkpoint(path, saved | {"format": 1})
+        with pytest.raises(HarnessError, match="written by another version of drfn-harness"):
+            self.resumed(words, Said())
 
     def test_the_best_score_is_the_log_s(self, words, ended) -> None:
         """The checkpoint is written before the validation of its step."""

@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from harness.data.catalogue import register_benchmarks
+from harness.errors import HarnessError
 from harness.registry import load_plugins
 from harness.run import train
 from harness.run.train import Trainer
 from harness.run.train_plan import TrainRequest, plan_training
 from tests.run.trainings import STRANGERS, Interrupting
 
-VALUES = {"steps": 6, "batch": 2, "patch": 8, "val_images": 0}
+VALUES = {"steps": 6, "batch": 4, "patch": 8, "val_images": 0}
 
 
 def main(folder: str, images: str, *models: str) -> None:
@@ -35,9 +36,12 @@ def main(folder: str, images: str, *models: str) -> None:
             trainer = Trainer(training, listener, resume=False)
             trainer.run()
         except KeyboardInterrupt:
-            if trainer.rank == 0:
-                said = json.dumps([*trainer.training.notes, *listener])
-                (training.folder / "said.json").write_text(said)
+            said = json.dumps([*trainer.training.notes, *listener])
+        except HarnessError as error:
+            said = json.dumps(f"{model} fails: {error}")
+        if torch.distributed.get_rank() == 0:
+            training.folder.mkdir(parents=True, exist_ok=True)
+            (training.folder / "said.json").write_text(said)
     torch.distributed.destroy_process_group()
 
 
