@@ -24,7 +24,7 @@ from harness.run.checkpoints import (
     require_same,
     save_checkpoint,
 )
-from harness.run.clock import Clock, Deadline, Mark
+from harness.run.clock import Clock, Deadline, Mark, Progress
 from harness.run.devices import (
     all_finite,
     batch_that_fits,
@@ -35,7 +35,6 @@ from harness.run.interrupts import interrupts_held
 from harness.run.patches import PatchSampler
 from harness.run.processes import (
     SyncSchedule,
-    agreed,
     failures_named,
     gathered,
     leave_together,
@@ -129,7 +128,9 @@ class Trainer:
             self.step.forward = self._shared()
         self._deadline = Deadline(recipe.stop_after)
         self.validator = Validator(self.training, self._deadline, self._tell_once)
-        (self._left,) = agreed(self._deadline.left(), device=self.device)
+        self.progress = Progress(
+            self.training.recipe, self._deadline, self.state.seconds, self.device
+        )
 
     def run(self) -> nn.Module:
         """Train until the budget is spent, or the time is up; returns the average, on the CPU.
@@ -213,19 +214,10 @@ class Trainer:
         """The modules to compile, given the seconds of a plain step."""
         wanted = self.training.compile
         if wanted is None:
-            wanted = self.world == 1 and self._seconds_left(seconds) > COMPILE_SECONDS
+            left = self.progress.seconds_left(self.state.step, self.state.seconds, seconds)
+            wanted = self.world == 1 and left > COMPILE_SECONDS
         blocks = repeated_blocks(self.network) if wanted else []
         return blocks or [self.network] * bool(self.training.compile)
-
-    def _seconds_left(self, step_seconds: float) -> float:
-        """How long this training will last, as far as that is known."""
-        recipe = self.training.recipe
-        budget = math.inf
-        if recipe.minutes:
-            budget = 60 * recipe.minutes - self.state.seconds
-        elif recipe.steps:
-            budget = (recipe.steps - self.state.step) * step_seconds
-        return min(budget, self._deadline.left())
 
     def _begin(self) -> bool:
         """Try what comes between steps, before there is anything to lose.
@@ -254,7 +246,7 @@ class Trainer:
         schedule = SyncSchedule(self.state.step, self.state.seconds, alone=self.world == 1)
         ending, stopped = self._is_over(clock.seconds), False
         while not (ending or stopped):
-            progress = self._progress(clock.seconds)
+            progress = self.progress.share(self.state.step, clock.seconds)
             loss_sum += self._step(progress, clock)
             self.state.step += 1
             if since.step == self.state.step - 1:
@@ -289,11 +281,11 @@ class Trainer:
 
     def _agree(self, seconds: float) -> bool:
         """Take over the first process's clock; returns whether any process was interrupted."""
-        mine = (seconds, self._deadline.left()) if self.rank == 0 else (0.0, 0.0)
-        self.state.seconds, self._left, stopped = agreed(
-            *mine, self._interrupted(), device=self.device
-        )
-        return bool(stopped)
+        self.state.seconds, stopped = self.progress.agree(seconds, stopped=self._interrupted())
+        return stopped
+
+    def _is_over(self, seconds: float) -> bool:
+        return self.progress.is_over(self.state.step, seconds)
 
     def _log(self, row: Row, *, validating: bool) -> None:
         """Add a line to the log, and to the line the scores of a validation."""
@@ -304,7 +296,8 @@ class Trainer:
             if validating and self.validator.training.validation:
                 self._validate(row)
         finally:
-            self.listener.logged(self.training, row, self._progress(self.state.seconds))
+            share = self.progress.share(self.state.step, self.state.seconds)
+            self.listener.logged(self.training, row, share)
 
     def _tell_once(self, sentence: str) -> None:
         """A sentence from the first of several processes."""
@@ -329,33 +322,11 @@ class Trainer:
         last = self._path("last")
         if not self.state.step:
             last.unlink(missing_ok=True)
-        elif stopped or self._progress(self.state.seconds) < 1:
+        elif stopped or self.progress.share(self.state.step, self.state.seconds) < 1:
             self.listener.told(
                 f"Step {self.state.step} is in {last}: go on with --resume and otherwise the same "
                 "options"
             )
-
-    def _progress(self, seconds: float) -> float:
-        """The share of the budget that is spent."""
-        recipe = self.training.recipe
-        seconds = self._agreed(seconds, self.state.seconds)
-        if recipe.minutes:
-            return min(1.0, seconds / (60 * recipe.minutes))
-        if recipe.steps:
-            return min(1.0, self.state.step / recipe.steps)
-        return seconds / max(1e-9, seconds + self._time_left())
-
-    def _is_over(self, seconds: float) -> bool:
-        """Whether the budget is spent or the time is up."""
-        return self._progress(seconds) >= 1 or self._time_left() <= 0
-
-    def _time_left(self) -> float:
-        """Seconds until the process must come to its end."""
-        return self._agreed(self._deadline.left(), self._left)
-
-    def _agreed(self, mine: float, common: float) -> float:
-        """Several processes go by the clock reading that they last agreed on."""
-        return mine if self.world == 1 else common
 
     def _step(self, progress: float, clock: Clock) -> Tensor:
         """One optimiser step; returns the loss without waiting for it."""
