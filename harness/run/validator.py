@@ -35,7 +35,8 @@ class Validator:
         Before a deadline, one that takes too long is left out for good. Arguments, result and
         errors are those of a call.
         """
-        self._told(f"The network is scored on {len(self.training.validation)} images first")
+        count = len(self.training.validation)
+        self._told(f"The network is scored on {count} image{'' if count == 1 else 's'} first")
         scores = self(network, step, enough)
         if scores and (means := scores.means()):
             psnr, ssim = means
