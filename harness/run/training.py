@@ -100,9 +100,12 @@ class Training:
     @property
     def validated_on(self) -> dict[str, Any]:
         """What a validation must agree in, for its scores to be compared with earlier ones."""
-        words = [*map(os.path.normpath, self.recipe.val_data), str(self.recipe.val_images)]
-        folders, sha256 = list(self.validation.folders), self.validation.sha256
-        return {"words": words, "folders": folders, "sha256": sha256}
+        return {
+            "count": self.recipe.val_images,
+            "words": [os.path.normpath(word) for word in self.recipe.val_data],
+            "folders": list(self.validation.folders),
+            "sha256": self.validation.sha256,
+        }
 
 
 def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -121,9 +124,10 @@ def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         return "Training goes on without the validation that it began with"
     if not before["sha256"]:
         return "Training is validated from now on"
-    if any(now[name] == before[name] for name in ("words", "folders")):
+    same_name = any(now[name] == before[name] for name in ("words", "folders"))
+    if same_name and now["count"] == before["count"]:
         raise UsageError(
-            f"The images of {', '.join(now['words'][:-1])} are not those that this training was "
+            f"The images of {', '.join(now['words'])} are not those that this training was "
             "validated on: restore them, or name others with --val-data."
         )
     return "The validation is on other images than before: the best weights are chosen anew"

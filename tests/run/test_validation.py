@@ -192,6 +192,11 @@ class TestResume:
         with pytest.raises(UsageError, match="are not those that this training was validated on"):
             self.resumed(words, Said(), val_data=(word.format("val", "val"),))
 
+    def test_fewer_images_are_what_one_may_ask_for(self, words, ended) -> None:
+        said = Said()
+        assert self.resumed(words, said, val_images=1).state.validated_from == 2
+        assert "the best weights are chosen anew" in said[0]
+
     def test_files_may_be_renamed(self, words, ended, tmp_path: Path) -> None:
         for path in (tmp_path / "train").iterdir():
             path.rename(path.with_stem(f"image-{path.stem}"))
