@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.errors import UsageError
-from harness.models.inference import build_network
+from harness.models.inference import build_network, copy_network
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,7 +187,7 @@ def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, i
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         total, _, layers = thop.profile(
-            copy.deepcopy(network), inputs=(image,), verbose=False, ret_layer_info=True
+            copy_network(network), inputs=(image,), verbose=False, ret_layer_info=True
         )
     kinds = _leaves(network)
     counted: Counter[str] = Counter()

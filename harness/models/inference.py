@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any, Self
@@ -134,9 +134,10 @@ class Upscaler:
 
         Networks may keep things on their modules while they run, so each thread has its own.
         """
-        shared = [*self.network.parameters(), *self.network.buffers()]
         other = copy.copy(self)
-        other.network = copy.deepcopy(self.network, {id(one): one for one in shared})
+        other.network = copy_network(
+            self.network, [*self.network.parameters(), *self.network.buffers()]
+        )
         return other
 
     def _parts(self, batch: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -295,17 +296,19 @@ def build_network(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.M
     return network
 
 
-def copy_network(network: nn.Module) -> nn.Module:
-    """A copy that shares nothing with the network.
+def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
+    """A copy of a network, with values of its own.
 
-    Results that a module keeps, such as the weight that ``weight_norm`` computes, are made anew in
-    each forward pass; with their history they could not be copied.
+    Args:
+        network: to copy. Results that its modules keep, such as the weight that ``weight_norm``
+            computes anew in each forward pass, lose their history: they could not be copied.
+        shared: parameters and buffers that the copy shares with it.
     """
     for module in network.modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 vars(module)[name] = value.detach()
-    return copy.deepcopy(network)
+    return copy.deepcopy(network, {id(one): one for one in shared})
 
 
 def pick_device(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import gc
 import weakref
@@ -15,6 +14,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from harness.models.inference import copy_network
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -92,7 +93,7 @@ def forward_bytes(network: nn.Module, channels: int) -> float:
     comes on top.
     """
     side = 64
-    bare = copy.deepcopy(network).to("meta").eval()
+    bare = copy_network(network).to("meta").eval()
     first = next(bare.parameters(), None)
     given = torch.empty(
         1, channels, side, side, device="meta", dtype=first.dtype if first is not None else None

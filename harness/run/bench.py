@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.models.complexity import measure_complexity
+from harness.models.inference import copy_network
 from harness.models.memory import keep_freed, peak_bytes, reset_peak
 from harness.run.evaluate import compute
 from harness.run.naive import naive_network, naive_scores
@@ -134,7 +134,7 @@ def _forward(
     network: nn.Module, inputs: Sequence[Tensor], form: torch.memory_format
 ) -> Callable[[], None]:
     """Run a copy of the bare network on every input, weights and inputs laid out one way."""
-    bare = copy.deepcopy(network).to(memory_format=form)  # type: ignore[call-overload]
+    bare = copy_network(network).to(memory_format=form)  # type: ignore[call-overload]
     laid_out = [batch.contiguous(memory_format=form) for batch in inputs]
 
     def run() -> None:

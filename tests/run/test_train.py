@@ -756,6 +756,25 @@ def test_networks_that_keep_what_they_compute_are_trained_and_scored(
     run = ["run", "--models", model, "--plugin", words[3], "--datasets", tmp_path / "val"]
     shown = harness(*run, "--weights", f"{model}={weights}")
     assert shown.exit_code == 0, shown.output
+    counted = harness("complexity", model, "--plugin", words[3])
+    assert counted.exit_code == 0, counted.output
+
+
+@pytest.mark.parametrize("under_nohup", [False, True])
+def test_a_lost_terminal_saves_but_under_nohup(words, under_nohup: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if under_nohup else signal.SIG_DFL)
+    one = dataclasses.replace(training(words, steps=6), log_steps=2)
+    trainer = Trainer(one, Interrupting(2, signal.SIGHUP), resume=False)
+    try:
+        if under_nohup:
+            trainer.run()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                trainer.run()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    saved = load_checkpoint(one.folder / "last.pt")["step"]
+    assert saved == 6 if under_nohup else 2 <= saved < 6
 
 
 def test_steps_of_a_network_that_draws_from_python_are_not_recorded(words) -> None:

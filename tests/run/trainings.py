@@ -93,13 +93,13 @@ class Said(list[str]):
 class Interrupting(Said):
     """A listener that interrupts its process at a line of the log."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, sent: signal.Signals = signal.SIGTERM) -> None:
         super().__init__()
-        self.step = step
+        self.step, self.sent = step, sent
 
     def logged(self, training: Training, row: Row, progress: float) -> None:
         if row.step == self.step:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(self.sent)
 
 
 def notes_of(folder: Path, tag: str = "repro") -> dict[str, object]:
