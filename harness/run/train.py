@@ -75,6 +75,15 @@ def _signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *([] if under_nohup else [signal.SIGHUP])]
 
 
+def _network(training: Training) -> nn.Module:
+    """The network as it begins, on its device, its channels side by side."""
+    network = build_network(training.card, training.scale, training.hyper)
+    if training.start:
+        load_into(network, training.start, training.card.name)
+    network = network.to(training.device).train()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class Trainer:
     """A network under training, resumable at any checkpoint.
 
@@ -100,11 +109,7 @@ class Trainer:
         share = recipe.batch // self.world
         self._share = slice(self.rank * share, (self.rank + 1) * share)
         seed_all(recipe.seed)
-        network = build_network(training.card, training.scale, training.hyper)
-        if training.start:
-            load_into(network, training.start, training.card.name)
-        network = network.to(self.device).train()
-        self.network: nn.Module = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = _network(training)
         self.average = copy_network(self.network).requires_grad_(False)
         if self.world > 1 and self.device.type == "cuda":
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
@@ -154,7 +159,7 @@ class Trainer:
                 self._interrupted = stop.is_set
                 self._train()
         finally:
-            if self.rank == 0 and not self.state.step:
+            if self.rank == 0 and not self.state.step:  # of a saving that was only measured
                 self._path("last").unlink(missing_ok=True)
         if not self.state.step:
             raise HarnessError(
@@ -319,13 +324,11 @@ class Trainer:
     def _close(self, *, stopped: bool) -> None:
         """Close the log, and say how to go on where there is more to do."""
         self.log.close()
-        last = self._path("last")
-        if not self.state.step:
-            last.unlink(missing_ok=True)
-        elif stopped or self.progress.share(self.state.step, self.state.seconds) < 1:
+        more = stopped or self.progress.share(self.state.step, self.state.seconds) < 1
+        if more and self.state.step:
             self.listener.told(
-                f"Step {self.state.step} is in {last}: go on with --resume and otherwise the same "
-                "options"
+                f"Step {self.state.step} is in {self._path('last')}: go on with --resume and "
+                "otherwise the same options"
             )
 
     def _step(self, progress: float, clock: Clock) -> Tensor:

@@ -63,12 +63,11 @@ class TrainLog:
     def __init__(self, folder: Path, step: int = 0) -> None:
         self.path = path = folder / "log.csv"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.rows = _read(path, step) if step and path.exists() else []
-            write_atomically(path, _csv(self.rows, header=True))
-            self._board = _tensorboard(folder, step)
-        except OSError as error:
-            raise HarnessError(f"The log {path} cannot be written ({error}).") from error
+            with self._writing():
+                folder.mkdir(parents=True, exist_ok=True)
+                self.rows = _read(path, step) if step and path.exists() else []
+                write_atomically(path, _csv(self.rows, header=True))
+                self._board = _tensorboard(folder, step)
         except (KeyError, TypeError, ValueError) as error:
             raise HarnessError(
                 f"The log {path} is not as training wrote it, with commas and all of its columns: "

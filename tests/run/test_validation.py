@@ -24,6 +24,20 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
 
 
+def fail_at(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> list[object]:
+    """Let one of the validations to come fail; returns a list that holds one entry for each."""
+    real, calls = Training.validate, []
+
+    def validate(self: Training, *words: object) -> Scores | None:
+        calls.append(words)
+        if len(calls) == number:
+            raise error
+        return real(self, *words)
+
+    monkeypatch.setattr(Training, "validate", validate)
+    return calls
+
+
 class TestBeforeTheFirstStep:
     def test_an_image_that_fails_is_named(self, harness, words, tmp_path: Path) -> None:
         Image.fromarray(picture(84, 96)).save(tmp_path / "val/odd.png")
@@ -62,15 +76,7 @@ class TestBeforeTheFirstStep:
 
 class TestOneThatFails:
     def test_it_costs_no_step(self, words, tmp_path: Path, monkeypatch) -> None:
-        real, calls = Training.validate, []
-
-        def moody(self: Training, *words: object) -> Scores | None:
-            calls.append(words)
-            if len(calls) == 2:
-                raise ValidationError("The validation fails on 0.png (a whim)")
-            return real(self, *words)
-
-        monkeypatch.setattr(Training, "validate", moody)
+        fail_at(monkeypatch, 2, ValidationError("The validation fails on 0.png (a whim)"))
         one = replace(training(words, steps=6), log_steps=2, val_seconds=0.0)
         with pytest.raises(HarnessError, match="step 2 is saved, go on with --resume and other"):
             Trainer(one, Said(), resume=False).run()
@@ -87,15 +93,8 @@ class TestOneThatFails:
 
     def test_weights_are_written_without_it(self, harness, words, tmp_path, monkeypatch) -> None:
         """Rounding to fp16 is tried at the very end."""
-        out, real, calls = tmp_path / "out", Training.validate, []
-
-        def last(self: Training, *words: object) -> Scores | None:
-            calls.append(words)
-            if len(calls) == 3:
-                raise RuntimeError("the card is lost")
-            return real(self, *words)
-
-        monkeypatch.setattr(Training, "validate", last)
+        out = tmp_path / "out"
+        calls = fail_at(monkeypatch, 3, RuntimeError("the card is lost"))
         shown = harness(*words, "--steps", 2, "--out", out)
         assert shown.exit_code == 0, shown.output
         assert len(calls) == 3 and notes_of(out)["stored_as"] == "fp32"
@@ -210,15 +209,8 @@ class TestResume:
     def test_a_validation_that_was_broken_off_at_the_end_is_made_up_for(
         self, words, monkeypatch
     ) -> None:
-        one, real, calls = training(words, steps=2), Training.validate, []
-
-        def last(self: Training, *others: object) -> Scores | None:
-            calls.append(others)
-            if len(calls) == 2:
-                raise ValidationError("The validation fails on 0.png (a whim)")
-            return real(self, *others)
-
-        monkeypatch.setattr(Training, "validate", last)
+        one = training(words, steps=2)
+        fail_at(monkeypatch, 2, ValidationError("The validation fails on 0.png (a whim)"))
         with pytest.raises(HarnessError, match="step 2 is saved"):
             Trainer(one, Said(), resume=False).run()
         assert rows_of(one.folder)[-1]["psnr"] == ""
