@@ -72,6 +72,15 @@ class Registry(Generic[T]):
             raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
         return self._entries[name][0]
 
+    def origin(self, name: str) -> str:
+        """The module or file that entered the thing of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        self.get(name)
+        return self._entries[name][1]
+
     def select(self, pattern: str) -> list[str]:
         """Names for one word of a list: ``all``, a glob, or a name.
 
@@ -130,7 +139,7 @@ def register_model(
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
 
     def decorate(build: F) -> F:
-        source = Path(str(sys.modules[build.__module__].__file__))
+        source = _source(build.__module__)
         fields = (pipeline, input, scales, paper, params, global_pooling, stand_in)
         card = ModelCard(name, build, *fields)
         _add_model(card, _origin(build.__module__), source)
@@ -154,7 +163,7 @@ def _add_model(card: ModelCard, origin: str, source: Path) -> None:
     broken = next((rule for rule, holds in rules.items() if not holds), None)
     if broken:
         raise UsageError(f"The model {card.name!r} of {origin} needs {broken}.")
-    card = replace(card, origin=origin, sources=_sources(source))
+    card = replace(card, origin=origin, source=source)
     MODELS.add(card.name, card, origin)
 
 
@@ -170,9 +179,14 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _source(module: str) -> Path:
+    """The file of a module that runs."""
+    return Path(str(sys.modules[module].__file__))
+
+
 def _origin(module: str) -> str:
     """A module's name; for a plug-in file, its path."""
-    return str(sys.modules[module].__file__) if module.startswith(_FILE_PREFIX) else module
+    return str(_source(module)) if module.startswith(_FILE_PREFIX) else module
 
 
 def register_dataset(name: str, root: Path | str, *, title: str = "", count: int = 0) -> None:
@@ -303,38 +317,3 @@ class _Deferred:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(self.module), self.function)(*args, **kwargs)
-
-
-def _sources(path: Path) -> tuple[Path, ...]:
-    """The file, and every module of its package that it imports, directly or through others."""
-    found: list[Path] = []
-    todo = [path]
-    while todo:
-        file = todo.pop()
-        if file not in found:
-            found.append(file)
-            todo += _imported(file)
-    return (path, *sorted(found[1:]))
-
-
-def _imported(file: Path) -> Iterator[Path]:
-    """Files of the same top-level package that a file imports."""
-    top = file.parent
-    while (top / "__init__.py").is_file():
-        top = top.parent
-    package = file.parent.relative_to(top).parts
-    if not package:
-        return
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names: list[tuple[str, ...]] = []
-        if isinstance(node, ast.Import):
-            names = [tuple(alias.name.split(".")) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = (*base, *(node.module or "").split("."))
-            stem = tuple(part for part in module if part)
-            names = [stem, *((*stem, alias.name) for alias in node.names)]
-        for name in names:
-            if name[:1] == package[:1]:
-                target = top.joinpath(*name)
-                yield from filter(Path.is_file, (target.with_suffix(".py"), target / "__init__.py"))

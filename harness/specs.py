@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -91,7 +91,7 @@ class ModelCard:
         global_pooling: it looks at the whole image at once, so that tiles change its output.
         stand_in: a smaller model that runs in its place, and says so, where it has no weights.
         origin: the module or file the plug-in came from.
-        sources: the files whose bytes decide what the network computes.
+        source: the file that registers it.
     """
 
     name: str
@@ -104,7 +104,7 @@ class ModelCard:
     global_pooling: bool = False
     stand_in: str = ""
     origin: str = ""
-    sources: tuple[Path, ...] = ()
+    source: Path | None = None
 
     @property
     def channels(self) -> int:
@@ -114,10 +114,6 @@ class ModelCard:
     def input_scale(self, scale: int) -> int:
         """Output size over input size: 1 when the enlargement was made before the network."""
         return scale if self.input == "lr" else 1
-
-    def source_digest(self) -> str:
-        """SHA-256 over the source files' own digests."""
-        return digest([file_digest(path) for path in self.sources])
 
 
 @dataclass(frozen=True)
@@ -189,7 +185,20 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that decides a run's numbers; its hash is the run's name."""
+    """Everything that decides a run's numbers; its hash is the run's name.
+
+    A field with a default enters the hash only where it has another value, so that a field that is
+    added later leaves the ids of earlier runs as they are.
+
+    Attributes:
+        source_sha256: of the network's code, see `harness.models.source`.
+        protocol_sha256: of the rules, with the number that stands for their code.
+        dataset_sha256: of the names, sizes and pixels of the HR images.
+        inference: `harness.models.inference.INFERENCE`, which stands for the code that applies
+            networks to images.
+        weights_sha256: of the names, shapes and values of the tensors.
+        metrics_sha256: of the code of metrics that the harness does not define.
+    """
 
     model: str
     scale: int
@@ -198,6 +207,7 @@ class Identity:
     source_sha256: str
     protocol_sha256: str
     dataset_sha256: str
+    inference: int
     weights_sha256: str | None = None
     hyper: Mapping[str, Any] = field(default_factory=dict)
     self_ensemble: bool = False
@@ -208,7 +218,53 @@ class Identity:
     @property
     def id(self) -> str:
         """SHA-256 of the identity's canonical JSON."""
-        return digest(asdict(self))
+        return digest(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that have no default, and those that are not at theirs."""
+        usual = {field.name: _default(field) for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != usual[name]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Identity:
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError: fields are missing or of another kind.
+        """
+        metrics = {"metrics": tuple(data["metrics"])} if "metrics" in data else {}
+        return Identity(**{**data, **metrics})
+
+
+@dataclass(frozen=True)
+class EarlierIdentity(Identity):
+    """What an earlier version of the harness took for a run's identity.
+
+    It is never that of a run of today: the fields say what is known, in today's words.
+
+    Attributes:
+        stored: as the record has it; its hash is the record's id.
+    """
+
+    stored: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of the record."""
+        return dict(self.stored)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EarlierIdentity:
+        """The identity of a record of schema 2, which scored every grey image full-range.
+
+        Raises:
+            KeyError, TypeError: fields are missing or of another kind.
+        """
+        rules, *options = data["protocol"].split("+")
+        if rules.endswith("/rgb"):
+            as_rgb = "as-rgb" in options
+            options = ["full-range"] * (not as_rgb) + [one for one in options if one != "as-rgb"]
+        known = {"metrics": tuple(data["metrics"]), "protocol": "+".join([rules, *options])}
+        return cls(**{**data, **known}, inference=0, stored=data)
 
 
 @dataclass(frozen=True)
@@ -249,7 +305,8 @@ class ImageResult:
         return cls(row["image"], scores, float(row["seconds"]), row.get("note", ""))
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION, EARLIER_SCHEMA = 3, 2
+"""Of the records that are written, and of those that can be read as well."""
 
 
 @dataclass(frozen=True)
@@ -268,6 +325,8 @@ class RunRecord:
         macs_input_size: width and height.
         verified: every HR image is pixel for pixel the published one.
         error: why a broken run broke.
+        plugins: the file or distribution, with a hash, that each of the model and the metrics
+            which the harness does not define came from, by name.
     """
 
     identity: Identity
@@ -281,6 +340,12 @@ class RunRecord:
     macs_input_size: tuple[int, int] | None = None
     verified: bool = False
     error: str = ""
+    plugins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def earlier(self) -> bool:
+        """Its identity is one of an earlier version of the harness."""
+        return isinstance(self.identity, EarlierIdentity)
 
     @property
     def means(self) -> dict[str, float]:
@@ -294,12 +359,13 @@ class RunRecord:
     def to_json(self) -> dict[str, Any]:
         """The record's JSON object; ``sha256`` is the digest of everything else in it."""
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": EARLIER_SCHEMA if self.earlier else SCHEMA_VERSION,
             "id": self.identity.id,
             "status": self.status,
             "error": self.error,
             "means": {name: _plain(value) for name, value in self.means.items()},
-            "identity": asdict(self.identity),
+            "identity": self.identity.to_json(),
+            **({} if self.earlier else {"plugins": self.plugins}),
             "weights": asdict(self.weights) if self.weights else None,
             "verified": self.verified,
             "parameters": self.parameters,
@@ -320,11 +386,12 @@ class RunRecord:
                 that are none.
             KeyError, TypeError: fields are missing or of another kind.
         """
-        if data["schema_version"] != SCHEMA_VERSION:
+        if data["schema_version"] not in (SCHEMA_VERSION, EARLIER_SCHEMA):
             raise ValueError(
                 f"schema {data['schema_version']}, this harness reads {SCHEMA_VERSION}"
             )
-        identity = Identity(**data["identity"] | {"metrics": tuple(data["identity"]["metrics"])})
+        earlier = data["schema_version"] == EARLIER_SCHEMA
+        identity = (EarlierIdentity if earlier else Identity).from_json(data["identity"])
         if identity.id != data["id"]:
             raise ValueError("its id is not the hash of its identity")
         images = tuple(ImageResult.from_json(row) for row in data["images"])
@@ -342,6 +409,7 @@ class RunRecord:
             (size[0], size[1]) if size else None,
             data["verified"],
             data["error"],
+            {} if earlier else dict(data["plugins"]),
         )
 
 
@@ -351,6 +419,13 @@ def _require_names(identity: Identity, images: tuple[ImageResult, ...]) -> None:
     wrong = next((name for name in names if not is_plain_name(name)), None)
     if wrong is not None or not isinstance(identity.scale, int):
         raise ValueError(f"{identity.scale if wrong is None else wrong!r} is no name or scale")
+
+
+def _default(one: Field[Any]) -> Any:
+    """A field's default; a value that nothing equals where it has none."""
+    if one.default_factory is not MISSING:
+        return one.default_factory()
+    return one.default if one.default is not MISSING else object()
 
 
 def _plain(value: float) -> float | str:

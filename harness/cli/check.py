@@ -25,9 +25,8 @@ from harness.specs import GreyRule
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    default="full-range",
-    show_default=True,
-    help="Hold the runs made under this rule against the paper.",
+    help="Hold the runs that scored grey images so against the paper.  [default: each row's own "
+    "rule]",
 )
 @click.option("--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR, for every tier.")
 @click.option("--require", is_flag=True, help="What was not run is a failure.")

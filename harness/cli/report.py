@@ -36,9 +36,7 @@ REFERENCE = Path("results/reference")
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    default="full-range",
-    show_default=True,
-    help="Show the runs made under this rule.",
+    help="Show the runs that scored grey images so.  [default: each row's own rule]",
 )
 @results_option(str(REFERENCE))
 @click.option(

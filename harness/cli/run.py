@@ -49,9 +49,7 @@ class TileSide(click.IntRange):
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    default="full-range",
-    show_default=True,
-    help="How grey images are scored.",
+    help="How grey images are scored.  [default: full-range in the y pipeline, as-rgb in rgb]",
 )
 @click.option(
     "--border",

@@ -20,6 +20,12 @@ from harness.models.weights import Weights, load_into
 if TYPE_CHECKING:
     from harness.specs import AnyArray, FloatArray, ModelCard
 
+INFERENCE = 1
+"""Raised whenever a change here, or in how images are handed to networks, changes a number.
+
+Networks are run whole, in tiles and as self-ensembles; part of every run's identity.
+"""
+
 POOLED_OVERLAP = 32
 """LR pixels by which tiles overlap at most where a network pools over the whole image.
 

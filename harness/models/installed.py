@@ -81,8 +81,8 @@ def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
     for root in (cache_root() / "weights", *_roots()):
         yield from _stored(root, card, scale)
         yield from ((path, "official") for path in _official(root, card, scale))
-    if card.sources:
-        yield from _stored(card.sources[0].parent / "weights", card, scale)
+    if card.source:
+        yield from _stored(card.source.parent / "weights", card, scale)
 
 
 def _roots() -> list[Path]:

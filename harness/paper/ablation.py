@@ -54,11 +54,11 @@ class Ablation:
 
 
 def ablations(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range"
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> tuple[Ablation, ...]:
     """The variants that were run, one entry for each budget, the most complete first."""
     table = paper["table1"]
-    ranked = rank_runs(runs, table["scale"], grey)
+    ranked = rank_runs(runs, table["scale"], grey or table["grey"])
     found: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
     for record in ranked.get("record", ()):
         identity = record.identity
@@ -71,13 +71,13 @@ def ablations(
 
 
 def broken_variants(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range"
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> set[str]:
     """The variants whose every run broke."""
     table = paper["table1"]
     if runs.empty:
         return set()
-    plain = plain_runs(runs, table["scale"], grey, self_ensemble=False)
+    plain = plain_runs(runs, table["scale"], grey or table["grey"], self_ensemble=False)
     own = plain[(plain["model"] == "drfn") & (plain["dataset"] == table["set"])]
     tried, done = (
         {_variant(record.identity.hyper, table["variants"]) for record in some["record"]}

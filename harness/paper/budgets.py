@@ -58,9 +58,10 @@ def budget_of(record: RunRecord) -> Budget:
     The weights themselves need not be shipped.
     """
     model, sha256 = record.identity.model, record.identity.weights_sha256
-    if model not in MODELS or not MODELS.get(model).sources:
+    source = MODELS.get(model).source if model in MODELS else None
+    if source is None:
         return Budget()
-    notes = _notes(MODELS.get(model).sources[0].parent / "weights").get(sha256)
+    notes = _notes(source.parent / "weights").get(sha256)
     return budget_from(notes) if notes else Budget()
 
 

@@ -70,7 +70,7 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
 
 
 def against_paper(
-    local: Iterable[RunRecord], paper: Mapping[str, Any], grey: GreyRule = "full-range"
+    local: Iterable[RunRecord], paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> list[Row]:
     """Two rows for every local run of a printed cell of Table 2, or for its absence.
 
@@ -79,12 +79,12 @@ def against_paper(
     Args:
         local: records; those with self-ensemble, tiles, arguments or other rules do not count.
         paper: what `harness.paper.paper` gives.
-        grey: the rule whose runs count.
+        grey: the rule whose runs count; None for each row's own.
     """
     scale = paper["table2"]["scale"]
     runs: dict[Cell, list[RunRecord]] = {}
     for (*cell, how, _), some in _by_cell(local).items():
-        if how in plain_protocols(scale, grey, cell[1]):
+        if how in plain_protocols(scale, grey, *cell):
             runs.setdefault(tuple(cell), []).extend(some)
     rows: list[Row] = []
     for line in paper["table2"]["rows"]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from harness.paper.selection import broken_runs, choose_runs
 from harness.registry import DATASETS, MODELS
+from harness.specs import GreyRule
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness.models.complexity import Complexity
     from harness.models.depth import Depth
-    from harness.specs import GreyRule, RunRecord
+    from harness.specs import ModelCard, RunRecord
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
 """``reproduced``: the evidence agrees; ``refuted``: it does not; ``inconsistent in print``: printed
@@ -94,8 +95,8 @@ class Evidence:
         return float(self.paper["numbers"][key]["value"])
 
     @cached_property
-    def _chosen(self) -> dict[tuple[bool, str], dict[tuple[str, str], pd.Series[Any]]]:
-        rules: tuple[GreyRule, ...] = ("full-range", "as-rgb")
+    def _chosen(self) -> dict[tuple[bool, GreyRule | None], dict[tuple[str, str], pd.Series[Any]]]:
+        rules = (None, *get_args(GreyRule))
         return {
             (ensemble, grey): choose_runs(self.runs, self.scale, grey, self_ensemble=ensemble)
             for ensemble in (False, True)
@@ -106,18 +107,18 @@ class Evidence:
         self,
         model: str,
         dataset: str,
-        grey: GreyRule = "full-range",
+        grey: GreyRule | None = None,
         *,
         self_ensemble: bool = False,
     ) -> RunRecord | None:
-        """The run that speaks for a model on a set, or None."""
+        """The run that speaks for a model on a set, or None; see `rank_runs` for ``grey``."""
         row = self._chosen[self_ensemble, grey].get((model, dataset))
         return None if row is None else row["record"]
 
     @cached_property
     def broken(self) -> dict[tuple[str, str], RunRecord]:
         """Runs that broke, by model and set, where none is finished under any rule."""
-        return broken_runs(self.runs, self.scale, None)
+        return broken_runs(self.runs, self.scale, None, every_rule=True)
 
     def complexity(self, model: str) -> Complexity:
         """Size and work of a network, counted on the network itself.
@@ -125,7 +126,7 @@ class Evidence:
         Raises:
             UsageError: no network is registered under this name.
         """
-        return _complexity(model, self.scale, MODELS.get(model).source_digest())
+        return _complexity(MODELS.get(model), self.scale)
 
     def depth(self, model: str) -> Depth:
         """The layers of a network, counted on the network itself.
@@ -133,7 +134,7 @@ class Evidence:
         Raises:
             UsageError: no network is registered under this name.
         """
-        return _depth(model, self.scale, MODELS.get(model).source_digest())
+        return _depth(MODELS.get(model), self.scale)
 
     def receptive_radius(self, model: str) -> int:
         """LR pixels on each side that an output pixel depends on through convolutions, at most.
@@ -141,7 +142,7 @@ class Evidence:
         Raises:
             UsageError: no network is registered under this name.
         """
-        return _receptive_radius(model, self.scale, MODELS.get(model).source_digest())
+        return _receptive_radius(MODELS.get(model), self.scale)
 
     def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
         """The convolutions of a network by input width, output width and kernel side.
@@ -154,26 +155,25 @@ class Evidence:
         return convolution_shapes(MODELS.get(model), self.scale, {})
 
 
-# Counting takes half a second a network; the same source gives the same counts.
+# Counting takes half a second a network.
 @cache
-def _complexity(model: str, scale: int, source_sha256: str) -> Complexity:
+def _complexity(card: ModelCard, scale: int) -> Complexity:
     from harness.models.complexity import measure_complexity
 
-    return measure_complexity(MODELS.get(model), scale, {})
+    return measure_complexity(card, scale, {})
 
 
 @cache
-def _depth(model: str, scale: int, source_sha256: str) -> Depth:
+def _depth(card: ModelCard, scale: int) -> Depth:
     from harness.models.depth import measure_depth
 
-    return measure_depth(MODELS.get(model), scale, {})
+    return measure_depth(card, scale, {})
 
 
 @cache
-def _receptive_radius(model: str, scale: int, source_sha256: str) -> int:
+def _receptive_radius(card: ModelCard, scale: int) -> int:
     from harness.models.inference import Upscaler
 
-    card = MODELS.get(model)
     pixels = Upscaler(card, scale, None).receptive_radius()
     return -(-pixels * card.input_scale(scale) // scale)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.paper.selection import rank_runs
+from harness.data.catalogue import sets_without_grey
+from harness.paper.selection import rank_runs, row_grey
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
@@ -73,10 +74,12 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
 
 
 def departures(run: RunRecord) -> tuple[str, ...]:
-    """The rules of a run that are not the default, in words."""
+    """The rules of a run that are not those of its row, in words."""
     rules = protocol(run.identity.protocol)
+    usual = row_grey(run.identity.model, rules.pipeline)
+    grey = rules.grey != usual and run.identity.dataset not in sets_without_grey()
     words = {
-        f"grey images {rules.grey}": rules.grey != "full-range",
+        f"grey images {rules.grey}": grey,
         "LR images not rounded": rules.float_lr,
         "luma not rounded": rules.float_y,
     }
@@ -90,7 +93,7 @@ def _candidates(runs: pd.DataFrame, scale: int, model: str, dataset: str) -> lis
     own = runs[(runs["model"] == model) & (runs["dataset"] == dataset)]
     if own.empty:
         return []
-    ranked = rank_runs(own, scale, None)
+    ranked = rank_runs(own, scale, None, every_rule=True)
     plain = ranked[~ranked["hyper"].astype(bool)]
     best = plain[plain["rank"] == plain["rank"].min()]
     return list(best["record"])

@@ -88,7 +88,8 @@ def one_pipeline(evidence: Evidence) -> Finding:
     pairs = {
         name: (luma, colour)
         for name in evidence.sets
-        if (luma := evidence.run("bicubic", name)) and (colour := evidence.run("bicubic-rgb", name))
+        if (luma := evidence.run("bicubic", name, "full-range"))
+        and (colour := evidence.run("bicubic-rgb", name, "full-range"))
     }
     if not pairs:
         return Finding("not measured", "Run harness run --models bicubic,bicubic-rgb first.")
@@ -128,13 +129,14 @@ def grey_image(evidence: Evidence) -> Finding:
     pairs = {
         name: (full, as_rgb)
         for name in evidence.table2
-        if (full := evidence.run(name, "set14")) and speaks_for_the_authors(full)
+        if (full := evidence.run(name, "set14", "full-range")) and speaks_for_the_authors(full)
         if (as_rgb := evidence.run(name, "set14", "as-rgb")) and speaks_for_the_authors(as_rgb)
     }
     if not pairs:
         return Finding(
             "not measured",
-            "Run harness run --models bicubic --datasets set14, and again with --grey as-rgb.",
+            "Run harness run --models bicubic --datasets set14 --grey full-range, and again with "
+            "--grey as-rgb.",
         )
     least = min(two.means["psnr"] - one.means["psnr"] for one, two in pairs.values())
     groups: dict[GreyRule, list[str]] = {}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
 from harness.data.catalogue import sets_without_grey
+from harness.paper import paper
 from harness.paper.budgets import budget_of
+from harness.protocol.protocols import USUAL_GREY, Protocol
+from harness.specs import GreyRule
 
 if TYPE_CHECKING:
-    from harness.specs import GreyRule, RunRecord
+    from harness.specs import Pipeline, RunRecord
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
@@ -21,19 +24,32 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, self_ensemble: bool = False
+    runs: pd.DataFrame,
+    scale: int,
+    grey: GreyRule | None,
+    *,
+    self_ensemble: bool = False,
+    every_rule: bool = False,
 ) -> pd.DataFrame:
     """Finished runs of whole images under the default rules but for the grey rule, best first.
 
-    The authors' weights come before retrained ones, and those before files of unknown origin; of
-    retrained ones those that saw most pixels in training; then the latest run counts. Without
-    ``grey`` the runs of every rule are taken but those with another border, which nothing printed
-    follows.
+    Records of today come before those of earlier versions, the authors' weights before retrained
+    ones, and those before files of unknown origin; of retrained ones those that saw most pixels in
+    training; then the latest run counts.
+
+    Args:
+        runs: what `ResultStore.load` gives.
+        scale: the factor.
+        grey: the rule for grey images; None for that of each row, see `row_grey`.
+        self_ensemble: runs with it, or without.
+        every_rule: take the runs under all rules but with another border, which nothing printed
+            follows; ``grey`` plays no part then.
     """
     if runs.empty:
         return runs
-    fits = plain_runs(finished(runs), scale, grey, self_ensemble)
-    ranks = fits["tag"].map(_TAG_ORDER).fillna(2)
+    fits = plain_runs(finished(runs), scale, grey, self_ensemble, every_rule=every_rule)
+    earlier = [record.earlier for record in fits["record"]]
+    ranks = fits["tag"].map(_TAG_ORDER).fillna(2) + 10 * pd.Series(earlier, fits.index, dtype=int)
     seen = [budget_of(record).pixels for record in fits["record"]]
     return fits.assign(rank=ranks, seen=seen).sort_values(
         ["rank", "seen", "time", "id"], ascending=[True, False, False, True], kind="stable"
@@ -41,31 +57,47 @@ def rank_runs(
 
 
 def plain_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule | None, self_ensemble: bool
+    runs: pd.DataFrame,
+    scale: int,
+    grey: GreyRule | None,
+    self_ensemble: bool,
+    *,
+    every_rule: bool = False,
 ) -> pd.DataFrame:
-    """Runs of whole images under the default rules but for the grey rule."""
-    if grey is None:
+    """Runs of whole images under the default rules but for the grey rule; see `rank_runs`."""
+    if every_rule:
         follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
     else:
-        plain = runs["dataset"].map(lambda name: plain_protocols(scale, grey, name))
-        pairs = zip(runs["protocol"], plain, strict=True)
-        follows = pd.Series([rules in some for rules, some in pairs], runs.index, dtype=bool)
+        cells = zip(runs["protocol"], runs["model"], runs["dataset"], strict=True)
+        plain = [rules in plain_protocols(scale, grey, *cell) for rules, *cell in cells]
+        follows = pd.Series(plain, runs.index, dtype=bool)
     alike = runs["self_ensemble"].astype(bool) == self_ensemble
     return runs[follows & alike & runs["tile"].isna()]
 
 
-def plain_protocols(scale: int, grey: GreyRule, dataset: str) -> list[str]:
-    """The default rules of both pipelines but for the grey rule, by which a set may be run.
+def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str) -> set[str]:
+    """The default rules of both pipelines but for the grey rule, by which a cell may be run.
 
-    Where it holds no grey image, a run under either grey rule will do.
+    Where the set holds no grey image, a run under either grey rule will do.
     """
-    suffixes = {"" if grey == "full-range" else f"+{grey}"}
-    suffixes |= {""} if dataset in sets_without_grey() else set()
-    return [f"BI-x{scale}/{pipeline}{s}" for pipeline in ("y", "rgb") for s in sorted(suffixes)]
+    wanted = {pipeline: [grey or row_grey(model, pipeline)] for pipeline in USUAL_GREY}
+    if dataset in sets_without_grey():
+        wanted = dict.fromkeys(USUAL_GREY, list(get_args(GreyRule)))
+    return {
+        Protocol(pipeline, scale, grey=rule).name
+        for pipeline, rules in wanted.items()
+        for rule in rules
+    }
+
+
+def row_grey(model: str, pipeline: Pipeline) -> GreyRule:
+    """The grey rule of a model's row: its pipeline's own, or the one that the printed row fits."""
+    rule: GreyRule = paper()["grey"].get(model, USUAL_GREY[pipeline])
+    return rule
 
 
 def choose_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule, *, self_ensemble: bool = False
+    runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, self_ensemble: bool = False
 ) -> dict[tuple[str, str], pd.Series[Any]]:
     """The first choice of `rank_runs` for each model, as registered, and set."""
     if runs.empty:
@@ -76,15 +108,16 @@ def choose_runs(
 
 
 def broken_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule | None
+    runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, every_rule: bool = False
 ) -> dict[tuple[str, str], RunRecord]:
     """The latest run that broke, for each model, as registered, and set that has no finished one.
 
-    Without ``grey``, of the runs of every rule.
+    The arguments are those of `rank_runs`.
     """
     if runs.empty:
         return {}
-    plain = plain_runs(runs[~runs["hyper"].astype(bool)], scale, grey, self_ensemble=False)
+    registered = runs[~runs["hyper"].astype(bool)]
+    plain = plain_runs(registered, scale, grey, self_ensemble=False, every_rule=every_rule)
     ordered = plain.sort_values(["time", "id"], kind="stable")["record"]
     latest = {(one.identity.model, one.identity.dataset): one for one in ordered}
     done = {(one.identity.model, one.identity.dataset) for one in finished(plain)["record"]}

@@ -38,7 +38,7 @@ def build(
     formats: Sequence[str],
     results: Path,
     out: Path,
-    grey: GreyRule,
+    grey: GreyRule | None,
     pictures: Pictures,
 ) -> Iterator[tuple[Report, list[Path]]]:
     """Build the reports of a name, a glob or ``all``, and write each in the formats asked for.
@@ -48,7 +48,7 @@ def build(
         formats: those wanted, each for the reports that have it; none for all.
         results: the folder of the run records.
         out: where the files go.
-        grey: the rule whose runs are shown.
+        grey: the rule whose runs are shown; None for each row's own.
         pictures: handed to the reports that take it.
 
     Raises:
@@ -71,15 +71,15 @@ def build(
         raise UsageError(f"{name} has other formats: {', '.join(sorted(offered))}.")
 
 
-def make(name: str, runs: pd.DataFrame, grey: GreyRule, pictures: Pictures) -> Report:
+def make(name: str, runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> Report:
     """Make one report; its function is handed ``pictures`` where it has such a parameter."""
     function = REPORTS.get(name)
     shown = {"pictures": pictures} if "pictures" in signature(function).parameters else {}
     return function(runs, paper(), grey, **shown)
 
 
-def _write(report: Report, form: Format, out: Path, grey: GreyRule) -> Path:
-    suffix = "" if grey == "full-range" else f"-{grey}"
+def _write(report: Report, form: Format, out: Path, grey: GreyRule | None) -> Path:
+    suffix = f"-{grey}" if grey else ""
     path = out / f"{report.name}{suffix}.{form}"
     try:
         out.mkdir(parents=True, exist_ok=True)

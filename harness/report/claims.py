@@ -62,7 +62,7 @@ def _latex(claim: Mapping[Any, Any]) -> str:
 
 
 @register_report("claims")
-def claims(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Table:
+def claims(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Every claim of the paper with its verdict and evidence.
 
     Args:

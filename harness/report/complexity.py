@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @register_report("complexity")
-def complexity(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range"
-) -> Table:
+def complexity(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Parameters, operations and activations of every registered network at the paper's scale.
 
     The networks are counted as they are; ``runs`` and ``grey`` play no part.

@@ -31,14 +31,14 @@ At 150 dots an inch a patch has 288 dots: three for each pixel of a region of th
 
 @register_report("crops")
 def crops(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, pictures: Pictures
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> Figure:
     """HR, bicubic and each model on a region, enlarged, with the whole image's PSNR and SSIM.
 
     Args:
         runs: what `ResultStore.load` gives.
         paper: what `harness.paper.paper` gives.
-        grey: the rule whose runs are shown.
+        grey: the rule whose runs are shown; None for each row's own.
         pictures: where the images are, and which are shown.
 
     Raises:

@@ -15,7 +15,7 @@ from harness.paper.measured import speaks_for_the_authors
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
 from harness.registry import register_report
 from harness.report.forms import Table
-from harness.report.marks import MISSING
+from harness.report.marks import MISSING, grey_note
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule, RunRecord
@@ -65,14 +65,14 @@ class Difference:
 
 @register_report("differences")
 def differences(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range"
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> Table:
     """Differences between rows of Table 2 beside their intervals over the images.
 
     Args:
         runs: what `ResultStore.load` gives; may be empty.
         paper: what `harness.paper.paper` gives.
-        grey: the rule whose runs are compared.
+        grey: the rule whose runs are compared; None for each row's own.
     """
     evidence = Evidence(runs, paper)
     found = [one for name in evidence.sets for one in _on_set(evidence, name, grey)]
@@ -86,7 +86,7 @@ def differences(
     return Table("differences", _caption(runs, grey), headers, rows, tidy)
 
 
-def _on_set(evidence: Evidence, dataset: str, grey: GreyRule) -> list[Difference]:
+def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Difference]:
     """Neighbours by printed PSNR among the measured rows, then the pairs the paper argues from."""
     runs: dict[str, RunRecord] = {}
     for model, row in evidence.table2.items():
@@ -147,7 +147,7 @@ def _tidy(one: Difference) -> dict[str, Any]:
     }
 
 
-def _caption(runs: pd.DataFrame, grey: GreyRule) -> str:
+def _caption(runs: pd.DataFrame, grey: GreyRule | None) -> str:
     spreads = [
         f"{one.identity.model} on {title(one.identity.dataset)} {one.mean:.3f} dB, sd "
         f"{one.sd:.3f} dB ({one.count} weights)"
@@ -167,5 +167,5 @@ def _caption(runs: pd.DataFrame, grey: GreyRule) -> str:
         "is within what the choice of images does. Of pairs that were not measured only their "
         "share of the median is known: methods that are more alike have narrower intervals. A "
         "bootstrap over as few images as the five of Set5 gives intervals that are too narrow. "
-        f"{seeds} Grey images: rule {grey}."
+        f"{seeds} {grey_note(grey)}."
     )

@@ -61,7 +61,7 @@ class Point:
     run: str = ""
 
 
-def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule) -> list[Point]:
+def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None) -> list[Point]:
     """Printed points, then measured ones.
 
     Where the paper prints no parameter count, that of the network as published is taken.
@@ -82,7 +82,7 @@ def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule) -> list
 
 
 def _measured(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
 ) -> dict[str, pd.Series[Any]]:
     """The run on the figure's set of each model that has parameters."""
     chosen = choose_runs(runs, paper["figure5"]["scale"], grey).items()
@@ -94,7 +94,7 @@ def _measured(
 
 
 def footnotes(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, drawn: Sequence[Point]
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, drawn: Sequence[Point]
 ) -> list[str]:
     """What has no place in the figure, and what its dagger means."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
@@ -125,13 +125,13 @@ def _close(one: Point, other: Point) -> bool:
 
 
 @register_report("figure5")
-def figure5(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Figure:
+def figure5(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Figure:
     """Parameters (log axis) against PSNR on Set14: printed points hollow, measured ones filled.
 
     Args:
         runs: what `ResultStore.load` gives.
         paper: what `harness.paper.paper` gives.
-        grey: the rule whose runs are shown.
+        grey: the rule whose runs are shown; None for each row's own.
     """
     drawn = points(runs, paper, grey)
     return Figure("figure5", lambda: _draw(drawn, footnotes(runs, paper, grey, drawn)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from harness.paper import paper
 from harness.paper.budgets import budget_of
 from harness.paper.judgement import listed
 from harness.paper.measured import speaks_for_the_authors
+from harness.protocol.protocols import USUAL_GREY
 
 if TYPE_CHECKING:
     from harness.paper.cells import Standing
-    from harness.specs import RunRecord
+    from harness.specs import GreyRule, RunRecord
 
 MISSING, FAILED = "missing", "failed"
 """What stands in the place of a number: nobody ran it, or its run broke."""
@@ -32,6 +34,20 @@ TRAINED_HERE = "†"
 def dagger(record: RunRecord) -> str:
     """`TRAINED_HERE` where a run used other weights than the authors'."""
     return "" if speaks_for_the_authors(record) else TRAINED_HERE
+
+
+def grey_note(grey: GreyRule | None) -> str:
+    """The grey rule of what is shown, as the beginning of a sentence.
+
+    Args:
+        grey: the rule of all rows; None for each row's own.
+    """
+    if grey:
+        return f"Grey images: {grey}"
+    usual = listed([f"{rule} in pipeline {pipeline}" for pipeline, rule in USUAL_GREY.items()])
+    own = [f"{rule} for {model}" for model, rule in paper()["grey"].items()]
+    printed = f", but {listed(own)}, whose printed PSNR follows it" if own else ""
+    return f"Grey images: {usual}{printed}"
 
 
 def training(record: RunRecord) -> str:

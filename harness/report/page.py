@@ -84,13 +84,15 @@ class Look(NamedTuple):
 
 
 @register_report("page")
-def page(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, pictures: Pictures) -> Page:
+def page(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
+) -> Page:
     """Verdicts, tables, figures, images and run records in one file.
 
     Args:
         runs: what `ResultStore.load` gives.
         paper: what `harness.paper.paper` gives.
-        grey: the rule whose runs are shown.
+        grey: the rule whose runs are shown; None for each row's own.
         pictures: where the images of the slider are.
 
     Raises:
@@ -138,7 +140,9 @@ def claims(judged: Sequence[Judgement], cards: Sequence[RecordCard]) -> Claims:
     return Claims(tuple(judged), counts, {card.id: card.title for card in cards})
 
 
-def _other_tables(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule) -> list[Table]:
+def _other_tables(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
+) -> list[Table]:
     """Every registered table but those whose numbers the page draws itself."""
     functions = [REPORTS.get(name) for name in REPORTS if name not in _DRAWN]
     plain = [one for one in functions if "pictures" not in signature(one).parameters]
@@ -147,7 +151,7 @@ def _other_tables(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule) 
 
 
 def _looks(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, pictures: Pictures
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> list[Look]:
     """The photographs that may be handed on and have pictures."""
     all_models = replace(pictures, region=None, models=())

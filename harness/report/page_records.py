@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.protocol.protocols import protocol
+from harness.protocol.protocols import USUAL_GREY, protocol
 from harness.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def command(record: RunRecord) -> str:
         words += ["--weights", f"{identity.model}={weights.file}"]
     options = {
         "--scale": (rules.scale, 4),
-        "--grey": (rules.grey, "full-range"),
+        "--grey": (rules.grey, USUAL_GREY[rules.pipeline]),
         "--border": (rules.border, "replicate"),
         "--tile": (identity.tile, None),
     }

@@ -117,7 +117,7 @@ class Comparison:
 
 
 def regions(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule, pictures: Pictures
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> list[Region]:
     """The region asked for; else those of `REGIONS` that have a picture, or the first of demo."""
     if pictures.region:
@@ -143,7 +143,7 @@ def compare(
     region: Region,
     runs: pd.DataFrame,
     paper: Mapping[str, Any],
-    grey: GreyRule,
+    grey: GreyRule | None,
     pictures: Pictures,
 ) -> Comparison:
     """Read the images of a region.

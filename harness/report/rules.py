@@ -21,7 +21,7 @@ _COLUMNS = ["cell", "model", "dataset", "metric", "printed", "rules", "measured"
 
 
 @register_report("rules")
-def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Table:
+def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Each printed number that was measured, with its value under every rule that was run.
 
     Args:

@@ -22,13 +22,13 @@ _TITLES = {"none": "neither", "ff": "FF", "lsc": "LSC", "both": "both"}
 
 
 @register_report("table1")
-def table1(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Table:
+def table1(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Table 1: what is printed, its verdict, and the variants as measured, a line a budget.
 
     Args:
         runs: what `ResultStore.load` gives; may be empty.
         paper: what `harness.paper.paper` gives.
-        grey: the rule whose runs are shown.
+        grey: the rule whose runs are shown; None for each row's own.
     """
     reading = paper["table1"]["readings"][0]
     order: Sequence[str] = reading["variants"]
@@ -80,7 +80,7 @@ def _tidy(measured: Ablation | None, variant: str) -> dict[str, Any]:
     }
 
 
-def _caption(paper: Mapping[str, Any], grey: GreyRule) -> str:
+def _caption(paper: Mapping[str, Any], grey: GreyRule | None) -> str:
     table = paper["table1"]
     both = table["psnr"][table["readings"][0]["variants"].index("both")]
     rows = {row["model"]: row for row in paper["table2"]["rows"]}
@@ -92,5 +92,5 @@ def _caption(paper: Mapping[str, Any], grey: GreyRule) -> str:
         f"which; they are read as {table['readings'][0]['name']}. The {both:.2f} dB of both "
         f"contradict the {full:.2f} dB of Table 2 for the same network, set and scale by "
         f"{full - both:.2f} dB. Weights trained here may reach a printed number and cannot refute "
-        f"one. Grey images: rule {grey}."
+        f"one. Grey images: {grey or table['grey']}."
     )

@@ -13,20 +13,28 @@ from harness.paper.scores import SCORES, Score
 from harness.paper.selection import broken_runs, choose_runs, finished
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.forms import Table
-from harness.report.marks import FAILED, MISSING, TRAINED_HERE, dagger, dagger_note, training
+from harness.report.marks import (
+    FAILED,
+    MISSING,
+    TRAINED_HERE,
+    dagger,
+    dagger_note,
+    grey_note,
+    training,
+)
 
 if TYPE_CHECKING:
     from harness.specs import DatasetCard, GreyRule, RunRecord
 
 
 @register_report("table2")
-def table2(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Table:
+def table2(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Table 2 of the paper: printed value, measured value and difference for every cell.
 
     Args:
         runs: what `ResultStore.load` gives.
         paper: what `harness.paper.paper` gives.
-        grey: the rule whose runs are shown.
+        grey: the rule whose runs are shown; None for each row's own.
 
     Raises:
         HarnessError: there are no runs.
@@ -147,7 +155,7 @@ def _difference(measured: float | None, printed: float | None) -> float | None:
 def _caption(
     paper: Mapping[str, Any],
     scale: int,
-    grey: GreyRule,
+    grey: GreyRule | None,
     tidy: pd.DataFrame,
     shown: Sequence[RunRecord],
 ) -> str:
@@ -158,7 +166,7 @@ def _caption(
         f"degradation, MATLAB imresize, luma, border of {scale} pixels left out), printed and "
         f"measured; {_share(tidy)}. Pipeline y: luma degraded in double, compared in uint8; "
         "pipeline rgb: colour degraded in uint8, float luma compared; rows of different pipelines "
-        f"do not compare exactly. Grey images: rule {grey} (--grey shows the other one)."
+        f"do not compare exactly. {grey_note(grey)} (--grey shows all rows under one rule)."
     )
     if note := dagger_note(shown, methods):
         said += f" {note}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @register_report("verdicts")
-def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule = "full-range") -> Table:
+def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Every printed number of Table 2 with its verdict.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from PIL import Image
 
+from harness.models.source import metrics_digest, network_digest
 from harness.protocol import protocols
-from harness.registry import METRICS
 from harness.run.upscaling import Upscaled, upscale
-from harness.specs import Identity, ImageResult, digest, file_digest
+from harness.specs import Identity, ImageResult
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import Benchmark, BenchmarkImage
@@ -51,20 +50,24 @@ class Run:
     @cached_property
     def identity(self) -> Identity:
         """The identity its record carries."""
+        from harness.models.inference import INFERENCE
+
+        hyper = dict(self.weights.hyper) if self.weights else {}
         return Identity(
             model=self.card.name,
             scale=self.rules.scale,
             dataset=self.benchmark.card.name,
             protocol=self.rules.name,
-            source_sha256=self.card.source_digest(),
+            source_sha256=network_digest(self.card, self.rules.scale, hyper),
             protocol_sha256=self.rules.sha256,
             dataset_sha256=self.benchmark.sha256,
+            inference=INFERENCE,
             weights_sha256=self.weights.info.tensors_sha256 if self.weights else None,
-            hyper=dict(self.weights.hyper) if self.weights else {},
+            hyper=hyper,
             self_ensemble=self.self_ensemble,
             tile=self.tile,
             metrics=self.metrics,
-            metrics_sha256=_metric_sources(self.metrics[2:]),
+            metrics_sha256=metrics_digest(self.metrics),
         )
 
 
@@ -82,12 +85,6 @@ class Listener(Protocol):
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
         """A run ended with a record, after computing so many images."""
-
-
-def _metric_sources(extra: Sequence[str]) -> str | None:
-    """Hash of the files that define metrics beyond psnr and ssim, which the protocol covers."""
-    paths = [Path(str(inspect.getsourcefile(METRICS.get(name)))) for name in extra]
-    return digest([file_digest(path) for path in paths]) if paths else None
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,24 @@ from pathlib import Path
 
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError
-from harness.run.provenance import packages
+from harness.protocol.protocols import RULES
+from harness.run.provenance import packages, source_digest
 from harness.specs import Execution, Identity, ImageResult, digest
 
 
 class Journal:
     """Results of single images, appended as they come, so that a killed run can go on.
 
-    A journal of another execution (device, threads) or software is not continued: a record tells
-    of one.
+    A journal of another execution (device, threads) or software, be it the harness itself, is not
+    continued: a record tells of one.
     """
 
     def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
         self.path = path
         self._metrics = set(identity.metrics)
-        facts = {"execution": asdict(execution), "packages": packages()}
+        software = {"packages": packages(), "harness_sha256": source_digest()}
+        numbers = {"rules": RULES, "inference": identity.inference}
+        facts = {"execution": asdict(execution), **software, **numbers}
         self._header = {"id": identity.id, **facts}
 
     def read(self) -> list[ImageResult]:

@@ -29,6 +29,7 @@ class Request:
         models: names, ``name:tag``, globs or ``all``.
         datasets: names, folders, globs or ``all``.
         scale: the factor.
+        grey: the rule for grey images; None for that of each model's pipeline.
         float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
         float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
         weight_files: a file for each of some models.
@@ -41,7 +42,7 @@ class Request:
     models: Sequence[str]
     datasets: Sequence[str] = ("all",)
     scale: int = 4
-    grey: GreyRule = "full-range"
+    grey: GreyRule | None = None
     border: Border = "replicate"
     float_lr: bool = False
     float_y: bool = False
@@ -104,7 +105,7 @@ def _rules(request: Request, card: ModelCard) -> Protocol:
         card.pipeline,
         request.scale,
         request.border,
-        request.grey,
+        request.grey,  # type: ignore[arg-type] # None is for the pipeline's own
         float_lr=request.float_lr and card.pipeline == "rgb",
         float_y=request.float_y and card.pipeline == "y",
     )

@@ -14,6 +14,7 @@ from torch import nn
 
 from harness.models.complexity import count_parameters
 from harness.models.inference import copy_network
+from harness.models.source import network_digest
 from harness.models.weights import Weights, save_weights, split_weights, tensors_digest, write_notes
 from harness.run.devices import training_numerics
 from harness.run.provenance import provenance
@@ -65,7 +66,7 @@ def finish(
         "model": training.card.name,
         "scale": training.scale,
         "hyper": dict(training.hyper),
-        "source_sha256": training.card.source_digest(),
+        "source_sha256": network_digest(training.card, training.scale, training.hyper),
         "recipe": asdict(training.recipe),
         "images": {
             "sha256": training.images.sha256,

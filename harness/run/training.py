@@ -13,6 +13,7 @@ from torch import nn
 
 from harness.data.training import TrainingImages
 from harness.errors import UsageError
+from harness.models.source import network_digest
 from harness.models.weights import Weights
 from harness.protocol import protocols
 from harness.run.recipes import Recipe
@@ -94,7 +95,10 @@ class Training:
         same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
         values = asdict(self.recipe)
         recipe = {f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED}
-        source = {"source": self.card.source_digest(), "images": self.images.sha256}
+        source = {
+            "source": network_digest(self.card, self.scale, self.hyper),
+            "images": self.images.sha256,
+        }
         return same | recipe | source
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError, UsageError
+from harness.models.source import plugins
 from harness.run.store import ResultStore, picture_path
 from harness.specs import Execution, ImageResult, RunRecord, digest
 
@@ -180,6 +181,7 @@ class UnderWay:
             macs_input_size=size.input_size if size else None,
             verified=run.benchmark.verified,
             error=error,
+            plugins=plugins(run.card.name, run.metrics),
         )
 
 

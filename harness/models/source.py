@@ -1,0 +1,101 @@
+"""The code that decides what a network, or a metric, computes: its hash, and where it came from."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.registry import METRICS, MODELS
+from harness.source import is_own, source_of
+from harness.specs import canonical_json, digest, file_digest
+
+if TYPE_CHECKING:
+    from harness.specs import ModelCard
+
+
+def network_digest(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> str:
+    """SHA-256 of the code of a network.
+
+    It covers the file that registers the network, the files of the classes of its modules, what
+    these import (`harness.source.source_of`), and what its card says of how it is run.
+
+    Args:
+        card: the network.
+        scale: the factor.
+        hyper: the arguments it is built with.
+
+    Raises:
+        HarnessError: a file cannot be read.
+    """
+    registering = [card.source] if card.source else []
+    source = source_of([*registering, *_class_files(card, scale, canonical_json(hyper))])
+    applied = {"input": card.input, "global_pooling": card.global_pooling}
+    return digest([applied, source.sha256])
+
+
+@cache
+def _class_files(card: ModelCard, scale: int, hyper: str) -> tuple[Path, ...]:
+    """The files of the classes of a network's modules; none where it cannot be built."""
+    import json
+
+    import torch
+
+    from harness.models.inference import build_network
+
+    arguments = json.loads(hyper)
+    try:
+        try:
+            with torch.device("meta"):  # spares the values
+                network = build_network(card, scale, arguments)
+        except HarnessError:
+            network = build_network(card, scale, arguments)
+    except HarnessError:  # the run will say so
+        return ()
+    classes = {base for module in network.modules() for base in type(module).__mro__}
+    modules = {one.__module__ for one in classes if not is_own(one.__module__)}
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in sorted(modules))
+    return tuple(Path(file) for file in files if file)
+
+
+def metrics_digest(metrics: Sequence[str]) -> str | None:
+    """SHA-256 of the code of those of some metrics that the harness does not define, or None."""
+    sources = {name: source_of([file]).sha256 for name, file in _foreign_metrics(metrics)}
+    return digest(sources) if sources else None
+
+
+def plugins(model: str, metrics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Where a model and metrics came from, but for the metrics of the harness.
+
+    Returns:
+        by name: the plug-in's ``file`` or ``module``, the ``distribution`` that an installed one
+        belongs to, and the ``sha256`` of the file that registers it.
+    """
+    card = MODELS.get(model)
+    found = [(card.name, card.origin, card.source)] if card.source else []
+    found += [(name, METRICS.origin(name), file) for name, file in _foreign_metrics(metrics)]
+    return {name: _facts(origin, file) for name, origin, file in found}
+
+
+def _facts(origin: str, file: Path) -> dict[str, str]:
+    sha256 = {"sha256": file_digest(file)}
+    if origin.endswith(".py"):
+        return {"file": file.name} | sha256
+    names = packages_distributions().get(origin.partition(".")[0], ())
+    installed = ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(names))
+    return {"module": origin} | ({"distribution": installed} if installed else {}) | sha256
+
+
+def _foreign_metrics(metrics: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """The metrics that the harness does not define, and the files that register them."""
+    for name in metrics:
+        origin = METRICS.origin(name)
+        if origin.endswith(".py"):
+            yield name, Path(origin)
+        elif not is_own(origin):
+            yield name, Path(str(inspect.getfile(sys.modules[origin])))
