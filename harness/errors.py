@@ -31,6 +31,13 @@ class MismatchError(HarnessError):
     exit_code = 3
 
 
+def own_error(error: Exception, title: str) -> HarnessError:
+    """An error of any kind as one of the harness's, which says what it befell."""
+    if isinstance(error, HarnessError):
+        return error
+    return HarnessError(f"{title} failed ({type(error).__name__}: {error}).")
+
+
 def sentence(error: BaseException) -> str:
     """What an error says; of a plug-in's, which may be anything, its kind too."""
     return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"

@@ -124,6 +124,9 @@ _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS)
 FAILURES: dict[str, str] = {}
 """Plug-ins that could not be loaded, with the reason."""
 
+SETTINGS: dict[str, set[str]] = {}
+"""Global settings of torch that plug-ins changed while they were loaded, and that were set back."""
+
 
 def register_model(
     name: str,
@@ -239,11 +242,14 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
         UsageError: a given file is missing.
     """
     for entry in _installed():
-        _guarded(entry.value, entry.load)
+        own = entry.dist is None or entry.dist.name == "drfn-harness"
+        load = entry.load if own else partial(_with_settings, entry.value, entry.load)
+        _guarded(entry.value, load)
     for path in files:
         if not os.path.isfile(path):
             raise UsageError(f"There is no plug-in file {path}.")
-        _guarded(str(path), partial(_import_file, path))
+        name = str(path)
+        _guarded(name, partial(_with_settings, name, partial(_import_file, path)))
 
 
 def _installed() -> list[EntryPoint]:
@@ -272,6 +278,14 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
         for registry, entries in zip(_ALL, before, strict=True):
             registry.restore(entries)
         FAILURES[name] = f"{type(error).__name__}: {error}"
+
+
+def _with_settings(name: str, load: Callable[[], object]) -> None:
+    """Load an outsider's plug-in, and set back what it changes of torch's global settings."""
+    from harness.settings import settings_guarded
+
+    with settings_guarded(SETTINGS.setdefault(name, set())):
+        load()
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -7,7 +7,13 @@ from typing import Any, get_args
 
 import click
 
-from harness.cli.options import PathOption, json_option, results_option, split_words
+from harness.cli.options import (
+    PathOption,
+    json_option,
+    results_option,
+    split_words,
+    tell_earlier,
+)
 from harness.errors import MismatchError
 from harness.specs import GreyRule
 
@@ -54,6 +60,7 @@ def check(
     from harness.run.store import ResultStore
 
     local, rows = read_local(ResultStore(results))
+    tell_earlier(local)
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:

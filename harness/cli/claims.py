@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import fill_registries, plugin_option, results_option
+from harness.cli.options import fill_registries, plugin_option, results_option, tell_earlier
 from harness.cli.report import REFERENCE
 
 
@@ -28,7 +28,9 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     from harness.run.store import ResultStore
 
     fill_registries(plugins)
-    judgements = judge(ResultStore(results).load(), paper())
+    runs = ResultStore(results).load()
+    tell_earlier(runs.get("record", ()))
+    judgements = judge(runs, paper())
     if form == "json":
         click.echo(json.dumps([asdict(judgement) for judgement in judgements], indent=1))
     else:

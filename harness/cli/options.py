@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from harness.specs import RunRecord
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PathOption = click.Path(path_type=Path)
@@ -30,12 +33,32 @@ def results_option(default: str) -> Callable[[Command], Command]:
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
     """Fill the registries, and say which plug-ins failed."""
     from harness.data.catalogue import register_benchmarks
-    from harness.registry import FAILURES, load_plugins
+    from harness.registry import FAILURES, SETTINGS, load_plugins
 
     register_benchmarks()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
         click.echo(f"Warning: the plug-in {name} is disabled ({reason}).", err=True)
+    for name, changed in SETTINGS.items():
+        tell_changed(f"The plug-in {name}", changed)
+
+
+def tell_changed(who: str, changed: Collection[str]) -> None:
+    """Say which of torch's settings somebody's code changed, if any."""
+    if changed:
+        settings = " and ".join(sorted(changed))
+        click.echo(f"Note: {who} sets torch's {settings} for all code: set back.", err=True)
+
+
+def tell_earlier(records: Iterable[RunRecord]) -> None:
+    """Say how many records have the identity of an earlier version, if any."""
+    count = sum(record.earlier for record in records)
+    if count:
+        click.echo(
+            f"Note: {count} of the run records have the identity of an earlier version (see "
+            "harness list runs): their numbers are shown; harness run makes them again.",
+            err=True,
+        )
 
 
 def split_words(text: str) -> list[str]:

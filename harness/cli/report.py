@@ -14,6 +14,7 @@ from harness.cli.options import (
     plugin_option,
     results_option,
     split_words,
+    tell_earlier,
 )
 from harness.errors import UsageError
 from harness.specs import GreyRule
@@ -78,11 +79,13 @@ def report(
     from harness.report.build import build
     from harness.report.forms import Table
     from harness.report.pictures import Pictures
+    from harness.run.store import ResultStore
 
     fill_registries(plugins)
     out = out or (Path("reports") if results == REFERENCE else results / "reports")
     region = _region(image, box)
     pictures = Pictures(images or results, data_root, region, split_words(models))
+    tell_earlier(ResultStore(results).sound().values())
     for made, paths in build(name, split_words(formats), results, out, grey, pictures):
         if isinstance(made, Table) and paths:
             click.echo(made.render("md"))

@@ -19,6 +19,7 @@ from harness.cli.options import (
     results_option,
     scale_option,
     split_words,
+    tell_changed,
 )
 from harness.errors import HarnessError, UsageError
 from harness.specs import Border, ExecutorName, GreyRule
@@ -158,6 +159,8 @@ def run(
                 records.append(outcome)
     asked = {run.identity.id: place for place, run in enumerate(made.runs)}
     records.sort(key=lambda record: asked[record.identity.id])
+    for record in records:
+        tell_changed(record.identity.model, record.provenance.get("changed_settings", ()))
     if as_json:
         click.echo(json.dumps([record.to_json() for record in records], indent=1))
     elif records:

@@ -110,11 +110,7 @@ def _own_folder(word: str, data_root: Path | None) -> Path | None:
 
 
 def _card_of(folder: Path) -> DatasetCard:
-    """The card of a folder of HR images; a published set stays one wherever it lies."""
-    for name in DATASETS:
-        card = DATASETS.get(name)
-        if folder.name.lower() in (other.lower() for other in card.folders):
-            return replace(card, root=folder)
+    """The card of a folder of HR images; what the set is, its pixels say later."""
     if not is_plain_name(folder.name):
         raise UsageError(f"The folder {str(folder)!a} has no name that can be printed: rename it.")
     return DatasetCard(folder.name, folder.name, root=folder)
@@ -130,7 +126,9 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchm
     faults = []
     for folder, pattern in _folders(card, scale, data_root):
         try:
-            return _identify(card, folder, image_files(folder, pattern), scale)
+            paths = image_files(folder, pattern)
+            own = card.root is not None and not _is_registered(card)
+            return (_own_set if own else _identify)(card, folder, paths, scale)
         except HarnessError as error:
             faults.append(error)
         except OSError as error:
@@ -211,6 +209,40 @@ def named_folders(names: Sequence[str], places: Sequence[Path]) -> Iterator[Path
             # A folder that may not be read is one that has nothing.
             with suppress(OSError):
                 yield from sorted(p for p in parent.iterdir() if p.name.lower() in wanted)
+
+
+def _own_set(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> Benchmark:
+    """What a user's folder holds: a published set by its pixels, or a set of its own.
+
+    An own set with the name of a registered one is told apart by the hash of its images.
+    """
+    registered = [DATASETS.get(name) for name in DATASETS]
+    namesake = next((one for one in registered if _is_called(one, card.name)), None)
+    for known in (one for one in registered if one.known):
+        alike = len(known.known) == len(paths) and _belongs(known, paths[0])
+        if alike or (known is namesake and any(_belongs(known, path) for path in paths)):
+            return _identify(replace(known, root=card.root), folder, paths, scale)
+        if known is namesake and scale != 4 and len(paths) == known.count:
+            return _identify(replace(known, root=card.root), folder, paths, scale)
+    made = _identify(card, folder, paths, scale)
+    if namesake is None:
+        return made
+    name = f"{card.name}-{made.sha256[:8]}"
+    return replace(made, card=replace(card, name=name, title=name))
+
+
+def _is_registered(card: DatasetCard) -> bool:
+    return card.name in DATASETS and DATASETS.get(card.name) == card
+
+
+def _is_called(card: DatasetCard, name: str) -> bool:
+    return name.lower() in (other.lower() for other in (card.name, *card.folders))
+
+
+def _belongs(card: DatasetCard, path: Path) -> bool:
+    """Whether a file is an image of a published set."""
+    same_bytes = file_digest(path) in (image.file.sha256 for image in card.known)
+    return same_bytes or bool(_by_pixels(card, path)[0])
 
 
 def _identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> Benchmark:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from harness.errors import HarnessError, UsageError
+from harness.models.random_state import random_state_kept, seed_all
 from harness.models.weights import Weights, load_into
+from harness.settings import apply_settings, settings_guarded
 
 if TYPE_CHECKING:
     from harness.specs import AnyArray, FloatArray, ModelCard
@@ -25,6 +27,9 @@ INFERENCE = 1
 
 Networks are run whole, in tiles and as self-ensembles; part of every run's identity.
 """
+
+SEED = 0
+"""Of the random numbers that a network draws while it is built, or for an image."""
 
 POOLED_OVERLAP = 32
 """LR pixels by which tiles overlap at most where a network pools over the whole image.
@@ -47,6 +52,11 @@ class Upscaler:
         tile: side of a tile in LR pixels; None for the whole image at once.
         network: one that is at hand, instead of building one; it is put into evaluation mode.
 
+    Attributes:
+        changed: global settings of torch that the network's code changed; they were set back.
+        disturbance: why copies must not run beside it, see `harness.models.concurrency`; empty when
+            they may, None before that is tried.
+
     Raises:
         HarnessError: the network cannot be built, or the weights do not fit.
     """
@@ -62,12 +72,15 @@ class Upscaler:
         tile: int | None = None,
         network: nn.Module | None = None,
     ) -> None:
-        forbid_tf32()
+        apply_settings()
         self.card, self.scale, self.self_ensemble = card, scale, self_ensemble
         self.factor = card.input_scale(scale)
+        self.changed: set[str] = set()
         if network is None:
-            with _no_larger_than(weights):
-                network = build_network(card, scale, weights.hyper if weights else {})
+            with _no_larger_than(weights), random_state_kept(torch.device("cpu")):
+                seed_all(SEED)
+                hyper = weights.hyper if weights else {}
+                network = build_network(card, scale, hyper, self.changed)
         if weights:
             load_into(network, weights, card.name)
         network = network.eval().requires_grad_(False).to(device)
@@ -76,6 +89,7 @@ class Upscaler:
         self.device = torch.device(device)
         first = next(self.network.parameters(), None)
         self.dtype = first.dtype if first is not None else torch.float64
+        self.disturbance: str | None = None
         self.tile: int | None = None
         self.overlap = 0
         if tile:
@@ -111,7 +125,8 @@ class Upscaler:
             HarnessError: the network's output has another size or is not finite.
         """
         whole: AnyArray | None = None
-        with torch.inference_mode():
+        with settings_guarded(self.changed), torch.inference_mode():
+            seed_all(SEED)  # for networks that draw random numbers
             for rows, columns, part in self._parts(self.batch(image)):
                 finished = finish(part[0].permute(1, 2, 0).cpu().numpy())
                 if self.tile is None:
@@ -136,14 +151,13 @@ class Upscaler:
             self.overlap = min(self.overlap, POOLED_OVERLAP)
 
     def twin(self) -> Self:
-        """Another one with the same weights in memory, for another thread.
+        """Another one with the same parameters in memory, for another thread.
 
-        Networks may keep things on their modules while they run, so each thread has its own.
+        Networks may keep things on their modules and in their buffers while they run, so each
+        thread has its own; `harness.models.concurrency` tells whether that is enough.
         """
         other = copy.copy(self)
-        other.network = copy_network(
-            self.network, [*self.network.parameters(), *self.network.buffers()]
-        )
+        other.network = copy_network(self.network, self.network.parameters())
         return other
 
     def _parts(self, batch: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -153,6 +167,8 @@ class Upscaler:
         for (y0, y1), (x0, x1) in product(spans(height, tile), spans(width, tile)):
             top, left = max(y0 - self.overlap, 0), max(x0 - self.overlap, 0)
             window = batch[:, :, top : y1 + self.overlap, left : x1 + self.overlap]
+            if self.tile is not None:  # a network may write into what it is given
+                window = window.clone()
             part = self._oriented(window)
             part = part[:, :, (y0 - top) * f : (y1 - top) * f, (x0 - left) * f : (x1 - left) * f]
             yield slice(y0 * f, y1 * f), slice(x0 * f, x1 * f), part
@@ -278,8 +294,16 @@ def spans(length: int, size: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + size, length)) for start in range(0, length, size))
 
 
-def build_network(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.Module:
+def build_network(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], changed: set[str] | None = None
+) -> nn.Module:
     """Build a network from its card.
+
+    Args:
+        card: the model.
+        scale: the factor.
+        hyper: its arguments.
+        changed: gets the names of torch's settings that the plug-in changed.
 
     Raises:
         UsageError: the model is not defined for the scale.
@@ -289,7 +313,8 @@ def build_network(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.M
         known = ", ".join(f"x{s}" for s in card.scales)
         raise UsageError(f"{card.name} is not defined for x{scale}, only for {known}.")
     try:
-        network = card.build(scale=scale, **hyper)
+        with settings_guarded(set() if changed is None else changed):
+            network = card.build(scale=scale, **hyper)
     except (HarnessError, KeyboardInterrupt):
         raise
     except BaseException as error:  # an outsider's code may raise anything
@@ -330,11 +355,3 @@ def pick_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {name!r} here: use cpu, cuda or auto.") from error
     return name
-
-
-def forbid_tf32() -> None:
-    """Score in full fp32 and with deterministic kernels."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False

@@ -97,6 +97,10 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         canonical_json(hyper)  # JSON's readers let NaN pass, and no identity can hold it
     except FileNotFoundError:
         raise HarnessError(f"There is no weights file {path}.") from None
+    except AttributeError as error:  # safetensors asks numpy for a dtype that it has not
+        raise HarnessError(
+            f"{path} holds values of a kind that is not read (such as F8): convert it to fp32."
+        ) from error
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise HarnessError(f"{path} is not a readable safetensors file ({error}).") from error
     strange = next((key for key, value in metadata.items() if not value.isprintable()), None)

@@ -117,9 +117,10 @@ def _how(record: RunRecord) -> str:
     return ", ".join([one.protocol, *unusual, *([canonical_json(one.hyper)] * bool(one.hyper))])
 
 
-def _kinship(record: RunRecord, other: RunRecord) -> tuple[bool, bool, str]:
+def _kinship(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, str]:
     return (
         record.identity.id == other.identity.id,
+        record.identity.dataset_sha256 == other.identity.dataset_sha256,
         record.identity.weights_sha256 == other.identity.weights_sha256,
         other.provenance.get("utc", ""),
     )
@@ -129,11 +130,14 @@ _PARTS = {
     "source_sha256": "network source",
     "protocol_sha256": "rules",
     "dataset_sha256": "images",
+    "inference": "way of running networks",
     "weights_sha256": "weights",
 }
 
 
 def _differences(record: RunRecord, other: RunRecord) -> str:
+    if record.earlier or other.earlier:
+        return "an identity of an earlier version of the harness"
     ours, theirs = asdict(record.identity), asdict(other.identity)
     parts = [said for name, said in _PARTS.items() if ours[name] != theirs[name]]
     return f"other {', '.join(parts)} than the reference's" if parts else ""

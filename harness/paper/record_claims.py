@@ -111,7 +111,7 @@ def one_pipeline(evidence: Evidence) -> Finding:
 
 def _nearest_pipeline(printed: float, *runs: RunRecord) -> str:
     nearest = min(runs, key=lambda run: abs(run.means["ssim"] - printed))
-    return nearest.identity.protocol.split("/")[1]
+    return protocol(nearest.identity.protocol).pipeline
 
 
 def _largest_effect(pairs: Iterable[tuple[RunRecord, RunRecord]], metric: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,26 +135,27 @@ def _source(info: WeightsInfo) -> str:
 
 def runs(results: Path) -> list[Row]:
     """Run records below a folder; damaged ones are named."""
-    from harness.run.store import ResultStore, read_record
+    from harness.run.store import ResultStore, set_names
 
-    rows: list[Row] = []
-    for path in ResultStore(results).paths():
-        try:
-            rows.append(_run(read_record(path)))
-        except HarnessError:
-            rows.append({"id": "", "model": f"(damaged: {path})"})
-    return rows
+    store = ResultStore(results)
+    sound = store.sound()
+    names = set_names(sound.values())
+    return [
+        _run(sound[path], names) if path in sound else {"id": "", "model": f"(damaged: {path})"}
+        for path in store.paths()
+    ]
 
 
-def _run(record: RunRecord) -> Row:
+def _run(record: RunRecord, names: Mapping[tuple[str, str], str]) -> Row:
     identity = record.identity
     how = ["self-ensemble"] * identity.self_ensemble + [f"tile {identity.tile}"] * bool(
         identity.tile
     )
+    how += ["identity of an earlier version"] * record.earlier
     return {
         "id": identity.id[:12],
         "model": identity.model,
-        "dataset": identity.dataset,
+        "dataset": names[identity.dataset, identity.dataset_sha256],
         "protocol": identity.protocol,
         "weights": record.weights.tag if record.weights else "",
         "how": ", ".join(how),

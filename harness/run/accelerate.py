@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from harness.errors import sentence
 from harness.models.inference import copy_network
+from harness.models.random_state import host_random_state
 from harness.run.processes import agreed
-from harness.run.random_state import host_random_state
 from harness.run.step import Step, side_stream
 
 TRIAL = 10

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import KilledWorker
 
-from harness.errors import HarnessError, sentence
+from harness.errors import HarnessError, own_error, sentence
 from harness.run.cluster import Cluster
 from harness.run.evaluate import Run
 from harness.run.interrupts import interrupts_held
@@ -222,8 +222,8 @@ class Dispatch:
     def _end(self, job: _Job) -> RunRecord | HarnessError:
         try:
             return job.work.end(job.error, joint(job.origins or [self._cluster.first_worker[1]]))
-        except HarnessError as unwritten:
-            return unwritten
+        except Exception as unwritten:
+            return own_error(unwritten, job.work.run.title)
         finally:
             job.work.close()
             self._jobs.remove(job)

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, UsageError, sentence
+from harness.errors import HarnessError, UsageError, own_error, sentence
 from harness.run.evaluate import compute
 from harness.run.interrupts import interrupts_held
 from harness.run.underway import UnderWay, turns
@@ -82,11 +82,12 @@ def serial(runs: Sequence[Run], desk: Desk) -> Ended:
 def _one_by_one(work: UnderWay, desk: Desk) -> RunRecord | HarnessError:
     from harness.run.provenance import provenance
 
-    error = ""
+    error, changed = "", set[str]()
     with closing(work):
         device = work.execution.device
         try:
             network = upscaler(work.run, device)
+            changed = network.changed
             pictures = desk.options.save_images is not None
             with interrupts_held(desk.listener.waiting) as stop:
                 made = compute(work.run, work.todo, network, pictures=pictures, enough=stop.is_set)
@@ -95,6 +96,6 @@ def _one_by_one(work: UnderWay, desk: Desk) -> RunRecord | HarnessError:
         except Exception as broken:  # a plug-in may raise anything; the other runs go on
             error = sentence(broken)
         try:
-            return work.end(error, provenance(device))
-        except HarnessError as unwritten:
-            return unwritten
+            return work.end(error, provenance(device, changed))
+        except Exception as unwritten:
+            return own_error(unwritten, work.run.title)

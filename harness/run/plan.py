@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.benchmarks import DatasetUnavailable, Fetch, find_or_fetch, select
 from harness.data.download import fetch
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, own_error
 from harness.models.installed import WeightsMissing, find_weights
 from harness.protocol.protocols import Protocol
 from harness.registry import METRICS, MODELS
@@ -94,9 +95,19 @@ def plan(request: Request) -> Plan:
         for benchmark in found:
             options = (request.self_ensemble, request.tile, metrics, asked_for)
             run = Run(card, weights, benchmark, rules, *options)
-            if run.identity not in (other.identity for other in made.runs):
-                made.runs.append(run)
+            with _kept_apart(made, run.title):
+                if run.identity not in (other.identity for other in made.runs):
+                    made.runs.append(run)
     return made
+
+
+@contextmanager
+def _kept_apart(made: Plan, title: str) -> Iterator[None]:
+    """Note what one model or set meets as a problem of its own, whatever it is."""
+    try:
+        yield
+    except Exception as error:  # files and plug-ins may hold anything
+        made.problems.append(str(own_error(error, title)))
 
 
 def _rules(request: Request, card: ModelCard) -> Protocol:
@@ -143,17 +154,16 @@ def _with_weights(
         known = ", ".join(f"x{scale}" for scale in card.scales)
         made.problems.append(f"{card.name} is not defined for x{request.scale}, only for {known}.")
         return None
-    try:
-        path = request.weight_files.get(card.name)
-        return card, find_weights(card, request.scale, path=path, tag=tag), ""
-    except WeightsMissing as error:
-        stand_in = None if tag else _stand_in(made, request, card)
-        if stand_in is None:
-            made.problems.append(str(error))
-        return stand_in
-    except HarnessError as error:
-        made.problems.append(str(error))
-        return None
+    with _kept_apart(made, card.name):
+        try:
+            path = request.weight_files.get(card.name)
+            return card, find_weights(card, request.scale, path=path, tag=tag), ""
+        except WeightsMissing:
+            stand_in = None if tag else _stand_in(made, request, card)
+            if stand_in is None:
+                raise
+            return stand_in
+    return None
 
 
 def _stand_in(
@@ -174,16 +184,16 @@ def _stand_in(
 
 
 def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | None:
-    try:
-        benchmark = find_or_fetch(card, request.scale, request.data_root, request.fetch)
+    with _kept_apart(made, card.title):
+        try:
+            benchmark = find_or_fetch(card, request.scale, request.data_root, request.fetch)
+        except DatasetUnavailable as error:
+            (made.problems if request.strict else made.absent).append(str(error))
+            return None
         _require_size(benchmark, Protocol("y", request.scale))
         if card.known and not benchmark.verified:
             made.notes.append(f"The pixels of {card.title} are pinned at x4 only: not verified.")
         return benchmark
-    except DatasetUnavailable as error:
-        (made.problems if request.strict else made.absent).append(str(error))
-    except HarnessError as error:
-        made.problems.append(str(error))
     return None
 
 

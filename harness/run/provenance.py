@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,11 +20,12 @@ def packages() -> dict[str, str | None]:
     return {name: _version(name) for name in _PACKAGES}
 
 
-def provenance(device: str) -> dict[str, Any]:
+def provenance(device: str, changed: Collection[str] = ()) -> dict[str, Any]:
     """Facts for a run record.
 
     Args:
         device: what the run was carried out on, as torch calls it.
+        changed: settings of torch that the network's code changed, and that were set back.
     """
     import torch
 
@@ -45,6 +46,7 @@ def provenance(device: str) -> dict[str, Any]:
             "cudnn": torch.backends.cudnn.allow_tf32,
         },
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        **({"changed_settings": sorted(changed)} if changed else {}),
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.inference import require_images
-from harness.run.random_state import random_state_kept
+from harness.models.random_state import random_state_kept
 from harness.run.recipes import Recipe
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

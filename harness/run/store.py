@@ -19,7 +19,7 @@ from harness.run.locks import FileLock
 from harness.specs import Execution, Identity, RunRecord, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pandas as pd
 
@@ -130,7 +130,9 @@ class ResultStore:
         """One row a run, ready for reports: finished ones, and those that broke, without scores."""
         import pandas as pd
 
-        rows = [_row(record) for record in self.records()]
+        records = list(self.records())
+        names = set_names(records)
+        rows = [_row(record) | {"dataset": names[_set(record)]} for record in records]
         return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["model", "dataset"])
 
 
@@ -154,6 +156,12 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
         else:
             path, record = find_run(wanted, [local])
             chosen[path] = record
+    earlier = next((record for record in chosen.values() if record.earlier), None)
+    if earlier:
+        raise UsageError(
+            f"The run {earlier.identity.id[:12]} has the identity of an earlier version: make it "
+            "again with harness run."
+        )
     moved = []
     for path, record in chosen.items():
         moved.append(reference.write(record))
@@ -214,6 +222,24 @@ def read_record(path: Path) -> RunRecord:
             "again."
         )
     return record
+
+
+def set_names(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:
+    """What to call each set, given by name and hash: sets of one name get digits of the hash.
+
+    The set whose pixels are the published ones keeps its name.
+    """
+    records = list(records)
+    known = {_set(record): record.verified for record in records}
+    held = [name for name, _ in known]
+    return {
+        (name, sha256): name if published or held.count(name) == 1 else f"{name}-{sha256[:8]}"
+        for (name, sha256), published in known.items()
+    }
+
+
+def _set(record: RunRecord) -> tuple[str, str]:
+    return record.identity.dataset, record.identity.dataset_sha256
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError, own_error
 from harness.run.upscaling import LARGE, lanes_for, upscaler
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ def fit_all(made: Plan, device: str, *, asked: bool) -> None:
     for run in runs:
         try:
             fitting, said = (run, "") if run.tile else fit(run, device, asked=asked)
-        except HarnessError as error:
-            made.problems.append(str(error))
+        except UsageError:
+            raise
+        except Exception as error:  # a plug-in may raise anything; the other runs go on
+            made.problems.append(str(own_error(error, run.title)))
             continue
         made.runs.append(fitting)
         made.notes += [said] * bool(said)
@@ -64,6 +66,8 @@ def fit(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
     on_cpu = device == "cpu"  # other devices have one image at a time
     lanes = lanes_for(run.benchmark.images, torch.get_num_threads()) if on_cpu else 1
     per_pixel = forward_bytes(network.network, run.card.channels)
+    if per_pixel == 0:  # what makes nothing needs no more than its input
+        return run, ""
     pixels = SHARE * free / lanes / per_pixel
     if largest / network.factor**2 <= pixels:
         return run, ""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError, sentence
 from harness.models.inference import build_network, copy_network
+from harness.models.random_state import random_state, random_state_kept, seed_all, set_random_state
 from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
 from harness.run.checkpoints import (
@@ -44,7 +45,6 @@ from harness.run.processes import (
     summed,
     unused_parameters,
 )
-from harness.run.random_state import random_state, random_state_kept, seed_all, set_random_state
 from harness.run.step import Step
 from harness.run.train_log import Row, TrainLog, scored
 from harness.run.trained import finish

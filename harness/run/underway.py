@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.partial import write_atomically
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, own_error
 from harness.models.source import plugins
 from harness.run.store import ResultStore, picture_path
 from harness.specs import Execution, ImageResult, RunRecord, digest
@@ -61,8 +61,8 @@ def turns(
             begun = _begin(run, desk, execution, wait=later is None)
         except (UsageError, ClusterError):
             raise
-        except HarnessError as error:
-            begun = error
+        except Exception as error:  # what a run meets costs no other one
+            begun = own_error(error, run.title)
         if begun is not None:
             yield begun
         elif later is not None:

@@ -116,6 +116,7 @@ def upscale(
     """
     import torch
 
+    from harness.models.concurrency import instances
     from harness.models.memory import keep_freed
     from harness.run.lanes import side_by_side
 
@@ -123,7 +124,7 @@ def upscale(
     cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
     # Of the whole set: the rest of a killed run, or a worker's part, gets as many threads an image.
     lanes = lanes_for(run.benchmark.images, cores)
-    networks = _twins(network, lanes if on_cpu else 1)
+    networks = instances(network, lanes if on_cpu else 1)
     lanes = len(networks) if on_cpu else lanes
     free: SimpleQueue[Upscaler] = SimpleQueue()
     for one in networks:
@@ -154,14 +155,6 @@ def upscale(
     for made in side_by_side(work_or_not, largest_first, lanes, max(1, cores // lanes)):
         if made is not None:
             yield made
-
-
-def _twins(network: Upscaler, count: int) -> list[Upscaler]:
-    """The network for so many threads, or for one where a plug-in's cannot be copied."""
-    try:
-        return [network.twin() for _ in range(count)]
-    except Exception:  # an outsider's modules may hold anything, such as a lock
-        return [network]
 
 
 def lanes_for(images: Sequence[BenchmarkImage], cores: int) -> int:

@@ -9,9 +9,9 @@ from torch import device, nn
 
 from harness.errors import HarnessError
 from harness.models.inference import copy_network
+from harness.models.random_state import random_state_kept
 from harness.run.clock import Deadline
 from harness.run.devices import is_memory, numerics_kept
-from harness.run.random_state import random_state_kept
 from harness.run.training import Training
 from harness.run.validation import Scores, ValidationError, ValidationImages
 

@@ -114,9 +114,10 @@ def survey(device: str) -> tuple[Facts, Mapping[str, Any]]:
     """
     import torch
 
-    from harness.models.inference import forbid_tf32, pick_device
+    from harness.models.inference import pick_device
+    from harness.settings import apply_settings
 
-    forbid_tf32()
+    apply_settings()
     facts = {"device": pick_device(device), "threads": torch.get_num_threads()}
     return {**facts, **software()}, provenance(own_device(device))
 
@@ -174,6 +175,8 @@ def work_off(
                 pictures=parcel.pictures,
                 enough=lambda: time.monotonic() > until,
             )
+            if network.changed:
+                origin = {**origin, "changed_settings": sorted(network.changed)}
         except Exception as broken:  # a plug-in may raise anything
             error = sentence(broken)
     return Handed(tuple(made), error, origin)

@@ -19,7 +19,6 @@ from harness.data.download import cache_root
 from harness.data.images import read_image
 from harness.data.leaks import NEAR_DUPLICATES, fingerprint
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import forbid_tf32
 from harness.paper.budgets import budget_from
 from harness.registry import MODELS
 from harness.report.console import TrainLines
@@ -32,6 +31,7 @@ from harness.run.train_log import Row, TrainLog
 from harness.run.train_plan import TrainRequest, plan_training
 from harness.run.trained import finish
 from harness.run.validation import Scores
+from harness.settings import apply_settings
 from tests.pictures import picture
 from tests.run.trainings import (
     Interrupting,
@@ -281,7 +281,7 @@ def test_numerics_of_training_end_with_it() -> None:
     with training_numerics():
         assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (False, True, False)
         with numerics_kept():
-            forbid_tf32()
+            apply_settings()
             assert cudnn.deterministic
         assert cudnn.benchmark
     assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
