@@ -58,6 +58,7 @@ def clean_slate(
     for one, entries in zip(registry._ALL, before, strict=True):
         one.restore(entries)
     registry.FAILURES.clear()
+    registry.SETTINGS.clear()
 
 
 @pytest.fixture

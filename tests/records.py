@@ -30,6 +30,7 @@ def record(
         "source",
         "rules",
         images,
+        1,
         weights,
         dict(hyper or {}),
         self_ensemble,

@@ -23,6 +23,8 @@ ROOMS = [
     "data",
     "protocol",
     "registry",
+    "settings",
+    "source",
     "specs",
     "errors",
 ]
@@ -126,7 +128,7 @@ def test_every_option_of_a_run_is_hashed_recorded_or_without_influence() -> None
 
 
 def test_every_field_of_the_identity_is_hashed() -> None:
-    base = Identity("m", 4, "d", "p", "s", "h", "i")
+    base = Identity("m", 4, "d", "p", "s", "h", "i", 1)
     for field in dataclasses.fields(Identity):
         assert dataclasses.replace(base, **{field.name: "another"}).id != base.id, field.name
 
@@ -143,6 +145,7 @@ def test_what_is_recorded_of_a_run_is_in_one_class() -> None:
         "source_sha256",
         "protocol_sha256",
         "dataset_sha256",
+        "inference",
         "weights_sha256",
         "hyper",
         "self_ensemble",
@@ -163,4 +166,5 @@ def test_what_is_recorded_of_a_run_is_in_one_class() -> None:
         "macs",
         "macs_input_size",
         "verified",
+        "plugins",
     }

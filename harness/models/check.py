@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.errors import HarnessError
 from harness.models.complexity import count_parameters
+from harness.models.concurrency import KEEPS, disturbance
 from harness.models.inference import Upscaler
 from harness.models.installed import WeightsMissing, find_weights
 from harness.specs import ModelCard
@@ -46,6 +47,12 @@ def check_model(card: ModelCard, scale: int) -> Iterator[Finding]:
     if not all(finding.holds for finding in outputs):
         return
     yield _repeats(card, upscaler)
+    yield _side_by_side(upscaler)
+    yield Finding(
+        "torch's settings stay as they are",
+        not upscaler.changed,
+        f"{' and '.join(sorted(upscaler.changed)) or 'nothing'} changed",
+    )
     if not card.global_pooling:
         yield _tiles(card, upscaler)
 
@@ -88,6 +95,13 @@ def _repeats(card: ModelCard, upscaler: Upscaler) -> Finding:
     image = _image(card, *ODD_SIZES[0])
     worst = float(np.abs(upscaler(image) - upscaler(image)).max())
     return Finding("the same image gives the same output", worst == 0, f"differs by {worst:.1e}")
+
+
+def _side_by_side(upscaler: Upscaler) -> Finding:
+    """Copies that would be disturbed are slower, not wrong: the network then runs alone."""
+    found = disturbance(upscaler)
+    seen = f"no, {found}: it runs alone" if found else "yes"
+    return Finding("copies may run side by side", found != KEEPS, seen)
 
 
 def _tiles(card: ModelCard, upscaler: Upscaler) -> Finding:

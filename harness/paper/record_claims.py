@@ -10,6 +10,7 @@ from harness.paper.judgement import Finding, listed, title
 from harness.paper.measured import speaks_for_the_authors
 from harness.paper.print_claims import PSNR, SSIM
 from harness.paper.tolerances import PRINTED
+from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence

@@ -1,0 +1,157 @@
+"""Networks that keep things while they run give one number on any number of threads."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d
+
+from harness.errors import HarnessError
+from harness.models.concurrency import KEEPS, disturbance, instances
+from harness.models.inference import Upscaler
+from harness.registry import MODELS
+from harness.specs import ModelCard
+
+CASES = Path(__file__).parents[1] / "cases"
+KEPT: dict[str, torch.Tensor] = {}
+
+
+class Quiet(nn.Module):
+    def forward(self, x):
+        return avg_pool2d(x, 3, 1, 1)
+
+
+class InAVariable(nn.Module):
+    def forward(self, x):
+        KEPT["mean"] = x.mean()
+        return avg_pool2d(x, 3, 1, 1) - KEPT["mean"]
+
+
+class OnItself(nn.Module):
+    def forward(self, x):
+        self.mean = x.mean()
+        return avg_pool2d(x, 3, 1, 1) - self.mean
+
+
+class FromImageToImage(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before = torch.zeros(())
+
+    def forward(self, x):
+        made = x + self.before
+        self.before = x.mean()
+        return made
+
+
+class AtRandom(nn.Module):
+    def forward(self, x):
+        return x + torch.rand_like(x)
+
+
+class Closed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.AvgPool2d(3, 1, 1)
+        self.seen = torch.zeros(1)
+        self.pool.register_forward_hook(lambda module, given, made: setattr(self, "seen", made))
+
+    def forward(self, x):
+        self.pool(x)
+        return x + self.seen
+
+
+ONE_AT_A_TIME = threading.Lock()
+
+
+class Locked(nn.Module):
+    def forward(self, x):
+        with ONE_AT_A_TIME:
+            return avg_pool2d(avg_pool2d(x, 3, 1, 1), 3, 1, 1)
+
+
+def upscaler(network: nn.Module) -> Upscaler:
+    card = ModelCard(type(network).__name__, type(network), "y", "bicubic", (4,))
+    return Upscaler(card, 4, None, network=network)
+
+
+@pytest.mark.parametrize("kind", [Quiet, OnItself])
+def test_networks_that_share_nothing_run_side_by_side(kind: type[nn.Module]) -> None:
+    made = instances(upscaler(kind()), 3)
+    assert len(made) == len({id(one.network) for one in made}) == 3
+
+
+@pytest.mark.parametrize("name", ["bicubic", "srcnn", "fsrcnn", "vdsr", "lapsrn", "drfn", "memnet"])
+def test_the_networks_of_the_paper_run_side_by_side(name: str) -> None:
+    assert disturbance(Upscaler(MODELS.get(name), 4, None)) == ""
+
+
+@pytest.mark.parametrize("kind", [InAVariable, AtRandom, Closed])
+def test_a_network_that_a_copy_would_disturb_runs_alone(kind: type[nn.Module]) -> None:
+    one = upscaler(kind())
+    assert instances(one, 2) == [one]
+    assert one.disturbance
+
+
+def test_a_network_that_waits_for_its_copy_runs_alone(monkeypatch) -> None:
+    monkeypatch.setattr("harness.models.concurrency._PATIENCE", 0.2)
+    one = upscaler(Locked())
+    assert instances(one, 2) == [one]
+
+
+def test_a_network_that_remembers_images_is_refused() -> None:
+    with pytest.raises(HarnessError, match=f"FromImageToImage keeps state .*{KEEPS}"):
+        instances(upscaler(FromImageToImage()), 1)
+
+
+def test_a_network_that_draws_random_numbers_gives_the_same_every_time() -> None:
+    one, image = upscaler(AtRandom()), np.zeros((8, 8, 1))
+    np.testing.assert_array_equal(one(image), one(image))
+    assert one(image).std() > 0.1
+
+
+# PSNR of each as it was built, on one thread.
+@pytest.mark.parametrize(
+    ("case", "images", "psnr"),
+    [
+        ("buffer_state", "twelve", 18.8526),
+        ("global_state", "twelve", 18.8526),
+        ("hook_closure", "hook_closure/set", 25.5859),
+        ("inplace_tile", "inplace_tile/set", 28.0683),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_run_gives_one_number_on_any_number_of_threads(
+    harness, case: str, images: str, psnr: float, threads: int
+) -> None:
+    weights = CASES / case / "w.safetensors"
+    words = ["--weights", f"p={weights}"] if weights.exists() else []
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        shown = harness(
+            *("run", "--models", "p", "--plugin", CASES / case / "p.py"),
+            *("--datasets", CASES / images, "--results", "out", *words),
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert f"{psnr:.4f}" in shown.output
+
+
+@pytest.mark.parametrize("plugin", ["p", "q"])
+def test_a_network_may_write_into_its_tile(harness, plugin: str) -> None:
+    case = CASES / "inplace_tile"
+    shown = harness(
+        *("run", "--models", plugin, "--plugin", case / f"{plugin}.py", "--tile", 16),
+        *("--datasets", case / "set", "--weights", f"{plugin}={case / 'w.safetensors'}"),
+    )
+    assert "28.0683" in shown.output
+
+
+def test_check_model_names_what_it_found(harness) -> None:
+    shown = harness("check-model", "p", "--plugin", CASES / "global_state/p.py")
+    assert "ok    copies may run side by side: no, it gives other values" in shown.output
+    assert "FAIL" not in shown.output

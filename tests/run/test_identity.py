@@ -1,0 +1,184 @@
+"""One id, one number: what an id stands for, and the ids of the committed records."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.models.inference import INFERENCE
+from harness.models.source import metrics_digest, network_digest
+from harness.protocol.protocols import RULES, protocol
+from harness.registry import DATASETS, MODELS
+from harness.run.store import ResultStore, read_record
+from harness.specs import Identity, RunRecord, digest
+
+ROOT = Path(__file__).parents[2]
+CASES = ROOT / "tests/cases"
+STORES = [ResultStore(ROOT / "results" / name) for name in ("reference", "pending")]
+RECORDS = [read_record(path) for store in STORES for path in store.paths()]
+
+
+def title(record: RunRecord) -> str:
+    return f"{record.identity.model}-{record.identity.id[:12]}"
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=title)
+def test_the_code_gives_every_committed_record_its_id(record: RunRecord) -> None:
+    """Whoever changes what an id is made of makes every record here one of another run."""
+    one = record.identity
+    rules = protocol(one.protocol)
+    images = [
+        (image.name, (image.width, image.height), image.pixels_sha256)
+        for image in DATASETS.get(one.dataset).known
+    ]
+    today = Identity(
+        one.model,
+        rules.scale,
+        one.dataset,
+        rules.name,
+        network_digest(MODELS.get(one.model), rules.scale, one.hyper),
+        rules.sha256,
+        digest(images),
+        INFERENCE,
+        one.weights_sha256,
+        one.hyper,
+        one.self_ensemble,
+        one.tile,
+        one.metrics,
+        metrics_digest(one.metrics),
+    )
+    assert today == one and not record.earlier
+    assert today.id == record.identity.id
+
+
+def test_the_committed_records_are_those_that_were_migrated() -> None:
+    migrated = [one for one in RECORDS if "earlier_id" in one.provenance]
+    pairs = sorted((one.provenance["earlier_id"], one.identity.id) for one in migrated)
+    assert (len(pairs), digest(pairs)[:16]) == (0, "")
+
+
+# PSNR of each image, by model, how it was run, and the folder of images.
+WHOLE, TILED, ENSEMBLE = (), ("--tile", 16), ("--self-ensemble",)
+GOLDEN = {
+    ("fsrcnn:repro", WHOLE): [29.33562, 29.40338],
+    ("fsrcnn:repro", TILED): [29.33562, 29.40338],
+    ("fsrcnn:repro", ENSEMBLE): [29.38415, 29.48263],
+    ("edsr-baseline", WHOLE): [29.68147, 29.84204],
+    ("edsr-baseline", TILED): [29.68147, 29.84204],
+    ("edsr-baseline", ENSEMBLE): [29.69909, 29.86132],
+    ("drfn", WHOLE): [29.61914, 29.81358],
+    ("drfn", ENSEMBLE): [29.61956, 29.79351],
+    ("bicubic", WHOLE): [28.84026, 28.64742],
+    ("bicubic-rgb", WHOLE): [28.84794, 28.64813],
+}
+
+
+@pytest.mark.parametrize(("model", "how"), GOLDEN, ids=str)
+def test_networks_are_run_as_the_numbers_in_an_id_say(harness, model: str, how: tuple) -> None:
+    """Where a score moves by more, `INFERENCE` or `RULES` must be raised, and every record made
+    again: an id promises one number."""
+    assert (INFERENCE, RULES) == (1, 1)
+    words = ("run", "--models", model, "--datasets", CASES / "cats", "--json", *how)
+    (record,) = json.loads(harness(*words).stdout)
+    psnr = [image["psnr"] for image in record["images"]]
+    assert psnr == pytest.approx(GOLDEN[model, how], abs=1e-4)
+
+
+POOLING = """
+from torch import nn
+from torch.nn.functional import interpolate
+from harness.registry import register_model
+
+class Pooling(nn.Module):
+    def forward(self, x):
+        return interpolate(x, scale_factor=4) + 0.5 - x.mean()
+
+@register_model("pooling", pipeline="y", input="lr", scales=(4,), params=0, global_pooling=True)
+def pooling(scale=4):
+    return Pooling()
+"""
+
+
+def test_a_network_that_pools_over_its_tiles_gives_the_number_of_its_tiles(
+    harness, tmp_path: Path
+) -> None:
+    (tmp_path / "pooling.py").write_text(POOLING)
+    words = ("run", "--models", "pooling", "--plugin", tmp_path / "pooling.py")
+    for how, psnr in [(WHOLE, 25.2103), (TILED, 15.9670)]:
+        shown = harness(*words, "--datasets", CASES / "inplace_tile/set", "--json", *how)
+        assert json.loads(shown.stdout)[0]["means"]["psnr"] == pytest.approx(psnr, abs=1e-4)
+
+
+def test_after_an_edit_of_a_plugins_helper_its_number_is_computed_anew(
+    harness, tmp_path: Path
+) -> None:
+    plug = Path(shutil.copytree(CASES / "plug", tmp_path / "plug"))
+    words = ("run", "--models", "mine", "--datasets", CASES / "cats", "--plugin", plug / "mine.py")
+    first = json.loads(harness(*words, "--json").stdout)
+    again = harness(*words)
+    assert "already finished" in again.output
+    blocks = plug / "blocks.py"
+    blocks.write_text(blocks.read_text().replace("GAIN = 1.0", "GAIN = 0.5"))
+    other = harness(*words)
+    assert "already finished" not in other.output
+    assert len(list(Path("results/local").rglob("mine-*.json"))) == 2
+    assert first[0]["plugins"]["mine"]["file"] == "mine.py"
+
+
+class TestEarlierRecords:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ResultStore:
+        """A record of schema 2, as an earlier version of the harness wrote it."""
+        folder = tmp_path / "results/local/x4/set14"
+        folder.mkdir(parents=True)
+        shutil.copy(
+            ROOT / "tests/run/earlier_record.json", folder / "bicubic-rgb-6cc79c0c53ec.json"
+        )
+        return ResultStore(tmp_path / "results/local")
+
+    def test_it_is_read_under_its_own_id_with_the_rules_it_followed(self, store) -> None:
+        (record,) = store.records()
+        assert record.earlier
+        assert record.identity.id[:12] == "6cc79c0c53ec"
+        assert record.identity.protocol == "BI-x4/rgb+full-range"
+        assert json.loads(json.dumps(record.to_json())) == json.loads(store.paths()[0].read_text())
+
+    def test_it_is_shown_as_such_and_never_taken_for_finished(self, store, harness) -> None:
+        assert (
+            "identity of an earlier version"
+            in harness("list", "runs", "--results", "results/local").output
+        )
+        (record,) = store.records()
+        fields = {k: v for k, v in vars(record.identity).items() if k != "stored"}
+        assert store.finished(Identity(**fields)) is None
+        shown = harness("accept", "all", "--reference", "reference")
+        assert shown.exit_code == 2 and "make it again" in shown.output
+        assert store.paths()
+
+    def test_an_altered_one_is_refused(self, store, harness) -> None:
+        path = store.paths()[0]
+        path.write_text(path.read_text().replace('"scale": 4', '"scale": 3'))
+        assert "not a sound run record" in harness("check", "--reference", "results/local").output
+
+
+def test_what_an_image_is_scored_by_is_in_the_header_of_its_journal(tmp_path: Path) -> None:
+    from harness.run.provenance import source_digest
+    from harness.specs import Execution
+
+    journal = ResultStore(tmp_path).journal(RECORDS[0].identity, Execution("cpu", 1))
+    journal.start([])
+    header = json.loads(journal.path.read_text())
+    assert header["harness_sha256"] == source_digest()
+    assert (header["rules"], header["inference"]) == (RULES, INFERENCE)
+
+
+def test_a_journal_of_other_code_is_not_continued(tmp_path: Path, monkeypatch) -> None:
+    from harness.specs import Execution
+
+    record = RECORDS[0]
+    store, how = ResultStore(tmp_path), Execution("cpu", 1)
+    store.journal(record.identity, how).start(list(record.images))
+    assert len(store.journal(record.identity, how).read()) == len(record.images)
+    monkeypatch.setattr("harness.run.journal.source_digest", lambda: "other")
+    assert store.journal(record.identity, how).read() == []
