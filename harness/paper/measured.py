@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.data.catalogue import sets_without_grey
-from harness.paper.selection import rank_runs, row_grey
+from harness.paper.selection import cell_grey, rank_runs
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
 
 
 def departures(run: RunRecord) -> tuple[str, ...]:
-    """The rules of a run that are not those of its row, in words."""
+    """The rules of a run that are not those of its cell, in words."""
     rules = protocol(run.identity.protocol)
-    usual = row_grey(run.identity.model, rules.pipeline)
+    usual = cell_grey(run.identity.model, run.identity.dataset, rules.pipeline)
     grey = rules.grey != usual and run.identity.dataset not in sets_without_grey()
     words = {
         f"grey images {rules.grey}": grey,

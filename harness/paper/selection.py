@@ -40,7 +40,7 @@ def rank_runs(
     Args:
         runs: what `ResultStore.load` gives.
         scale: the factor.
-        grey: the rule for grey images; None for that of each row, see `row_grey`.
+        grey: the rule for grey images; None for that of each cell, see `cell_grey`.
         self_ensemble: runs with it, or without.
         every_rule: take the runs under all rules but with another border, which nothing printed
             follows; ``grey`` plays no part then.
@@ -80,7 +80,7 @@ def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str)
 
     Where the set holds no grey image, a run under either grey rule will do.
     """
-    wanted = {pipeline: [grey or row_grey(model, pipeline)] for pipeline in USUAL_GREY}
+    wanted = {pipeline: [grey or cell_grey(model, dataset, pipeline)] for pipeline in USUAL_GREY}
     if dataset in sets_without_grey():
         wanted = dict.fromkeys(USUAL_GREY, list(get_args(GreyRule)))
     return {
@@ -90,9 +90,9 @@ def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str)
     }
 
 
-def row_grey(model: str, pipeline: Pipeline) -> GreyRule:
-    """The grey rule of a model's row: its pipeline's own, or the one that the printed row fits."""
-    rule: GreyRule = paper()["grey"].get(model, USUAL_GREY[pipeline])
+def cell_grey(model: str, dataset: str, pipeline: Pipeline) -> GreyRule:
+    """The grey rule of a cell: its pipeline's own, or the one that the printed PSNR follows."""
+    rule: GreyRule = paper()["grey"].get(model, {}).get(dataset, USUAL_GREY[pipeline])
     return rule
 
 

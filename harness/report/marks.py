@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.paper import paper
 from harness.paper.budgets import budget_of
-from harness.paper.judgement import listed
+from harness.paper.judgement import listed, title
 from harness.paper.measured import speaks_for_the_authors
 from harness.protocol.protocols import USUAL_GREY
 
@@ -45,7 +45,11 @@ def grey_note(grey: GreyRule | None) -> str:
     if grey:
         return f"Grey images: {grey}"
     usual = listed([f"{rule} in pipeline {pipeline}" for pipeline, rule in USUAL_GREY.items()])
-    own = [f"{rule} for {model}" for model, rule in paper()["grey"].items()]
+    own = [
+        f"{rule} for {model} on {title(dataset)}"
+        for model, cells in paper()["grey"].items()
+        for dataset, rule in cells.items()
+    ]
     printed = f", but {listed(own)}, whose printed PSNR follows it" if own else ""
     return f"Grey images: {usual}{printed}"
 

@@ -260,9 +260,29 @@ class TestSelect:
     def test_a_published_set_named_by_its_path_stays_one(
         self, card: DatasetCard, tmp_path: Path
     ) -> None:
-        chosen = select([str(write(tmp_path / "Little"))])
-        assert [one.name for one in chosen] == ["tiny"]
-        assert find(chosen[0], 4).verified
+        for folder in ("Little", "holiday"):
+            (chosen,) = select([str(write(tmp_path / folder))])
+            found = find(chosen, 4)
+            assert (found.card.name, found.verified) == ("tiny", True)
+
+    @pytest.mark.parametrize("name", ["Tiny", "demo", "Set5"])
+    def test_an_own_folder_called_like_a_published_set_is_a_set_of_its_own(
+        self, card: DatasetCard, tmp_path: Path, name: str
+    ) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        Image.fromarray(picture(48, 48, seed=99)).save(folder / "mine.png")
+        found = find(select([str(folder)])[0], 4)
+        assert found.card.name == f"{name}-{found.sha256[:8]}"
+        assert not found.verified
+
+    def test_one_that_has_some_of_its_images_lacks_the_others(
+        self, card: DatasetCard, tmp_path: Path
+    ) -> None:
+        folder = write(tmp_path / "Tiny")
+        next(iter(sorted(folder.iterdir()))).unlink()
+        with pytest.raises(HarnessError, match="lacks 1 of its 3 images"):
+            find(select([str(folder)])[0], 4)
 
     def test_what_names_nothing_is_refused_with_the_nearest(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="did you mean set14"):

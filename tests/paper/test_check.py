@@ -21,6 +21,7 @@ RECORDS = [
     if one.identity.model in MODELS
     and one.identity.dataset in ("set5", "set14", "b100")
     and one.identity.protocol in ("BI-x4/y", "BI-x4/rgb")
+    and one.identity.metrics == ("psnr", "ssim")
     and not (one.identity.self_ensemble or one.identity.tile or one.identity.hyper)
 ]
 

@@ -14,6 +14,7 @@ from harness.specs import RunRecord
 from tests.records import frame, record
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+FULL = "BI-x4/rgb+full-range"
 AUTHORS = ("bicubic", "bicubic-rgb", "srcnn", "vdsr")
 
 
@@ -23,9 +24,10 @@ def judged(*records: RunRecord) -> dict[str, Judgement]:
 
 @pytest.fixture(scope="module")
 def measured() -> list[RunRecord]:
-    """The committed runs of four methods under the default rules."""
+    """The committed runs of four methods that scored grey images full-range."""
     runs = ResultStore(REFERENCE).load()
-    plain = runs["model"].isin(AUTHORS) & runs["protocol"].isin(["BI-x4/y", "BI-x4/rgb"])
+    rules = ["BI-x4/y", "BI-x4/rgb", "BI-x4/rgb+full-range"]
+    plain = runs["model"].isin(AUTHORS) & runs["protocol"].isin(rules)
     return list(runs[plain]["record"])
 
 
@@ -224,7 +226,7 @@ class TestRules:
     def test_a_row_that_follows_one_pipeline_is_consistent(self) -> None:
         runs = [
             record("bicubic", psnr=(26, 26), ssim=0.7027, weights=None),
-            record("bicubic-rgb", psnr=(26, 26), ssim=0.75, protocol="BI-x4/rgb", weights=None),
+            record("bicubic-rgb", psnr=(26, 26), ssim=0.75, protocol=FULL, weights=None),
         ]
         assert judged(*runs)["one-pipeline"].verdict == "reproduced"
 
