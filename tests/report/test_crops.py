@@ -34,11 +34,11 @@ def records() -> pd.DataFrame:
 
 def shown(pictures: Pictures) -> Comparison:
     assert pictures.region
-    return compare(pictures.region, records(), paper(), "full-range", pictures)
+    return compare(pictures.region, records(), paper(), None, pictures)
 
 
 def texts(pictures: Pictures) -> list[str]:
-    drawn = crops(records(), paper(), "full-range", pictures).draw()
+    drawn = crops(records(), paper(), None, pictures).draw()
     return [axes.get_xlabel() for axes in drawn.axes[1:]]
 
 
@@ -70,14 +70,14 @@ def test_scores_stand_below_the_patches(pictured: Pictures) -> None:
 
 
 def test_the_patches_are_the_region_enlarged(pictured: Pictures) -> None:
-    drawn = crops(records(), paper(), "full-range", pictured).draw()
+    drawn = crops(records(), paper(), None, pictured).draw()
     hr = shown(pictured).hr
     assert np.array_equal(drawn.axes[1].images[0].get_array(), hr[4:22, 10:34])
 
 
 def test_a_missing_picture_is_an_empty_panel(pictured: Pictures) -> None:
     next(Path("records").glob("x4/photos/srcnn-*/a.png")).unlink()
-    drawn = crops(records(), paper(), "full-range", pictured).draw()
+    drawn = crops(records(), paper(), None, pictured).draw()
     assert [[t.get_text() for t in axes.texts] for axes in drawn.axes[1:]] == [
         [],
         [],
@@ -117,8 +117,8 @@ def test_without_a_choice_and_pictures_it_is_a_photograph_that_may_be_handed_on(
     pictured: Pictures,
 ) -> None:
     empty = Pictures(Path("nowhere"))
-    assert [r.dataset for r in regions(records(), paper(), "full-range", empty)] == ["demo"]
-    report = crops(records(), paper(), "full-range", empty)
+    assert [r.dataset for r in regions(records(), paper(), None, empty)] == ["demo"]
+    report = crops(records(), paper(), None, empty)
     assert report.name == "crops"
     (title,) = report.draw().texts
     assert title.get_text() == "demo chelsea (photograph by Stefan van der Walt, CC0)"
@@ -152,7 +152,7 @@ class TestTheCommand:
         assert said in done.output
 
     def test_its_files_are_the_same_each_time(self, pictured: Pictures) -> None:
-        one = crops(records(), paper(), "full-range", pictured).render("png")
-        assert one == crops(records(), paper(), "full-range", pictured).render("png")
+        one = crops(records(), paper(), None, pictured).render("png")
+        assert one == crops(records(), paper(), None, pictured).render("png")
         with Image.open(BytesIO(one)) as image:
             assert image.info.get("Software") is None

@@ -20,7 +20,7 @@ RUNS = frame(
 
 
 def test_printed_points_carry_the_numbers_of_the_text_and_of_table_2() -> None:
-    found = [p for p in points(RUNS, paper(), "full-range") if p.kind == "printed"]
+    found = [p for p in points(RUNS, paper(), None) if p.kind == "printed"]
     assert {p.model: (p.parameters, p.psnr) for p in found} == {
         "rdn": (22_000_000, 28.81),
         "drfn": (5_200_000, 28.62),
@@ -28,17 +28,17 @@ def test_printed_points_carry_the_numbers_of_the_text_and_of_table_2() -> None:
 
 
 def test_counts_that_are_not_printed_are_told_apart() -> None:
-    declared = {p.model for p in points(RUNS, paper(), "full-range") if p.kind == "declared"}
+    declared = {p.model for p in points(RUNS, paper(), None) if p.kind == "declared"}
     assert {"srcnn", "vdsr", "edsr"} <= declared
     assert not declared & {"drfn", "rdn", "bicubic", "dcsr"}
     readings = {
-        p.model: p.parameters for p in points(RUNS, paper(), "full-range") if p.kind == "reading"
+        p.model: p.parameters for p in points(RUNS, paper(), None) if p.kind == "reading"
     }
     assert readings == {"dcsr": 665_921}
 
 
 def test_measured_points_come_from_the_records_of_set14() -> None:
-    measured = [p for p in points(RUNS, paper(), "full-range") if p.run]
+    measured = [p for p in points(RUNS, paper(), None) if p.run]
     assert {p.model: (p.parameters, p.psnr) for p in measured} == {
         "srcnn": (57_281, 27.504),
         "vdsr": (665_921, 28.02),
@@ -54,7 +54,7 @@ def test_measured_points_come_from_the_records_of_set14() -> None:
 
 
 def test_what_has_no_place_is_named() -> None:
-    drawn = points(RUNS, paper(), "full-range")
+    drawn = points(RUNS, paper(), None)
     assert "Bicubic" in unplaced(paper(), drawn)
     (note,) = figure5(RUNS, paper()).draw().texts
     assert "no known count: Bicubic." in note.get_text()

@@ -19,7 +19,7 @@ REFERENCE = ROOT / "results/reference"
 
 def render(pictures: Path = REFERENCE) -> str:
     runs = ResultStore(REFERENCE).load()
-    return page(runs, paper(), "full-range", Pictures(pictures)).render("html")
+    return page(runs, paper(), None, Pictures(pictures)).render("html")
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def open_page(chromium: Any, file: Path) -> Iterator[Any]:
     """Open the page of the committed records; whatever it complains of fails the test."""
     if not file.exists():
         runs = ResultStore(REFERENCE).load()
-        made = page(runs, paper(), "full-range", Pictures(REFERENCE))
+        made = page(runs, paper(), None, Pictures(REFERENCE))
         file.write_text(made.render("html"), encoding="utf-8")
     contexts, complaints, requests = [], [], []
 
@@ -163,7 +163,7 @@ def test_a_number_opens_its_record(open_page) -> None:
     assert run.weights and run.weights.source_sha256 in text
     assert "harness run --models vdsr:official --datasets b100" in text
     dialog.locator("summary").click()
-    assert '"schema_version": 2' in dialog.inner_text()
+    assert '"schema_version": 3' in dialog.inner_text()
     tab.keyboard.press("Escape")
     assert not dialog.is_visible()
     assert link.evaluate("link => link === document.activeElement")

@@ -15,7 +15,7 @@ REFERENCE = Path(__file__).parents[2] / "results/reference"
 
 
 def test_points_stand_in_the_order_of_their_numbers() -> None:
-    drawn = points(RUNS, paper(), "full-range")
+    drawn = points(RUNS, paper(), None)
     marks = scatter(drawn).marks
     across = sorted(marks, key=lambda mark: mark.point.parameters)
     assert [mark.x for mark in across] == sorted(mark.x for mark in marks)
@@ -30,19 +30,19 @@ def test_counts_grow_tenfold_from_line_to_line() -> None:
 
 
 def test_a_measured_point_is_joined_to_its_printed_one() -> None:
-    plot = scatter(points(RUNS, paper(), "full-range"))
+    plot = scatter(points(RUNS, paper(), None))
     measured = {m.point.model for m in plot.marks if m.point.run} - {"mine"}
     assert len(plot.links) == len(measured) == 3
 
 
 def test_a_point_says_what_it_is() -> None:
-    tips = [mark.tip for mark in scatter(points(RUNS, paper(), "full-range")).marks]
+    tips = [mark.tip for mark in scatter(points(RUNS, paper(), None)).marks]
     assert "DRFN: 5.2M parameters, 28.62 dB (printed: both numbers are in the paper)" in tips
 
 
 def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
     runs = ResultStore(REFERENCE).load()
-    found = distributions(choose_runs(runs, 4, "full-range"), {"vdsr": "VDSR"})
+    found = distributions(choose_runs(runs, 4, None), {"vdsr": "VDSR"})
     assert [one.title for one in found] == ["Set5", "Set14", "B100", "demo"]
     strip = found[1].strips[0]
     assert (strip.label, len(strip.dots)) == ("VDSR", 14)
@@ -60,7 +60,7 @@ def test_an_infinite_score_is_left_out() -> None:
     scores = {"psnr": math.inf, "ssim": 1.0}
     images = (replace(record.images[0], scores=scores), *record.images[1:])
     runs["record"] = [replace(record, images=images)]
-    (one,) = distributions(choose_runs(runs, 4, "full-range"), {})
+    (one,) = distributions(choose_runs(runs, 4, None), {})
     assert len(one.strips[0].dots) == 4
     assert all(math.isfinite(dot.x) for dot in one.strips[0].dots)
 

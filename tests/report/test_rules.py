@@ -31,8 +31,9 @@ def test_both_pipelines_of_bicubic_speak_for_its_row() -> None:
 
 
 def test_lr_images_that_are_not_rounded_are_a_rule_of_their_own() -> None:
-    rounded = record("srmdnf", psnr=(28.30, 28.30), ssim=0.7769, protocol="BI-x4/rgb")
-    double = record("srmdnf", psnr=(28.36, 28.36), ssim=0.7773, protocol="BI-x4/rgb+float-lr")
+    full = "BI-x4/rgb+full-range"
+    rounded = record("srmdnf", psnr=(28.30, 28.30), ssim=0.7769, protocol=full)
+    double = record("srmdnf", psnr=(28.36, 28.36), ssim=0.7773, protocol=f"{full}+float-lr")
     assert agreement(made(rounded, double))["PSNR"] == "pipeline rgb, LR images not rounded"
 
 

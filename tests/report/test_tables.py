@@ -141,7 +141,7 @@ def test_a_network_the_paper_does_not_know_gets_a_row() -> None:
 
 def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
     caption = table2(frame(run("srcnn", "set5", 30.0, verified=False)), paper()).caption
-    for words in ("Pipeline y", "pipeline rgb", "rule full-range", "published pixels: set5"):
+    for words in ("Pipeline y", "pipeline rgb", "Grey images: full-range in pipeline y", "published pixels: set5"):
         assert words in caption
 
 
@@ -166,7 +166,7 @@ def test_a_stand_in_does_not_fill_the_row_of_the_larger_network() -> None:
 )
 def test_runs_under_other_rules_do_not_fill_a_cell(other: dict[str, object]) -> None:
     runs = frame(run("srcnn", "set5", 30.0), run("srcnn", "set5", 99.0, **other))
-    assert choose_runs(runs, 4, "full-range")["srcnn", "set5"]["psnr"] == 30.0
+    assert choose_runs(runs, 4, None)["srcnn", "set5"]["psnr"] == 30.0
 
 
 def test_the_other_grey_rule_is_a_table_of_its_own() -> None:
@@ -175,7 +175,7 @@ def test_the_other_grey_rule_is_a_table_of_its_own() -> None:
     )
     table = table2(runs, paper(), "as-rgb")
     assert cell(table, "srcnn", "set14")["measured"] == 27.6
-    assert "rule as-rgb" in table.caption
+    assert "Grey images: as-rgb (" in table.caption
 
 
 def test_official_weights_come_first_then_the_latest_run() -> None:
@@ -184,9 +184,9 @@ def test_official_weights_come_first_then_the_latest_run() -> None:
         run("drfn", "set5", 2.0, tag="repro", time="2026-01-01"),
         run("drfn", "set5", 3.0, tag="repro", time="2026-02-01"),
     )
-    assert choose_runs(runs, 4, "full-range")["drfn", "set5"]["psnr"] == 3.0
+    assert choose_runs(runs, 4, None)["drfn", "set5"]["psnr"] == 3.0
     official = pd.concat([runs, frame(run("drfn", "set5", 4.0, time="2025-01-01"))])
-    assert choose_runs(official, 4, "full-range")["drfn", "set5"]["psnr"] == 4.0
+    assert choose_runs(official, 4, None)["drfn", "set5"]["psnr"] == 4.0
 
 
 def test_of_weights_trained_here_those_that_saw_most_count() -> None:
@@ -196,7 +196,7 @@ def test_of_weights_trained_here_those_that_saw_most_count() -> None:
         run("drfn", "set5", 1.0, tag="repro", time="2026-01-01", record=long),
         run("drfn", "set5", 2.0, tag="repro", time="2026-02-01"),
     )
-    assert choose_runs(runs, 4, "full-range")["drfn", "set5"]["psnr"] == 1.0
+    assert choose_runs(runs, 4, None)["drfn", "set5"]["psnr"] == 1.0
 
 
 def test_every_model_of_the_paper_that_is_registered_has_its_pipeline() -> None:
