@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -129,13 +129,20 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class KnownImage:
-    """An image a published set consists of, known by the SHA-256 of its decoded pixels."""
+    """An image a published set consists of, known by the SHA-256 of its decoded pixels.
+
+    Attributes:
+        width: of the published file, which is cropped to multiples of 4.
+        height: likewise.
+        original: width and height before the crop, or None where they are not known.
+    """
 
     name: str
     width: int
     height: int
     pixels_sha256: str
     file: RemoteFile
+    original: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,7 @@ class Identity:
             networks to images.
         weights_sha256: of the names, shapes and values of the tensors.
         metrics_sha256: of the code of metrics that the harness does not define.
+        lr_sha256: of LR images that were given; None where the protocol made them.
     """
 
     model: str
@@ -214,6 +222,7 @@ class Identity:
     tile: int | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim")
     metrics_sha256: str | None = None
+    lr_sha256: str | None = None
 
     @property
     def id(self) -> str:
@@ -349,12 +358,25 @@ class RunRecord:
 
     @property
     def means(self) -> dict[str, float]:
-        """Mean of each metric over the images."""
+        """Mean of each metric over the images whose score is finite; see `infinite`.
+
+        In a record of an earlier version one infinite score makes the mean infinite.
+        """
+        mean = _mean if self.earlier else finite_mean
         return {
-            name: sum(image.scores[name] for image in self.images) / len(self.images)
+            name: mean([image.scores[name] for image in self.images])
             for name in self.identity.metrics
             if self.images
         }
+
+    @property
+    def infinite(self) -> dict[str, int]:
+        """How many images have an infinite score, for each metric that has some."""
+        counts = {
+            name: sum(not math.isfinite(image.scores[name]) for image in self.images)
+            for name in self.identity.metrics
+        }
+        return {name: count for name, count in counts.items() if count}
 
     def to_json(self) -> dict[str, Any]:
         """The record's JSON object; ``sha256`` is the digest of everything else in it."""
@@ -426,6 +448,15 @@ def _default(one: Field[Any]) -> Any:
     if one.default_factory is not MISSING:
         return one.default_factory()
     return one.default if one.default is not MISSING else object()
+
+
+def finite_mean(values: Sequence[float]) -> float:
+    """Mean of the finite ones of some scores; infinite where none is."""
+    return _mean([value for value in values if math.isfinite(value)] or values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _plain(value: float) -> float | str:

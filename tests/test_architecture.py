@@ -109,6 +109,7 @@ DECIDES = {
     "weight_files",
     "plugins",
     "data_root",
+    "lr_images",
 }
 RECORDED = {"device", "executor"}
 WITHOUT_INFLUENCE = {
@@ -152,6 +153,7 @@ def test_what_is_recorded_of_a_run_is_in_one_class() -> None:
         "tile",
         "metrics",
         "metrics_sha256",
+        "lr_sha256",
     }
     assert execution == {"device", "threads", "executor"}
     assert result == {

@@ -61,6 +61,12 @@ class TileSide(click.IntRange):
 )
 @click.option("--float-lr", is_flag=True, help="Do not round the LR images of the rgb pipeline.")
 @click.option("--float-y", is_flag=True, help="Do not round luma in the y pipeline.")
+@click.option(
+    "--lr-images",
+    type=PathOption,
+    metavar="DIR",
+    help="LR images of the one set, instead of making them.",
+)
 @click.option("--metric", "metrics", multiple=True, help="One more metric (repeatable).")
 @click.option(
     "--weights",
@@ -96,6 +102,7 @@ def run(
     border: Any,
     float_lr: bool,
     float_y: bool,
+    lr_images: Path | None,
     metrics: tuple[str, ...],
     weight_files: tuple[str, ...],
     executor: Any,
@@ -136,6 +143,7 @@ def run(
         files,
         metrics,
         data_root,
+        lr_images,
         strict,
         download,
     )

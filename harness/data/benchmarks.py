@@ -2,8 +2,8 @@
 
 A published set is what its pixels' hashes say, whatever the files are called. Roots are searched
 in this order: ``--data-root``, ``HARNESS_DATA`` (several, separated like PATH), the user cache.
-Below a root these layouts are known: ``Set5/``, ``Set5/HR/``, ``Set5/image_SRF_4/*_HR.png``, and
-the same inside ``benchmark/`` or ``benchmarks/``.
+Below a root, and inside ``benchmark/``, ``benchmarks/`` or ``HR/`` there, these layouts are known:
+``Set5/``, ``Set5/HR/``, ``Set5/x4/*_HR_x4.png``, ``Set5/GTmod12/``, ``Set5/image_SRF_4/*_HR.png``.
 """
 
 from __future__ import annotations
@@ -11,19 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.download import cache_root, fetch
 from harness.data.images import image_files, pixels_digest, read_image
+from harness.data.layouts import hr_folders, hr_images, left_out, lr_file, named_folders
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.registry import DATASETS
 from harness.specs import DatasetCard, RemoteFile, digest, file_digest, is_plain_name
-
-_PARTS = ("benchmark", "benchmarks", "train", "validation")
-"""Folders of a root in which the folders of sets may lie."""
-
 
 Fetch = Callable[[Sequence[tuple[RemoteFile, Path]]], None]
 """What downloads files: `harness.data.download.fetch`, or one that shows how it goes."""
@@ -42,12 +38,22 @@ class BenchmarkImage:
         path: where it lies.
         pixels_sha256: of its decoded pixels.
         size: width and height.
+        lr: its LR image, where one is given.
     """
 
     name: str
     path: Path
     pixels_sha256: str
     size: tuple[int, int]
+    lr: LRImage | None = None
+
+
+@dataclass(frozen=True)
+class LRImage:
+    """An LR image that is given instead of being made: where it lies, and its pixels' SHA-256."""
+
+    path: Path
+    pixels_sha256: str
 
 
 @dataclass(frozen=True)
@@ -55,17 +61,25 @@ class Benchmark:
     """A test set that was found.
 
     Attributes:
-        verified: every image is pixel for pixel the published one.
+        verified: every image is pixel for pixel the published one, with the crop of the scale.
+        notes: sentences on what was not used, and on why a published set is not verified.
     """
 
     card: DatasetCard
     images: tuple[BenchmarkImage, ...]
     verified: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
         """Hash of the names, sizes and pixels of the images."""
         return digest([(image.name, image.size, image.pixels_sha256) for image in self.images])
+
+    @property
+    def lr_sha256(self) -> str | None:
+        """Hash of the names and pixels of the LR images that are given; None without any."""
+        given = [(image.name, image.lr.pixels_sha256) for image in self.images if image.lr]
+        return digest(given) if given else None
 
 
 def roots(data_root: Path | None = None) -> list[Path]:
@@ -123,19 +137,54 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchm
         DatasetUnavailable: it is nowhere.
         HarnessError: it was found but is empty, incomplete, altered or unreadable.
     """
-    faults = []
-    for folder, pattern in _folders(card, scale, data_root):
+    faults: list[HarnessError] = []
+    refused = False
+    for asked_for, folder, pattern in _folders(card, scale, data_root):
+        if refused and not asked_for:
+            break  # what was asked for is not passed over
         try:
             paths = image_files(folder, pattern)
             own = card.root is not None and not _is_registered(card)
-            return (_own_set if own else _identify)(card, folder, paths, scale)
+            if not own:
+                return _identify(card, folder, paths, scale)
+            used = hr_images(paths)
+            return _with_note(_own_set(card, folder, used, scale), folder, used)
         except HarnessError as error:
             faults.append(error)
         except OSError as error:
             faults.append(HarnessError(f"{card.title} in {folder} cannot be read ({error})."))
+        refused = refused or asked_for
     if faults:
         raise faults[0]
     raise DatasetUnavailable(f"{card.title} is not on this machine: {_how_to_obtain(card)}.")
+
+
+def with_lr_images(benchmark: Benchmark, folder: Path, scale: int) -> Benchmark:
+    """A set with the LR images of a folder, each found by the name of its HR image.
+
+    Raises:
+        HarnessError: one is missing, cannot be read, or has not the size of its HR image, cropped
+            to multiples of the scale, divided by the scale.
+    """
+    files = image_files(folder)
+    images = []
+    for image in benchmark.images:
+        path = lr_file(files, [image.path.stem, image.name])
+        if path is None:
+            raise HarnessError(
+                f"{folder} has no LR image of {image.path.name}: give each the name of its HR image, "
+                f"or that with x{scale} or _LR behind it."
+            )
+        loaded = read_image(path)
+        size = loaded.pixels.shape[1], loaded.pixels.shape[0]
+        wanted = image.size[0] // scale, image.size[1] // scale
+        if size != wanted:
+            raise HarnessError(
+                f"{path} is {size[0]} x {size[1]} pixels, and the LR image of {image.path.name} at "
+                f"x{scale} is {wanted[0]} x {wanted[1]}: name the folder of the right LR images."
+            )
+        images.append(replace(image, lr=LRImage(path, loaded.sha256)))
+    return replace(benchmark, images=tuple(images))
 
 
 def find_or_fetch(
@@ -187,28 +236,17 @@ def _how_to_obtain(card: DatasetCard) -> str:
     return card.obtain or f"harness data fetch {card.name}, or name its root in HARNESS_DATA"
 
 
-def _folders(card: DatasetCard, scale: int, data_root: Path | None) -> Iterator[tuple[Path, str]]:
-    """Existing folders that may hold the HR images, each with the pattern of their names."""
+def _folders(
+    card: DatasetCard, scale: int, data_root: Path | None
+) -> Iterator[tuple[bool, Path, str]]:
+    """Folders that may hold the HR images, and the pattern of their names.
+
+    The first value says whether the folder was asked for, by its path or with ``--data-root``.
+    """
     tops = [card.root] if card.root else named_folders(card.folders, roots(data_root))
     for top in filter(os.path.isdir, tops):
-        inner = [(top / f"image_SRF_{scale}", "*_HR.*"), (top / "HR", "*"), (top, "*")]
-        inner.append((top / "image_SRF_4", "*_HR.*"))
-        present = [(folder, pattern) for folder, pattern in inner if os.path.isdir(folder)]
-        # An empty folder counts only where nothing below it holds images.
-        filled = [pair for pair in present if image_files(*pair)]
-        yield from filled or present[:1]
-
-
-def named_folders(names: Sequence[str], places: Sequence[Path]) -> Iterator[Path]:
-    """Folders below the roots that carry one of the names, in any case of letters."""
-    wanted = {name.lower() for name in names}
-    for root in places:
-        if root.name.lower() in wanted:
-            yield root
-        for parent in (root, *(root / part for part in _PARTS)):
-            # A folder that may not be read is one that has nothing.
-            with suppress(OSError):
-                yield from sorted(p for p in parent.iterdir() if p.name.lower() in wanted)
+        asked_for = top == card.root or (data_root is not None and top.is_relative_to(data_root))
+        yield from ((asked_for, *pair) for pair in hr_folders(top, scale))
 
 
 def _own_set(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> Benchmark:
@@ -271,10 +309,71 @@ def _identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) ->
     if not card.known:
         return _uncatalogued(card, folder, everything)
     if len(found) == len(card.known):
-        return Benchmark(card, tuple(found[image.name] for image in card.known), verified=True)
+        images = tuple(found[image.name] for image in card.known)
+        return _at_scale(card, images, scale)
     if scale != 4 and len(everything) == card.count:
-        return Benchmark(card, everything, verified=False)
+        _require_likeness(card, folder, strange)
+        return Benchmark(card, everything, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
     raise HarnessError(_what_is_wrong(card, folder, found, strange))
+
+
+_UNKNOWN_PIXELS = "its images are pinned as they are cropped for x4"
+
+
+def _at_scale(card: DatasetCard, images: tuple[BenchmarkImage, ...], scale: int) -> Benchmark:
+    """A set whose images are the published ones at x4, judged for another scale."""
+    pairs = list(zip(images, card.known, strict=True))
+    if scale == 4:
+        return Benchmark(card, images, verified=True)
+    if any(known.original is None for _, known in pairs):
+        return Benchmark(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+    for image, known in pairs:
+        wanted = _cropped(known.original or (0, 0), scale)
+        if _cropped(image.size, scale) != wanted:
+            width, height = wanted
+            why = f"{image.name} is cropped for x4, where published results have {width} x {height}"
+            return Benchmark(card, images, False, (_doubt(card, scale, why),))
+        if wanted[0] > known.width or wanted[1] > known.height:
+            return Benchmark(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+    return Benchmark(card, images, verified=True)
+
+
+def _doubt(card: DatasetCard, scale: int, why: str) -> str:
+    return f"{card.title} is not verified at x{scale}: {why}."
+
+
+def _cropped(size: tuple[int, int], scale: int) -> tuple[int, int]:
+    return size[0] - size[0] % scale, size[1] - size[1] % scale
+
+
+def _require_likeness(card: DatasetCard, folder: Path, images: list[BenchmarkImage]) -> None:
+    """Refuse images that cannot be crops of the published ones.
+
+    In SelfExSR's Urban100 the HR images of ``image_SRF_2`` are of half size, for instance.
+    """
+    sizes = [(known.width, known.height) for known in card.known]
+    for image in images:
+        if sizes and not any(_is_near(image.size, size) for size in sizes):
+            width, height = image.size
+            raise HarnessError(
+                f"{card.title} in {folder}: {image.name} is {width} x {height} pixels, and no "
+                "published image is: name the folder of the images of full size."
+            )
+
+
+def _is_near(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return all(abs(a - b) < _CROP for a, b in zip(one, other, strict=True))
+
+
+_CROP = 12
+"""Pixels that crops for x2, x3 and x4 differ by, at most."""
+
+
+def _with_note(benchmark: Benchmark, folder: Path, used: Sequence[Path]) -> Benchmark:
+    said = left_out(folder, used)
+    if not said:
+        return benchmark
+    return replace(benchmark, notes=(*benchmark.notes, f"Not used of {folder}: {said}."))
 
 
 def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, BenchmarkImage]:

@@ -31,6 +31,8 @@ _COLUMNS = {
     "bytes": r"[1-9]\d*",
     "width": r"[1-9]\d*",
     "height": r"[1-9]\d*",
+    "original_width": r"([1-9]\d*)?",
+    "original_height": r"([1-9]\d*)?",
     "scales": r"\d( \d)*",
 }
 """What the columns of the registry look like; paths stay below the folder they are relative to."""
@@ -83,6 +85,7 @@ def register_benchmarks() -> None:
                 int(row["height"]),
                 row["pixels_sha256"],
                 remote_file(row),
+                _original(row),
             )
             for row in rows
             if row["dataset"] == name
@@ -97,6 +100,15 @@ def register_benchmarks() -> None:
     add("urban100", "Urban100", ["Urban100"])
     add("manga109", "Manga109", ["Manga109"], count=109, obtain=_MANGA109)
     add("demo", "demo", [], column=False, root=_skimage_data())
+
+
+def _original(row: dict[str, str]) -> tuple[int, int] | None:
+    """Width and height of an image before it was cropped for x4."""
+    if "original_width" not in row:  # the images of demo are not cropped
+        return int(row["width"]), int(row["height"])
+    return (
+        (int(row["original_width"]), int(row["original_height"])) if row["original_width"] else None
+    )
 
 
 def _skimage_data() -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from harness.errors import HarnessError
 from harness.specs import is_plain_name
@@ -31,6 +31,9 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 # What it says of a file's metadata changes no pixel.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+
+_TIFF_TAGS = ((258, 1), (339, 1))  # bits and kind of a channel's values, with their defaults
+_UNSIGNED = 1
 
 _CONVERSIONS = {
     "1": ("L", "black and white read as grey"),
@@ -66,19 +69,24 @@ class LoadedImage:
 def read_image(path: Path) -> LoadedImage:
     """Decode an image file.
 
-    Stored values are what counts: colour profiles and orientation tags are not applied.
+    An orientation tag (EXIF) is applied in every format, as viewers do; colour profiles are not.
 
     Raises:
         HarnessError: the file is missing, broken, no image, too large, of several frames, or has
-            16 bits a channel.
+            16 bits a channel or signed values.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
             mode, deep, several = image.mode, _is_deep(image), _has_frames(image)
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
             target, note = _CONVERSIONS.get(mode, (mode, ""))
             if image.info.pop("transparency", None) is not None:
                 note = f"{note}, transparency dropped".removeprefix(", ")
-            pixels = None if deep or several else np.asarray(image.convert(target))
+            if turned:
+                note = f"{note}, turned as its orientation tag says".removeprefix(", ")
+            # Pillow itself turns TIFF alone, and takes its tag away.
+            shown = image if deep or several else ImageOps.exif_transpose(image)
+            pixels = None if deep or several else np.asarray(shown.convert(target))
     except FileNotFoundError:
         raise HarnessError(f"The image {path} is missing.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -92,8 +100,8 @@ def read_image(path: Path) -> LoadedImage:
         raise HarnessError(f"The image {path} has several frames or pages: keep one.")
     if pixels is None:
         raise HarnessError(
-            f"The image {path} has more than 8 bits a channel: convert it to 8 bits, "
-            "the depth at which the protocol scores."
+            f"The image {path} has more than 8 bits a channel, or signed values: convert it to 8 "
+            "bits, the depth at which the protocol scores."
         )
     if target not in ("L", "RGB"):
         raise HarnessError(f"The image {path} has the colour mode {mode}: convert it to RGB.")
@@ -110,10 +118,14 @@ def _has_frames(image: Image.Image) -> bool:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether the file has more than 8 bits a channel, which Pillow hides for colour images.
+    """Whether the file has more than 8 bits a channel, or signed ones, which Pillow hides.
 
-    What tells is the raw mode of its decoder, and for PPM the largest value.
+    What tells is the raw mode of its decoder, for PPM the largest value, and for TIFF its tags.
     """
+    tags = getattr(image, "tag_v2", {})
+    bits, signs = (tags.get(tag, (default,)) for tag, default in _TIFF_TAGS)
+    if max(bits) > 8 or any(sign != _UNSIGNED for sign in signs):
+        return True
     for tile in getattr(image, "tile", ()):
         args = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
         largest = args[1] if tile[0].startswith("ppm") and len(args) > 1 else 255

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.benchmarks import Fetch, named_folders, roots
+from harness.data.benchmarks import Fetch, roots
 from harness.data.catalogue import registry_rows, remote_file
 from harness.data.download import OfflineError, cache_root, fetch
 from harness.data.images import image_files, read_image
+from harness.data.layouts import hr_images, named_folders
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
 from harness.data.partial import whole
 from harness.errors import HarnessError, MismatchError, UsageError
@@ -91,7 +92,7 @@ class TrainingImages:
 def find_images(
     words: Sequence[str], data_root: Path | None = None, fetch: Fetch = fetch
 ) -> list[Path]:
-    """The image files of training sets.
+    """The HR images of training sets.
 
     Args:
         words: names of `FOLDERS`, of folders below a root, or paths of folders.
@@ -104,7 +105,7 @@ def find_images(
     """
     found: dict[Path, None] = {}
     for word in words:
-        found |= dict.fromkeys(image_files(_folder(word, data_root, fetch)))
+        found |= dict.fromkeys(hr_images(image_files(_folder(word, data_root, fetch))))
     return list(found)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError
-from harness.paper.check_rows import Known, Row
+from harness.paper.check_rows import Known, Row, distance
 from harness.paper.measured import speaks_for_the_authors
 from harness.paper.scores import SCORES
 from harness.paper.selection import plain_protocols
@@ -63,7 +63,10 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
         for record in ours.get(cell, ()):
             kin = max(candidates, key=lambda other: _kinship(record, other))  # noqa: B023
             tier, said = _shared_tier(record, kin), _differences(record, kin)
-            rows += [_held(record, replace(row, reason=said), tier) for row in _expected(kin)]
+            held = [_held(record, replace(row, reason=said), tier) for row in _expected(kin)]
+            alike = record.identity.dataset_sha256 == kin.identity.dataset_sha256
+            by_image = alike and tier in (EXACT, FROZEN)
+            rows += [_with_worst_image(row, record, kin) for row in held] if by_image else held
         if cell not in ours:
             rows += _expected(candidates[0])
     return rows
@@ -114,6 +117,7 @@ def _how(record: RunRecord) -> str:
     """The protocol, with its scale, and how the network was built and applied where unusual."""
     one = record.identity
     unusual = ["self-ensemble"] * one.self_ensemble + [f"tile {one.tile}"] * bool(one.tile)
+    unusual += ["given LR images"] * bool(one.lr_sha256)
     return ", ".join([one.protocol, *unusual, *([canonical_json(one.hyper)] * bool(one.hyper))])
 
 
@@ -132,6 +136,7 @@ _PARTS = {
     "dataset_sha256": "images",
     "inference": "way of running networks",
     "weights_sha256": "weights",
+    "lr_sha256": "LR images",
 }
 
 
@@ -216,6 +221,19 @@ def _held(record: RunRecord, row: Row, tier: Tier) -> Row:
         tolerance=tier.of(row.metric),
         tier=tier.name,
     )
+
+
+def _with_worst_image(row: Row, record: RunRecord, other: RunRecord) -> Row:
+    """The row with the image that is farthest from the reference's."""
+    if row.measured is None:
+        return row
+    theirs = {image.image: image.scores[row.metric] for image in other.images}
+    apart = {
+        image.image: distance(image.scores[row.metric], theirs[image.image])
+        for image in record.images
+    }
+    worst = max(apart, key=lambda name: abs(apart[name]))
+    return replace(row, image=worst, apart=apart[worst])
 
 
 def _made(record: RunRecord) -> str:

@@ -33,6 +33,9 @@ class Row:
         broken: the run broke, or its record is not sound.
         reason: what is known of a printed number, what is wrong with the run or its record, or what
             the record does not share with its reference.
+        image: the image whose score is farthest from the reference's, where both runs have the same
+            weights and images; a mean can hide it.
+        apart: how far that image's score is from the reference's.
     """
 
     model: str
@@ -47,13 +50,15 @@ class Row:
     known: Known = ""
     broken: bool = False
     reason: str = ""
+    image: str = ""
+    apart: float = 0.0
 
     @property
     def difference(self) -> float | None:
         """Measured minus expected; 0 where both are infinite."""
         if self.measured is None or self.expected is None:
             return None
-        return 0.0 if self.measured == self.expected else self.measured - self.expected
+        return distance(self.measured, self.expected)
 
     @property
     def verdict(self) -> Verdict:
@@ -62,13 +67,18 @@ class Row:
             return "FAIL"
         if self.difference is None or self.tolerance is None:
             return "not run"
-        if abs(self.difference) <= self.tolerance:
+        if max(abs(self.difference), abs(self.apart)) <= self.tolerance:
             return "ok"
         return self.known or "FAIL"
 
     def violates(self, require: bool) -> bool:
         """Whether the check fails for it; with ``require``, also for want of a run."""
         return self.verdict == "FAIL" or (require and self.verdict == "not run")
+
+
+def distance(one: float, other: float) -> float:
+    """One score minus another; 0 where both are infinite."""
+    return 0.0 if one == other else one - other
 
 
 def restrict(rows: Sequence[Row], models: Sequence[str], datasets: Sequence[str]) -> list[Row]:

@@ -72,7 +72,8 @@ def plain_runs(
         plain = [rules in plain_protocols(scale, grey, *cell) for rules, *cell in cells]
         follows = pd.Series(plain, runs.index, dtype=bool)
     alike = runs["self_ensemble"].astype(bool) == self_ensemble
-    return runs[follows & alike & runs["tile"].isna()]
+    made_here = pd.Series([one.identity.lr_sha256 is None for one in runs["record"]], runs.index)
+    return runs[follows & alike & runs["tile"].isna() & made_here.astype(bool)]
 
 
 def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -74,7 +75,13 @@ def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
             f"{b.identity.dataset} were run on different images: compare runs of one set."
         )
     first, second = ({one.image: one.scores["psnr"] for one in run.images} for run in (a, b))
-    names = list(first)
+    # An image that a method makes exactly has no PSNR to be compared.
+    names = [name for name in first if math.isfinite(first[name] + second[name])]
+    if not names:
+        raise MismatchError(
+            f"{a.identity.model} and {b.identity.model} make no image of {a.identity.dataset} with "
+            "an error: there is nothing to compare."
+        )
     return np.array([first[name] for name in names]), np.array([second[name] for name in names])
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -163,6 +163,25 @@ def make_sample(image: ByteArray, rules: Protocol) -> Sample:
         return Sample(hr, imresize(source, 1 / rules.scale, rules.border))
     luma = _luma(hr) if rules.float_y else to_uint8(_luma(hr))
     return Sample(luma, imresize(luma / 255.0, 1 / rules.scale, rules.border))
+
+
+def given_lr(image: ByteArray, hr: AnyArray, rules: Protocol) -> AnyArray:
+    """An LR image that was not made here, as the protocol hands it to a network.
+
+    Args:
+        image: uint8 ``(h, w)`` grey or ``(h, w, 3)`` RGB.
+        hr: the HR image as the protocol sees it, of which it has the channels.
+        rules: the protocol.
+
+    Returns:
+        what `Sample` holds: luma / 255 in the ``y`` pipeline, rounded as that of the HR image is.
+    """
+    if rules.pipeline == "rgb":
+        colour = image.ndim == 2 and hr.ndim == 3
+        return np.repeat(image[:, :, None], 3, axis=2) if colour else image
+    seen = hr_image(image, replace(rules, scale=1))
+    luma = _luma(seen) if rules.float_y else to_uint8(_luma(seen))
+    return luma / 255.0
 
 
 def hr_image(image: ByteArray, rules: Protocol) -> ByteArray:

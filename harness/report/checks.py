@@ -62,8 +62,12 @@ def _cells(row: Row) -> list[str]:
 
 def _said(row: Row) -> str:
     """The verdict with its reason."""
-    shown = row.reason and row.verdict not in ("ok", "not run")
-    return f"{row.verdict}: {row.reason}" if shown else row.verdict
+    if row.verdict in ("ok", "not run"):
+        return row.verdict
+    reasons = [row.reason] if row.reason else []
+    if row.tolerance is not None and abs(row.apart) > row.tolerance:
+        reasons.append(f"{row.image} is off by {row.apart:+.{SCORES[row.metric].exact}f}")
+    return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
 
 
 def write_junit(rows: Sequence[Row], against: str, require: bool, path: Path) -> None:

@@ -14,7 +14,7 @@ from harness.data.catalogue import registry_rows
 from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
 from harness.registry import DATASETS, FAILURES, MODELS
-from harness.specs import WeightsInfo
+from harness.specs import DatasetCard, WeightsInfo
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import Claim, Rescored
@@ -56,10 +56,25 @@ def _dataset(name: str, scale: int, data_root: Path | None) -> Row:
     except DatasetUnavailable:
         return row | {"state": "not here"}
     except HarnessError as error:
+        others = [
+            f"x{other}"
+            for other in (2, 3, 4)
+            if other != scale and _is_here(card, other, data_root)
+        ]
+        if others:
+            return row | {"state": f"here at {' and '.join(others)} only"}
         return row | {"state": f"broken: {error}"}
     state = "as published" if benchmark.verified else "unverified"
     facts = {"images": len(benchmark.images), "state": state}
     return row | facts | {"where": str(benchmark.images[0].path.parent)}
+
+
+def _is_here(card: DatasetCard, scale: int, data_root: Path | None) -> bool:
+    try:
+        find(card, scale, data_root)
+    except HarnessError:
+        return False
+    return True
 
 
 def training_sets(data_root: Path | None) -> list[Row]:
@@ -151,6 +166,7 @@ def _run(record: RunRecord, names: Mapping[tuple[str, str], str]) -> Row:
     how = ["self-ensemble"] * identity.self_ensemble + [f"tile {identity.tile}"] * bool(
         identity.tile
     )
+    how += ["given LR images"] * bool(identity.lr_sha256)
     how += ["identity of an earlier version"] * record.earlier
     return {
         "id": identity.id[:12],

@@ -52,12 +52,12 @@ def _card(record: RunRecord, methods: Mapping[str, str]) -> RecordCard:
     ensemble = "+" if identity.self_ensemble else ""
     name = f"{methods.get(identity.model, identity.model)}{ensemble} on {title}"
     shown = {key: value for key, value in record.to_json().items() if key != "images"}
-    means, done = record.means, record.status == "finished"
+    done = record.status == "finished"
     return RecordCard(
         identity.id,
         anchor(identity.id),
         f"{name}, {identity.protocol}",
-        f"{means['psnr']:.4f} dB / {means['ssim']:.6f}" if done else f"failed: {record.error}",
+        _means(record) if done else f"failed: {record.error}",
         command(record),
         tuple(_facts(record).items()),
         json.dumps(shown, indent=1, ensure_ascii=False),
@@ -105,6 +105,14 @@ def command(record: RunRecord) -> str:
             words += [option, str(value)]
     words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
     words += ["--float-y"] * rules.float_y
+    if identity.lr_sha256:
+        words += ["--lr-images", record.provenance.get("lr_images", "DIR")]
     for metric in identity.metrics[2:]:
         words += ["--metric", metric]
     return shlex.join(words)
+
+
+def _means(record: RunRecord) -> str:
+    means, infinite = record.means, record.infinite.get("psnr")
+    left_out = f" ({infinite} infinite left out)" if infinite else ""
+    return f"{means['psnr']:.4f} dB{left_out} / {means['ssim']:.6f}"

@@ -191,6 +191,12 @@ def _share(tidy: pd.DataFrame) -> str:
     return said + (f", the runs of {failed} failed" if failed else "")
 
 
+def _exact(record: RunRecord, metric: str) -> str:
+    """How many images a mean leaves out since their score is infinite."""
+    count = record.infinite.get(metric)
+    return f" ({count} infinite)" if count else ""
+
+
 def summary(records: Sequence[RunRecord]) -> str:
     """The table that closes ``harness run``: one line a run."""
     rows = []
@@ -198,9 +204,13 @@ def summary(records: Sequence[RunRecord]) -> str:
         identity, means = record.identity, record.means
         done = record.status == "finished"
         label = identity.model + ("+" if identity.self_ensemble else "")
-        scores = [f"{means[name]:.4f}" if done else FAILED for name in identity.metrics]
+        scores = [
+            f"{means[name]:.4f}{_exact(record, name)}" if done else FAILED
+            for name in identity.metrics
+        ]
         tag = record.weights.tag if record.weights else "-"
-        rows.append([label, identity.dataset, len(record.images), *scores, identity.protocol, tag])
+        rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
+        rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
     extra = [name.upper() for name in records[0].identity.metrics[2:]]
     headers = ["model", "dataset", "images", "PSNR (dB)", "SSIM", *extra, "protocol", "weights"]
     align = ("left", "left", *("right",) * (3 + len(extra)), "left", "left")

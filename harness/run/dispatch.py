@@ -208,7 +208,7 @@ class Dispatch:
             job.work.close()
 
     def _submit(self, job: _Job, images: Sequence[BenchmarkImage]) -> Future[Any]:
-        shard = [replace(image, path=image.path.absolute()) for image in images]
+        shard = [_absolute(image) for image in images]
         future = self._cluster.submit(job.rank, work_off, job.parcel, job.tensors, shard)
         self._away[future] = job, images
         return future
@@ -248,3 +248,9 @@ class Dispatch:
             return None
         key = f"weights-{run.weights.info.tensors_sha256}"
         return self._cluster.keep(key, hold, run.weights.tensors)
+
+
+def _absolute(image: BenchmarkImage) -> BenchmarkImage:
+    """An image whose files workers find, whatever folder they run in."""
+    lr = image.lr and replace(image.lr, path=image.lr.path.absolute())
+    return replace(image, path=image.path.absolute(), lr=lr)

@@ -68,6 +68,7 @@ class Run:
             tile=self.tile,
             metrics=self.metrics,
             metrics_sha256=metrics_digest(self.metrics),
+            lr_sha256=self.benchmark.lr_sha256,
         )
 
 

@@ -21,6 +21,7 @@ from harness.protocol.protocols import (
 from harness.run.evaluate import Run
 from harness.run.plan import Request, plan
 from harness.run.upscaling import Upscaled, upscale, upscaler
+from harness.specs import finite_mean
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import BenchmarkImage
@@ -44,6 +45,11 @@ def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> 
         UsageError: its model or set is not known here.
     """
     identity = record.identity
+    if identity.lr_sha256:
+        raise HarnessError(
+            f"The run {identity.id[:12]} was made with given LR images, which explain does not "
+            "look for: name an SR image and its HR image instead."
+        )
     rules = protocol(identity.protocol)
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
     request = Request(
@@ -99,9 +105,10 @@ def explain_run(
     told(f"Making {len(images)} images.")
     scores = _rescored(run, images, usable, device)
     found = [_mean(scores, convention, scale, own=convention == own) for convention in usable]
-    if not abs(found[0].psnr - record.means["psnr"]) <= SAME:
+    psnr = record.means["psnr"]
+    if found[0].psnr != psnr and not abs(found[0].psnr - psnr) <= SAME:
         told(
-            f"Note: the record says {record.means['psnr']:.4f} dB, and its images made anew give "
+            f"Note: the record says {psnr:.4f} dB, and its images made anew give "
             f"{found[0].psnr:.4f} dB: the code, the set or the machine is another."
         )
     grey = [image for image in images if read_image(image.path).pixels.ndim == 2]
@@ -191,7 +198,7 @@ def _mean(
     own: bool = False,
 ) -> Rescored:
     psnr, ssim = (
-        sum(one[convention][place] for one in scores.values()) / len(scores) for place in (0, 1)
+        finite_mean([one[convention][place] for one in scores.values()]) for place in (0, 1)
     )
     return Rescored(convention, scale, psnr, ssim, made, own)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.benchmarks import DatasetUnavailable, Fetch, find_or_fetch, select
+from harness.data.benchmarks import (
+    DatasetUnavailable,
+    Fetch,
+    find_or_fetch,
+    select,
+    with_lr_images,
+)
 from harness.data.download import fetch
 from harness.errors import HarnessError, UsageError, own_error
 from harness.models.installed import WeightsMissing, find_weights
@@ -36,6 +43,7 @@ class Request:
         weight_files: a file for each of some models.
         metrics: registered names beyond psnr and ssim.
         data_root: searched for sets first.
+        lr_images: the folder of the LR images of the one set, which are then not made.
         strict: a set that cannot be had is an error.
         fetch: what downloads sets that are missing.
     """
@@ -52,6 +60,7 @@ class Request:
     weight_files: Mapping[str, Path] = field(default_factory=dict)
     metrics: Sequence[str] = ()
     data_root: Path | None = None
+    lr_images: Path | None = None
     strict: bool = False
     fetch: Fetch = fetch
 
@@ -86,6 +95,7 @@ def plan(request: Request) -> Plan:
     for metric in metrics:
         METRICS.get(metric)
     sets = select(request.datasets, request.data_root)
+    _check_lr_images(request, sets)
     ready = [pair for pair in (_with_weights(made, request, *c) for c in cards) if pair]
     found = [b for b in (_benchmark(made, request, card) for card in sets) if b] if ready else []
     for card, weights, asked_for in ready:
@@ -131,6 +141,18 @@ def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
     if not chosen:
         raise UsageError("No models are named: see harness list models.")
     return [(MODELS.get(name), tag) for name, tag in chosen]
+
+
+def _check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
+    """Refuse LR images for several sets, and rules for making those that are given."""
+    if request.lr_images is None:
+        return
+    if len(sets) > 1:
+        raise UsageError("--lr-images goes with one test set: name it with --datasets.")
+    if request.float_lr:
+        raise UsageError("--float-lr makes LR images, and --lr-images brings them: choose one.")
+    if not os.path.isdir(request.lr_images):
+        raise UsageError(f"There is no folder {request.lr_images}.")
 
 
 def _check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
@@ -190,9 +212,10 @@ def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | N
         except DatasetUnavailable as error:
             (made.problems if request.strict else made.absent).append(str(error))
             return None
+        made.notes += benchmark.notes
         _require_size(benchmark, Protocol("y", request.scale))
-        if card.known and not benchmark.verified:
-            made.notes.append(f"The pixels of {card.title} are pinned at x4 only: not verified.")
+        if request.lr_images:
+            benchmark = with_lr_images(benchmark, request.lr_images, request.scale)
         return benchmark
     return None
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.data.benchmarks import Fetch
 from harness.data.download import fetch
-from harness.data.images import read_image
+from harness.data.images import image_files, read_image
+from harness.data.layouts import hr_images
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
 from harness.data.training import (
     FOLDERS,
@@ -224,9 +225,17 @@ def _image_notes(
 
 
 def _lr_notes(paths: Sequence[Path]) -> list[str]:
-    """Sentences on folders of LR images beside those of the HR images."""
+    """Sentences on LR images in or beside the folders of the HR images."""
     folders = dict.fromkeys(path.parent for path in paths)
+    mixed = {
+        folder: set(image_files(folder)) - set(hr_images(image_files(folder))) for folder in folders
+    }
     return [
+        f"{_images(made)} of {folder} are not used, such as {min(made).name}: they were made from "
+        "others there"
+        for folder, made in mixed.items()
+        if made
+    ] + [
         f"{folder} has the HR images; those of {other.name} beside it are not used: the protocol "
         "makes the LR images"
         for folder in folders
@@ -234,7 +243,7 @@ def _lr_notes(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def _images(some: Sequence[object] | Mapping[Path, str]) -> str:
+def _images(some: Collection[object]) -> str:
     return f"{len(some)} image{'' if len(some) == 1 else 's'}"
 
 

@@ -168,6 +168,9 @@ class UnderWay:
         run, size = self.run, None if error else _complexity(self.run)
         if run.asked_for:
             provenance = {**provenance, "in_place_of": run.asked_for}
+        given = next((image.lr.path.parent for image in run.benchmark.images if image.lr), None)
+        if given:
+            provenance = {**provenance, "lr_images": given.name}
         names = (image.name for image in run.benchmark.images)
         return RunRecord(
             identity=run.identity,

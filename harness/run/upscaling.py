@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +13,8 @@ from harness.errors import HarnessError
 from harness.protocol import protocols
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.data.benchmarks import BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.run.evaluate import Run
@@ -81,8 +83,11 @@ def prepare(run: Run, image: BenchmarkImage) -> Prepared:
     Raises:
         HarnessError: the image cannot be read, or changed.
     """
-    loaded = _load(image)
+    loaded = _load(image.path, image.pixels_sha256)
     sample = protocols.make_sample(loaded.pixels, run.rules)
+    if image.lr:
+        lr = _load(image.lr.path, image.lr.pixels_sha256).pixels
+        sample = replace(sample, lr=protocols.given_lr(lr, sample.hr, run.rules))
     enlarged = run.card.input == "bicubic"
     return Prepared(
         loaded, sample, protocols.network_input(sample.lr, run.rules, enlarged=enlarged)
@@ -167,10 +172,8 @@ def _area(image: BenchmarkImage) -> int:
     return image.size[0] * image.size[1]
 
 
-def _load(image: BenchmarkImage) -> LoadedImage:
-    loaded = read_image(image.path)
-    if loaded.sha256 != image.pixels_sha256:
-        raise HarnessError(
-            f"The image {image.path} changed while the run was under way: run again."
-        )
+def _load(path: Path, sha256: str) -> LoadedImage:
+    loaded = read_image(path)
+    if loaded.sha256 != sha256:
+        raise HarnessError(f"The image {path} changed while the run was under way: run again.")
     return loaded

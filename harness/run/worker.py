@@ -208,7 +208,8 @@ def _load(plugins: tuple[Path, ...]) -> None:
 
 
 def _require_visible(images: Sequence[BenchmarkImage]) -> None:
-    for folder in {image.path.parent for image in images}:
+    files = [image.path for image in images] + [image.lr.path for image in images if image.lr]
+    for folder in {path.parent for path in files}:
         if not folder.exists():
             raise ClusterError(
                 f"The worker {_here()} does not see {folder}: "

@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -180,9 +181,9 @@ def test_a_sound_set_is_found_behind_a_broken_one(
     card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "broken/Tiny", ["img_0"])
-    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "sound"))
     write(tmp_path / "sound/Tiny")
-    assert find(card, 4, tmp_path / "broken").images[0].path.is_relative_to(tmp_path / "sound")
+    monkeypatch.setenv("HARNESS_DATA", f"{tmp_path}/broken{os.pathsep}{tmp_path}/sound")
+    assert find(card, 4).images[0].path.is_relative_to(tmp_path / "sound")
 
 
 class TestFetching:
@@ -305,3 +306,71 @@ class TestVerify:
         assert not absent.sound and "not on this machine" in absent.said
         everything = {verdict.said.split()[0]: verdict for verdict in verify(["all"], 4)}
         assert everything["Urban100"].sound, "nobody insists on it"
+
+
+class TestScales:
+    """The images of `TestScales.card` were cropped for x4 from ones that are a pixel larger."""
+
+    @pytest.fixture
+    def cropped(self, card: DatasetCard) -> DatasetCard:
+        known = tuple(
+            replace(image, original=(image.width + 1, image.height + 1)) for image in card.known
+        )
+        made = replace(card, known=known)
+        DATASETS.add("tiny", made, __name__)
+        return made
+
+    @pytest.mark.parametrize(("scale", "verified"), [(2, True), (3, False), (4, True)])
+    def test_images_that_are_cropped_for_x4_are_those_of_x2_and_not_of_x3(
+        self, cropped: DatasetCard, tmp_path: Path, scale: int, verified: bool
+    ) -> None:
+        write(tmp_path / "Tiny")
+        found = find(cropped, scale, tmp_path)
+        assert found.verified == verified
+        assert ("cropped for x4" in " ".join(found.notes)) == (not verified)
+
+    def test_of_a_set_whose_originals_are_unknown_only_x4_is_verified(
+        self, card: DatasetCard, tmp_path: Path
+    ) -> None:
+        write(tmp_path / "Tiny")
+        assert find(card, 4, tmp_path).verified
+        found = find(card, 2, tmp_path)
+        assert not found.verified and "Tiny is not verified at x2" in found.notes[0]
+
+    def test_images_of_half_size_are_not_the_set_and_those_of_full_size_are_taken(
+        self, cropped: DatasetCard, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "Tiny"
+        (folder / "image_SRF_2").mkdir(parents=True)
+        for name in IMAGES:
+            half = Image.fromarray(picture(12, 16, seed=7))
+            half.save(folder / f"image_SRF_2/{name}_SRF_2_HR.png")
+        with pytest.raises(HarnessError, match="16 x 12 pixels, and no published image is"):
+            find(cropped, 2, tmp_path)
+        write(folder / "image_SRF_4", pattern="{}_SRF_4_HR.png")
+        found = find(cropped, 2, tmp_path)
+        assert found.verified and found.images[0].path.parent.name == "image_SRF_4"
+
+    def test_a_root_with_the_images_of_one_scale_is_a_set_at_that_scale(
+        self, card: DatasetCard, tmp_path: Path
+    ) -> None:
+        from harness.report.listings import datasets
+
+        folder = tmp_path / "Tiny/image_SRF_3"
+        folder.mkdir(parents=True)
+        for name, pixels in IMAGES.items():
+            Image.fromarray(pixels[:24, :30]).save(folder / f"{name}_SRF_3_HR.png")
+        rows = {row["dataset"]: row["state"] for row in datasets(4, tmp_path)}
+        assert rows["tiny"] == "here at x3 only"
+
+
+def test_a_root_that_is_asked_for_is_not_passed_over(
+    card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "good/Tiny")
+    other = write(tmp_path / "asked/Tiny")
+    Image.fromarray(picture(24, 32, seed=9)).save(other / "img_0.png")
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "good"))
+    assert find(card, 4).verified
+    with pytest.raises(HarnessError, match="Tiny in .*asked"):
+        find(card, 4, tmp_path / "asked")

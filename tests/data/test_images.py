@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from harness.data.images import image_files, pixels_digest, read_image
 from harness.errors import HarnessError
 from tests.pictures import picture
 
+CASES = Path(__file__).parents[1] / "cases"
 RGB, GREY = picture(12, 10), picture(12, 10, 1)
 
 
@@ -172,3 +173,27 @@ def test_only_images_are_listed_in_the_order_of_their_names(tmp_path: Path) -> N
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in image_files(tmp_path)] == ["a.BMP", "b.png"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_an_orientation_tag_is_applied_in_every_format(tmp_path: Path, suffix: str) -> None:
+    image = Image.fromarray(picture(24, 32))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(tmp_path / f"a{suffix}", exif=exif)
+    loaded = read_image(tmp_path / f"a{suffix}")
+    assert loaded.pixels.shape == (32, 24, 3)
+    assert loaded.note == "turned as its orientation tag says"
+    upright = np.rot90(picture(24, 32), -1).astype(int)
+    assert np.abs(loaded.pixels - upright).mean() < 12  # JPEG and WebP are lossy
+
+
+def test_a_photograph_of_a_telephone_is_upright() -> None:
+    loaded = read_image(CASES / "exif/rotated.jpg")
+    assert "turned" in loaded.note
+
+
+@pytest.mark.parametrize("name", ["x.tif", "int8.tif"])
+def test_tiff_of_16_bits_in_planes_and_of_signed_values_is_refused(name: str) -> None:
+    with pytest.raises(HarnessError, match="more than 8 bits a channel, or signed values"):
+        read_image(CASES / "tiff16" / name)

@@ -14,6 +14,7 @@ from harness.run.store import ResultStore
 from harness.specs import ImageResult, RunRecord
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
+CASES = Path(__file__).parents[1] / "cases"
 MODELS = ("bicubic", "bicubic-rgb", "edsr-baseline", "srcnn", "vdsr")
 RECORDS = [
     one
@@ -375,3 +376,33 @@ def test_restriction_takes_names_globs_and_all() -> None:
     rows = against_reference([], RECORDS)
     models = {row.model for row in restrict(rows, ["bicubic", "*sr*"], ["all"])}
     assert models == {"bicubic", "srcnn", "vdsr", "edsr-baseline"}
+
+
+def test_an_image_that_got_worse_shows_beside_one_that_is_made_exactly(
+    tmp_path: Path, harness: Callable[..., Result]
+) -> None:
+    """A flat image has an infinite PSNR, which hides everything in a mean."""
+    plugin = tmp_path / "up.py"
+    text = (CASES / "plug/up.py").read_text()
+    plugin.write_text(text)
+    words = ("--datasets", CASES / "flat", "--plugin", plugin)
+    first = harness("run", "--models", "up", *words)
+    assert "28.2952 (1 infinite)" in first.stdout
+    assert harness("accept", "all", "--reference", "reference").exit_code == 0
+    plugin.write_text(text.replace('MODE = "bilinear"', 'MODE = "nearest"'))
+    assert "27.1494" in harness("run", "--models", "up", *words).stdout
+    shown = harness("check", "--reference", "reference")
+    assert shown.exit_code == 3
+    assert "cat is off by -1.1" in shown.stdout
+
+
+def test_a_mean_does_not_hide_two_images_that_moved_against_each_other() -> None:
+    theirs = record("vdsr", "set5")
+    first, second, *others = theirs.images
+    moved = [
+        replace(image, scores=image.scores | {"psnr": image.scores["psnr"] + step})
+        for image, step in ((first, 0.1), (second, -0.1))
+    ]
+    row = against_reference([replace(theirs, images=(*moved, *others))], [theirs])[0]
+    assert row.verdict == "FAIL" and abs(row.difference or 0) < 1e-6
+    assert abs(row.apart) == pytest.approx(0.1)

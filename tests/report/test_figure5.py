@@ -31,9 +31,7 @@ def test_counts_that_are_not_printed_are_told_apart() -> None:
     declared = {p.model for p in points(RUNS, paper(), None) if p.kind == "declared"}
     assert {"srcnn", "vdsr", "edsr"} <= declared
     assert not declared & {"drfn", "rdn", "bicubic", "dcsr"}
-    readings = {
-        p.model: p.parameters for p in points(RUNS, paper(), None) if p.kind == "reading"
-    }
+    readings = {p.model: p.parameters for p in points(RUNS, paper(), None) if p.kind == "reading"}
     assert readings == {"dcsr": 665_921}
 
 

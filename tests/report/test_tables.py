@@ -141,7 +141,12 @@ def test_a_network_the_paper_does_not_know_gets_a_row() -> None:
 
 def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
     caption = table2(frame(run("srcnn", "set5", 30.0, verified=False)), paper()).caption
-    for words in ("Pipeline y", "pipeline rgb", "Grey images: full-range in pipeline y", "published pixels: set5"):
+    for words in (
+        "Pipeline y",
+        "pipeline rgb",
+        "Grey images: full-range in pipeline y",
+        "published pixels: set5",
+    ):
         assert words in caption
 
 

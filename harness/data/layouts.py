@@ -1,0 +1,139 @@
+"""Where the HR images of a set lie in its folder, and what lies beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from harness.data.images import SUFFIXES, image_files
+from harness.errors import HarnessError
+
+_MADE = r"LR\w*|SR\w*|bicubic\w*|bilinear\w*|nearest\w*"
+_BESIDE = re.compile(rf"[_-]?(SRF_\d+_)?(({_MADE})([_-]?x\d+)?|x\d+)")
+"""What follows the name of an HR image in those of images that were made from it."""
+
+_HR = re.compile(r"(.+?)_HR([_-]?x\d+)?")
+_LR = re.compile(r".*(_LR|LR(BI|BD|DN))([_-]?x\d+)?")
+_FACTORS = (1, 2, 3, 4, 8)
+_SHOWN = 5
+_PARTS = ("benchmark", "benchmarks", "HR", "train", "validation")
+"""Folders of a root in which the folders of sets may lie."""
+
+
+def hr_folders(top: Path, scale: int) -> list[tuple[Path, str]]:
+    """Existing folders of a set that may hold its HR images, each with the pattern of their names.
+
+    The layouts are those of SelfExSR (``image_SRF_4/*_HR.png``), RCAN and RDN (``x4/*_HR_x4.png``),
+    EDSR (``HR``), BasicSR (``GTmod12``), and the folder itself.
+    """
+    inner = [(top / f"image_SRF_{scale}", "*_HR.*"), (top / f"x{scale}", "*_HR_*.*")]
+    inner += [(top / name, "*") for name in (f"HR/x{scale}", "HR", "GTmod12")]
+    inner += [(top, "*"), (top / "image_SRF_4", "*_HR.*")]
+    present = [(folder, pattern) for folder, pattern in inner if os.path.isdir(folder)]
+    # An empty folder counts only where nothing below it holds images.
+    return [pair for pair in present if image_files(*pair)] or present[:1]
+
+
+def hr_images(paths: Sequence[Path]) -> list[Path]:
+    """Those of a folder's images that are HR images, by their names and sizes.
+
+    Raises:
+        HarnessError: names say that some were made from others, and sizes contradict.
+    """
+    marked = [_HR.fullmatch(path.stem) for path in paths]
+    if any(marked):
+        bases = tuple(f"{found[1]}_" for found in marked if found)
+        kept = [path for path, found in zip(paths, marked, strict=True) if found]
+        strange = [p for p in paths if p not in kept and not f"{p.stem}_".startswith(bases)]
+        if strange:
+            raise HarnessError(
+                f"{strange[0].parent} mixes {kept[0].name} with {strange[0].name}: are those "
+                "without _HR in their names HR images? Move others away, or rename them."
+            )
+        return kept
+    stems = {path.stem: path for path in paths}
+    return [path for path in paths if not _made_from(path, stems)]
+
+
+def _made_from(path: Path, stems: dict[str, Path]) -> bool:
+    """Whether an image was made from another one of the folder."""
+    for end in range(len(path.stem) - 1, 0, -1):
+        source = stems.get(path.stem[:end])
+        if source and _BESIDE.fullmatch(path.stem[end:]):
+            if _fits(_size(path), _size(source)):
+                return True
+            raise HarnessError(
+                f"{path} is called like an LR image of {source.name}, and its size is not that of "
+                "one: move it away, or rename it."
+            )
+    if _LR.fullmatch(path.stem):
+        raise HarnessError(
+            f"{path} is called like an LR image, and its HR image is not beside it: name the "
+            "folder of the HR images, or rename it."
+        )
+    return False
+
+
+def lr_file(files: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """The one of some files that is called like the LR image of an HR image.
+
+    Args:
+        files: to choose from.
+        names: those that the HR image goes by, such as ``baby_HR`` or ``img_001``.
+    """
+    marked = [found[1] for name in names if (found := _HR.fullmatch(name))]
+    for name in (*names, *marked):
+        for path in files:
+            rest = path.stem.removeprefix(name)
+            if path.stem == name or (rest != path.stem and _BESIDE.fullmatch(rest)):
+                return path
+    return None
+
+
+def _fits(small: tuple[int, int], large: tuple[int, int]) -> bool:
+    return any(small == (large[0] // by, large[1] // by) for by in _FACTORS)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
+
+
+def left_out(folder: Path, used: Sequence[Path]) -> str:
+    """What lies in a folder beside the images that are used, as a clause; empty if nothing does."""
+    others = sorted(
+        path for path in folder.iterdir() if path not in used and not path.name.startswith(".")
+    )
+    if not others:
+        return ""
+    named = [f"{path.name} ({_kind(path)})" for path in others[:_SHOWN]]
+    more = [f"{len(others) - _SHOWN} more"] if len(others) > _SHOWN else []
+    return ", ".join([*named, *more])
+
+
+def _kind(path: Path) -> str:
+    if os.path.isdir(path):
+        return "a folder"
+    if not os.path.exists(path):
+        return "a broken link"
+    return "made from an HR image" if path.suffix.lower() in SUFFIXES else "another format"
+
+
+def named_folders(names: Sequence[str], places: Sequence[Path]) -> Iterator[Path]:
+    """Folders below the roots that carry one of the names, in any case of letters."""
+    wanted = {name.lower() for name in names}
+    for root in places:
+        if root.name.lower() in wanted:
+            yield root
+        for parent in (root, *(root / part for part in _PARTS)):
+            try:
+                yield from sorted(p for p in parent.iterdir() if p.name.lower() in wanted)
+            except OSError:  # a folder that may not be read is one that has nothing
+                continue

@@ -1,0 +1,117 @@
+"""A set is its HR images: what lies beside them is left out and named, or refused."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from harness.data.layouts import hr_images, lr_file
+from harness.errors import HarnessError
+
+CASES = Path(__file__).parents[1] / "cases"
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "psnr", "left_out"),
+    [
+        ("cats", "cats", 28.7480, ""),
+        ("Mine14", "Mine14", 28.7480, "img_001_SRF_4_LR.png (made from an HR image)"),
+        ("Mine14/image_SRF_4", "image_SRF_4", 28.7480, "img_002_SRF_4_LR.png"),
+        ("Mine5flat", "Mine5flat", 28.7480, "p1x4.png (made from an HR image), p2x4.png"),
+        ("Mine5rcan", "Mine5rcan", 28.7480, ""),
+        ("partly", "partly", 28.8479, "c.tga (another format), d.jp2 (another format), sub (a f"),
+    ],
+)
+def test_a_folder_gives_the_score_of_its_hr_images(harness, case, name, psnr, left_out) -> None:
+    shown = harness("run", "--models", "bicubic-rgb", "--datasets", CASES / case, "--json")
+    (record,) = json.loads(shown.stdout)
+    assert record["identity"]["dataset"] == name
+    assert record["means"]["psnr"] == pytest.approx(psnr, abs=1e-4)
+    assert ("Not used of" in shown.stderr) == bool(left_out)
+    assert left_out in shown.stderr
+
+
+def test_a_broken_link_is_named(harness, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(CASES / "cats", tmp_path / "linked"))
+    os.symlink("nowhere.png", folder / "c.png")
+    shown = harness("run", "--models", "bicubic", "--datasets", folder)
+    assert "c.png (a broken link)" in shown.stderr and "28.7438" in shown.stdout
+
+
+def files(folder: Path, **sizes: tuple[int, int]) -> list[Path]:
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(folder / f"{name}.png")
+    return sorted(folder.glob("*.png"))
+
+
+@pytest.mark.parametrize(
+    "made", ["babyx4", "baby_LR", "babyLRBI_x4", "baby_SRF_4_LR", "baby_x4", "baby_LRx4"]
+)
+def test_an_lr_image_beside_its_hr_image_is_no_hr_image(tmp_path: Path, made: str) -> None:
+    paths = files(tmp_path, baby=(50, 41), **{made: (12, 10)})
+    assert [path.stem for path in hr_images(paths)] == ["baby"]
+    assert lr_file([path for path in paths if path.stem == made], ["baby"]) is not None
+
+
+def test_an_enlarged_copy_is_no_hr_image_either(tmp_path: Path) -> None:
+    paths = files(tmp_path, baby=(48, 40), baby_bicubic=(48, 40), baby_2=(48, 40))
+    assert [path.stem for path in hr_images(paths)] == ["baby", "baby_2"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"baby": (48, 40), "babyx4": (30, 30)}, "its size is not that of one"),
+        ({"baby_LR": (12, 10)}, "its HR image is not beside it"),
+        ({"baby_HR": (48, 40), "bird": (48, 40)}, "mixes baby_HR.png with bird.png"),
+    ],
+)
+def test_what_may_be_either_is_refused(tmp_path: Path, sizes, said: str) -> None:
+    with pytest.raises(HarnessError, match=said):
+        hr_images(files(tmp_path, **sizes))
+
+
+class TestGivenLR:
+    def run(self, harness, *words: object):
+        return harness("run", "--models", "bicubic-rgb", "--datasets", CASES / "cats", *words)
+
+    @pytest.fixture
+    def lr(self, tmp_path: Path) -> Path:
+        """LR images that MATLAB's imresize would make, called as those of RDN."""
+        from harness.data.images import read_image
+        from harness.protocol.protocols import Protocol, make_sample
+
+        folder = tmp_path / "lr"
+        folder.mkdir()
+        for path in (CASES / "cats").glob("*.png"):
+            sample = make_sample(read_image(path).pixels, Protocol("rgb"))
+            Image.fromarray(sample.lr).save(folder / f"{path.stem}_LRBI_x4.png")
+        return folder
+
+    def test_they_give_the_number_of_those_that_are_made_under_an_id_of_its_own(
+        self, harness, lr: Path
+    ) -> None:
+        (given,) = json.loads(self.run(harness, "--lr-images", lr, "--json").stdout)
+        (made,) = json.loads(self.run(harness, "--json").stdout)
+        assert given["means"] == made["means"] and given["id"] != made["id"]
+        assert given["provenance"]["lr_images"] == "lr"
+        assert len(given["identity"]["lr_sha256"]) == 64 and "lr_sha256" not in made["identity"]
+        assert "given LR" in self.run(harness, "--lr-images", lr).stdout
+
+    def test_other_ones_give_another_number(self, harness, lr: Path) -> None:
+        for path in lr.iterdir():
+            with Image.open(path) as image:
+                image.point(lambda level: level // 2).save(path)
+        (given,) = json.loads(self.run(harness, "--lr-images", lr, "--json").stdout)
+        assert given["means"]["psnr"] < 20
+
+    def test_those_of_another_scale_or_set_are_refused(self, harness, lr: Path) -> None:
+        shown = self.run(harness, "--lr-images", lr, "--scale", 2)
+        assert shown.exit_code == 1 and "at x2 is 64 x 64" in shown.stderr
+        next(lr.glob("a*")).unlink()
+        assert "has no LR image of a.png" in self.run(harness, "--lr-images", lr).stderr
+        both = self.run(harness, "--lr-images", lr, "--float-lr")
+        assert both.exit_code == 2 and "choose one" in both.stderr
