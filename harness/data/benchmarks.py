@@ -144,11 +144,12 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchm
             break  # what was asked for is not passed over
         try:
             paths = image_files(folder, pattern)
-            own = card.root is not None and not _is_registered(card)
-            if not own:
+            if card.known:
                 return _identify(card, folder, paths, scale)
             used = hr_images(paths)
-            return _with_note(_own_set(card, folder, used, scale), folder, used)
+            own = card.root is not None and not _is_registered(card)
+            made = (_own_set if own else _identify)(card, folder, used, scale)
+            return _with_note(made, folder, used)
         except HarnessError as error:
             faults.append(error)
         except OSError as error:
@@ -172,8 +173,8 @@ def with_lr_images(benchmark: Benchmark, folder: Path, scale: int) -> Benchmark:
         path = lr_file(files, [image.path.stem, image.name])
         if path is None:
             raise HarnessError(
-                f"{folder} has no LR image of {image.path.name}: give each the name of its HR image, "
-                f"or that with x{scale} or _LR behind it."
+                f"{folder} has no LR image of {image.path.name}: give each the name of its HR "
+                f"image, or that with x{scale} or _LR behind it."
             )
         loaded = read_image(path)
         size = loaded.pixels.shape[1], loaded.pixels.shape[0]
@@ -257,10 +258,13 @@ def _own_set(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
     registered = [DATASETS.get(name) for name in DATASETS]
     namesake = next((one for one in registered if _is_called(one, card.name)), None)
     for known in (one for one in registered if one.known):
-        alike = len(known.known) == len(paths) and _belongs(known, paths[0])
-        if alike or (known is namesake and any(_belongs(known, path) for path in paths)):
-            return _identify(replace(known, root=card.root), folder, paths, scale)
-        if known is namesake and scale != 4 and len(paths) == known.count:
+        belong = (_belongs(known, path) for path in paths)
+        as_many = len(paths) == len(known.known)
+        if known is namesake:  # one that lacks some, or is of another scale, is told what it lacks
+            is_it = any(belong) or (scale != 4 and as_many)
+        else:
+            is_it = as_many and all(belong)
+        if is_it:
             return _identify(replace(known, root=card.root), folder, paths, scale)
     made = _identify(card, folder, paths, scale)
     if namesake is None:

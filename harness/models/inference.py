@@ -77,7 +77,7 @@ class Upscaler:
         self.factor = card.input_scale(scale)
         self.changed: set[str] = set()
         if network is None:
-            with _no_larger_than(weights), random_state_kept(torch.device("cpu")):
+            with no_larger_than(weights), random_state_kept(torch.device("cpu")):
                 seed_all(SEED)
                 hyper = weights.hyper if weights else {}
                 network = build_network(card, scale, hyper, self.changed)
@@ -245,11 +245,14 @@ def require_images(output: object, given: Tensor, factor: int, name: str) -> Ten
 
 
 @contextmanager
-def _no_larger_than(weights: Weights | None) -> Iterator[None]:
+def no_larger_than(weights: Weights | None) -> Iterator[None]:
     """Stop a network from growing beyond the values it is to get.
 
     The arguments that come with weights are as little to be trusted as the weights, and few of them
     ask for all the memory there is.
+
+    Raises:
+        HarnessError: it grows beyond them.
     """
     if weights is None or not weights.hyper:
         yield

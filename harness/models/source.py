@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,13 @@ from harness.source import is_own, source_of
 from harness.specs import canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
+    from harness.models.weights import Weights
     from harness.specs import ModelCard
 
 
-def network_digest(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> str:
+def network_digest(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], weights: Weights | None = None
+) -> str:
     """SHA-256 of the code of a network.
 
     It covers the file that registers the network, the files of the classes of its modules, what
@@ -29,32 +31,36 @@ def network_digest(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> str
         card: the network.
         scale: the factor.
         hyper: the arguments it is built with.
+        weights: those that the arguments came with, if any: the network must fit them.
 
     Raises:
         HarnessError: a file cannot be read.
     """
     registering = [card.source] if card.source else []
-    source = source_of([*registering, *_class_files(card, scale, canonical_json(hyper))])
+    key = card.name, card.build, scale, canonical_json(hyper)
+    if key not in _class_files:
+        _class_files[key] = _files_of_classes(card, scale, hyper, weights)
+    source = source_of([*registering, *_class_files[key]])
     applied = {"input": card.input, "global_pooling": card.global_pooling}
     return digest([applied, source.sha256])
 
 
-@cache
-def _class_files(card: ModelCard, scale: int, hyper: str) -> tuple[Path, ...]:
-    """The files of the classes of a network's modules; none where it cannot be built."""
-    import json
+_class_files: dict[tuple[Any, ...], tuple[Path, ...]] = {}
+"""What `_files_of_classes` gave, by the network and its arguments."""
 
+
+def _files_of_classes(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], weights: Weights | None
+) -> tuple[Path, ...]:
+    """The files of the classes of a network's modules; none where it cannot be built."""
     import torch
 
-    from harness.models.inference import build_network
+    from harness.models.inference import build_network, no_larger_than
+    from harness.models.random_state import random_state_kept
 
-    arguments = json.loads(hyper)
     try:
-        try:
-            with torch.device("meta"):  # spares the values
-                network = build_network(card, scale, arguments)
-        except HarnessError:
-            network = build_network(card, scale, arguments)
+        with no_larger_than(weights), random_state_kept(torch.device("cpu")):
+            network = build_network(card, scale, hyper)
     except HarnessError:  # the run will say so
         return ()
     classes = {base for module in network.modules() for base in type(module).__mro__}

@@ -11,7 +11,7 @@ from harness.data.benchmarks import Benchmark, DatasetUnavailable, find
 from harness.data.images import read_image
 from harness.errors import HarnessError, UsageError
 from harness.paper.selection import choose_runs
-from harness.protocol.protocols import crop_to_multiple
+from harness.protocol.protocols import crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS
 from harness.report.marks import dagger, dagger_note
 from harness.run.store import picture_path
@@ -166,9 +166,17 @@ def compare(
             record = None  # another set of the same name
         panels.append(_panel(model, label, region.image, hr, record, pictures))
         records += [record] if record else []
-    title = f"{benchmark.card.title} {region.image}"
+    title = f"{benchmark.card.title} {region.image}{_mixed(hr, records)}"
     note = dagger_note(records, {row["model"]: row["method"] for row in paper["table2"]["rows"]})
     return Comparison(region, title, box, hr, tuple(panels), note)
+
+
+def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
+    """What must be said of a grey image that is scored by the rules of both pipelines."""
+    rules = {protocol(record.identity.protocol).grey for record in records}
+    if hr.ndim == 3 or len(rules) < 2:
+        return ""
+    return ", grey: scored as RGB for networks on RGB, which adds about 1.3 dB"
 
 
 def _benchmark(dataset: str, scale: int, data_root: Path | None) -> Benchmark:

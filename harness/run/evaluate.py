@@ -58,7 +58,7 @@ class Run:
             scale=self.rules.scale,
             dataset=self.benchmark.card.name,
             protocol=self.rules.name,
-            source_sha256=network_digest(self.card, self.rules.scale, hyper),
+            source_sha256=network_digest(self.card, self.rules.scale, hyper, self.weights),
             protocol_sha256=self.rules.sha256,
             dataset_sha256=self.benchmark.sha256,
             inference=INFERENCE,
