@@ -31,7 +31,7 @@ class MismatchError(HarnessError):
     exit_code = 3
 
 
-def own_error(error: Exception, title: str) -> HarnessError:
+def own_error(error: BaseException, title: str) -> HarnessError:
     """An error of any kind as one of the harness's, which says what it befell."""
     if isinstance(error, HarnessError):
         return error

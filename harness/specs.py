@@ -226,13 +226,13 @@ class Identity:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the identity's canonical JSON."""
-        return digest(self.to_json())
+        """SHA-256 of the canonical JSON of the fields that are not at their default."""
+        usual = {field.name: _default(field) for field in fields(self)}
+        return digest({k: value for k, value in asdict(self).items() if value != usual[k]})
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that have no default, and those that are not at theirs."""
-        usual = {field.name: _default(field) for field in fields(self)}
-        return {name: value for name, value in asdict(self).items() if value != usual[name]}
+        """The object of a record."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Identity:
@@ -241,8 +241,7 @@ class Identity:
         Raises:
             KeyError, TypeError: fields are missing or of another kind.
         """
-        metrics = {"metrics": tuple(data["metrics"])} if "metrics" in data else {}
-        return Identity(**{**data, **metrics})
+        return Identity(**{**data, "metrics": tuple(data["metrics"])})
 
 
 @dataclass(frozen=True)
@@ -256,6 +255,11 @@ class EarlierIdentity(Identity):
     """
 
     stored: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON of what is stored."""
+        return digest(self.stored)
 
     def to_json(self) -> dict[str, Any]:
         """The object of the record."""

@@ -88,6 +88,8 @@ WORDS = (
     "bicubic,bicubic-rgb,srcnn,fsrcnn,vdsr,lapsrn,srmdnf",
     "--datasets",
     "set5,set14,b100",
+    "--grey",
+    "full-range",
 )
 
 
@@ -129,8 +131,26 @@ def test_the_other_grey_rule_has_its_own_golden_values(tmp_path: Path) -> None:
         assert values[1] == pytest.approx(AS_RGB[model][1], abs=1e-4), model
 
 
+def test_each_pipeline_scores_grey_images_by_its_own_rule(tmp_path: Path) -> None:
+    words = ("--models", "bicubic,bicubic-rgb,vdsr,srmdnf", "--datasets", "set14")
+    for (model, dataset), (psnr, _) in run(tmp_path, *words).items():
+        golden = AS_RGB[model] if model in ("bicubic-rgb", "srmdnf") else GOLDEN[model, dataset]
+        assert psnr == pytest.approx(golden[0], abs=5e-4), model
+
+
+def test_the_lr_images_that_matlab_made_give_the_numbers_of_those_made_here(tmp_path: Path) -> None:
+    matlab = Path(REAL_ROOTS["HARNESS_DATA"]).parent / "golden/lr/replicate/Set5"
+    if not matlab.is_dir():
+        pytest.skip("the LR images that MATLAB made are not beside the HR images")
+    words = ("--models", "bicubic-rgb,srmdnf", "--datasets", "set5", "--lr-images", str(matlab))
+    measured = run(tmp_path, *words)
+    for (model, dataset), (psnr, _) in measured.items():
+        assert psnr == pytest.approx(GOLDEN[model, dataset][0], abs=1e-4), model
+
+
 def test_srmdnf_on_lr_images_that_are_not_rounded_has_its_own_golden_values(tmp_path: Path) -> None:
     words = ("--models", "srmdnf", "--datasets", ",".join(FLOAT_LR), "--float-lr")
+    words += ("--grey", "full-range")
     for (_, dataset), values in run(tmp_path, *words).items():
         assert values[0] == pytest.approx(FLOAT_LR[dataset][0], abs=5e-4), dataset
         assert values[1] == pytest.approx(FLOAT_LR[dataset][1], abs=1e-4), dataset

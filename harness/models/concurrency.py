@@ -72,7 +72,9 @@ def disturbance(network: Upscaler) -> str:
             return "it gives other values while a copy runs beside it"
         if _differ(made[::-1], _in_turns(pair, (other, one))):
             return "it gives other values while a copy runs beside it"
-    except Exception as error:  # an outsider's code may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an outsider's code may raise anything, such as SystemExit
         return f"it cannot be tried ({sentence(error)})"
     return ""
 

@@ -222,7 +222,7 @@ class Dispatch:
     def _end(self, job: _Job) -> RunRecord | HarnessError:
         try:
             return job.work.end(job.error, joint(job.origins or [self._cluster.first_worker[1]]))
-        except Exception as unwritten:
+        except (Exception, SystemExit) as unwritten:
             return own_error(unwritten, job.work.run.title)
         finally:
             job.work.close()

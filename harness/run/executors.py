@@ -97,5 +97,5 @@ def _one_by_one(work: UnderWay, desk: Desk) -> RunRecord | HarnessError:
             error = sentence(broken)
         try:
             return work.end(error, provenance(device, changed))
-        except Exception as unwritten:
+        except (Exception, SystemExit) as unwritten:
             return own_error(unwritten, work.run.title)

@@ -132,6 +132,8 @@ def explain_images(
         UsageError: the two are not of one kind and size.
     """
     sr, hr = (crop_to_multiple(read_image(path).pixels, scale) for path in (sr_path, hr_path))
+    if sr.ndim == 3 and hr.ndim == 2:  # what a network on RGB made of a grey image
+        hr = hr_image(hr, Protocol("rgb", scale, grey="as-rgb"))
     if sr.shape != hr.shape:
         raise UsageError(
             f"{sr_path} and {hr_path} are {_shape(sr)} and {_shape(hr)} once cut to multiples of "

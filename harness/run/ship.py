@@ -62,5 +62,5 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
 def _is_plain(record: RunRecord) -> bool:
     """A finished run under the default rules, whole image, once."""
     identity = record.identity
-    plain = not identity.self_ensemble and identity.tile is None and "+" not in identity.protocol
-    return plain and record.status == "finished"
+    applied = not identity.self_ensemble and identity.tile is None and identity.lr_sha256 is None
+    return applied and "+" not in identity.protocol and record.status == "finished"

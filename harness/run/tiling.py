@@ -29,7 +29,7 @@ def fit_all(made: Plan, device: str, *, asked: bool) -> None:
             fitting, said = (run, "") if run.tile else fit(run, device, asked=asked)
         except UsageError:
             raise
-        except Exception as error:  # a plug-in may raise anything; the other runs go on
+        except (Exception, SystemExit) as error:  # from a plug-in; the other runs go on
             made.problems.append(str(own_error(error, run.title)))
             continue
         made.runs.append(fitting)

@@ -47,7 +47,7 @@ def judged(name: str, make: Callable[[], object], code: int, said: str) -> Case:
 
 UNSOUND = "is not a sound run record"
 CASES = [
-    judged("newer schema", record(lambda d: d.update(schema_version=3)), 1, "schema 3, this"),
+    judged("newer schema", record(lambda d: d.update(schema_version=4)), 1, "schema 4, this"),
     judged("older schema", record(lambda d: d.update(schema_version=1)), 1, "schema 1, this"),
     judged(
         "digit of a score",

@@ -41,13 +41,16 @@ class TestARun:
     @pytest.mark.parametrize(
         ("made", "options"),
         [
-            ("grey as-rgb", ("--grey", "as-rgb")),
+            ("another grey rule", ()),
             ("imresize border symmetric", ("--border", "symmetric")),
         ],
     )
     def test_other_ways_to_make_its_images_give_what_such_a_run_gives(
         self, harness, photos, model, record, made, options
     ) -> None:
+        if made == "another grey rule":
+            rule = "as-rgb" if model == "bicubic" else "full-range"
+            made, options = f"grey {rule}", ("--grey", rule)
         (row,) = (r for r in rows(harness, record.identity.id) if r["made"] == made)
         words = ("--models", model, "--datasets", photos, "--results", "other")
         harness("run", *words, *options)

@@ -64,7 +64,7 @@ def test_a_record_of_another_identity_is_not_taken(store: ResultStore) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"schema_version": 2', '"schema_version": 3'), ('"tile": null', '"tile": 5'), ("}", "")],
+    [('"schema_version": 3', '"schema_version": 4'), ('"tile": null', '"tile": 5'), ("}", "")],
 )
 def test_a_damaged_record_is_named(store: ResultStore, old: str, new: str) -> None:
     path = store.write(record())

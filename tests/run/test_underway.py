@@ -24,7 +24,7 @@ class TestTwoRunnersOnOneFolder:
         assert [path.suffix for path in slow.results.rglob("*.*")] == [".json"]
 
     def test_a_run_that_another_process_is_on_comes_last(self, tmp_path: Path) -> None:
-        slow = SlowRun(tmp_path, images=6)
+        slow = SlowRun(tmp_path, images=6, seconds=2)
         first = slow.start()
         first.until_images(slow.results, 1)
         second = slow.start("--models", "slow,bicubic")
