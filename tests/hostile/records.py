@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.specs import digest
+from harness.specs import Identity, digest
 from tests.hostile.case import Case
 
 AGAIN = "run --models bicubic --datasets ./good"
@@ -30,7 +30,7 @@ def record(change: Callable[[dict], object], *, sealed: bool = True) -> Callable
 
 def renamed(data: dict, **names: object) -> None:
     data["identity"] |= names
-    data["id"] = digest(data["identity"])
+    data["id"] = Identity.from_json(data["identity"]).id
 
 
 def raw(content: bytes) -> Callable[[], None]:
