@@ -142,10 +142,11 @@ def register_model(
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
 
     def decorate(build: F) -> F:
-        source = _source(build.__module__)
+        # Not the builder's module: a partial, for instance, is one of functools.
+        module = sys._getframe(1).f_globals["__name__"]
         fields = (pipeline, input, scales, paper, params, global_pooling, stand_in)
         card = ModelCard(name, build, *fields)
-        _add_model(card, _origin(build.__module__), source)
+        _add_model(card, _origin(module), _source(module))
         return build
 
     return decorate
@@ -227,7 +228,7 @@ def register_report(name: str) -> Callable[[F], F]:
 
 def _register(registry: Registry[Any], name: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
-        registry.add(name, function, _origin(function.__module__))
+        registry.add(name, function, _origin(sys._getframe(1).f_globals["__name__"]))
         return function
 
     return decorate

@@ -11,15 +11,24 @@ import torch
 _BACKENDS: Any = torch.backends
 
 
+_PLACES = (
+    _BACKENDS.cuda.matmul,
+    *(getattr(_BACKENDS.cudnn, kind) for kind in ("conv", "rnn")),
+    *(getattr(_BACKENDS.mkldnn, kind) for kind in ("matmul", "conv", "rnn")),
+)
+"""Where products of fp32 may be made with less."""
+
+
 def _precision() -> str:
     """``ieee`` where products of fp32 are in fp32, and what they are in otherwise."""
-    places = (_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv, _BACKENDS.mkldnn.conv)
-    said = {place.fp32_precision for place in (*places, _BACKENDS.mkldnn.matmul)}
+    said = {place.fp32_precision for place in _PLACES}
     return ", ".join(sorted(said - {"none", "ieee"})) or "ieee"
 
 
 def _set_precision(_: str) -> None:
     _BACKENDS.fp32_precision = "ieee"
+    for place in _PLACES:
+        place.fp32_precision = "ieee"
     torch.set_float32_matmul_precision("highest")
     _BACKENDS.cuda.matmul.allow_tf32 = False
     _BACKENDS.cudnn.allow_tf32 = False
@@ -57,11 +66,14 @@ def apply_settings() -> list[str]:
 
 @contextmanager
 def settings_guarded(changed: set[str]) -> Iterator[None]:
-    """Run foreign code under the harness's settings, and set them again afterwards.
+    """Run foreign code under the harness's settings, and go back to those of before.
+
+    Products of fp32 stay in fp32: nothing here works with less.
 
     Args:
         changed: gets the names of what the code has changed.
     """
+    before = {name: get() for name, (_, get, _) in _SETTINGS.items()}
     apply_settings()
     threads = torch.get_num_threads()
     try:
@@ -71,3 +83,6 @@ def settings_guarded(changed: set[str]) -> Iterator[None]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
             changed.add("number of threads")
+        for name, (value, _, put) in _SETTINGS.items():
+            if before[name] != value:
+                put(before[name])

@@ -48,7 +48,7 @@ class Source:
     """Code, by what it computes.
 
     Attributes:
-        files: SHA-256 of each file's canonical form, in order.
+        files: for each file a SHA-256 of its canonical form and of those that it imports, sorted.
         packages: versions of the installed distributions that the files import, by name.
     """
 
@@ -61,7 +61,7 @@ class Source:
         return digest(asdict(self))
 
 
-def source_of(roots: Iterable[Path]) -> Source:
+def source_of(roots: Iterable[Path], others: Iterable[Path] = ()) -> Source:
     """Files of code and what they import, directly or through others.
 
     What belongs to the standard library, to `STACK` or to the harness is left out: versions and
@@ -69,12 +69,17 @@ def source_of(roots: Iterable[Path]) -> Source:
     of the package that a root belongs to count by their content wherever they lie, so that a
     checkout and an installed copy are one.
 
+    Args:
+        roots: files of the plug-in itself.
+        others: files that take part, whatever package they belong to.
+
     Raises:
         HarnessError: a file cannot be read.
     """
-    todo = list(roots)
-    own = {_top(path) for path in todo}
-    seen: set[Path] = set()
+    roots = list(roots)
+    own = {_top(path) for path in roots}
+    todo = [*roots, *others]
+    seen: dict[Path, list[Path]] = {}
     packages: dict[str, str] = {}
     while todo:
         path = todo.pop().resolve()
@@ -84,9 +89,13 @@ def source_of(roots: Iterable[Path]) -> Source:
         if installed:
             packages |= installed
             continue
-        seen.add(path)
-        todo += _imported(path)
-    return Source(tuple(sorted({_read(path).sha256 for path in seen})), packages)
+        seen[path] = list(_imported(path))
+        todo += seen[path]
+    files = {
+        digest([_read(path).sha256, *(_read(one).sha256 for one in imported if one in seen)])
+        for path, imported in seen.items()
+    }
+    return Source(tuple(sorted(files)), packages)
 
 
 def is_own(module: str) -> bool:
@@ -278,11 +287,14 @@ def _imported(path: Path) -> Iterator[Path]:
             continue
         base = package[: len(package) - level + 1] if level else ()
         parts = (*base, *(part for part in module.split(".") if part))
-        for full in (parts, *((*parts, name) for name in names)):
-            for end in range(1, len(full) + 1):
-                file = _file(".".join(full[:end]), path)
-                if file and file not in around:
-                    yield file
+        prefixes = [_file(".".join(parts[:end]), path) for end in range(1, len(parts))]
+        yield from (file for file in prefixes if file and file not in around)
+        inner = [_file(".".join((*parts, name)), path) for name in names]
+        itself = _file(".".join(parts), path)
+        # A package around the file runs anyway; it counts where a name is taken from it.
+        if itself and (itself not in around or not all(inner) or not names):
+            yield itself
+        yield from filter(None, inner)
 
 
 def _package(path: Path) -> tuple[str, ...]:

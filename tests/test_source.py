@@ -173,6 +173,24 @@ class TestFiles:
         (package / "parts.py").write_text("Up = 2")
         assert source_of([package.parent / "entry.py"]).sha256 != before.sha256
 
+    def test_a_name_that_is_taken_from_the_package_counts(self, package: Path) -> None:
+        (package / "models.py").write_text("from . import WIDTH, parts")
+        (package / "__init__.py").write_text("WIDTH = 64")
+        before = source_of([package / "models.py"]).sha256
+        (package / "__init__.py").write_text("WIDTH = 128")
+        assert source_of([package / "models.py"]).sha256 != before
+
+    def test_which_of_two_files_a_name_comes_from_counts(self, package: Path) -> None:
+        for name, gain in (("v1", 1), ("v2", 2)):
+            (package / name).mkdir()
+            (package / name / "__init__.py").touch()
+            (package / name / "blocks.py").write_text(f"GAIN = {gain}")
+        lines = "from nets.{}.blocks import GAIN as a\nfrom nets.{}.blocks import GAIN as b"
+        (package / "models.py").write_text(lines.format("v1", "v2"))
+        before = source_of([package / "models.py"]).sha256
+        (package / "models.py").write_text(lines.format("v2", "v1") + "  # exchanged")
+        assert source_of([package / "models.py"]).sha256 != before
+
     def test_what_only_lies_beside_it_does_not(self, package: Path) -> None:
         before = source_of([package / "models.py"])
         (package / "other.py").write_text("x = 1")

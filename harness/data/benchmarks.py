@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.data.download import cache_root, fetch
 from harness.data.images import image_files, pixels_digest, read_image
-from harness.data.layouts import hr_folders, hr_images, left_out, lr_file, named_folders
+from harness.data.layouts import hr_folders, hr_images, left_out, lr_files, named_folders
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.registry import DATASETS
 from harness.specs import DatasetCard, RemoteFile, digest, file_digest, is_plain_name
@@ -167,10 +167,18 @@ def with_lr_images(benchmark: Benchmark, folder: Path, scale: int) -> Benchmark:
         HarnessError: one is missing, cannot be read, or has not the size of its HR image, cropped
             to multiples of the scale, divided by the scale.
     """
-    files = image_files(folder)
+    hr = {image.path.resolve() for image in benchmark.images}
+    files = [path for path in image_files(folder) if path.resolve() not in hr]
     images = []
     for image in benchmark.images:
-        path = lr_file(files, [image.path.stem, image.name])
+        found = lr_files(files, [image.path.stem, image.name])
+        of_scale = [path for path in found if path.stem.endswith(f"x{scale}")] or found
+        if len(of_scale) > 1:
+            raise HarnessError(
+                f"{of_scale[0]} and {of_scale[1].name} are both named like the LR image of "
+                f"{image.path.name}: name a folder with one of them."
+            )
+        path = next(iter(of_scale), None)
         if path is None:
             raise HarnessError(
                 f"{folder} has no LR image of {image.path.name}: give each the name of its HR "
@@ -377,7 +385,7 @@ def _with_note(benchmark: Benchmark, folder: Path, used: Sequence[Path]) -> Benc
     said = left_out(folder, used)
     if not said:
         return benchmark
-    return replace(benchmark, notes=(*benchmark.notes, f"Not used of {folder}: {said}."))
+    return replace(benchmark, notes=(*benchmark.notes, f"Not used in {folder}: {said}."))
 
 
 def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, BenchmarkImage]:

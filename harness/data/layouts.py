@@ -12,13 +12,14 @@ from PIL import Image
 from harness.data.images import SUFFIXES, image_files
 from harness.errors import HarnessError
 
-_MADE = r"LR\w*|SR\w*|bicubic\w*|bilinear\w*|nearest\w*"
-_BESIDE = re.compile(rf"[_-]?(SRF_\d+_)?(({_MADE})([_-]?x\d+)?|x\d+)")
+_MADE = r"LR(BI|BD|DN)?|SR|bicubic|bilinear|nearest"
+_BESIDE = re.compile(rf"[_-]?(SRF_\d+_)?(({_MADE})([_-]?x?\d+)?|x(2|3|4|6|8|16))", re.IGNORECASE)
 """What follows the name of an HR image in those of images that were made from it."""
 
 _HR = re.compile(r"(.+?)_HR([_-]?x\d+)?")
 _LR = re.compile(r".*(_LR|LR(BI|BD|DN))([_-]?x\d+)?")
-_FACTORS = (1, 2, 3, 4, 8)
+_FACTORS = (1, 2, 3, 4, 6, 8, 16)
+_CROP = 12  # HR pixels that an LR image may have been cropped by before it was made
 _SHOWN = 5
 _PARTS = ("benchmark", "benchmarks", "HR", "train", "validation")
 """Folders of a root in which the folders of sets may lie."""
@@ -48,7 +49,8 @@ def hr_images(paths: Sequence[Path]) -> list[Path]:
     if any(marked):
         bases = tuple(f"{found[1]}_" for found in marked if found)
         kept = [path for path, found in zip(paths, marked, strict=True) if found]
-        strange = [p for p in paths if p not in kept and not f"{p.stem}_".startswith(bases)]
+        chosen = set(kept)
+        strange = [p for p in paths if p not in chosen and not f"{p.stem}_".startswith(bases)]
         if strange:
             raise HarnessError(
                 f"{strange[0].parent} mixes {kept[0].name} with {strange[0].name}: are those "
@@ -67,42 +69,51 @@ def _made_from(path: Path, stems: dict[str, Path]) -> bool:
             if _fits(_size(path), _size(source)):
                 return True
             raise HarnessError(
-                f"{path} is called like an LR image of {source.name}, and its size is not that of "
+                f"{path} is named like an LR image of {source.name}, and its size is not that of "
                 "one: move it away, or rename it."
             )
     if _LR.fullmatch(path.stem):
         raise HarnessError(
-            f"{path} is called like an LR image, and its HR image is not beside it: name the "
+            f"{path} is named like an LR image, and its HR image is not beside it: name the "
             "folder of the HR images, or rename it."
         )
     return False
 
 
-def lr_file(files: Sequence[Path], names: Sequence[str]) -> Path | None:
-    """The one of some files that is called like the LR image of an HR image.
+def lr_files(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """Those of some files that are named like LR images of an HR image.
 
     Args:
         files: to choose from.
         names: those that the HR image goes by, such as ``baby_HR`` or ``img_001``.
     """
     marked = [found[1] for name in names if (found := _HR.fullmatch(name))]
-    for name in (*names, *marked):
-        for path in files:
-            rest = path.stem.removeprefix(name)
-            if path.stem == name or (rest != path.stem and _BESIDE.fullmatch(rest)):
-                return path
-    return None
+    rests = {
+        path: [path.stem[len(n) :] for n in (*names, *marked) if path.stem.startswith(n)]
+        for path in files
+    }
+    return [
+        path
+        for path, some in rests.items()
+        if any(not rest or _BESIDE.fullmatch(rest) for rest in some)
+    ]
 
 
 def _fits(small: tuple[int, int], large: tuple[int, int]) -> bool:
-    return any(small == (large[0] // by, large[1] // by) for by in _FACTORS)
+    return any(
+        all(
+            0 <= whole - part * by < (_CROP if by > 1 else 1)
+            for part, whole in zip(small, large, strict=True)
+        )
+        for by in _FACTORS
+    )
 
 
 def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size
-    except OSError as error:
+    except Exception as error:  # a decoder meets what it does not know in many ways
         raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
 
 

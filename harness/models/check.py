@@ -100,7 +100,7 @@ def _repeats(card: ModelCard, upscaler: Upscaler) -> Finding:
 def _side_by_side(upscaler: Upscaler) -> Finding:
     """Copies that would be disturbed are slower, not wrong: the network then runs alone."""
     found = disturbance(upscaler)
-    seen = f"no, {found}: it runs alone" if found else "yes"
+    seen = f"no, {found}{'' if found == KEEPS else ': it runs alone'}" if found else "yes"
     return Finding("copies may run side by side", found != KEEPS, seen)
 
 

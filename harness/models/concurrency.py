@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from harness.models.inference import Upscaler
     from harness.specs import AnyArray, FloatArray
 
-_SIZES = ((16, 16), (16, 20))
-"""LR pixels, height and width, of the images that are tried."""
+_SIZES = ((16, 24), (64, 96))
+"""LR pixels of the sides of the images that are tried; the larger ones where the smaller fail."""
 
 _TOLERANCE = 1e-5
 """Of values in [0, 1]: what kernels may differ by from one call to the next."""
@@ -62,28 +62,51 @@ def disturbance(network: Upscaler) -> str:
     """
     plain = copy.copy(network)
     plain.tile, plain.self_ensemble = None, False
-    one, other = _images(plain)
+    found = ""
+    for small, large in _SIZES:
+        try:
+            return _tried(plain, small, large)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an outsider's code may raise anything, such as SystemExit
+            found = f"it cannot be tried ({sentence(error)})"
+    return found
+
+
+def _tried(network: Upscaler, small: int, large: int) -> str:
+    """Try a network on images of two sizes; copies are tried first, so that it forgets nothing."""
     try:
-        made = plain(one), plain(other)
-        if _differ(made[:1], [plain(one)]):
-            return KEEPS
-        pair = plain, plain.twin()
-        if _differ(made, _in_turns(pair, (one, other))):
+        pair = network.twin(), network.twin()
+    except Exception as error:  # an outsider's modules may hold anything, such as a lock
+        pair, why = (network, network), f"it cannot be copied ({sentence(error)})"
+    else:
+        why = ""
+    one, fresh = pair
+    a, b, c = _images(network, small, large)
+    made = [one(image) for image in (a, b, c, a)]
+    if _differ(made[:1], made[3:]) or _differ(made[1:2], [fresh(b)]):
+        return KEEPS
+    if why:
+        return why
+    if _differ(made[:1], [network(a)]):
+        return "a copy of it gives other values"
+    for images, wanted in (((a, b), made[:2]), ((b, a), made[1::-1])):
+        if _differ(wanted, _in_turns(pair, images)):
             return "it gives other values while a copy runs beside it"
-        if _differ(made[::-1], _in_turns(pair, (other, one))):
-            return "it gives other values while a copy runs beside it"
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # an outsider's code may raise anything, such as SystemExit
-        return f"it cannot be tried ({sentence(error)})"
+    if network.changed:
+        return f"it sets torch's {' and '.join(sorted(network.changed))}"
     return ""
 
 
-def _images(network: Upscaler) -> list[FloatArray]:
+def _images(network: Upscaler, small: int, large: int) -> list[FloatArray]:
+    """Two images of one size, and one of another."""
     rng = np.random.default_rng(0)
     finer = network.scale // network.factor
-    sizes = [(height * finer, width * finer, network.card.channels) for height, width in _SIZES]
-    return [rng.uniform(low, low + 0.5, size) for low, size in zip((0, 0.5), sizes, strict=True)]
+    shapes = [(small, small), (small, small), (small, large)]
+    return [
+        rng.uniform(low, low + 0.5, (height * finer, width * finer, network.card.channels))
+        for low, (height, width) in zip((0, 0.5, 0.25), shapes, strict=True)
+    ]
 
 
 def _differ(wanted: Sequence[AnyArray], made: Sequence[AnyArray]) -> bool:

@@ -36,11 +36,11 @@ def network_digest(
     Raises:
         HarnessError: a file cannot be read.
     """
-    registering = [card.source] if card.source else []
     key = card.name, card.build, scale, canonical_json(hyper)
-    if key not in _class_files:
-        _class_files[key] = _files_of_classes(card, scale, hyper, weights)
-    source = source_of([*registering, *_class_files[key]])
+    classes = _class_files.get(key) or _files_of_classes(card, scale, hyper, weights)
+    if classes:
+        _class_files[key] = classes
+    source = source_of(_files_of(card.source, card.build), classes)
     applied = {"input": card.input, "global_pooling": card.global_pooling}
     return digest([applied, source.sha256])
 
@@ -71,8 +71,23 @@ def _files_of_classes(
 
 def metrics_digest(metrics: Sequence[str]) -> str | None:
     """SHA-256 of the code of those of some metrics that the harness does not define, or None."""
-    sources = {name: source_of([file]).sha256 for name, file in _foreign_metrics(metrics)}
+    sources = {
+        name: source_of(_files_of(file, METRICS.get(name))).sha256
+        for name, file in _foreign_metrics(metrics)
+    }
     return digest(sources) if sources else None
+
+
+def _files_of(registering: Path | None, function: Any) -> list[Path]:
+    """The file that registers a function, and those that define it and what it wraps."""
+    functions = [function, inspect.unwrap(function), getattr(function, "func", None)]
+    modules = {getattr(one, "__module__", "harness") for one in functions if one is not None}
+    files = (
+        getattr(sys.modules.get(name), "__file__", None)
+        for name in sorted(modules)
+        if not is_own(name)
+    )
+    return [*([registering] if registering else []), *(Path(file) for file in files if file)]
 
 
 def plugins(model: str, metrics: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.data.catalogue import sets_without_grey
-from harness.paper.selection import cell_grey, rank_runs
+from harness.paper.selection import EARLIER, cell_grey, rank_runs
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
@@ -95,5 +95,6 @@ def _candidates(runs: pd.DataFrame, scale: int, model: str, dataset: str) -> lis
         return []
     ranked = rank_runs(own, scale, None, every_rule=True)
     plain = ranked[~ranked["hyper"].astype(bool)]
-    best = plain[plain["rank"] == plain["rank"].min()]
+    kind = plain["rank"] % EARLIER
+    best = plain[kind == kind.min()]
     return list(best["record"])

@@ -15,6 +15,9 @@ from harness.specs import GreyRule
 if TYPE_CHECKING:
     from harness.specs import Pipeline, RunRecord
 
+EARLIER = 10
+"""Added to the rank of a record of an earlier version."""
+
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
 
@@ -49,7 +52,9 @@ def rank_runs(
         return runs
     fits = plain_runs(finished(runs), scale, grey, self_ensemble, every_rule=every_rule)
     earlier = [record.earlier for record in fits["record"]]
-    ranks = fits["tag"].map(_TAG_ORDER).fillna(2) + 10 * pd.Series(earlier, fits.index, dtype=int)
+    ranks = fits["tag"].map(_TAG_ORDER).fillna(2) + EARLIER * pd.Series(
+        earlier, fits.index, dtype=int
+    )
     seen = [budget_of(record).pixels for record in fits["record"]]
     return fits.assign(rank=ranks, seen=seen).sort_values(
         ["rank", "seen", "time", "id"], ascending=[True, False, False, True], kind="stable"

@@ -161,7 +161,9 @@ def runs(results: Path) -> list[Row]:
     ]
 
 
-def _run(record: RunRecord, names: Mapping[tuple[str, str], str]) -> Row:
+def _run(record: RunRecord, names: Mapping[tuple[int, str, str], str]) -> Row:
+    from harness.run.store import set_of
+
     identity = record.identity
     how = ["self-ensemble"] * identity.self_ensemble + [f"tile {identity.tile}"] * bool(
         identity.tile
@@ -171,7 +173,7 @@ def _run(record: RunRecord, names: Mapping[tuple[str, str], str]) -> Row:
     return {
         "id": identity.id[:12],
         "model": identity.model,
-        "dataset": names[identity.dataset, identity.dataset_sha256],
+        "dataset": names[set_of(record)],
         "protocol": identity.protocol,
         "weights": record.weights.tag if record.weights else "",
         "how": ", ".join(how),

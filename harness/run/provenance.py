@@ -60,8 +60,8 @@ def joint(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         their common facts; where they differ, the list of what there was.
     """
     facts = {}
-    for key in several[0]:
-        values = [one[key] for one in several]
+    for key in dict.fromkeys(key for one in several for key in one):
+        values = [one[key] for one in several if key in one]
         different = [v for place, v in enumerate(values) if v not in values[:place]]
         facts[key] = values[0] if len(different) == 1 else different
     return facts | {"utc": _now()}

@@ -132,7 +132,7 @@ class ResultStore:
 
         records = list(self.records())
         names = set_names(records)
-        rows = [_row(record) | {"dataset": names[_set(record)]} for record in records]
+        rows = [_row(record) | {"dataset": names[set_of(record)]} for record in records]
         return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["model", "dataset"])
 
 
@@ -224,22 +224,26 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def set_names(records: Iterable[RunRecord]) -> dict[tuple[str, str], str]:
-    """What to call each set, given by name and hash: sets of one name get digits of the hash.
+def set_names(records: Iterable[RunRecord]) -> dict[tuple[int, str, str], str]:
+    """What to call each set, given by scale, name and hash: sets of one name get digits of it.
 
     The set whose pixels are the published ones keeps its name.
     """
     records = list(records)
-    known = {_set(record): record.verified for record in records}
-    held = [name for name, _ in known]
+    known = {set_of(record): record.verified for record in records}
+    held = [(scale, name) for scale, name, _ in known]
     return {
-        (name, sha256): name if published or held.count(name) == 1 else f"{name}-{sha256[:8]}"
-        for (name, sha256), published in known.items()
+        (scale, name, sha256): (
+            name if published or held.count((scale, name)) == 1 else f"{name}-{sha256[:8]}"
+        )
+        for (scale, name, sha256), published in known.items()
     }
 
 
-def _set(record: RunRecord) -> tuple[str, str]:
-    return record.identity.dataset, record.identity.dataset_sha256
+def set_of(record: RunRecord) -> tuple[int, str, str]:
+    """The scale, name and hash of a run's set."""
+    one = record.identity
+    return one.scale, one.dataset, one.dataset_sha256
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

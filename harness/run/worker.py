@@ -22,6 +22,7 @@ from harness.run.evaluate import Run, compute
 from harness.run.provenance import packages, provenance, source_digest
 from harness.run.underway import ClusterError
 from harness.run.upscaling import upscaler
+from harness.specs import canonical_json
 
 if TYPE_CHECKING:
     from harness.data.benchmarks import BenchmarkImage
@@ -175,10 +176,10 @@ def work_off(
                 pictures=parcel.pictures,
                 enough=lambda: time.monotonic() > until,
             )
-            if network.changed:
-                origin = {**origin, "changed_settings": sorted(network.changed)}
         except Exception as broken:  # a plug-in may raise anything
             error = sentence(broken)
+        changed = _networks[parcel.id].changed if parcel.id in _networks else set()
+        origin = {**origin, **({"changed_settings": sorted(changed)} if changed else {})}
     return Handed(tuple(made), error, origin)
 
 
@@ -192,7 +193,8 @@ def _unpack(parcel: Parcel, tensors: Mapping[str, Any] | None) -> Run:
     weights = parcel.weights and replace(parcel.weights, tensors=tensors or {})
     run = Run(card, weights, **parcel.fields)
     # A file that changed since it was imported is not what this process runs.
-    identity, names = run.identity, (run.card.name, *run.metrics)
+    identity = run.identity
+    names = (run.card.name, str(identity.scale), canonical_json(identity.hyper), *run.metrics)
     files = (identity.source_sha256, identity.metrics_sha256)
     if identity.id != parcel.id or _sources.setdefault(names, files) != files:
         raise ClusterError(

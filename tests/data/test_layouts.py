@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.data.layouts import hr_images, lr_file
+from harness.data.layouts import hr_images, lr_files
 from harness.errors import HarnessError
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -30,7 +30,7 @@ def test_a_folder_gives_the_score_of_its_hr_images(harness, case, name, psnr, le
     (record,) = json.loads(shown.stdout)
     assert record["identity"]["dataset"] == name
     assert record["means"]["psnr"] == pytest.approx(psnr, abs=1e-4)
-    assert ("Not used of" in shown.stderr) == bool(left_out)
+    assert ("Not used in" in shown.stderr) == bool(left_out)
     assert left_out in shown.stderr
 
 
@@ -53,7 +53,7 @@ def files(folder: Path, **sizes: tuple[int, int]) -> list[Path]:
 def test_an_lr_image_beside_its_hr_image_is_no_hr_image(tmp_path: Path, made: str) -> None:
     paths = files(tmp_path, baby=(50, 41), **{made: (12, 10)})
     assert [path.stem for path in hr_images(paths)] == ["baby"]
-    assert lr_file([path for path in paths if path.stem == made], ["baby"]) is not None
+    assert [path.stem for path in lr_files(paths, ["baby"])] == ["baby", made]
 
 
 def test_an_enlarged_copy_is_no_hr_image_either(tmp_path: Path) -> None:
@@ -107,6 +107,14 @@ class TestGivenLR:
                 image.point(lambda level: level // 2).save(path)
         (given,) = json.loads(self.run(harness, "--lr-images", lr, "--json").stdout)
         assert given["means"]["psnr"] < 20
+
+    def test_of_several_for_an_image_none_is_taken(self, harness, lr: Path) -> None:
+        for path in list(lr.iterdir()):
+            (lr / path.name.replace("LRBI", "LRBD")).write_bytes(path.read_bytes())
+        assert (
+            "are both named like the LR image of a.png"
+            in self.run(harness, "--lr-images", lr).stderr
+        )
 
     def test_those_of_another_scale_or_set_are_refused(self, harness, lr: Path) -> None:
         shown = self.run(harness, "--lr-images", lr, "--scale", 2)

@@ -52,6 +52,40 @@ class AtRandom(nn.Module):
         return x + torch.rand_like(x)
 
 
+class ByShape(nn.Module):
+    def forward(self, x):
+        KEPT[str(x.shape)] = x.mean()
+        return avg_pool2d(x, 3, 1, 1) - KEPT[str(x.shape)]
+
+
+class FirstMean(nn.Module):
+    mean = None
+
+    def forward(self, x):
+        if self.mean is None:
+            self.mean = x.mean()
+        return x - self.mean
+
+
+class Recurrent(nn.Module):
+    hidden = None
+
+    def forward(self, x):
+        if self.hidden is None or self.hidden.shape != x.shape:
+            self.hidden = torch.zeros_like(x)
+        self.hidden = 0.5 * self.hidden + x
+        return self.hidden
+
+
+class InEights(Recurrent):
+    """Whose images have sides that are multiples of 32."""
+
+    def forward(self, x):
+        return (
+            super().forward(x.reshape(*x.shape[:2], -1, 32, x.shape[3] // 32, 32)).reshape(x.shape)
+        )
+
+
 class Closed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -89,7 +123,7 @@ def test_the_networks_of_the_paper_run_side_by_side(name: str) -> None:
     assert disturbance(Upscaler(MODELS.get(name), 4, None)) == ""
 
 
-@pytest.mark.parametrize("kind", [InAVariable, AtRandom, Closed])
+@pytest.mark.parametrize("kind", [InAVariable, ByShape, AtRandom, Closed])
 def test_a_network_that_a_copy_would_disturb_runs_alone(kind: type[nn.Module]) -> None:
     one = upscaler(kind())
     assert instances(one, 2) == [one]
@@ -102,9 +136,17 @@ def test_a_network_that_waits_for_its_copy_runs_alone(monkeypatch) -> None:
     assert instances(one, 2) == [one]
 
 
-def test_a_network_that_remembers_images_is_refused() -> None:
-    with pytest.raises(HarnessError, match=f"FromImageToImage keeps state .*{KEEPS}"):
-        instances(upscaler(FromImageToImage()), 1)
+@pytest.mark.parametrize("kind", [FromImageToImage, FirstMean, Recurrent, InEights])
+def test_a_network_that_remembers_images_is_refused(kind: type[nn.Module]) -> None:
+    with pytest.raises(HarnessError, match=f"{kind.__name__} keeps state .*{KEEPS}"):
+        instances(upscaler(kind()), 1)
+
+
+def test_trying_a_network_leaves_it_as_it_was() -> None:
+    one = upscaler(FirstMean())
+    with pytest.raises(HarnessError):
+        instances(one, 1)
+    assert one.network.mean is None
 
 
 def test_a_network_that_draws_random_numbers_gives_the_same_every_time() -> None:

@@ -68,6 +68,26 @@ def test_what_a_card_says_of_how_a_network_is_run_counts(plug: Path) -> None:
     assert network_digest(MODELS.get("mine"), 4, {}) != before
 
 
+def test_what_a_partial_is_made_of_counts(tmp_path: Path) -> None:
+    file = tmp_path / "partly.py"
+    text = (
+        "from functools import partial\nfrom torch import nn\n"
+        "from harness.registry import register_metric, register_model\n"
+        "def build(scale, width): return nn.Conv2d(1, 1, width)\n"
+        "def off(sr, hr, by): return float(by)\n"
+        "register_model('partly', pipeline='y', input='bicubic', scales=(4,))("
+        "partial(build, width=3))\n"
+        "register_metric('off')(partial(off, by=2))\n"
+    )
+    seen = set()
+    for width, by in ((3, 2), (5, 2), (3, 7)):
+        file.write_text(text.replace("width=3", f"width={width}").replace("by=2", f"by={by}"))
+        load_plugins([file])
+        seen.add((network_digest(MODELS.get("partly"), 4, {}), metrics_digest(("psnr", "off"))))
+    assert len(seen) == 3
+    assert plugins("partly", ("off",))["partly"]["file"] == "partly.py"
+
+
 def test_the_helper_of_a_metric_counts(plug: Path) -> None:
     load_plugins([plug / "mine.py"])
     assert metrics_digest(("psnr", "ssim", "ssim-whole")) is None
@@ -100,21 +120,21 @@ def test_where_a_plugin_came_from_is_known(plug: Path) -> None:
 
 
 PINNED = {
-    "bicubic": "c89e61e7c96a1ea8",
-    "bicubic-rgb": "c89e61e7c96a1ea8",
-    "dcsr": "91d45df9b3dfa9a5",
-    "drfn": "4f66f68ea3bb430c",
-    "drfn-2conv": "4f66f68ea3bb430c",
-    "edsr": "8175a62f311aac01",
-    "edsr-baseline": "8175a62f311aac01",
-    "fsrcnn": "8755416b7e0fcd28",
-    "lapsrn": "84ca11eb28df2738",
-    "memnet": "4fa471dff9852905",
-    "msrn": "642563b07dc8ea6c",
-    "rdn": "8876a9c37fe37c41",
-    "srcnn": "799d8d6de7ba1793",
-    "srmdnf": "27caf5448ba0f4d2",
-    "vdsr": "70219c91501311e7",
+    "bicubic": "cba5d3278cdbf701",
+    "bicubic-rgb": "cba5d3278cdbf701",
+    "dcsr": "0387a6b5a4ea180d",
+    "drfn": "212b3bbd56b3b22c",
+    "drfn-2conv": "212b3bbd56b3b22c",
+    "edsr": "b9358f3c94df9fa5",
+    "edsr-baseline": "b9358f3c94df9fa5",
+    "fsrcnn": "8117af4557754663",
+    "lapsrn": "ac5295246c485b1c",
+    "memnet": "d1e3a93a4d958387",
+    "msrn": "84caa3bf32d839b4",
+    "rdn": "17a551411dd1f2c4",
+    "srcnn": "68fea04eb0b16c67",
+    "srmdnf": "3cf41631232fe5d7",
+    "vdsr": "22244cad14e4cbdf",
 }
 
 
