@@ -335,7 +335,9 @@ class TestWorker:
         self, photos: Path, monkeypatch
     ) -> None:
         parcel, images = self.parcel(photos)
-        monkeypatch.setattr(worker, "_sources", {("bicubic", "psnr", "ssim"): ("old", None)})
+        monkeypatch.setattr(
+            worker, "_sources", {("bicubic", "4", "{}", "psnr", "ssim"): ("old", None)}
+        )
         with pytest.raises(ClusterError, match="and restart it"):
             worker.work_off(parcel, None, images)
 
