@@ -414,7 +414,8 @@ class RunRecord:
         """
         if data["schema_version"] not in (SCHEMA_VERSION, EARLIER_SCHEMA):
             raise ValueError(
-                f"schema {data['schema_version']}, this harness reads {SCHEMA_VERSION}"
+                f"schema {data['schema_version']}, this harness reads {EARLIER_SCHEMA} and "
+                f"{SCHEMA_VERSION}"
             )
         earlier = data["schema_version"] == EARLIER_SCHEMA
         identity = (EarlierIdentity if earlier else Identity).from_json(data["identity"])

@@ -55,8 +55,8 @@ def tell_earlier(records: Iterable[RunRecord]) -> None:
     count = sum(record.earlier for record in records)
     if count:
         click.echo(
-            f"Note: {count} of the run records have the identity of an earlier version (see "
-            "harness list runs): their numbers are shown; harness run makes them again.",
+            f"Note: run records of an earlier version: {count}. Their numbers are shown (harness "
+            "list runs marks them); harness run makes them again.",
             err=True,
         )
 

@@ -456,6 +456,7 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
         except HarnessError as error:
             yield Verdict(False, str(error))
         else:
-            kind = "as published" if benchmark.verified else "readable (no published hashes)"
+            unverified = "not verified against published hashes" if card.known else "own images"
+            kind = "as published" if benchmark.verified else f"readable, {unverified}"
             folder = benchmark.images[0].path.parent
             yield Verdict(True, f"{card.title}: {len(benchmark.images)} images, {kind}, {folder}")

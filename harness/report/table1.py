@@ -88,8 +88,8 @@ def _caption(paper: Mapping[str, Any], grey: GreyRule | None) -> str:
     return (
         f'Table 1 of "{paper["source"]["title"]}": PSNR in dB on {title(table["set"])} at '
         f"x{table['scale']} of DRFN with feature fusion (FF), with long and short connections "
-        "(LSC), with both and with neither. The text that is at hand has lost which column is "
-        f"which; they are read as {table['readings'][0]['name']}. The {both:.2f} dB of both "
+        "(LSC), with both and with neither. Our copy of the text lacks some ticks of the "
+        f"columns; we read them as {table['readings'][0]['name']}. The {both:.2f} dB of both "
         f"contradict the {full:.2f} dB of Table 2 for the same network, set and scale by "
         f"{full - both:.2f} dB. Weights trained here may reach a printed number and cannot refute "
         f"one. Grey images: {grey or table['grey']}."
