@@ -26,8 +26,9 @@ import torch
 from PIL import Image
 from tabulate import tabulate
 
-from harness.data.benchmarks import Benchmark, find, select
+from harness.data.benchmarks import find, select
 from harness.data.catalogue import register_benchmarks
+from harness.data.identify import Benchmark
 from harness.data.images import read_image
 from harness.protocol.protocols import Protocol, make_sample, score
 from harness.protocol.resize import imresize

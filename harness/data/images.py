@@ -35,6 +35,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 _TIFF_TAGS = ((258, 1), (339, 1))  # bits and kind of a channel's values, with their defaults
 _UNSIGNED = 1
 
+_ON_ITS_SIDE = range(5, 9)
+"""Orientation tags that exchange width and height."""
+
 _CONVERSIONS = {
     "1": ("L", "black and white read as grey"),
     "P": ("RGB", "palette read as RGB"),
@@ -106,6 +109,22 @@ def read_image(path: Path) -> LoadedImage:
     if target not in ("L", "RGB"):
         raise HarnessError(f"The image {path} has the colour mode {mode}: convert it to RGB.")
     return LoadedImage(pixels, pixels_digest(pixels), note)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as `read_image` gives it, from the file's header.
+
+    Raises:
+        HarnessError: the file is no image.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            turned = orientation in _ON_ITS_SIDE and image.format != "TIFF"  # which Pillow turns
+    except Exception as error:  # a decoder meets what it does not know in many ways
+        raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
+    return (height, width) if turned else (width, height)
 
 
 def _has_frames(image: Image.Image) -> bool:

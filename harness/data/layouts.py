@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from harness.data.images import SUFFIXES, image_files
+from harness.data.images import SUFFIXES, image_files, image_size
 from harness.errors import HarnessError
 
 _MADE = r"LR(BI|BD|DN)?|SR|bicubic|bilinear|nearest"
 _BESIDE = re.compile(rf"[_-]?(SRF_\d+_)?(({_MADE})([_-]?x?\d+)?|x(2|3|4|6|8|16))", re.IGNORECASE)
 """What follows the name of an HR image in those of images that were made from it."""
+
+_RESULT = re.compile(r"[_-](?=.*[A-Za-z])")
+"""Where what follows an HR image's name may begin in that of a result."""
 
 _HR = re.compile(r"(.+?)_HR([_-]?x\d+)?")
 _LR = re.compile(r".*(_LR|LR(BI|BD|DN))([_-]?x\d+)?")
@@ -66,7 +67,7 @@ def _made_from(path: Path, stems: dict[str, Path]) -> bool:
     for end in range(len(path.stem) - 1, 0, -1):
         source = stems.get(path.stem[:end])
         if source and _BESIDE.fullmatch(path.stem[end:]):
-            if _fits(_size(path), _size(source)):
+            if _fits(image_size(path), image_size(source)):
                 return True
             raise HarnessError(
                 f"{path} is named like an LR image of {source.name}, and its size is not that of "
@@ -109,12 +110,19 @@ def _fits(small: tuple[int, int], large: tuple[int, int]) -> bool:
     )
 
 
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except Exception as error:  # a decoder meets what it does not know in many ways
-        raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
+def named_like_results(paths: Sequence[Path]) -> list[str]:
+    """A note on each HR image that is named after another one, and of its size.
+
+    It may be what a network made of it, such as ``baby_EDSR.png`` beside ``baby.png``.
+    """
+    stems = {path.stem: path for path in paths}
+    ends = [(path, found.start()) for path in paths for found in _RESULT.finditer(path.stem)]
+    named = [(path, stems[path.stem[:end]]) for path, end in ends if path.stem[:end] in stems]
+    return [
+        f"{path.name} counts as an HR image: if it was made from {source.name}, move it away."
+        for path, source in named
+        if image_size(path) == image_size(source)
+    ]
 
 
 def left_out(folder: Path, used: Sequence[Path]) -> str:

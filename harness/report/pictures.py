@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.data.benchmarks import Benchmark, DatasetUnavailable, find
+from harness.data.benchmarks import DatasetUnavailable, find
+from harness.data.identify import Benchmark
 from harness.data.images import read_image
 from harness.errors import HarnessError, UsageError
 from harness.paper.selection import choose_runs

@@ -27,7 +27,7 @@ from harness.specs import Execution
 if TYPE_CHECKING:
     from distributed import Future
 
-    from harness.data.benchmarks import BenchmarkImage
+    from harness.data.identify import BenchmarkImage
     from harness.run.executors import Ended, Executor
     from harness.run.underway import Desk
     from harness.specs import RunRecord

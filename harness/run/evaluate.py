@@ -17,7 +17,7 @@ from harness.run.upscaling import Upscaled, upscale
 from harness.specs import Identity, ImageResult
 
 if TYPE_CHECKING:
-    from harness.data.benchmarks import Benchmark, BenchmarkImage
+    from harness.data.identify import Benchmark, BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.models.weights import Weights
     from harness.specs import ByteArray, ModelCard, RunRecord

@@ -24,7 +24,7 @@ from harness.run.upscaling import Upscaled, upscale, upscaler
 from harness.specs import finite_mean
 
 if TYPE_CHECKING:
-    from harness.data.benchmarks import BenchmarkImage
+    from harness.data.identify import BenchmarkImage
     from harness.protocol.conventions import Scores
     from harness.specs import Border, ByteArray, GreyRule, RunRecord
 

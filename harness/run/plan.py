@@ -14,9 +14,9 @@ from harness.data.benchmarks import (
     Fetch,
     find_or_fetch,
     select,
-    with_lr_images,
 )
 from harness.data.download import fetch
+from harness.data.lr_images import with_lr_images
 from harness.errors import HarnessError, UsageError, own_error
 from harness.models.installed import WeightsMissing, find_weights
 from harness.protocol.protocols import Protocol
@@ -24,7 +24,7 @@ from harness.registry import METRICS, MODELS
 from harness.run.evaluate import Run
 
 if TYPE_CHECKING:
-    from harness.data.benchmarks import Benchmark
+    from harness.data.identify import Benchmark
     from harness.models.weights import Weights
     from harness.specs import Border, DatasetCard, GreyRule, ModelCard
 

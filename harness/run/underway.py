@@ -184,7 +184,7 @@ class UnderWay:
             macs_input_size=size.input_size if size else None,
             verified=run.benchmark.verified,
             error=error,
-            plugins=plugins(run.card.name, run.metrics),
+            plugins=self._plugins,
         )
 
 

@@ -15,7 +15,7 @@ from harness.protocol import protocols
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.data.benchmarks import BenchmarkImage
+    from harness.data.identify import BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.run.evaluate import Run
     from harness.specs import AnyArray, FloatArray

@@ -25,7 +25,7 @@ from harness.run.upscaling import upscaler
 from harness.specs import canonical_json
 
 if TYPE_CHECKING:
-    from harness.data.benchmarks import BenchmarkImage
+    from harness.data.identify import BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.models.weights import Weights
     from harness.specs import ImageResult

@@ -274,8 +274,33 @@ class TestSelect:
         folder.mkdir()
         Image.fromarray(picture(48, 48, seed=99)).save(folder / "mine.png")
         found = find(select([str(folder)])[0], 4)
-        assert found.card.name == f"{name}-{found.sha256[:8]}"
-        assert not found.verified
+        hashed = f"{name}-{found.sha256[:8]}"
+        assert found.card.name == hashed and not found.verified
+        assert find(select([hashed], tmp_path)[0], 4) == found, "reports call it so"
+        with pytest.raises(HarnessError, match=f"are those of {hashed}, not of {name}-00000000"):
+            find(select([f"{name}-00000000"], tmp_path)[0], 4)
+
+    def test_the_hash_behind_the_name_of_an_own_set_is_checked(self, tmp_path: Path) -> None:
+        found = find(select([str(write(tmp_path / "holiday"))])[0], 4)
+        hashed = f"holiday-{found.sha256[:8]}"
+        assert find(select([hashed], tmp_path)[0], 4).card.name == "holiday"
+        write(tmp_path / hashed, ["img_0"])
+        assert len(find(select([hashed], tmp_path)[0], 4).images) == 1, "a folder comes first"
+
+    @pytest.mark.parametrize("scale", [2, 3, 4])
+    def test_an_own_set_with_as_many_images_is_none_of_the_published_at_any_scale(
+        self, card: DatasetCard, tmp_path: Path, scale: int
+    ) -> None:
+        folder = tmp_path / "Tiny"
+        folder.mkdir()
+        for place in range(3):
+            image = Image.fromarray(picture(96, 84, seed=50 + place))
+            image.save(folder / f"mine{place}.png")
+        found = find(select([str(folder)])[0], scale)
+        assert found.card.name == f"Tiny-{found.sha256[:8]}"
+        for place, pixels in enumerate(IMAGES.values()):  # as for x3: of nearly the size
+            Image.fromarray(255 - pixels[:, :30]).save(folder / f"mine{place}.png")
+        assert (find(select([str(folder)])[0], scale).card.name == "tiny") == (scale != 4)
 
     def test_one_that_has_some_of_its_images_lacks_the_others(
         self, card: DatasetCard, tmp_path: Path
@@ -336,6 +361,8 @@ class TestScales:
         assert find(card, 4, tmp_path).verified
         found = find(card, 2, tmp_path)
         assert not found.verified and "Tiny is not verified at x2" in found.notes[0]
+        (said,) = verify(["tiny"], 2, tmp_path)
+        assert said.sound and found.notes[0].rstrip(".") in said.said
 
     def test_images_of_half_size_are_not_the_set_and_those_of_full_size_are_taken(
         self, cropped: DatasetCard, tmp_path: Path

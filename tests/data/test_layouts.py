@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
+from harness.data.benchmarks import find, select
 from harness.data.layouts import hr_images, lr_files
 from harness.errors import HarnessError
 
@@ -59,6 +60,31 @@ def test_an_lr_image_beside_its_hr_image_is_no_hr_image(tmp_path: Path, made: st
 def test_an_enlarged_copy_is_no_hr_image_either(tmp_path: Path) -> None:
     paths = files(tmp_path, baby=(48, 40), baby_bicubic=(48, 40), baby_2=(48, 40))
     assert [path.stem for path in hr_images(paths)] == ["baby", "baby_2"]
+
+
+def test_images_beside_a_folder_of_hr_images_are_named(tmp_path: Path) -> None:
+    (tmp_path / "holiday/HR").mkdir(parents=True)
+    files(tmp_path / "holiday", beach=(48, 40), hills=(48, 40))
+    files(tmp_path / "holiday/HR", sea=(48, 40))
+    found = find(select([str(tmp_path / "holiday")])[0], 4)
+    assert [image.name for image in found.images] == ["sea"]
+    assert "its own 2 images, since HR holds HR images" in " ".join(found.notes)
+
+
+def test_what_may_be_a_result_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    files(folder, baby=(48, 40), baby_EDSR=(48, 40), baby_2=(48, 40), baby_crop=(24, 40))
+    notes = find(select([str(folder)])[0], 4).notes
+    assert [note.split()[0] for note in notes] == ["baby_EDSR.png"]
+
+
+def test_an_lr_photograph_on_its_side_is_one(tmp_path: Path) -> None:
+    paths = files(tmp_path, beach=(96, 80), beachx4=(24, 20))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (20, 24)).save(tmp_path / "beachx4.png", exif=exif)
+    assert [path.stem for path in hr_images(paths)] == ["beach"]
 
 
 @pytest.mark.parametrize(
