@@ -41,6 +41,7 @@ _LIBRARY = frozenset(
 _OWN = "harness"
 _SITES = ("site-packages", "dist-packages")
 _DECORATORS = ("register_model", "register_metric", "register_report")
+_FIELD_KINDS = ("ClassVar", "InitVar", "KW_ONLY")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def canonical_digest(tree: ast.Module) -> str:
     types = _annotating_names(tree)
     _prune(tree)
     types -= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for node, name, block in _blocks(tree):
+    for node, name, block, _ in _blocks(tree):
         setattr(node, name, [one for one in block if _counts(one, types)])
     hashed = hashlib.sha256()
     for token in _tokens(tree):
@@ -146,13 +147,18 @@ def canonical_digest(tree: ast.Module) -> str:
     return hashed.hexdigest()
 
 
-def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, str, list[ast.stmt]]]:
-    """Every list of statements: the node and the field that hold it."""
-    for node in ast.walk(tree):
+def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, str, list[ast.stmt], bool]]:
+    """Every list of statements: the node and the field that hold it, and whether a class does."""
+    todo: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while todo:
+        node, in_class = todo.pop()
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            in_class = isinstance(node, ast.ClassDef)
+        todo += [(child, in_class) for child in ast.iter_child_nodes(node)]
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)
             if isinstance(block, list):
-                yield node, name, block
+                yield node, name, block, in_class
 
 
 def _annotations(node: ast.AST) -> Iterator[str]:
@@ -176,17 +182,34 @@ def _prune(tree: ast.Module) -> None:
     """
     for node in ast.walk(tree):
         for name in _annotations(node):
-            setattr(node, name, None)
+            kind = _kind(getattr(node, name)) if isinstance(node, ast.AnnAssign) else ""
+            setattr(node, name, ast.Constant(kind) if kind else None)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             node.decorator_list = [one for one in node.decorator_list if not _registers(one)]
-    for node, name, block in _blocks(tree):
-        setattr(node, name, [kept for one in block for kept in _kept(one)])
+    for node, name, block, in_class in _blocks(tree):
+        setattr(node, name, [kept for one in block for kept in _kept(one, in_class)])
 
 
-def _kept(statement: ast.stmt) -> list[ast.stmt]:
-    """What counts of a statement."""
+def _kind(annotation: ast.expr) -> str:
+    """Which of the annotations that change what a dataclass does one is; empty for all others."""
+    if isinstance(annotation, ast.Constant):
+        said = re.match(r"(?:\w+\.)*(\w+)", str(annotation.value))
+        name = said[1] if said else ""
+    else:
+        name = _name(annotation.value if isinstance(annotation, ast.Subscript) else annotation)
+    return name if name in _FIELD_KINDS else ""
+
+
+def _kept(statement: ast.stmt, in_class: bool) -> list[ast.stmt]:
+    """What counts of a statement.
+
+    In a class an annotated name stays one, since dataclasses make a field of it.
+    """
     if isinstance(statement, ast.If) and _name(statement.test) == "TYPE_CHECKING":
-        return [kept for one in statement.orelse for kept in _kept(one)]
+        return [kept for one in statement.orelse for kept in _kept(one, in_class)]
+    if isinstance(statement, ast.AnnAssign) and not in_class:
+        value = statement.value
+        return [ast.Assign([statement.target], value)] if value else []
     text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
     return [] if text or isinstance(statement, ast.Pass) else [statement]
 
@@ -343,11 +366,12 @@ def _distribution(path: Path) -> dict[str, str]:
         return {}
     top = path.relative_to(place).parts[0].partition(".")[0]
     try:
-        return {name: version(name) for name in _distributions().get(top, ())}
+        return {name: version(name) for name in distributions().get(top, ())}
     except PackageNotFoundError:
         return {}
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
+def distributions() -> Mapping[str, list[str]]:
+    """The distributions that each top-level package was installed with; listing takes a while."""
     return packages_distributions()

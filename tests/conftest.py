@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(message)
 
 
+def _forget_modules(folder: Path) -> None:
+    """Let the next test import its own copies of what was imported from a folder."""
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
+            del sys.modules[name]
+
+
 @pytest.fixture(autouse=True)
 def clean_slate(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,8 +61,10 @@ def clean_slate(
     download._reachable.cache_clear()
     register_benchmarks()
     load_plugins()
-    before = [one.snapshot() for one in registry._ALL]
+    before, path = [one.snapshot() for one in registry._ALL], list(sys.path)
     yield
+    sys.path[:] = path
+    _forget_modules(tmp_path)
     for one, entries in zip(registry._ALL, before, strict=True):
         one.restore(entries)
     registry.FAILURES.clear()

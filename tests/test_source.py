@@ -32,6 +32,8 @@ SAME = {
     "annotation": (") -> Tensor", ")"),
     "annotation as text": ("x: Tensor) -> Tensor", 'x: "Tensor") -> "Tensor"'),
     "other annotation": ("x: Tensor)", "x: nn.Parameter)"),
+    "annotated value": ("GAIN = 2.0", "GAIN: float = 2.0"),
+    "declaration": ("GAIN = 2.0", "GAIN: float\nGAIN = 2.0"),
     "layout": ("return x * GAIN * math.sqrt(4)", "return (\n            x * GAIN * math.sqrt(4))"),
     "spelling of a number": ("2.0", "2.00"),
     "import for the harness": ("import math", "import math\nfrom harness.registry import METRICS"),
@@ -71,6 +73,16 @@ def test_an_import_that_types_alone_use_says_nothing_and_one_that_is_passed_on_d
     assert canonical(typed.format("from torch import Tensor as T\n")) == canonical(typed.format(""))
     passed_on = "from torch.nn.functional import {} as act\n"
     assert canonical(passed_on.format("relu")) != canonical(passed_on.format("gelu"))
+
+
+def test_a_field_of_a_dataclass_is_one_by_its_annotation() -> None:
+    fields = ("x = 1", "x: int = 1", "x: ClassVar[int] = 1", "x: 'InitVar[int]' = 1")
+    codes = {canonical(f"@dataclass\nclass A:\n    {field}\n") for field in fields}
+    assert len(codes) == len(fields)
+    one, other = (f"class A:\n    x: {kind} = 1\n" for kind in ("int", "'float'"))
+    assert canonical(one) == canonical(other)
+    spelt = ("ClassVar", "ClassVar[int]", "typing.ClassVar[int]", "'ClassVar[int]'")
+    assert len({canonical(f"class A:\n    x: {kind} = 1\n") for kind in spelt}) == 1
 
 
 def test_what_a_registering_decorator_says_stands_in_the_card() -> None:

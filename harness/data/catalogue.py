@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -58,12 +58,19 @@ def registry_rows(name: str) -> list[dict[str, str]]:
 
 
 @cache
+def grey_images() -> Mapping[str, frozenset[str]]:
+    """The names of the grey images of each pinned set."""
+    rows = registry_rows("benchmarks") + registry_rows("demo")
+    grey = [(row["dataset"], row["image"]) for row in rows if row["mode"] == "L"]
+    return {
+        name: frozenset(image for dataset, image in grey if dataset == name)
+        for name in dict.fromkeys(row["dataset"] for row in rows)
+    }
+
+
 def sets_without_grey() -> frozenset[str]:
     """The pinned sets that hold no grey image, for which the grey rules are one."""
-    rows = registry_rows("benchmarks")
-    return frozenset(row["dataset"] for row in rows) - {
-        row["dataset"] for row in rows if row["mode"] == "L"
-    }
+    return frozenset(name for name, images in grey_images().items() if not images)
 
 
 def remote_file(row: dict[str, str]) -> RemoteFile:

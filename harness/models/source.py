@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.registry import METRICS, MODELS
-from harness.source import is_own, source_of
+from harness.source import distributions, is_own, source_of
 from harness.specs import canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _facts(origin: str, file: Path) -> dict[str, str]:
     sha256 = {"sha256": file_digest(file)}
     if origin.endswith(".py"):
         return {"file": file.name} | sha256
-    names = packages_distributions().get(origin.partition(".")[0], ())
+    names = distributions().get(origin.partition(".")[0], ())
     installed = ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(names))
     return {"module": origin} | ({"distribution": installed} if installed else {}) | sha256
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.data.catalogue import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of
 from harness.paper.selection import finished
+from harness.protocol.protocols import protocol
+from harness.specs import digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,15 +69,23 @@ def paired_bootstrap(
 def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
     """The PSNR (dB) of two runs on the same images, in the same order, ``(n,)`` each.
 
+    Runs under two grey rules are compared on the colour images alone: on a grey one the rules
+    differ by more than networks do.
+
     Raises:
-        MismatchError: they are of different images.
+        MismatchError: they are of different images, or under two grey rules on a set of which is
+            not known which images are grey.
     """
     if a.identity.dataset_sha256 != b.identity.dataset_sha256:
         raise MismatchError(
             f"{a.identity.model} on {a.identity.dataset} and {b.identity.model} on "
             f"{b.identity.dataset} were run on different images: compare runs of one set."
         )
-    first, second = ({one.image: one.scores["psnr"] for one in run.images} for run in (a, b))
+    incomparable = _scored_by_two_rules(a, b)
+    first, second = (
+        {one.image: one.scores["psnr"] for one in run.images if one.image not in incomparable}
+        for run in (a, b)
+    )
     # An image that a method makes exactly has no PSNR to be compared.
     names = [name for name in first if math.isfinite(first[name] + second[name])]
     if not names:
@@ -83,6 +94,18 @@ def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
             "an error: there is nothing to compare."
         )
     return np.array([first[name] for name in names]), np.array([second[name] for name in names])
+
+
+def _scored_by_two_rules(a: RunRecord, b: RunRecord) -> frozenset[str]:
+    """The grey images, where two runs follow different rules for them."""
+    if protocol(a.identity.protocol).grey == protocol(b.identity.protocol).grey:
+        return frozenset()
+    if a.identity.dataset not in grey_images():
+        raise MismatchError(
+            f"{a.identity.model} and {b.identity.model} were run on {a.identity.dataset} under two "
+            "grey rules: run both with the same --grey."
+        )
+    return grey_images()[a.identity.dataset]
 
 
 def compare_runs(a: RunRecord, b: RunRecord) -> Interval:
@@ -120,8 +143,8 @@ def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
     for record in finished(runs).get("record", ()):
         budget = budget_of(record)
         if record.weights and budget.key:
-            bare = replace(record.identity, weights_sha256=None)
-            alike = (bare.id, record.weights.tag, budget.key)
+            bare = record.identity.to_json() | {"weights_sha256": None}
+            alike = (digest(bare), record.weights.tag, budget.key)
             groups.setdefault(alike, {})[record.weights.tensors_sha256] = record
     return tuple(_spread(list(group.values())) for group in groups.values() if len(group) > 1)
 

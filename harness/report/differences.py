@@ -167,5 +167,6 @@ def _caption(runs: pd.DataFrame, grey: GreyRule | None) -> str:
         "is within what the choice of images does. Of pairs that were not measured only their "
         "share of the median is known: methods that are more alike have narrower intervals. A "
         "bootstrap over as few images as the five of Set5 gives intervals that are too narrow. "
+        "Rows that follow different grey rules are compared on colour images alone. "
         f"{seeds} {grey_note(grey)}."
     )

@@ -19,7 +19,7 @@ from harness.run.store import ResultStore, picture_path
 from harness.specs import Execution, ImageResult, RunRecord, digest
 
 if TYPE_CHECKING:
-    from harness.data.benchmarks import BenchmarkImage
+    from harness.data.identify import BenchmarkImage
     from harness.models.complexity import Complexity
     from harness.run.evaluate import Listener, Options, Run
     from harness.run.locks import FileLock
@@ -111,6 +111,8 @@ class UnderWay:
 
     def __init__(self, run: Run, desk: Desk, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._desk, self._lock = run, execution, desk, lock
+        # Now: a file that is edited meanwhile is not what runs.
+        self._plugins = plugins(run.card.name, run.metrics)
         self._stored = desk.store.finished(run.identity)
         self._kept = None if desk.options.force else self._stored
         self._journal = desk.store.journal(run.identity, execution)

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import baselines
+from harness.data.catalogue import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of
 from harness.paper.statistics import (
@@ -13,6 +15,7 @@ from harness.paper.statistics import (
     paired_scores,
     spread_over_weights,
 )
+from harness.specs import EarlierIdentity, RunRecord
 from tests.records import frame, record
 
 
@@ -64,6 +67,18 @@ class TestRuns:
         with pytest.raises(MismatchError, match="different images"):
             compare_runs(record("srcnn"), record("vdsr", images="others"))
 
+    def test_runs_under_two_grey_rules_compare_on_colour_images(self) -> None:
+        assert grey_images()["set14"] == {"img_003"}, "the fourth below"
+        a = record("srcnn", psnr=(27.0, 28.0, 29.0, 25.0))
+        b = record("edsr", psnr=(28.0, 29.0, 30.0, 90.0), protocol="BI-x4/rgb")
+        assert compare_runs(b, a).difference == pytest.approx(1.0)
+        alike = record("edsr", psnr=(28.0, 29.0, 30.0, 30.0), protocol="BI-x4/rgb+full-range")
+        assert compare_runs(alike, a).difference == pytest.approx(2.0)
+
+    def test_on_an_own_set_they_do_not(self) -> None:
+        with pytest.raises(MismatchError, match="two grey rules"):
+            compare_runs(record("srcnn", "mine"), record("edsr", "mine", protocol="BI-x4/rgb"))
+
 
 class TestSpread:
     @pytest.fixture
@@ -84,6 +99,17 @@ class TestSpread:
         (spread,) = spread_over_weights(frame(*runs))
         assert (spread.count, spread.identity.model) == (3, "drfn")
         assert (spread.mean, spread.sd) == (pytest.approx(27.1), pytest.approx(0.1))
+
+    @pytest.mark.usefixtures("alike")
+    def test_records_of_an_earlier_version_are_alike_too(self) -> None:
+        def earlier(weights: str) -> RunRecord:
+            made = record("drfn", tag="repro", weights=weights)
+            stored = made.identity.to_json()
+            stored.pop("inference")
+            return replace(made, identity=EarlierIdentity.from_json(stored))
+
+        (spread,) = spread_over_weights(frame(*map(earlier, "abc")))
+        assert spread.count == 3
 
     @pytest.mark.usefixtures("alike")
     def test_other_arguments_sets_and_owners_are_kept_apart(self) -> None:
