@@ -1,11 +1,14 @@
 """Code counts by what it computes: not by its comments, its types, its place or its Python."""
 
 import ast
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 
-from harness.source import canonical_digest, source_of
+from harness.source import source_of
+from harness.syntax import canonical_digest
 
 NET = '''
 """A network."""
@@ -37,7 +40,14 @@ SAME = {
     "layout": ("return x * GAIN * math.sqrt(4)", "return (\n            x * GAIN * math.sqrt(4))"),
     "spelling of a number": ("2.0", "2.00"),
     "import for the harness": ("import math", "import math\nfrom harness.registry import METRICS"),
-    "import for type checkers": ("import math", "import math\nif TYPE_CHECKING:\n    import numpy"),
+    "import for type checkers": (
+        "import math",
+        "import math\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy",
+    ),
+    "import of types that nothing uses": ("import math", "import math\nfrom typing import List"),
+    "script": ("import math", "import math\nif __name__ == '__main__':\n    import a\n    a.b()"),
+    "test set": ("import math", "import math\nregister_dataset('mine', '/home/me/mine')"),
+    "escape sequence": ("It multiplies.", "It multiplies \\d."),
 }
 
 OTHER = {
@@ -49,11 +59,15 @@ OTHER = {
     "function": ("math.sqrt", "math.exp"),
     "base": ("(nn.Module)", "(nn.Identity)"),
     "imported thing": ("import math", "import cmath as math"),
+    "place in another package": ("import math", "from a.math import sqrt"),
+    "file that runs": ("import math", "import math\nfrom nets.layers import Tensor"),
 }
 
 
-def canonical(text: str) -> str:
-    return canonical_digest(ast.parse(text))
+def canonical(text: str, package: str = "") -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return canonical_digest(ast.parse(text), package)
 
 
 @pytest.mark.parametrize("change", SAME.values(), ids=SAME)
@@ -69,8 +83,9 @@ def test_what_may_compute_something_else_is_something_else(change: tuple[str, st
 
 
 def test_an_import_that_types_alone_use_says_nothing_and_one_that_is_passed_on_does() -> None:
-    typed = "{}def f(x: T) -> T:\n    return x\n"
-    assert canonical(typed.format("from torch import Tensor as T\n")) == canonical(typed.format(""))
+    typed = "{}def f(x: Tensor) -> np.ndarray:\n    return x\n"
+    for said in ("from torch import Tensor\n", "import numpy as np\n"):
+        assert canonical(typed.format(said)) == canonical(typed.format(""))
     passed_on = "from torch.nn.functional import {} as act\n"
     assert canonical(passed_on.format("relu")) != canonical(passed_on.format("gelu"))
 
@@ -85,19 +100,63 @@ def test_a_field_of_a_dataclass_is_one_by_its_annotation() -> None:
     assert len({canonical(f"class A:\n    x: {kind} = 1\n") for kind in spelt}) == 1
 
 
+CARDS = [("net", "2019"), ("net", "2020"), ("other", "2019")]
+
+
 def test_what_a_registering_decorator_says_stands_in_the_card() -> None:
     plain = "def net(scale=4):\n    return scale\n"
-    registered = "@register_model('net', pipeline='y', input='lr', scales=(4,), paper='{}')\n"
-    assert canonical(registered.format("2019") + plain) == canonical(plain)
+    registered = "@register_model('{}', pipeline='y', input='lr', scales=(4,), paper='{}')\n"
+    of = {(name, paper): canonical(registered.format(name, paper) + plain) for name, paper in CARDS}
+    assert of["net", "2019"] == of["net", "2020"] != of["other", "2019"]
     assert canonical("@cache\n" + plain) != canonical(plain)
+    called = "register_model('net', paper='{}')(partial(net, {}))"
+    one, same, other = (canonical(called.format(*w)) for w in [("a", 2), ("b", 2), ("a", 4)])
+    assert one == same != other
+    foreign = "@register_model('net', dataclass={})\ndef f(): pass"
+    assert canonical(foreign.format("A")) != canonical(foreign.format("B"))
 
 
 def test_the_name_of_the_package_around_a_module_says_nothing() -> None:
-    one, other, third = (
-        f"from {module} import conv\nx = conv(1)"
-        for module in ("baselines.layers", ".layers", "baselines.blocks")
+    one, other, third, foreign = (
+        canonical(f"from {module} import conv\nx = conv(1)", "baselines")
+        for module in ("baselines.layers", ".layers", "baselines.blocks", "a.layers")
     )
-    assert canonical(one) == canonical(other) != canonical(third)
+    assert one == other and len({one, third, foreign}) == 3
+    moved = [
+        canonical(f"from {package} import a\nimport {package}.layers as b", package)
+        for package in ("baselines", "vendor.baselines")
+    ]
+    assert moved[0] == moved[1] == canonical("from . import a\nimport n.layers as b", "n")
+    assert canonical("import math as m", "n") != canonical("import cmath as m", "n")
+
+
+def test_a_name_of_the_harness_counts_where_it_is_renamed() -> None:
+    metric = "from harness.{} import {} as q\n"
+    psnr, moved, ssim = (
+        canonical(metric.format(*words))
+        for words in [("protocol.metrics", "psnr"), ("metrics", "psnr"), ("metrics", "ssim")]
+    )
+    assert psnr == moved != ssim
+
+
+def test_annotations_that_dispatch_count() -> None:
+    made = "@init.register\ndef _(m: {}):\n    return m\n"
+    assert canonical(made.format("Conv")) != canonical(made.format("Linear"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_code_that_python_warns_of_or_cannot_parse_has_a_hash(tmp_path: Path) -> None:
+    hashes = set()
+    for name, text in {
+        "escape": "x = '\\d'  # one\n",
+        "same": "x = '\\d'  # another\n",
+        "long": "x = " + "+".join("1" * 5000) + "\n",
+        "large": f"x = 0x{'f' * 5000}\n",
+        "broken": "x = \n",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        hashes.add(source_of([tmp_path / f"{name}.py"]).sha256)
+    assert len(hashes) == 4
 
 
 @pytest.mark.parametrize(
@@ -160,7 +219,7 @@ match a:
 
 
 def test_the_hash_of_a_file_is_the_same_on_every_python() -> None:
-    assert canonical(EVERYTHING)[:16] == "4e163a0a8f25b82e"
+    assert canonical(EVERYTHING)[:16] == "d63f2b5db1e8290b"
 
 
 def test_a_deep_expression_has_a_hash() -> None:
@@ -203,6 +262,78 @@ class TestFiles:
         (package / "models.py").write_text(lines.format("v2", "v1") + "  # exchanged")
         assert source_of([package / "models.py"]).sha256 != before
 
+    def test_it_counts_also_where_they_differ_in_what_they_import(self, package: Path) -> None:
+        for name, gain in (("v1", 1), ("v2", 2)):
+            (package / name).mkdir()
+            (package / name / "__init__.py").touch()
+            (package / name / "blocks.py").write_text("from .const import GAIN")
+            (package / name / "const.py").write_text(f"GAIN = {gain}")
+        lines = "from nets.{}.blocks import GAIN as a\nfrom nets.{}.blocks import GAIN as b"
+        (package / "models.py").write_text(lines.format("v1", "v2"))
+        before = source_of([package / "models.py"]).sha256
+        (package / "models.py").write_text(lines.format("v2", "v1") + "  # exchanged")
+        assert source_of([package / "models.py"]).sha256 != before
+
+    def test_files_that_import_each_other_have_a_hash(self, package: Path) -> None:
+        (package / "models.py").write_text("from . import parts")
+        (package / "parts.py").write_text("from . import models")
+        assert len(source_of([package / "models.py"]).files) == 2
+
+    def test_a_plain_import_of_a_module_takes_the_packages_around_it(self, package: Path) -> None:
+        (package / "models.py").write_text("import nets.parts\nx = nets.WIDTH")
+        (package / "__init__.py").write_text("WIDTH = 64")
+        before = source_of([package / "models.py"]).sha256
+        (package / "__init__.py").write_text("WIDTH = 128")
+        assert source_of([package / "models.py"]).sha256 != before
+
+    def test_a_file_that_is_imported_for_annotations_counts(self, package: Path) -> None:
+        (package / "models.py").write_text("from .parts import Up\ndef f(x: Up): pass")
+        before = source_of([package / "models.py"]).sha256
+        (package / "parts.py").write_text("Up = 2")
+        assert source_of([package / "models.py"]).sha256 != before
+
+    @pytest.mark.parametrize("name", ["chunk", "compression"])
+    def test_a_file_counts_though_some_python_has_a_module_of_its_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        (tmp_path / "entry.py").write_text(f"from {name} import GAIN\nimport random")
+        (tmp_path / f"{name}.py").write_text("GAIN = 1")
+        assert len(source_of([tmp_path / "entry.py"]).files) == 2
+
+    def test_a_folder_without_init_is_a_package_too(self, package: Path) -> None:
+        """Such as ``models/`` of a cloned repository, whose root has a folder ``utils``, too."""
+        folder = package.parent / "models"
+        (folder / "archs").mkdir(parents=True)
+        (package.parent / "utils").mkdir()
+        (package.parent / "utils/__init__.py").write_text("G = 0")
+        (folder / "net.py").write_text("from .utils import G\nfrom .types import H")
+        for name in ("utils", "types"):
+            (folder / f"{name}.py").write_text("G = H = 1")
+        before = source_of([folder / "net.py"])
+        assert len(before.files) == 2, "utils and types are alike, and the others not imported"
+        (folder / "types.py").write_text("H = 2")
+        assert source_of([folder / "net.py"]).sha256 != before.sha256
+        (folder / "entry.py").write_text("def f():\n    from models.archs.deep import H")
+        (folder / "archs/deep.py").write_text("H = 3")
+        assert len(source_of([folder / "entry.py"]).files) == 2
+
+    def test_a_package_is_its_own_whatever_else_is_loaded_under_its_name(
+        self, package: Path, tmp_path: Path
+    ) -> None:
+        import nets.models  # noqa: F401 - the loaded one
+
+        other = tmp_path / "other/nets"
+        shutil.copytree(package, other)
+        (other / "parts.py").write_text("Up = 2")
+        assert source_of([other / "models.py"]) != source_of([package / "models.py"])
+
+    def test_a_link_to_the_code_says_nothing(self, package: Path, tmp_path: Path) -> None:
+        (package / "models.py").write_text("from nets.parts import Up")
+        (tmp_path / "link").symlink_to(tmp_path)
+        linked = tmp_path / "link/nets/models.py"
+        assert source_of([linked]) == source_of([package / "models.py"])
+
     def test_what_only_lies_beside_it_does_not(self, package: Path) -> None:
         before = source_of([package / "models.py"])
         (package / "other.py").write_text("x = 1")
@@ -215,6 +346,27 @@ class TestFiles:
         place.mkdir(parents=True)
         moved = package.rename(place / "nets")
         assert source_of([moved / "models.py"]).sha256 == before
+
+    def test_a_checkout_and_what_was_installed_from_it_are_one(
+        self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (package / "models.py").write_text("from nets_ops import conv")
+        (tmp_path / "nets_ops.py").write_text("conv = 1")
+        before = source_of([package / "models.py"]).sha256
+        place = tmp_path / "lib" / "site-packages"
+        place.mkdir(parents=True)
+        for name in ("nets", "nets_ops.py"):
+            (tmp_path / name).rename(place / name)
+        monkeypatch.syspath_prepend(str(place))
+        monkeypatch.setattr("harness.source.version", lambda name: "1.0")
+        monkeypatch.setattr(
+            "harness.source.distributions", lambda: {"nets": ["nets"], "nets_ops": ["nets"]}
+        )
+        assert source_of([place / "nets/models.py"]).sha256 == before
+        (tmp_path / "entry.py").write_text("from nets.models import conv")
+        assert source_of([tmp_path / "entry.py"]).packages == {"nets": "1.0"}
+        monkeypatch.setattr("harness.source.version", lambda name: "1.0+cu128")
+        assert source_of([tmp_path / "entry.py"]).packages == {"nets": "1.0"}
 
     def test_an_installed_distribution_counts_by_its_version(self, tmp_path: Path) -> None:
         file = tmp_path / "entry.py"

@@ -1,9 +1,10 @@
 """The test sets: what a user names, and where it is found.
 
-A published set is what its pixels' hashes say, whatever the files are called. Roots are searched
-in this order: ``--data-root``, ``HARNESS_DATA`` (several, separated like PATH), the user cache.
-Below a root, and inside ``benchmark/``, ``benchmarks/`` or ``HR/`` there, these layouts are known:
-``Set5/``, ``Set5/HR/``, ``Set5/x4/*_HR_x4.png``, ``Set5/GTmod12/``, ``Set5/image_SRF_4/*_HR.png``.
+The hashes of the pixels decide whether images are a published set; file names do not. Roots are
+searched in this order: ``--data-root``, ``HARNESS_DATA`` (several, separated like PATH), the user
+cache. Below a root, and inside ``benchmark/``, ``benchmarks/`` or ``HR/`` there, these layouts are
+known: ``Set5/``, ``Set5/HR/``, ``Set5/x4/*_HR_x4.png``, ``Set5/GTmod12/``,
+``Set5/image_SRF_4/*_HR.png``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.download import cache_root, fetch
-from harness.data.identify import Benchmark, identify, identify_folder
-from harness.data.images import image_files, read_image
+from harness.data.identify import Benchmark, NotPublished, identify, identify_folder
+from harness.data.images import image_files, image_paths, read_image
 from harness.data.layouts import hr_folders, hr_images, left_out, named_folders, named_like_results
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.registry import DATASETS
@@ -49,7 +50,7 @@ def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetC
     cards: dict[str, DatasetCard] = {}
     for word in words:
         own = _own_card(word, data_root)
-        for card in [own] if own else map(DATASETS.get, DATASETS.select(word.lower())):
+        for card in [own] if own else map(DATASETS.get, DATASETS.select(_registered(word))):
             if cards.setdefault(card.name, card) != card:
                 raise UsageError(f"Two test sets are called {card.name}: rename a folder.")
     if not cards:
@@ -57,16 +58,21 @@ def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetC
     return list(cards.values())
 
 
+def _registered(word: str) -> str:
+    """A word as sets are registered; those of the paper have lower case."""
+    return word if word in DATASETS else word.lower()
+
+
 def _own_card(word: str, data_root: Path | None) -> DatasetCard | None:
     """The card of the folder that a word names; None where it names registered sets.
 
-    What the set is, its pixels say later.
+    Whether the folder holds a published set is decided later, by its pixels.
     """
     if os.sep in word:
         if not os.path.isdir(word):
             raise UsageError(f"There is no folder {word}.")
-        return _card_of(Path(word).resolve())
-    if word == "all" or word.lower() in DATASETS or word in (".", ".."):
+        return _card_of(_absolute(Path(word)))
+    if word == "all" or _registered(word) in DATASETS or word in (".", ".."):
         return None
     found = _folder_called(word, data_root)
     if found:
@@ -83,8 +89,13 @@ _HASHED = re.compile(r"(.+)-[0-9a-f]{8}")
 def _folder_called(name: str, data_root: Path | None) -> Path | None:
     """The folder of a name, here or below a root."""
     places = [Path(name), *(root / name for root in roots(data_root))]
-    # Unlike Path.is_dir, it takes a name that is too long, or not to be looked at, for none.
-    return next((path.resolve() for path in places if os.path.isdir(path)), None)
+    # It is False where Path.is_dir raises: for too long a name, or where one may not look.
+    return next((_absolute(path) for path in places if os.path.isdir(path)), None)
+
+
+def _absolute(folder: Path) -> Path:
+    """The path from the root, under the name that the user gave: a link is not followed."""
+    return Path(os.path.abspath(folder))
 
 
 def _card_of(folder: Path) -> DatasetCard:
@@ -102,19 +113,23 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchm
     """
     faults: list[HarnessError] = []
     refused = False
+    own = card.root is not None and not _is_registered(card)
     for asked_for, top, folder, pattern in _folders(card, scale, data_root):
         if refused and not asked_for:
-            break  # what was asked for is not passed over
+            break  # a fault in what the user asked for is not hidden by another copy
         try:
             paths = image_files(folder, pattern)
             if card.known:
                 return identify(card, folder, paths, scale)
             used = hr_images(paths)
-            own = card.root is not None and not _is_registered(card)
             made = (identify_folder if own else identify)(card, folder, used, scale)
             return _with_notes(made, top, folder, used)
+        except NotPublished as error:
+            faults.append(error)
         except HarnessError as error:
             faults.append(error)
+            if own:
+                break  # the next folder would be another set
         except OSError as error:
             faults.append(HarnessError(f"{card.title} in {folder} cannot be read ({error})."))
         refused = refused or asked_for
@@ -168,18 +183,23 @@ def _is_registered(card: DatasetCard) -> bool:
     return card.name in DATASETS and DATASETS.get(card.name) == card
 
 
-def _with_notes(benchmark: Benchmark, top: Path, folder: Path, used: Sequence[Path]) -> Benchmark:
-    """Say what lies beside the HR images, and which of them may be none."""
+def _with_notes(benchmark: Benchmark, top: Path, folder: Path, hr: Sequence[Path]) -> Benchmark:
+    """A set with notes on what its folder holds besides, and on images that may be results."""
     notes = []
-    said = left_out(folder, used)
+    used = [image.path for image in benchmark.images]
+    said = left_out(folder, used, hr)
     if said:
         notes.append(f"Not used in {folder}: {said}.")
-    above = len(image_files(top)) if top != folder else 0
+    above = len(image_paths(top)) if top != folder else 0
     if above:
         inner = folder.relative_to(top)
         notes.append(f"Not used in {top}: its own {above} images, since {inner} holds HR images.")
-    if not benchmark.card.known:
-        notes += named_like_results(used)
+    results = [] if benchmark.card.known else named_like_results(hr)
+    if results:
+        notes.append(
+            f"By its name {results[0].name} may be a network's result, and counts as an HR image "
+            f"({len(results)} like it in {folder}): move results away."
+        )
     return replace(benchmark, notes=(*benchmark.notes, *notes))
 
 
@@ -213,7 +233,9 @@ class Verdict:
 
 
 def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> Iterator[Verdict]:
-    """Decode every image of the sets; those that are not here fail where they were asked for.
+    """Decode every image of the sets.
+
+    A set that is not on this machine is a failure, unless ``all`` named it.
 
     Raises:
         UsageError: a word names nothing.
@@ -230,8 +252,15 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
         except HarnessError as error:
             yield Verdict(False, str(error))
         else:
-            unverified = "not verified against published hashes" if card.known else "own images"
-            kind = "as published" if benchmark.verified else f"readable, {unverified}"
-            folder = benchmark.images[0].path.parent
-            said = f"{card.title}: {len(benchmark.images)} images, {kind}, {folder}"
-            yield Verdict(True, ". ".join([said, *benchmark.notes]).rstrip("."))
+            yield Verdict(True, _said_of(benchmark))
+
+
+def _said_of(benchmark: Benchmark) -> str:
+    """What a sound set is, in sentences; the notes say why one is not verified."""
+    card = benchmark.card
+    known = "no published hashes" if card.name in DATASETS else "own images"
+    kind = "readable" if card.known else f"readable, {known}"
+    kind = "as published" if benchmark.verified else kind
+    folder = benchmark.images[0].path.parent
+    said = f"{card.title}: {len(benchmark.images)} images, {kind}, {folder}"
+    return ". ".join([said, *benchmark.notes]).rstrip(".")

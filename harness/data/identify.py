@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.images import pixels_digest, read_image
+from harness.data.layouts import CROP
 from harness.errors import HarnessError
 from harness.registry import DATASETS
 from harness.specs import DatasetCard, digest, file_digest
 
-_CROP = 12
-"""Pixels that crops for x2, x3 and x4 differ by, at most."""
+_UNKNOWN_PIXELS = "only the pixels of its x4 crops are known"
 
-_UNKNOWN_PIXELS = "its images are pinned as they are cropped for x4"
+
+class NotPublished(HarnessError):
+    """The images of a folder are not those of the published set that it should hold."""
 
 
 @dataclass(frozen=True)
@@ -89,39 +91,52 @@ def identify_folder(card: DatasetCard, folder: Path, paths: list[Path], scale: i
     name = card.root.name if card.root else card.name
     registered = [DATASETS.get(one) for one in DATASETS]
     namesake = next((one for one in registered if _is_called(one, name)), None)
-    for known in (one for one in registered if one.known):
-        if (_is_meant if known is namesake else _is_whole)(known, paths, scale):
-            return identify(replace(known, root=card.root), folder, paths, scale)
-    found = identify(replace(card, name=name, title=name), folder, paths, scale)
+    published: DatasetCard | None = None
+    if namesake and _is_meant(namesake, paths, scale):
+        published = namesake
+    else:
+        published = next((one for one in registered if _is_whole(one, paths)), None)
+    used = published or replace(card, name=name, title=name)
+    found = identify(replace(used, root=card.root), folder, paths, scale)
     hashed = f"{name}-{found.sha256[:8]}"
     if card.name not in (name, hashed):
         raise HarnessError(
             f"The images in {folder} are those of {hashed}, not of {card.name}: name the folder of "
             "that set by its path."
         )
-    return replace(found, card=replace(card, name=hashed, title=hashed)) if namesake else found
+    if namesake and not published:
+        return replace(found, card=replace(card, name=hashed, title=hashed))
+    return found
 
 
 def _is_called(card: DatasetCard, name: str) -> bool:
     return name.lower() in (other.lower() for other in (card.name, *card.folders))
 
 
-def _is_whole(card: DatasetCard, paths: list[Path], _: int) -> bool:
+def _is_whole(card: DatasetCard, paths: list[Path]) -> bool:
     """Whether files are the images of a published set, all of them."""
-    return len(paths) == len(card.known) and all(_belongs(card, path) for path in paths)
+    as_many = bool(card.known) and len(paths) == len(card.known)
+    return as_many and all(_belongs(card, path) for path in paths)
 
 
 def _is_meant(card: DatasetCard, paths: list[Path], scale: int) -> bool:
     """Whether a folder that is called like a published set holds it, perhaps not whole.
 
-    Then what it lacks is said. At x2 and x3 crops have other pixels, and sizes and names must do.
+    Then an error names the images that it lacks. Crops for x2 and x3 have other pixels: there sizes
+    or names must fit. Of a set without known images their number must.
     """
+    if not card.known:
+        return len(paths) == card.count
     if any(_belongs(card, path) for path in paths):
         return True
     if scale == 4 or len(paths) != len(card.known):
         return False
-    named = any(path.stem.startswith(image.name) for path in paths for image in card.known)
+    named = all(any(_is_named(path, image.name) for image in card.known) for path in paths)
     return named or all(_is_like(card, _by_pixels(card, path)[1]) for path in paths)
+
+
+def _is_named(path: Path, image: str) -> bool:
+    return path.stem == image or path.stem.startswith((f"{image}_", f"{image}x"))
 
 
 def _belongs(card: DatasetCard, path: Path) -> bool:
@@ -172,7 +187,7 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
     if scale != 4 and len(everything) == card.count:
         _require_likeness(card, folder, strange)
         return Benchmark(card, everything, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
-    raise HarnessError(_what_is_wrong(card, folder, found, strange))
+    raise NotPublished(_what_is_wrong(card, folder, found, strange))
 
 
 def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, BenchmarkImage]:
@@ -234,9 +249,9 @@ def _require_likeness(card: DatasetCard, folder: Path, images: list[BenchmarkIma
     In SelfExSR's Urban100 the HR images of ``image_SRF_2`` are of half size, for instance.
     """
     for image in images:
-        if card.known and not _is_like(card, image):
+        if not _is_like(card, image):
             width, height = image.size
-            raise HarnessError(
+            raise NotPublished(
                 f"{card.title} in {folder}: {image.name} is {width} x {height} pixels, and no "
                 "published image is: name the folder of the images of full size."
             )
@@ -246,7 +261,7 @@ def _is_like(card: DatasetCard, image: BenchmarkImage) -> bool:
     """Whether an image may be a crop of a published one, by its size."""
     sizes = [(known.width, known.height) for known in card.known]
     return any(
-        all(abs(a - b) < _CROP for a, b in zip(image.size, size, strict=True)) for size in sizes
+        all(abs(a - b) < CROP for a, b in zip(image.size, size, strict=True)) for size in sizes
     )
 
 
@@ -258,7 +273,7 @@ def _what_is_wrong(
 ) -> str:
     missing = [image.name for image in card.known if image.name not in found]
     names = ", ".join(image.path.name for image in strange[:3])
-    altered = f"; {names} has other pixels than any of them" if strange else ""
+    altered = f"; not among the published images: {names}" if strange else ""
     return (
         f"{card.title} in {folder} lacks {len(missing)} of its {len(card.known)} images "
         f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}){altered}: "

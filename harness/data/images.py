@@ -128,7 +128,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def _has_frames(image: Image.Image) -> bool:
-    """Whether there is a second frame; counting them all could take a hostile file's own time."""
+    """Whether there is a second frame. Counting all frames of a hostile file could take long."""
     try:
         image.seek(1)
     except EOFError:
@@ -148,7 +148,9 @@ def _is_deep(image: Image.Image) -> bool:
     for tile in getattr(image, "tile", ()):
         args = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
         largest = args[1] if tile[0].startswith("ppm") and len(args) > 1 else 255
-        if "16" in str(args[0]) or (isinstance(largest, int) and largest > 255):
+        # BMP's BGR;16 has 16 bits a pixel, not a channel.
+        deep = "16" in str(args[0]) and not str(args[0]).startswith("BGR")
+        if deep or (isinstance(largest, int) and largest > 255):
             return True
     return image.mode.startswith(("I", "F"))
 
@@ -158,19 +160,24 @@ def pixels_digest(pixels: ByteArray) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
-def image_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """The image files directly in a folder, by name; none where one may not look.
-
-    Raises:
-        HarnessError: a name cannot be printed.
-    """
-    found = sorted(
+def image_paths(folder: Path, pattern: str = "*") -> list[Path]:
+    """The image files directly in a folder, by name; none where one may not look."""
+    return sorted(
         path
         for path in folder.glob(pattern)
         if path.suffix.lower() in SUFFIXES
         and os.path.isfile(path)
         and not path.name.startswith(".")
     )
+
+
+def image_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """Like `image_paths`, for files whose names are shown.
+
+    Raises:
+        HarnessError: a name cannot be printed.
+    """
+    found = image_paths(folder, pattern)
     strange = next((path.name for path in found if not is_plain_name(path.stem)), None)
     if strange:
         raise HarnessError(f"The image {strange!a} has a name that cannot be printed: rename it.")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.data.images import SUFFIXES, image_files, image_size
+from harness.data.images import SUFFIXES, image_paths, image_size
 from harness.errors import HarnessError
 
 _MADE = r"LR(BI|BD|DN)?|SR|bicubic|bilinear|nearest"
@@ -20,7 +20,9 @@ _RESULT = re.compile(r"[_-](?=.*[A-Za-z])")
 _HR = re.compile(r"(.+?)_HR([_-]?x\d+)?")
 _LR = re.compile(r".*(_LR|LR(BI|BD|DN))([_-]?x\d+)?")
 _FACTORS = (1, 2, 3, 4, 6, 8, 16)
-_CROP = 12  # HR pixels that an LR image may have been cropped by before it was made
+CROP = 12
+"""Pixels that crops of an image for different scales differ by, at most."""
+
 _SHOWN = 5
 _PARTS = ("benchmark", "benchmarks", "HR", "train", "validation")
 """Folders of a root in which the folders of sets may lie."""
@@ -35,9 +37,9 @@ def hr_folders(top: Path, scale: int) -> list[tuple[Path, str]]:
     inner = [(top / f"image_SRF_{scale}", "*_HR.*"), (top / f"x{scale}", "*_HR_*.*")]
     inner += [(top / name, "*") for name in (f"HR/x{scale}", "HR", "GTmod12")]
     inner += [(top, "*"), (top / "image_SRF_4", "*_HR.*")]
-    present = [(folder, pattern) for folder, pattern in inner if os.path.isdir(folder)]
+    present = [pair for pair in dict.fromkeys(inner) if os.path.isdir(pair[0])]
     # An empty folder counts only where nothing below it holds images.
-    return [pair for pair in present if image_files(*pair)] or present[:1]
+    return [pair for pair in present if image_paths(*pair)] or present[:1]
 
 
 def hr_images(paths: Sequence[Path]) -> list[Path]:
@@ -100,48 +102,55 @@ def lr_files(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
     ]
 
 
-def _fits(small: tuple[int, int], large: tuple[int, int]) -> bool:
+def _fits(
+    small: tuple[int, int], large: tuple[int, int], factors: Sequence[int] = _FACTORS
+) -> bool:
     return any(
-        all(
-            0 <= whole - part * by < (_CROP if by > 1 else 1)
-            for part, whole in zip(small, large, strict=True)
-        )
-        for by in _FACTORS
+        all(0 <= whole - part * by < CROP for part, whole in zip(small, large, strict=True))
+        for by in factors
     )
 
 
-def named_like_results(paths: Sequence[Path]) -> list[str]:
-    """A note on each HR image that is named after another one, and of its size.
+def named_like_results(paths: Sequence[Path]) -> list[Path]:
+    """HR images whose names extend that of another one of their size.
 
-    It may be what a network made of it, such as ``baby_EDSR.png`` beside ``baby.png``.
+    Networks may have made them, such as ``baby_EDSR.png`` beside ``baby.png``.
     """
     stems = {path.stem: path for path in paths}
-    ends = [(path, found.start()) for path in paths for found in _RESULT.finditer(path.stem)]
-    named = [(path, stems[path.stem[:end]]) for path, end in ends if path.stem[:end] in stems]
-    return [
-        f"{path.name} counts as an HR image: if it was made from {source.name}, move it away."
-        for path, source in named
-        if image_size(path) == image_size(source)
-    ]
+    found = []
+    for path in paths:
+        begins = (path.stem[: end.start()] for end in _RESULT.finditer(path.stem))
+        source = next((stems[stem] for stem in begins if stem in stems), None)
+        if source and _fits(image_size(path), image_size(source), [1]):
+            found.append(path)
+    return found
 
 
-def left_out(folder: Path, used: Sequence[Path]) -> str:
-    """What lies in a folder beside the images that are used, as a clause; empty if nothing does."""
+def left_out(folder: Path, used: Sequence[Path], hr: Sequence[Path]) -> str:
+    """What lies in a folder beside the images that are used, as a clause; empty if nothing does.
+
+    Args:
+        folder: holds the files.
+        used: the images of the set.
+        hr: the HR images, of which some may not belong to the set.
+    """
     others = sorted(
         path for path in folder.iterdir() if path not in used and not path.name.startswith(".")
     )
     if not others:
         return ""
-    named = [f"{path.name} ({_kind(path)})" for path in others[:_SHOWN]]
+    named = [f"{path.name} ({_kind(path, hr)})" for path in others[:_SHOWN]]
     more = [f"{len(others) - _SHOWN} more"] if len(others) > _SHOWN else []
     return ", ".join([*named, *more])
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Path, hr: Sequence[Path]) -> str:
     if os.path.isdir(path):
         return "a folder"
     if not os.path.exists(path):
         return "a broken link"
+    if path in hr:
+        return "not an image of the set"
     return "made from an HR image" if path.suffix.lower() in SUFFIXES else "another format"
 
 

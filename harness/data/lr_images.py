@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.data.identify import Benchmark, BenchmarkImage, LRImage
-from harness.data.images import image_files, read_image
+from harness.data.images import image_files, image_size, read_image
 from harness.data.layouts import lr_files
 from harness.errors import HarnessError
 
@@ -26,29 +26,23 @@ def with_lr_images(benchmark: Benchmark, folder: Path, scale: int) -> Benchmark:
 
 def _lr_image(image: BenchmarkImage, files: list[Path], folder: Path, scale: int) -> LRImage:
     """The LR image of an HR image among files."""
-    path = _lr_file(image, files, folder, scale)
-    loaded = read_image(path)
-    size = loaded.pixels.shape[1], loaded.pixels.shape[0]
-    wanted = image.size[0] // scale, image.size[1] // scale
-    if size != wanted:
-        raise HarnessError(
-            f"{path} is {size[0]} x {size[1]} pixels, and the LR image of {image.path.name} at "
-            f"x{scale} is {wanted[0]} x {wanted[1]}: name the folder of the right LR images."
-        )
-    return LRImage(path, loaded.sha256)
-
-
-def _lr_file(image: BenchmarkImage, files: list[Path], folder: Path, scale: int) -> Path:
     found = lr_files(files, [image.path.stem, image.name])
-    of_scale = [path for path in found if path.stem.endswith(f"x{scale}")] or found
-    if not of_scale:
+    if not found:
         raise HarnessError(
             f"{folder} has no LR image of {image.path.name}: give each the name of its HR "
             f"image, or that with x{scale} or _LR behind it."
         )
-    if len(of_scale) > 1:
+    wanted = image.size[0] // scale, image.size[1] // scale
+    fitting = [path for path in found if image_size(path) == wanted]
+    if not fitting:
+        width, height = image_size(found[0])
         raise HarnessError(
-            f"{of_scale[0]} and {of_scale[1].name} are both named like the LR image of "
+            f"{found[0]} is {width} x {height} pixels, and the LR image of {image.path.name} at "
+            f"x{scale} is {wanted[0]} x {wanted[1]}: name the folder of the right LR images."
+        )
+    if len(fitting) > 1:
+        raise HarnessError(
+            f"{fitting[0]} and {fitting[1].name} are both named like the LR image of "
             f"{image.path.name}: name a folder with one of them."
         )
-    return of_scale[0]
+    return LRImage(fitting[0], read_image(fitting[0]).sha256)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.registry import METRICS, MODELS
-from harness.source import distributions, is_own, source_of
+from harness.source import distributions, source_of
 from harness.specs import canonical_json, digest, file_digest
+from harness.syntax import is_own
 
 if TYPE_CHECKING:
     from harness.models.weights import Weights
@@ -40,7 +41,8 @@ def network_digest(
     classes = _class_files.get(key) or _files_of_classes(card, scale, hyper, weights)
     if classes:
         _class_files[key] = classes
-    source = source_of(_files_of(card.source, card.build), classes)
+    roots = [card.source] if card.source else []
+    source = source_of(roots, [*_files_of(card.build), *classes])
     applied = {"input": card.input, "global_pooling": card.global_pooling}
     return digest([applied, source.sha256])
 
@@ -64,30 +66,44 @@ def _files_of_classes(
     except HarnessError:  # the run will say so
         return ()
     classes = {base for module in network.modules() for base in type(module).__mro__}
-    modules = {one.__module__ for one in classes if not is_own(one.__module__)}
-    files = (getattr(sys.modules.get(name), "__file__", None) for name in sorted(modules))
-    return tuple(Path(file) for file in files if file)
+    files = {_file_of_class(one) for one in classes if not is_own(one.__module__)}
+    return tuple(sorted(file for file in files if file))
+
+
+def _file_of_class(one: type) -> Path | None:
+    """The file of a class: that of its methods, or else of the module that is loaded by its name.
+
+    Several cloned repositories may have a module of one name, such as ``models``.
+    """
+    functions = (
+        inspect.unwrap(made)
+        for made in vars(one).values()
+        if inspect.isfunction(made) and made.__module__ == one.__module__
+    )
+    files = [made.__code__.co_filename for made in functions if hasattr(made, "__code__")]
+    files.append(getattr(sys.modules.get(one.__module__), "__file__", None) or "")
+    return next((Path(file) for file in files if Path(file).is_file()), None)
 
 
 def metrics_digest(metrics: Sequence[str]) -> str | None:
     """SHA-256 of the code of those of some metrics that the harness does not define, or None."""
     sources = {
-        name: source_of(_files_of(file, METRICS.get(name))).sha256
+        name: source_of([file], _files_of(METRICS.get(name))).sha256
         for name, file in _foreign_metrics(metrics)
     }
     return digest(sources) if sources else None
 
 
-def _files_of(registering: Path | None, function: Any) -> list[Path]:
-    """The file that registers a function, and those that define it and what it wraps."""
+def _files_of(function: Any) -> list[Path]:
+    """The files that define a function and what it wraps."""
     functions = [function, inspect.unwrap(function), getattr(function, "func", None)]
-    modules = {getattr(one, "__module__", "harness") for one in functions if one is not None}
+    modules = {getattr(one, "__module__", None) or "harness" for one in functions}
     files = (
         getattr(sys.modules.get(name), "__file__", None)
         for name in sorted(modules)
         if not is_own(name)
     )
-    return [*([registering] if registering else []), *(Path(file) for file in files if file)]
+    return [Path(file) for file in files if file]
 
 
 def plugins(model: str, metrics: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -32,7 +32,7 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the interval's length: a difference no larger is within what images alone do."""
+        """Half the interval's length: a smaller difference may come from the choice of images."""
         return (self.high - self.low) / 2
 
     def __str__(self) -> str:
@@ -53,9 +53,9 @@ def paired_bootstrap(
     Raises:
         UsageError: fewer than two images, arrays of other shapes, or a score that is not finite.
     """
-    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    if np.shape(a) != np.shape(b) or differences.ndim != 1 or len(differences) < 2:
+    if np.shape(a) != np.shape(b) or np.ndim(a) != 1 or len(a) < 2:
         raise UsageError("A paired bootstrap needs two scores of each of at least two images.")
+    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if not np.isfinite(differences).all():
         raise UsageError("A paired bootstrap needs finite scores: an image equals its original.")
     from scipy.stats import bootstrap
@@ -69,12 +69,12 @@ def paired_bootstrap(
 def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
     """The PSNR (dB) of two runs on the same images, in the same order, ``(n,)`` each.
 
-    Runs under two grey rules are compared on the colour images alone: on a grey one the rules
-    differ by more than networks do.
+    Images with an infinite PSNR in either run are left out. Runs under two grey rules are compared
+    on the colour images alone: on a grey one the rules differ by more than networks do.
 
     Raises:
-        MismatchError: they are of different images, or under two grey rules on a set of which is
-            not known which images are grey.
+        MismatchError: they are of different images; no image is left; they follow two grey rules
+            on a set of which it is not known which images are grey.
     """
     if a.identity.dataset_sha256 != b.identity.dataset_sha256:
         raise MismatchError(
@@ -86,12 +86,11 @@ def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
         {one.image: one.scores["psnr"] for one in run.images if one.image not in incomparable}
         for run in (a, b)
     )
-    # An image that a method makes exactly has no PSNR to be compared.
     names = [name for name in first if math.isfinite(first[name] + second[name])]
     if not names:
         raise MismatchError(
-            f"{a.identity.model} and {b.identity.model} make no image of {a.identity.dataset} with "
-            "an error: there is nothing to compare."
+            f"No image of {a.identity.dataset} can be compared: in one of the runs of "
+            f"{a.identity.model} and {b.identity.model} each is grey under another rule, or exact."
         )
     return np.array([first[name] for name in names]), np.array([second[name] for name in names])
 
@@ -100,12 +99,13 @@ def _scored_by_two_rules(a: RunRecord, b: RunRecord) -> frozenset[str]:
     """The grey images, where two runs follow different rules for them."""
     if protocol(a.identity.protocol).grey == protocol(b.identity.protocol).grey:
         return frozenset()
-    if a.identity.dataset not in grey_images():
+    grey = grey_images().get(a.identity.dataset)
+    if grey is None or not grey <= {one.image for one in a.images}:  # x3 crops have other names
         raise MismatchError(
             f"{a.identity.model} and {b.identity.model} were run on {a.identity.dataset} under two "
             "grey rules: run both with the same --grey."
         )
-    return grey_images()[a.identity.dataset]
+    return grey
 
 
 def compare_runs(a: RunRecord, b: RunRecord) -> Interval:

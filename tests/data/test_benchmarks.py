@@ -114,7 +114,7 @@ def test_an_altered_image_is_named_even_under_its_own_name(
     pixels = IMAGES["img_1"].copy()
     pixels[0, 0] ^= 1
     Image.fromarray(pixels).save(write(tmp_path / "Tiny") / "img_1.png")
-    with pytest.raises(HarnessError, match=r"lacks 1 .*\(img_1\); img_1\.png has other pixels"):
+    with pytest.raises(HarnessError, match=r"lacks 1 .*\(img_1\); not among .*: img_1\.png"):
         find(card, 4, tmp_path)
 
 
@@ -265,6 +265,37 @@ class TestSelect:
             (chosen,) = select([str(write(tmp_path / folder))])
             found = find(chosen, 4)
             assert (found.card.name, found.verified) == ("tiny", True)
+        with pytest.raises(HarnessError, match="not of holiday-00000000"):
+            find(select(["holiday-00000000"], tmp_path)[0], 4)
+
+    def test_another_image_beside_a_published_set_is_named(
+        self, card: DatasetCard, tmp_path: Path
+    ) -> None:
+        folder = write(tmp_path / "Tiny")
+        Image.fromarray(picture(48, 48, seed=99)).save(folder / "extra.png")
+        found = find(select([str(folder)])[0], 4)
+        assert found.verified and "extra.png (not an image of the set)" in found.notes[0]
+
+    def test_a_set_without_known_images_is_one_by_their_number(self, tmp_path: Path) -> None:
+        DATASETS.add("Pages", DatasetCard("Pages", "Pages", 3, ("Pages",)), __name__)
+        assert [card.name for card in select(["Pages"])] == ["Pages"]
+        folder = write(tmp_path / "Pages")
+        assert find(select([str(folder)])[0], 4).card.name == "Pages"
+        (folder / "img_0.png").unlink()
+        assert find(select([str(folder)])[0], 4).card.name.startswith("Pages-")
+
+    def test_a_set_is_called_as_its_link_is(self, tmp_path: Path) -> None:
+        (tmp_path / "nice").symlink_to(write(tmp_path / "deep/HR"))
+        assert find(select([str(tmp_path / "nice")])[0], 4).card.name == "nice"
+
+    def test_other_images_do_not_stand_in_for_hr_images_that_cannot_be_read(
+        self, tmp_path: Path
+    ) -> None:
+        write(tmp_path / "holiday", ["img_0"])
+        (tmp_path / "holiday/HR").mkdir()
+        (tmp_path / "holiday/HR/sea.png").write_bytes(b"broken")
+        with pytest.raises(HarnessError, match="sea.png cannot be read"):
+            find(select([str(tmp_path / "holiday")])[0], 4)
 
     @pytest.mark.parametrize("name", ["Tiny", "demo", "Set5"])
     def test_an_own_folder_called_like_a_published_set_is_a_set_of_its_own(
@@ -295,11 +326,12 @@ class TestSelect:
         folder.mkdir()
         for place in range(3):
             image = Image.fromarray(picture(96, 84, seed=50 + place))
-            image.save(folder / f"mine{place}.png")
+            image.save(folder / f"{'img_0_' * (place == 0)}mine{place}.png")
         found = find(select([str(folder)])[0], scale)
         assert found.card.name == f"Tiny-{found.sha256[:8]}"
         for place, pixels in enumerate(IMAGES.values()):  # as for x3: of nearly the size
-            Image.fromarray(255 - pixels[:, :30]).save(folder / f"mine{place}.png")
+            name = f"{'img_0_' * (place == 0)}mine{place}.png"
+            Image.fromarray(255 - pixels[:, :30]).save(folder / name)
         assert (find(select([str(folder)])[0], scale).card.name == "tiny") == (scale != 4)
 
     def test_one_that_has_some_of_its_images_lacks_the_others(

@@ -58,7 +58,7 @@ def test_an_lr_image_beside_its_hr_image_is_no_hr_image(tmp_path: Path, made: st
 
 
 def test_an_enlarged_copy_is_no_hr_image_either(tmp_path: Path) -> None:
-    paths = files(tmp_path, baby=(48, 40), baby_bicubic=(48, 40), baby_2=(48, 40))
+    paths = files(tmp_path, baby=(50, 40), baby_bicubic=(48, 40), baby_2=(48, 40))
     assert [path.stem for path in hr_images(paths)] == ["baby", "baby_2"]
 
 
@@ -74,9 +74,10 @@ def test_images_beside_a_folder_of_hr_images_are_named(tmp_path: Path) -> None:
 def test_what_may_be_a_result_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
-    files(folder, baby=(48, 40), baby_EDSR=(48, 40), baby_2=(48, 40), baby_crop=(24, 40))
-    notes = find(select([str(folder)])[0], 4).notes
-    assert [note.split()[0] for note in notes] == ["baby_EDSR.png"]
+    files(folder, baby=(50, 40), baby_EDSR=(48, 40), baby_2=(50, 40), baby_crop=(24, 40))
+    files(folder, baby_EDSR_v2=(48, 40))
+    (note,) = find(select([str(folder)])[0], 4).notes
+    assert "baby_EDSR.png may be a network's result" in note and "(2 like it in" in note
 
 
 def test_an_lr_photograph_on_its_side_is_one(tmp_path: Path) -> None:
@@ -141,6 +142,11 @@ class TestGivenLR:
             "are both named like the LR image of a.png"
             in self.run(harness, "--lr-images", lr).stderr
         )
+
+    def test_of_several_the_one_of_the_right_size_is_taken(self, harness, lr: Path) -> None:
+        for path in list(lr.iterdir()):
+            Image.new("RGB", (64, 64)).save(lr / path.name.replace("LRBI_x4", "X2"))
+        assert self.run(harness, "--lr-images", lr).exit_code == 0
 
     def test_those_of_another_scale_or_set_are_refused(self, harness, lr: Path) -> None:
         shown = self.run(harness, "--lr-images", lr, "--scale", 2)

@@ -53,6 +53,19 @@ def test_the_class_of_a_module_counts_however_it_was_imported(plug: Path) -> Non
     assert network_digest(MODELS.get("mine"), 4, {}) != before
 
 
+def test_the_class_of_a_module_that_is_loaded_no_longer_counts(plug: Path) -> None:
+    """A plug-in that loads several repositories, each with a module ``blocks``, forgets them."""
+    text = (plug / "mine.py").read_text()
+    (plug / "mine.py").write_text(
+        text.replace("from blocks import Up", "Up = __import__('blocks').Up")
+        + "\ndel sys.modules['blocks']\nsys.path.pop(0)\n"
+    )
+    load_plugins([plug / "mine.py"])
+    before = network_digest(MODELS.get("mine"), 4, {})
+    edit(plug / "blocks.py", "GAIN = 1.0", "GAIN = 0.7")
+    assert network_digest(MODELS.get("mine"), 4, {}) != before
+
+
 def test_what_a_card_says_of_how_a_network_is_run_counts(plug: Path) -> None:
     load_plugins([plug / "mine.py"])
     before = network_digest(MODELS.get("mine"), 4, {})
@@ -89,6 +102,15 @@ def test_the_helper_of_a_metric_counts(plug: Path) -> None:
     assert metrics_digest(("psnr", "ssim", "mae-mine")) != before
 
 
+def test_a_metric_that_python_defines_has_a_hash(tmp_path: Path) -> None:
+    file = tmp_path / "builtin.py"
+    file.write_text(
+        "from harness.registry import register_metric\nregister_metric('counted')([].count)\n"
+    )
+    load_plugins([file])
+    assert len(metrics_digest(("counted",)) or "") == 64
+
+
 def test_a_network_that_cannot_be_built_has_the_hash_of_its_file(tmp_path: Path) -> None:
     file = tmp_path / "broken.py"
     file.write_text(
@@ -113,21 +135,21 @@ def test_where_a_plugin_came_from_is_known(plug: Path) -> None:
 
 
 PINNED = {
-    "bicubic": "cba5d3278cdbf701",
-    "bicubic-rgb": "cba5d3278cdbf701",
-    "dcsr": "3dd8457a0b8a6dea",
-    "drfn": "cc53a7fc362ba09d",
-    "drfn-2conv": "cc53a7fc362ba09d",
-    "edsr": "80850f7bd7b13693",
-    "edsr-baseline": "80850f7bd7b13693",
-    "fsrcnn": "0a7ce1aaf844bd2e",
-    "lapsrn": "6c4ad9a82539f6e9",
-    "memnet": "78a10682a9e02919",
-    "msrn": "8db55ff1542a6666",
-    "rdn": "7243780f0e6f4b8a",
-    "srcnn": "89f1253eff2c1bf8",
-    "srmdnf": "ebd333e926a048ae",
-    "vdsr": "8c9c78e61acbef3a",
+    "bicubic": "ee0b002586ec4aff",
+    "bicubic-rgb": "ee0b002586ec4aff",
+    "dcsr": "f33b02cfa5ae718a",
+    "drfn": "aa30f18ffef18a6a",
+    "drfn-2conv": "aa30f18ffef18a6a",
+    "edsr": "46b11a6738f83d22",
+    "edsr-baseline": "46b11a6738f83d22",
+    "fsrcnn": "29c34e8f374ab0e9",
+    "lapsrn": "6f13ae343b2f5ffe",
+    "memnet": "9480e6c42440721b",
+    "msrn": "1d9070df628841e1",
+    "rdn": "4a701610d8d936af",
+    "srcnn": "50a5980b62c7e9f7",
+    "srmdnf": "23a6b90e08fe6d67",
+    "vdsr": "5281109acf6b8504",
 }
 
 

@@ -78,6 +78,8 @@ class TestRuns:
     def test_on_an_own_set_they_do_not(self) -> None:
         with pytest.raises(MismatchError, match="two grey rules"):
             compare_runs(record("srcnn", "mine"), record("edsr", "mine", protocol="BI-x4/rgb"))
+        with pytest.raises(MismatchError, match="two grey rules"):  # without Set14's img_003
+            compare_runs(record("srcnn"), record("edsr", protocol="BI-x4/rgb"))
 
 
 class TestSpread:

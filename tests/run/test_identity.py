@@ -55,7 +55,7 @@ def test_the_code_gives_every_committed_record_its_id(record: RunRecord) -> None
 def test_the_committed_records_are_those_that_were_migrated() -> None:
     migrated = [one for one in RECORDS if "earlier_id" in one.provenance]
     pairs = sorted((one.provenance["earlier_id"], one.identity.id) for one in migrated)
-    assert (len(pairs), digest(pairs)[:16]) == (100, "5e29ce2705562e01")
+    assert (len(pairs), digest(pairs)[:16]) == (100, "8bd896efedac3b97")
 
 
 # PSNR of each image, by model, how it was run, and the folder of images.
@@ -110,20 +110,28 @@ def test_a_network_that_pools_over_its_tiles_gives_the_number_of_its_tiles(
         assert json.loads(shown.stdout)[0]["means"]["psnr"] == pytest.approx(psnr, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("case", "model", "helper", "change"),
+    [
+        ("plug", "mine", "blocks.py", ("GAIN = 1.0", "GAIN = 0.5")),
+        ("helper_module", "p", "my_helper.py", ("x*0.5", "x*0.25")),
+    ],
+)
 def test_after_an_edit_of_a_plugins_helper_its_number_is_computed_anew(
-    harness, tmp_path: Path
+    harness, tmp_path: Path, case: str, model: str, helper: str, change: tuple[str, str]
 ) -> None:
-    plug = Path(shutil.copytree(CASES / "plug", tmp_path / "plug"))
-    words = ("run", "--models", "mine", "--datasets", CASES / "cats", "--plugin", plug / "mine.py")
+    plug = Path(shutil.copytree(CASES / case, tmp_path / case))
+    file = plug / f"{model}.py"
+    words = ("run", "--models", model, "--datasets", CASES / "cats", "--plugin", file)
     first = json.loads(harness(*words, "--json").stdout)
     again = harness(*words)
     assert "already finished" in again.output
-    blocks = plug / "blocks.py"
-    blocks.write_text(blocks.read_text().replace("GAIN = 1.0", "GAIN = 0.5"))
+    edited = (plug / helper).read_text().replace(*change)
+    (plug / helper).write_text(edited)
     other = harness(*words)
     assert "already finished" not in other.output
-    assert len(list(Path("results/local").rglob("mine-*.json"))) == 2
-    assert first[0]["plugins"]["mine"]["file"] == "mine.py"
+    assert len(list(Path("results/local").rglob(f"{model}-*.json"))) == 2
+    assert first[0]["plugins"][model]["file"] == file.name
 
 
 class TestEarlierRecords:
