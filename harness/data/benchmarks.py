@@ -193,11 +193,13 @@ def _with_notes(benchmark: Benchmark, top: Path, folder: Path, hr: Sequence[Path
     above = len(image_paths(top)) if top != folder else 0
     if above:
         inner = folder.relative_to(top)
-        notes.append(f"Not used in {top}: its own {above} images, since {inner} holds HR images.")
+        notes.append(
+            f"Not used: the images directly in {top} ({above}), since {inner} holds HR images."
+        )
     results = [] if benchmark.card.known else named_like_results(hr)
     if results:
         notes.append(
-            f"By its name {results[0].name} may be a network's result, and counts as an HR image "
+            f"{results[0].name} counts as an HR image, and by its name may be a network's result "
             f"({len(results)} like it in {folder}): move results away."
         )
     return replace(benchmark, notes=(*benchmark.notes, *notes))
@@ -263,4 +265,4 @@ def _said_of(benchmark: Benchmark) -> str:
     kind = "as published" if benchmark.verified else kind
     folder = benchmark.images[0].path.parent
     said = f"{card.title}: {len(benchmark.images)} images, {kind}, {folder}"
-    return ". ".join([said, *benchmark.notes]).rstrip(".")
+    return " ".join([f"{said}.", *benchmark.notes]) if benchmark.notes else said

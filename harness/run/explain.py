@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.data.benchmarks import select
 from harness.data.images import read_image
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import pick_device
@@ -50,6 +51,7 @@ def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> 
             f"The run {identity.id[:12]} was made with given LR images, which explain does not "
             "look for: name an SR image and its HR image instead."
         )
+    _require_found(identity.dataset, data_root)
     rules = protocol(identity.protocol)
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
     request = Request(
@@ -76,6 +78,17 @@ def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> 
             f"its file, {record.weights.file}, with --weights."
         )
     return run
+
+
+def _require_found(dataset: str, data_root: Path | None) -> None:
+    """Say where to look for a set that was a user's own folder."""
+    try:
+        select([dataset], data_root)
+    except UsageError as error:
+        raise UsageError(
+            f"The run's test set {dataset} is not found: with --data-root name the folder that "
+            "holds the folder of its images."
+        ) from error
 
 
 def explain_run(

@@ -68,7 +68,7 @@ def test_images_beside_a_folder_of_hr_images_are_named(tmp_path: Path) -> None:
     files(tmp_path / "holiday/HR", sea=(48, 40))
     found = find(select([str(tmp_path / "holiday")])[0], 4)
     assert [image.name for image in found.images] == ["sea"]
-    assert "its own 2 images, since HR holds HR images" in " ".join(found.notes)
+    assert "holiday (2), since HR holds HR images" in " ".join(found.notes)
 
 
 def test_what_may_be_a_result_is_named(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_may_be_a_result_is_named(tmp_path: Path) -> None:
     files(folder, baby=(50, 40), baby_EDSR=(48, 40), baby_2=(50, 40), baby_crop=(24, 40))
     files(folder, baby_EDSR_v2=(48, 40))
     (note,) = find(select([str(folder)])[0], 4).notes
-    assert "baby_EDSR.png may be a network's result" in note and "(2 like it in" in note
+    assert note.startswith("baby_EDSR.png counts as an HR image") and "(2 like it in" in note
 
 
 def test_an_lr_photograph_on_its_side_is_one(tmp_path: Path) -> None:

@@ -167,6 +167,19 @@ class TestTwoImages:
         assert harness("explain", "colour.png", "colour.png").exit_code == 0
 
 
+def test_an_own_set_is_found_again_by_the_name_in_its_record(harness, photos: Path) -> None:
+    """That of a folder called Set5 has the hash of its images behind it."""
+    photos.rename("Set5")
+    harness("run", "--models", "bicubic", "--datasets", "./Set5")
+    run = only().identity.id
+    assert rows(harness, run)[0]["made"] == "own convention"
+    Path("moved").mkdir()
+    Path("Set5").rename("moved/Set5")
+    shown = harness("explain", run)
+    assert shown.exit_code == 2 and "with --data-root name the folder" in shown.output
+    assert harness("explain", run, "--data-root", "moved").exit_code == 0
+
+
 def test_what_is_no_run_is_said(harness) -> None:
     shown = harness("explain", "abc")
     assert shown.exit_code == 2
