@@ -25,6 +25,7 @@ ROOMS = [
     "registry",
     "settings",
     "source",
+    "syntax",
     "specs",
     "errors",
 ]
