@@ -89,8 +89,8 @@ def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
     names = [name for name in first if math.isfinite(first[name] + second[name])]
     if not names:
         raise MismatchError(
-            f"No image of {a.identity.dataset} can be compared: in one of the runs of "
-            f"{a.identity.model} and {b.identity.model} each is grey under another rule, or exact."
+            f"No image of {a.identity.dataset} can be compared between {a.identity.model} and "
+            f"{b.identity.model}: each has an infinite PSNR, or is grey and under two rules."
         )
     return np.array([first[name] for name in names]), np.array([second[name] for name in names])
 
