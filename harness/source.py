@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, files, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.specs import digest, file_digest
-from harness.syntax import LIBRARY, canonical_digest, is_own
+from harness.syntax import LIBRARY, canonical_digest, is_left_out
 
 _SITES = ("site-packages", "dist-packages")
 _BUILDS = re.compile(r"\+(cpu|cu\d+|rocm[\d.]+|xpu)$")
@@ -118,6 +118,7 @@ def _parsed(path: Path, changed: int) -> _File:
     tree = _tree(path) if path.suffix == ".py" else None
     if tree is None:  # such as an extension module
         return _File(file_digest(path))
+    # In this order: the digest removes imports that do not count.
     sha256 = canonical_digest(tree, ".".join(_package(path)))
     return _File(sha256, tuple(_imports(tree)))
 
@@ -147,7 +148,7 @@ def _imported(path: Path) -> Iterator[Path]:
     """The files that a file imports, and those of the packages around them."""
     around = {(up / "__init__.py").resolve() for up in list(path.parents)[: len(_package(path))]}
     for level, module, names in _read(path).imports:
-        if not level and is_own(module) and not _is_beside(module, path):
+        if not level and is_left_out(module) and not _is_beside(module, path):
             continue
         words = [part for part in module.split(".") if part]
         # A relative import goes up from the file, also where folders have no __init__.py.
@@ -246,10 +247,19 @@ def _distribution(path: Path) -> dict[str, str]:
     if place is None:
         return {}
     top = path.relative_to(place).parts[0].partition(".")[0]
+    names = distributions().get(top, [])
     try:
-        return {name: _BUILDS.sub("", version(name)) for name in distributions().get(top, ())}
+        if len(names) > 1:  # a folder that several share, such as google/
+            names = [name for name in names if _holds(name, path)] or names
+        return {name: _BUILDS.sub("", version(name)) for name in names}
     except PackageNotFoundError:
         return {}
+
+
+@cache
+def _holds(name: str, path: Path) -> bool:
+    """Whether a distribution lists a file as its own."""
+    return any(file.name == path.name and file.locate() == path for file in files(name) or ())
 
 
 @cache

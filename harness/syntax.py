@@ -26,9 +26,9 @@ LIBRARY = frozenset(
     | {"mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd"}
     | {"sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib", "typing_extensions"}
 )
-"""The standard library, with what came and went between Python 3.11 and 3.14."""
+"""The standard library of Python 3.11 to 3.14, and a package that stands in for parts of it."""
 
-_OWN = "harness"
+_HARNESS = "harness"
 _TYPES = ("typing", "typing_extensions", "collections.abc")
 _FIELD_KINDS = ("ClassVar", "InitVar", "KW_ONLY")
 _REGISTER = ("register_model", "register_metric", "register_report")
@@ -36,17 +36,17 @@ _CARD = ("pipeline", "input", "scales", "paper", "params", "global_pooling", "st
 """What a network is registered with; its card says it."""
 
 
-def is_own(module: str) -> bool:
-    """Whether a module is of the standard library, of `STACK` or of the harness."""
+def is_left_out(module: str) -> bool:
+    """Whether a hash leaves a module out: one of the standard library, `STACK` or the harness."""
     top = module.partition(".")[0]
-    return top in LIBRARY or top in STACK or top == _OWN
+    return top in LIBRARY or top in STACK or top == _HARNESS
 
 
 def canonical_digest(tree: ast.Module, package: str = "") -> str:
-    """SHA-256 of a syntax tree's canonical form; removes from the tree what does not count.
+    """SHA-256 of a syntax tree's canonical form; it changes the tree.
 
     Args:
-        tree: of a file.
+        tree: of a file; what does not count is removed from it.
         package: dotted name of the package that the file lies in, which may move.
     """
     types = _annotating_names(tree) | _names_of_types(tree)
@@ -61,7 +61,7 @@ def canonical_digest(tree: ast.Module, package: str = "") -> str:
 
 
 def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, str, list[ast.stmt], bool]]:
-    """Every list of statements: the node and the field that hold it, and whether a class does."""
+    """Every list of statements: the node and field that hold it, whether it is in a class body."""
     todo: list[tuple[ast.AST, bool]] = [(tree, False)]
     while todo:
         node, in_class = todo.pop()
@@ -89,7 +89,7 @@ def _annotating_names(tree: ast.Module) -> set[str]:
 
 
 def _names_of_types(tree: ast.Module) -> set[str]:
-    """Names that modules of types are imported under, and that they give."""
+    """`typing`, and the names that a file imports from modules of types."""
     given = (
         alias.asname or alias.name
         for node in ast.walk(tree)
@@ -100,10 +100,11 @@ def _names_of_types(tree: ast.Module) -> set[str]:
 
 
 def _prune(tree: ast.Module) -> None:
-    """Remove what says nothing of a number.
+    """Remove what cannot change a result.
 
     These are docstrings and other bare constants, ``pass``, annotations, blocks for type checkers
-    and for the file as a script, and what is in the card of a network.
+    or for running the file as a script, registrations of test sets, and those arguments of
+    ``register_model`` that the card holds.
     """
     dispatching = _dispatching(tree)
     for node in ast.walk(tree):
@@ -182,18 +183,18 @@ def _counts(statement: ast.stmt, types: set[str]) -> bool:
 def _name_counts(statement: ast.Import | ast.ImportFrom, alias: ast.alias, types: set[str]) -> bool:
     """Whether a name that is imported counts.
 
-    One of the standard library or `STACK` that only annotations use does not. A file of anybody
-    else runs when it is imported, whatever its names are used for. The modules of the harness may
-    move, so that of its names only those that are renamed count.
+    A name from the standard library or `STACK` that only annotations use does not. Any other file
+    runs when it is imported, so its names always count. Modules of the harness may move: of their
+    names only renamed ones count.
     """
     renamed = alias.asname not in (None, alias.name)
     if isinstance(statement, ast.Import):
         bound = alias.asname or alias.name.partition(".")[0]
-        return bound not in types or not is_own(alias.name)
+        return bound not in types or not is_left_out(alias.name)
     top = "" if statement.level else (statement.module or "").partition(".")[0]
-    if top == "__future__" or (top == _OWN and not renamed):
+    if top == "__future__" or (top == _HARNESS and not renamed):
         return False
-    return renamed or alias.name not in types or not is_own(top)
+    return renamed or alias.name not in types or not is_left_out(top)
 
 
 def _tokens(tree: ast.Module, package: str) -> Iterator[str]:
@@ -266,8 +267,8 @@ def _placeless(module: str, package: str) -> str:
     The file's package may move, and so may modules of the harness.
     """
     top = module.partition(".")[0]
-    if top == _OWN:
-        return _OWN
+    if top == _HARNESS:
+        return _HARNESS
     if top != package.partition(".")[0]:
         return module
     return "" if f"{package}.".startswith(f"{module}.") else module.rpartition(".")[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.source import source_of
+from harness.source import distributions, source_of
 from harness.syntax import canonical_digest
 
 NET = '''
@@ -59,6 +59,7 @@ OTHER = {
     "function": ("math.sqrt", "math.exp"),
     "base": ("(nn.Module)", "(nn.Identity)"),
     "imported thing": ("import math", "import cmath as math"),
+    "renamed thing": ("import math", "import math as m"),
     "place in another package": ("import math", "from a.math import sqrt"),
     "file that runs": ("import math", "import math\nfrom nets.layers import Tensor"),
 }
@@ -127,7 +128,6 @@ def test_the_name_of_the_package_around_a_module_says_nothing() -> None:
         for package in ("baselines", "vendor.baselines")
     ]
     assert moved[0] == moved[1] == canonical("from . import a\nimport n.layers as b", "n")
-    assert canonical("import math as m", "n") != canonical("import cmath as m", "n")
 
 
 def test_a_name_of_the_harness_counts_where_it_is_renamed() -> None:
@@ -357,6 +357,25 @@ class TestFiles:
         assert source_of([tmp_path / "entry.py"]).packages == {"nets": "1.0"}
         monkeypatch.setattr("harness.source.version", lambda name: "1.0+cu128")
         assert source_of([tmp_path / "entry.py"]).packages == {"nets": "1.0"}
+
+    def test_of_distributions_that_share_a_folder_the_one_of_the_file_counts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = tmp_path / "site-packages"
+        for name in ("a", "b"):
+            (place / f"shared/{name}").mkdir(parents=True)
+            (place / f"shared/{name}/net.py").touch()
+            (place / f"shared_{name}-1.0.dist-info").mkdir()
+            for file, text in {
+                "METADATA": f"Metadata-Version: 2.1\nName: shared-{name}\nVersion: 1.0\n",
+                "RECORD": f"shared/{name}/net.py,,\n",
+            }.items():
+                (place / f"shared_{name}-1.0.dist-info" / file).write_text(text)
+        monkeypatch.syspath_prepend(str(place))
+        distributions.cache_clear()
+        (tmp_path / "entry.py").write_text("from shared.a.net import Net")
+        assert source_of([tmp_path / "entry.py"]).packages == {"shared-a": "1.0"}
+        distributions.cache_clear()
 
     def test_an_installed_distribution_counts_by_its_version(self, tmp_path: Path) -> None:
         file = tmp_path / "entry.py"

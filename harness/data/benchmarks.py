@@ -152,8 +152,10 @@ def find_or_fetch(
     try:
         return find(card, scale, data_root)
     except HarnessError as error:
-        begun = any(path.exists() for _, path in downloads(card)) if _downloadable(card) else False
-        if not _downloadable(card) or not (isinstance(error, DatasetUnavailable) or begun):
+        if not _downloadable(card):
+            raise
+        begun = any(path.exists() for _, path in downloads(card))
+        if not (begun or isinstance(error, DatasetUnavailable)):
             raise
     try:
         fetch(downloads(card))

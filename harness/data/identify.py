@@ -185,6 +185,7 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
         images = tuple(found[image.name] for image in card.known)
         return _at_scale(card, images, scale)
     if scale != 4 and len(everything) == card.count:
+        _require_different_names(folder, everything)
         _require_likeness(card, folder, strange)
         return Benchmark(card, everything, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
     raise NotPublished(_what_is_wrong(card, folder, found, strange))
@@ -210,11 +211,15 @@ def _unpinned(card: DatasetCard, folder: Path, images: tuple[BenchmarkImage, ...
         raise HarnessError(
             f"{card.title} has {card.count} images, and {folder} has {len(images)}: complete it."
         )
+    _require_different_names(folder, images)
+    return Benchmark(card, images, verified=False)
+
+
+def _require_different_names(folder: Path, images: tuple[BenchmarkImage, ...]) -> None:
     names = [image.name for image in images]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise HarnessError(f"Two images in {folder} are called {twice}: rename one.")
-    return Benchmark(card, images, verified=False)
 
 
 def _at_scale(card: DatasetCard, images: tuple[BenchmarkImage, ...], scale: int) -> Benchmark:

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.registry import METRICS, MODELS
 from harness.source import distributions, source_of
 from harness.specs import canonical_json, digest, file_digest
-from harness.syntax import is_own
+from harness.syntax import is_left_out
 
 if TYPE_CHECKING:
     from harness.models.weights import Weights
@@ -38,11 +38,13 @@ def network_digest(
         HarnessError: a file cannot be read.
     """
     key = card.name, card.build, scale, canonical_json(hyper)
-    classes = _class_files.get(key) or _files_of_classes(card, scale, hyper, weights)
-    if classes:
+    classes = _class_files.get(key)
+    if classes is None:
+        classes = _files_of_classes(card, scale, hyper, weights)
+    if classes is not None:
         _class_files[key] = classes
     roots = [card.source] if card.source else []
-    source = source_of(roots, [*_files_of(card.build), *classes])
+    source = source_of(roots, [*_files_of(card.build), *(classes or ())])
     applied = {"input": card.input, "global_pooling": card.global_pooling}
     return digest([applied, source.sha256])
 
@@ -53,8 +55,8 @@ _class_files: dict[tuple[Any, ...], tuple[Path, ...]] = {}
 
 def _files_of_classes(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], weights: Weights | None
-) -> tuple[Path, ...]:
-    """The files of the classes of a network's modules; none where it cannot be built."""
+) -> tuple[Path, ...] | None:
+    """The files of the classes of a network's modules; None where it cannot be built."""
     import torch
 
     from harness.models.inference import build_network, no_larger_than
@@ -64,9 +66,9 @@ def _files_of_classes(
         with no_larger_than(weights), random_state_kept(torch.device("cpu")):
             network = build_network(card, scale, hyper)
     except HarnessError:  # the run will say so
-        return ()
+        return None
     classes = {base for module in network.modules() for base in type(module).__mro__}
-    files = {_file_of_class(one) for one in classes if not is_own(one.__module__)}
+    files = {_file_of_class(one) for one in classes if not is_left_out(one.__module__)}
     return tuple(sorted(file for file in files if file))
 
 
@@ -97,11 +99,12 @@ def metrics_digest(metrics: Sequence[str]) -> str | None:
 def _files_of(function: Any) -> list[Path]:
     """The files that define a function and what it wraps."""
     functions = [function, inspect.unwrap(function), getattr(function, "func", None)]
-    modules = {getattr(one, "__module__", None) or "harness" for one in functions}
+    # A built-in method, such as [].count, has no module.
+    modules = {module for one in functions if (module := getattr(one, "__module__", None))}
     files = (
         getattr(sys.modules.get(name), "__file__", None)
         for name in sorted(modules)
-        if not is_own(name)
+        if not is_left_out(name)
     )
     return [Path(file) for file in files if file]
 
@@ -134,5 +137,5 @@ def _foreign_metrics(metrics: Sequence[str]) -> Iterator[tuple[str, Path]]:
         origin = METRICS.origin(name)
         if origin.endswith(".py"):
             yield name, Path(origin)
-        elif not is_own(origin):
+        elif not is_left_out(origin):
             yield name, Path(str(inspect.getfile(sys.modules[origin])))

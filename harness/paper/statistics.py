@@ -89,8 +89,9 @@ def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
     names = [name for name in first if math.isfinite(first[name] + second[name])]
     if not names:
         raise MismatchError(
-            f"No image of {a.identity.dataset} can be compared between {a.identity.model} and "
-            f"{b.identity.model}: each has an infinite PSNR, or is grey and under two rules."
+            f"{a.identity.model} and {b.identity.model} cannot be compared on "
+            f"{a.identity.dataset}: each image has an infinite PSNR, or is grey and was scored "
+            "under another rule."
         )
     return np.array([first[name] for name in names]), np.array([second[name] for name in names])
 
@@ -100,7 +101,8 @@ def _scored_by_two_rules(a: RunRecord, b: RunRecord) -> frozenset[str]:
     if protocol(a.identity.protocol).grey == protocol(b.identity.protocol).grey:
         return frozenset()
     grey = grey_images().get(a.identity.dataset)
-    if grey is None or not grey <= {one.image for one in a.images}:  # x3 crops have other names
+    # Images that were recognised by their sizes alone have the names of their files.
+    if grey is None or not grey <= {one.image for one in a.images}:
         raise MismatchError(
             f"{a.identity.model} and {b.identity.model} were run on {a.identity.dataset} under two "
             "grey rules: run both with the same --grey."

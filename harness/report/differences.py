@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from harness.errors import MismatchError
 from harness.paper.judgement import Evidence, title
 from harness.paper.measured import speaks_for_the_authors
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
@@ -31,7 +32,8 @@ class Difference:
 
     Attributes:
         printed: difference of the printed PSNRs (dB).
-        measured: with its interval; None where one of the two was not measured.
+        measured: with its interval; None where one of the two was not measured, or where they
+            follow different grey rules and it is not known which images are grey.
         half_width: of that interval, or the typical one of the set (dB); None where nothing was
             measured on it.
     """
@@ -96,9 +98,10 @@ def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Dif
     ordered = sorted(runs, key=lambda model: -evidence.table2[model][dataset][0])
     made = []
     for better, worse in pairwise(ordered):
-        interval = compare_runs(runs[better], runs[worse])
+        interval = _interval(runs[better], runs[worse])
         printed = _printed(evidence, dataset, better, worse)
-        made.append(Difference(dataset, better, worse, printed, interval, interval.half_width))
+        width = interval.half_width if interval else None
+        made.append(Difference(dataset, better, worse, printed, interval, width))
     widths = [one.half_width for one in made if one.half_width is not None]
     typical = median(widths) if widths else None
     return made + [
@@ -106,6 +109,14 @@ def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Dif
         for pair in ARGUED
         if not set(pair) <= runs.keys()
     ]
+
+
+def _interval(better: RunRecord, worse: RunRecord) -> Interval | None:
+    """The measured difference; None where the two runs cannot be compared."""
+    try:
+        return compare_runs(better, worse)
+    except MismatchError:
+        return None
 
 
 def _printed(evidence: Evidence, dataset: str, better: str, worse: str) -> float:

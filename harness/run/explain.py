@@ -74,20 +74,20 @@ def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> 
     run = made.runs[0]
     if record.weights and run.identity.weights_sha256 != identity.weights_sha256:
         raise HarnessError(
-            f"The weights of {identity.model} that are found here are not those of the run: name "
-            f"its file, {record.weights.file}, with --weights."
+            f"The weights of {identity.model} found here are not those of the run: give the run's "
+            f"file, {record.weights.file}, with --weights."
         )
     return run
 
 
 def _require_found(dataset: str, data_root: Path | None) -> None:
-    """Say where to look for a set that was a user's own folder."""
+    """Raise an error that says how to name the folder of a user's own set."""
     try:
         select([dataset], data_root)
     except UsageError as error:
         raise UsageError(
-            f"The run's test set {dataset} is not found: with --data-root name the folder that "
-            "holds the folder of its images."
+            f"The test set {dataset} of this run is not found: give the folder that contains it "
+            "with --data-root."
         ) from error
 
 

@@ -111,7 +111,7 @@ class UnderWay:
 
     def __init__(self, run: Run, desk: Desk, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._desk, self._lock = run, execution, desk, lock
-        # Now: a file that is edited meanwhile is not what runs.
+        # Read now: the user may edit the plug-in's file while the run goes on.
         self._plugins = plugins(run.card.name, run.metrics)
         self._stored = desk.store.finished(run.identity)
         self._kept = None if desk.options.force else self._stored

@@ -311,7 +311,7 @@ class TestSelect:
         with pytest.raises(HarnessError, match=f"are those of {hashed}, not of {name}-00000000"):
             find(select([f"{name}-00000000"], tmp_path)[0], 4)
 
-    def test_the_hash_behind_the_name_of_an_own_set_is_checked(self, tmp_path: Path) -> None:
+    def test_an_own_set_is_found_by_its_name_with_the_hash(self, tmp_path: Path) -> None:
         found = find(select([str(write(tmp_path / "holiday"))])[0], 4)
         hashed = f"holiday-{found.sha256[:8]}"
         assert find(select([hashed], tmp_path)[0], 4).card.name == "holiday"
@@ -319,20 +319,27 @@ class TestSelect:
         assert len(find(select([hashed], tmp_path)[0], 4).images) == 1, "a folder comes first"
 
     @pytest.mark.parametrize("scale", [2, 3, 4])
-    def test_an_own_set_with_as_many_images_is_none_of_the_published_at_any_scale(
+    def test_as_many_images_of_other_sizes_are_an_own_set(
         self, card: DatasetCard, tmp_path: Path, scale: int
     ) -> None:
-        folder = tmp_path / "Tiny"
-        folder.mkdir()
-        for place in range(3):
-            image = Image.fromarray(picture(96, 84, seed=50 + place))
-            image.save(folder / f"{'img_0_' * (place == 0)}mine{place}.png")
-        found = find(select([str(folder)])[0], scale)
+        (tmp_path / "Tiny").mkdir()
+        for name in ("img_0_mine", "b", "c"):
+            Image.fromarray(picture(96, 84, seed=len(name))).save(tmp_path / f"Tiny/{name}.png")
+        found = find(select([str(tmp_path / "Tiny")])[0], scale)
         assert found.card.name == f"Tiny-{found.sha256[:8]}"
-        for place, pixels in enumerate(IMAGES.values()):  # as for x3: of nearly the size
-            name = f"{'img_0_' * (place == 0)}mine{place}.png"
-            Image.fromarray(255 - pixels[:, :30]).save(folder / name)
-        assert (find(select([str(folder)])[0], scale).card.name == "tiny") == (scale != 4)
+
+    def test_images_of_nearly_the_published_sizes_are_taken_for_the_set_at_x3(
+        self, card: DatasetCard, tmp_path: Path
+    ) -> None:
+        (tmp_path / "Tiny").mkdir()
+        for name, pixels in zip(("baby", "bird", "head"), IMAGES.values(), strict=True):
+            Image.fromarray(255 - pixels[:, :30]).save(tmp_path / f"Tiny/{name}.png")
+        (chosen,) = select([str(tmp_path / "Tiny")])
+        assert find(chosen, 3).card.name == "tiny"
+        assert find(chosen, 4).card.name.startswith("Tiny-")
+        (tmp_path / "Tiny/bird.png").rename(tmp_path / "Tiny/baby.bmp")
+        with pytest.raises(HarnessError, match="Two images in .* are called baby"):
+            find(chosen, 3)
 
     def test_one_that_has_some_of_its_images_lacks_the_others(
         self, card: DatasetCard, tmp_path: Path

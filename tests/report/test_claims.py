@@ -196,6 +196,12 @@ class TestDifferences:
         assert answers(26.1, 26.9, 28.0) == ["yes", "no"]
         assert answers(27.0, 28.0, 29.1) == ["no", "no"]
 
+    def test_rows_under_two_grey_rules_are_not_compared_where_grey_images_are_unknown(self) -> None:
+        runs = [record("srcnn", "manga109"), record("srmdnf", "manga109", protocol="BI-x4/rgb")]
+        rows = differences(frame(*runs), paper()).rows
+        (line,) = (one for one in rows if one[1] == "SRMDNF over SRCNN")
+        assert line[0] == "Manga109" and line[3] == "missing"
+
     def test_sets_without_a_run_are_missing_and_not_left_out(self) -> None:
         lines = differences(frame(*self.RUNS), paper()).rows
         assert [line[:4] for line in lines[-2:]] == [

@@ -176,7 +176,7 @@ def test_an_own_set_is_found_again_by_the_name_in_its_record(harness, photos: Pa
     Path("moved").mkdir()
     Path("Set5").rename("moved/Set5")
     shown = harness("explain", run)
-    assert shown.exit_code == 2 and "with --data-root name the folder" in shown.output
+    assert shown.exit_code == 2 and "with --data-root" in shown.output
     assert harness("explain", run, "--data-root", "moved").exit_code == 0
 
 

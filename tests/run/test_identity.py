@@ -11,7 +11,7 @@ from harness.models.source import metrics_digest, network_digest
 from harness.protocol.protocols import RULES, protocol
 from harness.registry import DATASETS, MODELS
 from harness.run.store import ResultStore, read_record
-from harness.specs import Identity, RunRecord, digest
+from harness.specs import Identity, RunRecord, digest, file_digest
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/cases"
@@ -132,6 +132,16 @@ def test_after_an_edit_of_a_plugins_helper_its_number_is_computed_anew(
     assert "already finished" not in other.output
     assert len(list(Path("results/local").rglob(f"{model}-*.json"))) == 2
     assert first[0]["plugins"][model]["file"] == file.name
+
+
+def test_the_plugin_that_a_record_names_is_the_one_that_ran(harness, tmp_path: Path) -> None:
+    file = tmp_path / "edited.py"
+    edits_itself = "__import__('pathlib').Path(__file__).write_text('')"
+    file.write_text(POOLING.replace("x.mean()", edits_itself))
+    before = file_digest(file)
+    words = ("run", "--models", "pooling", "--plugin", file, "--datasets", CASES / "cats")
+    (record,) = json.loads(harness(*words, "--json").stdout)
+    assert record["plugins"]["pooling"]["sha256"] == before != file_digest(file)
 
 
 class TestEarlierRecords:
