@@ -244,11 +244,22 @@ class TestFiles:
         (package / "parts.py").write_text("Up = 2")
         assert source_of([package.parent / "entry.py"]).sha256 != before.sha256
 
-    def test_a_name_that_is_taken_from_the_package_counts(self, package: Path) -> None:
-        (package / "models.py").write_text("from . import WIDTH, parts")
-        (package / "__init__.py").write_text("WIDTH = 64")
+    @pytest.mark.parametrize(
+        ("text", "changed"),
+        [
+            ("from . import WIDTH, parts", "__init__.py"),
+            ("import nets.parts\nx = nets.WIDTH", "__init__.py"),
+            ("from .parts import WIDTH\ndef f(x: WIDTH): pass", "parts.py"),
+        ],
+        ids=["name of the package", "plain import", "import for annotations"],
+    )
+    def test_a_file_counts_however_it_is_imported(
+        self, package: Path, text: str, changed: str
+    ) -> None:
+        (package / "models.py").write_text(text)
+        (package / changed).write_text("WIDTH = 64")
         before = source_of([package / "models.py"]).sha256
-        (package / "__init__.py").write_text("WIDTH = 128")
+        (package / changed).write_text("WIDTH = 128")
         assert source_of([package / "models.py"]).sha256 != before
 
     @pytest.mark.parametrize("blocks", ["GAIN = {}", "from .const import GAIN"])
@@ -268,19 +279,6 @@ class TestFiles:
         (package / "models.py").write_text("from . import parts")
         (package / "parts.py").write_text("from . import models")
         assert len(source_of([package / "models.py"]).files) == 2
-
-    def test_a_plain_import_of_a_module_takes_the_packages_around_it(self, package: Path) -> None:
-        (package / "models.py").write_text("import nets.parts\nx = nets.WIDTH")
-        (package / "__init__.py").write_text("WIDTH = 64")
-        before = source_of([package / "models.py"]).sha256
-        (package / "__init__.py").write_text("WIDTH = 128")
-        assert source_of([package / "models.py"]).sha256 != before
-
-    def test_a_file_that_is_imported_for_annotations_counts(self, package: Path) -> None:
-        (package / "models.py").write_text("from .parts import Up\ndef f(x: Up): pass")
-        before = source_of([package / "models.py"]).sha256
-        (package / "parts.py").write_text("Up = 2")
-        assert source_of([package / "models.py"]).sha256 != before
 
     @pytest.mark.parametrize("name", ["chunk", "compression"])
     def test_a_file_counts_though_some_python_has_a_module_of_its_name(
