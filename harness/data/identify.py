@@ -92,7 +92,7 @@ def identify_folder(card: DatasetCard, folder: Path, paths: list[Path], scale: i
     registered = [DATASETS.get(one) for one in DATASETS]
     namesake = next((one for one in registered if _is_called(one, name)), None)
     published: DatasetCard | None = None
-    if namesake and _is_meant(namesake, paths, scale):
+    if namesake and (_is_folder_of(namesake, card) or _is_meant(namesake, paths, scale)):
         published = namesake
     else:
         published = next((one for one in registered if _is_whole(one, paths)), None)
@@ -111,6 +111,11 @@ def identify_folder(card: DatasetCard, folder: Path, paths: list[Path], scale: i
 
 def _is_called(card: DatasetCard, name: str) -> bool:
     return name.lower() in (other.lower() for other in (card.name, *card.folders))
+
+
+def _is_folder_of(registered: DatasetCard, card: DatasetCard) -> bool:
+    """Whether a user names by its path the folder that a plug-in registered."""
+    return bool(registered.root and card.root and registered.root.resolve() == card.root.resolve())
 
 
 def _is_whole(card: DatasetCard, paths: list[Path]) -> bool:

@@ -18,7 +18,7 @@ from harness.data.benchmarks import (
 )
 from harness.data.images import pixels_digest
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.registry import DATASETS
+from harness.registry import DATASETS, register_dataset
 from harness.specs import DatasetCard, KnownImage, RemoteFile
 from tests.pictures import picture
 
@@ -283,6 +283,16 @@ class TestSelect:
         assert find(select([str(folder)])[0], 4).card.name == "Pages"
         (folder / "img_0.png").unlink()
         assert find(select([str(folder)])[0], 4).card.name.startswith("Pages-")
+
+    def test_the_folder_that_a_plugin_registered_is_its_set_by_its_path_too(
+        self, tmp_path: Path
+    ) -> None:
+        register_dataset("holiday", write(tmp_path / "holiday"))
+        by_name, by_path = (
+            find(select([word])[0], 4) for word in ("holiday", str(tmp_path / "holiday"))
+        )
+        assert by_path.card.name == by_name.card.name == "holiday"
+        assert by_path.sha256 == by_name.sha256
 
     def test_a_set_is_called_as_its_link_is(self, tmp_path: Path) -> None:
         (tmp_path / "nice").symlink_to(write(tmp_path / "deep/HR"))
