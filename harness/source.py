@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import TEXT, regular
 from harness.specs import digest, file_digest
 from harness.syntax import LIBRARY, canonical_digest, is_left_out
 
@@ -128,7 +129,7 @@ def _tree(path: Path) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as that of an invalid escape sequence
-            return ast.parse(path.read_bytes())
+            return ast.parse(regular(path, TEXT).read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from msgspec import convert
 
 from harness.errors import HarnessError
+from harness.files import regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,7 +73,7 @@ def file_digest(path: Path) -> str:
         HarnessError: it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
+        with regular(path).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise HarnessError(f"The file {path} cannot be read ({error}).") from error
@@ -239,9 +242,9 @@ class Identity:
         """The inverse of `to_json`.
 
         Raises:
-            KeyError, TypeError: fields are missing or of another kind.
+            ValidationError: fields are missing or of another kind.
         """
-        return Identity(**{**data, "metrics": tuple(data["metrics"])})
+        return convert(data, Identity)
 
 
 @dataclass(frozen=True)
@@ -270,14 +273,14 @@ class EarlierIdentity(Identity):
         """The identity of a record of schema 2, which scored every grey image full-range.
 
         Raises:
-            KeyError, TypeError: fields are missing or of another kind.
+            KeyError, ValidationError: fields are missing or of another kind.
         """
         rules, *options = data["protocol"].split("+")
         if rules.endswith("/rgb"):
             as_rgb = "as-rgb" in options
             options = ["full-range"] * (not as_rgb) + [one for one in options if one != "as-rgb"]
-        known = {"metrics": tuple(data["metrics"]), "protocol": "+".join([rules, *options])}
-        return cls(**{**data, **known}, inference=0, stored=data)
+        known = {"protocol": "+".join([rules, *options]), "inference": 0, "stored": data}
+        return convert({**data, **known}, cls)
 
 
 @dataclass(frozen=True)
@@ -313,10 +316,19 @@ class ImageResult:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> ImageResult:
-        """The inverse of `to_json`."""
-        scores = {k: float(v) for k, v in row.items() if k not in ("image", "seconds", "note")}
-        return cls(row["image"], scores, float(row["seconds"]), row.get("note", ""))
+        """The inverse of `to_json`.
 
+        Raises:
+            ValidationError: fields are missing or of another kind.
+        """
+        others = {name: value for name, value in row.items() if name not in _RESULT}
+        scores = convert(others, dict[str, float | Literal["inf", "-inf", "nan"]])
+        floats = {name: float(value) for name, value in scores.items()}
+        return convert({**row, "scores": floats}, cls)
+
+
+_RESULT = frozenset({"image", "seconds", "note"})
+"""What stands in the row of an image beside its scores."""
 
 SCHEMA_VERSION, EARLIER_SCHEMA = 3, 2
 """Of the records that are written, and of those that can be read as well."""
@@ -408,10 +420,10 @@ class RunRecord:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: another schema, an identity whose hash is not the record's id, or names
-                that are none.
-            KeyError, TypeError: fields are missing or of another kind.
+            ValueError: fields are missing or of another kind, the schema is another, the id is not
+                the hash of the identity, or names or scores are none.
         """
+        stored = convert(data, _Stored)
         if data["schema_version"] not in (SCHEMA_VERSION, EARLIER_SCHEMA):
             raise ValueError(
                 f"schema {data['schema_version']}, this harness reads {EARLIER_SCHEMA} and "
@@ -421,31 +433,72 @@ class RunRecord:
         identity = (EarlierIdentity if earlier else Identity).from_json(data["identity"])
         if identity.id != data["id"]:
             raise ValueError("its id is not the hash of its identity")
-        images = tuple(ImageResult.from_json(row) for row in data["images"])
+        images = tuple(ImageResult.from_json(row) for row in stored.images)
         _require_names(identity, images)
-        size = data["macs_input_size"]
+        _require_scores(identity, images, stored.status)
         return cls(
             identity,
-            data["status"],
+            stored.status,
             images,
-            Execution(**data["execution"]),
-            dict(data["provenance"]),
-            WeightsInfo(**data["weights"]) if data["weights"] else None,
-            data["parameters"],
-            data["macs"],
-            (size[0], size[1]) if size else None,
-            data["verified"],
-            data["error"],
-            {} if earlier else dict(data["plugins"]),
+            stored.execution,
+            stored.provenance,
+            stored.weights,
+            stored.parameters,
+            stored.macs,
+            stored.macs_input_size,
+            stored.verified,
+            stored.error,
+            stored.plugins,
         )
 
 
-def _require_names(identity: Identity, images: tuple[ImageResult, ...]) -> None:
+@dataclass(frozen=True)
+class _Stored:
+    """The types of a record's fields, see `RunRecord`."""
+
+    status: Literal["finished", "error"]
+    error: str
+    identity: dict[str, Any]
+    weights: WeightsInfo | None
+    verified: bool
+    parameters: int | None
+    macs: int | None
+    macs_input_size: tuple[int, int] | None
+    execution: Execution
+    provenance: dict[str, Any]
+    images: list[dict[str, Any]]
+    plugins: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        convert(self.provenance, _Provenance)
+
+
+class _Provenance(TypedDict, total=False):
+    """Those parts of a record's provenance that reports and commands use."""
+
+    utc: str
+    lr_images: str
+    changed_settings: list[str]
+
+
+def _require_names(identity: Identity, images: Sequence[ImageResult]) -> None:
     """Refuse a record whose names would lead elsewhere as parts of a path, or garble a terminal."""
-    names = [identity.model, identity.dataset, *(image.image for image in images)]
+    shown = [image.image for image in images]
+    names = [identity.model, identity.dataset, *shown]
     wrong = next((name for name in names if not is_plain_name(name)), None)
-    if wrong is not None or not isinstance(identity.scale, int):
-        raise ValueError(f"{identity.scale if wrong is None else wrong!r} is no name or scale")
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} is no name")
+    if len(set(shown)) < len(shown):
+        raise ValueError("two of its images have one name")
+
+
+def _require_scores(identity: Identity, images: Sequence[ImageResult], status: str) -> None:
+    """Refuse a record that lacks the scores it should have."""
+    metrics = set(identity.metrics)
+    if not {"psnr", "ssim"} <= metrics or any(set(one.scores) != metrics for one in images):
+        raise ValueError(f"its images do not have the scores {', '.join(identity.metrics)}")
+    if status == "finished" and not images:
+        raise ValueError("it is of a finished run, and has no images")
 
 
 def _default(one: Field[Any]) -> Any:

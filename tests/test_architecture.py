@@ -27,6 +27,7 @@ ROOMS = [
     "source",
     "syntax",
     "specs",
+    "files",
     "errors",
 ]
 FILES = [

@@ -54,17 +54,18 @@ def check(
 ) -> None:
     """Compare run records with the reference records or with the paper (exit code 3)."""
     from harness.paper import paper
-    from harness.paper.check import against_paper, against_reference, read_local
+    from harness.paper.check import against_paper, against_reference, read_records
     from harness.paper.check_rows import restrict, with_tolerance
     from harness.report import checks
     from harness.run.store import ResultStore
 
-    local, rows = read_local(ResultStore(results))
+    local, rows = read_records(ResultStore(results))
     tell_earlier(local)
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:
-        rows += against_reference(local, ResultStore(reference).records())
+        theirs, bad = read_records(ResultStore(reference))
+        rows += bad + against_reference(local, theirs)
     rows = restrict(rows, split_words(models), split_words(datasets))
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)

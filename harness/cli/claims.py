@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import fill_registries, plugin_option, results_option, tell_earlier
+from harness.cli.options import fill_registries, plugin_option, read_told, results_option
 from harness.cli.report import REFERENCE
 
 
@@ -25,11 +25,9 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     from harness.paper import paper
     from harness.paper.claims import judge
     from harness.report.claims import claims_table
-    from harness.run.store import ResultStore
 
     fill_registries(plugins)
-    runs = ResultStore(results).load()
-    tell_earlier(runs.get("record", ()))
+    runs = read_told(results).load()
     judgements = judge(runs, paper())
     if form == "json":
         click.echo(json.dumps([asdict(judgement) for judgement in judgements], indent=1))

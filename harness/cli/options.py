@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from harness.run.store import ResultStore
     from harness.specs import RunRecord
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -48,6 +49,15 @@ def tell_changed(who: str, changed: Collection[str]) -> None:
     if changed:
         settings = " and ".join(sorted(changed))
         click.echo(f"Note: {who} sets torch's {settings} for all code: set back.", err=True)
+
+
+def read_told(results: Path) -> ResultStore:
+    """A folder of run records; those that are damaged or of an earlier version are told of."""
+    from harness.run.store import ResultStore
+
+    store = ResultStore(results)
+    tell_earlier(store.sound(lambda _, error: click.echo(f"Left out: {error}", err=True)).values())
+    return store
 
 
 def tell_earlier(records: Iterable[RunRecord]) -> None:

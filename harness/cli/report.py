@@ -12,9 +12,9 @@ from harness.cli.options import (
     data_option,
     fill_registries,
     plugin_option,
+    read_told,
     results_option,
     split_words,
-    tell_earlier,
 )
 from harness.errors import UsageError
 from harness.specs import GreyRule
@@ -79,13 +79,12 @@ def report(
     from harness.report.build import build
     from harness.report.forms import Table
     from harness.report.pictures import Pictures
-    from harness.run.store import ResultStore
 
     fill_registries(plugins)
     out = out or (Path("reports") if results == REFERENCE else results / "reports")
     region = _region(image, box)
     pictures = Pictures(images or results, data_root, region, split_words(models))
-    tell_earlier(ResultStore(results).sound().values())
+    read_told(results)
     for made, paths in build(name, split_words(formats), results, out, grey, pictures):
         if isinstance(made, Table) and paths:
             click.echo(made.render("md"))
@@ -118,5 +117,5 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
     """Move local records to the reference records: ids, their beginnings, or all."""
     from harness.run.store import ResultStore, accept_records
 
-    for path in accept_records(ids, ResultStore(results), ResultStore(reference)):
+    for path in accept_records(ids, read_told(results), ResultStore(reference)):
         click.echo(path)

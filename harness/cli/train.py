@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def train(
     from harness.run.processes import failures_named, process
     from harness.run.recipes import named_once
     from harness.run.train import Trainer
-    from harness.run.train_plan import TrainRequest, plan_training
+    from harness.run.train_plan import TrainRequest, folder_held, plan_training
     from harness.run.trained import finish
 
     fill_registries(plugins)
@@ -116,11 +117,15 @@ def train(
     with failures_named():
         training = plan_training(request, images_bar, download)
         rank, _ = process(training.device)
-        with train_listener(shown=rank == 0) as watcher:
+        with (
+            folder_held(training, resume=resume) if rank == 0 else nullcontext(),
+            train_listener(shown=rank == 0) as watcher,
+        ):
             trainer = Trainer(training, watcher, resume=resume)
             network = trainer.run()
+            if rank == 0:
+                training, rows = trainer.training, trainer.log.rows
+                weights_path = finish(training, network, trainer.state, rows, trainer.how())
+                watcher.validated(training, rows)
     if rank == 0:
-        training, rows = trainer.training, trainer.log.rows
-        weights_path = finish(training, network, trainer.state, rows, trainer.how())
         click.echo(f"The weights are {weights_path}.")
-        watcher.validated(training, rows)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from harness.errors import HarnessError
+from harness.files import IMAGE, regular
 from harness.specs import is_plain_name
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def read_image(path: Path) -> LoadedImage:
             16 bits a channel or signed values.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(regular(path, IMAGE), formats=_FORMATS) as image:
             mode, deep, several = image.mode, _is_deep(image), _has_frames(image)
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
             target, note = _CONVERSIONS.get(mode, (mode, ""))
@@ -118,7 +119,7 @@ def image_size(path: Path) -> tuple[int, int]:
         HarnessError: the file is no image.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(regular(path, IMAGE), formats=_FORMATS) as image:
             width, height = image.size
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             turned = orientation in _ON_ITS_SIDE and image.format != "TIFF"  # which Pillow turns

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from harness.files import regular
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -24,6 +26,8 @@ def whole(path: Path) -> Iterator[Path]:
     for left in path.parent.glob(f"{glob.escape(start)}*"):
         if not _is_alive(left.name.removeprefix(start)):
             _remove(left)
+    if os.path.exists(path) and not os.path.isdir(path):
+        regular(path)
     partial = path.with_name(f"{start}{os.getpid()}")
     try:
         yield partial

@@ -6,15 +6,15 @@ the protocol itself. An image that is in a test set is refused.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from harness.data.benchmarks import Fetch, roots
@@ -25,6 +25,7 @@ from harness.data.layouts import hr_images, named_folders
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
 from harness.data.partial import whole
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.files import TEXT, regular
 from harness.protocol.protocols import RULES, Protocol, make_sample
 from harness.specs import digest, file_digest
 
@@ -244,7 +245,8 @@ def prepare(
         progress: wraps the images while they are worked on.
 
     Raises:
-        HarnessError: an image is bad, is in a test set, or the cache cannot be written.
+        HarnessError: an image is bad, is in a test set, or the cache cannot be written or is
+            damaged.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         files = dict(zip(paths, pool.map(file_digest, paths), strict=True))
@@ -264,21 +266,21 @@ def prepare(
                 raise HarnessError(
                     f"The training cache {folder} cannot be written ({error})."
                 ) from error
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    colour, kept = rules.pipeline == "rgb", [paths[place] for place in index["places"]]
+    index = _read_index(folder)
+    colour, kept = rules.pipeline == "rgb", [paths[place] for place in index.places]
     return TrainingImages(
         np.memmap(folder / "hr.bin", np.uint8, "c"),
         np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
-        np.array(index["sizes"], np.int64).reshape(-1, 2),
+        np.array(index.sizes, np.int64).reshape(-1, 2),
         tuple(path.name for path in kept),
         3 if colour else 1,
         rules.scale,
         key,
         files,
-        tuple(index["contents"]),
+        tuple(index.contents),
         tuple(kept),
-        {paths[int(place)]: why for place, why in index["skipped"].items()},
-        {paths[int(place)]: why for place, why in index["small"].items()},
+        {paths[place]: why for place, why in index.skipped.items()},
+        {paths[place]: why for place, why in index.small.items()},
         len(paths) if missing else 0,
     )
 
@@ -286,7 +288,7 @@ def prepare(
 _ORDER = 2
 """Raised whenever the images lie in another order: older checkpoints cannot go on then."""
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Raised whenever a cache folder holds something else, or another rule finds leaks."""
 
 
@@ -299,6 +301,49 @@ class _Pair:
     content: str
 
 
+@dataclass
+class _Index:
+    """What is in a cache folder.
+
+    Attributes:
+        places: of the images that are kept, among those that were given.
+        sizes: their LR heights and widths.
+        contents: the hashes of their pixels.
+        skipped, small: why images were left out, by their places.
+        arrays: SHA-256 of the files of pixels, by name.
+        sha256: of the JSON of all this, with an empty string in this place.
+    """
+
+    places: list[int] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
+    skipped: dict[int, str] = field(default_factory=dict)
+    small: dict[int, str] = field(default_factory=dict)
+    arrays: dict[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def _read_index(folder: Path) -> _Index:
+    """What is in a cache folder, all of it as it was written.
+
+    Raises:
+        HarnessError: it is not.
+    """
+    try:
+        content = regular(folder / "index.json", TEXT).read_bytes()
+        index = msgspec.json.decode(content, type=_Index)
+        sound = (
+            msgspec.json.encode(index) == content
+            and index.sha256 == digest(asdict(replace(index, sha256="")))
+            and all(file_digest(folder / name) == sha for name, sha in index.arrays.items())
+        )
+    except (OSError, ValueError, HarnessError):
+        sound = False
+    if not sound:
+        raise HarnessError(f"The training cache {folder} is damaged: remove it, and train again.")
+    return index
+
+
 def _write(
     folder: Path,
     paths: Sequence[Path],
@@ -307,8 +352,7 @@ def _write(
     progress: Callable[[Iterable[Path]], Iterable[Path]],
 ) -> None:
     """Fill a cache folder under another name, and rename it once it is whole."""
-    left: dict[str, dict[int, str]] = {"skipped": {}, "small": {}}
-    kept: dict[str, list[Any]] = {"places": [], "sizes": [], "contents": []}
+    index = _Index()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole(folder) as partial, ThreadPoolExecutor(os.cpu_count()) as pool:
         partial.mkdir()
@@ -319,17 +363,20 @@ def _write(
                     small = isinstance(made, SmallImageError)
                     if not (skip_bad or small):
                         raise made
-                    left["small" if small else "skipped"][place] = str(made)
+                    (index.small if small else index.skipped)[place] = str(made)
                     continue
                 hr.write(np.ascontiguousarray(made.hr).data)
                 lr.write(np.ascontiguousarray(made.lr).data)
-                facts = (place, made.lr.shape[:2], made.content)
-                for name, value in zip(kept, facts, strict=True):
-                    kept[name].append(value)
-        if not kept["places"]:
-            why = (left["skipped"] | left["small"])[0]
+                height, width = made.lr.shape[:2]
+                index.places.append(place)
+                index.sizes.append((height, width))
+                index.contents.append(made.content)
+        if not index.places:
+            why = (index.skipped | index.small)[0]
             raise HarnessError(f"None of the training images can be used: {why}")
-        (partial / "index.json").write_text(json.dumps(kept | left))
+        index.arrays = {name: file_digest(partial / name) for name in ("hr.bin", "lr.bin")}
+        index.sha256 = digest(asdict(index))
+        (partial / "index.json").write_bytes(msgspec.json.encode(index))
 
 
 def _in_order(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import numpy as np
 from harness.data.catalogue import registry_rows
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError, UsageError
+from harness.files import TEXT, WEIGHTS, regular
 from harness.models.importers import import_tensors
 from harness.specs import WeightsInfo, canonical_json, digest, file_digest
 
@@ -88,9 +89,11 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy") as stream:
+        with safe_open(regular(path, WEIGHTS), framework="numpy") as stream:
             metadata = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        sha256 = tensors_digest(tensors)
+        metadata = _sealed(metadata, sha256, path)
         hyper = json.loads(metadata.get("hyper", "{}"))
         if not isinstance(hyper, dict):
             raise TypeError(f"hyper is {hyper!r}")
@@ -111,9 +114,6 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         raise HarnessError(
             f"{path} holds weights of {owner} at x{made_for}, not of {card.name} at x{scale}."
         )
-    sha256 = tensors_digest(tensors)
-    if metadata.get("tensors_sha256", sha256) != sha256:
-        raise HarnessError(f"{path} is damaged: its values are not those that were written.")
     info = WeightsInfo(
         metadata.get("tag", tag),
         metadata.get("file") or path.name,
@@ -122,6 +122,29 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         metadata.get("licence", "not stated"),
     )
     return Weights(info, tensors, hyper)
+
+
+_FACTS = frozenset({*(one.name for one in fields(WeightsInfo)), "model", "scale", "hyper"})
+"""What `save_weights` writes about weights beside their seal, ``sha256``."""
+
+
+def _sealed(metadata: Mapping[str, str], tensors_sha256: str, path: Path) -> Mapping[str, str]:
+    """The metadata of a file that `save_weights` wrote; none of a file that others wrote.
+
+    Raises:
+        HarnessError: it is not what was written, or the values are not.
+    """
+    if len(_FACTS & metadata.keys()) <= len(_FACTS) / 2:
+        return {}
+    facts = {name: value for name, value in metadata.items() if name != "sha256"}
+    # Earlier versions wrote no seal.
+    whole = metadata.get("sha256") == digest(facts) or metadata.keys() == _FACTS
+    if not whole or facts.get("tensors_sha256") != tensors_sha256:
+        raise HarnessError(
+            f"{path} is damaged, it is not what was written: remove it, and fetch, import or train "
+            "the weights again."
+        )
+    return facts
 
 
 def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) -> Path:
@@ -136,6 +159,7 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     path = folder / f"{card.name}-x{scale}.{weights.info.tag}.safetensors"
     facts = asdict(weights.info) | {"model": card.name, "scale": str(scale)}
     facts["hyper"] = json.dumps(dict(weights.hyper))
+    facts["sha256"] = digest(facts)
     # Not ascontiguousarray, which gives single values, such as counts of batches, an axis.
     tensors = {name: np.asarray(value, order="C") for name, value in weights.tensors.items()}
     try:
@@ -156,7 +180,7 @@ def split_weights(path: Path, most: int = PART_BYTES) -> list[Path]:
     Raises:
         HarnessError: they cannot be written.
     """
-    content = path.read_bytes()
+    content = regular(path, WEIGHTS).read_bytes()
     pieces = [content[start : start + most] for start in range(0, len(content), most)]
     parts = []
     try:
@@ -186,7 +210,7 @@ def copy_notes(path: Path, stored: Path, weights: Weights) -> None:
         HarnessError: the folder cannot be written.
     """
     try:
-        text = notes_path(path).read_text(encoding="utf-8")
+        text = regular(notes_path(path), TEXT).read_text(encoding="utf-8")
         same = json.loads(text)["tensors_sha256"] == weights.info.tensors_sha256
     except (OSError, ValueError, KeyError, TypeError):
         return
@@ -222,7 +246,7 @@ def join_weights(part: Path, folder: Path) -> Path:
     try:
         with (folder / found[1]).open("wb") as whole_file:
             for one in parts:
-                whole_file.write(one.read_bytes())
+                whole_file.write(regular(one, WEIGHTS).read_bytes())
     except FileNotFoundError as error:
         raise HarnessError(
             f"The part {error.filename} is missing: all {len(parts)} must lie in one folder."

@@ -19,28 +19,27 @@ from harness.paper.tolerances import (
     RETRAINED_ELSEWHERE,
     Tier,
 )
-from harness.run.store import read_record
 from harness.specs import canonical_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.run.store import ResultStore
     from harness.specs import GreyRule, RunRecord
 
 Cell = tuple[str, ...]
 
 
-def read_local(store: ResultStore) -> tuple[list[RunRecord], list[Row]]:
-    """The local records, and a failing row for each that is damaged or was altered."""
-    records: list[RunRecord] = []
+def read_records(store: ResultStore) -> tuple[list[RunRecord], list[Row]]:
+    """The sound records, and a failing row for each that is damaged or was altered."""
     rows: list[Row] = []
-    for path in store.paths():
-        try:
-            records.append(read_record(path))
-        except HarnessError as error:
-            model = path.stem.rpartition("-")[0]
-            row = Row(model, path.parent.name, "record", run=path.stem, broken=True)
-            rows.append(replace(row, reason=str(error)))
-    return records, rows
+
+    def bad(path: Path, error: HarnessError) -> None:
+        model = path.stem.rpartition("-")[0]
+        row = Row(model, path.parent.name, "record", run=path.stem, broken=True)
+        rows.append(replace(row, reason=str(error)))
+
+    return list(store.sound(bad).values()), rows
 
 
 def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]) -> list[Row]:

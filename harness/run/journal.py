@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError
+from harness.files import TEXT, regular
 from harness.protocol.protocols import RULES
 from harness.run.provenance import packages, source_digest
 from harness.specs import Execution, Identity, ImageResult, digest
@@ -31,7 +32,7 @@ class Journal:
     def read(self) -> list[ImageResult]:
         """The results so far, up to the first line that is not one (cut off by a kill, say)."""
         try:
-            header, *lines = self.path.read_bytes().split(b"\n")[:-1]
+            header, *lines = regular(self.path, TEXT).read_bytes().split(b"\n")[:-1]
             if json.loads(header) != self._header:
                 return []
         except (OSError, ValueError, RecursionError):

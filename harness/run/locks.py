@@ -1,14 +1,19 @@
-"""Locks between processes that share a results folder."""
+"""Locks between processes that share a folder."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import HarnessError
+
+try:
+    import fcntl
+except ImportError:  # there is none on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
@@ -31,7 +36,7 @@ class FileLock:
         """Take the lock; False if another process holds it and is not waited for.
 
         Raises:
-            HarnessError: the file cannot be made.
+            HarnessError: the file cannot be made, or this system cannot lock.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +46,23 @@ class FileLock:
         except OSError as error:
             raise HarnessError(f"The lock {self.path} cannot be written ({error}).") from error
         return taken
+
+    @contextmanager
+    def held(self, otherwise: str = "") -> Iterator[None]:
+        """Hold the lock, and give it back at the end.
+
+        Args:
+            otherwise: what to say where another process holds it; empty to wait for that one.
+
+        Raises:
+            HarnessError: another process holds it, or it cannot be taken.
+        """
+        if not self.acquire(wait=not otherwise):
+            raise HarnessError(otherwise)
+        try:
+            yield
+        finally:
+            self.release()
 
     def _try(self, wait: bool) -> bool | None:
         """Take the lock, or not; None if the file was removed before it was locked."""
@@ -66,6 +88,10 @@ class FileLock:
 
 
 def _lock(file: int, wait: bool) -> bool:
+    if fcntl is None:
+        raise HarnessError(
+            "This system cannot lock files (flock): run drfn-harness on Linux, macOS or WSL."
+        )
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

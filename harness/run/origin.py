@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.files import TEXT, regular
 from harness.models.installed import find_weights, installed
 from harness.models.weights import Weights, notes_path, read_weights
-from harness.run.checkpoints import load_checkpoint, require_format
+from harness.run.checkpoints import is_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     from harness.specs import ModelCard
@@ -64,7 +65,7 @@ def find_origin(
 def _notes(path: Path, sha256: str) -> dict[str, Any]:
     """What lies beside weights that were trained here, if it is of these weights."""
     try:
-        notes = json.loads(notes_path(path).read_text(encoding="utf-8"))
+        notes = json.loads(regular(notes_path(path), TEXT).read_text(encoding="utf-8"))
         return dict(notes) if notes["tensors_sha256"] == sha256 else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -72,12 +73,9 @@ def _notes(path: Path, sha256: str) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     """Recipe, steps and seconds from a checkpoint of ``harness train``; empty for other files."""
-    if path.suffix != ".pt":
+    if path.suffix != ".pt" or not is_checkpoint(path):
         return {}
     saved = load_checkpoint(path)
-    if not isinstance(saved, dict) or not {"facts", "step", "seconds"} <= saved.keys():
-        return {}
-    require_format(path, saved)
     told = {"hyper": saved["facts"]["hyper"], "recipe": saved["recipe"], "steps": saved["step"]}
-    before = {"from": saved["from"]} if saved.get("from") else {}
+    before = {"from": saved["origin"]} if saved["origin"] else {}
     return told | {"seconds": round(saved["seconds"], 1)} | before

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.files import TEXT, regular
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _table(name: str, model: str, tables: Mapping[str, Any]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """The keys and values of a file of the user's."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(regular(path, TEXT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no recipe file {path}.") from None
     except (OSError, ValueError) as error:

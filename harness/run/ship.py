@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.data.partial import whole, write_atomically
 from harness.errors import HarnessError
+from harness.files import TEXT, regular
 from harness.models.weights import read_weights
 from harness.registry import MODELS
 from harness.run.store import ResultStore
@@ -31,7 +32,7 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
     """
     notes = path.with_suffix(".json")
     try:
-        facts = json.loads(notes.read_text(encoding="utf-8"))
+        facts = json.loads(regular(notes, TEXT).read_text(encoding="utf-8"))
         weights = read_weights(MODELS.get(facts["model"]), facts["scale"], path)
     except (OSError, ValueError, KeyError) as error:
         raise HarnessError(

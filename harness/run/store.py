@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.files import TEXT, regular
+from harness.protocol.protocols import protocol
 from harness.run.journal import Journal
 from harness.run.locks import FileLock
 from harness.specs import Execution, Identity, RunRecord, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import pandas as pd
+
+
+def ignored(path: Path, error: HarnessError) -> None:
+    """Say nothing of a bad record."""
 
 
 class ResultStore:
@@ -88,20 +93,19 @@ class ResultStore:
         """The files of all records, in order."""
         return sorted(self.root.glob("x*/*/*.json"))
 
-    def records(self) -> Iterator[RunRecord]:
-        """All records, in the order of their paths.
+    def sound(self, bad: Callable[[Path, HarnessError], object] = ignored) -> dict[Path, RunRecord]:
+        """The records that can be read, by path, in the order of the paths.
 
-        Raises:
-            HarnessError: one cannot be read.
+        Args:
+            bad: called with the path of each record that is damaged or was altered, and with what
+                is wrong with it.
         """
-        return map(read_record, self.paths())
-
-    def sound(self) -> dict[Path, RunRecord]:
-        """The records that can be read, by path; `records` does not let a damaged one pass."""
         found = {}
         for path in self.paths():
-            with suppress(HarnessError):
+            try:
                 found[path] = read_record(path)
+            except HarnessError as error:
+                bad(path, error)
         return found
 
     def named(self, beginning: str) -> dict[Path, RunRecord]:
@@ -126,11 +130,15 @@ class ResultStore:
                 "choose another with --results."
             ) from error
 
+    def records(self) -> list[RunRecord]:
+        """The sound records, in the order of their paths."""
+        return list(self.sound().values())
+
     def load(self) -> pd.DataFrame:
-        """One row a run, ready for reports: finished ones, and those that broke, without scores."""
+        """One row a sound record, for reports: finished runs, and broken ones without scores."""
         import pandas as pd
 
-        records = list(self.records())
+        records = self.records()
         names = set_names(records)
         rows = [_row(record) | {"dataset": names[set_of(record)]} for record in records]
         return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["model", "dataset"])
@@ -149,6 +157,13 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """
     if local.root.resolve() == reference.root.resolve():
         raise UsageError(f"The records in {local.root} are the reference already.")
+    if not local.paths():
+        raise UsageError(f"There are no records in {local.root}: name their folder with --results.")
+    with FileLock(local.root / "accept.lock").held():
+        return _accept(ids, local, reference)
+
+
+def _accept(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
     chosen: dict[Path, RunRecord] = {}
     for wanted in ids:
         if wanted == "all" and local.named(""):
@@ -199,8 +214,9 @@ def read_record(path: Path) -> RunRecord:
             SHA-256 says.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(regular(path, TEXT).read_text(encoding="utf-8"))
         record = RunRecord.from_json(data)
+        protocol(record.identity.protocol)
         stated = {name: float(value) for name, value in data["means"].items()}
         means = record.means
         content = {name: value for name, value in data.items() if name != "sha256"}

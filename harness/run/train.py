@@ -19,9 +19,9 @@ from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
 from harness.run.checkpoints import (
     FORMAT,
+    Checkpoint,
     load_checkpoint,
     network_values,
-    require_format,
     require_same,
     save_checkpoint,
 )
@@ -121,7 +121,7 @@ class Trainer:
         if self.rank:  # other patches want other random values
             seed_all(recipe.seed + self.rank)
         if resume:
-            self._restore(load_checkpoint(self._path("last")))
+            self._resume(self._path("last"))
         self.sampler = PatchSampler(
             training.images,
             recipe.patch,
@@ -437,7 +437,8 @@ class Trainer:
         if self.rank != 0:
             return
         self._require_finite()
-        state = {
+        origin = self.training.origin
+        state: Checkpoint = {
             "format": FORMAT,
             "facts": self.training.facts,
             "recipe": asdict(self.training.recipe),
@@ -450,7 +451,7 @@ class Trainer:
             "best": self.state.best,
             "validated_from": self.state.validated_from,
             "left_out": sorted(self.state.left_out),
-            "from": self.training.origin,
+            "origin": dict(origin) if origin else None,
             "acceleration": asdict(self.acceleration),
             "random": random_states,
         }
@@ -474,8 +475,18 @@ class Trainer:
             "--lr or --set clip=1, and another --out."
         )
 
-    def _restore(self, saved: dict[str, Any]) -> None:
-        require_format(self._path("last"), saved)
+    def _resume(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        saved = load_checkpoint(path)
+        try:
+            self._restore(saved)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise HarnessError(
+                f"The checkpoint {path} is not as training wrote it ({sentence(error)}): remove it "
+                "and train anew."
+            ) from error
+
+    def _restore(self, saved: Checkpoint) -> None:
         recipe, facts = self.training.recipe, saved["facts"]
         if not (recipe.steps or recipe.minutes):
             # A time limit alone does not change the budget of what it is given to.
@@ -485,10 +496,15 @@ class Trainer:
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.step.load_moments(saved["optimizer"])
-        kept = {name: saved[name] for name in ("step", "seconds", "best", "validated_from")}
-        self.state = State(**kept, left_out=frozenset(saved["left_out"]))
-        self.training = replace(self.training, origin=saved.get("from"))
-        self.acceleration = Acceleration(**saved.get("acceleration", {}))
+        self.state = State(
+            saved["step"],
+            saved["seconds"],
+            saved["best"],
+            saved["validated_from"],
+            frozenset(saved["left_out"]),
+        )
+        self.training = replace(self.training, origin=saved["origin"])
+        self.acceleration = Acceleration(**saved["acceleration"])
         if self.rank < len(saved["random"]):
             set_random_state(saved["random"][self.rank], self.device)
         changed = validation_change(saved["validated_on"], self._validated_on)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
+
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError
+from harness.files import TEXT, regular
 
 
 @dataclass
@@ -68,7 +72,7 @@ class TrainLog:
                 self.rows = _read(path, step) if step and path.exists() else []
                 write_atomically(path, _csv(self.rows, header=True))
                 self._board = _tensorboard(folder, step)
-        except (KeyError, TypeError, ValueError) as error:
+        except (csv.Error, ValueError) as error:
             raise HarnessError(
                 f"The log {path} is not as training wrote it, with commas and all of its columns: "
                 "restore it, or move it away to go on without its lines."
@@ -135,9 +139,11 @@ def _csv(rows: Sequence[Row], *, header: bool = False) -> str:
 def _read(path: Path, last: int) -> list[Row]:
     """The lines up to a step."""
     rows = []
-    whole_lines = path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+    whole_lines = regular(path, TEXT).read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
     for line in csv.DictReader(whole_lines):
-        step, *values = (line[name] for name in _NAMES)
-        if int(step) <= last:
-            rows.append(Row(int(step), *(float(v) if v else None for v in values)))  # type: ignore[arg-type]
+        row = convert({name: line.get(name) or None for name in _NAMES}, Row, strict=False)
+        if not all(math.isfinite(value) for value in asdict(row).values() if value is not None):
+            raise ValueError("a value is not finite")
+        if row.step <= last:
+            rows.append(row)
     return rows

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from harness.data.training import (
     prepare,
 )
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.files import TEXT, regular
 from harness.models.complexity import count_parameters
 from harness.models.inference import build_network
 from harness.protocol.protocols import Protocol, Sample, make_sample
 from harness.registry import MODELS
+from harness.run.locks import FileLock
 from harness.run.origin import find_origin
 from harness.run.processes import one_first, process, process_device
 from harness.run.recipes import Recipe, recipe
@@ -251,13 +254,37 @@ def _folder(request: TrainRequest, made: Recipe) -> Path:
     """Where the training goes, its own for each variant, scale and seed.
 
     Raises:
-        UsageError: it holds what another training left, and this one does not go on with it.
+        UsageError: see `require_unused`, where this training does not go on with another.
     """
     variant = f"-{request.variant}" if request.variant else ""
     seed = f"-seed{made.seed}" if made.seed else ""
     folder = request.folder / f"{request.model}{variant}-x{request.scale}{seed}"
-    if request.resume:
-        return folder
+    if not request.resume:
+        require_unused(folder)
+    return folder
+
+
+@contextmanager
+def folder_held(training: Training, *, resume: bool) -> Iterator[None]:
+    """Keep other trainings out of the folder of a training.
+
+    Raises:
+        HarnessError: another process trains into it.
+        UsageError: one has done so, and this training does not go on with it.
+    """
+    said = f"Another process trains into {training.folder}: wait for its end, or use another --out."
+    with FileLock(training.folder / "training.lock").held(said):
+        if not resume:
+            require_unused(training.folder)
+        yield
+
+
+def require_unused(folder: Path) -> None:
+    """Refuse a folder that holds what another training left.
+
+    Raises:
+        UsageError: it does.
+    """
     if (folder / "last.pt").exists():
         raise UsageError(
             f"{folder} holds a training already: go on with --resume, or choose another --out."
@@ -268,13 +295,12 @@ def _folder(request: TrainRequest, made: Recipe) -> Path:
             f"{folder} holds {kept} of another training, and no checkpoint to go on from: choose "
             "another --out."
         )
-    return folder
 
 
 def _is_result(path: Path) -> bool:
     """Whether a file is what a training leaves: weights, a checkpoint, or a log with lines."""
     if path.name == "log.csv":
-        return path.read_bytes().count(b"\n") > 1
+        return regular(path, TEXT).read_bytes().count(b"\n") > 1
     return path.suffix == ".pt" or ".safetensors" in path.suffixes
 
 

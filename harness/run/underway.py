@@ -217,7 +217,7 @@ def _finished(run: Run, desk: Desk) -> RunRecord | None:
 def _todo(run: Run, results: Mapping[str, ImageResult], desk: Desk) -> list[BenchmarkImage]:
     def lacks_picture(name: str) -> bool:
         folder = desk.options.save_images
-        return bool(folder and not picture_path(folder, run.identity, name).exists())
+        return bool(folder and not picture_path(folder, run.identity, name).is_file())
 
     return [i for i in run.benchmark.images if i.name not in results or lacks_picture(i.name)]
 

@@ -1,4 +1,5 @@
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,35 @@ def test_grey_images_become_colour(photos: Path) -> None:
     images = prepare(find_images([str(photos)]), RGB)
     grey = images.hr[-48 * 48 * 3 :].reshape(48, 48, 3)
     assert (grey[:, :, 0] == grey[:, :, 2]).all()
+
+
+def damaged(path: Path, place: int) -> None:
+    """Flip a bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place // 8] ^= 1 << place % 8
+    path.write_bytes(content)
+
+
+def test_a_cache_in_which_anything_changed_is_refused(photos: Path) -> None:
+    paths, rng = find_images([str(photos)]), random.Random(0)
+    prepare(paths, RGB)
+    (folder,) = (cache_root() / "training").iterdir()
+    for path in sorted(folder.iterdir()):
+        for place in rng.sample(range(8 * path.stat().st_size), 60):
+            damaged(path, place)
+            with pytest.raises(HarnessError, match=f"{folder} is damaged: remove it"):
+                prepare(paths, RGB)
+            damaged(path, place)
+        whole = path.read_bytes()
+        for content in (whole[:-1], whole[: len(whole) // 2] + bytes(len(whole) // 2), b""):
+            path.write_bytes(content)
+            with pytest.raises(HarnessError, match=f"{folder} is damaged: remove it"):
+                prepare(paths, RGB)
+        path.unlink()
+        with pytest.raises(HarnessError, match=f"{folder} is damaged: remove it"):
+            prepare(paths, RGB)
+        path.write_bytes(whole)
+    assert prepare(paths, RGB).prepared == 0
 
 
 def test_decoding_is_done_once(photos: Path) -> None:

@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from PIL import Image
 from safetensors.numpy import save_file
 from scipy.io import savemat
 
+from harness.models.weights import tensors_digest
 from harness.registry import MODELS
+from harness.specs import WeightsInfo, digest
 from tests.pictures import picture
 
 SPRUNG = Path("sprung")
@@ -137,14 +140,21 @@ def arrays(dtype: type | None = None, fill: float | None = None, **metadata: str
     values = {name: value.numpy() for name, value in srcnn().items()}
     if fill is not None:
         values = {name: np.full_like(value, fill) for name, value in values.items()}
-    save_file(
-        {name: v.astype(dtype or v.dtype) for name, v in values.items()}, "w.safetensors", metadata
-    )
+    values = {name: v.astype(dtype or v.dtype) for name, v in values.items()}
+    save_file(values, "w.safetensors", sealed(values, "srcnn", **metadata))
 
 
 def asking(**hyper: object) -> None:
     """A small safetensors file that says its network is built with these arguments."""
-    save_file({"a": np.zeros(9, np.float32)}, "w.safetensors", {"hyper": json.dumps(hyper)})
+    values = {"a": np.zeros(9, np.float32)}
+    save_file(values, "w.safetensors", sealed(values, "drfn", hyper=json.dumps(hyper)))
+
+
+def sealed(values: Mapping[str, np.ndarray], model: str, **changes: str) -> dict[str, str]:
+    """The metadata that the harness writes beside weights, with changes before they are sealed."""
+    info = WeightsInfo("file", "", "", tensors_digest(values))
+    facts = asdict(info) | {"model": model, "scale": "4", "hyper": "{}"} | changes
+    return facts | {"sha256": digest(facts)}
 
 
 def mat(content: Mapping[str, object], **options: bool) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,42 +42,40 @@ def raw(content: bytes) -> Callable[[], None]:
     return make
 
 
-def judged(name: str, make: Callable[[], object], code: int, said: str) -> Case:
-    return Case(f"record: {name}", make, "claims --results results/local", code, said)
+def judged(name: str, make: Callable[[], object], said: str) -> Case:
+    """A record that is named and left out, whatever else there is to judge from."""
+    return Case(f"record: {name}", make, "claims --results results/local", 0, said)
 
 
 UNSOUND = "is not a sound run record"
 CASES = [
-    judged("newer schema", record(lambda d: d.update(schema_version=4)), 1, "schema 4, this"),
-    judged("older schema", record(lambda d: d.update(schema_version=1)), 1, "schema 1, this"),
+    judged("newer schema", record(lambda d: d.update(schema_version=4)), "schema 4, this"),
+    judged("older schema", record(lambda d: d.update(schema_version=1)), "schema 1, this"),
     judged(
         "digit of a score",
         record(lambda d: d["images"][0].update(psnr=30.01), sealed=False),
-        3,
         "was altered",
     ),
     judged(
         "digit of a time",
         record(lambda d: d["images"][0].update(seconds=9), sealed=False),
-        3,
         "not what its SHA-256 says",
     ),
-    judged("mean, hash and all", record(lambda d: d["means"].update(psnr=40)), 3, "was altered"),
-    judged("no hash", record(lambda d: d.pop("sha256"), sealed=False), 1, UNSOUND),
-    judged("another identity", record(lambda d: d["identity"].update(tile=9)), 1, "id is not the"),
+    judged("mean, hash and all", record(lambda d: d["means"].update(psnr=40)), "was altered"),
+    judged("no hash", record(lambda d: d.pop("sha256"), sealed=False), UNSOUND),
+    judged("another identity", record(lambda d: d["identity"].update(tile=9)), "id is not the"),
     judged(
         "model that is a path",
         record(lambda d: renamed(d, model="../../../sprung")),
-        1,
         "is no name",
     ),
-    judged("image that is a number", record(lambda d: d["images"][0].update(image=5)), 1, UNSOUND),
-    judged("score that is a word", record(lambda d: d["images"][0].update(psnr="x")), 1, UNSOUND),
-    judged("no provenance", record(lambda d: d.update(provenance=5)), 1, UNSOUND),
-    judged("list", raw(b"[]"), 1, UNSOUND),
-    judged("half", raw(b'{"schema_version": 2, "id"'), 1, UNSOUND),
-    judged("nested 10^5 deep", raw(b"[" * 10**5), 1, UNSOUND),
-    judged("not in UTF-8", raw(b"\xff\xfe"), 1, UNSOUND),
+    judged("image that is a number", record(lambda d: d["images"][0].update(image=5)), UNSOUND),
+    judged("score that is a word", record(lambda d: d["images"][0].update(psnr="x")), UNSOUND),
+    judged("no provenance", record(lambda d: d.update(provenance=5)), UNSOUND),
+    judged("list", raw(b"[]"), UNSOUND),
+    judged("half", raw(b'{"schema_version": 2, "id"'), UNSOUND),
+    judged("nested 10^5 deep", raw(b"[" * 10**5), UNSOUND),
+    judged("not in UTF-8", raw(b"\xff\xfe"), UNSOUND),
     Case(
         "record: accepting what climbs out",
         record(lambda d: renamed(d, model="../../../sprung")),
@@ -104,4 +103,27 @@ CASES += [
     Case("journal: noise", journal(b"\xff\0\n\n\n" * 99), AGAIN, 0, "1 image computed"),
     Case("journal: nested deep", journal(b"[" * 10**5 + b"\n"), AGAIN, 0, "1 image computed"),
     Case("journal: empty", journal(b""), AGAIN, 0, "1 image computed"),
+]
+
+
+def special(name: str) -> Callable[[], None]:
+    """Something in the place of the record of a run that comes next."""
+
+    def make() -> None:
+        record(lambda data: None)()
+        (path,) = Path("results").rglob("*.json")
+        place = path.with_suffix(name)
+        path.unlink()
+        os.mkfifo(place)
+
+    return make
+
+
+CASES += [
+    Case("record: FIFO", special(".json"), AGAIN, 1, "is a FIFO, not a file"),
+    Case("record: FIFO among others", special(".json"), "list runs", 0, "damaged"),
+    Case(
+        "record: FIFO that is judged", special(".json"), "claims --results results/local", 0, "FIFO"
+    ),
+    Case("journal: FIFO", special(".journal"), AGAIN, 1, "is a FIFO, not a file"),
 ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,11 +20,18 @@ def weights(name: str, make: Callable[[], object], said: str, kind: str = "safet
     return Case(f"weights: {name}", make, f"{WITH}w.{kind}", 1, said)
 
 
+def bound(name: str) -> None:
+    """A socket that someone listens at."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(name)
+
+
 def big(name: str, said: str, **hyper: object) -> Case:
     words = "run --models drfn --datasets ./good --weights drfn=w.safetensors"
     return Case(f"weights: {name}", partial(files.asking, **hyper), words, 1, said)
 
 
+DEVICE = "is a device, not a file"
 UNREADABLE = "is not a readable safetensors file"
 NOT_RUN = "does not hold plain tensors, and nothing in it was run"
 NO_TENSORS = "does not hold a dictionary of tensors"
@@ -67,7 +76,7 @@ CASES = [
         UNREADABLE,
     ),
     weights("arguments nested deep", lambda: files.arrays(hyper="[" * 10**5), UNREADABLE),
-    weights("arguments that are no number", lambda: files.asking(width=np.nan), UNREADABLE),
+    big("arguments that are no number", UNREADABLE, width=np.nan),
     weights("tag that is a path", lambda: files.arrays(tag="../../x"), "what is no tag"),
     weights("licence that clears the screen", lambda: files.arrays(licence="\x1b[2J"), "no lice"),
     big("a billion groups", "fewer values than the network it asks for", groups=10**9),
@@ -99,6 +108,11 @@ CASES = [
         1,
         "is not laid out like the weights of srmdnf",
     ),
-    weights("device", lambda: Path("w.pth").symlink_to("/dev/zero"), "no weights file", "pth"),
-    weights("name too long", nothing, "There is no weights file", "x" * 300 + ".mat"),
+    weights("device", lambda: Path("w.pth").symlink_to("/dev/zero"), DEVICE, "pth"),
+    weights("device of safetensors", lambda: Path("w.safetensors").symlink_to("/dev/zero"), DEVICE),
+    weights("FIFO", lambda: os.mkfifo("w.safetensors"), "is a FIFO, not a file"),
+    weights("FIFO of MATLAB", lambda: os.mkfifo("w.mat"), "is a FIFO, not a file", "mat"),
+    weights("socket", lambda: bound("w.pth"), "is a socket, not a file", "pth"),
+    weights("folder", lambda: Path("w.bin").mkdir(), "is a folder, not a file", "bin"),
+    weights("name too long", nothing, "cannot be read", "x" * 300 + ".mat"),
 ]

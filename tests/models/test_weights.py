@@ -13,6 +13,7 @@ from harness.models.installed import WeightsMissing, find_weights, installed, st
 from harness.models.weights import Weights, read_weights, relabel, save_weights, tensors_digest
 from harness.registry import MODELS
 from harness.specs import WeightsInfo
+from tests.hostile.files import sealed
 
 RNG = np.random.default_rng(0)
 
@@ -201,10 +202,25 @@ def test_official_weights_come_before_others_and_nothing_is_overwritten(
 
 
 def test_safetensors_with_senseless_arguments_are_refused(tmp_path: Path) -> None:
+    values = {"w": np.zeros(1)}
     for hyper in ("{", "[1]"):
-        save_file({"w": np.zeros(1)}, tmp_path / "w.safetensors", {"hyper": hyper})
+        save_file(values, tmp_path / "w.safetensors", sealed(values, "srcnn", hyper=hyper))
         with pytest.raises(HarnessError, match="not a readable safetensors file"):
             read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.safetensors")
+
+
+def test_any_bit_that_flips_in_stored_weights_is_found_out(tmp_path: Path) -> None:
+    tensors = {"a": np.arange(40, dtype=np.float32), "b": np.array(3)}
+    info = WeightsInfo("official", "x.mat", "0" * 64, tensors_digest(tensors), "MIT")
+    path = save_weights(Weights(info, tensors, {"width": 8}), MODELS.get("srcnn"), 4, tmp_path)
+    whole, card = path.read_bytes(), MODELS.get("srcnn")
+    assert read_weights(card, 4, path).info == info
+    for place in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(HarnessError):
+            read_weights(card, 4, path)
 
 
 def test_a_link_to_nowhere_among_the_weights_does_no_harm(tmp_path: Path, monkeypatch) -> None:

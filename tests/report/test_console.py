@@ -16,7 +16,7 @@ def test_a_terminal_sees_a_bar_and_then_the_outcome(photos: Path, tmp_path: Path
     command = [sys.executable, "-m", "harness", *words]
     done = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     os.close(theirs)
-    seen = os.read(ours, 100_000).decode()
+    seen = os.read(ours, 100_000).decode(errors="ignore")  # which ends anywhere
     os.close(ours)
     assert done.returncode == 0
     assert "━" in seen and "3/3" in seen

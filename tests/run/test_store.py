@@ -1,4 +1,7 @@
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.run.store import ResultStore, accept_records, read_record
-from harness.specs import Execution, Identity, ImageResult, RunRecord, WeightsInfo
+from harness.specs import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(
@@ -18,7 +21,7 @@ IMAGES = tuple(
 
 
 def record(model: str = "drfn", **fields: object) -> RunRecord:
-    identity = Identity(model, 4, "set5", "BI-x4/rgb", "s", "p", "d", "w", {"width": 64})
+    identity = Identity(model, 4, "set5", "BI-x4/rgb", "s", "p", "d", 1, "w", {"width": 64})
     info = WeightsInfo("repro", "w.safetensors", "a", "b", "Apache-2.0")
     provenance = {"utc": "2026-01-01T00:00:00+00:00", "packages": {"torch": "2.13.0"}}
     made = RunRecord(
@@ -123,7 +126,7 @@ def test_a_record_whose_names_lead_elsewhere_is_refused(store: ResultStore, name
         if fields == {"scale": 5}:
             assert read_record(path) == hostile
             continue
-        with pytest.raises(HarnessError, match="is no name or scale"):
+        with pytest.raises(HarnessError, match=r"is no name|Expected `(str|int)`|surrogates"):
             read_record(path)
 
 
@@ -198,7 +201,63 @@ class TestJournal:
             journal.append(IMAGES[0])
 
 
+ODD = (None, [], {}, "", "x", -1, True, 10**30, {"x": None})
+
+
+def places(value: object, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """The way to every value within a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, one in inner:
+        yield (*path, key)
+        if isinstance(one, dict | list):
+            yield from places(one, *path, key)
+
+
+def odd_records() -> Iterator[dict]:
+    """A sound record with another value, or none, in one place; its hashes fit again."""
+    for way in places(record().to_json()):
+        for odd in (*ODD, ...):
+            data = record().to_json()
+            inner = data
+            for key in way[:-1]:
+                inner = inner[key]
+            if odd is ...:
+                del inner[way[-1]]
+            else:
+                inner[way[-1]] = odd
+            with suppress(Exception):  # where even the identity is none
+                data["id"] = Identity.from_json(data["identity"]).id if "id" not in way else odd
+            if data.get("id") is not ...:
+                yield data | {"sha256": digest({k: v for k, v in data.items() if k != "sha256"})}
+
+
+def test_a_record_with_an_odd_field_is_left_out_or_fit_for_every_report(harness) -> None:
+    folder = Path("odd/x4/set5")
+    folder.mkdir(parents=True)
+    for number, data in enumerate(odd_records()):
+        with suppress(ValueError):  # a name that JSON has not
+            (folder / f"drfn-{number}.json").write_text(json.dumps(data))
+    assert len(list(folder.iterdir())) > 300
+    kept = ResultStore(Path("odd")).records()
+    assert 20 < len(kept) < 300
+    reports = ("page", "table2", "rules", "verdicts", "differences")
+    for words in ("list runs", "claims", *(f"report {name}" for name in reports)):
+        shown = harness(*words.split(), "--results", "odd")
+        assert shown.exit_code == 0, (words, shown.output)
+        assert shown.output.count("odd/x4/set5/drfn-0.json") == 1
+
+
 class TestAccept:
+    def test_two_at_once_lose_nothing(self, store: ResultStore, tmp_path: Path) -> None:
+        for number in range(20):
+            store.write(record(identity=replace(record().identity, tile=number + 1)))
+        reference = ResultStore(tmp_path / "reference")
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(accept_records, ["all"], store, reference) for _ in range(2)]
+        moved = [one.result() for one in both if one.exception() is None]
+        assert sum(map(len, moved)) == 20 == len(reference.records())
+        assert all(isinstance(one.exception(), UsageError | None) for one in both)
+
     def test_records_cannot_be_accepted_onto_themselves(self, store: ResultStore) -> None:
         path = store.write(record())
         with pytest.raises(UsageError, match="are the reference already"):

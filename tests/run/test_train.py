@@ -22,7 +22,7 @@ from harness.errors import HarnessError, UsageError
 from harness.paper.budgets import budget_from
 from harness.registry import MODELS
 from harness.report.console import TrainLines
-from harness.run.checkpoints import load_checkpoint, save_checkpoint
+from harness.run.checkpoints import load_checkpoint
 from harness.run.devices import numerics_kept, place_of, training_numerics
 from harness.run.origin import find_origin
 from harness.run.store import ResultStore
@@ -380,28 +380,6 @@ def test_a_training_that_cannot_start_says_why(harness, words, tmp_path, option,
     shown = harness(*words, "--out", tmp_path / "out", *option)
     assert shown.exit_code in (1, 2)
     assert said in shown.output and "Traceback" not in shown.output
-
-
-class TestCheckpoints:
-    def test_a_full_disk_leaves_the_one_before(self, tmp_path: Path, monkeypatch) -> None:
-        path = tmp_path / "last.pt"
-        save_checkpoint(path, {"step": 1})
-
-        def full(descriptor: int) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(HarnessError, match="No space left .* the one before it is intact"):
-            save_checkpoint(path, {"step": 2})
-        with pytest.raises(HarnessError, match="there is none before it"):
-            save_checkpoint(tmp_path / "best.pt", {"step": 2})
-        assert load_checkpoint(path) == {"step": 1}
-        assert os.listdir(tmp_path) == ["last.pt"]
-
-    def test_what_cannot_be_read_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "last.pt").write_bytes(b"garbage")
-        with pytest.raises(HarnessError, match=r"last\.pt cannot be read"):
-            load_checkpoint(tmp_path / "last.pt")
 
 
 def test_numbers_are_reproducible_from_the_seed(harness, words, tmp_path: Path) -> None:

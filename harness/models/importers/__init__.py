@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.files import WEIGHTS, regular
 from harness.models.importers.checkpoints import read_checkpoint
 from harness.models.importers.matlab import read_mat
 from harness.models.importers.ncnn import is_ncnn, read_ncnn
@@ -30,8 +30,12 @@ def import_tensors(model: str, path: Path) -> Tensors:
     Raises:
         HarnessError: the file is missing, broken, of another network, or of an unknown kind.
     """
-    if not os.path.isfile(path):
-        raise HarnessError(f"There is no weights file {path}.")
+    try:
+        regular(path, WEIGHTS)
+    except FileNotFoundError:
+        raise HarnessError(f"There is no weights file {path}.") from None
+    except OSError as error:
+        raise HarnessError(f"The weights file {path} cannot be read ({error}).") from error
     if path.suffix == ".mat":
         return read_mat(model, path)
     if path.suffix == ".bin" and is_ncnn(path):
