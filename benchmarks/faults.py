@@ -6,6 +6,9 @@ be root); images go while they are used.
 After each fault every record and checkpoint that is there is read and compared with those of an
 undisturbed run; then the same command is given again, and must end with the same numbers and no
 file more. Another fault is one more line of `FAULTS`.
+
+Then single bits flip in files that are sealed by a hash, which their readers and the commands that
+use them must notice. Another kind of file is one more line of `SEALED`.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -35,6 +39,12 @@ from benchmarks.workloads import (
     Training,
     Work,
 )
+from harness.data.training import find_images, prepare
+from harness.errors import HarnessError
+from harness.models.weights import read_weights
+from harness.protocol.protocols import Protocol
+from harness.registry import MODELS
+from harness.run.checkpoints import load_checkpoint
 
 
 @dataclass
@@ -227,11 +237,116 @@ def repeat(work: Work, fault: Fault, times: int, rng: random.Random, *, own_disk
     return total
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """Files that are sealed by a hash, and what uses them.
+
+    Attributes:
+        work: the command that reads them, and must end with an error.
+        results: the folder that it is given a copy of, with the files where they lie in it.
+        files: of which one has a flipped bit.
+        read: reads them in this process, and must raise a `HarnessError`.
+    """
+
+    work: Work
+    results: Path
+    files: Sequence[Path]
+    read: Callable[[], object]
+
+
+def checkpoint(works: Mapping[str, Work]) -> Sealed:
+    """The last checkpoint of a training, which is resumed."""
+    work = works["trainer"]
+    path = work.home / "undisturbed/tiny-x4/last.pt"
+    return Sealed(work, work.home / "undisturbed", [path], partial(load_checkpoint, path))
+
+
+def cache(works: Mapping[str, Work]) -> Sealed:
+    """The decoded images of a training, which is begun anew."""
+    work = works["trainer"]
+    os.environ["XDG_CACHE_HOME"] = str(work.home / "c")
+    images, rules = find_images([str(work.home / "train")]), Protocol("rgb", grey="as-rgb")
+    files = [path for path in work.home.glob("c/*/training/*/*") if path.is_file()]
+    return Sealed(work, work.home / "none", files, partial(prepare, images, rules))
+
+
+def weights(works: Mapping[str, Work]) -> Sealed:
+    """Weights that a run is given."""
+    work = works["runner"]
+    assert isinstance(work, Evaluation)
+    read = partial(read_weights, MODELS.get("srcnn"), 4, work.weights)
+    return Sealed(work, work.home / "none", [work.weights], read)
+
+
+SEALED = {"checkpoint": checkpoint, "training cache": cache, "weights": weights}
+"""What flips its bits; each file is as the harness writes it."""
+
+
+@contextmanager
+def flipped(files: Sequence[Path], rng: random.Random) -> Iterator[None]:
+    """One bit of the files is another, all being as likely."""
+    (path,) = rng.choices(files, [one.stat().st_size for one in files])
+    place = rng.randrange(8 * path.stat().st_size)
+    flip(path, place)
+    try:
+        yield
+    finally:
+        flip(path, place)
+
+
+def flip(path: Path, place: int) -> None:
+    """Flip one bit of a file."""
+    with path.open("r+b") as stream:
+        stream.seek(place // 8)
+        (byte,) = stream.read(1)
+        stream.seek(place // 8)
+        stream.write(bytes([byte ^ 1 << place % 8]))
+
+
+def accepted_by_reader(sealed: Sealed, rng: random.Random) -> bool:
+    """Whether files with a flipped bit are read all the same."""
+    with flipped(sealed.files, rng):
+        try:
+            sealed.read()
+        except HarnessError:
+            return False
+    return True
+
+
+def accepted_by_command(sealed: Sealed, rng: random.Random) -> tuple[bool, bool]:
+    """Whether a command works with a flipped bit, and whether it fails without a sentence."""
+    with flipped(sealed.files, rng), tempfile.TemporaryDirectory() as folder:
+        results = Path(folder, "results")
+        if sealed.results.exists():
+            shutil.copytree(sealed.results, results)
+        process = sealed.work.start(results)
+        said, _ = process.communicate(timeout=LIMIT)
+    accepted = process.returncode == 0
+    return accepted, not accepted and ("Traceback" in said or "is damaged" not in said)
+
+
+def flip_bits(works: Mapping[str, Work], only: str, bits: int, commands: int, seed: int) -> None:
+    """Flip bits, and print the table of what came of it."""
+    print("\n| file | bits flipped | read | commands | completed | not said |")
+    print("|---|---|---|---|---|---|")
+    for name, prepared in SEALED.items():
+        if not re.search(only, f"bit of {name}"):
+            continue
+        sealed, rng = prepared(works), random.Random(seed)
+        sealed.read()
+        read = sum(accepted_by_reader(sealed, rng) for _ in range(bits))
+        ended = [accepted_by_command(sealed, rng) for _ in range(commands)]
+        completed, unsaid = (sum(column) for column in zip(*ended, strict=True))
+        print(f"| {name} | {bits} | {read} | {commands} | {completed} | {unsaid} |", flush=True)
+
+
 def main() -> None:
     """Try all faults and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--moments", type=int, default=50, help="of kills, in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bits", type=int, default=3000, help="flipped for each reader")
+    parser.add_argument("--commands", type=int, default=30, help="with a flipped bit, of each kind")
     parser.add_argument("--only", default="", help="faults whose names this expression finds")
     words = parser.parse_args()
     rng = random.Random(words.seed)
@@ -246,6 +361,7 @@ def main() -> None:
             got = repeat(works[whose], fault, times, rng, own_disk=own_disk)
             numbers = [str(value) for value in vars(got).values()]
             print(f"| {title} | {' | '.join(numbers)} |", flush=True)
+        flip_bits(works, words.only, words.bits, words.commands, words.seed)
 
 
 if __name__ == "__main__":

@@ -110,11 +110,11 @@ class Evaluation(Work):
         """Images and weights."""
         for name, photo in (("a", data.astronaut()), ("b", data.coffee())):
             cut(photo, self.home / name, 8)
-        self._weights = random_weights("srcnn", self.home)
+        self.weights = random_weights("srcnn", self.home)
 
     def words(self, results: Path) -> list[str]:
         """``harness run``."""
-        models = ["--models", self.models, "--weights", f"srcnn={self._weights}"]
+        models = ["--models", self.models, "--weights", f"srcnn={self.weights}"]
         return [
             "run",
             "--self-ensemble",
