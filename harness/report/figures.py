@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _STYLE: Mapping[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "svg.hashsalt": "drfn-harness",
+    "text.parse_math": False,  # a dollar sign in a name begins no formula
     # Deflate is not the same in every build of zlib.
     "pdf.compression": 0,
     "savefig.dpi": 150,
