@@ -9,6 +9,7 @@ import click
 
 from harness.cli.options import fill_registries, plugin_option, results_option, tell_earlier
 from harness.cli.report import REFERENCE
+from harness.report.console import echo_lines
 
 
 @click.command()
@@ -19,12 +20,12 @@ from harness.cli.report import REFERENCE
 @plugin_option
 def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     """Judge every claim of the paper: its words, the evidence, a verdict."""
-    import json
     from dataclasses import asdict
 
     from harness.paper import paper
     from harness.paper.claims import judge
     from harness.report.claims import claims_table
+    from harness.report.forms import json_text
     from harness.run.store import ResultStore
 
     fill_registries(plugins)
@@ -32,6 +33,6 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     tell_earlier(runs.get("record", ()))
     judgements = judge(runs, paper())
     if form == "json":
-        click.echo(json.dumps([asdict(judgement) for judgement in judgements], indent=1))
+        echo_lines(json_text([asdict(judgement) for judgement in judgements]))
     else:
-        click.echo(claims_table(judgements, paper()).render(form), nl=False)
+        echo_lines(claims_table(judgements, paper()).render(form), nl=False)

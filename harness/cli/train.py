@@ -14,6 +14,7 @@ from harness.cli.options import (
     plugin_option,
     scale_option,
 )
+from harness.report.console import echo
 
 
 @click.command()
@@ -122,5 +123,5 @@ def train(
     if rank == 0:
         training, rows = trainer.training, trainer.log.rows
         weights_path = finish(training, network, trainer.state, rows, trainer.how())
-        click.echo(f"The weights are {weights_path}.")
+        echo(f"The weights are {weights_path}.")
         watcher.validated(training, rows)
