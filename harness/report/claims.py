@@ -13,7 +13,7 @@ from harness.paper.claims import Judgement, Verdict, judge
 from harness.registry import register_report
 from harness.report.forms import Format, Table, escape_html
 from harness.report.latex import escape_latex
-from harness.report.markdown import escape_markdown
+from harness.report.markdown import escape_markdown, markdown_paragraph
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
@@ -42,7 +42,8 @@ def _markdown(claim: Mapping[Any, Any]) -> str:
     runs = f"\n\nRuns: {said['runs']}" if said["runs"] else ""
     return (
         f"\n### {said['claim']}: {said['verdict']}\n\n"
-        f"> {said['statement']} ({said['where']})\n\n{said['evidence']}{runs}\n"
+        f"> {markdown_paragraph(claim['statement'])} ({said['where']})\n\n"
+        f"{markdown_paragraph(claim['evidence'])}{runs}\n"
     )
 
 

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from harness.errors import printable
 from harness.report.latex import latex
-from harness.report.markdown import escape_markdown, markdown_table
+from harness.report.markdown import markdown_paragraph, markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ def escape_html(text: str) -> str:
 
 def _markdown(table: Table) -> str:
     body = markdown_table(table.headers, table.rows)
-    return f"{escape_markdown(table.caption)}\n\n{body}\n"
+    return f"{markdown_paragraph(table.caption)}\n\n{body}\n"
 
 
 def _csv(table: Table) -> str:

@@ -16,16 +16,21 @@ _SPECIAL = re.compile(
     | \](?=[(\[:])                      # the target of a link
     | <(?=[A-Za-z/!?]) | &(?=[A-Za-z#]) # HTML
     | \\(?=[!-/:-@\[-`{-~]|\Z)          # an escape
-    | \A(?:[#>]|[+-](?=[\s-]))          # a heading, a quotation, a list, a rule
-    | (?<=\A\d)[.)](?=\s)               # a numbered list
     """,
     re.VERBOSE,
 )
+_BLOCK = re.compile(r"\A(\d*)(>|[#+).-](?=[\s#-]|\Z))")
+"""What would make a heading, a quotation, a list or a rule of a paragraph."""
 
 
 def escape_markdown(text: str) -> str:
-    """Text for a paragraph or a cell, on one line; a reader sees it as it is."""
+    """Text for a cell or for a place within a paragraph, on one line; a reader sees it as it is."""
     return _SPECIAL.sub(r"\\\g<0>", printable(text).strip())
+
+
+def markdown_paragraph(text: str) -> str:
+    """Text that is a paragraph, or begins one."""
+    return _BLOCK.sub(r"\1\\\2", escape_markdown(text))
 
 
 def markdown_table(
