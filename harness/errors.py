@@ -10,7 +10,19 @@ class HarnessError(Exception):
 
     def __init__(self, message: str) -> None:
         # Messages quote files and words, which may hold what a terminal would obey.
-        super().__init__("".join(map(_printable, message)))
+        super().__init__(printable(message))
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text that a terminal shows and does not obey: ``\x1b`` stands for what cannot be printed.
+
+    Args:
+        text: what a file, a plug-in or a user says.
+        keep: the white space that stays as it is; any other becomes a space.
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter in keep else _printable(letter) for letter in text)
 
 
 def _printable(character: str) -> str:

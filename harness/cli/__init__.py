@@ -23,6 +23,7 @@ from harness.cli.run import run
 from harness.cli.train import train
 from harness.cli.weights import weights
 from harness.errors import HarnessError, sentence
+from harness.report.console import echo
 
 
 class Group(click.Group):
@@ -44,7 +45,7 @@ class Group(click.Group):
                 raise
             known = isinstance(error, HarnessError)
             hint = "" if known else " (unexpected; --debug before the verb shows where)"
-            click.echo(f"Error: {sentence(error)}{hint}", err=True)
+            echo(f"Error: {sentence(error)}{hint}", err=True)
             ctx.exit(error.exit_code if isinstance(error, HarnessError) else 1)
 
 

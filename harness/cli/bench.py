@@ -15,6 +15,7 @@ from harness.cli.options import (
     scale_option,
     split_words,
 )
+from harness.report.console import echo, echo_lines
 
 
 @click.command()
@@ -47,10 +48,10 @@ def bench(
     fill_registries(plugins)
     made = plan(Request(split_words(models), split_words(datasets), scale, data_root=data_root))
     for sentence in [*made.notes, *made.absent, *made.problems]:
-        click.echo(f"Note: {sentence}", err=True)
+        echo(f"Note: {sentence}", err=True)
     place = pick_device(device)
     roof = measure_roof(place)
     benches = [measure(run, place, rounds, naive=against == "naive") for run in made.runs]
-    click.echo((bench_json if as_json else bench_markdown)(roof, benches))
+    echo_lines((bench_json if as_json else bench_markdown)(roof, benches))
     if made.problems or not benches:
         sys.exit(1)

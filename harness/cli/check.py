@@ -15,6 +15,7 @@ from harness.cli.options import (
     tell_earlier,
 )
 from harness.errors import MismatchError
+from harness.report.console import echo_lines
 from harness.specs import GreyRule
 
 
@@ -71,7 +72,7 @@ def check(
         rows = with_tolerance(rows, tolerance)
     if junit:
         checks.write_junit(rows, against, require, junit)
-    click.echo(checks.check_json(rows) if as_json else checks.check_markdown(rows, against))
+    echo_lines(checks.check_json(rows) if as_json else checks.check_markdown(rows, against))
     violations = sum(row.violates(require) for row in rows)
     if violations:
         raise MismatchError(f"{violations} of {len(rows)} numbers are not what they must be.")

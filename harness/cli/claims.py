@@ -9,6 +9,7 @@ import click
 
 from harness.cli.options import fill_registries, plugin_option, read_told, results_option
 from harness.cli.report import REFERENCE
+from harness.report.console import echo_lines
 
 
 @click.command()
@@ -19,17 +20,17 @@ from harness.cli.report import REFERENCE
 @plugin_option
 def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     """Judge every claim of the paper: its words, the evidence, a verdict."""
-    import json
     from dataclasses import asdict
 
     from harness.paper import paper
     from harness.paper.claims import judge
     from harness.report.claims import claims_table
+    from harness.report.forms import json_text
 
     fill_registries(plugins)
     runs = read_told(results).load()
     judgements = judge(runs, paper())
     if form == "json":
-        click.echo(json.dumps([asdict(judgement) for judgement in judgements], indent=1))
+        echo_lines(json_text([asdict(judgement) for judgement in judgements]))
     else:
-        click.echo(claims_table(judgements, paper()).render(form), nl=False)
+        echo_lines(claims_table(judgements, paper()).render(form), nl=False)

@@ -9,6 +9,7 @@ import click
 
 from harness.cli.options import fill_registries, plugin_option, scale_option
 from harness.errors import UsageError
+from harness.report.console import echo_lines
 
 
 @click.command()
@@ -57,7 +58,7 @@ def complexity(
         place, size = pick_device(device), _size(time_size)
         speeds = {card.name: measure_speed(card, scale, place, size) for card in cards}
     table = complexity_table(cards, scale, paper(), _size(output_size), speeds)
-    click.echo(table.render(form))
+    echo_lines(table.render(form))
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from harness.cli.options import (
     scale_option,
 )
 from harness.errors import HarnessError, UsageError
+from harness.report.console import echo, echo_lines
 
 
 @click.group()
@@ -38,18 +39,18 @@ def data_where(
 
     fill_registries(plugins)
     if not as_json:
-        click.echo("Searched, first choice first:")
+        echo("Searched, first choice first:")
         for root in roots(data_root):
-            click.echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
+            echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
     tests = listings.datasets(scale, data_root)
     training = listings.training_sets(data_root)
     if as_json:
         rows = [row | {"use": "test"} for row in tests]
         rows += [row | {"use": "training"} for row in training]
-        click.echo(listings.show(rows, as_json))
+        echo_lines(listings.show(rows, as_json))
         return
     for title, table in (("Test sets", tests), ("Training and validation sets", training)):
-        click.echo(f"\n{title}:\n{listings.show(table, as_json)}")
+        echo_lines(f"\n{title}:\n{listings.show(table, as_json)}")
 
 
 @data.command("verify")
@@ -76,7 +77,7 @@ def data_verify(
     wrong = 0
     for verdict in verify(names or ("all",), scale, data_root):
         wrong += not verdict.sound
-        click.echo(f"{'ok  ' if verdict.sound else 'FAIL'}  {verdict.said}")
+        echo(f"{'ok  ' if verdict.sound else 'FAIL'}  {verdict.said}")
     if wrong:
         raise MismatchError(f"{wrong} of the sets are not what they must be.")
 
@@ -91,10 +92,10 @@ def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
     paths = find_images(names, data_root)
     sentences = list(leaking(paths))
     for sentence in sentences:
-        click.echo(f"FAIL  {sentence}")
+        echo(f"FAIL  {sentence}")
     if sentences:
         raise MismatchError(f"{len(sentences)} of {len(paths)} images are in a test set.")
-    click.echo(f"ok    none of {len(paths)} images is in a test set")
+    echo(f"ok    none of {len(paths)} images is in a test set")
 
 
 @data.command("fetch")
@@ -118,9 +119,9 @@ def data_fetch(names: tuple[str, ...]) -> None:
     for title, files in wanted:
         try:
             download(files())
-            click.echo(f"{title} is in {cache_root() / 'data'}.")
+            echo(f"{title} is in {cache_root() / 'data'}.")
         except HarnessError as error:
             failed += 1
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
     if failed:
         sys.exit(1)

@@ -18,6 +18,7 @@ from harness.cli.options import (
     scale_option,
 )
 from harness.errors import UsageError
+from harness.report.console import echo, echo_lines
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import Number
@@ -75,11 +76,11 @@ def explain(
     elif len(what) == 1:
         _, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
         run = rebuild(record, weights, data_root)
-        notes = partial(click.echo, err=True)
+        notes = partial(echo, err=True)
         found = explain_run(record, run, claim.conventions, device, notes)
     else:
         raise UsageError("Name a run, or an SR image and its HR image.")
     ranked = rank(found, claim)
-    click.echo(listings.show(listings.rescored(ranked, claim), as_json))
+    echo_lines(listings.show(listings.rescored(ranked, claim), as_json))
     if claim != Claim() and not as_json:
-        click.echo("\n" + claim.explain(ranked))
+        echo_lines("\n" + claim.explain(ranked))

@@ -18,6 +18,7 @@ from harness.cli.options import (
     scale_option,
 )
 from harness.errors import HarnessError
+from harness.report.console import echo, echo_lines
 
 if TYPE_CHECKING:
     from harness.models.check import Finding
@@ -53,7 +54,7 @@ def list_(
             rows = listings.runs(results)
         case _:
             rows = listings.models()
-    click.echo(listings.show(rows, as_json))
+    echo_lines(listings.show(rows, as_json))
 
 
 @click.command("check-model")
@@ -72,7 +73,7 @@ def check_model(name: str, time_limit: float, scale: int, plugins: tuple[Path, .
     failed = 0
     for finding in isolated(_findings, (name, scale, plugins), time_limit):
         failed += not finding.holds
-        click.echo(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.rule}: {finding.seen}")
+        echo(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.rule}: {finding.seen}")
     if failed:
         raise HarnessError(f"{name} breaks the contract in {failed} points.")
 

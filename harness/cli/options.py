@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.report.console import echo
+
 if TYPE_CHECKING:
     from harness.run.store import ResultStore
     from harness.specs import RunRecord
@@ -39,7 +41,7 @@ def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
     register_benchmarks()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
-        click.echo(f"Warning: the plug-in {name} is disabled ({reason}).", err=True)
+        echo(f"Warning: the plug-in {name} is disabled ({reason}).", err=True)
     for name, changed in SETTINGS.items():
         tell_changed(f"The plug-in {name}", changed)
 
@@ -48,7 +50,7 @@ def tell_changed(who: str, changed: Collection[str]) -> None:
     """Say which of torch's settings somebody's code changed, if any."""
     if changed:
         settings = " and ".join(sorted(changed))
-        click.echo(f"Note: {who} sets torch's {settings} for all code: set back.", err=True)
+        echo(f"Note: {who} sets torch's {settings} for all code: set back.", err=True)
 
 
 def read_told(results: Path) -> ResultStore:
@@ -56,7 +58,7 @@ def read_told(results: Path) -> ResultStore:
     from harness.run.store import ResultStore
 
     store = ResultStore(results)
-    tell_earlier(store.sound(lambda _, error: click.echo(f"Left out: {error}", err=True)).values())
+    tell_earlier(store.sound(lambda _, error: echo(f"Left out: {error}", err=True)).values())
     return store
 
 
@@ -64,7 +66,7 @@ def tell_earlier(records: Iterable[RunRecord]) -> None:
     """Say how many records have the identity of an earlier version, if any."""
     count = sum(record.earlier for record in records)
     if count:
-        click.echo(
+        echo(
             f"Note: run records of an earlier version: {count}. Their numbers are shown (harness "
             "list runs marks them); harness run makes them again.",
             err=True,

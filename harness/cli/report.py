@@ -17,6 +17,7 @@ from harness.cli.options import (
     split_words,
 )
 from harness.errors import UsageError
+from harness.report.console import echo, echo_lines
 from harness.specs import GreyRule
 
 if TYPE_CHECKING:
@@ -87,9 +88,9 @@ def report(
     read_told(results)
     for made, paths in build(name, split_words(formats), results, out, grey, pictures):
         if isinstance(made, Table) and paths:
-            click.echo(made.render("md"))
+            echo_lines(made.render("md"))
         if paths:
-            click.echo(f"Written: {', '.join(map(str, paths))}", err=True)
+            echo(f"Written: {', '.join(map(str, paths))}", err=True)
 
 
 def _region(image: str | None, box: str | None) -> Region | None:
@@ -118,4 +119,4 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
     from harness.run.store import ResultStore, accept_records
 
     for path in accept_records(ids, read_told(results), ResultStore(reference)):
-        click.echo(path)
+        echo(path)

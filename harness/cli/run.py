@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +21,7 @@ from harness.cli.options import (
     tell_changed,
 )
 from harness.errors import HarnessError, UsageError
+from harness.report.console import echo, echo_lines
 from harness.specs import Border, ExecutorName, GreyRule
 
 
@@ -119,6 +119,7 @@ def run(
 ) -> None:
     """Evaluate models on test sets."""
     from harness.report.console import download, listener
+    from harness.report.forms import json_text
     from harness.report.tables import summary
     from harness.run.evaluate import Options
     from harness.run.executors import choose
@@ -150,11 +151,11 @@ def run(
     made = plan(request)
     fit_all(made, device, asked=tile == "auto")
     for sentence in made.notes:
-        click.echo(f"Note: {sentence}", err=True)
+        echo(f"Note: {sentence}", err=True)
     for sentence in made.absent:
-        click.echo(f"Skipped: {sentence}", err=True)
+        echo(f"Skipped: {sentence}", err=True)
     for sentence in made.problems:
-        click.echo(f"Error: {sentence}", err=True)
+        echo(f"Error: {sentence}", err=True)
     store, how = ResultStore(results), Options(device, force, save_images)
     store.require_writable()
     records, broken = [], list(made.problems)
@@ -162,7 +163,7 @@ def run(
         for outcome in ended:
             if isinstance(outcome, HarnessError):
                 broken.append(str(outcome))
-                click.echo(f"Error: {outcome}", err=True)
+                echo(f"Error: {outcome}", err=True)
             else:
                 records.append(outcome)
     asked = {run.identity.id: place for place, run in enumerate(made.runs)}
@@ -170,9 +171,9 @@ def run(
     for record in records:
         tell_changed(record.identity.model, record.provenance.get("changed_settings", ()))
     if as_json:
-        click.echo(json.dumps([record.to_json() for record in records], indent=1))
+        echo_lines(json_text([record.to_json() for record in records]))
     elif records:
-        click.echo("\n" + summary(records))
+        echo_lines("\n" + summary(records))
     if broken or not records or any(record.status != "finished" for record in records):
         sys.exit(1)
 

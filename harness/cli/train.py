@@ -15,6 +15,7 @@ from harness.cli.options import (
     plugin_option,
     scale_option,
 )
+from harness.report.console import echo
 
 
 @click.command()
@@ -128,4 +129,4 @@ def train(
                 weights_path = finish(training, network, trainer.state, rows, trainer.how())
                 watcher.validated(training, rows)
     if rank == 0:
-        click.echo(f"The weights are {weights_path}.")
+        echo(f"The weights are {weights_path}.")

@@ -14,6 +14,7 @@ from harness.cli.options import (
     results_option,
     scale_option,
 )
+from harness.report.console import echo, echo_lines
 
 
 @click.group()
@@ -49,7 +50,7 @@ def weights_import(
     stored = store_weights(read, card, scale)
     Upscaler(card, scale, read_weights(card, scale, stored))
     copy_notes(path, stored, read)
-    click.echo(f"{path} is stored as {stored} ({read.info.licence}).")
+    echo(f"{path} is stored as {stored} ({read.info.licence}).")
 
 
 @weights.command("fetch")
@@ -65,10 +66,10 @@ def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...])
     for card in fetchable(names, scale):
         files = downloads(card, scale)
         for file, _, licence in files:
-            click.echo(f"{card.name}: {file.path} of {file.repository}, licence: {licence}")
+            echo(f"{card.name}: {file.path} of {file.repository}, licence: {licence}")
         download([(file, path) for file, path, _ in files])
         for _, path, _ in files:
-            click.echo(f"It is in {path}.")
+            echo(f"It is in {path}.")
 
 
 @weights.command("ship")
@@ -82,7 +83,7 @@ def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...])
     from harness.run.store import ResultStore
 
     fill_registries(plugins)
-    click.echo(f"Shipped as {ship(path, ResultStore(results), to)}.")
+    echo(f"Shipped as {ship(path, ResultStore(results), to)}.")
 
 
 @weights.command("where")
@@ -94,4 +95,4 @@ def weights_where(scale: int, plugins: tuple[Path, ...], as_json: bool) -> None:
     from harness.report import listings
 
     fill_registries(plugins)
-    click.echo(listings.show(listings.weights(scale), as_json))
+    echo_lines(listings.show(listings.weights(scale), as_json))

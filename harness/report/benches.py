@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tabulate import tabulate
+from harness.report.forms import json_text
+from harness.report.markdown import markdown_table
 
 if TYPE_CHECKING:
     from harness.run.bench import Bench, Roof
@@ -30,12 +30,7 @@ def bench_markdown(roof: Roof, benches: Sequence[Bench]) -> str:
     """The roof in a sentence, then one line a model and set."""
     compared = any(bench.naive is not None for bench in benches)
     headers = [*_HEADERS, *(["naive (s)", "naive / harness", "PSNR differs (dB)"] * compared)]
-    table = tabulate(
-        [_line(roof, bench) for bench in benches],
-        headers,
-        tablefmt="github",
-        disable_numparse=True,
-    )
+    table = markdown_table(headers, [_line(roof, bench) for bench in benches])
     return (
         f"The roof of this machine: {roof.flops / 1e9:.0f} GFLOP/s in fp32 matrix products, "
         f"{roof.bandwidth / 1e9:.1f} GB/s of memory.\n\n{table}"
@@ -44,7 +39,7 @@ def bench_markdown(roof: Roof, benches: Sequence[Bench]) -> str:
 
 def bench_json(roof: Roof, benches: Sequence[Bench]) -> str:
     """The same for machines."""
-    return json.dumps({"roof": asdict(roof), "benches": [asdict(one) for one in benches]}, indent=1)
+    return json_text({"roof": asdict(roof), "benches": [asdict(one) for one in benches]})
 
 
 def _line(roof: Roof, bench: Bench) -> list[str]:

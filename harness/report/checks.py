@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -10,11 +9,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from tabulate import tabulate
-
 from harness.data.partial import write_atomically
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 from harness.paper.scores import SCORES
+from harness.report.forms import json_text
+from harness.report.markdown import markdown_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +38,7 @@ _HEADERS = (
 def check_markdown(rows: Sequence[Row], against: str) -> str:
     """The rows as a Markdown table, and how many numbers had which verdict as a sentence."""
     align = ("left",) * 3 + ("right",) * 4 + ("left",) * 4
-    cells = [_cells(row) for row in rows]
-    table = tabulate(cells, _HEADERS, tablefmt="github", colalign=align, disable_numparse=True)
+    table = markdown_table(_HEADERS, [_cells(row) for row in rows], align)
     counts = Counter(row.verdict for row in rows)
     return (
         f"{table}\n\n"
@@ -98,6 +96,10 @@ def _junit(rows: Sequence[Row], against: str, require: bool) -> str:
             ElementTree.SubElement(case, "system-out").text = _sentence(row)
     for name, kind in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
         suite.set(name, str(sum(1 for _ in suite.iter(kind))))
+    for one in suite.iter():
+        # XML has no control characters, not even escaped ones.
+        one.attrib |= {key: printable(text) for key, text in one.items()}
+        one.text = printable(one.text or "")
     ElementTree.indent(suite)
     body = ElementTree.tostring(suite, "unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
@@ -111,7 +113,7 @@ def _sentence(row: Row) -> str:
 
 def check_json(rows: Sequence[Row]) -> str:
     """The rows with their verdicts as JSON; an infinite score becomes the string ``inf``."""
-    return json.dumps([_plain(row) for row in rows], indent=1)
+    return json_text([_plain(row) for row in rows])
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
 from harness.paper.claims import Judgement, Verdict, judge
 from harness.registry import register_report
-from harness.report.forms import Format, Table
+from harness.report.forms import Format, Table, escape_html
 from harness.report.latex import escape_latex
+from harness.report.markdown import escape_markdown, markdown_paragraph
 
 if TYPE_CHECKING:
     from harness.specs import GreyRule
@@ -38,27 +38,32 @@ class ClaimsTable(Table):
 
 
 def _markdown(claim: Mapping[Any, Any]) -> str:
-    runs = f"\n\nRuns: {claim['runs']}" if claim["runs"] else ""
+    said = {name: escape_markdown(str(value)) for name, value in claim.items()}
+    runs = f"\n\nRuns: {said['runs']}" if said["runs"] else ""
     return (
-        f"\n### {claim['claim']}: {claim['verdict']}\n\n"
-        f"> {claim['statement']} ({claim['where']})\n\n{claim['evidence']}{runs}\n"
+        f"\n### {said['claim']}: {said['verdict']}\n\n"
+        f"> {markdown_paragraph(claim['statement'])} ({said['where']})\n\n"
+        f"{markdown_paragraph(claim['evidence'])}{runs}\n"
     )
 
 
 def _html(claim: Mapping[Any, Any]) -> str:
-    runs = f"<p>Runs: {claim['runs']}</p>\n" if claim["runs"] else ""
+    said = {name: escape_html(str(value)) for name, value in claim.items()}
+    runs = f"<p>Runs: {said['runs']}</p>\n" if said["runs"] else ""
     return (
-        f"<h2>{escape(claim['claim'])}: {claim['verdict']}</h2>\n"
-        f"<blockquote>{escape(claim['statement'])} ({escape(claim['where'])})</blockquote>\n"
-        f"<p>{escape(claim['evidence'])}</p>\n{runs}"
+        f"<h2>{said['claim']}: {said['verdict']}</h2>\n"
+        f"<blockquote>{said['statement']} ({said['where']})</blockquote>\n"
+        f"<p>{said['evidence']}</p>\n{runs}"
     )
 
 
 def _latex(claim: Mapping[Any, Any]) -> str:
-    runs = f" Runs: {claim['runs']}." if claim["runs"] else ""
-    body = f"``{claim['statement']}'' ({claim['where']}). {claim['evidence']}{runs}"
-    safe = escape_latex(body).replace("--", "-{}-")  # no dash, but two hyphens
-    return f"\\item[{{{claim['claim']}: {claim['verdict']}}}] {safe}\n"
+    said = {name: escape_latex(str(value)) for name, value in claim.items()}
+    runs = f" Runs: {said['runs']}." if said["runs"] else ""
+    return (
+        f"\\item[{{{said['claim']}: {said['verdict']}}}] "
+        f"``{said['statement']}'' ({said['where']}). {said['evidence']}{runs}\n"
+    )
 
 
 @register_report("claims")

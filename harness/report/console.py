@@ -1,4 +1,4 @@
-"""How a run is shown while it goes: bars on a terminal, plain lines elsewhere."""
+"""What is printed, and how a run is shown while it goes: bars on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from harness.data.download import fetch
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from harness.run.evaluate import Run
     from harness.run.train_log import Row
     from harness.run.training import Training
     from harness.specs import ImageResult, RemoteFile, RunRecord
+
+
+def echo(line: object, *, err: bool = False) -> None:
+    """Print one line: what a terminal would obey is shown, and no text begins another line."""
+    click.echo(printable(str(line)), err=err)
+
+
+def echo_lines(text: str, *, nl: bool = True) -> None:
+    """Print text of several lines, such as a table, whose cells keep to theirs."""
+    click.echo(printable(text, keep="\n"), nl=nl)
 
 
 def listener() -> Lines:
@@ -35,7 +45,7 @@ def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
     size = sum(file.bytes for file, _ in missing) / 1e6
     title = f"{len(missing)} files of {missing[0][0].repository}, {size:.1f} MB"
     if not sys.stderr.isatty():
-        click.echo(f"Downloading {title}", err=True)
+        echo(f"Downloading {title}", err=True)
         fetch(missing)
         return
     with _bar() as progress:
@@ -44,11 +54,19 @@ def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
 
 
 def _bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return _progress(MofNCompleteColumn(), TimeRemainingColumn())
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    """Bars after the name of what is done, in which brackets and colons have no meaning."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True, markup=False, emoji=False)
+    name = TextColumn("{task.description}", markup=False)
+    return Progress(name, BarColumn(), *columns, console=console, transient=True)
 
 
 def _outcome(record: RunRecord, computed: int) -> str:
@@ -76,22 +94,22 @@ class Lines:
 
     def waiting(self, reason: str) -> None:
         """Say why nothing happens."""
-        click.echo(f"{reason}: waiting.", err=True)
+        echo(f"{reason}: waiting.", err=True)
 
     def started(self, run: Run, total: int, known: int) -> None:
         """Say what begins, unless all of it is known."""
         if known < total:
             resumed = f", {known} known already" if known else ""
-            click.echo(f"{run.title}: {_images(total)}{resumed}", err=True)
+            echo(f"{run.title}: {_images(total)}{resumed}", err=True)
 
     def image(self, run: Run, result: ImageResult) -> None:
         """Say how an image was converted."""
         if result.note:
-            click.echo(f"  {result.image}: {result.note}", err=True)
+            echo(f"  {result.image}: {result.note}", err=True)
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
         """Say how it ended."""
-        click.echo(f"{run.title}: {_outcome(record, computed)}", err=True)
+        echo(f"{run.title}: {_outcome(record, computed)}", err=True)
 
 
 class Bars(Lines):
@@ -109,7 +127,7 @@ class Bars(Lines):
             self._progress = _bar()
             self._progress.start()
         self._tasks[run.identity.id] = self._progress.add_task(
-            run.title, total=total, completed=known
+            printable(run.title), total=total, completed=known
         )
 
     def image(self, run: Run, result: ImageResult) -> None:
@@ -138,7 +156,7 @@ def images_bar(paths: Iterable[Path]) -> Iterator[Path]:
     """Pass images on, with a bar on a terminal and a line elsewhere."""
     everything = list(paths)
     if not sys.stderr.isatty():
-        click.echo(f"Preparing {_images(len(everything))}", err=True)
+        echo(f"Preparing {_images(len(everything))}", err=True)
         yield from everything
         return
     with _bar() as progress:
@@ -193,11 +211,11 @@ class TrainLines:
     def told(self, sentence: str) -> None:
         """Print a sentence."""
         if self._shown:
-            click.echo(f"{sentence.rstrip('.')}.", err=True)
+            echo(f"{sentence.rstrip('.')}.", err=True)
 
     def _show(self, text: str, progress: float, *, keep: bool) -> None:
         if self._shown:
-            click.echo(text, err=True)
+            echo(text, err=True)
 
 
 class TrainBar(TrainLines):
@@ -215,21 +233,19 @@ class TrainBar(TrainLines):
 
     def told(self, sentence: str) -> None:
         """Print a sentence above the bar."""
-        self._progress.print(sentence.rstrip(".") + ".")
+        self._progress.print(printable(sentence.rstrip(".") + "."))
 
     def _show(self, text: str, progress: float, *, keep: bool) -> None:
         if keep:
-            self._progress.print(text)
-        self._progress.update(self._task, description=text, completed=progress)
+            self._progress.print(printable(text))
+        self._progress.update(self._task, description=printable(text), completed=progress)
 
 
 def _share_bar() -> Progress:
     """A bar for what is no count: it shows the share that is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress
+    from rich.progress import TextColumn
 
-    columns = ("{task.description}", BarColumn(), "{task.percentage:.0f}%")
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return _progress(TextColumn("{task.percentage:.0f}%"))
 
 
 def train_listener(*, shown: bool = True) -> TrainLines:

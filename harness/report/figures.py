@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.partial import write_atomically
-from harness.errors import HarnessError
+from harness.errors import HarnessError, printable
 from harness.report.forms import Format
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _STYLE: Mapping[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "svg.hashsalt": "drfn-harness",
+    "text.parse_math": False,  # a dollar sign in a name begins no formula
     # Deflate is not the same in every build of zlib.
     "pdf.compression": 0,
     "savefig.dpi": 150,
@@ -48,12 +50,17 @@ class Figure:
     def render(self, form: Format) -> bytes:
         """The figure as a PNG, SVG or PDF file."""
         import matplotlib
+        from matplotlib.text import Text
 
-        with matplotlib.rc_context():
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            # A letter that the font lacks is drawn as a box.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
             matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
             matplotlib.rcParams.update(_STYLE)
-            stream = BytesIO()
-            self.draw().savefig(stream, format=form, metadata=_METADATA[form])
+            stream, drawn = BytesIO(), self.draw()
+            for text in drawn.findobj(Text):
+                text.set_text(printable(text.get_text(), keep="\n"))
+            drawn.savefig(stream, format=form, metadata=_METADATA[form])
         return stream.getvalue()
 
 

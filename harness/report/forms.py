@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from tabulate import tabulate
 
+from harness.errors import printable
 from harness.report.latex import latex
+from harness.report.markdown import markdown_paragraph, markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Format = Literal["md", "tex", "csv", "html", "png", "svg", "pdf"]
+
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a formula begins with, to Excel, LibreOffice and Google Sheets."""
 
 
 class Report(Protocol):
@@ -59,16 +65,52 @@ class Table:
         return _RENDERERS[form](self)
 
 
-def _body(table: Table, style: str) -> str:
-    return tabulate(table.rows, table.headers, tablefmt=style, disable_numparse=True)
+def plain_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], align: Sequence[str] | None = None
+) -> str:
+    """A table for a terminal, each row on one line."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    return tabulate(cells, headers, tablefmt="simple", colalign=align, disable_numparse=True)
+
+
+def json_text(value: object) -> str:
+    """A value as JSON in ASCII without control characters."""
+    return json.dumps(value, indent=1).replace("\x7f", "\\u007f")
+
+
+def escape_html(text: str) -> str:
+    """Text for the body of an HTML file or an attribute in quotes."""
+    return escape(printable(text))
 
 
 def _markdown(table: Table) -> str:
-    return f"{table.caption}\n\n{_body(table, 'github')}\n"
+    body = markdown_table(table.headers, table.rows)
+    return f"{markdown_paragraph(table.caption)}\n\n{body}\n"
 
 
 def _csv(table: Table) -> str:
-    return table.tidy.to_csv(index=False, lineterminator="\n")
+    from pandas import DataFrame
+
+    rows = [[_csv_cell(value) for value in row] for row in table.tidy.itertuples(index=False)]
+    columns = [_csv_cell(name) for name in table.tidy.columns]
+    cells = DataFrame(rows, columns=columns, dtype=object)
+    return cells.to_csv(index=False, lineterminator="\n")
+
+
+def _csv_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: an apostrophe makes it text."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULAS) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _html(table: Table) -> str:
@@ -76,11 +118,17 @@ def _html(table: Table) -> str:
         "<!doctype html>",
         '<html lang="en">',
         '<meta charset="utf-8">',
-        f"<title>{escape(table.name)}</title>",
-        f"<p>{escape(table.caption)}</p>",
-        _body(table, "html"),
+        f"<title>{escape_html(table.name)}</title>",
+        f"<p>{escape_html(table.caption)}</p>",
+        _html_table(table),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _html_table(table: Table) -> str:
+    """The table; tabulate escapes its text."""
+    headers, *rows = [[printable(cell) for cell in row] for row in (table.headers, *table.rows)]
+    return tabulate(rows, headers, tablefmt="html", disable_numparse=True)
 
 
 _RENDERERS: Mapping[str, Callable[[Table], str]] = {

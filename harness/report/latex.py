@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from textwrap import wrap
 from typing import TYPE_CHECKING
+from unicodedata import normalize
+
+from harness.errors import printable
 
 if TYPE_CHECKING:
     from harness.report.forms import Table
@@ -20,16 +24,46 @@ _SPACE = 2
 _LONG, _NARROW = 26, 24
 """A cell from which on its column wraps, and the least width of such a column, in letters."""
 _SLACK = 1.01
+_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
+"""What has no place in a label."""
 _SYMBOLS: Mapping[str, str] = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"✓": "$\\surd$", "≈": "$\\approx$", "✗": "$\\times$", "≠": "$\\neq$", "○": "$\\circ$"},
     "†": "\\dag{}",
+    **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
+    # Without a font encoding these three print as other characters.
+    **{"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"},
+    **{"–": "\\textendash{}", "—": "\\textemdash{}", "×": "$\\times$", "±": "$\\pm$", "−": "$-$"},
+    **{"ß": "\\ss{}", "æ": "\\ae{}", "œ": "\\oe{}", "ø": "\\o{}", "ł": "\\l{}"},
+    **{"Æ": "\\AE{}", "Œ": "\\OE{}", "Ø": "\\O{}", "Ł": "\\L{}"},
 }
+_ACCENTS: Mapping[str, str] = {
+    **{"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u"},
+    **{"\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c"},
+}
+"""The LaTeX command of each combining accent."""
 
 
 def escape_latex(text: str) -> str:
-    """Text for the body of a LaTeX document; no backslashes, tildes or carets."""
-    return "".join(_SYMBOLS.get(letter, letter) for letter in text)
+    r"""Text for the body of a LaTeX document, in ASCII.
+
+    A character that pdfLaTeX cannot set without more packages is shown as ``\u4e2d`` is.
+    """
+    plain = normalize("NFC", printable(text)).strip()
+    # Two hyphens would become a dash.
+    safe = re.sub("-(?=-)", "-{}", "".join(map(_letter, plain)))
+    # The end of a row before it would take a star or a bracket as its own.
+    return "{}" + safe if safe.startswith(("[", "*")) else safe
+
+
+def _letter(letter: str) -> str:
+    """One printable character in LaTeX."""
+    if letter in _SYMBOLS or letter.isascii():
+        return _SYMBOLS.get(letter, letter)
+    parts = normalize("NFD", letter)
+    if parts[0].isascii() and parts[1:] in _ACCENTS:
+        return f"\\{_ACCENTS[parts[1:]]}{{{parts[0]}}}"
+    return _SYMBOLS["\\"] + letter.encode("unicode_escape").decode()[1:]
 
 
 def latex(table: Table) -> str:
@@ -89,7 +123,7 @@ def _float(table: Table, tabular: str, wide: bool, *, first: bool) -> str:
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
         *([] if first else ["\\addtocounter{table}{-1}"]),
         f"\\caption{{{caption}}}",
-        *([f"\\label{{tab:{table.name}}}"] if first else []),
+        *([f"\\label{{tab:{_LABEL.sub('-', table.name)}}}"] if first else []),
         tabular,
         "\\end{table*}",
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from harness.data.catalogue import registry_rows
 from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
 from harness.registry import DATASETS, FAILURES, MODELS
+from harness.report.forms import json_text, plain_table
 from harness.specs import DatasetCard, WeightsInfo
 
 if TYPE_CHECKING:
@@ -208,16 +208,14 @@ def _rounded(value: float) -> float | str:
 def show(rows: Sequence[Row], as_json: bool) -> str:
     """Rows as a plain table, with the first digits of hashes, or as JSON."""
     if as_json:
-        return json.dumps(rows, indent=1)
+        return json_text(rows)
     if not rows:
         return "There is nothing to list."
-    from tabulate import tabulate
+    headers = list(dict.fromkeys(name for row in rows for name in row))
+    return plain_table(headers, [[_shown(row, name) for name in headers] for row in rows])
 
-    shown = [
-        {
-            name: _HASH.sub(lambda found: found[0][:12], str(value)) if name in _HASHED else value
-            for name, value in row.items()
-        }
-        for row in rows
-    ]
-    return tabulate(shown, headers="keys", tablefmt="simple", disable_numparse=True)
+
+def _shown(row: Row, name: str) -> str:
+    """A cell, with the first digits of a hash; empty where the row has none."""
+    text = str(row.get(name, ""))
+    return _HASH.sub(lambda found: found[0][:12], text) if name in _HASHED else text

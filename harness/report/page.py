@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 from PIL import Image
 
+from harness.errors import printable
 from harness.paper.claims import judge
 from harness.paper.judgement import Verdict
 from harness.paper.selection import choose_runs
@@ -58,6 +59,7 @@ class Page:
         environment = Environment(
             loader=PackageLoader("harness.report"),
             autoescape=True,
+            finalize=_shown,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
@@ -65,6 +67,12 @@ class Page:
         )
         environment.filters["anchor"] = anchor
         return environment.get_template("page.html.j2").render(self.context)
+
+
+def _shown(value: object) -> object:
+    """What the template prints; text that it has escaped already stays as it is."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(str(value), keep="\n") if is_text else value
 
 
 class Picture(NamedTuple):

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from harness.errors import HarnessError
 from harness.paper.scores import SCORES, Score
 from harness.paper.selection import broken_runs, choose_runs, finished
 from harness.registry import DATASETS, MODELS, register_report
-from harness.report.forms import Table
+from harness.report.forms import Table, plain_table
 from harness.report.marks import (
     FAILED,
     MISSING,
@@ -214,4 +213,4 @@ def summary(records: Sequence[RunRecord]) -> str:
     extra = [name.upper() for name in records[0].identity.metrics[2:]]
     headers = ["model", "dataset", "images", "PSNR (dB)", "SSIM", *extra, "protocol", "weights"]
     align = ("left", "left", *("right",) * (3 + len(extra)), "left", "left")
-    return tabulate(rows, headers, tablefmt="simple", colalign=align, disable_numparse=True)
+    return plain_table(headers, rows, align)

@@ -25,7 +25,7 @@ def test_markdown() -> None:
 
 def test_latex_is_escaped() -> None:
     text = TABLE.render("tex")
-    assert r"\caption{100 \% of a\_b \& c < d}" in text
+    assert r"\caption{100 \% of a\_b \& c \textless{} d}" in text
     assert r"x\_1" in text and r"\toprule" in text
 
 
