@@ -23,11 +23,16 @@ from harness.cli.run import run
 from harness.cli.train import train
 from harness.cli.weights import weights
 from harness.errors import HarnessError, sentence
-from harness.report.console import echo
+from harness.report.console import echo, open_streams
 
 
 class Group(click.Group):
     """Turns errors into one sentence and an exit code; ``--debug`` shows the traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, with somewhere to print to in any case."""
+        open_streams()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import platform
 import shutil
@@ -22,7 +23,7 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the name cannot be written, or cannot take the other's place.
     """
-    start = f".{path.name}.{platform.node()}."
+    start = f".{_short(path.name)}.{platform.node()}."
     for left in path.parent.glob(f"{glob.escape(start)}*"):
         if not _is_alive(left.name.removeprefix(start)):
             _remove(left)
@@ -34,6 +35,12 @@ def whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         _remove(partial)
+
+
+def _short(name: str, most: int = 150) -> str:
+    """The name of a file, or its hash where no more would fit into the name of another file."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= most else hashlib.sha256(encoded).hexdigest()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

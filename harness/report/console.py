@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 import click
 
@@ -22,14 +23,50 @@ if TYPE_CHECKING:
     from harness.specs import ImageResult, RemoteFile, RunRecord
 
 
+def open_streams() -> None:
+    """Give a process whose standard streams are closed (``2>&-``) streams that lead nowhere."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or else the next file that is opened would be the stream
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 def echo(line: object, *, err: bool = False) -> None:
-    """Print one line: what a terminal would obey is shown, and no text begins another line."""
-    click.echo(printable(str(line)), err=err)
+    """Print one line: what a terminal would obey is shown, and no text begins another line.
+
+    Raises:
+        HarnessError: standard output cannot be written. Of standard error, nobody reads it then.
+    """
+    _print(printable(str(line)), err=err)
 
 
 def echo_lines(text: str, *, nl: bool = True) -> None:
-    """Print text of several lines, such as a table, whose cells keep to theirs."""
-    click.echo(printable(text, keep="\n"), nl=nl)
+    """Print text of several lines, such as a table, whose cells keep to theirs.
+
+    Raises:
+        HarnessError: standard output cannot be written.
+    """
+    _print(printable(text, keep="\n"), nl=nl)
+
+
+def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
+    try:
+        click.echo(text, err=err, nl=nl)
+    except OSError as error:
+        if err:  # a run does not fail because nobody reads how it goes
+            sys.stderr = _nowhere()
+        elif isinstance(error, BrokenPipeError):
+            raise  # click ends quietly
+        else:
+            sys.stdout = _nowhere()
+            raise HarnessError(f"Standard output cannot be written ({error.strerror}).") from error
 
 
 def listener() -> Lines:

@@ -60,3 +60,19 @@ def test_what_killed_processes_left_goes_and_what_others_are_writing_stays(tmp_p
     with whole(tmp_path / "x") as partial:
         partial.write_text("whole")
     assert set(tmp_path.iterdir()) == {tmp_path / "x", writing, elsewhere, another}
+
+
+def test_the_longest_name_of_a_file_can_be_written(tmp_path: Path) -> None:
+    for name in ("x" * 255, "ü" * 127):
+        write_atomically(tmp_path / name, name)
+        assert (tmp_path / name).read_text() == name
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name in ("fifo", "link"):
+        with pytest.raises(OSError, match="not a file"):
+            write_atomically(tmp_path / name, "x")
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "link"]

@@ -4,8 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.report.console import Bars
 from harness.run.plan import Request, plan
+from harness.run.store import ResultStore
 from harness.specs import ImageResult
 from tests.records import record
 
@@ -38,3 +41,24 @@ def test_runs_that_are_under_way_at_once_have_a_bar_each(photos: Path, capsys) -
         bars.ended(second, record("bicubic-rgb"), 2)
         assert bars._progress is None
     assert capsys.readouterr().err.count(" computed)") == 2
+
+
+@pytest.mark.parametrize(
+    "streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", "2>&1 | head -1"]
+)
+def test_a_run_does_not_fail_because_nobody_reads_how_it_goes(
+    photos: Path, tmp_path: Path, streams: str
+) -> None:
+    words = f"-m harness run --models bicubic,bicubic-rgb --datasets {photos} --results r"
+    command = ["bash", "-c", f"{sys.executable} {words} {streams}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    records = ResultStore(tmp_path / "r").records()
+    assert [(one.status, len(one.images)) for one in records] == [("finished", 3)] * 2
+
+
+def test_an_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    command = ["bash", "-c", f"{sys.executable} -m harness list models >/dev/full"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "Error: Standard output cannot be written (No space left on device).\n"
