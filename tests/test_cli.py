@@ -317,6 +317,11 @@ class TestWeightsFetch:
         assert shown.output.index("academic use only") < shown.output.index("It is in")
         run = harness("run", "--models", "srcnn", "--datasets", photos)
         assert run.exit_code == 0 and run.output.split()[-1] == "official"
+        (kept,) = Path("cache").rglob(published.name)
+        kept.write_bytes(kept.read_bytes()[:-1000])
+        shown = harness("weights", "fetch", "srcnn")
+        assert shown.exit_code == 0 and "Truncated or altered" in shown.stderr
+        assert kept.read_bytes() == published.read_bytes()
 
     def test_models_whose_weights_were_not_published_are_named(self, harness) -> None:
         shown = harness("weights", "fetch", "drfn")

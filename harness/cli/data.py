@@ -115,13 +115,12 @@ def data_fetch(names: tuple[str, ...]) -> None:
     others = [name for name in names if name.lower() not in FOLDERS]
     wanted = [(card.title, partial(downloads, card)) for card in (select(others) if others else ())]
     wanted += [(name, partial(training_downloads, name)) for name in training]
-    failed = 0
+    failed = []
     for title, files in wanted:
         try:
             download(files())
             echo(f"{title} is in {cache_root() / 'data'}.")
         except HarnessError as error:
-            failed += 1
+            failed.append(error.exit_code)
             echo(f"Error: {error}", err=True)
-    if failed:
-        sys.exit(1)
+    sys.exit(max(failed, default=0))

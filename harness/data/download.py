@@ -1,10 +1,10 @@
-"""Downloads of files pinned by commit, size and SHA-256, through pooch and over https alone."""
+"""Downloads of files pinned by commit, size and SHA-256, over https alone."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,28 @@ from urllib.parse import quote
 
 from platformdirs import user_cache_path
 
+from harness.data.partial import whole
 from harness.errors import HarnessError, MismatchError
+from harness.specs import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+    from typing import BinaryIO
 
     from harness.specs import RemoteFile
 
 HOST = "https://raw.githubusercontent.com"
+LIMITS = ((30.0, 1_000), (60.0, 60_000))
+"""Seconds within which at least as many more bytes must come; else a download is given up."""
+
 _PROBE_SECONDS = 4.0
 _READ_SECONDS = 60.0
+"""After which the thread of a download that was given up ends."""
+
+_TICK_SECONDS = 0.1
+_PIECE = 1_000
+"""Bytes that are read at a time: a larger piece of what trickles would be waited for too long."""
 
 
 class OfflineError(HarnessError):
@@ -39,21 +50,35 @@ def url(file: RemoteFile) -> str:
     return f"{HOST}/{file.repository}/{file.commit}/{quote(file.path)}"
 
 
+def unsound(files: Iterable[tuple[RemoteFile, Path]]) -> list[tuple[RemoteFile, Path]]:
+    """Those files that are missing, truncated or altered where they should be."""
+    return [(file, path) for file, path in files if not _is_sound(file, path)]
+
+
+def _is_sound(file: RemoteFile, path: Path) -> bool:
+    try:
+        return path.stat().st_size == file.bytes and file_digest(path) == file.sha256
+    except (OSError, HarnessError):  # what cannot be read is replaced
+        return False
+
+
 def fetch(
     files: Iterable[tuple[RemoteFile, Path]], done: Callable[[Path], object] = lambda path: None
 ) -> None:
     """Download files, four at a time, each to a temporary file that is renamed once it is right.
 
+    An error, or Ctrl-C, ends all downloads at once; files that arrived before stay.
+
     Args:
-        files: what to download and where to put it; what is there already is left alone.
+        files: what to download and where to put it; what is there and right is left alone.
         done: called with each path that arrived.
 
     Raises:
         OfflineError: the host cannot be reached; noticed once, within seconds.
         MismatchError: a file is not what the registry says.
-        HarnessError: the host refused a file.
+        HarnessError: the host refused a file, or sends it too slowly.
     """
-    wanted = [(file, path) for file, path in files if not path.exists()]
+    wanted = unsound(files)
     if not wanted:
         return
     if not _reachable(HOST):
@@ -61,61 +86,119 @@ def fetch(
             f"{HOST} cannot be reached: connect to the network, or bring the files below folders "
             "that HARNESS_DATA and HARNESS_WEIGHTS name."
         )
+    stop = threading.Event()
     with ThreadPoolExecutor(4) as pool:
-        for path in pool.map(lambda pair: _fetch_one(*pair), wanted):
-            done(path)
+        try:
+            for path in pool.map(lambda pair: _fetch_one(stop, *pair), wanted):
+                done(path)
+        finally:
+            stop.set()
 
 
-def _fetch_one(file: RemoteFile, path: Path) -> Path:
-    import pooch
+def _fetch_one(stop: threading.Event, file: RemoteFile, path: Path) -> Path:
     import requests
 
-    def stream(address: str, output: str, _: object) -> None:
-        _stream(address, output, file.bytes)
-
-    pooch.get_logger().setLevel(logging.WARNING)
     try:
-        pooch.retrieve(
-            url(file),
-            known_hash=f"sha256:{file.sha256}",
-            fname=path.name,
-            path=path.parent,
-            downloader=stream,
-        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as partial:
+            with partial.open("wb") as target:
+                _wait_for(_Transfer(file, target), stop)
+            if not _is_sound(file, partial):
+                raise _mismatch(file)
     except requests.RequestException as error:
         raise HarnessError(f"The download of {url(file)} failed ({error}): try again.") from error
-    except ValueError as error:
-        raise MismatchError(
-            f"{url(file)} does not have the SHA-256 {file.sha256[:12]}... and the {file.bytes} "
-            "bytes that the registry pins: nothing was kept."
-        ) from error
     except OSError as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path
 
 
-def _stream(address: str, output: str, size: int) -> None:
-    """Write what an address gives to a file, and stop once it is more than it may be.
+def _mismatch(file: RemoteFile) -> MismatchError:
+    return MismatchError(
+        f"{url(file)} does not have the SHA-256 {file.sha256[:12]}... and the {file.bytes} bytes "
+        "that the registry pins: nothing was kept."
+    )
 
-    A redirection is not followed: it could lead to another host, or away from https.
+
+def _wait_for(transfer: _Transfer, stop: threading.Event) -> None:
+    """Wait until a transfer ends, and no longer than it brings what it must.
 
     Raises:
-        requests.RequestException: the host did not give the file.
-        ValueError: it gave more.
+        CancelledError: it is to stop.
+        HarnessError: it is too slow.
+        Exception: what the transfer met.
     """
-    import requests
+    transfer.start()
+    marks = [(time.monotonic(), 0)] * len(LIMITS)
+    while transfer.is_alive() and not stop.is_set():
+        transfer.join(_TICK_SECONDS)
+        _require_pace(transfer, marks)
+    if stop.is_set():
+        raise CancelledError
+    if transfer.error:
+        raise transfer.error
 
-    limits = (_PROBE_SECONDS, _READ_SECONDS)
-    options: dict[str, Any] = {"stream": True, "timeout": limits, "allow_redirects": False}
-    with requests.get(address, **options) as answer, open(output, "wb") as target:
-        answer.raise_for_status()
-        if answer.is_redirect:
-            raise requests.TooManyRedirects(f"it was redirected to {answer.headers['location']}")
-        for piece in answer.iter_content(1 << 16):
-            size -= len(piece)
-            if size < 0:
-                raise ValueError("the file is larger than the registry says")
-            target.write(piece)
+
+def _require_pace(transfer: _Transfer, marks: list[tuple[float, int]]) -> None:
+    """Refuse a transfer that is below a limit, and set the mark of each that it has reached.
+
+    Args:
+        transfer: what may be too slow.
+        marks: for each of the limits, the time it is counted from and the bytes there were then.
+    """
+    now, received = time.monotonic(), transfer.received
+    for place, (seconds, least) in enumerate(LIMITS):
+        since, before = marks[place]
+        if received - before >= least:
+            marks[place] = now, received
+        elif now - since > seconds and transfer.is_alive():
+            raise HarnessError(
+                f"The download of {transfer.address} was given up, as fewer than {least:,} bytes "
+                f"came in {seconds:g} s: try again, or bring the file below a folder that "
+                "HARNESS_DATA or HARNESS_WEIGHTS names."
+            )
+
+
+class _Transfer(threading.Thread):
+    """Writes what the host gives for a file, and stops once it is more than it may be.
+
+    A host may keep whoever reads from it waiting, so this is a thread that nobody has to wait for;
+    it ends when the target is closed. A redirection is not followed: it could lead to another
+    host, or away from https.
+
+    Attributes:
+        received: how many bytes have come.
+        error: what ended it, if not the end of the file.
+    """
+
+    def __init__(self, file: RemoteFile, target: BinaryIO) -> None:
+        super().__init__(daemon=True)
+        self.address, self.received = url(file), 0
+        self.error: Exception | None = None
+        self._file, self._target = file, target
+
+    def run(self) -> None:
+        """Write the file, or note why that is not possible."""
+        try:
+            self._write()
+        except Exception as error:  # whoever waits for the thread raises it
+            self.error = error
+
+    def _write(self) -> None:
+        import requests
+
+        limits = (_PROBE_SECONDS, _READ_SECONDS)
+        options: dict[str, Any] = {"stream": True, "timeout": limits, "allow_redirects": False}
+        with requests.get(self.address, **options) as answer:
+            answer.raise_for_status()
+            if answer.is_redirect:
+                raise requests.TooManyRedirects(
+                    f"it was redirected to {answer.headers['location']}"
+                )
+            for piece in answer.iter_content(_PIECE):
+                self.received += len(piece)
+                if self.received > self._file.bytes:
+                    raise _mismatch(self._file)
+                self._target.write(piece)
 
 
 @cache

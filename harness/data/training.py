@@ -19,7 +19,7 @@ import numpy as np
 
 from harness.data.benchmarks import Fetch, roots
 from harness.data.catalogue import registry_rows, remote_file
-from harness.data.download import OfflineError, cache_root, fetch
+from harness.data.download import OfflineError, cache_root, fetch, unsound
 from harness.data.images import image_files, read_image
 from harness.data.layouts import hr_images, named_folders
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
@@ -160,6 +160,8 @@ def _subfolders(folder: Path) -> list[Path]:
 def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | None, list[str]]:
     """Where a set of `FOLDERS` lies: a folder with its name and as many images as it has.
 
+    In the user cache, they must be the files that the registry lists.
+
     Returns:
         the folder or None, and a sentence for each folder of the name that is something else.
     """
@@ -169,11 +171,25 @@ def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | No
     for folder in named_folders(FOLDERS[name], roots(data_root)):
         inner = [path for path in _subfolders(folder) if path.name.lower() in names]
         found = {path: len(image_files(path)) for path in (folder, *inner)}
-        for path, images in found.items():
-            if images == count:
-                return path, others
-        others.append(f"{folder} is not {name}: it has {max(found.values())} images, not {count}")
+        full = next((path for path, images in found.items() if images == count), None)
+        damaged = _damaged(name, full)
+        if full and not damaged:
+            return full, others
+        why = f"it has {max(found.values())} images, not {count}"
+        others.append(
+            f"{folder} is not {name}: {f'{damaged} is truncated or altered' if damaged else why}"
+        )
     return None, others
+
+
+def _damaged(name: str, folder: Path | None) -> Path | None:
+    """A file that is not as the registry lists it, if the folder is that of the user cache."""
+    try:
+        files = training_downloads(name)
+    except HarnessError:  # others than those that are downloaded may be there
+        return None
+    ours = [(file, path) for file, path in files if path.parent == folder]
+    return next((path for _, path in unsound(ours)), None)
 
 
 def count_of(name: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 import click
 
-from harness.data.download import fetch
+from harness.data.download import fetch, unsound
 from harness.errors import HarnessError, printable
 
 if TYPE_CHECKING:
@@ -76,9 +76,13 @@ def listener() -> Lines:
 
 def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
     """Download files like `harness.data.download.fetch`, and show how it goes."""
-    missing = [(file, path) for file, path in files if not path.exists()]
+    missing = unsound(files)
     if not missing:
         return
+    damaged = [str(path) for _, path in missing if path.exists()]
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if damaged[1:] else ""
+        echo(f"Truncated or altered, and downloaded again: {damaged[0]}{more}.", err=True)
     size = sum(file.bytes for file, _ in missing) / 1e6
     title = f"{len(missing)} files of {missing[0][0].repository}, {size:.1f} MB"
     if not sys.stderr.isatty():

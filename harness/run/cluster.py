@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, KilledWorker, LocalCluster, as_completed
+from distributed import Client, KilledWorker, LocalCluster, Security, as_completed, rpc
 from distributed.client import ClosedClientError
+from distributed.comm.addressing import get_address_host
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.run.underway import ClusterError
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from harness.run.evaluate import Listener
     from harness.run.worker import Facts
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 10.0
+"""How long a scheduler has to answer."""
 
 _CONFIGURATION = {
     # Weights may be large.
@@ -122,15 +125,7 @@ class Cluster:
                 return self._stack.enter_context(Client(cluster, set_as_default=False))
             except Exception as error:  # dask's own settings may hold anything
                 raise ClusterError(f"Workers cannot be started ({sentence(error)}).") from error
-        try:
-            client = Client(self._scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-        except ValueError as error:
-            raise UsageError(f"--scheduler takes tcp://host:port ({error}).") from error
-        except OSError as error:
-            raise ClusterError(
-                f"No dask scheduler answers at {self._scheduler}: start one, or mend the address."
-            ) from error
-        return self._stack.enter_context(client)
+        return self._stack.enter_context(_connected(self._scheduler))
 
     @cached_property
     def _arrivals(self) -> as_completed:
@@ -150,6 +145,47 @@ class Cluster:
             ) from error
         except Exception as error:
             raise ClusterError(f"A worker cannot do its work ({sentence(error)}).") from error
+
+
+def _connected(address: str) -> Client:
+    """A client of a scheduler.
+
+    Raises:
+        UsageError: the address is none.
+        ClusterError: no scheduler answers there.
+    """
+    try:
+        get_address_host(address)
+    except ValueError as error:
+        raise UsageError(f"--scheduler takes tcp://host:port ({error}).") from error
+    try:
+        # A client would wait without end for an answer, and for long at the exit of Python.
+        kind = asyncio.run(_kind(address))
+        if kind != "Scheduler":
+            raise ClusterError(f"At {address} is a dask {kind.lower()}: name its scheduler.")
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except ClusterError:
+        raise
+    except OSError as error:
+        raise ClusterError(
+            f"No dask scheduler answers at {address}: start one, or mend the address."
+        ) from error
+    except Exception as error:  # something else may answer anything
+        raise ClusterError(
+            f"What is at {address} cannot be used as a dask scheduler ({sentence(error)}): mend "
+            "the address."
+        ) from error
+
+
+async def _kind(address: str) -> str:
+    """What answers at an address: ``Scheduler``, ``Worker`` or ``Nanny``.
+
+    Raises:
+        OSError: nothing does, in time.
+    """
+    arguments = Security().get_connection_args("client")
+    async with asyncio.timeout(CONNECT_SECONDS), rpc(address, connection_args=arguments) as remote:
+        return (await remote.identity())["type"]
 
 
 def _local_cluster(workers: int | None) -> LocalCluster:

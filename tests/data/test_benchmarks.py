@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from harness.data import download
 from harness.data.benchmarks import (
     DatasetUnavailable,
     downloads,
@@ -16,10 +17,12 @@ from harness.data.benchmarks import (
     select,
     verify,
 )
+from harness.data.download import fetch
 from harness.data.images import pixels_digest
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.registry import DATASETS, register_dataset
-from harness.specs import DatasetCard, KnownImage, RemoteFile
+from harness.specs import DatasetCard, KnownImage, RemoteFile, file_digest
+from tests.conftest import Host
 from tests.pictures import picture
 
 IMAGES = {f"img_{i}": picture(24 + 4 * i, 32, seed=i) for i in range(3)}
@@ -232,6 +235,68 @@ class TestFetching:
 
         with pytest.raises(MismatchError):
             find_or_fetch(remote, 4, fetch=tampered)
+
+
+class TestUserCache:
+    """Files of the user cache are the harness's own to replace."""
+
+    @pytest.fixture
+    def hosted(self, card: DatasetCard, host: Host) -> DatasetCard:
+        """A set that the host has, in the user cache already."""
+        known = []
+        folder = write(host.root / "a/b/c/data/Tiny/image_SRF_4", pattern="{}_HR.png")
+        for image in card.known:
+            path = folder / f"{image.name}_HR.png"
+            pinned = f"data/Tiny/image_SRF_4/{path.name}"
+            file = RemoteFile("a/b", "c", pinned, path.stat().st_size, file_digest(path))
+            known.append(replace(image, file=file))
+        made = replace(card, name="hosted", known=tuple(known))
+        DATASETS.add("hosted", made, __name__)
+        fetch(downloads(made))
+        host.requests.clear()
+        return made
+
+    @staticmethod
+    def damage(card: DatasetCard, how: str) -> tuple[Path, bytes]:
+        """Damage an image in the user cache; gives its path and what it held."""
+        path = downloads(card)[1][1]
+        content = path.read_bytes()
+        if how == "truncated":
+            path.write_bytes(content[: len(content) // 2])
+        else:
+            Image.fromarray(255 - IMAGES["img_1"]).save(path)
+        return path, content
+
+    @pytest.mark.parametrize("scale", [3, 4])
+    @pytest.mark.parametrize("how", ["truncated", "altered"])
+    def test_a_damaged_image_is_downloaded_again(
+        self, harness, hosted: DatasetCard, host: Host, scale: int, how: str
+    ) -> None:
+        path, content = self.damage(hosted, how)
+        shown = harness("run", "--models", "bicubic", "--datasets", "hosted", "--scale", scale)
+        assert shown.exit_code == 0, shown.output
+        assert f"Truncated or altered, and downloaded again: {path}." in shown.stderr
+        assert path.read_bytes() == content
+        assert len([one for one in host.requests if "img" in one]) == 1
+
+    def test_without_a_network_a_damaged_image_is_no_missing_set(
+        self, hosted: DatasetCard, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, _ = self.damage(hosted, "altered")
+        monkeypatch.setattr(download, "_reachable", lambda host: False)
+        with pytest.raises(HarnessError, match=f"{path} is truncated or altered and") as caught:
+            find_or_fetch(hosted, 4)
+        assert not isinstance(caught.value, DatasetUnavailable)
+
+    def test_a_wrong_checksum_decides_the_exit_code_of_a_fetch(
+        self, harness, hosted: DatasetCard, host: Host
+    ) -> None:
+        path, _ = self.damage(hosted, "truncated")
+        (host.root / f"a/b/c/{hosted.known[1].file.path}").write_bytes(b"something else")
+        shown = harness("data", "fetch", "manga109", "hosted", "demo")
+        assert shown.exit_code == 3
+        assert "licence forbids copies" in shown.output and "it lies in" in shown.output
+        assert f"{path.name} does not have the SHA-256" in shown.output
 
 
 class TestSelect:

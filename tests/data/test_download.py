@@ -1,4 +1,8 @@
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -47,6 +51,27 @@ def test_files_arrive_whole_and_what_is_there_is_left_alone(
     assert host.requests == []
 
 
+@pytest.mark.parametrize("kept", [CONTENT[:4], CONTENT[:-1] + b"X", b""])
+def test_what_is_truncated_or_altered_is_downloaded_again(
+    server: Path, tmp_path: Path, kept: bytes
+) -> None:
+    (server / "x.png").write_bytes(CONTENT)
+    path = tmp_path / "cache/x.png"
+    path.parent.mkdir()
+    path.write_bytes(kept)
+    fetch([(pinned("x.png"), path)])
+    assert path.read_bytes() == CONTENT
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_there_stays_where_it_cannot_be_replaced(server: Path, tmp_path: Path) -> None:
+    (server / "x.png").write_bytes(b"something else")
+    (tmp_path / "x.png").write_bytes(b"altered")
+    with pytest.raises(MismatchError):
+        fetch([(pinned("x.png"), tmp_path / "x.png")])
+    assert (tmp_path / "x.png").read_bytes() == b"altered"
+
+
 def test_a_file_with_another_checksum_is_not_kept(server: Path, tmp_path: Path) -> None:
     (server / "x.png").write_bytes(b"something else")
     with pytest.raises(MismatchError, match="does not have the SHA-256"):
@@ -59,16 +84,21 @@ def test_every_address_is_one_of_https() -> None:
 
 
 class Odd(BaseHTTPRequestHandler):
-    """A host that sends no end of bytes, or sends elsewhere."""
+    """A host that sends no end of bytes, sends elsewhere, stalls or trickles."""
 
     sent = 0
+    over: threading.Event
 
     def do_HEAD(self) -> None:
         self.send_response(200)
         self.end_headers()
 
     def do_GET(self) -> None:
-        if self.path.endswith("moved.png"):
+        name = self.path.rpartition("/")[2]
+        if name == "silent.png":
+            self.over.wait()
+            return
+        if name == "moved.png":
             self.send_response(302)
             self.send_header("Location", "http://elsewhere.invalid/moved.png")
             self.end_headers()
@@ -76,22 +106,120 @@ class Odd(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         with suppress(OSError):
-            while Odd.sent < 100_000_000:
-                self.wfile.write(bytes(100_000))
-                Odd.sent += 100_000
+            getattr(self, name.removesuffix(".png"), self.stalls)()
+
+    def endless(self) -> None:
+        while Odd.sent < 100_000_000:
+            self.wfile.write(bytes(100_000))
+            Odd.sent += 100_000
+
+    def zeros(self) -> None:
+        self.wfile.write(bytes(5_000))
+
+    def stalls(self) -> None:
+        self.zeros()
+        self.over.wait()
+
+    def trickles(self) -> None:
+        while not self.over.wait(0.01):
+            self.wfile.write(bytes(100))
+
+    def steady(self) -> None:
+        for _ in range(40):
+            self.wfile.write(bytes(1_000))
+            self.over.wait(0.05)
 
     def log_message(self, *words: object) -> None:
         """Nothing is printed."""
 
 
 @pytest.fixture
-def odd_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def odd_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    Odd.over = threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(download, "HOST", f"http://127.0.0.1:{server.server_port}")
-    yield
+    yield download.HOST
+    Odd.over.set()
     server.shutdown()
     server.server_close()
+
+
+NEVER = 3600.0
+LARGE = bytes(1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "said"),
+    [
+        ("silent", ((0.3, 1_000), (NEVER, 60_000)), "fewer than 1,000 bytes came in 0.3 s"),
+        ("stalls", ((0.3, 1_000), (NEVER, 60_000)), "fewer than 1,000 bytes came in 0.3 s"),
+        ("trickles", ((NEVER, 1_000), (0.3, 60_000)), "fewer than 60,000 bytes came in 0.3 s"),
+    ],
+)
+def test_a_host_that_stalls_or_trickles_is_given_up(
+    odd_host: str, tmp_path: Path, monkeypatch, name: str, limits: object, said: str
+) -> None:
+    monkeypatch.setattr(download, "LIMITS", limits)
+    with pytest.raises(HarnessError, match=rf"of {odd_host}/\S*/{name}\.png was given up.* {said}"):
+        fetch([(pinned(f"{name}.png", LARGE), tmp_path / "cache/x.png")])
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_host_that_is_slow_and_steady_is_waited_for(
+    odd_host: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(download, "LIMITS", ((1.0, 1_000), (1.0, 2_000)))
+    fetch([(pinned("steady.png", bytes(40_000)), tmp_path / "x.png")])
+    assert (tmp_path / "x.png").stat().st_size == 40_000
+
+
+def test_one_download_that_fails_ends_the_others_at_once(odd_host: str, tmp_path: Path) -> None:
+    names = ["moved.png", "stalls.png", "silent.png", "trickles.png", "last.png"]
+    with pytest.raises(HarnessError, match="redirected"):
+        fetch([(pinned(name, LARGE), tmp_path / name) for name in names])
+    assert list(tmp_path.iterdir()) == []
+
+
+def started(host: str, code: str, *words: str) -> subprocess.Popen[str]:
+    """Python code in a process of its own, with downloads from a host."""
+    start = f"from harness.data import download; download.HOST = {host!r}; "
+    command = [sys.executable, "-c", start + code, *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    )
+
+
+def wait_for_files(process: subprocess.Popen[str], folder: Path, count: int) -> list[Path]:
+    """The files of a folder, as soon as there are so many."""
+    while len(found := [path for path in folder.rglob("*") if path.is_file()]) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    return found
+
+
+def test_what_a_killed_download_left_goes_with_the_next_one(odd_host: str, tmp_path: Path) -> None:
+    code = "from harness.specs import RemoteFile; from pathlib import Path; "
+    code += "file = RemoteFile('owner/repo', 'abc', 'stalls.png', 10**6, '0'); "
+    code += "download.fetch([(file, Path('cache/x.png'))])"
+    process = started(odd_host, code)
+    (left,) = wait_for_files(process, tmp_path / "cache", 1)
+    process.kill()
+    process.communicate()
+    assert left.exists() and left.name != "x.png"
+    fetch([(pinned("zeros.png", bytes(5_000)), tmp_path / "cache/x.png")])
+    assert os.listdir(tmp_path / "cache") == ["x.png"]
+
+
+def test_ctrl_c_ends_downloads_at_once_and_leaves_nothing(odd_host: str, tmp_path: Path) -> None:
+    code = "from harness.cli import main; main()"
+    process = started(odd_host, code, "data", "fetch", "set5")
+    wait_for_files(process, tmp_path / "cache", 4)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=20)  # the host stalls for longer
+    assert process.returncode == 1 and said.endswith("Aborted!\n")
+    assert "Traceback" not in said
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
 def test_a_download_ends_when_it_is_larger_than_the_registry_says(odd_host, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.partial import whole
+from harness.data.partial import whole, write_atomically
 
 
 def test_a_file_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path, kind: s
 KILLED = """
 import os, sys
 from pathlib import Path
-from harness.data.partial import whole
+from harness.data.partial import whole, write_atomically
 
 with whole(Path("x")) as partial:
     partial.write_text("half")

@@ -312,3 +312,9 @@ def test_training_sets_are_listed_and_fetched_by_name(
         if row["dataset"] == "t91"
     ]
     assert (row["state"], row["where"]) == ("here", str(cache_root() / "data/T91"))
+    kept = Path(row["where"]) / "a.png"
+    kept.write_bytes(path.read_bytes()[:-20])
+    found, others = training_folder("t91")
+    assert found is None and "a.png is truncated or altered" in others[0]
+    assert find_images(["t91"]) == [kept]
+    assert kept.read_bytes() == path.read_bytes()

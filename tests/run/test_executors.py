@@ -1,7 +1,9 @@
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -264,6 +266,51 @@ class TestCluster:
         )
         wrong = harness(*words, "--scheduler", "nonsense")
         assert wrong.exit_code == 2 and "--scheduler takes tcp://host:port" in wrong.stderr
+
+    @pytest.mark.parametrize(
+        ("said_there", "said"),
+        [
+            (b"", "No dask scheduler answers at {}: start one"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "What is at {} cannot be used as a dask"),
+        ],
+        ids=["nothing", "http"],
+    )
+    def test_a_port_that_is_silent_or_speaks_otherwise_is_given_up(
+        self, harness, photos: Path, monkeypatch, said_there: bytes, said: str
+    ) -> None:
+        from harness.run import cluster
+
+        monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+        with socket.create_server(("127.0.0.1", 0)) as there:
+            address = f"tcp://127.0.0.1:{there.getsockname()[1]}"
+
+            def talk() -> None:
+                with there.accept()[0] as caller:
+                    caller.sendall(said_there)
+                    while caller.recv(1 << 16):
+                        pass
+
+            talking = threading.Thread(target=talk, daemon=True)
+            talking.start()
+            words = ("--executor", "dask", "--scheduler", address)
+            shown = harness("run", "--models", "bicubic", "--datasets", photos, *words)
+            talking.join()
+        assert shown.exit_code == 1
+        (line,) = shown.stderr.splitlines()
+        assert line.startswith(f"Error: {said.format(address)}")
+
+    def test_the_address_of_a_worker_is_told_from_a_schedulers(
+        self, harness, photos: Path, machines: Machines
+    ) -> None:
+        address = machines.scheduler()
+        machines.worker(address)
+        with distributed.Client(address, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=30)
+            (worker,) = client.scheduler_info()["workers"]
+        words = ("--executor", "dask", "--scheduler", worker)
+        shown = harness("run", "--models", "bicubic", "--datasets", photos, *words)
+        assert shown.exit_code == 1
+        assert shown.stderr == f"Error: At {worker} is a dask worker: name its scheduler.\n"
 
 
 @pytest.mark.parametrize(
