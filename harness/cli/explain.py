@@ -14,6 +14,7 @@ from harness.cli.options import (
     fill_registries,
     json_option,
     plugin_option,
+    read_told,
     results_option,
     scale_option,
 )
@@ -21,11 +22,14 @@ from harness.errors import UsageError
 from harness.report.console import echo, echo_lines
 
 if TYPE_CHECKING:
-    from harness.protocol.conventions import Number
+    from harness.protocol.claimed import Number
+
+SHOWN = 30
+"""Rows of the table; the nearest come first."""
 
 
 def _number(text: str | None) -> Number | None:
-    from harness.protocol.conventions import Number
+    from harness.protocol.claimed import Number
 
     try:
         return None if text is None else Number.read(text)
@@ -37,6 +41,9 @@ def _number(text: str | None) -> Number | None:
 @click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
 @click.option("--claimed", metavar="DB", help="A PSNR to be explained, with its digits.")
 @click.option("--claimed-ssim", metavar="S", help="An SSIM to be explained, with its digits.")
+@click.option(
+    "--all", "every", is_flag=True, help="Make the images in every way, whatever the first give."
+)
 @scale_option
 @click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
@@ -49,6 +56,7 @@ def explain(
     what: tuple[str, ...],
     claimed: str | None,
     claimed_ssim: str | None,
+    every: bool,
     scale: int,
     weights: Path | None,
     device: str,
@@ -62,9 +70,10 @@ def explain(
 
     RUN is a run's id or its beginning, see harness list runs; --scale is for two files. With
     --claimed it is said which convention gives that number, rounded to the digits it is given
-    with: 30.9 is any PSNR from 30.85 to 30.95.
+    with: 30.9 is any PSNR from 30.85 to 30.95. Where none does, a run's images are also made with
+    the other border, rounding and grey rule, in all combinations, and scored again.
     """
-    from harness.protocol.conventions import Claim, rank
+    from harness.protocol.claimed import Claim, rank
     from harness.report import listings
     from harness.run.explain import explain_images, explain_run, rebuild
     from harness.run.store import ResultStore, find_run
@@ -74,13 +83,18 @@ def explain(
     if len(what) == 2:
         found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
-        _, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
+        _, record = find_run(what[0], [read_told(results), ResultStore(reference)])
         run = rebuild(record, weights, data_root)
         notes = partial(echo, err=True)
-        found = explain_run(record, run, claim.conventions, device, notes)
+        found = explain_run(record, run, claim, device, notes, every=every)
     else:
         raise UsageError("Name a run, or an SR image and its HR image.")
     ranked = rank(found, claim)
-    echo_lines(listings.show(listings.rescored(ranked, claim), as_json))
-    if claim != Claim() and not as_json:
+    shown = ranked if as_json else ranked[:SHOWN]
+    echo_lines(listings.show(listings.rescored(shown, claim), as_json))
+    if as_json:
+        return
+    if len(shown) < len(ranked):
+        echo(f"{len(shown)} of {len(ranked)} are shown; --json has all.")
+    if claim != Claim():
         echo_lines("\n" + claim.explain(ranked))

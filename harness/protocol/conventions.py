@@ -2,44 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from itertools import product
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from itertools import groupby, product
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from harness.protocol.color import rgb_to_y, to_uint8
-from harness.protocol.metrics import PEAK, SSIM_WINDOW, psnr, ssim, ssim_whole
-from harness.specs import Pipeline
+from harness.protocol.color import to_uint8
+from harness.protocol.metrics import PEAK, SSIM_WINDOW, psnr
+from harness.protocol.variants import CHANNELS, WINDOWS, Channel, Window
+from harness.specs import Pipeline, finite_mean
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, ByteArray, FloatArray
+    from harness.specs import AnyArray, ByteArray
 
-Channel = Literal["Y", "rounded Y", "Y with 64.738", "full-range Y", "RGB"]
-"""What of two pictures is compared.
-
-``Y`` is BT.601 luma as MATLAB has it, in double; ``rounded Y`` the same in 8 bits; ``Y with
-64.738`` that of a port much copied, with a digit of 65.738 / 256 wrong; ``full-range Y`` that of
-JPEG and of Pillow's mode L, in 8 bits; ``RGB`` all three channels.
-"""
-
-Crop = Literal["none", "scale", "scale + 6"]
+Crop = Literal["scale", "none", "scale + 6"]
 """Pixels left out on each side; ``scale + 6`` is the custom of validation on DIV2K."""
 
-Window = Literal["Gaussian 11x11", "Gaussian 11x11, whole image", "uniform 7x7"]
-"""The SSIM's window: that of Wang et al. 2004, inside the image only or with edges continued, as
-MATLAB's ``ssim`` has it; or the default of scikit-image."""
+Order = Literal["RGB", "SR as BGR", "HR as BGR", "both as BGR"]
+"""Which picture's channels are taken in the wrong order, as after OpenCV's ``imread``."""
+
+Mean = Literal["PSNR by image", "PSNR of the pooled MSE", "PSNR with peak 255 on [0, 1]"]
+"""How the PSNR of a set is made: the mean of its images' PSNRs, the PSNR of the mean of their
+squared errors, or the former with outputs in [0, 1] given to code that expects [0, 255], such as
+BasicSR's ``calculate_psnr``."""
+
+Range = Literal[
+    "L = 255",
+    "SSIM with L = 255 on [0, 1]",
+    "SSIM with L = 1 on [0, 255]",
+    "SSIM with L = 2 on [0, 1]",
+    "SSIM with L = 2 on [0, 255]",
+]
+"""What the SSIM takes the range L of pixels for, and what it is.
+
+255 on [0, 1]: BasicSR's ``calculate_ssim`` given outputs that were not multiplied; 1: the
+constants 0.01 ** 2 and 0.03 ** 2 of pytorch-ssim; 2: scikit-image before 0.20, told of no
+``data_range``, took floats to reach from -1 to 1.
+"""
+
+_STRETCH: Mapping[Range, float] = {
+    "L = 255": 1,
+    "SSIM with L = 255 on [0, 1]": 1 / PEAK,
+    "SSIM with L = 1 on [0, 255]": PEAK,
+    "SSIM with L = 2 on [0, 1]": 1 / 2,
+    "SSIM with L = 2 on [0, 255]": PEAK / 2,
+}
+"""Pictures multiplied by this have the same SSIM with L = 255."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """One way to score two pictures of a size."""
+    """One way to score two pictures of a size, and the pictures of a set."""
 
     channel: Channel
     crop: Crop = "scale"
     window: Window = "Gaussian 11x11"
+    order: Order = "RGB"
+    mean: Mean = "PSNR by image"
+    ssim_range: Range = "L = 255"
 
     def border(self, scale: int) -> int:
         """Pixels left out on each side."""
@@ -49,17 +73,84 @@ class Convention:
         """Whether enough is left of pictures whose shorter side has so many pixels."""
         return side - 2 * self.border(scale) >= SSIM_WINDOW
 
+    def psnr_of_set(self, psnrs: Sequence[float]) -> float:
+        """The PSNR (dB) of a set from those of its images."""
+        if self.mean == "PSNR of the pooled MSE":
+            mse = sum(10 ** (-one / 10) for one in psnrs) / len(psnrs)
+            return -10 * math.log10(mse) if mse else math.inf
+        return finite_mean(psnrs) + 20 * math.log10(PEAK) * (self.mean != "PSNR by image")
 
-CONVENTIONS = tuple(
-    Convention(*parts) for parts in product(get_args(Channel), get_args(Crop), get_args(Window))
+    @property
+    def oddities(self) -> list[str]:
+        """What few papers do, in words: the fields after the window that are not at default."""
+        return [
+            value
+            for field in fields(self)[3:]
+            if (value := getattr(self, field.name)) != field.default
+        ]
+
+    def differences(self, other: Convention) -> int:
+        """In how many fields two conventions differ."""
+        return sum(getattr(self, one.name) != getattr(other, one.name) for one in fields(self))
+
+
+def _usual() -> Iterator[Convention]:
+    """Colour as a volume matters where there is colour."""
+    for channel, crop, window in product(get_args(Channel), get_args(Crop), get_args(Window)):
+        if channel == "RGB" or window != "Gaussian 11x11x11":
+            yield Convention(channel, crop, window)
+
+
+_USUAL_CROPS: Sequence[Crop] = ("scale", "none")
+
+
+def _read_as_bgr() -> Iterator[Convention]:
+    """A mistake of Python code, which has the windows of BasicSR and of scikit-image."""
+    channels: Sequence[Channel] = ("Y", "rounded Y", "OpenCV Y")
+    seen: list[tuple[Channel, Order]] = [*product(channels, get_args(Order)[1:])]
+    # Of RGB it does not matter which picture is swapped, nor that both are.
+    seen.append(("RGB", "SR as BGR"))
+    windows: Sequence[Window] = ("Gaussian 11x11", "uniform 7x7")
+    for (channel, order), crop, window in product(seen, _USUAL_CROPS, windows):
+        yield Convention(channel, crop, window, order)
+
+
+def _mistaken_range() -> Iterator[Convention]:
+    """Each with the windows of the code that makes the mistake."""
+    skimage: Sequence[Window] = ("uniform 7x7", "Gaussian 11x11")
+    windows: Mapping[Range, Sequence[Window]] = {
+        "SSIM with L = 255 on [0, 1]": ("Gaussian 11x11",),
+        "SSIM with L = 1 on [0, 255]": ("Gaussian 11x11, zero padding", "Gaussian 11x11"),
+        "SSIM with L = 2 on [0, 1]": skimage,
+        "SSIM with L = 2 on [0, 255]": skimage,
+    }
+    channels: Sequence[Channel] = ("Y", "rounded Y", "RGB")
+    for channel, crop in product(channels, _USUAL_CROPS):
+        for mistake in windows:
+            for window in windows[mistake]:
+                yield Convention(channel, crop, window, ssim_range=mistake)
+        yield Convention(
+            channel,
+            crop,
+            mean="PSNR with peak 255 on [0, 1]",
+            ssim_range="SSIM with L = 255 on [0, 1]",
+        )
+
+
+CONVENTIONS = (
+    *_usual(),
+    *(replace(one, mean="PSNR of the pooled MSE") for one in _usual()),
+    *_read_as_bgr(),
+    *_mistaken_range(),
 )
+"""Each mistake is made alone: not every combination, of which most are nobody's."""
 
 OWN: Mapping[Pipeline, Convention] = {"y": Convention("rounded Y"), "rgb": Convention("Y")}
 """What `harness.protocol.protocols.score` does in each pipeline."""
 
 
 Scores = dict[Convention, tuple[float, float]]
-"""PSNR (dB) and SSIM under each convention."""
+"""PSNR (dB) and SSIM of one image under each convention."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +168,19 @@ class Pair:
     hr: ByteArray
     luma: tuple[AnyArray, AnyArray] | None = None
 
-    def seen(self, channel: Channel) -> tuple[AnyArray, AnyArray]:
+    def seen(self, channel: Channel, order: Order = "RGB") -> tuple[AnyArray, AnyArray]:
         """What is compared, before the border is cut; a grey picture's stored values."""
-        if self.luma and channel == ("rounded Y" if self.luma[0].dtype == np.uint8 else "Y"):
-            return self.luma
+        if self.luma and order == "RGB":
+            rounded = self.luma[0].dtype == np.uint8
+            if channel == "rounded Y":
+                return self.luma if rounded else (to_uint8(self.luma[0]), to_uint8(self.luma[1]))
+            if channel == "Y" and not rounded:
+                return self.luma
         if self.hr.ndim == 2:
             return self.sr, self.hr
-        return _CHANNELS[channel](self.sr), _CHANNELS[channel](self.hr)
+        sr = self.sr[:, :, ::-1] if order in ("SR as BGR", "both as BGR") else self.sr
+        hr = self.hr[:, :, ::-1] if order in ("HR as BGR", "both as BGR") else self.hr
+        return CHANNELS[channel](sr), CHANNELS[channel](hr)
 
 
 def rescore(pair: Pair, conventions: Iterable[Convention], scale: int) -> Scores:
@@ -92,168 +189,40 @@ def rescore(pair: Pair, conventions: Iterable[Convention], scale: int) -> Scores
     Raises:
         ValueError: the pictures differ in size or are too small, see `Convention.fits`.
     """
-    scores = {}
-    for convention in conventions:
-        edge = convention.border(scale)
-        inner = slice(edge, -edge or None)
-        sr, hr = (plane[inner, inner] for plane in pair.seen(convention.channel))
-        scores[convention] = psnr(sr, hr), _WINDOWS[convention.window](sr, hr)
+
+    def seen(one: Convention) -> tuple[Channel, Order]:
+        return one.channel, one.order
+
+    scores: Scores = {}
+    for (channel, order), alike in groupby(sorted(conventions, key=seen), seen):
+        scores |= _score_planes(*pair.seen(channel, order), list(alike), scale)
     return scores
 
 
-@dataclass(frozen=True)
-class Rescored:
-    """What a convention gives.
+def _score_planes(
+    sr: AnyArray, hr: AnyArray, conventions: Sequence[Convention], scale: int
+) -> Scores:
+    """The scores under conventions that compare the same planes, each computed once."""
 
-    Attributes:
-        convention: how two pictures are scored.
-        scale: the factor between LR and HR.
-        psnr: mean over the images, in dB.
-        ssim: mean over the images.
-        made: how the pictures were made where that is not the run's own way, or empty.
-        own: it is how this project scores them.
-    """
+    @cache
+    def cut(edge: int) -> tuple[AnyArray, AnyArray]:
+        inner = slice(edge, -edge or None)
+        return sr[inner, inner], hr[inner, inner]
 
-    convention: Convention
-    scale: int
-    psnr: float
-    ssim: float
-    made: str = ""
-    own: bool = False
+    @cache
+    def similarity(edge: int, window: Window, ssim_range: Range) -> float:
+        stretch = _STRETCH[ssim_range]
+        pair = cut(edge) if stretch == 1 else [plane * stretch for plane in cut(edge)]
+        return WINDOWS[window](*pair)
 
+    @cache
+    def peak_ratio(edge: int) -> float:
+        return psnr(*cut(edge))
 
-class Number(NamedTuple):
-    """A number as somebody wrote it.
-
-    Attributes:
-        text: as it was written.
-        value: in dB, or an SSIM.
-        reach: half a unit of the last digit written, which rounding may hide.
-    """
-
-    text: str
-    value: float
-    reach: float
-
-    @classmethod
-    def read(cls, text: str) -> Number:
-        """``30.9`` is 30.9 give or take 0.05.
-
-        Raises:
-            ValueError: it is no finite number.
-        """
-        try:
-            exponent = Decimal(text).as_tuple().exponent
-        except InvalidOperation as error:
-            raise ValueError(f"{text!r} is no number") from error
-        if not isinstance(exponent, int):
-            raise ValueError(f"{text!r} is not finite")
-        return cls(text, float(text), 0.5 * 10.0**exponent)
-
-    def distance(self, value: float) -> float:
-        """How far another number is, in reaches; rounding errors of doubles do not count."""
-        return round(abs(value - self.value) / self.reach, 6)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A number to be explained; None where nothing is claimed."""
-
-    psnr: Number | None = None
-    ssim: Number | None = None
-
-    def distance(self, scored: Rescored) -> float:
-        """The larger of the two distances, in half units of the last digit written."""
-        psnr = 0.0 if self.psnr is None else self.psnr.distance(scored.psnr)
-        ssim = 0.0 if self.ssim is None else self.ssim.distance(scored.ssim)
-        return max(psnr, ssim)
-
-    @property
-    def conventions(self) -> tuple[Convention, ...]:
-        """Those that can differ in what is claimed: the SSIM's window matters to SSIM alone."""
-        if self.psnr is not None and self.ssim is None:
-            return tuple(one for one in CONVENTIONS if one.window == OWN["rgb"].window)
-        return CONVENTIONS
-
-    def explain(self, ranked: Sequence[Rescored]) -> str:
-        """Which convention gives the claimed number, or comes nearest, as a sentence.
-
-        Args:
-            ranked: what `rank` gives for this claim.
-        """
-        said = self._written(lambda number: number.text)
-        matching = [one for one in ranked if self.distance(one) <= 1]
-        if matching:
-            reach = self._written(lambda number: f"{Decimal(str(number.reach)):f}")
-            found = f"{said} is {', or '.join(map(self._describe, matching))}, within {reach}"
-            own = "" if any(one.own for one in matching) else f"; {self._describe(ranked[0])}"
-            return f"{found}{own}."
-        nearest = min(ranked, key=self.distance)
-        return f"No convention gives {said}; the nearest is {self._describe(nearest)}."
-
-    def _describe(self, scored: Rescored) -> str:
-        one = scored.convention
-        parts = [one.channel, f"border {one.border(scored.scale)}"]
-        parts += [] if self.ssim is None else [f"window {one.window}"]
-        parts += [scored.made] if scored.made else ["as this harness scores"] * scored.own
-        scores = self._shown(f"{scored.psnr:.4f}", f"{scored.ssim:.5f}")
-        return f"{', '.join(parts)} ({scores})"
-
-    def _written(self, form: Callable[[Number], str]) -> str:
-        """The claimed numbers in some form."""
-        return self._shown(*(form(one) if one else "" for one in (self.psnr, self.ssim)))
-
-    def _shown(self, psnr: str, ssim: str) -> str:
-        """Those of the two numbers that are claimed."""
-        shown = [f"{psnr} dB"] * bool(self.psnr) + [f"SSIM {ssim}"] * bool(self.ssim)
-        return " and ".join(shown)
-
-
-def rank(found: Iterable[Rescored], claim: Claim) -> list[Rescored]:
-    """The project's own convention first, then the nearest to the claim."""
-    return sorted(found, key=lambda one: (not one.own, claim.distance(one)))
-
-
-def _port_luma(image: ByteArray) -> FloatArray:
-    return image @ (np.array([64.738, 129.057, 25.064]) / 256) + 16
-
-
-def _full_luma(image: ByteArray) -> ByteArray:
-    return to_uint8(image @ np.array([0.299, 0.587, 0.114]))
-
-
-_CHANNELS: Mapping[Channel, Callable[[ByteArray], AnyArray]] = {
-    "Y": rgb_to_y,
-    "rounded Y": lambda image: to_uint8(rgb_to_y(image)),
-    "Y with 64.738": _port_luma,
-    "full-range Y": _full_luma,
-    "RGB": lambda image: image,
-}
-
-
-def _each_channel(
-    metric: Callable[[AnyArray, AnyArray], float],
-) -> Callable[[AnyArray, AnyArray], float]:
-    """An SSIM of planes, that of colour being the mean over the channels."""
-
-    def mean(sr: AnyArray, hr: AnyArray) -> float:
-        if sr.ndim == 2:
-            return metric(sr, hr)
-        return float(np.mean([metric(sr[:, :, c], hr[:, :, c]) for c in range(3)]))
-
-    return mean
-
-
-def _uniform(sr: AnyArray, hr: AnyArray) -> float:
-    from skimage.metrics import structural_similarity
-
-    axis = 2 if sr.ndim == 3 else None
-    doubles = sr.astype(np.float64), hr.astype(np.float64)
-    return float(structural_similarity(*doubles, data_range=PEAK, channel_axis=axis))
-
-
-_WINDOWS: Mapping[Window, Callable[[AnyArray, AnyArray], float]] = {
-    "Gaussian 11x11": _each_channel(ssim),
-    "Gaussian 11x11, whole image": _each_channel(ssim_whole),
-    "uniform 7x7": _uniform,
-}
+    return {
+        one: (
+            peak_ratio(one.border(scale)),
+            similarity(one.border(scale), one.window, one.ssim_range),
+        )
+        for one in conventions
+    }

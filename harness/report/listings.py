@@ -17,7 +17,7 @@ from harness.report.forms import json_text, plain_table
 from harness.specs import DatasetCard, WeightsInfo
 
 if TYPE_CHECKING:
-    from harness.protocol.conventions import Claim, Rescored
+    from harness.protocol.claimed import Claim, Rescored
     from harness.specs import RunRecord
 
 Row = dict[str, Any]
@@ -190,7 +190,8 @@ def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
             "compared": one.convention.channel,
             "border": one.convention.border(one.scale),
             "window": one.convention.window,
-            "made": one.made or ("own convention" if one.own else ""),
+            "otherwise": ", ".join(one.convention.oddities),
+            "made": ", ".join(one.made) or ("own convention" if one.own else ""),
             "psnr": _rounded(one.psnr),
             "ssim": _rounded(one.ssim),
         }

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.data.benchmarks import select
 from harness.data.images import read_image
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import pick_device
-from harness.protocol.conventions import OWN, Convention, Pair, Rescored, rescore
+from harness.protocol.claimed import Claim, Rescored, distinct
+from harness.protocol.conventions import OWN, Convention, Pair, rescore
 from harness.protocol.protocols import (
     Protocol,
     colour_image,
@@ -26,6 +28,7 @@ from harness.specs import finite_mean
 
 if TYPE_CHECKING:
     from harness.data.identify import BenchmarkImage
+    from harness.models.inference import Upscaler
     from harness.protocol.conventions import Scores
     from harness.specs import Border, ByteArray, GreyRule, RunRecord
 
@@ -94,45 +97,54 @@ def _require_found(dataset: str, data_root: Path | None) -> None:
 def explain_run(
     record: RunRecord,
     run: Run,
-    conventions: Sequence[Convention],
+    claim: Claim,
     device: str,
     told: Callable[[str], None],
+    *,
+    every: bool = False,
 ) -> list[Rescored]:
-    """Make a run's images anew and score them under other conventions.
+    """Make a run's images anew and score them under the conventions that matter to a claim.
 
-    They are also made under the other grey rule, where the set has grey images, with the other
-    border of imresize and with LR images or luma that are (not) rounded, and then scored in the
-    run's own way.
+    Where none of them gives what is claimed, the images are also made in every other way: with the
+    other border of imresize, with LR images or luma that are (not) rounded, under the other grey
+    rule where the set has grey images, and all combinations of these.
 
     Args:
         record: of the run.
         run: what `rebuild` gives for it.
-        conventions: those to be tried; those that leave too little of an image are not.
+        claim: the number to be explained.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         told: hears what is being made, and whether the record's mean was met.
+        every: make the images in every way in any case.
+
+    Returns:
+        one result for each number that is given.
     """
-    device, images = pick_device(device), run.benchmark.images
-    scale, own = run.rules.scale, _own(run.rules)
-    shortest = min(side - side % scale for image in images for side in image.size)
-    usable = [own, *(c for c in conventions if c != own and c.fits(shortest, scale))]
-    told(f"Making {len(images)} images.")
-    scores = _rescored(run, images, usable, device)
-    found = [_mean(scores, convention, scale, own=convention == own) for convention in usable]
-    psnr = record.means["psnr"]
-    if found[0].psnr != psnr and not abs(found[0].psnr - psnr) <= SAME:
-        told(
-            f"Note: the record says {psnr:.4f} dB, and its images made anew give "
-            f"{found[0].psnr:.4f} dB: the code, the set or the machine is another."
-        )
+    images = run.benchmark.images
     grey = [image for image in images if read_image(image.path).pixels.ndim == 2]
-    for said, rules in _alternatives(run.rules):
-        changed = images if rules.grey == run.rules.grey else grey
-        if changed:
-            told(f"Making {len(changed)} images again with {said}.")
-            way = _own(rules)
-            again = _rescored(replace(run, rules=rules), changed, [way], device)
-            found.append(_mean(scores | again, way, scale, said))
-    return found
+    own, *others = _ways(run.rules, grey=bool(grey))
+    network, conventions = upscaler(run, pick_device(device)), _usable(run, claim.conventions)
+
+    def score(way: _Way, some: Sequence[BenchmarkImage]) -> dict[str, Scores]:
+        made = f" with {', '.join(way.made)}" if way.made else ""
+        told(f"Making {len(some)} image{'s' * (len(some) > 1)}{made}.")
+        return _rescored(replace(run, rules=way.rules), some, conventions, network)
+
+    scored = {own.rules: score(own, images)}
+    found = _means(scored[own.rules], conventions, own)
+    _compare(found, record, told)
+    # Only grey images look otherwise under the other grey rule.
+    todo = [(way, grey if way.rules.grey != run.rules.grey else images) for way in others]
+    total = f"in {len(todo)} other ways ({sum(len(some) for _, some in todo)} images)"
+    if not every and (claim == Claim() or any(map(claim.met_by, found))):
+        told(f"To make them {total} as well, give --all.")
+        return distinct(found)
+    told(f"Making them {total}.")
+    for way, some in todo:
+        known = scored.get(replace(way.rules, grey=run.rules.grey), {})
+        scored[way.rules] = known | score(way, some)
+        found += _means(scored[way.rules], conventions, way)
+    return distinct(found)
 
 
 def explain_images(
@@ -140,35 +152,79 @@ def explain_images(
 ) -> list[Rescored]:
     """Score two image files under the conventions; grey ones under both grey rules.
 
+    Returns:
+        one result for each number that is given.
+
     Raises:
         HarnessError: a file cannot be read, or is too small.
         UsageError: the two are not of one kind and size.
     """
     sr, hr = (crop_to_multiple(read_image(path).pixels, scale) for path in (sr_path, hr_path))
+    as_rgb = Protocol("rgb", scale, grey="as-rgb")
     if sr.ndim == 3 and hr.ndim == 2:  # what a network on RGB made of a grey image
-        hr = hr_image(hr, Protocol("rgb", scale, grey="as-rgb"))
+        hr = hr_image(hr, as_rgb)
     if sr.shape != hr.shape:
         raise UsageError(
             f"{sr_path} and {hr_path} are {_shape(sr)} and {_shape(hr)} once cut to multiples of "
             f"{scale}: name an SR image and its HR image."
         )
-    own = OWN["rgb"]
-    # A grey picture has one channel, whatever is asked for.
-    fitting = [c for c in conventions if c.fits(min(sr.shape[:2]), scale)]
-    usable = [c for c in fitting if sr.ndim == 3 or c.channel == own.channel]
-    if own not in usable:
+    usable = [one for one in conventions if one.fits(min(sr.shape[:2]), scale)]
+    if OWN["rgb"] not in usable:
         raise HarnessError(f"{sr_path} is too small to be scored: it is {_shape(sr)}.")
-    scores = rescore(Pair(sr, hr), usable, scale)
-    found = [_mean({"": scores}, one, scale, own=one == own) for one in usable]
+    found = _means({"": rescore(Pair(sr, hr), usable, scale)}, usable, _Way(as_rgb))
     if sr.ndim == 2:
-        rules = Protocol("rgb", scale, grey="as-rgb")
-        colour = Pair(hr_image(sr, rules), hr_image(hr, rules))
-        found.append(_mean({"": rescore(colour, [own], scale)}, own, scale, "grey as-rgb"))
-    return found
+        colour = Pair(hr_image(sr, as_rgb), hr_image(hr, as_rgb))
+        way = _Way(as_rgb, ("grey as-rgb",))
+        found += _means({"": rescore(colour, usable, scale)}, usable, way)
+    return distinct(found)
+
+
+class _Way(NamedTuple):
+    """A way to make pictures: its rules, and which of them are not the run's."""
+
+    rules: Protocol
+    made: tuple[str, ...] = ()
+
+
+def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
+    """All that make other pictures of the same set, those that change the least first.
+
+    Args:
+        rules: of the run.
+        grey: the set has grey images.
+    """
+    other_grey: GreyRule = "as-rgb" if rules.grey == "full-range" else "full-range"
+    border: Border = "symmetric" if rules.border == "replicate" else "replicate"
+    rounded = "rounded" if rules.float_lr or rules.float_y else "not rounded"
+    changes: list[tuple[str, dict[str, Any]]] = [
+        (f"imresize border {border}", {"border": border}),
+        (f"luma {rounded}", {"float_y": not rules.float_y})
+        if rules.pipeline == "y"
+        else (f"LR images {rounded}", {"float_lr": not rules.float_lr}),
+    ]
+    changes += [(f"grey {other_grey}", {"grey": other_grey})] if grey else []
+    return [
+        _Way(
+            replace(rules, **{name: value for _, one in some for name, value in one.items()}),
+            tuple(said for said, _ in some),
+        )
+        for count in range(len(changes) + 1)
+        for some in combinations(changes, count)
+    ]
+
+
+def _usable(run: Run, conventions: Sequence[Convention]) -> list[Convention]:
+    """Those that leave enough of each image; the run's own does, or it could not be made."""
+    scale = run.rules.scale
+    shortest = min(side - side % scale for image in run.benchmark.images for side in image.size)
+    return [one for one in conventions if one.fits(shortest, scale)]
 
 
 def _rescored(
-    run: Run, images: Sequence[BenchmarkImage], conventions: Sequence[Convention], device: str
+    run: Run,
+    images: Sequence[BenchmarkImage],
+    conventions: Sequence[Convention],
+    network: Upscaler,
 ) -> dict[str, Scores]:
     """The scores of a run's images, by name."""
 
@@ -180,42 +236,31 @@ def _rescored(
             pair = Pair(sr, hr, luma=(made.sr, made.sample.hr))
         return made.image.name, rescore(pair, conventions, run.rules.scale)
 
-    return dict(upscale(run, images, upscaler(run, device), scored))
+    return dict(upscale(run, images, network, scored))
 
 
-def _own(rules: Protocol) -> Convention:
-    """How a run under the rules is scored: luma that was never rounded is compared as it is."""
-    return OWN["rgb" if rules.float_y else rules.pipeline]
+def _means(
+    scores: Mapping[str, Scores], conventions: Sequence[Convention], way: _Way
+) -> list[Rescored]:
+    """What each convention gives for a set."""
+    # Luma that was never rounded is compared as it is.
+    usual = OWN["rgb" if way.rules.float_y else way.rules.pipeline]
+    found = []
+    for one in conventions:
+        psnrs, ssims = zip(*(each[one] for each in scores.values()), strict=True)
+        psnr, ssim = one.psnr_of_set(psnrs), finite_mean(ssims)
+        found.append(Rescored(one, way.rules.scale, psnr, ssim, way.made, usual))
+    return found
 
 
-def _alternatives(rules: Protocol) -> list[tuple[str, Protocol]]:
-    """The rules that make other pictures of the same set, and what they are called."""
-    grey: GreyRule = "as-rgb" if rules.grey == "full-range" else "full-range"
-    border: Border = "symmetric" if rules.border == "replicate" else "replicate"
-    others = [
-        (f"grey {grey}", replace(rules, grey=grey)),
-        (f"imresize border {border}", replace(rules, border=border)),
-    ]
-    if rules.pipeline == "rgb":
-        rounded = "rounded" if rules.float_lr else "not rounded"
-        others.append((f"LR images {rounded}", replace(rules, float_lr=not rules.float_lr)))
-    else:
-        rounded = "rounded" if rules.float_y else "not rounded"
-        others.append((f"luma {rounded}", replace(rules, float_y=not rules.float_y)))
-    return others
-
-
-def _mean(
-    scores: Mapping[str, Scores],
-    convention: Convention,
-    scale: int,
-    made: str = "",
-    own: bool = False,
-) -> Rescored:
-    psnr, ssim = (
-        finite_mean([one[convention][place] for one in scores.values()]) for place in (0, 1)
-    )
-    return Rescored(convention, scale, psnr, ssim, made, own)
+def _compare(found: Sequence[Rescored], record: RunRecord, told: Callable[[str], None]) -> None:
+    """Tell of a record that says another PSNR than its images made anew have."""
+    psnr, again = record.means["psnr"], next(one.psnr for one in found if one.own)
+    if again != psnr and not abs(again - psnr) <= SAME:
+        told(
+            f"Note: the record says {psnr:.4f} dB, and its images made anew give "
+            f"{again:.4f} dB: the code, the set or the machine is another."
+        )
 
 
 def _shape(image: ByteArray) -> str:

@@ -8,16 +8,13 @@ from skimage.metrics import structural_similarity
 from harness.protocol.conventions import (
     CONVENTIONS,
     OWN,
-    Claim,
     Convention,
-    Number,
     Pair,
-    Rescored,
-    rank,
     rescore,
 )
 from harness.protocol.metrics import ssim_whole
 from harness.protocol.protocols import Protocol, make_sample, score
+from harness.protocol.variants import luma_full, luma_opencv
 from tests.pictures import picture
 
 SR, HR = picture(64, 72, seed=1), picture(64, 72, seed=2)
@@ -34,7 +31,8 @@ def ssim(pair: Pair, convention: Convention) -> float:
 
 
 def test_every_convention_is_named_once_and_ours_are_among_them() -> None:
-    assert len(set(CONVENTIONS)) == len(CONVENTIONS) == 5 * 3 * 3
+    usual, bgr, ranges = 6 * 3 * 5 + 3, 10 * 2 * 2, 3 * 2 * 8
+    assert len(set(CONVENTIONS)) == len(CONVENTIONS) == 2 * usual + bgr + ranges
     assert set(OWN.values()) <= set(CONVENTIONS)
 
 
@@ -67,6 +65,21 @@ def test_full_range_luma_is_that_of_pillow() -> None:
     assert ours.dtype == np.uint8
     assert (ours == theirs).mean() > 0.99
     assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_opencv_rounds_some_colours_otherwise() -> None:
+    """Found with ``cv2.cvtColor(., COLOR_BGR2YCrCb)`` of OpenCV 5.0.0."""
+    opencv = {
+        (255, 255, 255): 255,
+        (255, 0, 0): 76,
+        (0, 0, 255): 29,
+        (232, 240, 11): 211,
+        (4, 75, 20): 47,
+        (167, 46, 233): 104,
+    }
+    colours = np.array([list(opencv)], np.uint8)
+    assert luma_opencv(colours)[0].tolist() == list(opencv.values())
+    assert luma_full(colours)[0].tolist() == [255, 76, 29, 212, 48, 103]
 
 
 def test_rgb_compares_all_three_channels() -> None:
@@ -117,69 +130,79 @@ def test_luma_without_colour_is_compared_where_it_is_8_bit_luma_that_counts() ->
     assert psnr(pair, Convention("Y")) == psnr(COLOUR, Convention("Y"))
 
 
-class TestClaims:
-    FOUND = (
-        Rescored(Convention("RGB"), 4, 26.6934, 0.7731),
-        Rescored(Convention("rounded Y"), 4, 28.4177, 0.8101),
-        Rescored(Convention("Y"), 4, 28.4302, 0.8111, own=True),
-        Rescored(Convention("Y"), 4, 28.429, 0.8111, made="imresize border symmetric"),
-    )
-
-    def explain(self, **claimed: str) -> str:
-        claim = Claim(**{name: Number.read(text) for name, text in claimed.items()})
-        return claim.explain(rank(self.FOUND, claim))
-
-    def test_ours_comes_first_then_the_nearest(self) -> None:
-        ranked = rank(self.FOUND, Claim(Number.read("28.41")))
-        assert [one.psnr for one in ranked] == [28.4302, 28.4177, 28.429, 26.6934]
-
-    def test_a_convention_that_gives_the_number_is_named_beside_ours(self) -> None:
-        assert self.explain(psnr="26.69") == (
-            "26.69 dB is RGB, border 4 (26.6934 dB), within 0.005 dB; "
-            "Y, border 4, as this harness scores (28.4302 dB)."
-        )
-
-    def test_all_that_give_it_are_named(self) -> None:
-        assert self.explain(psnr="28.43") == (
-            "28.43 dB is Y, border 4, as this harness scores (28.4302 dB), or "
-            "Y, border 4, imresize border symmetric (28.4290 dB), within 0.005 dB."
-        )
-
-    def test_where_none_gives_it_the_nearest_is_named(self) -> None:
-        assert self.explain(psnr="27.9") == (
-            "No convention gives 27.9 dB; the nearest is rounded Y, border 4 (28.4177 dB)."
-        )
-
-    def test_both_numbers_must_fit(self) -> None:
-        said = self.explain(psnr="26.69", ssim="0.7731")
-        assert said.startswith(
-            "26.69 dB and SSIM 0.7731 is RGB, border 4, window Gaussian 11x11 (26.6934 dB and "
-            "SSIM 0.77310), within 0.005 dB and SSIM 0.00005"
-        )
-        assert self.explain(psnr="26.69", ssim="0.8111").startswith("No convention gives")
-        assert self.explain(ssim="0.8101").startswith("SSIM 0.8101 is rounded Y, border 4")
-
-    def test_a_number_is_met_by_what_rounds_to_its_digits(self) -> None:
-        for text in ("28", "28.4", "28.42", "28.418", "28.4177"):
-            assert "rounded Y, border 4 (28.4177 dB)" in self.explain(psnr=text), text
-            assert self.explain(psnr=text).startswith(f"{text} dB is "), text
-        assert self.explain(psnr="28.41").startswith("No convention gives 28.41 dB")
-        assert "within 0.05 dB" in self.explain(psnr="26.7")
-        assert self.explain(ssim="0.81").startswith("SSIM 0.81 is ")
-
-    @pytest.mark.parametrize("text", ["thirty", "nan", "inf", ""])
-    def test_what_is_no_number_is_refused(self, text: str) -> None:
-        with pytest.raises(ValueError, match="is no"):
-            Number.read(text)
-
-    def test_windows_are_tried_unless_psnr_alone_is_claimed(self) -> None:
-        psnr, ssim = Number.read("30"), Number.read("0.8")
-        assert {one.window for one in Claim(psnr).conventions} == {"Gaussian 11x11"}
-        for claim in (Claim(), Claim(psnr, ssim), Claim(ssim=ssim)):
-            assert claim.conventions == CONVENTIONS
-
-
 def test_the_ssim_of_the_whole_image_is_among_them() -> None:
     whole = Convention("RGB", "none", "Gaussian 11x11, whole image")
     expected = np.mean([ssim_whole(SR[:, :, c], HR[:, :, c]) for c in range(3)])
     assert rescore(COLOUR, [whole], 4)[whole][1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("order", "swapped"),
+    [
+        ("SR as BGR", (SR[:, :, ::-1], HR)),
+        ("HR as BGR", (SR, HR[:, :, ::-1])),
+        ("both as BGR", (SR[:, :, ::-1], HR[:, :, ::-1])),
+    ],
+)
+def test_the_channels_of_each_picture_can_be_swapped(order, swapped) -> None:
+    for channel in ("Y", "rounded Y", "OpenCV Y"):
+        found = psnr(COLOUR, Convention(channel, order=order))
+        assert found == psnr(Pair(*swapped), Convention(channel))
+        assert found != psnr(COLOUR, Convention(channel))
+        assert psnr(GREY, Convention(channel, order=order)) == psnr(GREY, Convention(channel))
+
+
+def test_luma_that_was_never_rounded_can_be_rounded_to_be_compared() -> None:
+    double = SR[:, :, 0] + 0.4, HR[:, :, 0] + 0.3
+    pair = Pair(SR, HR, double)
+    assert psnr(pair, Convention("Y")) == psnr(Pair(*double), Convention("Y"))
+    whole = Pair(SR[:, :, 0], HR[:, :, 0])
+    assert psnr(pair, Convention("rounded Y")) == psnr(whole, Convention("Y"))
+
+
+def test_the_psnr_of_a_set_is_a_mean_or_that_of_the_pooled_errors() -> None:
+    errors = (4.0, 100.0)
+    psnrs = [10 * math.log10(255**2 / error) for error in errors]
+    pooled = Convention("Y", mean="PSNR of the pooled MSE")
+    assert pooled.psnr_of_set(psnrs) == pytest.approx(10 * math.log10(255**2 / np.mean(errors)))
+    assert Convention("Y").psnr_of_set(psnrs) == pytest.approx(np.mean(psnrs))
+    perfect = 10 * math.log10(255**2 / 2)
+    assert pooled.psnr_of_set([psnrs[0], math.inf]) == pytest.approx(perfect)
+    assert pooled.psnr_of_set([math.inf]) == math.inf
+    assert Convention("Y").psnr_of_set([psnrs[0], math.inf]) == psnrs[0]
+
+
+def test_a_peak_of_255_on_0_to_1_is_worth_48_db() -> None:
+    mistaken = Convention("Y", mean="PSNR with peak 255 on [0, 1]")
+    error = np.subtract(*(plane[4:-4, 4:-4] / 255 for plane in COLOUR.seen("Y")))
+    expected = 10 * math.log10(255**2 / (error**2).mean())
+    assert mistaken.psnr_of_set([psnr(COLOUR, mistaken)]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "size", "taken_for"),
+    [
+        ("SSIM with L = 255 on [0, 1]", 1, 255),
+        ("SSIM with L = 1 on [0, 255]", 255, 1),
+        ("SSIM with L = 2 on [0, 1]", 1, 2),
+        ("SSIM with L = 2 on [0, 255]", 255, 2),
+    ],
+)
+def test_a_mistaken_range_is_that_of_scikit_image(mistake, size, taken_for) -> None:
+    planes = [plane[4:-4, 4:-4] / 255 * size for plane in COLOUR.seen("Y")]
+    for window, options in (
+        ("uniform 7x7", {}),
+        ("Gaussian 11x11", {"gaussian_weights": True, "use_sample_covariance": False}),
+    ):
+        expected = structural_similarity(*planes, data_range=taken_for, **options)
+        found = ssim(COLOUR, Convention("Y", window=window, ssim_range=mistake))
+        assert found == pytest.approx(expected, abs=1e-9)
+        assert found != pytest.approx(ssim(COLOUR, Convention("Y", window=window)), abs=1e-3)
+
+
+def test_several_conventions_at_once_score_as_each_alone() -> None:
+    usable = [one for one in CONVENTIONS if one.fits(64, 4)]
+    scores = rescore(COLOUR, usable, 4)
+    assert len(scores) == len(usable)
+    for one in usable[::17]:
+        assert scores[one] == rescore(COLOUR, [one], 4)[one]
