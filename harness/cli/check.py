@@ -10,9 +10,11 @@ import click
 from harness.cli.options import (
     PathOption,
     json_option,
+    reference_option,
     results_option,
     split_words,
     tell_earlier,
+    tell_read,
 )
 from harness.errors import MismatchError
 from harness.report.console import echo_lines
@@ -39,7 +41,7 @@ from harness.specs import GreyRule
 @click.option("--require", is_flag=True, help="What was not run is a failure.")
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
 @results_option("results/local")
-@click.option("--reference", type=PathOption, default="results/reference", show_default=True)
+@reference_option
 @json_option
 def check(
     against: str,
@@ -61,11 +63,13 @@ def check(
     from harness.run.store import ResultStore
 
     local, rows = read_records(ResultStore(results))
+    tell_read(results, local)
     tell_earlier(local)
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:
         theirs, bad = read_records(ResultStore(reference))
+        tell_read(reference, theirs)
         rows += bad + against_reference(local, theirs)
     rows = restrict(rows, split_words(models), split_words(datasets))
     if tolerance is not None:

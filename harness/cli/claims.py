@@ -8,12 +8,11 @@ from typing import Any
 import click
 
 from harness.cli.options import fill_registries, plugin_option, read_told, results_option
-from harness.cli.report import REFERENCE
 from harness.report.console import echo_lines
 
 
 @click.command()
-@results_option(str(REFERENCE))
+@results_option()
 @click.option(
     "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
 )

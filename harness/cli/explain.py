@@ -14,7 +14,7 @@ from harness.cli.options import (
     fill_registries,
     json_option,
     plugin_option,
-    read_told,
+    reference_option,
     results_option,
     scale_option,
 )
@@ -48,7 +48,7 @@ def _number(text: str | None) -> Number | None:
 @click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @results_option("results/local")
-@click.option("--reference", type=PathOption, default="results/reference", show_default=True)
+@reference_option
 @data_option
 @plugin_option
 @json_option
@@ -83,7 +83,8 @@ def explain(
     if len(what) == 2:
         found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
-        _, record = find_run(what[0], [read_told(results), ResultStore(reference)])
+        path, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
+        echo(f"The run record is {path}.", err=True)
         run = rebuild(record, weights, data_root)
         notes = partial(echo, err=True)
         found = explain_run(record, run, claim, device, notes, every=every)

@@ -14,6 +14,7 @@ from harness.cli.options import (
     fill_registries,
     json_option,
     plugin_option,
+    read_told,
     results_option,
     scale_option,
 )
@@ -51,7 +52,7 @@ def list_(
         case "weights":
             rows = listings.weights(scale)
         case "runs":
-            rows = listings.runs(results)
+            rows = listings.runs(read_told(results))
         case _:
             rows = listings.models()
     echo_lines(listings.show(rows, as_json))

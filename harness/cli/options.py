@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+import harness
 from harness.report.console import echo
 
 if TYPE_CHECKING:
@@ -26,11 +27,35 @@ scale_option = click.option("--scale", type=click.IntRange(1), default=4, show_d
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def results_option(default: str) -> Callable[[Command], Command]:
-    """``--results DIR``."""
+REFERENCE = Path("results/reference")
+
+
+def reference_records() -> Path:
+    """The folder of the reference records: one in the working directory, else the package's."""
+    package = Path(harness.__file__).parent
+    places = (REFERENCE, package.parent / REFERENCE, package / "reference")
+    return next((place for place in places if place.is_dir()), REFERENCE)
+
+
+def results_option(default: str = "") -> Callable[[Command], Command]:
+    """``--results DIR``; without a default, the reference records are read."""
     return click.option(
-        "--results", type=PathOption, default=default, show_default=True, help="Run records."
+        "--results",
+        type=PathOption,
+        default=default or reference_records,
+        show_default=default or _REFERENCE_SAID,
+        help="Run records.",
     )
+
+
+_REFERENCE_SAID = f"{REFERENCE}, or the package's own"
+reference_option = click.option(
+    "--reference",
+    type=PathOption,
+    default=reference_records,
+    show_default=_REFERENCE_SAID,
+    help="The records to compare with.",
+)
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
@@ -58,8 +83,15 @@ def read_told(results: Path) -> ResultStore:
     from harness.run.store import ResultStore
 
     store = ResultStore(results)
-    tell_earlier(store.sound(lambda _, error: echo(f"Left out: {error}", err=True)).values())
+    sound = store.sound(lambda _, error: echo(f"Left out: {error}", err=True))
+    tell_read(results, sound)
+    tell_earlier(sound.values())
     return store
+
+
+def tell_read(results: Path, records: Sized) -> None:
+    """Say how many records were read, and from where."""
+    echo(f"Run records read from {results}: {len(records)}.", err=True)
 
 
 def tell_earlier(records: Iterable[RunRecord]) -> None:

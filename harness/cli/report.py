@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from harness.cli.options import (
+    REFERENCE,
     PathOption,
     data_option,
     fill_registries,
     plugin_option,
     read_told,
+    reference_records,
     results_option,
     split_words,
 )
@@ -22,8 +24,6 @@ from harness.specs import GreyRule
 
 if TYPE_CHECKING:
     from harness.report.pictures import Region
-
-REFERENCE = Path("results/reference")
 
 
 @click.command()
@@ -40,7 +40,7 @@ REFERENCE = Path("results/reference")
     type=click.Choice(get_args(GreyRule)),
     help="Show the runs that scored grey images so.  [default: each row's own rule]",
 )
-@results_option(str(REFERENCE))
+@results_option()
 @click.option(
     "--out",
     type=PathOption,
@@ -82,7 +82,7 @@ def report(
     from harness.report.pictures import Pictures
 
     fill_registries(plugins)
-    out = out or (Path("reports") if results == REFERENCE else results / "reports")
+    out = out or (Path("reports") if results == reference_records() else results / "reports")
     region = _region(image, box)
     pictures = Pictures(images or results, data_root, region, split_words(models))
     read_told(results)
@@ -113,7 +113,7 @@ def _region(image: str | None, box: str | None) -> Region | None:
 @click.command()
 @click.argument("ids", nargs=-1, required=True)
 @results_option("results/local")
-@click.option("--reference", type=PathOption, default="results/reference", show_default=True)
+@click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
 def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
     """Move local records to the reference records: ids, their beginnings, or all."""
     from harness.run.store import ResultStore, accept_records

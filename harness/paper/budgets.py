@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.files import TEXT, regular
 from harness.registry import MODELS
 from harness.specs import digest
 
@@ -83,6 +85,13 @@ def budget_from(notes: Mapping[str, Any]) -> Budget:
 
 @cache
 def _notes(folder: Path) -> Mapping[str | None, Mapping[str, Any]]:
-    """What training left beside the weights in a folder, by the weights' hash."""
-    notes = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
-    return {one["tensors_sha256"]: one for one in notes}
+    """What training left beside the weights in a folder, by the weights' hash.
+
+    A folder of somebody's weights may hold other JSON files, too.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            notes = json.loads(regular(path, TEXT).read_text(encoding="utf-8"))
+            found[notes["tensors_sha256"]] = notes
+    return found

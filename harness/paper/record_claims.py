@@ -148,14 +148,18 @@ def grey_image(evidence: Evidence) -> Finding:
     follows = [f"{listed(names)} follows {rule}" for rule, names in groups.items()]
     said = (
         "Set14 holds a grey image. Scoring it as RGB instead of over its full range raises the "
-        f"mean by {least:.3f} dB or more, {least / _lead(evidence):.1f} times the "
-        f"{_lead(evidence):.2f} dB between the two. The printed PSNR of "
+        f"mean by {least:.3f} dB or more{_times(least, _lead(evidence))}. The printed PSNR of "
         f"{', that of '.join(follows)}"
     )
     ids = _ids(pairs.values())
     if len(groups) > 1:
         return Finding("inconsistent in print", f"{said}: the column mixes both rules.", ids)
     return Finding("not measured", f"{said}; the rule of DRFN and MSRN is not known.", ids)
+
+
+def _times(effect: float, lead: float) -> str:
+    """How often a difference (dB) fits into an effect; nothing where there is none."""
+    return f", {effect / lead:.1f} times the {lead:.2f} dB between the two" if lead else ""
 
 
 def _rule(printed: float, full: RunRecord, as_rgb: RunRecord) -> GreyRule | None:

@@ -18,6 +18,7 @@ from harness.specs import DatasetCard, WeightsInfo
 
 if TYPE_CHECKING:
     from harness.protocol.claimed import Claim, Rescored
+    from harness.run.store import ResultStore
     from harness.specs import RunRecord
 
 Row = dict[str, Any]
@@ -148,11 +149,10 @@ def _source(info: WeightsInfo) -> str:
     return info.file
 
 
-def runs(results: Path) -> list[Row]:
-    """Run records below a folder; damaged ones are named."""
-    from harness.run.store import ResultStore, set_names
+def runs(store: ResultStore) -> list[Row]:
+    """Run records; damaged ones are named."""
+    from harness.run.store import set_names
 
-    store = ResultStore(results)
     sound = store.sound()
     names = set_names(sound.values())
     return [

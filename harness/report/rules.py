@@ -50,7 +50,8 @@ def _facts(
 ) -> list[dict[str, Any]]:
     found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
     # Bicubic has a name in each pipeline; which of them the paper used is not said.
-    other = measurements(evidence.runs, evidence.scale, f"{model}-rgb", dataset, metric)
+    twin = "bicubic-rgb" if model == "bicubic" else ""
+    other = measurements(evidence.runs, evidence.scale, twin, dataset, metric)
     tolerance = PRINTED.of(metric)
     return [
         {

@@ -1,6 +1,7 @@
 """Verdicts follow from the evidence, and change when it does."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -346,3 +347,13 @@ def test_words_are_joined() -> None:
         *("1st", "2nd", "3rd", "4th"),
         *("11th", "12th", "13th"),
     ]
+
+
+def test_equal_printed_numbers_divide_nothing_by_zero(measured) -> None:
+    """Nor does a table in which every number is the same."""
+    flat = deepcopy(paper())
+    for row in flat["table2"]["rows"]:
+        row |= {name: [28.0, 0.8] for name, cell in row.items() if isinstance(cell, list)}
+    flat["table1"]["psnr"] = [28.0] * 4
+    for records in ((), measured):
+        assert len(judge(frame(*records), flat)) == len(JUDGES) + len(flat["table2"]["rows"])

@@ -15,6 +15,7 @@ from harness.paper.statistics import (
     paired_scores,
     spread_over_weights,
 )
+from harness.registry import MODELS
 from harness.specs import EarlierIdentity, RunRecord
 from tests.records import frame, record
 
@@ -145,3 +146,12 @@ def test_nothing_is_known_of_the_training_of_other_weights() -> None:
     for one in (record("edsr-baseline"), record("bicubic", weights=None), record("not-here")):
         assert budget_of(one) == Budget()
     assert str(Budget()) == "a training of which nothing is known"
+
+
+def test_json_files_of_others_beside_weights_are_no_notes(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "weights").mkdir()
+    for name, text in (("config", "{}"), ("list", "[1]"), ("null", "null"), ("cut", '{"a"')):
+        (tmp_path / f"weights/{name}.json").write_text(text)
+    card = replace(MODELS.get("drfn"), source=tmp_path / "drfn.py")
+    monkeypatch.setattr(MODELS, "get", lambda name: card)
+    assert budget_of(record("drfn", weights="0" * 64)) == Budget()

@@ -40,3 +40,8 @@ def test_lr_images_that_are_not_rounded_are_a_rule_of_their_own() -> None:
 def test_without_a_measured_number_the_table_is_empty_and_says_so() -> None:
     table = made(record("mine"))
     assert list(table.rows) == [] and "0 of 0 agree" in table.caption
+
+
+def test_a_model_with_rgb_in_its_name_is_no_evidence_for_another() -> None:
+    stranger = record("srcnn-rgb", psnr=(27.50, 27.50), ssim=0.7513, protocol="BI-x4/rgb")
+    assert made(stranger).rows == []

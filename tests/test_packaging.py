@@ -1,0 +1,49 @@
+"""What pip installs: every package, and the records that claims are judged from."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from zipfile import ZipFile
+
+import harness
+
+ROOT = Path(harness.__file__).parents[1]
+
+
+def test_every_package_is_installed() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = [
+        path.parent for top in ("harness", "baselines") for path in ROOT.glob(f"{top}/**/*.py")
+    ]
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in found}
+    assert set(declared["packages"]) - set(declared["package-dir"]) == names
+
+
+def test_outside_a_checkout_the_claims_have_the_verdicts_of_the_committed_report(
+    tmp_path: Path, monkeypatch
+) -> None:
+    source = tmp_path / "source"  # building leaves files
+    unneeded = shutil.ignore_patterns(".*", "build", "tests", "reports", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=unneeded)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    ZipFile(wheel).extractall(tmp_path / "installed")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+
+    def shown(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "harness", *words]
+        return subprocess.run(command, cwd=tmp_path / "empty", capture_output=True, text=True)
+
+    judged = shown("claims", "--format", "json")
+    with (ROOT / "reports/claims.csv").open(newline="") as stream:
+        committed = {row["claim"]: row["verdict"] for row in csv.DictReader(stream)}
+    assert {one["claim"]: one["verdict"] for one in json.loads(judged.stdout)} == committed
+    assert str(tmp_path / "installed/harness/reference") in judged.stderr
+    assert "There are no reference records" not in shown("check").stderr
+    assert not list((tmp_path / "empty").iterdir())
