@@ -16,6 +16,7 @@ from harness.cli.options import (
     plugin_option,
     results_option,
     scale_option,
+    weights_key_option,
 )
 from harness.errors import UsageError
 
@@ -38,6 +39,7 @@ def _number(text: str | None) -> Number | None:
 @click.option("--claimed-ssim", metavar="S", help="An SSIM to be explained, with its digits.")
 @scale_option
 @click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
+@weights_key_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @results_option("results/local")
 @click.option("--reference", type=PathOption, default="results/reference", show_default=True)
@@ -50,6 +52,7 @@ def explain(
     claimed_ssim: str | None,
     scale: int,
     weights: Path | None,
+    weights_key: str,
     device: str,
     results: Path,
     reference: Path,
@@ -74,7 +77,7 @@ def explain(
         found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
         _, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
-        run = rebuild(record, weights, data_root)
+        run = rebuild(record, weights, data_root, weights_key)
         notes = partial(click.echo, err=True)
         found = explain_run(record, run, claim.conventions, device, notes)
     else:

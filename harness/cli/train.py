@@ -13,6 +13,7 @@ from harness.cli.options import (
     fill_registries,
     plugin_option,
     scale_option,
+    weights_key_option,
 )
 
 
@@ -45,6 +46,7 @@ from harness.cli.options import (
     "--stop-after", type=float, metavar="SECONDS", help="End, weights written, within that time."
 )
 @click.option("--from", "start", default="", metavar="WEIGHTS", help="Start from a file or tag.")
+@weights_key_option
 @click.option("--fp16", is_flag=True, help="Write the weights in fp16 in any case.")
 @click.option("--split", is_flag=True, help="Write the weights in parts of 15 MiB as well.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
@@ -68,6 +70,7 @@ def train(
     variant: str | None,
     compiled: bool | None,
     start: str,
+    weights_key: str,
     fp16: bool,
     split: bool,
     resume: bool,
@@ -107,6 +110,7 @@ def train(
         skip_bad=skip_bad,
         resume=resume,
         start=start,
+        weights_key=weights_key,
         fp16=fp16,
         split=split,
         val_seconds=validate_every,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.models.installed import find_weights, installed
 from harness.models.weights import Weights, notes_path, read_weights
 from harness.run.checkpoints import load_checkpoint, require_format
@@ -21,7 +21,7 @@ _KEPT = ("hyper", "recipe", "steps", "seconds", "device", "from")
 
 
 def find_origin(
-    card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str, key: str = ""
 ) -> tuple[Weights, dict[str, Any]]:
     """The weights that ``--from`` names.
 
@@ -30,6 +30,7 @@ def find_origin(
         scale: the factor.
         hyper: its arguments.
         word: a file, or the tag of weights on this machine, such as ``repro``.
+        key: where in a file they are, see `harness.models.weights.read_weights`.
 
     Returns:
         the weights, and where they came from: their name and hash; recipe, steps and seconds as far
@@ -38,14 +39,16 @@ def find_origin(
 
     Raises:
         HarnessError: there are no such weights, or they are broken or of another network.
-        UsageError: they are of the network with other arguments.
+        UsageError: they are of the network with other arguments, or not under the key.
     """
     path = Path(word)
     if not os.path.exists(path):
+        if key:
+            raise UsageError(f"--weights-key is for files, and there is no file {path}.")
         weights = find_weights(card, scale, tag=word)
         path = next(found for found, tag in installed(card, scale) if tag == word)
     else:
-        weights = read_weights(card, scale, path)
+        weights = read_weights(card, scale, path, key=key)
     assert weights is not None  # a network without parameters is not trained
     sha256 = weights.info.tensors_sha256
     told = _notes(path, sha256) or _checkpoint(path)
@@ -74,7 +77,10 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     """Recipe, steps and seconds from a checkpoint of ``harness train``; empty for other files."""
     if path.suffix != ".pt":
         return {}
-    saved = load_checkpoint(path)
+    try:
+        saved = load_checkpoint(path)
+    except HarnessError:  # others may hold what ours do not, such as numpy's numbers
+        return {}
     if not isinstance(saved, dict) or not {"facts", "step", "seconds"} <= saved.keys():
         return {}
     require_format(path, saved)
