@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     AnyArray = NDArray[Any]
     Tensors = dict[str, AnyArray]
     """Parameter names and values."""
+    Shapes = Mapping[str, tuple[int, ...]]
+    """Parameter names and shapes."""
 
 Pipeline = Literal["y", "rgb"]
 """``y``: luma alone, degraded in double; ``rgb``: colour, degraded in uint8, scored on float Y."""

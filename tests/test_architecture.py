@@ -109,6 +109,7 @@ DECIDES = {
     "tile",
     "metrics",
     "weight_files",
+    "weights_key",
     "plugins",
     "data_root",
     "lr_images",

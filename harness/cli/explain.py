@@ -17,6 +17,7 @@ from harness.cli.options import (
     reference_option,
     results_option,
     scale_option,
+    weights_key_option,
 )
 from harness.errors import UsageError
 from harness.report.console import echo, echo_lines
@@ -46,6 +47,7 @@ def _number(text: str | None) -> Number | None:
 )
 @scale_option
 @click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
+@weights_key_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @results_option("results/local")
 @reference_option
@@ -59,6 +61,7 @@ def explain(
     every: bool,
     scale: int,
     weights: Path | None,
+    weights_key: str,
     device: str,
     results: Path,
     reference: Path,
@@ -85,7 +88,7 @@ def explain(
     elif len(what) == 1:
         path, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
         echo(f"The run record is {path}.", err=True)
-        run = rebuild(record, weights, data_root)
+        run = rebuild(record, weights, data_root, weights_key)
         notes = partial(echo, err=True)
         found = explain_run(record, run, claim, device, notes, every=every)
     else:

@@ -23,6 +23,12 @@ plugin_option = click.option(
 data_option = click.option(
     "--data-root", type=PathOption, help="Searched for test sets before HARNESS_DATA."
 )
+weights_key_option = click.option(
+    "--weights-key",
+    default="",
+    metavar="KEY",
+    help="Where in a checkpoint the network is, such as params or state_dict.generator.",
+)
 scale_option = click.option("--scale", type=click.IntRange(1), default=4, show_default=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -19,6 +19,7 @@ from harness.cli.options import (
     scale_option,
     split_words,
     tell_changed,
+    weights_key_option,
 )
 from harness.errors import HarnessError, UsageError
 from harness.report.console import echo, echo_lines
@@ -75,6 +76,7 @@ class TileSide(click.IntRange):
     metavar="MODEL=PATH",
     help="A weights file for a model (repeatable).",
 )
+@weights_key_option
 @click.option(
     "--executor",
     type=click.Choice(get_args(ExecutorName)),
@@ -105,6 +107,7 @@ def run(
     lr_images: Path | None,
     metrics: tuple[str, ...],
     weight_files: tuple[str, ...],
+    weights_key: str,
     executor: Any,
     scheduler: str | None,
     workers: int | None,
@@ -147,6 +150,7 @@ def run(
         lr_images,
         strict,
         download,
+        weights_key,
     )
     made = plan(request)
     fit_all(made, device, asked=tile == "auto")

@@ -14,6 +14,7 @@ from harness.cli.options import (
     fill_registries,
     plugin_option,
     scale_option,
+    weights_key_option,
 )
 from harness.report.console import echo
 
@@ -47,6 +48,7 @@ from harness.report.console import echo
     "--stop-after", type=float, metavar="SECONDS", help="End, weights written, within that time."
 )
 @click.option("--from", "start", default="", metavar="WEIGHTS", help="Start from a file or tag.")
+@weights_key_option
 @click.option("--fp16", is_flag=True, help="Write the weights in fp16 in any case.")
 @click.option("--split", is_flag=True, help="Write the weights in parts of 15 MiB as well.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
@@ -70,6 +72,7 @@ def train(
     variant: str | None,
     compiled: bool | None,
     start: str,
+    weights_key: str,
     fp16: bool,
     split: bool,
     resume: bool,
@@ -109,6 +112,7 @@ def train(
         skip_bad=skip_bad,
         resume=resume,
         start=start,
+        weights_key=weights_key,
         fp16=fp16,
         split=split,
         val_seconds=validate_every,

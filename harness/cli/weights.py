@@ -13,6 +13,7 @@ from harness.cli.options import (
     plugin_option,
     results_option,
     scale_option,
+    weights_key_option,
 )
 from harness.report.console import echo, echo_lines
 
@@ -27,6 +28,7 @@ def weights() -> None:
 @click.argument("path", type=PathOption)
 @click.option("--tag", help="A name for them; the authors' own files are called official.")
 @click.option("--licence", help="As their owner states it.")
+@weights_key_option
 @scale_option
 @plugin_option
 def weights_import(
@@ -34,6 +36,7 @@ def weights_import(
     path: Path,
     tag: str | None,
     licence: str | None,
+    weights_key: str,
     scale: int,
     plugins: tuple[Path, ...],
 ) -> None:
@@ -45,7 +48,9 @@ def weights_import(
 
     fill_registries(plugins)
     card = MODELS.get(model)
-    read = relabel(read_weights(card, scale, path), tag, licence)
+    read = relabel(read_weights(card, scale, path, key=weights_key), tag, licence)
+    if read.note:
+        echo(f"Note: {read.note}", err=True)
     Upscaler(card, scale, read)
     stored = store_weights(read, card, scale)
     Upscaler(card, scale, read_weights(card, scale, stored))

@@ -30,7 +30,12 @@ class WeightsMissing(HarnessError):
 
 
 def find_weights(
-    card: ModelCard, scale: int, *, path: Path | None = None, tag: str | None = None
+    card: ModelCard,
+    scale: int,
+    *,
+    path: Path | None = None,
+    tag: str | None = None,
+    key: str = "",
 ) -> Weights | None:
     """The weights a run is to use; None for a model that has no parameters.
 
@@ -38,6 +43,7 @@ def find_weights(
         card: the model.
         scale: the factor.
         path: a file that decides it.
+        key: where in that file they are, see `read_weights`.
         tag: ``official`` or ``repro``; without it, whichever is found first.
 
     Raises:
@@ -47,7 +53,7 @@ def find_weights(
     if card.params == 0:
         return None
     if path:
-        return read_weights(card, scale, path)
+        return read_weights(card, scale, path, key=key)
     for found, found_tag in installed(card, scale):
         if tag in (None, found_tag):
             return read_weights(card, scale, found, tag=found_tag)

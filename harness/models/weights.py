@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from harness.specs import WeightsInfo, canonical_json, digest, file_digest
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.specs import AnyArray, ModelCard
+    from harness.specs import AnyArray, ModelCard, Shapes, Tensors
 
 
 _TAG = r"[\w-]+"
@@ -45,26 +46,39 @@ class Weights:
         info: where they came from.
         tensors: parameter names and arrays.
         hyper: the arguments the network must be built with.
+        note: where in a file of several things they were, for the user to read.
     """
 
     info: WeightsInfo
     tensors: Mapping[str, AnyArray]
     hyper: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
-def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "file") -> Weights:
+def read_weights(
+    card: ModelCard, scale: int, path: Path, tag: str = "file", key: str = ""
+) -> Weights:
     """Read a weights file of any known kind, or one in parts of which any is named.
+
+    Args:
+        card: the network.
+        scale: the factor.
+        path: the file.
+        tag: what they are called where the file does not say.
+        key: where a checkpoint has them, dots between words; empty to look for them.
 
     Raises:
         HarnessError: it is missing, broken, of another network or scale, or not finite.
+        UsageError: the key does not fit the file, or it needs one.
     """
     if _PART.fullmatch(path.name):
         with TemporaryDirectory() as folder:
-            return read_weights(card, scale, join_weights(path, Path(folder)), tag)
+            return read_weights(card, scale, join_weights(path, Path(folder)), tag, key)
     if path.suffix == ".safetensors":
-        weights = _read_safetensors(card, scale, path, tag)
+        weights = _read_safetensors(card, scale, path, tag, key)
     else:
-        tensors = import_tensors(card.name, path)
+        shapes = partial(_own_shapes, card, scale)
+        tensors, note = import_tensors(card.name, path, shapes, key)
         source = file_digest(path)
         rows = registry_rows("weights")
         known = next((row for row in rows if row["sha256"] == source), None)
@@ -78,20 +92,30 @@ def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "file") -> 
             tensors_digest(tensors),
             known["licence"] if known else "not stated",
         )
-        weights = Weights(info, tensors)
+        weights = Weights(info, tensors, note=note)
     bad = next((name for name, v in weights.tensors.items() if not np.isfinite(v).all()), None)
     if bad:
         raise HarnessError(f"{path} has values that are not finite in {bad}: it is damaged.")
     return weights
 
 
-def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weights:
+def _own_shapes(card: ModelCard, scale: int) -> Shapes:
+    """The names and shapes of a network; empty where it cannot be built, as the run will say."""
+    from harness.models.shapes import network_shapes
+
+    try:
+        return network_shapes(card, scale, {})
+    except HarnessError:
+        return {}
+
+
+def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: str) -> Weights:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(regular(path, WEIGHTS), framework="numpy") as stream:
             metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            tensors = {name: _stored(path, stream, name) for name in stream.keys()}  # noqa: SIM118
         sha256 = tensors_digest(tensors)
         metadata = _sealed(metadata, sha256, path)
         hyper = json.loads(metadata.get("hyper", "{}"))
@@ -114,6 +138,10 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         raise HarnessError(
             f"{path} holds weights of {owner} at x{made_for}, not of {card.name} at x{scale}."
         )
+    note = ""
+    if key or not metadata:  # not written here
+        tensors, note = _of_stranger(card, scale, path, tensors, key)
+        sha256 = tensors_digest(tensors)
     info = WeightsInfo(
         metadata.get("tag", tag),
         metadata.get("file") or path.name,
@@ -121,7 +149,32 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str) -> Weig
         sha256,
         metadata.get("licence", "not stated"),
     )
-    return Weights(info, tensors, hyper)
+    return Weights(info, tensors, hyper, note)
+
+
+def _stored(path: Path, stream: Any, name: str) -> AnyArray:
+    """A tensor of a safetensors file; bf16, which numpy has not, as fp32."""
+    from safetensors import safe_open
+
+    if stream.get_slice(name).get_dtype() != "BF16":
+        return stream.get_tensor(name)
+    with safe_open(path, framework="pt") as exact:
+        return exact.get_tensor(name).float().numpy()
+
+
+def _of_stranger(
+    card: ModelCard, scale: int, path: Path, tensors: Tensors, key: str
+) -> tuple[Tensors, str]:
+    """The network in a safetensors file that is laid out like a checkpoint; see `find_network`."""
+    import torch
+
+    from harness.models.importers.checkpoints import find_network
+
+    shapes = _own_shapes(card, scale)
+    if not key and {name: value.shape for name, value in tensors.items()} == shapes:
+        return tensors, ""
+    content = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    return find_network(content, path, shapes, key)
 
 
 _FACTS = frozenset({*(one.name for one in fields(WeightsInfo)), "model", "scale", "hyper"})
@@ -291,6 +344,8 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
     """
     import torch
 
+    from harness.models.shapes import differences, owner
+
     state = network.state_dict()
     own = {name: tuple(tensor.shape) for name, tensor in state.items()}
     given = {name: tuple(value.shape) for name, value in weights.tensors.items()}
@@ -310,7 +365,9 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
     }
     said = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in wrong.items() if names]
     if said:
-        raise HarnessError(f"{weights.info.file} does not fit {model}: {'; '.join(said)}.")
+        theirs = owner(given, model, weights.hyper) if given != own else ""
+        reasons = [theirs] if theirs else [*differences(given, own), *said]
+        raise HarnessError(f"{weights.info.file} does not fit {model}: {'; '.join(reasons)}.")
     tensors = {name: torch.from_numpy(value.copy()) for name, value in weights.tensors.items()}
     network.load_state_dict(tensors, strict=True)
 

@@ -36,13 +36,16 @@ SAME = 1e-4
 """PSNR (dB) to which a run made anew must give what its record says."""
 
 
-def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> Run:
+def rebuild(
+    record: RunRecord, weights: Path | None, data_root: Path | None, weights_key: str = ""
+) -> Run:
     """The run that a record tells of, ready to be carried out again.
 
     Args:
         record: of a finished run.
         weights: the file of its weights, where they are not installed.
         data_root: searched for its set first.
+        weights_key: where in that file they are; empty to look for them.
 
     Raises:
         HarnessError: its set or weights are not on this machine.
@@ -70,6 +73,7 @@ def rebuild(record: RunRecord, weights: Path | None, data_root: Path | None) -> 
         {identity.model: weights} if weights else {},
         data_root=data_root,
         strict=True,
+        weights_key=weights_key,
     )
     made = plan(request)
     if not made.runs:

@@ -22,7 +22,7 @@ _KEPT = ("hyper", "recipe", "steps", "seconds", "device", "from")
 
 
 def find_origin(
-    card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str, key: str = ""
 ) -> tuple[Weights, dict[str, Any]]:
     """The weights that ``--from`` names.
 
@@ -31,6 +31,7 @@ def find_origin(
         scale: the factor.
         hyper: its arguments.
         word: a file, or the tag of weights on this machine, such as ``repro``.
+        key: where in a file they are, see `harness.models.weights.read_weights`.
 
     Returns:
         the weights, and where they came from: their name and hash; recipe, steps and seconds as far
@@ -39,14 +40,16 @@ def find_origin(
 
     Raises:
         HarnessError: there are no such weights, or they are broken or of another network.
-        UsageError: they are of the network with other arguments.
+        UsageError: they are of the network with other arguments, or not under the key.
     """
     path = Path(word)
     if not os.path.exists(path):
+        if key:
+            raise UsageError(f"--weights-key is for files, and there is no file {path}.")
         weights = find_weights(card, scale, tag=word)
         path = next(found for found, tag in installed(card, scale) if tag == word)
     else:
-        weights = read_weights(card, scale, path)
+        weights = read_weights(card, scale, path, key=key)
     assert weights is not None  # a network without parameters is not trained
     sha256 = weights.info.tensors_sha256
     told = _notes(path, sha256) or _checkpoint(path)

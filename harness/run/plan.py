@@ -46,6 +46,7 @@ class Request:
         lr_images: the folder of the LR images of the one set, which are then not made.
         strict: a set that cannot be had is an error.
         fetch: what downloads sets that are missing.
+        weights_key: where in the weight files the networks are; empty to look for them.
     """
 
     models: Sequence[str]
@@ -63,6 +64,7 @@ class Request:
     lr_images: Path | None = None
     strict: bool = False
     fetch: Fetch = fetch
+    weights_key: str = ""
 
 
 @dataclass
@@ -157,6 +159,8 @@ def _check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
 
 def _check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
     """Refuse weights for models that are not named, that have a tag, or that need none."""
+    if request.weights_key and not request.weight_files:
+        raise UsageError("--weights-key is for the files of --weights: name one.")
     for name in request.weight_files:
         if name not in (card.name for card, _ in cards):
             raise UsageError(f"--weights names {name}, which is not among the models.")
@@ -178,8 +182,11 @@ def _with_weights(
         return None
     with _kept_apart(made, card.name):
         try:
-            path = request.weight_files.get(card.name)
-            return card, find_weights(card, request.scale, path=path, tag=tag), ""
+            path, key = request.weight_files.get(card.name), request.weights_key
+            weights = find_weights(card, request.scale, path=path, tag=tag, key=key)
+            if weights and weights.note:
+                made.notes.append(weights.note)
+            return card, weights, ""
         except WeightsMissing:
             stand_in = None if tag else _stand_in(made, request, card)
             if stand_in is None:

@@ -59,6 +59,7 @@ class TrainRequest:
         skip_bad: leave out images that cannot be read.
         resume: whether the folder's last checkpoint is to be continued.
         start: weights to start from, a file or a tag; empty for random ones.
+        weights_key: where in that file they are; empty to look for them.
         fp16, split: see `Training`.
     """
 
@@ -74,6 +75,7 @@ class TrainRequest:
     skip_bad: bool = False
     resume: bool = False
     start: str = ""
+    weights_key: str = ""
     fp16: bool = False
     split: bool = False
     val_seconds: float = 300.0
@@ -104,13 +106,15 @@ def plan_training(
         raise UsageError(f"--variant is for drfn, not for {card.name}.")
     if request.resume and request.start:
         raise UsageError("--from starts a training and --resume goes on with one: choose one.")
+    if request.weights_key and not request.start:
+        raise UsageError("--weights-key is for the file of --from: name one.")
     made = recipe(request.recipe, card.name, **request.changes)
     hyper = VARIANTS[request.variant] if request.variant else {}
     if not count_parameters(build_network(card, request.scale, hyper)):
         raise UsageError(f"{card.name} has no parameters: there is nothing to train.")
     start, origin = None, None
     if request.start:
-        start, origin = find_origin(card, request.scale, hyper, request.start)
+        start, origin = find_origin(card, request.scale, hyper, request.start, request.weights_key)
     folder = _folder(request, made)
     device = process_device(request.device)
     process(device)
@@ -133,6 +137,7 @@ def plan_training(
         start=start,
         origin=origin,
         notes=(
+            *([start.note] if start and start.note else []),
             *_recipe_notes(request, made, card),
             *missing,
             prepared,

@@ -42,6 +42,13 @@ CASES = [
     weights("pickle in a zip", files.nested_pickle, NOT_RUN, "pth"),
     weights("tar that climbs out", files.tar, NOT_RUN, "pth"),
     weights("compressed checkpoint", files.compressed, "w.pth is compressed", "pth"),
+    Case(
+        "weights: number for which numpy takes 2 GB",
+        lambda: files.checkpoint(best=files.Huge()),
+        f"{WITH}w.pth",
+        0,
+        "srcnn",
+    ),
     weights(
         "one value repeated",
         lambda: files.checkpoint(first=ONE.expand(10**5, 10**5)),

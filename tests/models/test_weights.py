@@ -77,7 +77,7 @@ def test_loading_is_strict_and_lists_what_does_not_fit(tmp_path: Path) -> None:
     tensors = vdsr_mat(tmp_path / "small.mat")
     card = MODELS.get("vdsr")
     with pytest.raises(
-        HarnessError, match=r"small\.mat does not fit vdsr: 34 missing .* of another shape"
+        HarnessError, match=r"small\.mat does not fit vdsr: .*; 34 missing .* of another shape"
     ):
         Upscaler(card, 4, read_weights(card, 4, tmp_path / "small.mat"))
     save_file({**tensors, "extra": np.zeros(1)}, tmp_path / "more.safetensors")
@@ -94,13 +94,6 @@ def test_names_that_do_not_fit_come_with_both_shapes_and_ten_of_many(tmp_path: P
     assert "body.0.weight 4 x 1 x 3 x 3 instead of 64 x 1 x 3 x 3" in said
     missing = said[: said.index("of another shape")]
     assert missing.count("body.") == 10 and "and 24 more)" in missing
-
-
-def test_a_checkpoint_of_several_networks_is_told_by_its_keys(tmp_path: Path) -> None:
-    state = MODELS.get("srcnn").build().state_dict()
-    torch.save({"generator": state, "epoch": 3}, tmp_path / "gan.pth")
-    with pytest.raises(HarnessError, match="dictionary of tensors but generator, epoch: save"):
-        read_weights(MODELS.get("srcnn"), 4, tmp_path / "gan.pth")
 
 
 def test_the_layers_of_an_ncnn_model_are_told_from_its_weights(tmp_path: Path) -> None:

@@ -1,227 +1,366 @@
-"""PyTorch checkpoints, in the layouts that networks of this field were published in."""
+"""PyTorch checkpoints: the network among all that a trainer stored, read without running code."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-import numpy as np
-
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
+from harness.models.importers.layouts import Layout, check_shifts, find_layout, own_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.specs import AnyArray, Tensors
+    from harness.specs import AnyArray, Shapes, Tensors
 
-_NESTED = ("params_ema", "params", "state_dict", "model", "average")
+_KEYS = (
+    *("params_ema", "params", "state_dict", "model", "average"),
+    *("model_state_dict", "net", "network", "netG", "generator", "model_ema", "ema"),
+)
+"""Where checkpoints hold a network, first choice first.
+
+``params_ema`` is what the authors of BasicSR score. ``average`` is of ``harness train``, which has
+the last step under ``network``.
+"""
 _LARGEST_RATIO = 4
 """Tensors over file size: values may be stored once and used twice, and no more than that."""
-_MEAN = np.array([0.4488, 0.4371, 0.4040])
+_DEEPEST = 4
+"""Dictionaries within dictionaries, and words before the names of a network, that are looked at."""
 
 
-def read_checkpoint(path: Path) -> Tensors:
-    """The tensors of a checkpoint, under this project's names, without running any code in it.
+def read_checkpoint(path: Path, shapes: Shapes, key: str = "") -> tuple[Tensors, str]:
+    """The values of a network in a checkpoint; nothing in the file is run.
 
-    Understood are a plain state_dict, one nested under ``params_ema``, ``params``, ``state_dict``,
-    ``model`` or ``average`` (that of ``harness train``, at work), and the ``module.`` that parallel
-    training puts before names.
+    Args:
+        path: the file.
+        shapes: the names and shapes of the network, which tell it from what lies beside it.
+        key: where it is, dots between words; empty to look for it.
+
+    Returns:
+        its tensors, under this project's names, and where they were found, see `find_network`.
 
     Raises:
-        HarnessError: it cannot be read, holds anything but tensors, or would take more memory than
-            its own size calls for.
+        HarnessError: it cannot be read, holds no network, or would take more memory than its own
+            size calls for.
+        UsageError: there is nothing under the key, or several networks fit and no key was given.
     """
-    content = _unpickle(path)
-    for key in _NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content or not _all_plain(content.values()):
+    return find_network(_unpickle(path), path, shapes, key)
+
+
+def find_network(content: object, path: Path, shapes: Shapes, key: str) -> tuple[Tensors, str]:
+    """The values of a network in what a file holds; see `read_checkpoint`.
+
+    Where none fits, those are given that have most names in common with the network.
+
+    Returns:
+        the tensors, and a sentence on where they were found; empty where the file holds no more.
+    """
+    readings = [
+        reading
+        for place, tensors in sorted(_places(content), key=lambda found: _rank(found[0]))
+        for reading in _readings(place, tensors)
+    ]
+    if not readings:
         raise HarnessError(f"{path} does not hold a dictionary of tensors{_instead(content)}.")
+    named = [one for one in readings if not key or f"{one.key}.".startswith(f"{key}.")]
+    if not named:
+        raise UsageError(f"{path} has no tensors under {key}: {_there(readings, shapes)}.")
+    fitting = [one for one in named if one.shapes == shapes]
+    chosen = fitting[0] if fitting else max(named, key=lambda one: one.common(shapes))
+    _require_plain(chosen.tensors, path)
     # Views of one value, repeated without end, would fit into a small file.
-    if sum(tensor.nbytes for tensor in content.values()) > _LARGEST_RATIO * path.stat().st_size:
+    if sum(t.nbytes for t in chosen.tensors.values()) > _LARGEST_RATIO * path.stat().st_size:
         raise HarnessError(f"{path} would unpack to far more than it holds: it is no weights file.")
-    tensors = {
-        str(name).removeprefix("module."): _array(tensor) for name, tensor in content.items()
-    }
-    layout = next((layout for layout in LAYOUTS if layout.mark in tensors), None)
-    return _translate(tensors, layout, path) if layout else tensors
+    others = [one for one in fitting if one.differs(chosen)]
+    if any(_rank(one.place) == _rank(chosen.place) for one in others):
+        keys = _and([chosen.key, *(one.key for one in others)])
+        raise UsageError(f"{path} holds several that fit, {keys}: choose with --weights-key.")
+    return chosen.arrays(path), _note(chosen, others, path)
+
+
+def _places(content: object) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """The dictionaries with tensors in them, by the keys that lead there."""
+    import torch
+
+    waiting: deque[tuple[tuple[str, ...], object]] = deque([((), content)])
+    seen: Counter[int] = Counter()
+    while waiting:
+        place, found = waiting.popleft()
+        # The tensors of an optimizer are none of a network. One dictionary may stand under several
+        # keys, and in a hostile file under any number.
+        if not isinstance(found, Mapping) or "param_groups" in found or seen[id(found)] == _DEEPEST:
+            continue
+        seen[id(found)] += 1
+        tensors = {str(k): value for k, value in found.items() if isinstance(value, torch.Tensor)}
+        if tensors:
+            yield place, tensors
+        if len(place) < _DEEPEST:
+            waiting += [((*place, str(key)), value) for key, value in found.items()]
+
+
+def _rank(place: Sequence[str]) -> list[int]:
+    """The order of preference; a file's own top level comes after the known keys."""
+    known = len(_KEYS)
+    return [_KEYS.index(key) if key in _KEYS else known + 1 for key in place] or [known]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """Tensors that may be a network's.
+
+    Attributes:
+        place: the keys that lead to their dictionary.
+        prefix: what stands before their names there.
+        tensors: by the rest of their names.
+        layout: that of the names, if any is assumed.
+        among: all tensors of the dictionary.
+    """
+
+    place: tuple[str, ...]
+    prefix: str
+    tensors: Mapping[str, Tensor]
+    layout: Layout | None
+    among: Mapping[str, Tensor]
+
+    @property
+    def key(self) -> str:
+        return ".".join(filter(None, (*self.place, self.prefix)))
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What the names are here."""
+        return own_names(self.tensors, self.layout)
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        return {own: tuple(self.tensors[name].shape) for name, own in self.names.items()}
+
+    def common(self, shapes: Shapes) -> tuple[int, bool]:
+        """How much of a network's names are here."""
+        return len(self.shapes.keys() & shapes.keys()), self.layout is not None
+
+    def differs(self, other: _Reading) -> bool:
+        """Whether any value is another, of two readings that fit one network."""
+        theirs = {own: other.tensors[name] for name, own in other.names.items()}
+        return not all(
+            _are_equal(self.tensors[name], theirs[own]) for name, own in self.names.items()
+        )
+
+    def arrays(self, path: Path) -> Tensors:
+        """The values under this project's names, in its range."""
+        made = {own: _array(self.tensors[name]) for name, own in self.names.items()}
+        if self.layout is None:
+            return made
+        check_shifts(self.tensors, path)
+        span = self.layout.range
+        return {own: v / span if own.endswith(".bias") else v for own, v in made.items()}
+
+
+def _readings(place: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Iterator[_Reading]:
+    """The tensors of a dictionary that may be a network's: all, or those of one prefix."""
+    bare = {_unwrapped(name): tensor for name, tensor in tensors.items()}
+    for named in (tensors,) if bare.keys() == tensors.keys() else (tensors, bare):
+        for prefix, group in _groups(named).items():
+            layout = find_layout(group)
+            for one in (layout, None) if layout else (None,):
+                yield _Reading(place, prefix, group, one, named)
+
+
+def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by what their names begin with, up to the dot, and by the rest of the name."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        words = name.split(".")
+        for n in range(min(len(words), _DEEPEST + 1)):
+            groups.setdefault(".".join(words[:n]), {})[".".join(words[n:])] = tensor
+    return groups
+
+
+_WRAPPERS = ("module", "_orig_mod")
+"""What ``DataParallel`` and ``torch.compile`` put before the names of what they wrap."""
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(word for word in name.split(".") if word not in _WRAPPERS)
+
+
+def _there(readings: Sequence[_Reading], shapes: Shapes) -> str:
+    """The keys of a file: of what fits, or else of its dictionaries, or the beginnings of names."""
+    keys = (
+        [one.key for one in readings if one.shapes == shapes and one.key]
+        or [one.key for one in readings if not one.prefix and one.key]
+        or [one.key for one in readings if "." not in one.prefix and one.key]
+    )
+    return f"there are {_and(keys)}" if keys else "its names have no beginnings"
+
+
+def _note(chosen: _Reading, others: Iterable[_Reading], path: Path) -> str:
+    """Which of a file's tensors were taken; empty where there are no others."""
+    said = []
+    if _unwrapped(chosen.key):
+        said.append(f"the weights are those under {chosen.key}")
+    start = f"{chosen.prefix}." if chosen.prefix else ""
+    left = [name.split(".")[0] for name in chosen.among if not name.startswith(start)]
+    if left:
+        said.append(f"not used: {_and(left)}")
+    if others:
+        keys = _and(other.key for other in others)
+        said.append(f"{keys} would fit, too, with other values (--weights-key)")
+    return f"{path.name}: {'; '.join(said)}." if said else ""
+
+
+def _and(words: Iterable[str]) -> str:
+    """Up to ten words, each once."""
+    *most, last = [word[:60] for word in dict.fromkeys(words)][:10]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _instead(content: object) -> str:
-    """What a checkpoint holds where no known key has the tensors."""
-    if not isinstance(content, Mapping) or not content:
-        return ": it is no weights file"
-    keys = [str(key)[:40] for key in content]
-    named = ", ".join(filter(str.isprintable, keys[:10])) + ", ..." * (len(keys) > 10)
-    return f" but {named}: save the network's own under {' or '.join(_NESTED)}, or alone"
+    """What a file holds that has no tensors."""
+    advice = "save the network's state_dict()"
+    if not isinstance(content, Mapping):
+        return f" but {_kind(content)}: {advice}"
+    if not content:
+        return ": it is empty"
+    if "param_groups" in content:
+        return f" but the state of an optimizer: {advice}"
+    if "_step_count" in content:
+        return f" but the state of a learning rate scheduler: {advice}"
+    held = [f"{_kind(value)} under {str(key)[:40]}" for key, value in [*content.items()][:10]]
+    return f" but {', '.join(held)}{', ...' * (len(content) > 10)}: {advice}"
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a dictionary" if value else "an empty dictionary"
+    names = {bool: "a flag", int: "a number", float: "a number", str: "text", list: "a list"}
+    names |= {_NumpyValue: "a value of numpy", type(None): "nothing"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+class _NumpyValue:
+    """Stands for a value of numpy, such as the best PSNR so far, which is no weight and not made.
+
+    A hostile file could ask numpy for one of any size.
+    """
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+_NUMPY: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+    (_NumpyValue, f"numpy{name}")
+    for name in (
+        *(".dtype", ".ndarray", ".core.multiarray.scalar", ".core.multiarray._reconstruct"),
+        *("._core.multiarray.scalar", "._core.multiarray._reconstruct"),  # from numpy 2 on
+    )
+]
 
 
 def _unpickle(path: Path) -> object:
     import torch
 
+    if any(Path(entry.filename).name == "constants.pkl" for entry in _entries(path)):
+        raise HarnessError(
+            f"{path} is an archive of torch.jit, which is code: save the network's state_dict()."
+        )
     if _is_packed(path):
         raise HarnessError(f"{path} is compressed, as no weights file of PyTorch is.")
+    if _is_damaged(path):
+        raise HarnessError(
+            f"{path} is damaged, its checksums do not fit: copy or download it again."
+        )
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise HarnessError(f"{path} cannot be read ({error}).") from error
     except Exception as error:  # the reader meets what it does not know in many ways
         raise HarnessError(
-            f"{path} does not hold plain tensors, and nothing in it was run: save the network's "
-            "state_dict() instead."
+            f"{path} does not hold plain tensors, and nothing in it was run{_needed(error)}: save "
+            "the network's state_dict() instead."
         ) from error
+
+
+def _needed(error: Exception) -> str:
+    """The code that a file cannot be read without, as far as the reader says it."""
+    found = re.search(r"GLOBAL (\S{1,100})", str(error))
+    return f" (it needs {found[1]})" if found else ""
 
 
 def _is_packed(path: Path) -> bool:
     """Whether a file is an archive that unpacks to more than itself; nothing is unpacked."""
+    return any(entry.compress_type != ZIP_STORED for entry in _entries(path))
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether an archive is not what its checksums say, at which PyTorch does not look.
+
+    There are none in files that are saved under ``set_crc32_options(False)``.
+    """
+    if not any(entry.CRC for entry in _entries(path)):
+        return False
     try:
         with ZipFile(path) as archive:
-            return any(entry.compress_type != ZIP_STORED for entry in archive.infolist())
-    except (BadZipFile, OSError):
-        return False
+            return archive.testzip() is not None
+    except Exception:  # what is damaged is met in many ways
+        return True
 
 
-def _all_plain(values: Iterable[object]) -> bool:
-    """Whether all are tensors of real numbers, one after the other in memory."""
+def _entries(path: Path) -> list[ZipInfo]:
+    """What an archive says it holds; nothing for other files."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.infolist()
+    except Exception:  # what is none, or damaged, is met in many ways
+        return []
+
+
+def _require_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors but those of real numbers, one after the other in memory.
+
+    Raises:
+        HarnessError: there are others, naming the first.
+    """
+    odd = next((name for name, tensor in tensors.items() if not _is_plain(tensor)), None)
+    if odd is not None:
+        raise HarnessError(
+            f"{path} does not hold a dictionary of tensors of real numbers: {odd} is sparse, "
+            "quantized, complex or without values."
+        )
+
+
+def _is_plain(tensor: Tensor) -> bool:
     import torch
 
-    return all(
-        isinstance(value, torch.Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not (value.is_quantized or value.is_complex())
-        for value in values
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_complex())
     )
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    import torch
+
+    if one is other:
+        return True
+    plain = _is_plain(one) and _is_plain(other)
+    return plain and one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _array(tensor: Tensor) -> AnyArray:
     """Floating values as float32; whole numbers (counters of layers) as they are."""
     value = tensor.detach()
     return (value.float() if value.is_floating_point() else value).numpy()
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Names that a published implementation gives to parameters.
-
-    Attributes:
-        mark: a name by which the layout is known.
-        rules: beginnings of names and what they become here; the first that fits decides. ``#``
-            stands for a number, ``{top}`` for the highest one after ``counted``, ``{next}`` for
-            one more.
-        counted: the list whose numbers those are.
-        range: the largest value of its images; a network of convolutions and ReLU on [0, 255] is
-            one on [0, 1] with biases 255 times smaller.
-    """
-
-    mark: str
-    rules: tuple[tuple[str, str], ...]
-    counted: str = ""
-    range: int = 1
-
-
-LAYOUTS = (
-    # EDSR and MSRN as their authors publish them (EDSR-PyTorch and code built on it).
-    Layout(
-        "head.0.weight",
-        (("head.0.", "body.head."), ("body.", "body.body."), ("tail.", "body.tail.")),
-    ),
-    # EDSR of BasicSR.
-    Layout(
-        "conv_after_body.weight",
-        (
-            ("conv_first.", "body.head."),
-            ("body.#.conv1.", "body.body.#.body.0."),
-            ("body.#.conv2.", "body.body.#.body.2."),
-            ("conv_after_body.", "body.body.{next}."),
-            ("upsample.", "body.tail.0."),
-            ("conv_last.", "body.tail.1."),
-        ),
-        counted="body.",
-    ),
-    # RDN of EDSR-PyTorch, whose images are in [0, 255] and not centred.
-    Layout(
-        "SFENet1.weight",
-        (
-            ("SFENet#.", "shallow#."),
-            ("RDBs.#.convs.#.conv.0.", "blocks.#.convs.#."),
-            ("RDBs.#.LFF.", "blocks.#.fusion."),
-            ("GFF.", "fusion."),
-            ("UPNet.{top}.", "tail.1."),
-            ("UPNet.", "tail.0."),
-        ),
-        counted="UPNet.",
-        range=255,
-    ),
-    # RDN of RDN-pytorch and of MMEditing.
-    Layout(
-        "sfe1.weight",
-        (
-            ("sfe#.", "shallow#."),
-            ("rdbs.#.layers.#.conv.", "blocks.#.convs.#."),
-            ("rdbs.#.lff.", "blocks.#.fusion."),
-            ("gff.", "fusion."),
-            ("upscale.", "tail.0."),
-            ("output.", "tail.1."),
-        ),
-    ),
-)
-
-
-def _translate(tensors: Tensors, layout: Layout, path: Path) -> Tensors:
-    """Names, range and mean of a published layout in this project's terms."""
-    shifts = {name: v for name, v in tensors.items() if name.startswith(("sub_mean.", "add_mean."))}
-    _check_shifts(shifts, path)
-    numbers = [
-        int(found[1])
-        for name in tensors
-        if layout.counted and (found := re.match(re.escape(layout.counted) + r"(\d+)\.", name))
-    ]
-    top = max(numbers, default=0)
-    rules = [
-        (old.format(top=top, next=top + 1), new.format(top=top, next=top + 1))
-        for old, new in layout.rules
-    ]
-    return {
-        _rename(name, rules): value / layout.range if name.endswith(".bias") else value
-        for name, value in tensors.items()
-        if name not in shifts
-    }
-
-
-def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
-    for old, new in rules:
-        pattern = re.escape(old).replace(r"\#", r"(\d+)")
-        if found := re.match(pattern, name):
-            numbers = iter(found.groups())
-            return re.sub("#", lambda _: next(numbers), new) + name[found.end() :]  # noqa: B023
-    return name
-
-
-def _check_shifts(shifts: Tensors, path: Path) -> None:
-    """A mean stored as a layer must be the one that the network here subtracts and adds.
-
-    Raises:
-        HarnessError: it is another.
-    """
-    expected = {
-        "sub_mean.bias": -255 * _MEAN,
-        "add_mean.bias": 255 * _MEAN,
-        "sub_mean.weight": np.eye(3).reshape(3, 3, 1, 1),
-        "add_mean.weight": np.eye(3).reshape(3, 3, 1, 1),
-    }
-    for name, value in shifts.items():
-        wanted = expected.get(name)
-        if wanted is None or value.shape != wanted.shape or not np.allclose(value, wanted, 0, 0.05):
-            raise HarnessError(
-                f"{path} shifts colours by {name} = {value.ravel()}, not by the mean of DIV2K at "
-                "255 levels: the network here cannot take it."
-            )
