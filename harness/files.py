@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -26,20 +25,27 @@ def regular(path: Path, most: int | None = None) -> Path:
     Raises:
         OSError: it is missing, no regular file, or larger.
     """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path} is {_kind(found.st_mode)}, not a file")
-    if most is not None and found.st_size > most:
-        raise OSError(f"{path} has {found.st_size:,} bytes, and at most {most:,} are read")
+    if kind(path) != "a file":
+        raise OSError(f"{path} is {kind(path)}, not a file")
+    size = path.stat().st_size
+    if most is not None and size > most:
+        raise OSError(f"{path} has {size:,} bytes, and at most {most:,} are read")
     return path
 
 
-def _kind(mode: int) -> str:
+def kind(path: Path) -> str:
+    """What there is at a path, or where a link leads: ``a file``, ``a folder``, ``a FIFO``, ...
+
+    Raises:
+        OSError: nothing, or one may not look.
+    """
+    mode = path.stat().st_mode
     kinds = {
+        stat.S_ISREG: "a file",
         stat.S_ISDIR: "a folder",
         stat.S_ISFIFO: "a FIFO",
         stat.S_ISSOCK: "a socket",
         stat.S_ISCHR: "a device",
         stat.S_ISBLK: "a device",
     }
-    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "something else")
+    return next((name for is_it, name in kinds.items() if is_it(mode)), "something else")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.data.images import SUFFIXES, image_paths, image_size
 from harness.errors import HarnessError
+from harness.files import kind
 
 _MADE = r"LR(BI|BD|DN)?|SR|bicubic|bilinear|nearest"
 _BESIDE = re.compile(rf"[_-]?(SRF_\d+_)?(({_MADE})([_-]?x?\d+)?|x(2|3|4|6|8|16))", re.IGNORECASE)
@@ -145,10 +146,10 @@ def left_out(folder: Path, used: Sequence[Path], hr: Sequence[Path]) -> str:
 
 
 def _kind(path: Path, hr: Sequence[Path]) -> str:
-    if os.path.isdir(path):
-        return "a folder"
     if not os.path.exists(path):
         return "a broken link"
+    if kind(path) != "a file":
+        return kind(path)
     if path in hr:
         return "not an image of the set"
     return "made from an HR image" if path.suffix.lower() in SUFFIXES else "another format"

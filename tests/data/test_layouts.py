@@ -155,3 +155,11 @@ class TestGivenLR:
         assert "has no LR image of a.png" in self.run(harness, "--lr-images", lr).stderr
         both = self.run(harness, "--lr-images", lr, "--float-lr")
         assert both.exit_code == 2 and "choose one" in both.stderr
+
+
+def test_what_is_no_file_is_named_and_not_opened(harness, photos: Path) -> None:
+    os.mkfifo(photos / "fifo.png")
+    (photos / "device.png").symlink_to("/dev/zero")
+    shown = harness("run", "--models", "bicubic", "--datasets", photos)
+    assert shown.exit_code == 0
+    assert "device.png (a device), fifo.png (a FIFO)" in shown.stderr
