@@ -63,8 +63,9 @@ def isolated(
 
 def _end(process: SpawnProcess) -> None:
     """Kill a process and those that it has started, which are in its process group."""
+    assert process.pid is not None
     with suppress(OSError):  # it has no group yet, or nobody is left in it
-        os.killpg(process.pid or 0, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()
 
