@@ -168,10 +168,11 @@ def _photograph(upscaler: Upscaler) -> Finding:
     own, usual, flat = (_psnr(hr, made) for made in (upscaler(given), bicubic, hr.mean((0, 1))))
     seen = f"{own:.2f} dB, bicubic {usual:.2f}, one colour {flat:.2f}"
     best, why = max((_psnr(hr, image), why) for why, image in _readings(upscaler, given))
-    gain = best - own if best > flat else 0.0
+    least = usual - BELOW_BICUBIC
+    gain = best - own if best >= least else 0.0
     if gain > NOTED_GAIN:
         seen += f"; {why}, which gives {best:.2f} dB"
-    holds = own >= usual - BELOW_BICUBIC and gain <= NOTED_GAIN
+    holds = own >= least and gain <= NOTED_GAIN
     return Finding(_PHOTOGRAPH, holds, seen, breaks=own <= flat or gain > CLEAR_GAIN)
 
 
