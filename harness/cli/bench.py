@@ -15,6 +15,7 @@ from harness.cli.options import (
     scale_option,
     split_words,
 )
+from harness.errors import own_error
 from harness.report.console import echo, echo_lines
 
 
@@ -51,7 +52,13 @@ def bench(
         echo(f"Note: {sentence}", err=True)
     place = pick_device(device)
     roof = measure_roof(place)
-    benches = [measure(run, place, rounds, naive=against == "naive") for run in made.runs]
+    benches = []
+    for run in made.runs:
+        try:
+            benches.append(measure(run, place, rounds, naive=against == "naive"))
+        except Exception as error:  # from a plug-in; the other runs go on
+            made.problems.append(str(own_error(error, run.title)))
+            echo(f"Error: {made.problems[-1]}", err=True)
     echo_lines((bench_json if as_json else bench_markdown)(roof, benches))
     if made.problems or not benches:
         sys.exit(1)

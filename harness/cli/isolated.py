@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing import get_context
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 T = TypeVar("T")
 
 
 def isolated(
     work: Callable[..., Iterator[T]], words: tuple[Any, ...], seconds: float
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """What ``work(*words)`` yields in another process, which is ended when its time is over.
+
+    Whatever processes it has started end with it, and it ends when this process is killed.
 
     Args:
         work: a function of a module; what it takes and yields can be pickled.
@@ -52,12 +58,30 @@ def isolated(
             f"The process of the check died with exit code {process.exitcode}: mend the plug-in."
         ) from None
     finally:
-        process.kill()
-        process.join()
+        _end(process)
+
+
+def _end(process: SpawnProcess) -> None:
+    """Kill a process and those that it has started, which are in its process group."""
+    assert process.pid is not None
+    with suppress(OSError):  # it has no group yet, or nobody is left in it
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+def _end_with_parent() -> None:
+    """Wait until the process that started this one is gone, then kill this one's group."""
+    parent = parent_process()
+    if parent:
+        parent.join()
+    os.kill(0, signal.SIGKILL)
 
 
 def _send(sender: Connection, folder: str, work: Callable[..., Iterator[T]], words: Any) -> None:
     """In the other process: hand over one value after the other, then the end or an error."""
+    os.setsid()  # a group of its own, to be killed as one
+    Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(folder)  # a new process starts where the first one was started
     try:
         for value in work(*words):

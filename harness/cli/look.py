@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from harness.cli.isolated import isolated
 from harness.cli.options import (
+    PathOption,
     data_option,
     fill_registries,
     json_option,
@@ -67,21 +69,39 @@ def list_(
     show_default=True,
     help="Seconds, after which a plug-in counts as hanging.",
 )
+@click.option(
+    "--weights",
+    "weights_file",
+    type=PathOption,
+    metavar="FILE",
+    help="Its weights: with them it is tested on a photograph, too.  [default: those found]",
+)
 @scale_option
 @plugin_option
-def check_model(name: str, time_limit: float, scale: int, plugins: tuple[Path, ...]) -> None:
+def check_model(
+    name: str,
+    time_limit: float,
+    weights_file: Path | None,
+    scale: int,
+    plugins: tuple[Path, ...],
+) -> None:
     """Test a model plug-in against the contract, in a process of its own."""
     failed = 0
-    for finding in isolated(_findings, (name, scale, plugins), time_limit):
-        failed += not finding.holds
-        echo(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.rule}: {finding.seen}")
+    words = (name, scale, plugins, weights_file)
+    with closing(isolated(_findings, words, time_limit)) as findings:
+        for finding in findings:
+            failed += finding.fails
+            mark = "ok  " if finding.holds else "FAIL" if finding.fails else "WARN"
+            echo(f"{mark}  {finding.rule}: {finding.seen}")
     if failed:
         raise HarnessError(f"{name} breaks the contract in {failed} points.")
 
 
-def _findings(name: str, scale: int, plugins: tuple[Path, ...]) -> Iterator[Finding]:
+def _findings(
+    name: str, scale: int, plugins: tuple[Path, ...], weights_file: Path | None
+) -> Iterator[Finding]:
     from harness.models.check import check_model as check
     from harness.registry import MODELS
 
     fill_registries(plugins)
-    yield from check(MODELS.get(name), scale)
+    yield from check(MODELS.get(name), scale, weights_file)

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.errors import UsageError
-from harness.models.inference import build_network, copy_network
+from harness.errors import UsageError, sentence
+from harness.models.inference import build_network, copy_network, require_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,20 +87,22 @@ def measure_complexity(
         output_size: width and height of the SR image; the input is that over the scale.
 
     Raises:
-        HarnessError: the network cannot be built.
+        HarnessError: the network cannot be built, or returns something else than a tensor.
         UsageError: the output is too small.
     """
     width, height = input_size(card, scale, output_size)
     try:
         network, image = _on_meta(card, scale, hyper, (width, height))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            activations = _activations(network, image)
+            output, activations = _run(network, image)
         total = counter.get_total_flops() // 2
         by_kind = _by_kind(network, counter.get_flop_counts(), total)
     except Exception as error:  # a network may need values, or dislike the size
         network = build_network(card, scale, hyper)
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        said = sentence(error).splitlines()[0]
         return Complexity(count_parameters(network), None, (width, height), obstacle=said)
+    factor = card.input_scale(scale)
+    require_tensor(output, (1, card.channels, height * factor, width * factor), card.name)
     return Complexity(count_parameters(network), total, (width, height), activations, by_kind)
 
 
@@ -135,18 +137,18 @@ def _on_meta(
         return network, torch.empty(1, card.channels, size[1], size[0])
 
 
-def _activations(network: nn.Module, image: Tensor) -> int:
-    """Run the network and add up the outputs of its convolutions."""
+def _run(network: nn.Module, image: Tensor) -> tuple[object, int]:
+    """What the network makes of an image, and how many values its convolutions put out."""
     sizes: list[int] = []
     hooks = [
         layer.register_forward_hook(lambda _layer, _given, made: sizes.append(made.numel()))
         for layer in network.modules()
         if isinstance(layer, _CONVOLUTIONS)
     ]
-    network(image)
+    output = network(image)
     for hook in hooks:
         hook.remove()
-    return sum(sizes)
+    return output, sum(sizes)
 
 
 def _leaves(network: nn.Module) -> dict[str, str]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from harness.models.inference import Upscaler
     from harness.specs import AnyArray, FloatArray
 
-_SIZES = ((16, 24), (64, 96))
-"""LR pixels of the sides of the images that are tried; the larger ones where the smaller fail."""
+_SIZES = ((16, 24), (64, 96), (128, 192))
+"""LR pixels of the sides of the images that are tried; larger ones where smaller ones fail."""
 
 _TOLERANCE = 1e-5
 """Of values in [0, 1]: what kernels may differ by from one call to the next."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, sentence
 from harness.models.random_state import random_state_kept, seed_all
 from harness.models.weights import Weights, load_into
 from harness.settings import apply_settings, settings_guarded
@@ -36,6 +36,14 @@ POOLED_OVERLAP = 32
 
 No overlap makes such tiles exact, and DRFN's bound of 229 pixels would make most of the work twice.
 """
+
+PROBE_SIDES = (16, 32, 64, 128)
+"""Pixels of the sides of the images that tell how far a network sees.
+
+The first that it takes decides, as part of the numbers: how far layers reach is counted on it.
+"""
+
+Value = TypeVar("Value")
 
 
 class Upscaler:
@@ -196,8 +204,15 @@ class Upscaler:
         Adds the reach of every convolution, pooling and interpolation as if they stood in one
         chain. It sees modules only: ``harness check-model`` tells whether that bounds a network,
         and networks that pool over the whole image have no bound.
+
+        Raises:
+            HarnessError: the network fails on images of every size that is tried.
         """
-        side = 16
+        who = f"{self.card.name} cannot be cut into tiles: it"
+        return math.ceil(on_smallest(PROBE_SIDES, self._reach, who)) + 1
+
+    def _reach(self, side: int) -> float:
+        """The bound without rounding, from a forward pass on an image of the given side."""
         reach = 0.0
 
         def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -210,11 +225,36 @@ class Upscaler:
         layers = [module for module in self.network.modules() if isinstance(module, _LOCAL)]
         hooks = [layer.register_forward_hook(add) for layer in layers]
         probe = torch.zeros(1, self.card.channels, side, side, dtype=self.dtype, device=self.device)
-        with torch.inference_mode():
-            self.network(probe)
-        for hook in hooks:
-            hook.remove()
-        return math.ceil(reach) + 1
+        try:
+            with torch.inference_mode():
+                self.network(probe)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return reach
+
+
+def on_smallest(sides: Sequence[int], work: Callable[[int], Value], who: str) -> Value:
+    """What is found with the smallest image that a network takes.
+
+    A network may refuse small images, or pad them by more pixels than they have.
+
+    Args:
+        sides: of the images that are tried, in pixels.
+        work: runs the network on an image of the given side.
+        who: begins the sentence about a network that takes none.
+
+    Raises:
+        HarnessError: the network fails on all of them.
+    """
+    said = ""
+    for side in sides:
+        try:
+            return work(side)
+        except (Exception, SystemExit) as error:  # an outsider's code may raise anything
+            said = sentence(error)
+    tried = " and ".join([", ".join(map(str, sides[:-1])), str(sides[-1])])
+    raise HarnessError(f"{who} fails on images of {tried} pixels a side ({said}).")
 
 
 def require_images(output: object, given: Tensor, factor: int, name: str) -> Tensor:
@@ -230,11 +270,8 @@ def require_images(output: object, given: Tensor, factor: int, name: str) -> Ten
         HarnessError: it is something else.
     """
     shape = tuple(given.shape)
-    if not isinstance(output, Tensor):
-        raise HarnessError(
-            f"{name} made a {type(output).__name__} of {shape}, not a tensor: mend the plug-in."
-        )
     expected = (*shape[:2], *(side * factor for side in shape[2:]))
+    output = require_tensor(output, expected, name)
     if tuple(output.shape) != expected:
         raise HarnessError(
             f"{name} made {tuple(output.shape)} of {shape}, not {expected}: mend the plug-in."
@@ -242,6 +279,38 @@ def require_images(output: object, given: Tensor, factor: int, name: str) -> Ten
     if not output.is_floating_point():
         raise HarnessError(f"{name} made {output.dtype} values: mend the plug-in.")
     return output
+
+
+def require_tensor(output: object, expected: tuple[int, ...], name: str) -> Tensor:
+    """What a network made, if it is one tensor, of any shape.
+
+    Args:
+        output: what it made.
+        expected: the shape that it should have.
+        name: of the network.
+
+    Raises:
+        HarnessError: it is something else, such as a tuple; the message says which part of it to
+            return instead.
+    """
+    if isinstance(output, Tensor):
+        return output
+    parts: Mapping[Any, Any] = {}
+    if isinstance(output, Mapping):
+        parts = output
+    elif isinstance(output, list | tuple):
+        parts = dict(enumerate(output))
+    shapes = {
+        f"[{key!r}]": tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+        for key, part in parts.items()
+    }
+    fitting = [f"output{key}" for key, shape in shapes.items() if shape == expected]
+    held = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+    wanted = f"{' or '.join(fitting)}, which has that shape" if fitting else "the SR image alone"
+    raise HarnessError(
+        f"{name} returned a {type(output).__name__}{f' ({held})' if held else ''}, not a tensor of "
+        f"{expected}: wrap it in a module that returns {wanted}."
+    )
 
 
 @contextmanager

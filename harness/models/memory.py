@@ -15,11 +15,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.models.inference import copy_network
+from harness.models.inference import copy_network, on_smallest
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MEMORY = Path("/proc/meminfo")
+_SIDES = 64, 128  # pixels of the images for which a forward pass is counted
 _GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -86,21 +87,32 @@ def _left_to_groups() -> Iterator[int]:
             yield max(0, limit - held + int(facts["inactive_file"]))
 
 
-def forward_bytes(network: nn.Module, channels: int) -> float:
+def forward_bytes(network: nn.Module, channels: int, name: str = "the network") -> float:
     """The most bytes a forward pass holds at once, for each pixel of its input.
 
     Counted without computing anything, from tensors alone: what a convolution needs for itself
     comes on top.
+
+    Args:
+        network: stays as it is.
+        channels: of its input.
+        name: of the network.
+
+    Raises:
+        HarnessError: it cannot be run without values, or fails on images of every size.
     """
-    side = 64
-    bare = copy_network(network).to("meta").eval()
-    first = next(bare.parameters(), None)
-    given = torch.empty(
-        1, channels, side, side, device="meta", dtype=first.dtype if first is not None else None
-    )
-    with torch.inference_mode(), _Held() as held:
-        bare(given)
-    return held.most / side**2
+
+    def most(side: int) -> float:
+        bare = copy_network(network).to("meta").eval()
+        first = next(bare.parameters(), None)
+        dtype = first.dtype if first is not None else None
+        given = torch.empty(1, channels, side, side, device="meta", dtype=dtype)
+        with torch.inference_mode(), _Held() as held:
+            bare(given)
+        return held.most / side**2
+
+    who = f"The memory that {name} needs cannot be counted, so choose --tile N yourself: it"
+    return on_smallest(_SIDES, most, who)
 
 
 class _Held(TorchDispatchMode):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.errors import HarnessError, sentence
 from harness.models.complexity import input_size
 from harness.models.inference import Upscaler
 from harness.models.memory import peak_bytes, reset_peak
@@ -43,13 +44,21 @@ def measure_speed(
         runs: timed runs.
 
     Raises:
-        HarnessError: the network cannot be built.
+        HarnessError: the network cannot be built, or fails on an image of that size.
         UsageError: the output is too small.
     """
     upscaler = Upscaler(card, scale, None, device=device)
     width, height = input_size(card, scale, output_size)
     image = np.random.default_rng(0).random((height, width, card.channels))
-    upscaler(image)  # compiled kernels and threads cost memory once, whatever the size
+    try:
+        upscaler(image)  # compiled kernels and threads cost memory once, whatever the size
+    except HarnessError:
+        raise
+    except Exception as error:  # what a network raises may be anything
+        raise HarnessError(
+            f"{card.name} fails on {width} x {height} pixels ({sentence(error)}): choose another "
+            "--time-size."
+        ) from error
     before = reset_peak(device)  # also gives back what the first run left behind
     made = upscaler(image)
     peak = peak_bytes(device)

@@ -48,7 +48,7 @@ def fit(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
         the run, in tiles where needed, and what to tell the user then.
 
     Raises:
-        HarnessError: not even the smallest tiles fit.
+        HarnessError: not even the smallest tiles fit, or what fits cannot be told.
     """
     largest = max(width * height for width, height in (i.size for i in run.benchmark.images))
     if not asked and largest < LARGE:
@@ -65,7 +65,7 @@ def fit(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
         return run, ""
     on_cpu = device == "cpu"  # other devices have one image at a time
     lanes = lanes_for(run.benchmark.images, torch.get_num_threads()) if on_cpu else 1
-    per_pixel = forward_bytes(network.network, run.card.channels)
+    per_pixel = forward_bytes(network.network, run.card.channels, run.card.name)
     if per_pixel == 0:  # what makes nothing needs no more than its input
         return run, ""
     pixels = SHARE * free / lanes / per_pixel

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.data.images import LoadedImage, read_image
-from harness.errors import HarnessError
+from harness.errors import HarnessError, sentence
 from harness.protocol import protocols
 
 if TYPE_CHECKING:
@@ -117,12 +117,13 @@ def upscale(
         what ``then`` gives, as images are finished.
 
     Raises:
-        HarnessError: the network or an image does not fit; see `Upscaler`.
+        HarnessError: the network or an image does not fit, or memory runs out; see `Upscaler`.
     """
     import torch
 
     from harness.models.concurrency import instances
     from harness.models.memory import keep_freed
+    from harness.run.devices import is_memory
     from harness.run.lanes import side_by_side
 
     keep_freed()
@@ -142,6 +143,13 @@ def upscale(
             begin = time.perf_counter()
             sr = own.render(ready.given, lambda part: protocols.sr_image(part, ready.sample))
             seconds = time.perf_counter() - begin
+        except Exception as error:  # what a network raises may be anything
+            if run.tile is None or isinstance(error, HarnessError) or is_memory(error):
+                raise
+            raise HarnessError(
+                f"{run.card.name} fails on {image.name} in tiles of {run.tile} LR pixels "
+                f"({sentence(error)}): use a larger --tile, or none."
+            ) from error
         finally:
             free.put(own)
         return then(Upscaled(image, ready.loaded, ready.sample, sr, seconds))
@@ -151,8 +159,15 @@ def upscale(
             return None
         try:
             return work(image)
-        except Exception:
-            raise
+        except Exception as error:
+            if not is_memory(error):
+                raise
+            tile = f"a --tile smaller than {run.tile}" if run.tile else "--tile N"
+            width, height = image.size
+            raise HarnessError(
+                f"Memory runs out on {image.name}, {width} x {height} pixels: use {tile}, which "
+                "cuts images into tiles of N LR pixels."
+            ) from error
         except BaseException as error:  # such as SystemExit; Ctrl-C never reaches this thread
             raise HarnessError(f"{run.title} tried to end the process ({error!r}).") from error
 

@@ -35,6 +35,10 @@ CHECK = "check-model p"
 HANGS = "check-model p --time-limit 2"
 USE = "run --models p --datasets ./good"
 LIST = "list models"
+SEVERAL = {"forward": "return {'aux': None, 'sr': image}", "params": "None"}
+TRAINABLE = "net = Net(); net.gain = nn.Parameter(torch.ones(1)); return net"
+RETURNS = "returned a dict (['aux'] NoneType, ['sr'] (1, 1,"
+SR = "wrap it in a module that returns output['sr'], which has that shape"
 CASES = [
     plugin(
         "raises when built",
@@ -56,6 +60,25 @@ CASES = [
     plugin("another size", USE, 1, "mend the plug-in", forward="return image[:, :, 1:]"),
     plugin("not a number", USE, 1, "not finite", forward="return image * float('nan')"),
     plugin("no tensor", USE, 1, "failed: ", forward="return None"),
+    plugin("several outputs", USE, 1, SR, forward="return {'aux': None, 'sr': image}"),
+    plugin("several outputs: checked", CHECK, 1, f"p {RETURNS}", **SEVERAL),
+    plugin("several outputs: counted", "complexity p", 1, f"Error: p {RETURNS}", **SEVERAL),
+    plugin("several outputs: timed", "complexity p --time", 1, SR, **SEVERAL),
+    plugin(
+        "several outputs: benched",
+        "bench --models p --datasets ./good --rounds 1",
+        1,
+        f"Error: p {RETURNS}",
+        forward="return {'aux': None, 'sr': image}",
+    ),
+    plugin(
+        "several outputs: trained",
+        "train p --train-data ./good --set val_images=0 --steps 1 --patch 8",
+        1,
+        SR,
+        **SEVERAL,
+        build=TRAINABLE,
+    ),
     plugin("checked: raises", CHECK, 1, "breaks the contract", forward="raise ValueError('no')"),
     plugin("checked: another size", CHECK, 1, "mend the plug-in", forward="return image[:, :, 1:]"),
     plugin("checked: hangs on import", HANGS, 1, "did not end within 2", last="time.sleep(999)"),

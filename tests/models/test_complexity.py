@@ -89,6 +89,21 @@ def test_a_network_that_needs_values_has_no_count() -> None:
     assert f"not counted: {measured.obstacle}" in " ".join(shown.split())
 
 
+def test_a_size_that_a_network_refuses_is_named(harness, tmp_path) -> None:
+    (tmp_path / "picky.py").write_text(
+        "from torch import nn\n"
+        "from harness.registry import register_model\n"
+        "@register_model('picky', pipeline='rgb', input='lr', scales=(4,))\n"
+        "def picky(scale):\n"
+        "    return nn.Sequential(nn.ReflectionPad2d(20), nn.Upsample(scale_factor=4))\n"
+    )
+    words = ("--plugin", "picky.py", "--time", "--time-size", "64x64")
+    shown = harness("complexity", "picky", *words)
+    assert shown.exit_code == 1
+    assert "picky fails on 16 x 16 pixels (RuntimeError: " in shown.output
+    assert "choose another --time-size" in shown.output and "unexpected" not in shown.output
+
+
 class Tied(nn.Module):
     """One convolution under two parents, one transposed one under two names."""
 

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import Upscaler, build_network, pick_device, spans
+from harness.models.inference import (
+    Upscaler,
+    build_network,
+    pick_device,
+    require_images,
+    spans,
+)
 from harness.models.weights import read_weights
 from harness.registry import MODELS, register_model
 from harness.specs import ModelCard
@@ -145,6 +151,73 @@ def test_a_network_that_returns_something_else_is_named(kind: str, message: str)
     )
     with pytest.raises(HarnessError, match=f"wrong {message}"):
         Upscaler(MODELS.get("wrong"), 4, None)(RNG.random((8, 8, 3)))
+
+
+SR, AUX = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "advice"),
+    [
+        ((SR, AUX), "a tuple", "returns output[0], which has that shape"),
+        ([AUX, SR], "a list", "returns output[1], which has that shape"),
+        ({"aux": AUX, "sr": SR}, "a dict", "returns output['sr'], which has that shape"),
+        ([SR, SR], "a list", "output[0] or output[1], which has that shape"),
+        ((AUX, [SR]), "a tuple", "returns the SR image alone"),
+        (None, "a NoneType", "returns the SR image alone"),
+    ],
+)
+def test_what_a_network_returns_beside_the_image_is_named(output, kind: str, advice: str) -> None:
+    with pytest.raises(HarnessError) as raised:
+        require_images(output, AUX, 4, "odd")
+    said = str(raised.value)
+    assert said.startswith(f"odd returned {kind}") and said.endswith(f"{advice}.")
+    assert "not a tensor of (1, 3, 32, 32)" in said
+
+
+class Reflecting(nn.Module):
+    """Pads by reflection, which needs more pixels than it pads by."""
+
+    def __init__(self, pad: int) -> None:
+        super().__init__()
+        self.pad, self.conv = pad, nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, image):
+        padded = nn.functional.pad(self.conv(image), [self.pad] * 4, mode="reflect")
+        return padded[:, :, self.pad : -self.pad, self.pad : -self.pad].repeat(1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("pad", [12, 40, 100])
+def test_a_network_that_refuses_small_images_is_tried_on_larger_ones(pad: int) -> None:
+    card = ModelCard("reflecting", Reflecting, "rgb", "lr", (4,))
+    assert Upscaler(card, 4, None, network=Reflecting(pad), tile=16).overlap == 2
+
+
+def test_a_network_that_takes_no_image_is_named_with_its_own_words() -> None:
+    card = ModelCard("reflecting", Reflecting, "rgb", "lr", (4,))
+    with pytest.raises(
+        HarnessError, match=r"reflecting cannot be cut .* 64 and 128 pixels.*Padding"
+    ):
+        Upscaler(card, 4, None, network=Reflecting(200), tile=16)
+
+
+# How far each network reaches decides what its tiles overlap by, and so the numbers of a tiled run.
+@pytest.mark.parametrize(
+    ("name", "radius"),
+    [
+        ("bicubic", 1),
+        ("srcnn", 9),
+        ("fsrcnn", 8),
+        ("vdsr", 21),
+        ("lapsrn", 20),
+        ("srmdnf", 13),
+        ("edsr-baseline", 37),
+        ("msrn", 53),
+        ("drfn", 229),
+    ],
+)
+def test_how_far_the_networks_of_the_paper_reach_stays_as_it_is(name: str, radius: int) -> None:
+    assert Upscaler(MODELS.get(name), 4, None).receptive_radius() == radius
 
 
 def test_a_plugin_that_fails_or_builds_something_else_is_named() -> None:

@@ -66,6 +66,143 @@ def test_the_bytes_of_a_forward_pass_are_counted_without_one(name: str, floats: 
     assert 4 * floats <= counted <= 1.35 * 4 * floats
 
 
+PICKY = """
+import torch
+from torch import nn
+from torch.nn.functional import interpolate, pad
+from harness.registry import register_model
+
+class Picky(nn.Module):
+    def __init__(self, refuses):
+        super().__init__()
+        self.refuses = refuses
+
+    def forward(self, image):
+        if min(image.shape[2:]) < self.refuses:
+            raise ValueError(f"give me {self.refuses} pixels")
+        return interpolate(image, scale_factor=4)
+
+def picky(name, refuses):
+    register_model(name, pipeline="rgb", input="lr", scales=(4,), params=0)(
+        lambda scale: Picky(refuses)
+    )
+
+picky("a-bit", 40)
+picky("much", 100)
+picky("all", 10**6)
+
+@register_model("by-value", pipeline="rgb", input="lr", scales=(4,), params=0)
+class ByValue(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+
+    def forward(self, image):
+        return interpolate(image if image.mean() > 0 else -image, scale_factor=4)
+"""
+
+
+@pytest.fixture
+def picky(harness, photo: Path):
+    """``harness run`` of one of several plug-ins on a photograph of 160 x 120 LR pixels."""
+    Path("picky.py").write_text(PICKY)
+
+    def run(models: str, *words: object):
+        return harness(
+            *("run", "--models", models, "--datasets", photo, "--plugin", "picky.py", *words)
+        )
+
+    return run
+
+
+def test_a_network_that_refuses_small_images_runs_in_tiles_that_it_takes(picky) -> None:
+    whole, tiled = (json_of(picky("a-bit", "--json", *words)) for words in ((), ("--tile", 80)))
+    assert tiled["identity"]["tile"] == 80
+    assert tiled["means"] == whole["means"]
+
+
+def test_tiles_that_a_network_does_not_take_are_named(picky) -> None:
+    shown = picky("a-bit,bicubic", "--tile", 16)
+    assert shown.exit_code == 1
+    assert "a-bit fails on one in tiles of 16 LR pixels (ValueError: give me 40" in shown.output
+    assert "use a larger --tile" in shown.output and "bicubic on photos" in shown.output
+
+
+def test_a_network_that_takes_no_small_image_cannot_be_cut(picky) -> None:
+    shown = picky("all,bicubic", "--tile", 64)
+    assert shown.exit_code == 1
+    assert "all cannot be cut into tiles: it fails on images of" in shown.output
+    assert "(ValueError: give me 1000000 pixels)" in shown.output
+    assert "bicubic on photos (BI-x4/y): psnr" in shown.output
+
+
+@pytest.mark.parametrize("model", ["by-value", "much"])
+def test_where_memory_cannot_be_counted_one_is_told_to_choose(picky, model: str) -> None:
+    shown = picky(model, "--tile", "auto")
+    counted = model == "much"  # on an image of 128 pixels
+    assert shown.exit_code == (0 if counted else 1), shown.output
+    assert ("choose --tile N yourself" in shown.output) != counted
+
+
+FULL = """
+import numpy, torch
+from torch import nn
+from torch.nn.functional import interpolate
+from harness.registry import register_model
+
+def of_a_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+
+def of_cublas():
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+def bare():
+    raise MemoryError
+
+class Full(nn.Module):
+    def __init__(self, demand):
+        super().__init__()
+        self.demand = demand
+
+    def forward(self, image):
+        if min(image.shape[2:]) > 100:
+            self.demand()
+        return interpolate(image, scale_factor=4)
+
+for name, demand in {
+    "torch": lambda: torch.empty(1 << 60),
+    "numpy": lambda: numpy.zeros(1 << 56),
+    "gpu": of_a_gpu,
+    "cublas": of_cublas,
+    "bare": bare,
+}.items():
+    register_model(name, pipeline="rgb", input="lr", scales=(4,), params=0)(
+        lambda scale, demand=demand: Full(demand)
+    )
+"""
+
+
+def test_where_memory_runs_out_tiles_are_advised_and_the_other_runs_go_on(
+    harness, photo: Path
+) -> None:
+    Path("full.py").write_text(FULL)
+    words = ("--models", "torch,numpy,gpu,cublas,bare,bicubic", "--plugin", "full.py")
+    shown = harness("run", *words, "--datasets", photo)
+    assert shown.exit_code == 1
+    said = "failed: Memory runs out on one, 640 x 480 pixels: use --tile N"
+    assert shown.output.count(said) == 5, shown.output
+    assert "bicubic on photos (BI-x4/y): psnr" in shown.output
+    tiled = harness("run", *words, "--datasets", photo, "--tile", 64)
+    assert tiled.exit_code == 0, tiled.output
+
+
+def test_where_tiles_are_too_large_smaller_ones_are_advised(harness, photo: Path) -> None:
+    Path("full.py").write_text(FULL)
+    words = ("--models", "torch", "--plugin", "full.py", "--datasets", photo, "--tile", 110)
+    shown = harness("run", *words)
+    assert shown.exit_code == 1
+    assert "Memory runs out on one, 640 x 480 pixels: use a --tile smaller than 110" in shown.output
+
+
 def json_of(shown) -> dict:
     assert shown.exit_code == 0, shown.output
     (record,) = json.loads(shown.stdout)
