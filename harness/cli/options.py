@@ -49,7 +49,7 @@ def results_option(default: str = "") -> Callable[[Command], Command]:
         "--results",
         type=PathOption,
         default=default or reference_records,
-        show_default=default or _REFERENCE_SAID,
+        show_default=True if default else _REFERENCE_SAID,
         help="Run records.",
     )
 
