@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,17 @@ def test_a_full_disk_costs_nothing_but_time(work) -> None:
     if met.tried == 0:
         pytest.skip("no disk may be mounted here")
     assert met == Outcome(1)
+
+
+@pytest.mark.parametrize("name", faults.SEALED)
+def test_a_bit_that_flips_is_noticed_by_reader_and_command(work, name: str) -> None:
+    works = {"runner": work(ShortEvaluation), "trainer": work(ShortTraining)}
+    sealed, rng = faults.SEALED[name](works), random.Random(0)
+    assert not any(faults.accepted_by_reader(sealed, rng) for _ in range(20))
+    assert faults.accepted_by_command(sealed, rng) == (False, False)
+    sealed.read()  # the bit is as it was
+    unread = replace(sealed, read=lambda: None)
+    assert faults.accepted_by_reader(unread, rng)
 
 
 def test_the_faults_that_are_tried_are_found_out(work, tmp_path: Path) -> None:
