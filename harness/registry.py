@@ -12,7 +12,6 @@ import difflib
 import fnmatch
 import hashlib
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 from harness.errors import HarnessError, UsageError
+from harness.files import TEXT, regular
 from harness.specs import DatasetCard, ModelCard, NetworkInput, Pipeline
 
 if TYPE_CHECKING:
@@ -247,8 +247,12 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
         load = entry.load if own else partial(_with_settings, entry.value, entry.load)
         _guarded(entry.value, load)
     for path in files:
-        if not os.path.isfile(path):
-            raise UsageError(f"There is no plug-in file {path}.")
+        try:
+            regular(path, TEXT)
+        except FileNotFoundError:
+            raise UsageError(f"There is no plug-in file {path}.") from None
+        except OSError as error:
+            raise UsageError(f"The plug-in file {path} cannot be read ({error}).") from error
         name = str(path)
         _guarded(name, partial(_with_settings, name, partial(_import_file, path)))
 

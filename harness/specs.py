@@ -324,7 +324,7 @@ class ImageResult:
             ValidationError: fields are missing or of another kind.
         """
         others = {name: value for name, value in row.items() if name not in _RESULT}
-        scores = convert(others, dict[str, float | Literal["inf", "-inf", "nan"]])
+        scores = convert(others, dict[str, float | Literal["inf", "-inf"]])
         floats = {name: float(value) for name, value in scores.items()}
         return convert({**row, "scores": floats}, cls)
 

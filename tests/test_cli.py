@@ -238,7 +238,7 @@ class TestListings:
         assert "repro" in harness("list", "weights").output
 
     def test_runs(self, harness, photos) -> None:
-        assert harness("list", "runs").output == "There is nothing to list.\n"
+        assert harness("list", "runs").stdout == "There is nothing to list.\n"
         harness("run", "--models", "bicubic", "--datasets", photos)
         (row,) = json.loads(harness("list", "runs", "--json").output)
         assert (row["model"], row["status"]) == ("bicubic", "finished")

@@ -5,7 +5,6 @@ Imports of the layers below happen inside the verbs, so that ``harness --help`` 
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import Any
 
@@ -32,20 +31,23 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line, with somewhere to print to in any case."""
         open_streams()
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # click itself could not print, such as a help page
+            echo(f"Error: Standard output cannot be written ({error.strerror}).", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
-                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except BrokenPipeError:
-            raise  # whoever read the output has gone; click ends quietly
         except Exception as error:
+            if isinstance(error, OSError):
+                if error.filename is None:
+                    raise  # of a stream: `main` says so, and click ends quietly where nobody reads
+                error = HarnessError(f"{error.filename} cannot be used ({error.strerror}).")
             if ctx.params.get("debug"):
                 raise
             known = isinstance(error, HarnessError)

@@ -43,7 +43,8 @@ def weights_import(
     """Store a weights file as safetensors in the user cache; it is loaded before and after."""
     from harness.models.inference import Upscaler
     from harness.models.installed import store_weights
-    from harness.models.weights import copy_notes, read_weights, relabel
+    from harness.models.notes import copy_notes
+    from harness.models.weights import read_weights, relabel
     from harness.registry import MODELS
 
     fill_registries(plugins)
@@ -54,7 +55,7 @@ def weights_import(
     Upscaler(card, scale, read)
     stored = store_weights(read, card, scale)
     Upscaler(card, scale, read_weights(card, scale, stored))
-    copy_notes(path, stored, read)
+    copy_notes(path, stored, read.info.tensors_sha256)
     echo(f"{path} is stored as {stored} ({read.info.licence}).")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -89,8 +89,8 @@ def fetch(
     stop = threading.Event()
     with ThreadPoolExecutor(4) as pool:
         try:
-            for path in pool.map(lambda pair: _fetch_one(stop, *pair), wanted):
-                done(path)
+            for one in as_completed([pool.submit(_fetch_one, stop, *pair) for pair in wanted]):
+                done(one.result())
         finally:
             stop.set()
 

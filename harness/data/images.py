@@ -55,6 +55,10 @@ _CONVERSIONS = {
 }
 
 
+class MissingImageError(HarnessError):
+    """There is no such file."""
+
+
 @dataclass(frozen=True)
 class LoadedImage:
     """A decoded image.
@@ -92,7 +96,7 @@ def read_image(path: Path) -> LoadedImage:
             shown = image if deep or several else ImageOps.exif_transpose(image)
             pixels = None if deep or several else np.asarray(shown.convert(target))
     except FileNotFoundError:
-        raise HarnessError(f"The image {path} is missing.") from None
+        raise MissingImageError(f"The image {path} is missing.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise HarnessError(
             f"The image {path} says that it has more than {MOST_PIXELS:,} pixels: cut it into "

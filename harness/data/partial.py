@@ -23,6 +23,8 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the name cannot be written, or cannot take the other's place.
     """
+    if not path.name:
+        raise OSError(f"{path} is a folder, not a file")
     start = f".{_short(path.name)}.{platform.node()}."
     for left in path.parent.glob(f"{glob.escape(start)}*"):
         if not _is_alive(left.name.removeprefix(start)):

@@ -158,9 +158,8 @@ def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
     Raises:
         HarnessError: other weights have the tag already, or the cache cannot be written.
     """
-    tag = weights.info.tag
+    tag, sha256 = weights.info.tag, weights.info.tensors_sha256
     for path, taken in _stored(cache_root() / "weights", card, scale):
-        held = read_weights(card, scale, path, taken).info.tensors_sha256
-        if taken == tag and held != weights.info.tensors_sha256:
+        if taken == tag and read_weights(card, scale, path).info.tensors_sha256 != sha256:
             raise HarnessError(f"Other weights are stored as {path}: choose another --tag.")
     return save_weights(weights, card, scale, cache_root() / "weights")

@@ -21,8 +21,9 @@ import numpy as np
 from harness.data.catalogue import registry_rows
 from harness.data.partial import write_atomically
 from harness.errors import HarnessError, UsageError
-from harness.files import TEXT, WEIGHTS, regular
+from harness.files import WEIGHTS, regular
 from harness.models.importers import import_tensors
+from harness.models.notes import PART
 from harness.specs import WeightsInfo, canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 
 _TAG = r"[\w-]+"
-_PART = re.compile(r"(.+\.safetensors)\.(\d+)of(\d+)")
 
 PART_BYTES = 15 << 20
 """The most that a part of a weights file may have, see `split_weights`."""
@@ -71,7 +71,7 @@ def read_weights(
         HarnessError: it is missing, broken, of another network or scale, or not finite.
         UsageError: the key does not fit the file, or it needs one.
     """
-    if _PART.fullmatch(path.name):
+    if PART.fullmatch(path.name):
         with TemporaryDirectory() as folder:
             return read_weights(card, scale, join_weights(path, Path(folder)), tag, key)
     if path.suffix == ".safetensors":
@@ -187,6 +187,7 @@ def _sealed(metadata: Mapping[str, str], tensors_sha256: str, path: Path) -> Map
     Raises:
         HarnessError: it is not what was written, or the values are not.
     """
+    # Others may write a word of ours; of what is damaged, most words are left.
     if len(_FACTS & metadata.keys()) <= len(_FACTS) / 2:
         return {}
     facts = {name: value for name, value in metadata.items() if name != "sha256"}
@@ -245,44 +246,6 @@ def split_weights(path: Path, most: int = PART_BYTES) -> list[Path]:
     return parts
 
 
-def notes_path(path: Path) -> Path:
-    """Where the notes of a training lie, beside its weights or any part of them."""
-    found = _PART.fullmatch(path.name)
-    return path.with_name(found[1] if found else path.name).with_suffix(".json")
-
-
-def copy_notes(path: Path, stored: Path, weights: Weights) -> None:
-    """Keep the notes of a training beside weights that were stored elsewhere.
-
-    Args:
-        path: the weights' file, or a part of it; what lies beside it and is of others is left.
-        stored: where they were stored.
-        weights: what was stored.
-
-    Raises:
-        HarnessError: the folder cannot be written.
-    """
-    try:
-        text = regular(notes_path(path), TEXT).read_text(encoding="utf-8")
-        same = json.loads(text)["tensors_sha256"] == weights.info.tensors_sha256
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if same and notes_path(path) != notes_path(stored):
-        write_notes(stored, text)
-
-
-def write_notes(path: Path, text: str) -> None:
-    """Write the notes of a training beside its weights.
-
-    Raises:
-        HarnessError: the folder cannot be written.
-    """
-    try:
-        write_atomically(notes_path(path), text)
-    except OSError as error:
-        raise HarnessError(f"{notes_path(path)} cannot be written ({error}).") from error
-
-
 def join_weights(part: Path, folder: Path) -> Path:
     """The file that `split_weights` has cut, put together in a folder.
 
@@ -293,9 +256,12 @@ def join_weights(part: Path, folder: Path) -> Path:
     Raises:
         HarnessError: a part is missing or cannot be read.
     """
-    found = _PART.fullmatch(part.name)
+    found = PART.fullmatch(part.name)
     assert found, part
-    parts = [part.with_name(f"{found[1]}.{n + 1}of{found[3]}") for n in range(int(found[3]))]
+    count = int(found[3])
+    if not 1 <= int(found[2]) <= count:
+        raise HarnessError(f"{part} is called as no part of weights is: such as .1of{count or 1}.")
+    parts = [part.with_name(f"{found[1]}.{n + 1}of{found[3]}") for n in range(count)]
     try:
         with (folder / found[1]).open("wb") as whole_file:
             for one in parts:

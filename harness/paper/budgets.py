@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import TEXT, regular
+from harness.models.notes import read_notes
 from harness.registry import MODELS
 from harness.specs import digest
 
@@ -69,7 +67,7 @@ def budget_of(record: RunRecord) -> Budget:
 
 def budget_from(notes: Mapping[str, Any]) -> Budget:
     """The budget that notes tell of; an unknown one where they are of weights from elsewhere."""
-    if "recipe" not in notes:
+    if not {"recipe", "steps", "seconds"} <= notes.keys():
         return Budget()
     before, device = notes.get("from"), notes.get("device", "a device that is not known")
     recipe = {name: value for name, value in notes["recipe"].items() if name != "seed"}
@@ -89,9 +87,5 @@ def _notes(folder: Path) -> Mapping[str | None, Mapping[str, Any]]:
 
     A folder of somebody's weights may hold other JSON files, too.
     """
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            notes = json.loads(regular(path, TEXT).read_text(encoding="utf-8"))
-            found[notes["tensors_sha256"]] = notes
-    return found
+    notes = map(read_notes, sorted(folder.glob("*.json")))
+    return {one["tensors_sha256"]: one for one in notes if one}

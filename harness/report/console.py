@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Self, TextIO
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 import click
 
@@ -23,8 +25,30 @@ if TYPE_CHECKING:
     from harness.specs import ImageResult, RemoteFile, RunRecord
 
 
+class _Unread:
+    """Standard error: what cannot be written, since nobody reads it or its disk is full, is lost.
+
+    A run does not fail for that, and a wrong request keeps its exit code.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def open_streams() -> None:
-    """Give a process whose standard streams are closed (``2>&-``) streams that lead nowhere."""
+    """Make standard streams that can be printed to in any case, be they closed (``2>&-``)."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -32,6 +56,10 @@ def open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or _nowhere()
     sys.stderr = sys.stderr or _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
+    sys.stderr = cast(TextIO, _Unread(sys.stderr))
 
 
 def _nowhere() -> TextIO:
@@ -42,7 +70,7 @@ def echo(line: object, *, err: bool = False) -> None:
     """Print one line: what a terminal would obey is shown, and no text begins another line.
 
     Raises:
-        HarnessError: standard output cannot be written. Of standard error, nobody reads it then.
+        HarnessError: standard output cannot be written.
     """
     _print(printable(str(line)), err=err)
 
@@ -59,14 +87,11 @@ def echo_lines(text: str, *, nl: bool = True) -> None:
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
     try:
         click.echo(text, err=err, nl=nl)
+    except BrokenPipeError:
+        raise  # click ends quietly
     except OSError as error:
-        if err:  # a run does not fail because nobody reads how it goes
-            sys.stderr = _nowhere()
-        elif isinstance(error, BrokenPipeError):
-            raise  # click ends quietly
-        else:
-            sys.stdout = _nowhere()
-            raise HarnessError(f"Standard output cannot be written ({error.strerror}).") from error
+        sys.stdout = _nowhere()  # or else Python tries again at its end
+        raise HarnessError(f"Standard output cannot be written ({error.strerror}).") from error
 
 
 def listener() -> Lines:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.data.benchmarks import DatasetUnavailable, find
 from harness.data.identify import Benchmark
-from harness.data.images import read_image
+from harness.data.images import MissingImageError, read_image
 from harness.errors import HarnessError, UsageError
 from harness.paper.selection import choose_runs
 from harness.protocol.protocols import crop_to_multiple, protocol
@@ -241,8 +241,19 @@ def _panel(
     if record is None:
         return Panel(model, label, None)
     scores = next(one.scores for one in record.images if one.image == image)
-    path = pictures.path(record, image)
-    pixels = read_image(path).pixels if path.exists() else None
-    if pixels is not None and pixels.shape[:2] != hr.shape[:2]:
-        raise HarnessError(f"The picture {path} is not of its HR image's size: save it again.")
-    return Panel(model, label + dagger(record), pixels, scores["psnr"], scores["ssim"])
+    label += dagger(record)
+    pixels, bad = _picture(pictures.path(record, image), hr)
+    return Panel(model, f"{label}{bad}", pixels, scores["psnr"], scores["ssim"])
+
+
+def _picture(path: Path, hr: ByteArray) -> tuple[ByteArray | None, str]:
+    """A picture that was saved, or None, and what is to be said of one that is no use."""
+    try:
+        pixels = read_image(path).pixels
+    except MissingImageError:
+        return None, ""
+    except HarnessError:
+        return None, " (its picture cannot be read)"
+    if pixels.shape[:2] != hr.shape[:2]:
+        return None, " (its picture has another size)"
+    return pixels, ""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from msgspec import convert
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.data.partial import whole
 from harness.errors import HarnessError, UsageError
-from harness.files import regular
+from harness.models.importers.pickles import is_hostile, is_sealed, seal, seal_fits
 
 FORMAT = 3
 """Raised whenever a checkpoint holds something else."""
@@ -64,7 +62,7 @@ def save_checkpoint(path: Path, state: Checkpoint) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial, partial.open("w+b") as stream:
             torch.save(dict(state), stream)
-            _seal(stream)
+            seal(stream)
             stream.flush()
             os.fsync(stream.fileno())
     except (OSError, RuntimeError) as error:
@@ -83,16 +81,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not os.path.exists(path):
         raise HarnessError(f"There is no checkpoint {path} to resume: train without --resume.")
     try:
-        if not _is_sound(path):
+        if not (is_sealed(path) and seal_fits(path)):
             raise HarnessError(
                 f"The checkpoint {path} is damaged, or another version of drfn-harness wrote it: "
-                "remove it and train anew, or start from weights that the training left (--from)."
+                "remove it and train anew, or start from the .safetensors that the training left "
+                "(--from)."
             )
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _loaded(path)
         if isinstance(state, dict) and state.get("format") != FORMAT:
             raise HarnessError(
                 f"The checkpoint {path} was written by another version of drfn-harness: go on with "
-                "that one, or start from the weights that it left (--from)."
+                "that one, or start from the .safetensors that it left (--from)."
             )
         convert(state, Checkpoint)  # which copies; what PyTorch notes of a state_dict would be lost
     except HarnessError:
@@ -103,54 +102,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file ends with the seal of a checkpoint, be it damaged or not.
+    """Whether a file is a checkpoint of ``harness train``, be it damaged or of an earlier version.
 
     Raises:
         OSError: it cannot be read.
     """
-    with regular(path).open("rb") as stream:
-        return _stated(stream) is not None
+    if is_sealed(path):
+        return True
+    try:
+        return {"facts", "optimizer", "average"} <= _loaded(path).keys()
+    except Exception:  # it may be anything
+        return False
 
 
-_SEAL = 64
-"""SHA-256 of all that comes before, in hexadecimal: the comment of the zip file that PyTorch
-writes, which readers of zip files pass over."""
-
-_LENGTH = _SEAL.to_bytes(2, "little")
-"""How a zip file states the length of its comment, just before it; 0 where it has none."""
-
-
-def _seal(stream: BinaryIO) -> None:
-    """Put the hash of a zip file without a comment into its comment."""
-    size = stream.seek(-len(_LENGTH), os.SEEK_END)
-    seal = _digest(stream, size)
-    stream.seek(size)
-    stream.write(_LENGTH + seal)
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether a file is sealed, and what its seal says."""
-    with regular(path).open("rb") as stream:
-        stated = _stated(stream)
-        return stated == _digest(stream, stream.tell() - len(_LENGTH) - _SEAL)
-
-
-def _stated(stream: BinaryIO) -> bytes | None:
-    """The hash at the end of a file, which is read to its end; None where there is none."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - len(_LENGTH) - _SEAL))
-    found = re.fullmatch(re.escape(_LENGTH) + rb"([0-9a-f]{%d})" % _SEAL, stream.read())
-    return found[1] if found else None
-
-
-def _digest(stream: BinaryIO, size: int) -> bytes:
-    """SHA-256 of a file's first bytes, in hexadecimal."""
-    stream.seek(0)
-    content = hashlib.sha256()
-    while size > 0 and (piece := stream.read(min(size, 1 << 20))):
-        content.update(piece)
-        size -= len(piece)
-    return content.hexdigest().encode()
+def _loaded(path: Path) -> Any:
+    if is_hostile(path):
+        raise ValueError("it holds tuples within tuples, as no checkpoint does")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 _HASHES = {

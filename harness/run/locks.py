@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import regular
 
 try:
     import fcntl
@@ -66,8 +67,10 @@ class FileLock:
 
     def _try(self, wait: bool) -> bool | None:
         """Take the lock, or not; None if the file was removed before it was locked."""
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        # What is no file, or a link, is not opened, nor removed at the end.
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
+            regular(self.path)
             if not _lock(file, wait):
                 return False
             if os.fstat(file).st_nlink == 0:

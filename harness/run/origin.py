@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.files import TEXT, regular
 from harness.models.installed import find_weights, installed
-from harness.models.weights import Weights, notes_path, read_weights
+from harness.models.notes import notes_path, read_notes
+from harness.models.weights import Weights, read_weights
 from harness.run.checkpoints import is_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
@@ -61,17 +60,15 @@ def find_origin(
         )
     facts = {name: told[name] for name in _KEPT if name in told}
     if "images" in told:  # which ones were skipped is in their own notes
-        facts["images"] = {name: told["images"][name] for name in ("sha256", "count")}
+        images = told["images"]
+        facts["images"] = {name: images[name] for name in ("sha256", "count") if name in images}
     return weights, {"weights": path.name, "tensors_sha256": sha256} | facts
 
 
 def _notes(path: Path, sha256: str) -> dict[str, Any]:
     """What lies beside weights that were trained here, if it is of these weights."""
-    try:
-        notes = json.loads(regular(notes_path(path), TEXT).read_text(encoding="utf-8"))
-        return dict(notes) if notes["tensors_sha256"] == sha256 else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    notes = read_notes(notes_path(path))
+    return dict(notes) if notes and notes["tensors_sha256"] == sha256 else {}
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(regular(path, TEXT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no recipe file {path}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"The recipe {path} cannot be read ({error}).") from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.data.partial import whole, write_atomically
 from harness.errors import HarnessError
-from harness.files import TEXT, regular
+from harness.models.notes import read_notes
 from harness.models.weights import read_weights
 from harness.registry import MODELS
 from harness.run.store import ResultStore
@@ -31,13 +31,12 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
             written.
     """
     notes = path.with_suffix(".json")
-    try:
-        facts = json.loads(regular(notes, TEXT).read_text(encoding="utf-8"))
-        weights = read_weights(MODELS.get(facts["model"]), facts["scale"], path)
-    except (OSError, ValueError, KeyError) as error:
+    facts = dict(read_notes(notes) or {})
+    if not {"model", "scale"} <= facts.keys():
         raise HarnessError(
-            f"{path} and {notes.name} are not what training leaves ({error})."
-        ) from error
+            f"{notes} is missing, or is not what training leaves beside {path.name}."
+        )
+    weights = read_weights(MODELS.get(facts["model"]), facts["scale"], path)
     sha256 = weights.info.tensors_sha256
     scores = {
         record.identity.dataset: {"protocol": record.identity.protocol, **record.means}

@@ -108,9 +108,11 @@ class ResultStore:
                 bad(path, error)
         return found
 
-    def named(self, beginning: str) -> dict[Path, RunRecord]:
-        """The sound records of finished runs whose id begins so, by path."""
-        found = self.sound().items()
+    def named(
+        self, beginning: str, bad: Callable[[Path, HarnessError], object] = ignored
+    ) -> dict[Path, RunRecord]:
+        """The sound records of finished runs whose id begins so, by path; see `sound` for bad."""
+        found = self.sound(bad).items()
         done = ((path, record) for path, record in found if record.status == "finished")
         return {p: record for p, record in done if record.identity.id.startswith(beginning)}
 
@@ -166,7 +168,7 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
 def _accept(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
     chosen: dict[Path, RunRecord] = {}
     for wanted in ids:
-        if wanted == "all" and local.named(""):
+        if wanted == "all":
             chosen |= local.named("")
         else:
             path, record = find_run(wanted, [local])
@@ -177,6 +179,8 @@ def _accept(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> l
             f"The run {earlier.identity.id[:12]} has the identity of an earlier version: make it "
             "again with harness run."
         )
+    if not chosen:
+        raise UsageError(f"There are no finished runs in {local.root}: see harness list runs.")
     moved = []
     for path, record in chosen.items():
         moved.append(reference.write(record))
@@ -189,8 +193,16 @@ def find_run(beginning: str, stores: Sequence[ResultStore]) -> tuple[Path, RunRe
 
     Raises:
         UsageError: none fits, or several.
+        HarnessError: the record whose name fits cannot be read.
     """
-    fits = next(filter(None, (store.named(beginning) for store in stores)), {})
+
+    def bad(path: Path, error: HarnessError) -> None:
+        """A record that cannot be read is not passed over if it is the one that was asked for."""
+        digits = path.stem.rpartition("-")[2]
+        if beginning and (digits.startswith(beginning) or beginning.startswith(digits)):
+            raise error
+
+    fits = next(filter(None, (store.named(beginning, bad) for store in stores)), {})
     if len(fits) != 1 or not beginning:
         places = " or ".join(str(store.root) for store in stores)
         raise UsageError(
@@ -216,7 +228,8 @@ def read_record(path: Path) -> RunRecord:
     try:
         data = json.loads(regular(path, TEXT).read_text(encoding="utf-8"))
         record = RunRecord.from_json(data)
-        protocol(record.identity.protocol)
+        if protocol(record.identity.protocol).scale != record.identity.scale:
+            raise ValueError("its protocol is of another scale")
         stated = {name: float(value) for name, value in data["means"].items()}
         means = record.means
         content = {name: value for name, value in data.items() if name != "sha256"}

@@ -147,8 +147,9 @@ class Trainer:
         """
         if self.rank == 0:
             self.log = TrainLog(self.training.folder, self.state.step)
-            # The checkpoint was written before the validation of its step.
-            scores = [row.psnr or 0 for row in scored(self.log.rows, self.state.validated_from)]
+            # The checkpoint was written before the validation of its step; it knows the others.
+            rows = scored(self.log.rows, self.state.validated_from)
+            scores = [row.psnr or 0 for row in rows if row.step == self.state.step]
             self.state.best = max(self.state.best, *scores, -math.inf)
             self.listener.started(self.training, self.state.step)
         held = interrupts_held(

@@ -305,7 +305,10 @@ def require_unused(folder: Path) -> None:
 def _is_result(path: Path) -> bool:
     """Whether a file is what a training leaves: weights, a checkpoint, or a log with lines."""
     if path.name == "log.csv":
-        return regular(path, TEXT).read_bytes().count(b"\n") > 1
+        try:
+            return regular(path, TEXT).read_bytes().count(b"\n") > 1
+        except OSError:  # whatever it is, it is not to be replaced
+            return True
     return path.suffix == ".pt" or ".safetensors" in path.suffixes
 
 

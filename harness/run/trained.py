@@ -14,8 +14,9 @@ from torch import nn
 
 from harness.models.complexity import count_parameters
 from harness.models.inference import copy_network
+from harness.models.notes import write_notes
 from harness.models.source import network_digest
-from harness.models.weights import Weights, save_weights, split_weights, tensors_digest, write_notes
+from harness.models.weights import Weights, save_weights, split_weights, tensors_digest
 from harness.run.devices import training_numerics
 from harness.run.provenance import provenance
 from harness.run.train_log import Row, scored

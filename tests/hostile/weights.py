@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -20,6 +21,13 @@ def weights(name: str, make: Callable[[], object], said: str, kind: str = "safet
     return Case(f"weights: {name}", make, f"{WITH}w.{kind}", 1, said)
 
 
+def pickled(key: bytes) -> None:
+    """A checkpoint that is a dictionary with a key that is pickled so."""
+    with ZipFile("w.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}" + key + b"K\x01s.")
+        archive.writestr("archive/version", "3\n")
+
+
 def bound(name: str) -> None:
     """A socket that someone listens at."""
     with socket.socket(socket.AF_UNIX) as made:
@@ -31,6 +39,7 @@ def big(name: str, said: str, **hyper: object) -> Case:
     return Case(f"weights: {name}", partial(files.asking, **hyper), words, 1, said)
 
 
+NESTED = "holds tuples within tuples"
 DEVICE = "is a device, not a file"
 UNREADABLE = "is not a readable safetensors file"
 NOT_RUN = "does not hold plain tensors, and nothing in it was run"
@@ -117,9 +126,14 @@ CASES = [
     ),
     weights("device", lambda: Path("w.pth").symlink_to("/dev/zero"), DEVICE, "pth"),
     weights("device of safetensors", lambda: Path("w.safetensors").symlink_to("/dev/zero"), DEVICE),
+    weights("key nested 200,000 deep", lambda: pickled(b")" + b"\x85" * 200_000), NESTED, "pth"),
+    weights("key nested 5,000 deep", lambda: pickled(b")" + b"\x85" * 5_000), NESTED, "pth"),
+    weights("key that repeats itself", lambda: pickled(b")" + b"2\x86" * 60), NESTED, "pth"),
     weights("FIFO", lambda: os.mkfifo("w.safetensors"), "is a FIFO, not a file"),
     weights("FIFO of MATLAB", lambda: os.mkfifo("w.mat"), "is a FIFO, not a file", "mat"),
     weights("socket", lambda: bound("w.pth"), "is a socket, not a file", "pth"),
     weights("folder", lambda: Path("w.bin").mkdir(), "is a folder, not a file", "bin"),
+    weights("part of ten billion", nothing, "cannot be imported", "safetensors.1of9999999999"),
+    weights("part of none", nothing, "is called as no part", "safetensors.1of0"),
     weights("name too long", nothing, "cannot be read", "x" * 300 + ".mat"),
 ]

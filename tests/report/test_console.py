@@ -57,8 +57,15 @@ def test_a_run_does_not_fail_because_nobody_reads_how_it_goes(
     assert [(one.status, len(one.images)) for one in records] == [("finished", 3)] * 2
 
 
-def test_an_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    command = ["bash", "-c", f"{sys.executable} -m harness list models >/dev/full"]
+@pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-", "2>&1 | true"])
+def test_a_wrong_request_has_its_exit_code_whoever_reads_why(tmp_path: Path, streams: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m harness list nonsense {streams}"
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("words", ["list models", "--help", "--version", "run --help"])
+def test_an_output_that_cannot_be_written_is_said(tmp_path: Path, words: str) -> None:
+    command = ["bash", "-c", f"{sys.executable} -m harness {words} >/dev/full"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "Error: Standard output cannot be written (No space left on device).\n"

