@@ -240,10 +240,10 @@ class TestListings:
     def test_runs(self, harness, photos) -> None:
         assert harness("list", "runs").stdout == "There is nothing to list.\n"
         harness("run", "--models", "bicubic", "--datasets", photos)
-        (row,) = json.loads(harness("list", "runs", "--json").output)
+        (row,) = json.loads(harness("list", "runs", "--json").stdout)
         assert (row["model"], row["status"]) == ("bicubic", "finished")
         accepted = harness("accept", row["id"])
-        assert accepted.output.strip().startswith("results/reference/x4/photos/bicubic-")
+        assert accepted.stdout.strip().startswith("results/reference/x4/photos/bicubic-")
         assert harness("accept", row["id"]).exit_code == 2
 
 

@@ -124,5 +124,5 @@ CASES = [
         0,
         "is disabled",
     ),
-    Case("plug-in: a folder", nothing, "list --plugin ./good", 2, "There is no plug-in file"),
+    Case("plug-in: a folder", nothing, "list --plugin ./good", 2, "is a folder, not a file"),
 ]

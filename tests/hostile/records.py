@@ -81,7 +81,7 @@ CASES = [
         record(lambda d: renamed(d, model="../../../sprung")),
         "accept all",
         2,
-        "names 0 finished runs",
+        "There are no finished runs in",
     ),
 ]
 

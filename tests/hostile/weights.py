@@ -133,7 +133,9 @@ CASES = [
     weights("FIFO of MATLAB", lambda: os.mkfifo("w.mat"), "is a FIFO, not a file", "mat"),
     weights("socket", lambda: bound("w.pth"), "is a socket, not a file", "pth"),
     weights("folder", lambda: Path("w.bin").mkdir(), "is a folder, not a file", "bin"),
-    weights("part of ten billion", nothing, "cannot be imported", "safetensors.1of9999999999"),
+    weights(
+        "part of ten billion", nothing, "There is no weights file", "safetensors.1of9999999999"
+    ),
     weights("part of none", nothing, "is called as no part", "safetensors.1of0"),
     weights("name too long", nothing, "cannot be read", "x" * 300 + ".mat"),
 ]

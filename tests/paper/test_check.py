@@ -338,9 +338,13 @@ class TestTheCommand:
         assert check("--datasets", "manga109", "--against", "paper").exit_code == 0
 
     def test_no_reference_is_no_pass(self, harness) -> None:
-        shown = harness("check")
-        assert (shown.exit_code, shown.output.count("\n")) == (2, 1)
+        shown = harness("check", "--reference", "nowhere")
+        assert shown.exit_code == 2 and shown.stdout == ""
         assert "name their folder with --reference" in shown.output
+
+    def test_outside_a_checkout_the_reference_is_the_package_s(self, harness) -> None:
+        shown = harness("check", "--models", "srcnn", "--datasets", "set5")
+        assert shown.exit_code == 0 and "2 were not run" in shown.output
 
     def test_the_paper_is_held_against_with_its_misprints(self, check) -> None:
         stored(RECORDS)

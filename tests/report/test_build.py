@@ -74,14 +74,12 @@ def test_the_help_names_every_report(harness) -> None:
 
 def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
     empty = harness("report", "table2", "--results", "nowhere")
-    assert (empty.exit_code, empty.output.count("\n")) == (1, 1)
+    assert empty.exit_code == 1 and "records read from nowhere: 0" in empty.output
     assert "no finished runs" in empty.output
     assert harness("report", "table3").exit_code == 2
     shown = harness("report", "--format", "docx")
-    assert (shown.exit_code, shown.output) == (
-        2,
-        "Error: No format is called 'docx': there are md, tex, csv, html, png, svg, pdf.\n",
-    )
+    said = "Error: No format is called 'docx': there are md, tex, csv, html, png, svg, pdf.\n"
+    assert shown.exit_code == 2 and shown.output.endswith(said)
     harness("run", "--models", "bicubic", "--datasets", photos)
     Path("taken").touch()
     taken = harness("report", "--results", "results/local", "--out", "taken")

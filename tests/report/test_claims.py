@@ -61,10 +61,10 @@ class TestClaims:
         expected = [one.claim for one in judge(frame(), paper())]
         text = harness("claims", "--results", "none")
         assert text.exit_code == 0 and "### depth: refuted" in text.output
-        listed = json.loads(harness("claims", "--results", "none", "--format", "json").output)
+        listed = json.loads(harness("claims", "--results", "none", "--format", "json").stdout)
         assert [one["claim"] for one in listed] == expected
         assert set(listed[0]) == {"claim", "statement", "where", "verdict", "evidence", "runs"}
-        table = harness("claims", "--results", "none", "--format", "csv").output
+        table = harness("claims", "--results", "none", "--format", "csv").stdout
         assert [one["claim"] for one in csv.DictReader(io.StringIO(table))] == expected
 
 
