@@ -62,7 +62,7 @@ def is_plain(text: str) -> bool:
 def test_runs_are_listed_a_line_each(harness, strangers: Path) -> None:
     shown = harness("list", "runs", "--results", strangers)
     assert shown.exit_code == 0 and is_plain(shown.output)
-    assert shown.output.count("\n") == 2 + len(NAMES) + 2
+    assert shown.stdout.count("\n") == 2 + len(NAMES) + 2
     assert all(name in shown.output for name in NAMES) and SHOWN in shown.output
     rows = json.loads(harness("list", "runs", "--results", strangers, "--json").stdout)
     assert {row["status"] for row in rows} == {"finished", WORDS}
