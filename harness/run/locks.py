@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.files import regular
 
 try:
     import fcntl
@@ -39,6 +39,10 @@ class FileLock:
         Raises:
             HarnessError: the file cannot be made, or this system cannot lock.
         """
+        if fcntl is None:
+            raise HarnessError(
+                "This system cannot lock files (flock): run drfn-harness on Linux, macOS or WSL."
+            )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             taken: bool | None = None
@@ -70,7 +74,8 @@ class FileLock:
         # What is no file, or a link, is not opened, nor removed at the end.
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
-            regular(self.path)
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OSError("it is not a file")
             if not _lock(file, wait):
                 return False
             if os.fstat(file).st_nlink == 0:
@@ -91,10 +96,6 @@ class FileLock:
 
 
 def _lock(file: int, wait: bool) -> bool:
-    if fcntl is None:
-        raise HarnessError(
-            "This system cannot lock files (flock): run drfn-harness on Linux, macOS or WSL."
-        )
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

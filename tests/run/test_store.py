@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.run import locks
 from harness.run.store import ResultStore, accept_records, read_record
 from harness.specs import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 
@@ -256,6 +257,15 @@ class TestAccept:
         moved = [one.result() for one in both if one.exception() is None]
         assert sum(map(len, moved)) == 20 == len(reference.records())
         assert all(isinstance(one.exception(), UsageError | None) for one in both)
+
+    def test_a_system_without_locks_is_said(
+        self, store: ResultStore, tmp_path: Path, monkeypatch
+    ) -> None:
+        store.write(record())
+        monkeypatch.setattr(locks, "fcntl", None)
+        with pytest.raises(HarnessError, match="cannot lock files"):
+            accept_records(["all"], store, ResultStore(tmp_path / "reference"))
+        assert len(store.records()) == 1
 
     @pytest.mark.parametrize("kind", ["fifo", "link", "dangling"])
     def test_a_lock_that_is_no_file_is_neither_opened_nor_removed(
