@@ -342,6 +342,13 @@ class TestTheCommand:
         assert shown.exit_code == 2 and shown.stdout == ""
         assert "name their folder with --reference" in shown.output
 
+    def test_a_damaged_reference_record_fails(self, harness) -> None:
+        reference = ResultStore(Path("theirs"))
+        path = reference.write(record("bicubic", "set5"))
+        path.write_text(path.read_text().replace('"finished"', '"finishen"'))
+        shown = harness("check", "--reference", "theirs")
+        assert shown.exit_code == 3 and "is not a sound run record" in shown.stdout
+
     def test_outside_a_checkout_the_reference_is_the_package_s(self, harness) -> None:
         shown = harness("check", "--models", "srcnn", "--datasets", "set5")
         assert shown.exit_code == 0 and "4 were not run" in shown.output
