@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def test_an_interrupt_is_agreed_on_long_before_the_next_line(
     run = torchrun([*words, "--save-every", "100000"], tmp_path)
     assert run.stderr is not None
     next(line for line in run.stderr if line.startswith("The validation begins"))
+    time.sleep(3)  # before the first step there is nothing to save
     if stop == signal.SIGINT:
         os.killpg(run.pid, stop)
     else:
