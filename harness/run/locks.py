@@ -71,7 +71,7 @@ class FileLock:
 
     def _try(self, wait: bool) -> bool | None:
         """Take the lock, or not; None if the file was removed before it was locked."""
-        # What is no file, or a link, is not opened, nor removed at the end.
+        # Refuses symbolic links and FIFOs: the lock's file is removed on release.
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -199,7 +199,7 @@ def find_run(beginning: str, stores: Sequence[ResultStore]) -> tuple[Path, RunRe
     def bad(path: Path, error: HarnessError) -> None:
         """A record that cannot be read is not passed over if it is the one that was asked for."""
         digits = path.stem.rpartition("-")[2]
-        if beginning and (digits.startswith(beginning) or beginning.startswith(digits)):
+        if beginning and digits and (digits.startswith(beginning) or beginning.startswith(digits)):
             raise error
 
     fits = next(filter(None, (store.named(beginning, bad) for store in stores)), {})

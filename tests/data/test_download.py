@@ -191,7 +191,7 @@ def started(host: str, code: str, *words: str) -> subprocess.Popen[str]:
 
 
 def wait_for_files(process: subprocess.Popen[str], folder: Path, count: int) -> list[Path]:
-    """The files of a folder, as soon as there are so many."""
+    """Wait until a folder holds this many files, and return them."""
     while len(found := [path for path in folder.rglob("*") if path.is_file()]) < count:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

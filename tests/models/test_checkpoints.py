@@ -79,7 +79,7 @@ def wrapped(plain: Values) -> dict[str, object]:
         },
         "numpy's numbers": {"state_dict": plain, "psnr": np.float64(30), "n": np.int64(3)},
         "numpy's arrays": {"params": plain, "curve": np.arange(9.0), "rng": np.random.get_state()},  # noqa: NPY002
-        "what is no tensor": {**plain, "epoch": 3, "note": "best", "log": [1.5], "none": None},
+        "values beside tensors": {**plain, "epoch": 3, "note": "best", "log": [1.5], "none": None},
         "an optimizer": {"model": plain, "optimizer": optimizer.state_dict()},
     }
 
