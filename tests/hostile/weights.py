@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,15 @@ def pickled(key: bytes) -> None:
     with ZipFile("w.pth", "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02}" + key + b"K\x01s.")
         archive.writestr("archive/version", "3\n")
+
+
+def earlier(key: bytes) -> None:
+    """The same in the format before zip files, with a zip file at its end."""
+    pickled(b")")
+    numbers = (0x1950A86A20F9469CFC6C, 1001, {})
+    head = b"".join(pickle.dumps(number, 2) for number in numbers)
+    content = head + b"\x80\x02}" + key + b"K\x01s." + Path("w.pth").read_bytes()
+    Path("w.pth").write_bytes(content)
 
 
 def bound(name: str) -> None:
@@ -128,6 +138,7 @@ CASES = [
     weights("device of safetensors", lambda: Path("w.safetensors").symlink_to("/dev/zero"), DEVICE),
     weights("key nested 200,000 deep", lambda: pickled(b")" + b"\x85" * 200_000), NESTED, "pth"),
     weights("key nested 5,000 deep", lambda: pickled(b")" + b"\x85" * 5_000), NESTED, "pth"),
+    weights("key nested, no zip file", lambda: earlier(b")" + b"\x85" * 5_000), NESTED, "pth"),
     weights("key that repeats itself", lambda: pickled(b")" + b"2\x86" * 60), NESTED, "pth"),
     weights("FIFO", lambda: os.mkfifo("w.safetensors"), "is a FIFO, not a file"),
     weights("FIFO of MATLAB", lambda: os.mkfifo("w.mat"), "is a FIFO, not a file", "mat"),

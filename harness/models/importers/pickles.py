@@ -8,7 +8,7 @@ import pickletools
 import re
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
-from zipfile import ZipFile, is_zipfile
+from zipfile import ZipFile
 
 from harness.files import WEIGHTS, regular
 
@@ -80,6 +80,9 @@ class _Size(NamedTuple):
 _MOST = _Size(100, 100_000)
 """Of a tuple. PyTorch nests four; the state of Python's random numbers has 627 values."""
 
+_ZIP = b"PK\x03\x04"
+"""How a file begins that PyTorch reads as a zip file, whatever follows."""
+
 _EARLIER_PICKLES = 5
 """How many pickles a file begins with that is not a zip file, as PyTorch wrote them once."""
 
@@ -99,15 +102,16 @@ def is_hostile(path: Path) -> bool:
 def _tuples(path: Path) -> Iterator[_Size]:
     """The sizes of all tuples that a file makes."""
     with regular(path, WEIGHTS).open("rb") as stream:
-        if not is_zipfile(stream):
-            stream.seek(0)
+        is_zip = stream.read(len(_ZIP)) == _ZIP
+        stream.seek(0)
+        if not is_zip:
             for _ in range(_EARLIER_PICKLES):
                 yield from _made(stream)
             return
         with ZipFile(stream) as archive:
-            for name in archive.namelist():
-                if name.endswith(".pkl"):
-                    with archive.open(name) as pickled:
+            for entry in archive.infolist():
+                if entry.filename.endswith(".pkl"):
+                    with archive.open(entry) as pickled:
                         yield from _made(pickled)
 
 
