@@ -512,7 +512,8 @@ def _default(one: Field[Any]) -> Any:
 
 def finite_mean(values: Sequence[float]) -> float:
     """Mean of the finite ones of some scores; infinite where none is."""
-    return _mean([value for value in values if math.isfinite(value)] or values)
+    finite = [value for value in values if math.isfinite(value)]
+    return _mean(finite) if finite else max(values)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -20,13 +20,15 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, sentence
 from harness.protocol.color import rgb_to_y, rgb_to_ycbcr, to_uint8, ycbcr_to_rgb
 from harness.protocol.metrics import SSIM_WINDOW
 from harness.protocol.resize import imresize
@@ -229,17 +231,60 @@ def sr_image(output: AnyArray, sample: Sample) -> AnyArray:
 
 
 def score(
-    sr: AnyArray, sample: Sample, rules: Protocol, metrics: Sequence[str]
+    sr: AnyArray, sample: Sample, rules: Protocol, metrics: Sequence[str], image: str = "the image"
 ) -> dict[str, float]:
-    """The named metrics of an SR image against its HR image, on luma, borders left out."""
+    """The named metrics of an SR image against its HR image, on luma, borders left out.
+
+    Args:
+        sr: what `sr_image` made.
+        sample: the sample it was made from.
+        rules: the protocol.
+        metrics: registered names.
+        image: what an error calls the image.
+
+    Raises:
+        HarnessError: a metric fails, or what it returns is not a number.
+    """
     edge = rules.crop_border
     inner = (slice(edge, -edge), slice(edge, -edge))
-    pair = _luma(sr)[inner], _luma(sample.hr)[inner]
-    scores = {name: float(METRICS.get(name)(*pair)) for name in metrics}
-    wrong = next((name for name, value in scores.items() if math.isnan(value)), None)
-    if wrong:
-        raise HarnessError(f"The metric {wrong} is not a number: mend its plug-in.")
+    lumas = _luma(sr), _luma(sample.hr)
+    scores = {}
+    for name in metrics:
+        if METRICS.origin(name).startswith("harness."):
+            scores[name] = METRICS.get(name)(*(luma[inner] for luma in lumas))
+        else:
+            # A plug-in's metric may write into its arguments. A copy has the strides of the
+            # original, on which the order of a sum depends.
+            scores[name] = _plugin_score(name, [np.copy(luma)[inner] for luma in lumas], image)
     return scores
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A plug-in's metric may keep things while it computes, as the objects of torchmetrics do."""
+
+
+def _plugin_score(name: str, pair: Sequence[FloatArray], image: str) -> float:
+    """What a plug-in's metric returns for an SR and an HR image, as a float."""
+    said = f"The metric {name} of {METRICS.origin(name)}"
+    needs = "a metric gets two luma arrays (H, W) and returns one number"
+    try:
+        with _ONE_AT_A_TIME:
+            value: Any = METRICS.get(name)(*pair)
+    except (Exception, SystemExit) as error:  # an outsider's code may raise anything
+        raise HarnessError(f"{said} fails on {image} ({sentence(error)}): {needs}.") from error
+    number = _as_float(value)
+    if math.isnan(number):
+        raise HarnessError(f"{said} returns {reprlib.repr(value)} for {image}: {needs}.")
+    return number
+
+
+def _as_float(value: Any) -> float:
+    """A number, or an array or tensor that holds one, as a float; NaN for anything else."""
+    try:
+        # Tensors and arrays of numpy have `item`, wherever they lie and however many dimensions.
+        return float(value.item() if hasattr(value, "item") else value)
+    except Exception:  # an outsider's object may raise anything
+        return math.nan
 
 
 def colour_image(sr: AnyArray, image: ByteArray, rules: Protocol) -> ByteArray:

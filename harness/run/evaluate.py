@@ -125,15 +125,16 @@ def compute(
         are finished.
 
     Raises:
-        HarnessError: the network or an image does not fit; see `Upscaler`.
+        HarnessError: the network or an image does not fit, see `Upscaler`; or a metric fails.
     """
 
     def scored(made: Upscaled) -> tuple[ImageResult, bytes | None]:
         picture = None
         if pictures:
             picture = _png(protocols.colour_image(made.sr, made.loaded.pixels, run.rules))
-        scores = protocols.score(made.sr, made.sample, run.rules, run.metrics)
-        return ImageResult(made.image.name, scores, made.seconds, made.loaded.note), picture
+        name = made.image.name
+        scores = protocols.score(made.sr, made.sample, run.rules, run.metrics, name)
+        return ImageResult(name, scores, made.seconds, made.loaded.note), picture
 
     return upscale(run, images, network, scored, enough)
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.data.images import read_image
@@ -10,6 +11,8 @@ from harness.registry import load_plugins
 from harness.run.store import ResultStore, read_record
 from tests.pictures import picture
 from tests.run.processes import Runner
+
+METRICS = Path(__file__).parents[1] / "cases/metrics"
 
 
 def only(folder: Path) -> Path:
@@ -259,3 +262,98 @@ def test_a_network_that_cannot_be_copied_has_one_thread_of_images(harness, photo
     shown = harness("run", "--models", "locked", "--datasets", photos, "--plugin", "locked.py")
     assert shown.exit_code == 0, shown.output
     assert len(read_record(only(Path("results"))).images) == 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("m-tensor", 0.5),
+        ("m-np32", float(np.float32(0.1))),
+        ("m-small", 1.23456e-6),
+        ("m-int", 3),
+        ("m-column", 0.25),
+        ("m-writes", 0),
+        ("m-inf", -np.inf),
+    ],
+)
+def test_a_metric_of_a_plug_in_may_return_any_kind_of_number(
+    harness, photos: Path, metric: str, value: float
+) -> None:
+    words = ("--plugin", METRICS / "odd.py", "--metric", metric)
+    shown = harness("run", "--models", "bicubic", "--datasets", photos, *words)
+    assert shown.exit_code == 0, shown.output
+    record = read_record(only(Path("results/local")))
+    assert [image.scores[metric] for image in record.images] == [value] * 3
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("m-nan", "returns nan for c"),
+        ("m-none", "returns None for c"),
+        ("m-dict", "returns {'a': 1.0} for c"),
+        ("m-row", "returns array([0., 0.]) for c"),
+        ("m-raise", "fails on c (ValueError: needs 3 channels)"),
+        ("m-colour", "fails on c (AssertionError: needs colour, got (40, 40))"),
+        ("m-exit", "fails on c (SystemExit: no licence)"),
+    ],
+)
+def test_a_metric_that_gives_no_number_is_named_with_its_plug_in_and_the_image(
+    harness, photos: Path, metric: str, said: str
+) -> None:
+    for name in ("a", "b"):
+        (photos / f"{name}.png").unlink()
+    plugin = METRICS / "odd.py"
+    words = ("--datasets", photos, "--plugin", plugin, "--metric", metric)
+    shown = harness("run", "--models", "bicubic", *words)
+    assert shown.exit_code == 1
+    record = read_record(only(Path("results/local")))
+    assert record.status == "error"
+    assert record.error.startswith(f"The metric {metric} of {plugin} {said}: a metric gets two")
+    assert record.error in shown.output and "Traceback" not in shown.output
+
+
+def test_infinite_scores_of_both_signs_make_a_record_that_can_be_read(
+    harness, photos: Path
+) -> None:
+    (photos / "a.png").unlink()
+    words = ("--plugin", METRICS / "odd.py", "--metric", "m-signs")
+    harness("run", "--models", "bicubic", "--datasets", photos, *words)
+    record = read_record(only(Path("results/local")))
+    assert record.infinite["m-signs"] == 2
+
+
+def test_a_metric_that_writes_into_its_arguments_spoils_no_other(
+    harness, photos: Path, tmp_path: Path
+) -> None:
+    """It scales them in place, as its authors' own script has it."""
+    words = ("run", "--models", "bicubic,bicubic-rgb", "--datasets", photos, "--float-y")
+    harness(*words, "--metric", "ssim-whole", "--save-images", tmp_path / "alone")
+    alone = ResultStore(Path("results/local")).records()
+    plugins = ("--plugin", METRICS / "inplace.py", "--plugin", METRICS / "odd.py")
+    named = ("--metric", "mse01", "--metric", "m-writes", "--metric", "ssim-whole")
+    pictures = ("--save-images", tmp_path / "beside", "--results", "beside")
+    shown = harness(*words, *plugins, *named, *pictures)
+    assert shown.exit_code == 0, shown.output
+    beside = ResultStore(Path("beside")).records()
+    assert len(alone) == len(beside) == 2
+    for one, other in zip(alone, beside, strict=True):
+        for image, again in zip(one.images, other.images, strict=True):
+            assert image.scores.items() <= again.scores.items()
+            assert again.scores["mse01"] == pytest.approx(10 ** (-image.scores["psnr"] / 10))
+    saved = [sorted((tmp_path / name).rglob("*.png")) for name in ("alone", "beside")]
+    assert len(saved[0]) == 6
+    for one, other in zip(*saved, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_metric_that_keeps_things_while_it_computes_gives_its_number_on_several_threads(
+    harness, photos: Path, request: pytest.FixtureRequest
+) -> None:
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(3)
+    words = ("--plugin", METRICS / "kept.py", "--metric", "mae", "--metric", "mae-kept")
+    harness("run", "--models", "bicubic", "--datasets", photos, *words)
+    record = read_record(only(Path("results/local")))
+    assert [i.scores["mae-kept"] for i in record.images] == [i.scores["mae"] for i in record.images]
