@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from harness.paper.tolerances import (
     RETRAINED_ELSEWHERE,
     Tier,
 )
-from harness.specs import canonical_json
+from harness.specs import canonical_json, finite_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,12 +44,13 @@ def read_records(store: ResultStore) -> tuple[list[RunRecord], list[Row]]:
 
 
 def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]) -> list[Row]:
-    """Two rows for every local run of a cell that the reference has, or for its absence.
+    """A row for each metric of every local run of a cell that the reference has, or its absence.
 
     A cell is a model on a set with the same protocol, self-ensemble, tile, arguments and kind of
     weights. Runs that broke count where none is finished. Where the reference has several runs of a
     cell, a local run is held against its own, else against one with the same weights, else against
-    the latest.
+    the latest: each metric against one that has it. A metric of the run that it is held against
+    fails where no local run of the cell has it; metrics of the local run alone are not compared.
 
     Raises:
         UsageError: there is no reference.
@@ -59,16 +61,53 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
         raise UsageError("There are no reference records: name their folder with --reference.")
     rows: list[Row] = []
     for cell, candidates in theirs.items():
-        for record in ours.get(cell, ()):
-            kin = max(candidates, key=lambda other: _kinship(record, other))  # noqa: B023
-            tier, said = _shared_tier(record, kin), _differences(record, kin)
-            held = [_held(record, replace(row, reason=said), tier) for row in _expected(kin)]
-            alike = record.identity.dataset_sha256 == kin.identity.dataset_sha256
-            by_image = alike and tier in (EXACT, FROZEN)
-            rows += [_with_worst_image(row, record, kin) for row in held] if by_image else held
-        if cell not in ours:
-            rows += _expected(candidates[0])
+        mine = ours.get(cell, ())
+        ran = {metric for record in mine for metric in record.identity.metrics}
+        held = [row for record in mine for row in _held_all(record, candidates, ran)]
+        absent = {row.metric: row for one in reversed(candidates) for row in _expected(one)}
+        for row in held:
+            absent.pop(row.metric, None)
+        rows += [*held, *absent.values()]
     return rows
+
+
+def _held_all(record: RunRecord, candidates: Sequence[RunRecord], ran: Set[str]) -> list[Row]:
+    """A run's metrics, and those that it should have, against the reference runs of its cell.
+
+    Args:
+        record: of the run.
+        candidates: the reference runs of its cell.
+        ran: the metrics that a local run of the cell has.
+    """
+
+    def kin(some: Iterable[RunRecord]) -> RunRecord:
+        return max(some, key=lambda other: _kinship(record, other))
+
+    own, rows = kin(candidates), []
+    for metric in dict.fromkeys(name for one in candidates for name in one.identity.metrics):
+        having = [one for one in candidates if metric in one.identity.metrics]
+        if metric in record.identity.metrics:
+            rows.append(_held_against(record, kin(having), metric))
+        elif own in having and metric not in ran:
+            rows.append(_held_against(record, own, metric))
+    return rows
+
+
+def _held_against(record: RunRecord, other: RunRecord, metric: str) -> Row:
+    """A metric of a run beside that of a reference run."""
+    tier = _shared_tier(record, other)
+    row = replace(_expect(other, metric), reason=_differences(record, other, metric))
+    held = _held(record, row, tier, _size(other, metric))
+    alike = record.identity.dataset_sha256 == other.identity.dataset_sha256
+    if held.measured is None or not alike:
+        return held
+    return _with_worst_image(held, record, other, finite=tier in (EXACT, FROZEN))
+
+
+def _size(record: RunRecord, metric: str) -> float:
+    """The mean of a metric's absolute values over the images: its own mean may be near 0."""
+    sizes = [abs(image.scores[metric]) for image in record.images]
+    return finite_mean(sizes) if any(map(math.isfinite, sizes)) else 0.0
 
 
 def against_paper(
@@ -120,11 +159,12 @@ def _how(record: RunRecord) -> str:
     return ", ".join([one.protocol, *unusual, *([canonical_json(one.hyper)] * bool(one.hyper))])
 
 
-def _kinship(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, str]:
+def _kinship(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, bool, str]:
     return (
         record.identity.id == other.identity.id,
         record.identity.dataset_sha256 == other.identity.dataset_sha256,
         record.identity.weights_sha256 == other.identity.weights_sha256,
+        set(other.identity.metrics) <= set(record.identity.metrics),
         other.provenance.get("utc", ""),
     )
 
@@ -139,11 +179,13 @@ _PARTS = {
 }
 
 
-def _differences(record: RunRecord, other: RunRecord) -> str:
+def _differences(record: RunRecord, other: RunRecord, metric: str) -> str:
     if record.earlier or other.earlier:
         return "an identity of an earlier version of the harness"
     ours, theirs = asdict(record.identity), asdict(other.identity)
     parts = [said for name, said in _PARTS.items() if ours[name] != theirs[name]]
+    plugins = [one.plugins.get(metric, {}).get("sha256") for one in (record, other)]
+    parts += [f"plug-in of {metric}"] * (plugins[0] != plugins[1])
     return f"other {', '.join(parts)} than the reference's" if parts else ""
 
 
@@ -160,8 +202,12 @@ def _retrained(record: RunRecord) -> Tier:
 
 def _expected(record: RunRecord) -> list[Row]:
     """What a reference record leads one to expect."""
+    return [_expect(record, metric) for metric in record.means]
+
+
+def _expect(record: RunRecord, metric: str) -> Row:
     one = record.identity
-    return [Row(one.model, one.dataset, name, record.means[name], _how(record)) for name in SCORES]
+    return Row(one.model, one.dataset, metric, record.means[metric], _how(record))
 
 
 def _printed(line: Mapping[str, Any], dataset: str) -> list[Row]:
@@ -180,9 +226,16 @@ def _held_printed(
     for row in _printed(line, record.identity.dataset):
         held = _held(record, row, tier)
         if held.tolerance is not None:
-            held = _doubted(held, paper, official)
+            held = _doubted(_with_infinite_image(held, record), paper, official)
         rows.append(held)
     return rows
+
+
+def _with_infinite_image(row: Row, record: RunRecord) -> Row:
+    """The row with an image whose score is infinite, if any: no printed mean is without it."""
+    scores = {image.image: image.scores[row.metric] for image in record.images}
+    name = next((name for name, score in scores.items() if not math.isfinite(score)), None)
+    return replace(row, image=name, apart=scores[name]) if name else row
 
 
 _EXCUSES: Mapping[str, Known] = {"print": "known misprint", "measurement": "other rules"}
@@ -209,29 +262,43 @@ def _meets(row: Row, measured: float | None) -> bool:
     return abs(row.measured - measured) <= FROZEN.of(row.metric)
 
 
-def _held(record: RunRecord, row: Row, tier: Tier) -> Row:
-    """A row with what was measured in it, or why there is nothing."""
+def _held(record: RunRecord, row: Row, tier: Tier, size: float = 0.0) -> Row:
+    """A row with what was measured in it, or why there is nothing.
+
+    Args:
+        record: of the run.
+        row: what is expected.
+        tier: what the two have in common.
+        size: of the metric's numbers, see `Tier.of`.
+    """
     made = replace(row, run=_made(record), record=record.identity.id[:12])
     if record.status != "finished":
         return replace(made, broken=True, reason=f"the run broke: {record.error}")
+    if row.metric not in record.identity.metrics:
+        lacks = f"make the run again with --metric {row.metric}"
+        return replace(made, reason=lacks)
     return replace(
         made,
         measured=record.means[row.metric],
-        tolerance=tier.of(row.metric),
+        tolerance=tier.of(row.metric, size),
         tier=tier.name,
     )
 
 
-def _with_worst_image(row: Row, record: RunRecord, other: RunRecord) -> Row:
-    """The row with the image that is farthest from the reference's."""
-    if row.measured is None:
-        return row
+def _with_worst_image(row: Row, record: RunRecord, other: RunRecord, *, finite: bool) -> Row:
+    """The row with the image that is farthest from the reference's.
+
+    Without ``finite``, only an image counts whose score is infinite in one of the runs: the means
+    leave it out, so they are of different images.
+    """
     theirs = {image.image: image.scores[row.metric] for image in other.images}
     apart = {
         image.image: distance(image.scores[row.metric], theirs[image.image])
         for image in record.images
     }
     worst = max(apart, key=lambda name: abs(apart[name]))
+    if not finite and math.isfinite(apart[worst]):
+        return row
     return replace(row, image=worst, apart=apart[worst])
 
 

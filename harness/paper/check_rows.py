@@ -20,13 +20,13 @@ class Row:
     Attributes:
         model: its name.
         dataset: the set.
-        metric: ``psnr`` in dB, or ``ssim``; ``record`` for a local record that is not sound.
+        metric: its name, such as ``psnr`` (in dB); ``record`` for a local record that is not sound.
         expected: what the reference or the paper says; None for a record that is not sound.
         run: how the number was made: the protocol, what was unusual, the kind of weights; empty
             where the paper's cell has no run.
         record: the beginning of the run's id; empty without a run.
-        measured: mean over the set; None where there is no finished run.
-        tolerance: how far the two may differ; None where there is no finished run.
+        measured: mean over the set; None where there is no finished run with this metric.
+        tolerance: how far the two may differ; None where nothing is measured.
         tier: the name of the tolerance's tier.
         known: what excuses a number that is not as printed: a misprint, by the paper's other
             numbers, or other rules, under which the authors' weights give what is printed.
@@ -34,7 +34,8 @@ class Row:
         reason: what is known of a printed number, what is wrong with the run or its record, or what
             the record does not share with its reference.
         image: the image whose score is farthest from the reference's, where both runs have the same
-            weights and images; a mean can hide it.
+            weights and images; a mean can hide it. With other weights, one whose score is infinite
+            in one of the runs only; beside a printed number, one whose score is infinite.
         apart: how far that image's score is from the reference's.
     """
 
@@ -67,13 +68,21 @@ class Row:
             return "FAIL"
         if self.difference is None or self.tolerance is None:
             return "not run"
-        if max(abs(self.difference), abs(self.apart)) <= self.tolerance:
+        if all(abs(off) <= self.tolerance for off in (self.difference, self.apart)):
             return "ok"
         return self.known or "FAIL"
 
     def violates(self, require: bool) -> bool:
-        """Whether the check fails for it; with ``require``, also for want of a run."""
-        return self.verdict == "FAIL" or (require and self.verdict == "not run")
+        """Whether the check fails for it; with ``require``, also where there is no run.
+
+        A run without a metric that its reference has fails in any case.
+        """
+        return self.verdict == "FAIL" or (self.verdict == "not run" and (require or self.lacking))
+
+    @property
+    def lacking(self) -> bool:
+        """There is a finished run, and it lacks the metric."""
+        return bool(self.record) and self.measured is None and not self.broken
 
 
 def distance(one: float, other: float) -> float:

@@ -50,7 +50,7 @@ def check_markdown(rows: Sequence[Row], against: str) -> str:
 
 def _cells(row: Row) -> list[str]:
     numbers = [
-        "" if value is None else f"{value:{sign}.{SCORES[row.metric].exact}f}"
+        "" if value is None else _shown(row.metric, value, sign)
         for value, sign in ((row.measured, ""), (row.expected, ""), (row.difference, "+"))
     ]
     tolerance = "" if row.tolerance is None else f"{row.tolerance:g}"
@@ -58,13 +58,19 @@ def _cells(row: Row) -> list[str]:
     return [*where, *numbers, tolerance, row.tier, row.run, row.record, _said(row)]
 
 
+def _shown(metric: str, value: float, sign: str = "") -> str:
+    """A score, or with the sign ``+`` a difference; six digits where the scale is unknown."""
+    form = f".{SCORES[metric].exact}f" if metric in SCORES else ".6g"
+    return f"{value:{sign}{form}}"
+
+
 def _said(row: Row) -> str:
     """The verdict with its reason."""
-    if row.verdict in ("ok", "not run"):
+    if row.verdict == "ok":
         return row.verdict
     reasons = [row.reason] if row.reason else []
-    if row.tolerance is not None and abs(row.apart) > row.tolerance:
-        reasons.append(f"{row.image} is off by {row.apart:+.{SCORES[row.metric].exact}f}")
+    if row.tolerance is not None and not abs(row.apart) <= row.tolerance:
+        reasons.append(f"{row.image} is off by {_shown(row.metric, row.apart, '+')}")
     return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
 
 
@@ -82,7 +88,7 @@ def write_junit(rows: Sequence[Row], against: str, require: bool, path: Path) ->
 
 
 def _junit(rows: Sequence[Row], against: str, require: bool) -> str:
-    """One test case a row: violations fail, other absent runs are skipped."""
+    """One test case a row: violations fail, other numbers that were not run are skipped."""
     suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
     for row in rows:
         name = " ".join(filter(None, (row.model, row.metric, row.run)))

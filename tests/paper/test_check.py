@@ -42,6 +42,16 @@ def shifted(one: RunRecord, psnr: float = 0, ssim: float = 0) -> RunRecord:
     return replace(one, images=tuple(moved(image) for image in one.images))
 
 
+def measured(one: RunRecord, metric: str, scores: Iterable[float]) -> RunRecord:
+    """The record of a run that computed one more metric."""
+    images = tuple(
+        replace(image, scores=image.scores | {metric: score})
+        for image, score in zip(one.images, scores, strict=True)
+    )
+    metrics = (*dict.fromkeys((*one.identity.metrics, metric)),)
+    return replace(otherwise(one, metrics=metrics), images=images)
+
+
 def otherwise(one: RunRecord, **identity: object) -> RunRecord:
     """The record of a run that differs in its identity."""
     return replace(one, identity=replace(one.identity, **identity))  # type: ignore[arg-type]
@@ -146,6 +156,138 @@ class TestAgainstTheReference:
         assert verdicts(against_reference([perfect], [perfect])) == ["ok", "ok"]
 
 
+class TestOtherMetrics:
+    """Their scale is unknown: a share of their own size is what they may be off by."""
+
+    ERRORS = (4.0, 5.0, 6.0, 7.0, 3.0)
+
+    def row(self, mine: RunRecord, theirs: RunRecord, metric: str = "acme-mae") -> Row:
+        (row,) = (one for one in against_reference([mine], [theirs]) if one.metric == metric)
+        return row
+
+    @pytest.mark.parametrize("scale", [1e-6, 1, -1, 1e9])
+    @pytest.mark.parametrize(
+        ("model", "tier", "within", "beyond"),
+        [("bicubic", "exact", 2e-5, 3e-5), ("vdsr", "frozen weights", 1e-3, 1.3e-3)],
+    )
+    def test_a_metric_of_any_scale_is_compared(self, scale, model, tier, within, beyond) -> None:
+        theirs = measured(record(model, "set5"), "acme-mae", [scale * 5] * 5)
+        for step, verdict in ((within, "ok"), (beyond, "FAIL"), (9, "FAIL")):
+            for sign in (1, -1):
+                mine = measured(theirs, "acme-mae", [scale * 5 * (1 + sign * step)] * 5)
+                row = self.row(mine, theirs)
+                assert (row.tier, row.verdict, row.expected) == (tier, verdict, scale * 5)
+
+    @pytest.mark.parametrize(("dataset", "share"), [("set5", 0.047), ("b100", 0.0115)])
+    def test_with_retrained_weights_it_may_be_off_by_more(self, dataset, share) -> None:
+        theirs = record("edsr-baseline", dataset)
+        theirs = measured(theirs, "acme-mae", [5.0] * len(theirs.images))
+        mine = otherwise(theirs, weights_sha256="0" * 64)
+        for step, verdict in ((0.95 * share, "ok"), (1.05 * share, "FAIL")):
+            mine = measured(mine, "acme-mae", [5.0 * (1 + step)] * len(theirs.images))
+            assert self.row(mine, theirs).verdict == verdict
+
+    def test_ssim_of_the_whole_image_has_the_tolerance_of_ssim(self) -> None:
+        theirs = measured(record("vdsr", "set5"), "ssim-whole", [0.88] * 5)
+        for step, verdict in ((0.0004, "ok"), (0.0006, "FAIL")):
+            mine = measured(theirs, "ssim-whole", [0.88 + step] * 5)
+            assert self.row(mine, theirs, "ssim-whole").verdict == verdict
+
+    def test_what_sums_leave_of_zero_is_zero(self) -> None:
+        theirs = measured(record("vdsr", "set5"), "acme-mae", [0.0] * 5)
+        assert self.row(theirs, theirs).verdict == "ok"
+        near = measured(theirs, "acme-mae", [1e-14] * 5)
+        assert self.row(near, theirs).verdict == "ok"
+        assert self.row(measured(theirs, "acme-mae", [1e-9] * 5), theirs).verdict == "FAIL"
+
+    def test_scores_that_cancel_out_do_not_narrow_the_tolerance(self) -> None:
+        theirs = measured(record("vdsr", "set5"), "acme-bias", [1.0, -1.0, 1.0, -1.0, 1e-6])
+        mine = measured(theirs, "acme-bias", [1.0005, -1.0, 1.0, -1.0, 1e-6])
+        assert self.row(mine, theirs, "acme-bias").verdict == "ok"
+
+    def test_a_mean_does_not_hide_two_images_that_moved_against_each_other(self) -> None:
+        theirs = measured(record("vdsr", "set5"), "acme-mae", self.ERRORS)
+        mine = measured(theirs, "acme-mae", (4.5, 4.5, 6.0, 7.0, 3.0))
+        row = self.row(mine, theirs)
+        assert (row.difference, row.verdict) == (0, "FAIL")
+        assert row.image == mine.images[0].image and row.apart == 0.5
+
+    @pytest.mark.parametrize("weights", ["frozen", "retrained"])
+    @pytest.mark.parametrize("infinite", [float("inf"), float("-inf")])
+    def test_an_image_that_is_infinite_on_one_side_only_fails(self, weights, infinite) -> None:
+        """The mean leaves it out, and may look as before."""
+        theirs = measured(record("vdsr", "set5"), "acme-mae", [5.0] * 5)
+        mine = measured(theirs, "acme-mae", [infinite, *[5.0] * 4])
+        if weights == "retrained":
+            mine = otherwise(mine, weights_sha256="0" * 64)
+        for row in (self.row(mine, theirs), self.row(theirs, mine)):
+            assert (row.difference, row.verdict) == (0, "FAIL")
+            assert row.image == theirs.images[0].image
+        assert self.row(mine, mine).verdict == "ok"
+
+    def test_nan_is_never_ok(self) -> None:
+        row = Row("m", "d", "acme-mae", 5.0, measured=5.0, tolerance=1.0)
+        assert row.verdict == "ok"
+        for spoilt in ({"measured": float("nan")}, {"apart": float("nan")}):
+            assert replace(row, **spoilt).verdict == "FAIL"  # type: ignore[arg-type]
+
+    def test_a_metric_that_the_run_lacks_fails(self) -> None:
+        mine = record("vdsr", "set5")
+        theirs = measured(mine, "acme-mae", self.ERRORS)
+        row = self.row(mine, theirs)
+        assert (row.verdict, row.expected, row.measured) == ("not run", 5, None)
+        assert row.violates(require=False)
+        assert "--metric acme-mae" in row.reason
+        psnr = self.row(mine, theirs, "psnr")
+        assert psnr.verdict == "ok"
+
+    def test_a_second_run_of_the_cell_may_have_it(self) -> None:
+        mine = record("vdsr", "set5")
+        theirs = measured(mine, "acme-mae", self.ERRORS)
+        rows = against_reference([mine, theirs], [theirs])
+        assert [row.metric for row in rows] == ["psnr", "ssim", "psnr", "ssim", "acme-mae"]
+        assert set(verdicts(rows)) == {"ok"}
+
+    def test_a_metric_of_another_reference_run_of_the_cell_was_not_run(self) -> None:
+        """The run is held against the one that it repeats, and nothing is wrong with it."""
+        mine = record("vdsr", "set5")
+        theirs = [measured(mine, "acme-mae", self.ERRORS), mine]
+        for run in (mine, otherwise(mine, source_sha256="0" * 64)):
+            *held, absent = against_reference([run], theirs)
+            assert verdicts(held) == ["ok", "ok"]
+            assert (absent.metric, absent.verdict) == ("acme-mae", "not run")
+            assert (absent.violates(require=False), absent.violates(require=True)) == (False, True)
+
+    def test_a_metric_is_held_against_a_reference_run_that_has_it(self) -> None:
+        theirs = measured(record("vdsr", "set5"), "acme-mae", self.ERRORS)
+        later = replace(record("vdsr", "set5"), provenance={"utc": "2999-01-01"})
+        mine = otherwise(theirs, source_sha256="0" * 64)
+        mine = measured(mine, "acme-mae", [10 * error for error in self.ERRORS])
+        rows = against_reference([mine], [later, theirs])
+        assert [(row.metric, row.verdict) for row in rows] == [
+            ("psnr", "ok"),
+            ("ssim", "ok"),
+            ("acme-mae", "FAIL"),
+        ]
+
+    def test_a_metric_of_the_run_alone_is_not_compared(self) -> None:
+        theirs = record("vdsr", "set5")
+        mine = measured(theirs, "acme-mae", self.ERRORS)
+        assert [row.metric for row in against_reference([mine], [theirs])] == ["psnr", "ssim"]
+
+    def test_a_broken_run_fails_in_each(self) -> None:
+        theirs = measured(record("vdsr", "set5"), "acme-mae", self.ERRORS)
+        broken = replace(theirs, status="error", images=(), error="no memory")
+        assert verdicts(against_reference([broken], [theirs])) == ["FAIL"] * 3
+
+    def test_another_plug_in_of_the_metric_is_named(self) -> None:
+        theirs = measured(record("vdsr", "set5"), "acme-mae", self.ERRORS)
+        theirs = replace(theirs, plugins={"acme-mae": {"file": "acme.py", "sha256": "0"}})
+        mine = replace(theirs, plugins={"acme-mae": {"file": "acme.py", "sha256": "1"}})
+        assert "other plug-in of acme-mae than" in self.row(mine, theirs).reason
+        assert self.row(mine, theirs, "psnr").reason == ""
+
+
 class TestAgainstThePaper:
     def row(self, mine: RunRecord, metric: str, printed: dict | None = None, **options) -> Row:
         model, dataset = mine.identity.model, mine.identity.dataset
@@ -204,6 +346,17 @@ class TestAgainstThePaper:
         assert mine.weights is not None
         mine = replace(mine, weights=replace(mine.weights, tag="repro"))
         assert self.row(mine, "ssim", self.marked(seen="print", measured=0.7251)).verdict == "FAIL"
+
+    def test_a_mean_that_leaves_an_infinite_image_out_is_not_what_is_printed(self) -> None:
+        mine = record("vdsr", "set5")
+        first, *others = mine.images
+        infinite = replace(first, scores=first.scores | {"psnr": float("inf")})
+        mine = replace(mine, images=(infinite, *others))
+        printed = {"model": "vdsr", "set5": [mine.means["psnr"], mine.means["ssim"]]}
+        table = dict(paper()["table2"]) | {"rows": [printed]}
+        psnr, ssim = against_paper([mine], dict(paper()) | {"table2": table})
+        assert (psnr.difference, psnr.verdict, psnr.image) == (0, "FAIL", first.image)
+        assert ssim.verdict == "ok"
 
     @pytest.mark.parametrize("known", [{"seen": "unusual"}, {"seen": "print"}])
     def test_what_nobody_measured_is_no_excuse(self, known) -> None:
@@ -351,7 +504,7 @@ class TestTheCommand:
 
     def test_outside_a_checkout_the_reference_is_the_package_s(self, harness) -> None:
         shown = harness("check", "--models", "srcnn", "--datasets", "set5")
-        assert shown.exit_code == 0 and "4 were not run" in shown.output
+        assert shown.exit_code == 0 and "5 were not run" in shown.output
 
     def test_the_paper_is_held_against_with_its_misprints(self, check) -> None:
         stored(RECORDS)
@@ -381,6 +534,65 @@ class TestTheCommand:
         shown = check("--json", "--models", "bicubic", "--datasets", "set5")
         psnr, ssim = json.loads(shown.stdout)
         assert (psnr["measured"], psnr["verdict"], ssim["verdict"]) == ("inf", "FAIL", "ok")
+
+
+class TestPluginMetrics:
+    """From the command that computes them to the one that compares them."""
+
+    @pytest.fixture
+    def metric(self, harness, photos: Path, tmp_path: Path) -> Callable[..., Result]:
+        """Run bicubic with a plug-in's metric that multiplies its number by a factor."""
+
+        def call(factor: str, *words: object) -> Result:
+            plugin = tmp_path / "mse.py"
+            text = (CASES / "metrics/inplace.py").read_text()
+            plugin.write_text(text.replace("float(", f"{factor} * float("))
+            run = ("run", "--models", "bicubic", "--datasets", photos, "--plugin", plugin)
+            made = harness(*run, "--metric", "mse01", "--metric", "ssim-whole", *words)
+            assert made.exit_code == 0, made.output
+            return made
+
+        return call
+
+    def test_one_that_is_ten_times_off_fails_and_is_in_every_form(self, harness, metric) -> None:
+        metric("1", "--results", "theirs")
+        metric("10", "--results", "mine")
+        words = ("check", "--reference", "theirs", "--results", "mine")
+        shown = harness(*words, "--junit", "check.xml")
+        assert shown.exit_code == 3
+        assert "3 are ok, 1 FAIL" in shown.output
+        (failing,) = (line for line in shown.output.splitlines() if "| FAIL" in line)
+        assert "| mse01" in failing
+        suite = ElementTree.parse("check.xml").getroot()
+        assert (suite.get("tests"), suite.get("failures")) == ("4", "1")
+        (case,) = (case for case in suite if case.find("failure") is not None)
+        assert str(case.get("name")).startswith("bicubic mse01 ")
+        rows = json.loads(harness(*words, "--json").stdout)
+        assert [row["metric"] for row in rows] == ["psnr", "ssim", "mse01", "ssim-whole"]
+        assert rows[2]["measured"] == pytest.approx(10 * rows[2]["expected"])
+        assert [row["verdict"] for row in rows] == ["ok", "ok", "FAIL", "ok"]
+
+    def test_one_that_was_not_run_fails(self, harness, photos: Path, metric) -> None:
+        metric("1", "--results", "theirs")
+        words = ("check", "--reference", "theirs", "--results", "mine", "--junit", "check.xml")
+        harness("run", "--models", "bicubic", "--datasets", photos, "--results", "mine")
+        shown = harness(*words)
+        assert shown.exit_code == 3
+        assert "2 are ok, 0 FAIL" in shown.output and "2 were not run" in shown.output
+        assert "not run: make the run again with --metric mse01" in shown.output
+        suite = ElementTree.parse("check.xml").getroot()
+        assert (suite.get("failures"), suite.get("skipped")) == ("2", "0")
+        metric("1", "--results", "mine")
+        assert harness(*words).exit_code == 0
+        # The other way round there is nothing to compare.
+        harness("run", "--models", "bicubic", "--datasets", photos, "--results", "plain")
+        assert harness("check", "--reference", "plain", "--results", "theirs").exit_code == 0
+
+    def test_small_numbers_are_legible(self, harness, photos: Path) -> None:
+        words = ("--plugin", CASES / "metrics/odd.py", "--metric", "m-small")
+        harness("run", "--models", "bicubic", "--datasets", photos, *words, "--results", "mine")
+        shown = harness("check", "--reference", "mine", "--results", "mine")
+        assert "1.23456e-06" in shown.output
 
 
 def test_restriction_takes_names_globs_and_all() -> None:
