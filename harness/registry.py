@@ -209,7 +209,18 @@ def register_dataset(name: str, root: Path | str, *, title: str = "", count: int
 
 
 def register_metric(name: str) -> Callable[[F], F]:
-    """Register a function of two float64 luma images ``(H, W)`` in [0, 255], SR and HR."""
+    """Register a function ``(sr, hr)`` that scores one image; ``--metric`` computes it.
+
+    It gets the luma of the SR and of the HR image without the border, float64 ``(H, W)`` in
+    [0, 255]: copies, which it may write into. It returns one number, or an array or tensor that
+    holds one; infinity is a number, NaN is not. It is called for one image at a time, in any order.
+
+    Args:
+        name: letters, digits, ``_`` and ``-``.
+
+    Raises:
+        UsageError: the name cannot be used.
+    """
     if not re.fullmatch(r"[\w-]+", name) or name in ("image", "seconds", "note"):
         raise UsageError(f"A metric cannot be called {name!r}: choose another name.")
     return _register(METRICS, name)

@@ -19,6 +19,14 @@ def test_the_plugin_it_shows_keeps_the_contract(harness, tmp_path: Path) -> None
     assert "FAIL" not in shown.output
 
 
+def test_the_metric_that_the_docs_show_runs(harness, photos: Path, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/records.md").read_text(), re.DOTALL)
+    (tmp_path / "mae.py").write_text(code)
+    words = ("--plugin", tmp_path / "mae.py", "--metric", "mae")
+    shown = harness("run", "--models", "bicubic", "--datasets", photos, *words)
+    assert shown.exit_code == 0, shown.output
+
+
 def test_every_command_it_names_exists(harness) -> None:
     for words in re.findall(r"(?m)(?:^|`|&& )harness ((?:[a-z]+[ -]?){1,2})", README):
         names = words.split()

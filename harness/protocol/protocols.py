@@ -265,16 +265,21 @@ _ONE_AT_A_TIME = threading.Lock()
 
 def _plugin_score(name: str, pair: Sequence[FloatArray], image: str) -> float:
     """What a plug-in's metric returns for an SR and an HR image, as a float."""
-    said = f"The metric {name} of {METRICS.origin(name)}"
-    needs = "a metric gets two luma arrays (H, W) and returns one number"
+    origin = METRICS.origin(name)
     try:
         with _ONE_AT_A_TIME:
             value: Any = METRICS.get(name)(*pair)
     except (Exception, SystemExit) as error:  # an outsider's code may raise anything
-        raise HarnessError(f"{said} fails on {image} ({sentence(error)}): {needs}.") from error
+        raise HarnessError(
+            f"The metric {name} of {origin} fails on {image} ({sentence(error)}): it gets two luma "
+            "arrays (H, W), and must return one number."
+        ) from error
     number = _as_float(value)
     if math.isnan(number):
-        raise HarnessError(f"{said} returns {reprlib.repr(value)} for {image}: {needs}.")
+        raise HarnessError(
+            f"The metric {name} is not a number for {image}: {origin} returns "
+            f"{reprlib.repr(value)}, and must return one number."
+        )
     return number
 
 
