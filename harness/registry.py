@@ -208,6 +208,14 @@ def register_dataset(name: str, root: Path | str, *, title: str = "", count: int
     DATASETS.add(name, card, origin)
 
 
+_COLUMNS = (
+    "image seconds note id status model dataset scale protocol self_ensemble tile hyper tag "
+    "weights_file_sha256 verified count parameters macs time record rank seen dataset_sha256 "
+    "pipeline weights lr_sha256 earlier error images device utc"
+)
+"""What stands beside the scores in records, in the table of runs, and in their listing."""
+
+
 def register_metric(name: str) -> Callable[[F], F]:
     """Register a function ``(sr, hr)`` that scores one image; ``--metric`` computes it.
 
@@ -219,9 +227,9 @@ def register_metric(name: str) -> Callable[[F], F]:
         name: letters, digits, ``_`` and ``-``.
 
     Raises:
-        UsageError: the name cannot be used.
+        UsageError: the name cannot be used, or is that of another column beside the scores.
     """
-    if not re.fullmatch(r"[\w-]+", name) or name in ("image", "seconds", "note"):
+    if not re.fullmatch(r"[\w-]+", name) or name in _COLUMNS.split():
         raise UsageError(f"A metric cannot be called {name!r}: choose another name.")
     return _register(METRICS, name)
 

@@ -224,7 +224,7 @@ class TestListings:
         rows = json.loads(harness("weights", "where", "--json").output)
         of = {name: [r for r in rows if r["model"] == name] for name in ("srcnn", "vdsr", "rdn")}
         assert [row["tag"] for row in of["srcnn"]] == ["repro", "official"]
-        assert [row["installed"] for row in of["srcnn"]] == ["yes", "no"]
+        assert [row["installed"] for row in of["srcnn"]] == [True, False]
         assert of["srcnn"][0]["source"] == "made.npz"
         official = of["srcnn"][1]
         assert official["where"] == "not here: harness weights fetch srcnn"
@@ -236,6 +236,15 @@ class TestListings:
         assert [row["tag"] for row in of["rdn"]] == ["none"]
         assert "bicubic" not in {row["model"] for row in rows}
         assert "repro" in harness("list", "weights").output
+
+    def test_models_and_what_is_known_of_them(self, harness, tmp_path) -> None:
+        (tmp_path / "bad.py").write_text("1 / 0")
+        words = ("list", "models", "--json", "--plugin", tmp_path / "bad.py")
+        rows = {row["model"]: row for row in json.loads(harness(*words).stdout)}
+        assert rows["srcnn"]["parameters"] == 57281 and rows["srcnn"]["scales"] == [2, 3, 4]
+        assert rows["srcnn"]["error"] is None
+        assert rows[None]["error"].startswith("ZeroDivisionError")
+        assert "57,281" in harness("list", "models").stdout
 
     def test_runs(self, harness, photos) -> None:
         assert harness("list", "runs").stdout == "There is nothing to list.\n"

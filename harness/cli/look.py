@@ -20,7 +20,7 @@ from harness.cli.options import (
     results_option,
     scale_option,
 )
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.report.console import echo, echo_lines
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 @data_option
 @plugin_option
 @json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV; of runs, a row a metric.")
+@click.option("--images", is_flag=True, help="In the CSV of runs, a row an image and metric.")
 def list_(
     what: str,
     scale: int,
@@ -43,10 +45,16 @@ def list_(
     data_root: Path | None,
     plugins: tuple[Path, ...],
     as_json: bool,
+    as_csv: bool,
+    images: bool,
 ) -> None:
     """List models, datasets, weights or runs."""
     from harness.report import listings
 
+    if as_csv and as_json:
+        raise UsageError("The list is either --csv or --json: name one.")
+    if images and not (as_csv and what == "runs"):
+        raise UsageError("--images is for harness list runs --csv.")
     fill_registries(plugins)
     match what:
         case "datasets":
@@ -54,10 +62,20 @@ def list_(
         case "weights":
             rows = listings.weights(scale)
         case "runs":
-            rows = listings.runs(read_told(results))
+            from harness.report import run_list
+
+            store = read_told(results)
+            if as_csv:
+                echo_lines(run_list.tidy_csv(store, images=images), nl=False)
+                return
+            rows = run_list.runs(store)
+            rows = rows if as_json else run_list.brief(rows)
         case _:
             rows = listings.models()
-    echo_lines(listings.show(rows, as_json))
+    if as_csv:
+        echo_lines(listings.csv(rows), nl=False)
+    else:
+        echo_lines(listings.show(rows, as_json))
 
 
 @click.command("check-model")

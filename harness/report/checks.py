@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from harness.data.partial import write_atomically
@@ -118,11 +117,7 @@ def _sentence(row: Row) -> str:
 
 
 def check_json(rows: Sequence[Row]) -> str:
-    """The rows with their verdicts as JSON; an infinite score becomes the string ``inf``."""
-    return json_text([_plain(row) for row in rows])
-
-
-def _plain(row: Row) -> dict[str, Any]:
-    facts = asdict(row) | {"difference": row.difference, "verdict": row.verdict}
-    unusual = {k: str(v) for k, v in facts.items() if isinstance(v, float) and not math.isfinite(v)}
-    return facts | unusual
+    """The rows with their verdicts as JSON."""
+    return json_text(
+        [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
+    )

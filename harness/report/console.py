@@ -81,7 +81,7 @@ def echo_lines(text: str, *, nl: bool = True) -> None:
     Raises:
         HarnessError: standard output cannot be written.
     """
-    _print(printable(text, keep="\n"), nl=nl)
+    _print("\n".join(map(printable, text.split("\n"))), nl=nl)
 
 
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
@@ -136,9 +136,11 @@ def _progress(*columns: ProgressColumn) -> Progress:
 
 
 def _outcome(record: RunRecord, computed: int) -> str:
+    from harness.report.forms import readable
+
     if record.status != "finished":
         return f"failed: {record.error}"
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in record.means.items())
+    scores = ", ".join(f"{name} {readable(value)}" for name, value in record.means.items())
     return f"{scores} ({f'{_images(computed)} computed' if computed else 'already finished'})"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -68,14 +69,55 @@ class Table:
 def plain_table(
     headers: Sequence[str], rows: Sequence[Sequence[object]], align: Sequence[str] | None = None
 ) -> str:
-    """A table for a terminal, each row on one line."""
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    """A table for a terminal, each row on one line; see `readable` for how it writes a value.
+
+    Args:
+        headers: of the columns.
+        rows: cells of any type.
+        align: left or right for each column; by default columns of numbers go to the right.
+    """
+    cells = [[printable(readable(cell)) for cell in row] for row in rows]
+    align = align or ["right" if _are_numbers(c) else "left" for c in zip(*rows, strict=True)]
     return tabulate(cells, headers, tablefmt="simple", colalign=align, disable_numparse=True)
 
 
+def readable(value: object) -> str:
+    """A value as a person reads it: nothing where it is missing, and a number's telling digits."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"
+        case list() | tuple():
+            return ", ".join(map(readable, value))
+    return str(value)
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    """Whether there are numbers and nothing else, but for what is missing."""
+    kinds = {type(value) for value in values} - {type(None)}
+    return bool(kinds) and kinds <= {int, float}
+
+
 def json_text(value: object) -> str:
-    """A value as JSON in ASCII without control characters."""
-    return json.dumps(value, indent=1).replace("\x7f", "\\u007f")
+    """A value as JSON in ASCII without control characters; infinity becomes the string ``inf``."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False).replace("\x7f", "\\u007f")
+
+
+def _finite(value: Any) -> Any:
+    """A value whose numbers JSON can write: those that are not finite are words."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case dict():
+            return {name: _finite(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+    return value
 
 
 def escape_html(text: str) -> str:
@@ -88,13 +130,17 @@ def _markdown(table: Table) -> str:
     return f"{markdown_paragraph(table.caption)}\n\n{body}\n"
 
 
-def _csv(table: Table) -> str:
+def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """CSV with all digits of its numbers; no spreadsheet takes its text for a formula."""
     from pandas import DataFrame
 
-    rows = [[_csv_cell(value) for value in row] for row in table.tidy.itertuples(index=False)]
-    columns = [_csv_cell(name) for name in table.tidy.columns]
-    cells = DataFrame(rows, columns=columns, dtype=object)
-    return cells.to_csv(index=False, lineterminator="\n")
+    cells = [[_csv_cell(value) for value in row] for row in rows]
+    frame = DataFrame(cells, columns=[_csv_cell(name) for name in columns], dtype=object)
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def _csv(table: Table) -> str:
+    return csv_text(table.tidy.columns, table.tidy.itertuples(index=False))
 
 
 def _csv_cell(value: Any) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +12,15 @@ from harness.data.catalogue import registry_rows
 from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
 from harness.registry import DATASETS, FAILURES, MODELS
-from harness.report.forms import json_text, plain_table
-from harness.specs import DatasetCard, WeightsInfo
+from harness.report.forms import csv_text, json_text, plain_table
+from harness.specs import DatasetCard, WeightsInfo, canonical_json
 
 if TYPE_CHECKING:
     from harness.protocol.claimed import Claim, Rescored
-    from harness.run.store import ResultStore
-    from harness.specs import RunRecord
 
 Row = dict[str, Any]
 
-_HASHED = ("sha256", "source")
+_HASHED = ("id", "sha256", "source")
 _HASH = re.compile(r"[0-9a-f]{40,64}")
 
 
@@ -34,14 +31,14 @@ def models() -> list[Row]:
             "model": card.name,
             "pipeline": card.pipeline,
             "input": card.input,
-            "scales": " ".join(f"x{scale}" for scale in card.scales),
-            "parameters": "" if card.params is None else f"{card.params:,}",
-            "paper": card.paper,
+            "scales": list(card.scales),
+            "parameters": card.params,
+            "paper": card.paper or None,
             "from": card.origin,
         }
         for card in map(MODELS.get, MODELS)
     ]
-    return rows + [{"model": f"(failed: {why})", "from": name} for name, why in FAILURES.items()]
+    return rows + [{"from": name, "error": why} for name, why in FAILURES.items()]
 
 
 def datasets(scale: int, data_root: Path | None) -> list[Row]:
@@ -51,7 +48,7 @@ def datasets(scale: int, data_root: Path | None) -> list[Row]:
 
 def _dataset(name: str, scale: int, data_root: Path | None) -> Row:
     card = DATASETS.get(name)
-    row: Row = {"dataset": name, "images": card.count or "", "state": "", "where": ""}
+    row: Row = {"dataset": name, "images": card.count or None, "state": None, "where": None}
     try:
         benchmark = find(card, scale, data_root)
     except DatasetUnavailable:
@@ -91,8 +88,8 @@ def _training_set(name: str, data_root: Path | None) -> Row:
     try:
         training_downloads(name)
     except HarnessError:
-        return row | {"state": "not here, not for download", "where": ""}
-    return row | {"state": f"not here: harness data fetch {name}", "where": ""}
+        return row | {"state": "not here, not for download", "where": None}
+    return row | {"state": f"not here: harness data fetch {name}", "where": None}
 
 
 def weights(scale: int) -> list[Row]:
@@ -133,10 +130,10 @@ def _file(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
     return {
         "model": model,
         "tag": info.tag,
-        "source": _source(info),
-        "sha256": info.source_sha256,
-        "licence": info.licence,
-        "installed": "yes" if installed else "no",
+        "source": _source(info) or None,
+        "sha256": info.source_sha256 or None,
+        "licence": info.licence or None,
+        "installed": installed,
         "where": where,
     }
 
@@ -149,40 +146,6 @@ def _source(info: WeightsInfo) -> str:
     return info.file
 
 
-def runs(store: ResultStore) -> list[Row]:
-    """Run records; damaged ones are named."""
-    from harness.run.store import set_names
-
-    sound = store.sound()
-    names = set_names(sound.values())
-    return [
-        _run(sound[path], names) if path in sound else {"id": "", "model": f"(damaged: {path})"}
-        for path in store.paths()
-    ]
-
-
-def _run(record: RunRecord, names: Mapping[tuple[int, str, str], str]) -> Row:
-    from harness.run.store import set_of
-
-    identity = record.identity
-    how = ["self-ensemble"] * identity.self_ensemble + [f"tile {identity.tile}"] * bool(
-        identity.tile
-    )
-    how += ["given LR images"] * bool(identity.lr_sha256)
-    how += ["identity of an earlier version"] * record.earlier
-    return {
-        "id": identity.id[:12],
-        "model": identity.model,
-        "dataset": names[set_of(record)],
-        "protocol": identity.protocol,
-        "weights": record.weights.tag if record.weights else "",
-        "how": ", ".join(how),
-        "status": record.error or record.status,
-        **{name: _rounded(value) for name, value in record.means.items()},
-        "utc": record.provenance.get("utc", ""),
-    }
-
-
 def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
     """What each convention gives, and how far that is from what is claimed."""
     return [
@@ -190,33 +153,50 @@ def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
             "compared": one.convention.channel,
             "border": one.convention.border(one.scale),
             "window": one.convention.window,
-            "otherwise": ", ".join(one.convention.oddities),
-            "made": ", ".join(one.made) or ("own convention" if one.own else ""),
-            "psnr": _rounded(one.psnr),
-            "ssim": _rounded(one.ssim),
+            "otherwise": list(one.convention.oddities),
+            "made": list(one.made),
+            "own": one.own,
+            "psnr": one.psnr,
+            "ssim": one.ssim,
         }
-        | ({} if claim.psnr is None else {"psnr_difference": _rounded(one.psnr - claim.psnr.value)})
-        | ({} if claim.ssim is None else {"ssim_difference": _rounded(one.ssim - claim.ssim.value)})
+        | ({} if claim.psnr is None else {"psnr_difference": one.psnr - claim.psnr.value})
+        | ({} if claim.ssim is None else {"ssim_difference": one.ssim - claim.ssim.value})
         for one in found
     ]
 
 
-def _rounded(value: float) -> float | str:
-    """Four decimals; infinity as a word, since JSON has none."""
-    return round(value, 4) if math.isfinite(value) else str(value)
-
-
 def show(rows: Sequence[Row], as_json: bool) -> str:
-    """Rows as a plain table, with the first digits of hashes, or as JSON."""
+    """Rows as a plain table, without empty columns and with the first digits of hashes; or as JSON.
+
+    In JSON every row has all names.
+    """
+    names = _names(rows)
     if as_json:
-        return json_text(rows)
+        return json_text([{name: row.get(name) for name in names} for row in rows])
     if not rows:
         return "There is nothing to list."
-    headers = list(dict.fromkeys(name for row in rows for name in row))
-    return plain_table(headers, [[_shown(row, name) for name in headers] for row in rows])
+    headers = [name for name in names if any(row.get(name) not in (None, "", []) for row in rows)]
+    return plain_table(headers, [[_short(row, name) for name in headers] for row in rows])
 
 
-def _shown(row: Row, name: str) -> str:
-    """A cell, with the first digits of a hash; empty where the row has none."""
-    text = str(row.get(name, ""))
-    return _HASH.sub(lambda found: found[0][:12], text) if name in _HASHED else text
+def _short(row: Row, name: str) -> object:
+    """A cell, with the first digits of a hash."""
+    value = row.get(name)
+    if name in _HASHED and isinstance(value, str):
+        return _HASH.sub(lambda found: found[0][:12], value)
+    return value
+
+
+def csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV, in which lists are written as JSON."""
+    names = _names(rows)
+    return csv_text(names, ([flat(row.get(name)) for name in names] for row in rows))
+
+
+def flat(value: object) -> object:
+    """What goes into a cell of a CSV: lists and objects as JSON."""
+    return canonical_json(value) if isinstance(value, list | Mapping) else value
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))

@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.paper.scores import SCORES, Score
 from harness.paper.selection import broken_runs, choose_runs, finished
 from harness.registry import DATASETS, MODELS, register_report
-from harness.report.forms import Table, plain_table
+from harness.report.forms import Table, plain_table, readable
 from harness.report.marks import (
     FAILED,
     MISSING,
@@ -199,18 +199,20 @@ def _exact(record: RunRecord, metric: str) -> str:
 def summary(records: Sequence[RunRecord]) -> str:
     """The table that closes ``harness run``: one line a run."""
     rows = []
+    computed = (name for record in records for name in record.identity.metrics)
+    metrics = list(dict.fromkeys((*SCORES, *computed)))
     for record in records:
         identity, means = record.identity, record.means
         done = record.status == "finished"
         label = identity.model + ("+" if identity.self_ensemble else "")
         scores = [
-            f"{means[name]:.4f}{_exact(record, name)}" if done else FAILED
-            for name in identity.metrics
+            f"{readable(means.get(name))}{_exact(record, name)}" if done else FAILED
+            for name in metrics
         ]
         tag = record.weights.tag if record.weights else "-"
         rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
         rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
-    extra = [name.upper() for name in records[0].identity.metrics[2:]]
-    headers = ["model", "dataset", "images", "PSNR (dB)", "SSIM", *extra, "protocol", "weights"]
-    align = ("left", "left", *("right",) * (3 + len(extra)), "left", "left")
+    titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:])]
+    headers = ["model", "dataset", "images", *titles, "protocol", "weights"]
+    align = ("left", "left", *("right",) * (1 + len(metrics)), "left", "left")
     return plain_table(headers, rows, align)

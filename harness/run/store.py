@@ -15,6 +15,7 @@ from harness.data.partial import write_atomically
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, regular
 from harness.protocol.protocols import protocol
+from harness.registry import METRICS
 from harness.run.journal import Journal
 from harness.run.locks import FileLock
 from harness.specs import Execution, Identity, RunRecord, digest
@@ -137,13 +138,19 @@ class ResultStore:
         return list(self.sound().values())
 
     def load(self) -> pd.DataFrame:
-        """One row a sound record, for reports: finished runs, and broken ones without scores."""
+        """One row a sound record, for reports: finished runs, and broken ones without scores.
+
+        Every registered metric, and every one of the records, has a column; a score that a run
+        does not have is missing.
+        """
         import pandas as pd
 
         records = self.records()
         names = set_names(records)
         rows = [_row(record) | {"dataset": names[set_of(record)]} for record in records]
-        return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["model", "dataset"])
+        held = [name for row in rows for name in row]
+        columns = dict.fromkeys([*held, "model", "dataset", *METRICS])
+        return pd.DataFrame(rows, columns=list(columns))
 
 
 def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
@@ -279,7 +286,8 @@ def _row(record: RunRecord) -> dict[str, Any]:
     identity = asdict(record.identity)
     weights = record.weights
     done = record.status == "finished"
-    return {
+    scores = record.means if done else dict.fromkeys(record.identity.metrics)
+    facts = {
         "id": record.identity.id,
         "status": record.status,
         **{key: identity[key] for key in ("model", "dataset", "scale", "protocol")},
@@ -288,10 +296,10 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified": record.verified,
         "count": len(record.images),
-        **(record.means if done else dict.fromkeys(record.identity.metrics)),
         "parameters": record.parameters,
         "macs": record.macs,
         "seconds": sum(image.seconds for image in record.images),
         "time": record.provenance.get("utc", ""),
         "record": record,
     }
+    return facts | scores | facts  # whatever a stranger's record calls its scores

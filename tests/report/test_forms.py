@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from harness.registry import REPORTS
 from harness.report.build import make
-from harness.report.forms import Table
+from harness.report.forms import Table, json_text, plain_table, readable
 from harness.report.pictures import Pictures
 from harness.run.store import ResultStore
 
@@ -53,6 +54,42 @@ def test_a_long_table_goes_over_several_floats_in_latex() -> None:
 
 def test_csv() -> None:
     assert TABLE.render("csv") == "n\n1.5\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (28.4, "28.4000"),
+        (0.0, "0.0000"),
+        (-0.00123456, "-0.0012"),
+        (0.00012345678, "0.000123457"),
+        (1.23456e-06, "1.23456e-06"),
+        (12345678.9, "1.23457e+07"),
+        (float("inf"), "inf"),
+        (57281, "57,281"),
+        (None, ""),
+        (True, "yes"),
+        ([2, 3], "2, 3"),
+    ],
+)
+def test_a_person_reads_the_digits_that_tell(value: object, text: str) -> None:
+    assert readable(value) == text
+
+
+def test_numbers_stand_at_the_right_of_a_plain_table() -> None:
+    lines = plain_table(["a", "b"], [["x", 1000], ["y", None], ["z", 7]]).splitlines()
+    assert lines[2:] == ["x    1,000", "y", "z        7"]
+
+
+def test_json_has_all_digits_and_infinity_as_a_word() -> None:
+    value = {"n": 1.23456e-06, "inf": (float("inf"), [-float("inf")]), "none": None, "yes": True}
+    text = json_text(value)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "n": 1.23456e-06,
+        "inf": ["inf", ["-inf"]],
+        "none": None,
+        "yes": True,
+    }
 
 
 def test_html_is_escaped() -> None:

@@ -65,7 +65,7 @@ def test_runs_are_listed_a_line_each(harness, strangers: Path) -> None:
     assert shown.stdout.count("\n") == 2 + len(NAMES) + 2
     assert all(name in shown.output for name in NAMES) and SHOWN in shown.output
     rows = json.loads(harness("list", "runs", "--results", strangers, "--json").stdout)
-    assert {row["status"] for row in rows} == {"finished", WORDS}
+    assert {(row["status"], row["error"]) for row in rows} == {("finished", None), ("error", WORDS)}
 
 
 def test_reports_of_strangers_are_what_they_should_be(harness, strangers: Path) -> None:

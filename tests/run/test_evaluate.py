@@ -182,7 +182,8 @@ def test_a_damaged_record_stops_only_its_own_run(harness, photos: Path) -> None:
     assert shown.exit_code == 1
     assert f"Error: {record} is not a sound run record" in shown.output
     assert "bicubic-rgb" in shown.output.splitlines()[-1]
-    assert f"(damaged: {record})" in harness("list", "runs").output
+    listed = harness("list", "runs").stdout.splitlines()
+    assert [line.split()[-1] for line in listed if "damaged" in line] == [str(record)]
 
 
 UNCOUNTABLE = """
