@@ -11,6 +11,7 @@ from PIL import Image
 from harness.data.catalogue import registry_rows
 from harness.data.images import read_image
 from harness.data.leaks import NEAR_DUPLICATES, fingerprint
+from harness.run import locks
 from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -33,6 +34,25 @@ def test_the_module_is_the_command() -> None:
         [sys.executable, "-m", "harness", "list"], capture_output=True, text=True
     )
     assert "drfn" in shown.stdout
+
+
+@pytest.mark.parametrize("words", ["run --models bicubic", "train srcnn --steps 2"])
+def test_where_files_cannot_be_locked_nothing_is_begun(
+    harness, host: Host, tmp_path: Path, monkeypatch, words: str
+) -> None:
+    monkeypatch.setattr(locks, "fcntl", None)
+    shown = harness(*words.split())
+    assert shown.exit_code == 1 and "cannot lock files" in shown.output
+    assert len(shown.output.splitlines()) == 1 and "Traceback" not in shown.output
+    assert not host.requests and [path.name for path in tmp_path.iterdir()] == ["served"]
+
+
+def test_reports_need_no_locks() -> None:
+    script = "import sys; sys.modules['fcntl'] = None; from harness.cli import main; main()"
+    words = ["report", "table2", "--format", "md"]
+    shown = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert Path("reports/table2.md").read_text() in shown.stdout
 
 
 def sentences(output: str) -> list[str]:

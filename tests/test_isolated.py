@@ -1,5 +1,6 @@
 """A check that is ended takes along whatever processes the plug-in has started."""
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -45,6 +46,13 @@ def test_at_the_time_limit_no_process_is_left() -> None:
 def test_a_check_that_ends_by_itself_leaves_no_process() -> None:
     children = [psutil.Process(pid) for pid in isolated(starting, (2, False), 60)]
     assert len(children) == 2 and are_gone(children)
+
+
+def test_without_process_groups_no_check_is_begun(harness, monkeypatch) -> None:
+    monkeypatch.delattr(os, "killpg")
+    shown = harness("check-model", "drfn")
+    assert shown.exit_code == 1 and "cannot end a check" in shown.output
+    assert len(shown.output.splitlines()) == 1
 
 
 @pytest.mark.parametrize("signal", [SIGINT, SIGTERM, SIGKILL])

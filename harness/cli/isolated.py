@@ -33,8 +33,14 @@ def isolated(
         seconds: from the start of the process, its imports included.
 
     Raises:
-        HarnessError: it was raised there, the process died, or the time is over.
+        HarnessError: it was raised there, the process died, the time is over, or this system,
+            such as Windows, has no process groups.
     """
+    if not hasattr(os, "killpg"):
+        raise HarnessError(
+            "This system cannot end a check with all its processes: run drfn-harness on Linux, "
+            "macOS or WSL."
+        )
     fresh = get_context("spawn")
     receiver, sender = fresh.Pipe(duplex=False)
     process = fresh.Process(target=_send, args=(sender, os.getcwd(), work, words), daemon=True)

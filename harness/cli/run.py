@@ -126,11 +126,13 @@ def run(
     from harness.report.tables import summary
     from harness.run.evaluate import Options
     from harness.run.executors import choose
+    from harness.run.locks import require_locks
     from harness.run.plan import Request, plan
     from harness.run.store import ResultStore
     from harness.run.tiling import fit_all
     from harness.run.underway import Desk
 
+    require_locks()
     fill_registries(plugins)
     carry_out = choose(executor, scheduler, workers, plugins)
     files = _weight_files(weight_files)

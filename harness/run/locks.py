@@ -19,6 +19,18 @@ except ImportError:  # there is none on Windows
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
+def require_locks() -> None:
+    """Refuse a system without locks, before work that needs one is begun.
+
+    Raises:
+        HarnessError: it has no ``flock``, as Windows.
+    """
+    if fcntl is None:
+        raise HarnessError(
+            "This system cannot lock files (flock): run drfn-harness on Linux, macOS or WSL."
+        )
+
+
 class FileLock:
     """A lock that one process at a time holds, and that ends with the process, however it ends.
 
@@ -39,10 +51,7 @@ class FileLock:
         Raises:
             HarnessError: the file cannot be made, or this system cannot lock.
         """
-        if fcntl is None:
-            raise HarnessError(
-                "This system cannot lock files (flock): run drfn-harness on Linux, macOS or WSL."
-            )
+        require_locks()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             taken: bool | None = None

@@ -29,7 +29,7 @@ from harness.models.complexity import count_parameters
 from harness.models.inference import build_network
 from harness.protocol.protocols import Protocol, Sample, make_sample
 from harness.registry import MODELS
-from harness.run.locks import FileLock
+from harness.run.locks import FileLock, require_locks
 from harness.run.origin import find_origin
 from harness.run.processes import one_first, process, process_device
 from harness.run.recipes import Recipe, recipe
@@ -97,8 +97,9 @@ def plan_training(
 
     Raises:
         UsageError: a name or value does not fit, or the folder holds a training already.
-        HarnessError: images are missing, bad, or in a test set.
+        HarnessError: images are missing, bad, or in a test set, or this system cannot lock files.
     """
+    require_locks()
     if not min(request.val_seconds, request.save_seconds) >= 0:  # NaN is neither
         raise UsageError("The seconds between checkpoints and validations are 0 or more.")
     card = MODELS.get(request.model)
