@@ -18,7 +18,7 @@ from harness.paper.judgement import Verdict
 from harness.paper.selection import choose_runs
 from harness.registry import REPORTS, register_report
 from harness.report.crops import CREDITS
-from harness.report.figure5 import KINDS, footnotes, points
+from harness.report.figure5_points import KINDS, footnotes, points
 from harness.report.forms import Format, Table
 from harness.report.marks import MARKS, TRAINED_HERE
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share, plain_tables

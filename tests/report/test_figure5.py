@@ -1,12 +1,20 @@
+import math
+from dataclasses import replace
 from io import BytesIO
 from itertools import combinations
+from pathlib import Path
 
 import matplotlib
+import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from harness.paper import paper
-from harness.report.figure5 import figure5, points, short_count, unplaced
+from harness.report.figure5 import _draw, figure5
+from harness.report.figure5_points import Point, numbered, points, short_count, unplaced
+from harness.run.store import ResultStore
 from tests.report.test_tables import frame, run
 
 RUNS = frame(
@@ -57,6 +65,81 @@ def test_what_has_no_place_is_named() -> None:
     (note,) = figure5(RUNS, paper()).draw().texts
     assert "no known count: Bicubic." in note.get_text()
     assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
+
+
+REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").load()
+
+
+def crowd(count: int, name: str = "network {}", dB: float = 0.05) -> pd.DataFrame:
+    """The reference runs and many of a researcher's own."""
+    vdsr = REFERENCE[(REFERENCE["model"] == "vdsr") & (REFERENCE["protocol"] == "BI-x4/y")]
+    (base,) = vdsr[vdsr["dataset"] == "set14"].to_dict("records")
+    own = [
+        base
+        | {"id": f"{i:064}", "model": name.format(i), "psnr": 27.2 + i * 7 % count * dB}
+        | {"parameters": 30_000 + int(5e6 * (i / count) ** 3)}
+        for i in range(count)
+    ]
+    return pd.concat([REFERENCE, frame(*own)], ignore_index=True)
+
+
+def visible(plane: Axes) -> list[Bbox]:
+    """What the marks on the plane cover."""
+    boxes = []
+    for marks in plane.collections:
+        for x, y in plane.transData.transform(marks.get_offsets()):
+            half = marks.get_sizes()[0] ** 0.5 / 2 * plane.figure.dpi / 72
+            boxes.append(Bbox([[x - half, y - half], [x + half, y + half]]))
+    return boxes
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(12, "模型 {}"), (25, "network-" * 12 + "{}"), (60, "n{}")]
+)
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_many_networks_are_numbered_and_nothing_covers_anything(count: int, name: str) -> None:
+    drawn = figure5(crowd(count, name, 1.6 / count), paper()).draw()
+    (plane,) = drawn.axes
+    numbers = [text.get_window_extent() for text in plane.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(numbers, 2))
+    assert not any(one.overlaps(mark) for one in numbers for mark in visible(plane))
+    inside = plane.get_window_extent()
+    assert all(inside.fully_containsx(n.x0) and inside.fully_containsy(n.y0) for n in numbers)
+    below = [text.get_window_extent() for text in drawn.texts if text.get_text()]
+    below.append(plane.get_legend().get_window_extent())
+    assert not any(one.overlaps(other) for one, other in combinations(below, 2))
+    assert all(one.x1 < drawn.bbox.x1 and one.y0 > 0 and one.y1 < inside.y0 for one in below)
+
+
+def test_the_key_names_every_point_in_the_order_of_the_numbers() -> None:
+    drawn = figure5(crowd(25), paper()).draw()
+    said = [text.get_text() for text in drawn.texts[:-1]]
+    count = len(said) // 2
+    assert said[count:] == [str(n) for n in range(1, count + 1)]
+    assert {f"network {i}" for i in range(25)} | {"SRCNN", "DRFN†", "RDN"} <= set(said[:count])
+    (plane,) = drawn.axes
+    assert sorted(int(text.get_text()) for text in plane.texts) == list(range(1, count + 1))
+    across = [text.xy[0] for text in plane.texts]
+    assert across == sorted(across)
+
+
+def test_networks_in_one_place_share_a_label() -> None:
+    drawn = points(crowd(1), paper(), None)
+    same = [replace(drawn[-1], model=str(i)) for i in range(9)]
+    (group,) = [said for said in numbered([*drawn, *same]).values() if "–" in said]
+    first, last = map(int, group.split("–"))
+    assert last - first == 9
+
+
+@pytest.mark.parametrize("drawn", [[], [Point("a", "A", "measured", 1e5, 27)]])
+def test_one_point_or_none_can_be_drawn(drawn: list[Point]) -> None:
+    (plane,) = _draw(drawn, []).axes
+    assert [text.get_text() for text in plane.texts] == [point.method for point in drawn]
+
+
+def test_a_network_that_gives_every_image_back_exactly_has_no_place() -> None:
+    runs = frame(run("mine", "set14", math.inf, parameters=3_600))
+    assert "mine" not in {point.model for point in points(runs, paper(), None)}
 
 
 def test_names_do_not_overlap_and_a_point_on_its_printed_one_has_one_name() -> None:
