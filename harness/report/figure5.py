@@ -12,6 +12,7 @@ from harness.report.figure5_points import (
     SUBJECT,
     Kind,
     Point,
+    described,
     footnotes,
     is_named,
     key_order,
@@ -62,7 +63,10 @@ def figure5(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None 
         grey: the rule whose runs are shown; None for each row's own.
     """
     drawn = points(runs, paper, grey)
-    return Figure("figure5", lambda: _draw(drawn, footnotes(runs, paper, grey, drawn)))
+    notes = footnotes(runs, paper, grey, drawn)
+    title = f'Figure 5 of "{paper["source"]["title"]}": parameters against PSNR on Set14'
+    said = " ".join([described(drawn), *notes])
+    return Figure("figure5", lambda: _draw(drawn, notes), title=title, description=said)
 
 
 def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:

@@ -97,6 +97,19 @@ def unplaced(paper: Mapping[str, Any], drawn: Sequence[Point]) -> list[str]:
     return [row["method"] for row in paper["table2"]["rows"] if row["model"] not in models]
 
 
+def described(drawn: Sequence[Point]) -> str:
+    """What the figure shows, in words."""
+    said = ["Trainable parameters, on a logarithmic axis, against PSNR on Set14 at x4."]
+    for kind, label in KINDS.items():
+        some = [
+            f"{point.method} {short_count(point.parameters)}, {point.psnr:.2f} dB"
+            for point in drawn
+            if point.kind == kind
+        ]
+        said += [f"{label[0].upper()}{label[1:]}: {'; '.join(some)}."] if some else []
+    return " ".join(said)
+
+
 def named(drawn: Sequence[Point]) -> dict[int, str]:
     """Names by point: of all but those that a named one of their network all but covers."""
     chosen: dict[int, str] = {}

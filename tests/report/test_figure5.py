@@ -3,8 +3,10 @@ from dataclasses import replace
 from io import BytesIO
 from itertools import combinations
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
+import matplotlib.figure
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ from PIL import Image
 from harness.paper import paper
 from harness.report.figure5 import _draw, figure5
 from harness.report.figure5_points import Point, numbered, points, short_count, unplaced
+from harness.report.figures import Figure
 from harness.run.store import ResultStore
 from tests.report.test_tables import frame, run
 
@@ -67,6 +70,7 @@ def test_what_has_no_place_is_named() -> None:
     assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
 
 
+SVG = "{http://www.w3.org/2000/svg}"
 REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").load()
 
 
@@ -162,6 +166,34 @@ def test_it_is_the_same_bytes_whatever_the_user_has_set(form: str) -> None:
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
         assert figure5(RUNS, paper()).render(form) == before
     assert matplotlib.rcParams["svg.hashsalt"] is None
+
+
+def test_the_svg_says_what_it_shows_and_its_text_is_text() -> None:
+    root = ElementTree.fromstring(figure5(RUNS, paper()).render("svg"))
+    title, desc, *_ = root
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == f"{title.get('id')} {desc.get('id')}"
+    assert (title.tag, desc.tag) == (f"{SVG}title", f"{SVG}desc")
+    assert "parameters against PSNR on Set14" in str(title.text)
+    assert "SRCNN 57.3k, 27.50 dB" in str(desc.text) and "mine 3.6k, 28.30 dB" in str(desc.text)
+    texts = {text.text: text.get("style") for text in root.iter(f"{SVG}text")}
+    assert {"SRCNN", "DRFN†", "trainable parameters"} <= texts.keys()
+    assert all("sans-serif" in str(style) for style in texts.values())
+
+
+def test_the_png_and_the_pdf_have_a_title() -> None:
+    with Image.open(BytesIO(figure5(RUNS, paper()).render("png"))) as image:
+        assert "parameters against PSNR" in image.info["Title"]
+        assert "SRCNN 57.3k" in image.info["Description"]
+    pdf = figure5(RUNS, paper()).render("pdf")
+    assert b"parameters against PSNR" in pdf and b"/FontFile2" in pdf and b"/Type3" not in pdf
+
+
+def test_the_title_of_a_stranger_is_text() -> None:
+    canvas = matplotlib.figure.Figure
+    svg = Figure("a b", canvas, title="<b>\x00", description='"&').render("svg")
+    title, desc, *_ = ElementTree.fromstring(svg)
+    assert (title.text, desc.text) == ("<b>\\x00", '"&')
 
 
 def test_the_png_is_large_enough_to_print() -> None:
