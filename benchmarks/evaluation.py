@@ -23,6 +23,8 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 from tabulate import tabulate
 
@@ -33,6 +35,7 @@ from harness.data.images import read_image
 from harness.protocol.protocols import Protocol, make_sample, score
 from harness.protocol.resize import imresize
 from harness.registry import load_plugins
+from harness.report.figures import Figure
 from harness.run.evaluate import compute
 from harness.run.plan import Request, plan
 from harness.run.upscaling import upscaler
@@ -50,6 +53,7 @@ AREAS = (0.0625, 0.25, 0.5, 1.0, 2.0, 4.0)
 COUNTS = (1, 2, 4, 8, 16, 32)
 """Images of a quarter megapixel."""
 MODELS = ("bicubic", "fsrcnn", "edsr-baseline")
+LABELS = ("megapixels of one image", "images of 0.25 megapixels")
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -146,22 +150,35 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def draw(found: dict[str, tuple[Points, Points]], path: Path) -> None:
-    """Both plots, with logarithmic axes, beside lines of slope 1."""
-    import matplotlib.pyplot as plt
+    """Both plots as the file's suffix says, described for those who do not see them."""
+    said = [
+        f"{model}, from {x[0]:g} to {x[1]:g} {label}: {y[0]:.2f} to {y[1]:.2f} s"
+        for model, plots in found.items()
+        for label, points in zip(LABELS, plots, strict=True)
+        for x, y in [zip(points[0], points[-1], strict=True)]
+    ]
+    title = "Seconds of a run against the area and the number of its images"
+    figure = Figure("growth", lambda: plot(found), title=title, description="; ".join(said) + ".")
+    path.write_bytes(figure.render(path.suffix[1:]))
 
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True, layout="constrained")
-    for place, (axis, label) in enumerate(
-        zip(axes, ("megapixels of one image", "images of 0.25 megapixels"), strict=True)
-    ):
+
+def plot(found: dict[str, tuple[Points, Points]]) -> Canvas:
+    """Both plots, with logarithmic axes, beside lines of slope 1."""
+    figure = Canvas(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for place, (axis, label) in enumerate(zip(axes, LABELS, strict=True)):
         for model, lines in found.items():
             x, y = np.array(lines[place]).T
             axis.loglog(x, y, "o", label=model)
             axis.loglog(x, np.exp(np.log(y / x).mean()) * x, "-", color="0.7", zorder=0)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
+        for one in (axis.xaxis, axis.yaxis):
+            one.set_major_formatter("{x:g}")
+            one.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("seconds")
     axes[1].legend(frameon=False)
-    figure.savefig(path)
+    return figure
 
 
 def main() -> None:

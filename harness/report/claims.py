@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.paper.claims import Judgement, Verdict, judge
 from harness.registry import register_report
-from harness.report.forms import Format, Table, escape_html
+from harness.report.forms import Format, Table, escape_html, html_file
 from harness.report.latex import escape_latex
 from harness.report.markdown import escape_markdown, markdown_paragraph
 
@@ -33,7 +33,7 @@ class ClaimsTable(Table):
             items = "".join(_latex(claim) for claim in claims)
             return f"{table}\n\\begin{{description}}\\sloppy\n{items}\\end{{description}}\n"
         if form == "html":
-            return table + "".join(_html(claim) for claim in claims)
+            return html_file(self, "".join(_html(claim) for claim in claims))
         return table
 
 

@@ -48,7 +48,18 @@ def crops(
     shown = regions(runs, paper, grey, pictures)
     rows = [compare(region, runs, paper, grey, pictures) for region in shown]
     parts = [f"{one.dataset}-{one.image}" for one in shown if pictures.region or _is_published(one)]
-    return Figure("-".join(["crops", *parts]), lambda: _draw(rows), formats=("png",))
+    return Figure(
+        "-".join(["crops", *parts]),
+        lambda: _draw(rows),
+        formats=("png",),
+        title="Enlarged regions of images: HR, bicubic and each model",
+        description=" ".join(_described(row) for row in rows),
+    )
+
+
+def _described(row: Comparison) -> str:
+    scores = [f"{p.label} {p.psnr:.2f} dB / {p.ssim:.4f}" for p in row.panels if p.psnr is not None]
+    return f"{row.title}: {'; '.join(scores)}."
 
 
 def _is_published(region: Region) -> bool:

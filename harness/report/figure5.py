@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.paper.judgement import listed
-from harness.paper.selection import choose_runs
 from harness.registry import register_report
+from harness.report.figure5_points import (
+    KINDS,
+    SUBJECT,
+    Kind,
+    Point,
+    described,
+    footnotes,
+    is_named,
+    key_order,
+    links,
+    named,
+    numbered,
+    points,
+    room_for,
+    short_count,
+)
 from harness.report.figures import Figure
-from harness.report.labels import Box, place_labels
-from harness.report.marks import TRAINED_HERE, dagger, dagger_note
+from harness.report.labels import Box, Label, Texts, label_points
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib import axes, figure
+    from matplotlib import axes, figure, text
 
     from harness.specs import GreyRule
 
-Kind = Literal["printed", "declared", "reading", "measured", "trained"]
-KINDS: Mapping[Kind, str] = {
-    "printed": "printed: both numbers are in the paper",
-    "declared": "PSNR printed; parameters not: those of the network as published",
-    "reading": "PSNR printed; parameters not: those of the network as it is read here",
-    "measured": "measured here",
-    "trained": f"measured here, not with the authors' weights ({TRAINED_HERE})",
-}
-MEASURED: frozenset[Kind] = frozenset({"measured", "trained"})
-SUBJECT = "drfn"
 _HOLLOW = {"facecolor": "none", "zorder": 4}
 _STYLES: Mapping[Kind, Mapping[str, Any]] = {
     "printed": {**_HOLLOW, "marker": "o", "s": 75, "edgecolor": "#9a4a00", "linewidth": 1.6},
@@ -40,88 +42,15 @@ _STYLES: Mapping[Kind, Mapping[str, Any]] = {
 }
 """Hollow marks are larger than filled ones, so that neither hides the other."""
 _DPI = 100
-
-
-@dataclass(frozen=True)
-class Point:
-    """One network on the plane.
-
-    Attributes:
-        method: as the paper writes it, with a dagger where other weights than the authors' ran.
-        parameters: trainable values.
-        psnr: on Set14, in dB.
-        run: the id of the run that measured it, or empty.
-    """
-
-    model: str
-    method: str
-    kind: Kind
-    parameters: float
-    psnr: float
-    run: str = ""
-
-
-def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None) -> list[Point]:
-    """Printed points, then measured ones.
-
-    Where the paper prints no parameter count, that of the network as published is taken.
-    """
-    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    found = []
-    for point in paper["figure5"]["points"]:
-        model, counted = point["model"], point["parameters"]
-        kind: Kind = "printed" if point["parameters_printed"] else "declared"
-        kind = "reading" if point.get("reading") else kind
-        found.append(Point(model, methods[model], kind, counted, point["psnr"]))
-    for model, run in _measured(runs, paper, grey).items():
-        own = dagger(run["record"])
-        kind = "trained" if own else "measured"
-        method, count = methods.get(model, model) + own, int(run["parameters"])
-        found.append(Point(model, method, kind, count, float(run["psnr"]), run["id"]))
-    return found
-
-
-def _measured(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
-) -> dict[str, pd.Series[Any]]:
-    """The run on the figure's set of each model that has parameters."""
-    chosen = choose_runs(runs, paper["figure5"]["scale"], grey).items()
-    return {
-        model: run
-        for (model, dataset), run in chosen
-        if dataset == paper["figure5"]["set"] and run["parameters"] > 0
-    }
-
-
-def footnotes(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, drawn: Sequence[Point]
-) -> list[str]:
-    """What has no place in the figure, and what its dagger means."""
-    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    absent = unplaced(paper, drawn)
-    said = [f"Not placed, having no parameters or no known count: {listed(absent)}."]
-    records = [run["record"] for run in _measured(runs, paper, grey).values()]
-    return [*(said if absent else []), *filter(None, [dagger_note(records, methods)])]
-
-
-def unplaced(paper: Mapping[str, Any], drawn: Sequence[Point]) -> list[str]:
-    """Methods of Table 2 that have no place: no parameters, or no count that is known."""
-    models = {point.model for point in drawn}
-    return [row["method"] for row in paper["table2"]["rows"] if row["model"] not in models]
-
-
-def named(drawn: Sequence[Point]) -> list[int]:
-    """Which points get a name: all but those that a named one of their network all but covers."""
-    chosen: list[int] = []
-    for index, point in enumerate(drawn):
-        twins = (drawn[i] for i in chosen if drawn[i].model == point.model)
-        if not any(_close(point, twin) for twin in twins):
-            chosen.append(index)
-    return chosen
-
-
-def _close(one: Point, other: Point) -> bool:
-    return abs(one.psnr - other.psnr) < 0.1 and 0.8 < one.parameters / other.parameters < 1.25
+_WIDTH, _LEFT, _PLANE, _BELOW, _ABOVE, _LEGEND = 7.2, 0.648, (6.408, 3.9), 1.98, 0.12, 0.468
+"""In inches: the figure, the plane's left edge, the plane, and what is below and above it; how far
+below it the legend is."""
+_KEY_TOP, _LINE, _NUMBER = 0.53, 0.145, 0.5
+"""In inches: how far the key is from the bottom, the height of its lines, room for a number."""
+_NOTE_LINE, _NOTE_LINES = 0.12, 3
+"""The height of a line of the notes, in inches, and for how many lines there is room."""
+_KEY_WIDTH = 48
+"""Letters on a line of the key; longer names go on below."""
 
 
 @register_report("figure5")
@@ -134,21 +63,29 @@ def figure5(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None 
         grey: the rule whose runs are shown; None for each row's own.
     """
     drawn = points(runs, paper, grey)
-    return Figure("figure5", lambda: _draw(drawn, footnotes(runs, paper, grey, drawn)))
+    notes = footnotes(runs, paper, grey, drawn)
+    title = f'Figure 5 of "{paper["source"]["title"]}": parameters against PSNR on Set14'
+    said = " ".join([described(drawn), *notes])
+    return Figure("figure5", lambda: _draw(drawn, notes), title=title, description=said)
 
 
 def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
+    """Draw the points with their names, a legend, and notes below."""
     from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-    canvas = Canvas(figsize=(7.2, 6), dpi=_DPI)
-    plane = canvas.add_axes((0.09, 0.33, 0.89, 0.65))
+    canvas = Canvas(dpi=_DPI)
+    plane = canvas.add_axes((0, 0, 1, 1))
+    high = _PLANE[1] * room_for(len(named(drawn)))
+    _lay_out(canvas, plane, high, _BELOW)
     plane.set(
         xscale="log", xlabel="trainable parameters", ylabel="PSNR on Set14, x4 (dB)", axisbelow=True
     )
     plane.spines[["top", "right"]].set_visible(False)
     plane.grid(color="0.9", linewidth=0.8)
-    _connect(plane, drawn)
+    for ends in links(drawn):
+        across, up = [drawn[i].parameters for i in ends], [drawn[i].psnr for i in ends]
+        plane.plot(across, up, color="0.6", linewidth=1, zorder=2)
     for kind, label in KINDS.items():
         some = [point for point in drawn if point.kind == kind]
         plane.scatter(
@@ -160,49 +97,109 @@ def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
     plane.margins(0.12, 0.1)
     plane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     plane.xaxis.set_minor_locator(NullLocator())
-    below = plane.legend(loc="upper left", edgecolor="none", fontsize=8, labelspacing=0.7)
-    below.set_bbox_to_anchor((-0.02, -0.12), plane.transAxes)
-    _write_names(plane, drawn)
-    text = "\n".join(line for note in notes for line in wrap(note, 125))
-    canvas.text(0.09, 0.02, text, fontsize=7, color="0.35")
+    plane.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
+    legend = plane.legend(loc="upper left", edgecolor="none", fontsize=8, labelspacing=0.7)
+    legend.set_bbox_to_anchor((-0.02, -_LEGEND / high), plane.transAxes)
+    plane.autoscale_view()
+    labels = _write_labels(plane, drawn)
+    key = [] if is_named(labels, drawn) else [drawn[index] for index in key_order(drawn)]
+    below = _write_below(
+        canvas, key, [line for note in notes for line in wrap(note, 115, break_on_hyphens=False)]
+    )
+    _lay_out(canvas, plane, high, below)
     return canvas
 
 
-def _connect(plane: axes.Axes, drawn: Sequence[Point]) -> None:
-    """A thin line from what is printed of a network to what was measured of it."""
-    printed = {point.model: point for point in drawn if point.kind not in MEASURED}
-    for point in drawn:
-        if point.kind in MEASURED and (start := printed.get(point.model)):
-            across = [start.parameters, point.parameters]
-            plane.plot(across, [start.psnr, point.psnr], color="0.6", linewidth=1, zorder=2)
+def _lay_out(canvas: figure.Figure, plane: axes.Axes, high: float, below: float) -> None:
+    """Give the figure its size and the plane its place, with some inches below it."""
+    height = below + high + _ABOVE
+    canvas.set_size_inches(_WIDTH, height)
+    plane.set_position((_LEFT / _WIDTH, below / height, _PLANE[0] / _WIDTH, high / height))
 
 
-def short_count(value: float) -> str:
-    """A count in thousands or millions: ``57.3k``, ``5.21M``."""
-    size, letter = (1e6, "M") if value >= 1e6 else (1e3, "k")
-    return f"{value / size:.3g}{letter}"
-
-
-def _write_names(plane: axes.Axes, drawn: Sequence[Point]) -> None:
-    """Write names beside the points, in places measured in the canvas's pixels."""
+def _write_labels(plane: axes.Axes, drawn: Sequence[Point]) -> list[Label]:
+    """Write names beside the points, or numbers, in places measured in the canvas's pixels."""
     spots = [tuple(plane.transData.transform((p.parameters, p.psnr))) for p in drawn]
-    texts = [
-        plane.annotate(
-            drawn[index].method,
-            (drawn[index].parameters, drawn[index].psnr),
-            (0, 0),
-            textcoords="offset points",
-            va="bottom",
-            fontsize=8.5,
-            fontweight="bold" if drawn[index].model == SUBJECT else "normal",
-        )
-        for index in named(drawn)
-    ]
-    extents = [text.get_window_extent() for text in texts]
-    labels = [(i, e.width, e.height) for i, e in zip(named(drawn), extents, strict=True)]
-    inside = plane.get_window_extent()
+    inside = plane.get_window_extent().padded(-3)
     within = Box(inside.x0, inside.y0, inside.width, inside.height)
-    places = place_labels(spots, labels, within, gap=9)
-    for text, (index, *_), place in zip(texts, labels, places, strict=True):
-        away = (place.x - spots[index][0], place.y - spots[index][1])
-        text.set_position((away[0] * 72 / _DPI, away[1] * 72 / _DPI))
+
+    def write(index: int, said: str) -> text.Annotation:
+        point = (drawn[index].parameters, drawn[index].psnr)
+        is_name = said == drawn[index].method
+        look: dict[str, Any] = {"va": "bottom", "fontweight": _weight(drawn[index])}
+        look["fontsize"] = 8.5 if is_name else 7.5
+        return plane.annotate(said, point, (0, 0), textcoords="offset points", **look)
+
+    def size(index: int, said: str) -> tuple[float, float]:
+        written = write(index, said)
+        extent = written.get_window_extent()
+        written.remove()
+        return extent.width, extent.height
+
+    joined = [(spots[start], spots[end]) for start, end in links(drawn)]
+    choices = [Texts(named(drawn), size, 9, 80), Texts(numbered(drawn), size, 6, 80)]
+    labels = label_points(spots, choices, within, joined)
+    for label in labels:
+        _move(write(label.point, label.text), label, spots[label.point])
+        _draw_leader(plane, label)
+    return labels
+
+
+def _weight(point: Point) -> str:
+    return "bold" if point.model == SUBJECT else "normal"
+
+
+def _move(written: text.Annotation, label: Label, spot: tuple[float, float]) -> None:
+    """Put a text in its place, held where it is nearest to its point: fonts differ in width."""
+    x, y, width, _ = label.box
+    side: Literal["left", "center", "right"] = "center"
+    if x > spot[0]:
+        side = "left"
+    elif x + width < spot[0]:
+        side = "right"
+    sides = {"left": x, "center": x + width / 2, "right": x + width}
+    written.set_horizontalalignment(side)
+    written.set_position(((sides[side] - spot[0]) * 72 / _DPI, (y - spot[1]) * 72 / _DPI))
+
+
+def _draw_leader(plane: axes.Axes, label: Label) -> None:
+    from matplotlib.lines import Line2D
+
+    if label.leader:
+        across, up = zip(*plane.transData.inverted().transform(label.leader), strict=True)
+        plane.add_artist(Line2D(across, up, color="0.45", linewidth=0.6, zorder=2))
+
+
+def _write_below(canvas: figure.Figure, key: Sequence[Point], notes: Sequence[str]) -> float:
+    """Write a key and notes at the bottom; give how many inches are needed below the plane."""
+    inches = canvas.dpi_scale_trans
+    look: dict[str, Any] = {"va": "top", "fontsize": 7.5, "transform": inches}
+    texts = ["\n".join(wrap(point.method, _KEY_WIDTH)) for point in key]
+    names = [
+        canvas.text(0, 0, said, fontweight=_weight(point), **look)
+        for said, point in zip(texts, key, strict=True)
+    ]
+    widest = max((name.get_window_extent().width for name in names), default=0) / _DPI + _NUMBER
+    lines = [said.count("\n") + 1 for said in texts]
+    places, tall = _columns(lines, columns=max(1, int(_PLANE[0] / widest)))
+    bottom = max(0, len(notes) - _NOTE_LINES) * _NOTE_LINE
+    for number, (name, (column, row)) in enumerate(zip(names, places, strict=True), start=1):
+        x = _LEFT + _NUMBER / 2 + column * widest
+        y = _KEY_TOP + bottom + (tall - row) * _LINE
+        name.set_position((x, y))
+        canvas.text(x - 0.06, y, str(number), ha="right", color="0.35", **look)
+    canvas.text(_LEFT, 0.12, "\n".join(notes), fontsize=7, color="0.35", transform=inches)
+    return _BELOW + bottom + (tall + 1) * _LINE * bool(key)
+
+
+def _columns(lines: Sequence[int], columns: int) -> tuple[list[tuple[int, int]], int]:
+    """Column and first line of each entry of a key, given its lines; and how high the key is."""
+    height = -(-sum(lines) // columns)
+    places, column, row, tall = [], 0, 0, 0
+    for count in lines:
+        if row >= height:
+            column, row = column + 1, 0
+        places.append((column, row))
+        row += count
+        tall = max(tall, row)
+    return places, tall

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from tabulate import tabulate
 
@@ -17,6 +17,7 @@ from harness.report.markdown import markdown_paragraph, markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jinja2 import Environment
 
 Format = Literal["md", "tex", "csv", "html", "png", "svg", "pdf"]
 
@@ -159,27 +160,76 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _html(table: Table) -> str:
-    lines = [
-        "<!doctype html>",
-        '<html lang="en">',
-        '<meta charset="utf-8">',
-        f"<title>{escape_html(table.name)}</title>",
-        f"<p>{escape_html(table.caption)}</p>",
-        _html_table(table),
-    ]
-    return "\n".join(lines) + "\n"
+class HtmlCell(NamedTuple):
+    """A cell of a table in HTML.
+
+    Attributes:
+        is_header: whether it names its row.
+        rows: how many rows it spans.
+    """
+
+    text: str
+    is_header: bool
+    rows: int
 
 
-def _html_table(table: Table) -> str:
-    """The table; tabulate escapes its text."""
-    headers, *rows = [[printable(cell) for cell in row] for row in (table.headers, *table.rows)]
-    return tabulate(rows, headers, tablefmt="html", disable_numparse=True)
+def html_rows(table: Table) -> list[list[HtmlCell]]:
+    """The rows of a table with their headers.
+
+    What is empty at the beginning of a row belongs to the cell above; the first cell of a row names
+    it, and so does the first cell in a column where no row is empty at its beginning.
+    """
+    empty = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
+    empty[:1] = [0]  # above the first row there is nothing
+    names = {0, max(empty, default=0)}
+    found = []
+    for place, row in enumerate(table.rows):
+        cells = []
+        for column in range(empty[place], len(row)):
+            text, below = printable(row[column]), empty[place + 1 :]
+            spans = next((i for i, count in enumerate(below, 1) if count <= column), len(below) + 1)
+            cells.append(HtmlCell(text, column in names and bool(text.strip()), spans))
+        found.append(cells)
+    return found
+
+
+def templates() -> Environment:
+    """The templates of HTML files; what they print is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["printable"] = printable
+    return environment
+
+
+def _shown(value: object) -> object:
+    """What a template prints; text that it has escaped already stays as it is."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable(str(value), keep="\n") if is_text else value
+
+
+def html_file(table: Table, after: str = "") -> str:
+    """A table as an HTML file.
+
+    Args:
+        table: what it shows.
+        after: HTML to follow the table.
+    """
+    template = templates().get_template("table_file.html.j2")
+    return template.render(table=table, rows=html_rows(table), after=after)
 
 
 _RENDERERS: Mapping[str, Callable[[Table], str]] = {
     "md": _markdown,
     "tex": latex,
     "csv": _csv,
-    "html": _html,
+    "html": html_file,
 }

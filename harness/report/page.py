@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 from PIL import Image
 
-from harness.errors import printable
 from harness.paper.claims import judge
 from harness.paper.judgement import Verdict
 from harness.paper.selection import choose_runs
 from harness.registry import REPORTS, register_report
 from harness.report.crops import CREDITS
-from harness.report.figure5 import KINDS, footnotes, points
-from harness.report.forms import Format, Table
+from harness.report.figure5_points import KINDS, described, footnotes, points
+from harness.report.forms import Format, Table, html_rows, templates
 from harness.report.marks import MARKS, TRAINED_HERE
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share, plain_tables
 from harness.report.page_plots import distributions, scatter
@@ -54,25 +53,9 @@ class Page:
 
     def render(self, form: Format) -> str:
         """The page; all text is escaped."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("harness.report"),
-            autoescape=True,
-            finalize=_shown,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
+        environment = templates()
         environment.filters["anchor"] = anchor
         return environment.get_template("page.html.j2").render(self.context)
-
-
-def _shown(value: object) -> object:
-    """What the template prints; text that it has escaped already stays as it is."""
-    is_text = isinstance(value, str) and not hasattr(value, "__html__")
-    return printable(str(value), keep="\n") if is_text else value
 
 
 class Picture(NamedTuple):
@@ -123,7 +106,9 @@ def page(
         "legend": LEGEND,
         "doubts": list(doubts(paper).values()),
         "tables": plain_tables(_other_tables(runs, paper, grey)),
+        "html_rows": html_rows,
         "scatter": scatter(drawn),
+        "described": described(drawn),
         "kinds": KINDS,
         "footnotes": footnotes(runs, paper, grey, drawn),
         "distributions": distributions(choose_runs(runs, paper["table2"]["scale"], grey), methods),

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from harness.registry import DATASETS
-from harness.report.figure5 import KINDS, MEASURED, SUBJECT, Point, named, short_count
-from harness.report.labels import Box, place_labels
+from harness.report.figure5_points import (
+    KINDS,
+    SUBJECT,
+    Point,
+    is_named,
+    key_order,
+    links,
+    named,
+    numbered,
+    room_for,
+    short_count,
+)
+from harness.report.labels import Box, Line, Texts, label_points
 from harness.report.marks import dagger
 
 if TYPE_CHECKING:
@@ -34,7 +45,12 @@ class Tick(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A point of the scatter plot; its name stands at ``name_x, name_y`` where it has one."""
+    """A point of the scatter plot.
+
+    Attributes:
+        name: or its number in the key, which stands at ``name_x, name_y``; or empty.
+        leader: the ends of the line from the name to the point, where it is not beside it.
+    """
 
     x: float
     y: float
@@ -43,15 +59,21 @@ class Mark(NamedTuple):
     name: str = ""
     name_x: float = 0.0
     name_y: float = 0.0
+    leader: Line | None = None
     subject: bool = False
 
 
 class Scatter(NamedTuple):
-    """Parameters against PSNR."""
+    """Parameters against PSNR.
+
+    Attributes:
+        key: the points by their numbers from 1 on, where names have no room; else empty.
+    """
 
     width: int
     height: int
     marks: tuple[Mark, ...]
+    key: tuple[Point, ...]
     links: tuple[tuple[float, float, float, float], ...]
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
@@ -101,7 +123,7 @@ class _Axis(NamedTuple):
 
 
 def _axis(values: Sequence[float], start: float, end: float, margin: float) -> _Axis:
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=0.0)
     space = margin * (high - low) or 1.0
     return _Axis(low - space, high + space, start, end)
 
@@ -121,28 +143,31 @@ def _ticks(axis: _Axis, wanted: int) -> tuple[Tick, ...]:
 def scatter(drawn: Sequence[Point]) -> Scatter:
     """Place the points of Figure 5, the logarithm of the parameters across."""
     across = _axis([math.log10(p.parameters) for p in drawn], _LEFT, WIDTH - _RIGHT, 0.1)
-    up = _axis([p.psnr for p in drawn], _PLANE - _BOTTOM, _TOP, 0.1)
+    height = round(_PLANE * room_for(len(named(drawn))))
+    up = _axis([p.psnr for p in drawn], height - _BOTTOM, _TOP, 0.1)
     spots = [(across.at(math.log10(p.parameters)), up.at(p.psnr)) for p in drawn]
-    labels = [(i, _LETTER * len(drawn[i].method), float(_LINE)) for i in named(drawn)]
-    within = Box(_LEFT, _TOP, WIDTH - _LEFT - _RIGHT, _PLANE - _TOP - _BOTTOM)
-    places = dict(zip(named(drawn), place_labels(spots, labels, within, gap=11), strict=True))
+    joined = [(spots[start], spots[end]) for start, end in links(drawn)]
+    within = Box(_LEFT, _TOP, WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM)
+    choices = [Texts(named(drawn), _size, 11, 72), Texts(numbered(drawn), _size, 9, 100)]
+    labels = label_points(spots, choices, within, joined)
+    by_point = {label.point: label for label in labels}
     marks = []
     for index, (point, (x, y)) in enumerate(zip(drawn, spots, strict=True)):
-        mark = Mark(x, y, point, _tip(point))
-        if index in places:
-            place = places[index]
-            where = (round(place.x, 1), round(place.y + 0.8 * _LINE, 1))
-            mark = mark._replace(name=point.method, name_x=where[0], name_y=where[1])
-        marks.append(mark._replace(subject=point.model == SUBJECT))
-    printed = {m.point.model: m for m in marks if m.point.kind not in MEASURED}
-    links = tuple(
-        (printed[m.point.model].x, printed[m.point.model].y, m.x, m.y)
-        for m in marks
-        if m.point.kind in MEASURED and m.point.model in printed
-    )
+        mark = Mark(x, y, point, _tip(point), subject=point.model == SUBJECT)
+        if label := by_point.get(index):
+            where = (round(label.box.x, 1), round(label.box.y + 0.8 * _LINE, 1))
+            mark = mark._replace(name=label.text, name_x=where[0], name_y=where[1])
+            mark = mark._replace(leader=label.leader)
+        marks.append(mark)
+    key = () if is_named(labels, drawn) else tuple(drawn[i] for i in key_order(drawn))
     decades = range(math.ceil(across.low), math.floor(across.high) + 1)
     counts = tuple(Tick(across.at(power), short_count(10**power)) for power in decades)
-    return Scatter(WIDTH, _PLANE, tuple(marks), links, counts, _ticks(up, 6))
+    lines = tuple((*start, *end) for start, end in joined)
+    return Scatter(WIDTH, height, tuple(marks), key, lines, counts, _ticks(up, 6))
+
+
+def _size(_: int, text: str) -> tuple[float, float]:
+    return _LETTER * len(text), _LINE
 
 
 def _tip(point: Point) -> str:
@@ -175,7 +200,7 @@ def distributions(
 
 def _distribution(title: str, records: Sequence[tuple[str, RunRecord]]) -> Distribution:
     values = [value for _, record in records for value in _finite(record)]
-    axis = _axis(values or [0.0], _LABEL, WIDTH - _RIGHT, 0.03)
+    axis = _axis(values, _LABEL, WIDTH - _RIGHT, 0.03)
     strips = [
         _strip(label, record, axis, _TOP + (row + 0.5) * _ROW)
         for row, (label, record) in enumerate(records)

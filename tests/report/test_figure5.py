@@ -1,12 +1,23 @@
+import math
+from dataclasses import replace
 from io import BytesIO
 from itertools import combinations
+from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
+import matplotlib.figure
+import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from harness.paper import paper
-from harness.report.figure5 import figure5, points, short_count, unplaced
+from harness.report.figure5 import _draw, figure5
+from harness.report.figure5_points import Point, numbered, points, short_count, unplaced
+from harness.report.figures import Figure
+from harness.run.store import ResultStore
 from tests.report.test_tables import frame, run
 
 RUNS = frame(
@@ -59,6 +70,82 @@ def test_what_has_no_place_is_named() -> None:
     assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
 
 
+SVG = "{http://www.w3.org/2000/svg}"
+REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").load()
+
+
+def crowd(count: int, name: str = "network {}", dB: float = 0.05) -> pd.DataFrame:
+    """The reference runs and many of a researcher's own."""
+    vdsr = REFERENCE[(REFERENCE["model"] == "vdsr") & (REFERENCE["protocol"] == "BI-x4/y")]
+    (base,) = vdsr[vdsr["dataset"] == "set14"].to_dict("records")
+    own = [
+        base
+        | {"id": f"{i:064}", "model": name.format(i), "psnr": 27.2 + i * 7 % count * dB}
+        | {"parameters": 30_000 + int(5e6 * (i / count) ** 3)}
+        for i in range(count)
+    ]
+    return pd.concat([REFERENCE, frame(*own)], ignore_index=True)
+
+
+def visible(plane: Axes) -> list[Bbox]:
+    """What the marks on the plane cover."""
+    boxes = []
+    for marks in plane.collections:
+        for x, y in plane.transData.transform(marks.get_offsets()):
+            half = marks.get_sizes()[0] ** 0.5 / 2 * plane.figure.dpi / 72
+            boxes.append(Bbox([[x - half, y - half], [x + half, y + half]]))
+    return boxes
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(12, "模型 {}"), (25, "network-" * 12 + "{}"), (60, "n{}")]
+)
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_many_networks_are_numbered_and_nothing_covers_anything(count: int, name: str) -> None:
+    drawn = figure5(crowd(count, name, 1.6 / count), paper()).draw()
+    (plane,) = drawn.axes
+    numbers = [text.get_window_extent() for text in plane.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(numbers, 2))
+    assert not any(one.overlaps(mark) for one in numbers for mark in visible(plane))
+    inside = plane.get_window_extent()
+    assert all(inside.fully_containsx(n.x0) and inside.fully_containsy(n.y0) for n in numbers)
+    below = [text.get_window_extent() for text in drawn.texts if text.get_text()]
+    below.append(plane.get_legend().get_window_extent())
+    assert not any(one.overlaps(other) for one, other in combinations(below, 2))
+    assert all(one.x1 < drawn.bbox.x1 and one.y0 > 0 and one.y1 < inside.y0 for one in below)
+
+
+def test_the_key_names_every_point_in_the_order_of_the_numbers() -> None:
+    drawn = figure5(crowd(25), paper()).draw()
+    said = [text.get_text() for text in drawn.texts[:-1]]
+    count = len(said) // 2
+    assert said[count:] == [str(n) for n in range(1, count + 1)]
+    assert {f"network {i}" for i in range(25)} | {"SRCNN", "DRFN†", "RDN"} <= set(said[:count])
+    (plane,) = drawn.axes
+    assert sorted(int(text.get_text()) for text in plane.texts) == list(range(1, count + 1))
+    across = [text.xy[0] for text in plane.texts]
+    assert across == sorted(across)
+
+
+def test_networks_in_one_place_share_a_label() -> None:
+    drawn = points(crowd(1), paper(), None)
+    same = [replace(drawn[-1], model=str(i)) for i in range(9)]
+    (group,) = [said for said in numbered([*drawn, *same]).values() if "–" in said]
+    first, last = map(int, group.split("–"))
+    assert last - first == 9
+
+
+@pytest.mark.parametrize("drawn", [[], [Point("a", "A", "measured", 1e5, 27)]])
+def test_one_point_or_none_can_be_drawn(drawn: list[Point]) -> None:
+    (plane,) = _draw(drawn, []).axes
+    assert [text.get_text() for text in plane.texts] == [point.method for point in drawn]
+
+
+def test_a_network_that_gives_every_image_back_exactly_has_no_place() -> None:
+    runs = frame(run("mine", "set14", math.inf, parameters=3_600))
+    assert "mine" not in {point.model for point in points(runs, paper(), None)}
+
+
 def test_names_do_not_overlap_and_a_point_on_its_printed_one_has_one_name() -> None:
     (plane,) = figure5(RUNS, paper()).draw().axes
     names = [text.get_text() for text in plane.texts]
@@ -79,6 +166,34 @@ def test_it_is_the_same_bytes_whatever_the_user_has_set(form: str) -> None:
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
         assert figure5(RUNS, paper()).render(form) == before
     assert matplotlib.rcParams["svg.hashsalt"] is None
+
+
+def test_the_svg_says_what_it_shows_and_its_text_is_text() -> None:
+    root = ElementTree.fromstring(figure5(RUNS, paper()).render("svg"))
+    title, desc, *_ = root
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == f"{title.get('id')} {desc.get('id')}"
+    assert (title.tag, desc.tag) == (f"{SVG}title", f"{SVG}desc")
+    assert "parameters against PSNR on Set14" in str(title.text)
+    assert "SRCNN 57.3k, 27.50 dB" in str(desc.text) and "mine 3.6k, 28.30 dB" in str(desc.text)
+    texts = {text.text: text.get("style") for text in root.iter(f"{SVG}text")}
+    assert {"SRCNN", "DRFN†", "trainable parameters"} <= texts.keys()
+    assert all("sans-serif" in str(style) for style in texts.values())
+
+
+def test_the_png_and_the_pdf_have_a_title() -> None:
+    with Image.open(BytesIO(figure5(RUNS, paper()).render("png"))) as image:
+        assert "parameters against PSNR" in image.info["Title"]
+        assert "SRCNN 57.3k" in image.info["Description"]
+    pdf = figure5(RUNS, paper()).render("pdf")
+    assert b"parameters against PSNR" in pdf and b"/FontFile2" in pdf and b"/Type3" not in pdf
+
+
+def test_the_title_of_a_stranger_is_text() -> None:
+    canvas = matplotlib.figure.Figure
+    svg = Figure("a b", canvas, title="<b>\x00", description='"&').render("svg")
+    title, desc, *_ = ElementTree.fromstring(svg)
+    assert (title.text, desc.text) == ("<b>\\x00", '"&')
 
 
 def test_the_png_is_large_enough_to_print() -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from harness.registry import REPORTS
 from harness.report.build import make
-from harness.report.forms import Table, json_text, plain_table, readable
+from harness.report.forms import Table, html_rows, json_text, plain_table, readable
 from harness.report.pictures import Pictures
 from harness.run.store import ResultStore
 
@@ -97,6 +98,33 @@ def test_html_is_escaped() -> None:
     assert text.startswith('<!doctype html>\n<html lang="en">')
     assert "a_b &amp; c &lt; d" in text and "&lt;30&gt;" in text
     assert text.count("<tr>") == 2
+
+
+def test_html_tells_a_screen_reader_what_each_number_belongs_to() -> None:
+    rows = [["SRCNN", "y", "printed", "30.48"], ["", "", "measured", ""], ["VDSR", "y", "", "31"]]
+    table = Table("t", "c", ["Method", "Pipeline", "", "Set5"], rows, pd.DataFrame())
+    text = table.render("html")
+    assert "<caption><div>c</div></caption>" in text and '<html lang="en">' in text
+    assert '<th scope="col">Method</th><th scope="col">Pipeline</th><td></td>' in text
+    assert (
+        '<tr><th scope="row" rowspan="2">SRCNN</th><td rowspan="2">y</td>'
+        '<th scope="row">printed</th><td>30.48</td></tr>\n'
+        '<tr><th scope="row">measured</th><td></td></tr>\n'
+        '<tr><th scope="row">VDSR</th><td>y</td><td></td><td>31</td></tr>\n'
+    ) in text
+
+
+def test_rows_that_begin_with_nothing_still_have_all_their_cells() -> None:
+    rows = [["", "a"], ["", ""], ["b", ""]]
+    (first, second, third) = html_rows(Table("t", "", ["", "x"], rows, pd.DataFrame()))
+    assert [cell.text for cell in (*first, *second, *third)] == ["", "a", "", "", "b", ""]
+    assert [cell.is_header for cell in (*first, *third)] == [False, False, True, False]
+
+
+def test_every_row_of_every_report_has_a_header() -> None:
+    for path in (ROOT / "reports").glob("*.html"):
+        for row in re.findall(r"<tr>(.*)</tr>", path.read_text(encoding="utf-8")):
+            assert '<th scope="' in row, path
 
 
 def test_every_table_compiles_as_it_is(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import pytest
 
 from harness.paper import paper
 from harness.paper.selection import choose_runs
-from harness.report.figure5 import Point, points
+from harness.report.figure5_points import Point, points
 from harness.report.page_plots import distributions, scatter
 from harness.run.store import ResultStore
-from tests.report.test_figure5 import RUNS
+from tests.report.test_figure5 import RUNS, crowd
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 
@@ -49,6 +49,19 @@ def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
     assert strip.said.startswith("VDSR: mean 28.02 dB, half of the 14 images between")
     assert strip.quartiles == tuple(sorted(strip.quartiles))
     assert min(dot.x for dot in strip.dots) < strip.mean < max(dot.x for dot in strip.dots)
+
+
+def test_many_networks_are_numbered_from_left_to_right() -> None:
+    plot = scatter(points(crowd(40), paper(), None))
+    numbers = [(mark.x, int(mark.name)) for mark in plot.marks if mark.name]
+    assert [number for _, number in sorted(numbers)] == list(range(1, len(plot.key) + 1))
+    assert {point.method for point in plot.key} > {"SRCNN", "DRFN†", "network 39"}
+    assert scatter(points(RUNS, paper(), None)).key == ()
+
+
+@pytest.mark.parametrize("drawn", [[], [Point("a", "A", "measured", 1e5, 27)]])
+def test_one_point_or_none_can_be_placed(drawn: list[Point]) -> None:
+    assert [mark.name for mark in scatter(drawn).marks] == [point.method for point in drawn]
 
 
 def test_an_infinite_score_is_left_out() -> None:

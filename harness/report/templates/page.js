@@ -26,7 +26,8 @@ function sortTable(table, column, order) {
     return sign * compareKeys(x, y) || places;
   });
   body.append(...rows);
-  all("thead th", table).forEach((th, i) => th.setAttribute("aria-sort", i === column ? order : "none"));
+  for (const th of all("thead th", table))
+    th.setAttribute("aria-sort", th.cellIndex === column ? order : "none");
 }
 function nextOrder(table, column, order) {
   const keys = all("tr", table.tBodies[0]).map((row) => keyOf(row.cells[column]));
@@ -35,16 +36,16 @@ function nextOrder(table, column, order) {
   return orders[(orders.indexOf(order) + 1) % 3];
 }
 for (const table of all("table.grid, table.sortable")) {
-  all("thead th", table).forEach((th, column) => {
+  for (const th of all("thead th", table)) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = th.textContent;
     button.addEventListener("click", () => {
-      sortTable(table, column, nextOrder(table, column, th.getAttribute("aria-sort")));
+      sortTable(table, th.cellIndex, nextOrder(table, th.cellIndex, th.getAttribute("aria-sort")));
     });
     th.replaceChildren(button);
     th.setAttribute("aria-sort", "none");
-  });
+  }
 }
 one("by").addEventListener("change", () => {
   for (const th of all(".grid [aria-sort=ascending], .grid [aria-sort=descending]"))
@@ -83,10 +84,12 @@ for (const count of all(".count")) {
   count.append(button);
 }
 
-// Tooltips: the titles inside drawings, at once and on focus as well.
+// Tooltips: the titles inside drawings, at once and on focus as well; a drawing's own is its name.
 const tip = one("tip");
 for (const title of all("svg title")) {
-  title.parentNode.dataset.tip = title.textContent;
+  const part = title.parentNode;
+  if (part.localName === "svg") part.setAttribute("aria-label", title.textContent);
+  else part.dataset.tip = title.textContent;
   title.remove();
 }
 let tipOf = null;
