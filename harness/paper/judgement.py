@@ -172,9 +172,9 @@ def _depth(card: ModelCard, scale: int) -> Depth:
 
 @cache
 def _receptive_radius(card: ModelCard, scale: int) -> int:
-    from harness.models.inference import Upscaler
+    from harness.models.depth import receptive_radius
 
-    pixels = Upscaler(card, scale, None).receptive_radius()
+    pixels = receptive_radius(card, scale)
     return -(-pixels * card.input_scale(scale) // scale)
 
 
