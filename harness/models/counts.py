@@ -110,9 +110,10 @@ def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: 
     Theirs may read a width, say, from elsewhere; ours import all they are made of.
     """
     if _is_own(card):
-        # As it was before it was imported: what is edited after that does not run.
-        known = _codes.setdefault((card.name, card.source), unbuilt_digest(card))
-        return source_sha256 or known
+        known = card.name, card.source
+        if known not in _codes:
+            _codes[known] = unbuilt_digest(card)
+        return source_sha256 or _codes[known]
     import torch
 
     from harness.models.inference import build_network
@@ -125,6 +126,7 @@ def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: 
 
 
 _codes: dict[tuple[str, Path | None], str] = {}
+"""The code of networks before they were imported: what is edited after that does not run."""
 
 
 def _is_own(card: ModelCard) -> bool:

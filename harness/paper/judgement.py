@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from harness.paper.measured import candidates
 from harness.paper.selection import broken_runs, choose_runs
 from harness.registry import DATASETS, MODELS
 from harness.specs import GreyRule
@@ -114,6 +115,11 @@ class Evidence:
         """The run that speaks for a model on a set, or None; see `rank_runs` for ``grey``."""
         row = self._chosen[self_ensemble, grey].get((model, dataset))
         return None if row is None else row["record"]
+
+    @cached_property
+    def candidates(self) -> dict[tuple[str, str], list[RunRecord]]:
+        """See `harness.paper.measured.candidates`."""
+        return candidates(self.runs, self.scale)
 
     @cached_property
     def broken(self) -> dict[tuple[str, str], RunRecord]:
