@@ -32,6 +32,7 @@ _COUNTING = ("complexity.py", "depth.py", "inference.py")
 """The files beside this one whose code counts: one that changes may count otherwise."""
 
 _COUNTED_WITH = ("torch", "thop")
+"""The distributions that count."""
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,9 +56,9 @@ def kept(
     hyper: Mapping[str, Any],
     source_sha256: str | None = None,
 ) -> Count:
-    """What is counted of a network, or was counted before of the same code, on any day.
+    """What is counted of a network, or what was counted of the same code before.
 
-    What cannot be counted is not kept, and a file that is not as it was written is not used.
+    An error is not kept, and a file that is not as it was written is not used.
 
     Args:
         kind: the type of the count.
