@@ -42,8 +42,6 @@ def complexity(
     plugins: tuple[Path, ...],
 ) -> None:
     """Count parameters, operations and activations of models (all without a name)."""
-    from harness.models.inference import pick_device
-    from harness.models.speed import measure_speed
     from harness.paper import paper
     from harness.registry import MODELS
     from harness.report.complexity import complexity_table
@@ -55,6 +53,9 @@ def complexity(
         raise UsageError(f"None of these models has parameters at x{scale}.")
     speeds = None
     if timed:
+        from harness.models.inference import pick_device
+        from harness.models.speed import measure_speed
+
         place, size = pick_device(device), _size(time_size)
         speeds = {card.name: measure_speed(card, scale, place, size) for card in cards}
     table = complexity_table(cards, scale, paper(), _size(output_size), speeds)

@@ -8,22 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 from harness.errors import UsageError, sentence
-from harness.models.inference import build_network, copy_network, require_tensor
+from harness.models.counts import kept
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from harness.specs import ModelCard
 
 OUTPUT_SIZE = (1280, 720)
 """Width and height of the output for which multiplications are stated, as papers do."""
 
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _SHARED = "shared "
 """Before the kind of a layer that stands under several names in a network."""
 _NORMALISED = "counts element-wise scaling, which is no convolution"
@@ -77,33 +72,59 @@ def measure_complexity(
     scale: int,
     hyper: Mapping[str, Any],
     output_size: tuple[int, int] = OUTPUT_SIZE,
+    source_sha256: str | None = None,
 ) -> Complexity:
-    """Count on the meta device, which computes shapes and no values.
+    """Count on the meta device, which computes shapes and no values, or find what was counted.
 
     Args:
         card: the model.
         scale: the factor.
         hyper: the arguments it is built with.
         output_size: width and height of the SR image; the input is that over the scale.
+        source_sha256: what `harness.models.source.network_digest` gave, if it was asked already.
 
     Raises:
         HarnessError: the network cannot be built, or returns something else than a tensor.
         UsageError: the output is too small.
     """
-    width, height = input_size(card, scale, output_size)
+    size = input_size(card, scale, output_size)
+
+    def count() -> Complexity:
+        return _count(card, scale, hyper, size)
+
     try:
-        network, image = _on_meta(card, scale, hyper, (width, height))
+        asked = "complexity", *size
+        return kept(Complexity, count, asked, card, scale, hyper, source_sha256)
+    except _NotCountedError as error:
+        from harness.models.inference import build_network
+
+        network = build_network(card, scale, hyper)
+        return Complexity(count_parameters(network), None, size, obstacle=str(error))
+
+
+class _NotCountedError(Exception):
+    """A network cannot be run on shapes alone."""
+
+
+def _count(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], size: tuple[int, int]
+) -> Complexity:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from harness.models.inference import require_tensor
+
+    try:
+        network, image = _on_meta(card, scale, hyper, size)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             output, activations = _run(network, image)
         total = counter.get_total_flops() // 2
         by_kind = _by_kind(network, counter.get_flop_counts(), total)
     except Exception as error:  # a network may need values, or dislike the size
-        network = build_network(card, scale, hyper)
-        said = sentence(error).splitlines()[0]
-        return Complexity(count_parameters(network), None, (width, height), obstacle=said)
-    factor = card.input_scale(scale)
-    require_tensor(output, (1, card.channels, height * factor, width * factor), card.name)
-    return Complexity(count_parameters(network), total, (width, height), activations, by_kind)
+        raise _NotCountedError(sentence(error).splitlines()[0]) from error
+    width, height = (side * card.input_scale(scale) for side in size)
+    require_tensor(output, (1, card.channels, height, width), card.name)
+    return Complexity(count_parameters(network), total, size, activations, by_kind)
 
 
 def input_size(card: ModelCard, scale: int, output_size: tuple[int, int]) -> tuple[int, int]:
@@ -132,6 +153,10 @@ def whole_multiples(output_size: tuple[int, int], scale: int) -> tuple[int, int]
 def _on_meta(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], size: tuple[int, int]
 ) -> tuple[nn.Module, Tensor]:
+    import torch
+
+    from harness.models.inference import build_network
+
     with torch.device("meta"):
         network = build_network(card, scale, hyper).eval()
         return network, torch.empty(1, card.channels, size[1], size[0])
@@ -139,11 +164,13 @@ def _on_meta(
 
 def _run(network: nn.Module, image: Tensor) -> tuple[object, int]:
     """What the network makes of an image, and how many values its convolutions put out."""
+    from torch import nn
+
     sizes: list[int] = []
     hooks = [
         layer.register_forward_hook(lambda _layer, _given, made: sizes.append(made.numel()))
         for layer in network.modules()
-        if isinstance(layer, _CONVOLUTIONS)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
     ]
     output = network(image)
     for hook in hooks:
@@ -176,14 +203,24 @@ def _by_kind(
 
 
 def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
-    """Multiply-accumulate operations by kind of layer as thop counts them, on a copy.
+    """Multiply-accumulate operations by kind of layer as thop counts, or counted, them on a copy.
 
     They add up to thop's own total.
 
     Raises:
         HarnessError: the network cannot be built.
     """
+
+    def count() -> dict[str, int]:
+        return _count_by_thop(card, scale, size)
+
+    return kept(dict[str, int], count, ("thop", *size), card, scale, {})
+
+
+def _count_by_thop(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
     import thop
+
+    from harness.models.inference import copy_network
 
     network, image = _on_meta(card, scale, {}, size)
     with warnings.catch_warnings():

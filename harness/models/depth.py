@@ -6,13 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import fx, nn
-
-from harness.models.inference import build_network
+from harness.models.counts import kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from torch import fx, nn
 
     from harness.specs import ModelCard
 
@@ -34,20 +33,25 @@ class Depth:
 
 
 def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Depth:
-    """Count the layers of a network whose path does not depend on values.
+    """Count the layers of a network whose path does not depend on values, or find what was counted.
 
     Raises:
         HarnessError: the network cannot be built.
         torch.fx.proxy.TraceError: its path depends on values.
     """
-    with torch.device("meta"):
-        network = build_network(card, scale, hyper).eval()
-    traced = fx.symbolic_trace(network)
-    return Depth(
-        _longest(traced, lambda module: isinstance(module, nn.Conv2d)),
-        sum(isinstance(module, nn.Conv2d) for module in network.modules()),
-        _longest(traced, lambda module: True),
-    )
+
+    def count() -> Depth:
+        from torch import fx, nn
+
+        network = _on_meta(card, scale, hyper).eval()
+        traced = fx.symbolic_trace(network)
+        return Depth(
+            _longest(traced, lambda module: isinstance(module, nn.Conv2d)),
+            sum(isinstance(module, nn.Conv2d) for module in network.modules()),
+            _longest(traced, lambda module: True),
+        )
+
+    return kept(Depth, count, ("depth",), card, scale, hyper)
 
 
 def convolution_shapes(
@@ -58,13 +62,42 @@ def convolution_shapes(
     Raises:
         HarnessError: the network cannot be built.
     """
+
+    def count() -> list[tuple[int, int, int]]:
+        from torch import nn
+
+        return [
+            (module.in_channels, module.out_channels, int(module.kernel_size[0]))
+            for module in _on_meta(card, scale, hyper).modules()
+            if isinstance(module, nn.Conv2d)
+        ]
+
+    shapes = kept(list[tuple[int, int, int]], count, ("convolutions",), card, scale, hyper)
+    return Counter(shapes)
+
+
+def receptive_radius(card: ModelCard, scale: int) -> int:
+    """Input pixels on each side that an output pixel depends on through convolutions, at most.
+
+    Raises:
+        HarnessError: the network cannot be built, or fails on images of every size that is tried.
+    """
+
+    def count() -> int:
+        from harness.models.inference import Upscaler
+
+        return Upscaler(card, scale, None).receptive_radius()
+
+    return kept(int, count, ("receptive radius",), card, scale, {})
+
+
+def _on_meta(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.Module:
+    import torch
+
+    from harness.models.inference import build_network
+
     with torch.device("meta"):
-        network = build_network(card, scale, hyper)
-    return Counter(
-        (module.in_channels, module.out_channels, int(module.kernel_size[0]))
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d)
-    )
+        return build_network(card, scale, hyper)
 
 
 def _longest(traced: fx.GraphModule, counts: Callable[[nn.Module], bool]) -> int:

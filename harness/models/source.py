@@ -43,8 +43,24 @@ def network_digest(
         classes = _files_of_classes(card, scale, hyper, weights)
     if classes is not None:
         _class_files[key] = classes
+    return _digest(card, classes or ())
+
+
+def unbuilt_digest(card: ModelCard) -> str:
+    """SHA-256 of the code of a network, as far as it is known without building the network.
+
+    It is that of `network_digest` where the file that registers the network imports, directly or
+    through others, the classes of all its modules.
+
+    Raises:
+        HarnessError: a file cannot be read.
+    """
+    return _digest(card, ())
+
+
+def _digest(card: ModelCard, classes: Sequence[Path]) -> str:
     roots = [card.source] if card.source else []
-    source = source_of(roots, [*_files_of(card.build), *(classes or ())])
+    source = source_of(roots, [*_files_of(card.build), *classes])
     applied = {"input": card.input, "global_pooling": card.global_pooling}
     return digest([applied, source.sha256])
 

@@ -67,7 +67,7 @@ def judge_cells(evidence: Evidence) -> tuple[Cell, ...]:
 def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> Cell:
     doubtful = (model, dataset, metric) in evidence.misprints
     fallback: Verdict = "inconsistent in print" if doubtful else "not measured"
-    found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
+    found = measurements(evidence, model, dataset, metric)
     if not found:
         broken = evidence.broken.get((model, dataset))
         return Cell(model, dataset, metric, printed, None, fallback, broken)

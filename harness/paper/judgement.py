@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from harness.paper.measured import candidates
 from harness.paper.selection import broken_runs, choose_runs
 from harness.registry import DATASETS, MODELS
 from harness.specs import GreyRule
@@ -116,6 +117,11 @@ class Evidence:
         return None if row is None else row["record"]
 
     @cached_property
+    def candidates(self) -> dict[tuple[str, str], list[RunRecord]]:
+        """See `harness.paper.measured.candidates`."""
+        return candidates(self.runs, self.scale)
+
+    @cached_property
     def broken(self) -> dict[tuple[str, str], RunRecord]:
         """Runs that broke, by model and set, where none is finished under any rule."""
         return broken_runs(self.runs, self.scale, None, every_rule=True)
@@ -172,9 +178,9 @@ def _depth(card: ModelCard, scale: int) -> Depth:
 
 @cache
 def _receptive_radius(card: ModelCard, scale: int) -> int:
-    from harness.models.inference import Upscaler
+    from harness.models.depth import receptive_radius
 
-    pixels = Upscaler(card, scale, None).receptive_radius()
+    pixels = receptive_radius(card, scale)
     return -(-pixels * card.input_scale(scale) // scale)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from harness.paper.judgement import Evidence
     from harness.specs import RunRecord
 
 WHOLE = "SSIM of the whole image"
@@ -40,15 +41,13 @@ class Measurement:
         return ", ".join(self.rules) or "default rules"
 
 
-def measurements(
-    runs: pd.DataFrame, scale: int, model: str, dataset: str, metric: str
-) -> list[Measurement]:
+def measurements(evidence: Evidence, model: str, dataset: str, metric: str) -> list[Measurement]:
     """Every measurement that may speak for a cell, one for each set of rules, simplest first.
 
     Weights trained here speak under the default rules only: they reach a number or they do not.
     """
     found: dict[tuple[str, ...], Measurement] = {}
-    for run in _candidates(runs, scale, model, dataset):
+    for run in evidence.candidates.get((model, dataset), ()):
         rules = departures(run)
         if rules and not speaks_for_the_authors(run):
             continue
@@ -86,15 +85,15 @@ def departures(run: RunRecord) -> tuple[str, ...]:
     return tuple(word for word, holds in words.items() if holds)
 
 
-def _candidates(runs: pd.DataFrame, scale: int, model: str, dataset: str) -> list[RunRecord]:
-    """Runs of a model as registered, on whole images, best weights first."""
+def candidates(runs: pd.DataFrame, scale: int) -> dict[tuple[str, str], list[RunRecord]]:
+    """Runs on whole images by model, as registered, and set, those of the best weights first."""
     if runs.empty:
-        return []
-    own = runs[(runs["model"] == model) & (runs["dataset"] == dataset)]
-    if own.empty:
-        return []
-    ranked = rank_runs(own, scale, None, every_rule=True)
+        return {}
+    ranked = rank_runs(runs, scale, None, every_rule=True)
     plain = ranked[~ranked["hyper"].astype(bool)]
     kind = plain["rank"] % EARLIER
-    best = plain[kind == kind.min()]
-    return list(best["record"])
+    best = plain[kind == kind.groupby([plain["model"], plain["dataset"]]).transform("min")]
+    found: dict[tuple[str, str], list[RunRecord]] = {}
+    for cell in zip(best["model"], best["dataset"], best["record"], strict=True):
+        found.setdefault(cell[:2], []).append(cell[2])
+    return found

@@ -90,10 +90,7 @@ def _one_set_of_rules(evidence: Evidence, cells: Sequence[Cell]) -> str:
 
     Where each number may have rules of its own, some would agree by chance.
     """
-    found = [
-        measurements(evidence.runs, evidence.scale, cell.model, cell.dataset, cell.metric)
-        for cell in cells
-    ]
+    found = [measurements(evidence, cell.model, cell.dataset, cell.metric) for cell in cells]
 
     def gaps(rules: tuple[str, ...]) -> list[tuple[str, float]]:
         pairs = [(cell, under(many, rules)) for cell, many in zip(cells, found, strict=True)]

@@ -48,10 +48,10 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = 
 def _facts(
     evidence: Evidence, model: str, dataset: str, metric: str, printed: float
 ) -> list[dict[str, Any]]:
-    found = measurements(evidence.runs, evidence.scale, model, dataset, metric)
+    found = measurements(evidence, model, dataset, metric)
     # Bicubic has a name in each pipeline; which of them the paper used is not said.
     twin = "bicubic-rgb" if model == "bicubic" else ""
-    other = measurements(evidence.runs, evidence.scale, twin, dataset, metric)
+    other = measurements(evidence, twin, dataset, metric)
     tolerance = PRINTED.of(metric)
     return [
         {

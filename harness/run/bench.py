@@ -156,7 +156,10 @@ def _by_itself(script: Callable[[], object]) -> None:
 
 def _operations(run: Run, inputs: Sequence[Tensor]) -> int | None:
     """FLOPs of all forward passes, by the pixels of the inputs."""
-    counted = measure_complexity(run.card, run.rules.scale, run.identity.hyper)
+    identity = run.identity
+    counted = measure_complexity(
+        run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
+    )
     if not counted.macs:
         return None
     pixels = sum(batch.shape[2] * batch.shape[3] for batch in inputs)

@@ -200,7 +200,9 @@ def _complexity(run: Run) -> Complexity:
     identity = run.identity
     key = digest([identity.model, identity.source_sha256, identity.scale, identity.hyper])
     if key not in _counted:
-        _counted[key] = measure_complexity(run.card, identity.scale, identity.hyper)
+        _counted[key] = measure_complexity(
+            run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
+        )
     return _counted[key]
 
 

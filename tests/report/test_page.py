@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -124,3 +126,20 @@ def test_its_images_are_photographs_that_may_be_handed_on(html: str) -> None:
         ("demo chelsea", "Stefan van der Walt"),
         ("demo camera", "Lav Varshney"),
     ]
+
+
+def test_with_kept_counts_it_has_the_same_bytes_and_needs_no_torch(
+    html: str, kept_counts: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept_counts))
+    code = (
+        "import sys; from harness.cli import main\n"
+        f"main(['report', 'page', '--results', {str(REFERENCE)!r}, '--out', '.'],"
+        " standalone_mode=False)\nprint('torch' in sys.modules, file=sys.stderr)"
+    )
+    for _ in range(2):  # other tests may have kept their counts elsewhere
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert Path("page.html").read_text() == html
+    assert done.stderr.split()[-1] == "False"
