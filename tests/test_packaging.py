@@ -16,11 +16,10 @@ ROOT = Path(harness.__file__).parents[1]
 
 def test_every_package_is_installed() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    found = [
-        path.parent for top in ("harness", "baselines") for path in ROOT.glob(f"{top}/**/*.py")
-    ]
-    names = {".".join(folder.relative_to(ROOT).parts) for folder in found}
+    folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("harness/**/*.py")}
+    names = {".".join(folder.parts) for folder in folders}
     assert set(declared["packages"]) - set(declared["package-dir"]) == names
+    assert declared["package-dir"]["harness.baselines"] == "baselines"
 
 
 def test_outside_a_checkout_the_claims_have_the_verdicts_of_the_committed_report(

@@ -12,7 +12,8 @@ from harness.data.benchmarks import DatasetUnavailable, find
 from harness.data.catalogue import registry_rows
 from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
-from harness.registry import DATASETS, FAILURES, MODELS
+from harness.paper.selection import foreign_origin
+from harness.registry import DATASETS, FAILURES, MODELS, clashes
 from harness.report.forms import json_text, plain_table
 from harness.specs import DatasetCard, WeightsInfo
 
@@ -28,7 +29,7 @@ _HASH = re.compile(r"[0-9a-f]{40,64}")
 
 
 def models() -> list[Row]:
-    """Registered models, then the plug-ins that failed."""
+    """Registered models, then what was left out of plug-ins, and the plug-ins that failed."""
     rows = [
         {
             "model": card.name,
@@ -40,6 +41,9 @@ def models() -> list[Row]:
             "from": card.origin,
         }
         for card in map(MODELS.get, MODELS)
+    ]
+    rows += [
+        {"model": f"(left out: {clash})", "from": " ".join(clash.origins)} for clash in clashes()
     ]
     return rows + [{"model": f"(failed: {why})", "from": name} for name, why in FAILURES.items()]
 
@@ -170,6 +174,8 @@ def _run(record: RunRecord, names: Mapping[tuple[int, str, str], str]) -> Row:
     )
     how += ["given LR images"] * bool(identity.lr_sha256)
     how += ["identity of an earlier version"] * record.earlier
+    origin = foreign_origin(record)
+    how += [f"code of {origin}"] * bool(origin)
     return {
         "id": identity.id[:12],
         "model": identity.model,
