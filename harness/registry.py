@@ -135,7 +135,7 @@ class Registry(Generic[T]):
     def clashes(self) -> list[Clash]:
         """The names that plug-ins registered and do not get."""
         return [
-            Clash(self.kind, name, tuple(by_origin), name in self._built_in)
+            Clash(self.kind, name, tuple(sorted(by_origin)), name in self._built_in)
             for name, by_origin in self._plugins.items()
             if name in self._built_in or len(by_origin) > 1
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import harness
+from harness.run.provenance import source_digest
 
 ROOT = Path(harness.__file__).parents[1]
 
@@ -45,4 +46,13 @@ def test_outside_a_checkout_the_claims_have_the_verdicts_of_the_committed_report
     assert {one["claim"]: one["verdict"] for one in json.loads(judged.stdout)} == committed
     assert str(tmp_path / "installed/harness/reference") in judged.stderr
     assert "There are no reference records" not in shown("check").stderr
+    installed = str(tmp_path / "installed/harness/baselines")
+    listed = json.loads(shown("list", "weights", "--json").stdout)
+    assert {row["where"] for row in listed if row["tag"] == "repro"} == {
+        str(path) for path in Path(installed).glob("weights/*.safetensors")
+    }
     assert not list((tmp_path / "empty").iterdir())
+    digest = "from harness.run.provenance import source_digest as d; print(d())"
+    command = [sys.executable, "-c", digest]
+    printed = subprocess.run(command, cwd=tmp_path / "empty", capture_output=True, text=True)
+    assert printed.stdout.strip() == source_digest()

@@ -43,7 +43,8 @@ def models() -> list[Row]:
         for card in map(MODELS.get, MODELS)
     ]
     rows += [
-        {"model": f"(left out: {clash})", "from": " ".join(clash.origins)} for clash in clashes()
+        {"model": f"(left out: {one.kind} {one.name})", "from": " and ".join(one.origins)}
+        for one in clashes()
     ]
     return rows + [{"model": f"(failed: {why})", "from": name} for name, why in FAILURES.items()]
 
