@@ -40,7 +40,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUP = "drfn_harness.plugins"
 _FILE_PREFIX = "harness_plugin_"
 
-
 BUILT_IN = "harness."
 """What the names of the modules begin with that register for the harness itself."""
 
@@ -157,13 +156,13 @@ class Registry(Generic[T]):
         """
         if not self._home:
             return
-        missing = f"The {self.kind}s of the harness are missing: reinstall {DISTRIBUTION}."
+        said = f"The {self.kind}s of the harness are missing{{}}: reinstall {DISTRIBUTION}."
         try:
             importlib.import_module(self._home)
         except ImportError as error:
-            raise HarnessError(f"{missing} ({error})") from error
+            raise HarnessError(said.format(f" ({error})")) from error
         if not self._built_in:  # what is left of a package is a folder
-            raise HarnessError(missing)
+            raise HarnessError(said.format(""))
 
     def select(self, pattern: str) -> list[str]:
         """Names for one word of a list: ``all``, a glob, or a name.
@@ -389,7 +388,7 @@ def _import_file(path: Path) -> ModuleType:
     spec.loader.exec_module(module)
     taken = [one for one in clashes() if one.built_in and one not in before]
     if taken:
-        raise _NameTakenError(f"{taken[0]}")
+        raise _NameTakenError(str(taken[0]))
     return module
 
 
