@@ -1,4 +1,4 @@
-"""The networks of the paper, one file each; found through the entry point like any plug-in."""
+"""The networks of the paper, one file each."""
 
 from harness.registry import declare_package
 

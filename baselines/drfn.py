@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Centred, conv, upsampler
 from harness.registry import register_model
+
+from .layers import Centred, conv, upsampler
 
 
 class ChannelAttention(nn.Module):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from baselines.layers import Centred, conv, upsampler
 from harness.registry import register_model
+
+from .layers import Centred, conv, upsampler
 
 
 class ResidualBlock(nn.Module):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from baselines.layers import conv
 from harness.registry import register_model
+
+from .layers import conv
 
 
 class Enlarge(nn.Module):

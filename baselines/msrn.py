@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import Centred, conv, upsampler
 from harness.registry import register_model
+
+from .layers import Centred, conv, upsampler
 
 
 class MultiScaleBlock(nn.Module):

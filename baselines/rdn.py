@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import conv, upsampler
 from harness.registry import register_model
+
+from .layers import conv, upsampler
 
 
 class ResidualDenseBlock(nn.Module):

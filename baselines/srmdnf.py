@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from baselines.layers import conv
 from harness.registry import register_model
+
+from .layers import conv
 
 NO_BLUR = (
     -1.1236096e-08,

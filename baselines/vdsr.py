@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from baselines.layers import conv
 from harness.registry import register_model
+
+from .layers import conv
 
 
 class VDSR(nn.Module):

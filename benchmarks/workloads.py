@@ -26,7 +26,7 @@ LIMIT = 300.0
 """Seconds after which a command counts as hanging."""
 
 TINY = '''
-from baselines.drfn import drfn
+from harness.baselines.drfn import drfn
 from harness.registry import register_model
 
 

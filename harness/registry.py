@@ -2,7 +2,7 @@
 
 A plug-in is a module that calls the ``register_*`` decorators when it is imported. Installed
 packages name theirs in the entry-point group ``drfn_harness.plugins``; a single file is named with
-``--plugin``. The networks of the paper are found the same way.
+``--plugin``. What the harness itself registers keeps its names, the networks of the paper included.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 from harness.errors import HarnessError, UsageError
 from harness.files import TEXT, regular
-from harness.specs import DatasetCard, ModelCard, NetworkInput, Pipeline
+from harness.specs import DISTRIBUTION, DatasetCard, ModelCard, NetworkInput, Pipeline
+from harness.syntax import NETWORKS
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -39,47 +40,129 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUP = "drfn_harness.plugins"
 _FILE_PREFIX = "harness_plugin_"
 
+BUILT_IN = "harness."
+"""What the names of the modules begin with that register for the harness itself."""
+
+
+@dataclass(frozen=True)
+class Clash:
+    """A name that plug-ins registered and do not get.
+
+    Attributes:
+        kind: of the thing.
+        name: of the thing.
+        origins: the plug-ins that registered it.
+        built_in: the harness has the name; otherwise several plug-ins registered it.
+    """
+
+    kind: str
+    name: str
+    origins: tuple[str, ...]
+    built_in: bool
+
+    def __str__(self) -> str:
+        who = " and ".join(self.origins)
+        if self.built_in:
+            return f"The {self.kind} {self.name!r} of {who} has the name of a built-in: rename it."
+        both = "Both " if len(self.origins) == 2 else ""
+        return f"{both}{who} register the {self.kind} {self.name!r}: rename one to use either."
+
 
 class Registry(Generic[T]):
-    """Named things of one kind, each with the module or file it came from."""
+    """Named things of one kind, each with the module or file it came from.
 
-    def __init__(self, kind: str) -> None:
+    The harness keeps its names, whoever comes first. A name that several plug-ins register is
+    nobody's.
+
+    Args:
+        kind: what the things are called in messages.
+        home: the module that registers those of the harness.
+    """
+
+    def __init__(self, kind: str, home: str = "") -> None:
         self.kind = kind
-        self._entries: dict[str, tuple[T, str]] = {}
+        self._home = home
+        self._built_in: dict[str, tuple[T, str]] = {}
+        self._plugins: dict[str, dict[str, T]] = {}
 
     def add(self, name: str, value: T, origin: str) -> None:
-        """Enter a thing; the same origin may replace its own.
-
-        Raises:
-            UsageError: another origin holds the name.
-        """
-        holder = self._entries.get(name)
-        if holder and holder[1] != origin:
-            raise UsageError(
-                f"Both {holder[1]} and {origin} register the {self.kind} {name!r}: rename one."
-            )
-        self._entries[name] = (value, origin)
+        """Enter a thing; the same origin may replace its own."""
+        if origin.startswith(BUILT_IN):
+            self._built_in[name] = value, origin
+            return
+        self.load_built_ins()  # so that a name of theirs is seen to be taken
+        self._plugins.setdefault(name, {})[origin] = value
 
     def get(self, name: str) -> T:
         """The thing of that name.
 
         Raises:
-            UsageError: there is none; the message suggests the nearest names.
+            UsageError: there is none, and the message suggests the nearest names; or several
+                plug-ins registered it.
         """
-        if name not in self._entries:
-            near = difflib.get_close_matches(name.lower(), self._entries, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {self._all()}."
-            raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
-        return self._entries[name][0]
+        return self._entry(name)[0]
 
     def origin(self, name: str) -> str:
         """The module or file that entered the thing of that name.
 
         Raises:
-            UsageError: there is none.
+            UsageError: as `get`.
         """
-        self.get(name)
-        return self._entries[name][1]
+        return self._entry(name)[1]
+
+    def _entry(self, name: str) -> tuple[T, str]:
+        entries = self._entries()
+        if name not in entries:
+            clash = next((one for one in self.clashes() if one.name == name), None)
+            if clash:
+                raise UsageError(str(clash))
+            near = difflib.get_close_matches(name.lower(), entries, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {self._all()}."
+            raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
+        return entries[name]
+
+    def _entries(self) -> dict[str, tuple[T, str]]:
+        """What can be used, by name."""
+        single = {
+            name: (value, origin)
+            for name, by_origin in self._plugins.items()
+            if len(by_origin) == 1
+            for origin, value in by_origin.items()
+        }
+        return self._built_in | {k: v for k, v in single.items() if k not in self._built_in}
+
+    def clashes(self) -> list[Clash]:
+        """The names that plug-ins registered and do not get."""
+        return [
+            Clash(self.kind, name, tuple(sorted(by_origin)), name in self._built_in)
+            for name, by_origin in self._plugins.items()
+            if name in self._built_in or len(by_origin) > 1
+        ]
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether the harness itself registers a thing of that name.
+
+        Raises:
+            HarnessError: as `load_built_ins`.
+        """
+        self.load_built_ins()
+        return name in self._built_in
+
+    def load_built_ins(self) -> None:
+        """Import the module that registers what the harness has of this kind.
+
+        Raises:
+            HarnessError: it is missing.
+        """
+        if not self._home:
+            return
+        said = f"The {self.kind}s of the harness are missing{{}}: reinstall {DISTRIBUTION}."
+        try:
+            importlib.import_module(self._home)
+        except ImportError as error:
+            raise HarnessError(said.format(f" ({error})")) from error
+        if not self._built_in:  # what is left of a package is a folder
+            raise HarnessError(said.format(""))
 
     def select(self, pattern: str) -> list[str]:
         """Names for one word of a list: ``all``, a glob, or a name.
@@ -88,37 +171,37 @@ class Registry(Generic[T]):
             UsageError: nothing matches.
         """
         if pattern == "all":
-            return list(self._entries)
+            return list(self)
         if not any(mark in pattern for mark in "*?["):
             self.get(pattern)
             return [pattern]
-        found = fnmatch.filter(self._entries, pattern)
+        found = fnmatch.filter(self, pattern)
         if not found:
             raise UsageError(f"No {self.kind} matches {pattern!r}: there are {self._all()}.")
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._entries))
+        return iter(self._entries())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries()
 
-    def snapshot(self) -> dict[str, tuple[T, str]]:
-        """A copy of what is entered, for `restore`."""
-        return dict(self._entries)
+    def snapshot(self) -> dict[str, dict[str, T]]:
+        """A copy of what plug-ins entered, for `restore`."""
+        return {name: dict(by_origin) for name, by_origin in self._plugins.items()}
 
-    def restore(self, entries: dict[str, tuple[T, str]]) -> None:
+    def restore(self, plugins: dict[str, dict[str, T]]) -> None:
         """Go back to a `snapshot`."""
-        self._entries = dict(entries)
+        self._plugins = {name: dict(by_origin) for name, by_origin in plugins.items()}
 
     def _all(self) -> str:
-        return ", ".join(self._entries) or "none"
+        return ", ".join(self) or "none"
 
 
-MODELS: Registry[ModelCard] = Registry("model")
+MODELS: Registry[ModelCard] = Registry("model", NETWORKS)
 DATASETS: Registry[DatasetCard] = Registry("dataset")
-METRICS: Registry[Metric] = Registry("metric")
-REPORTS: Registry[Report] = Registry("report")
+METRICS: Registry[Metric] = Registry("metric", "harness.protocol.metrics")
+REPORTS: Registry[Report] = Registry("report", "harness.report.build")
 _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS)
 
 FAILURES: dict[str, str] = {}
@@ -211,7 +294,7 @@ def register_dataset(name: str, root: Path | str, *, title: str = "", count: int
 _COLUMNS = (
     "image seconds note id status model dataset scale protocol self_ensemble tile hyper tag "
     "weights_file_sha256 verified count parameters macs time record rank seen dataset_sha256 "
-    "pipeline weights lr_sha256 earlier error images device utc"
+    "pipeline weights lr_sha256 earlier foreign error images device utc"
 )
 """What stands beside the scores in records, in the table of runs, and in their listing."""
 
@@ -254,17 +337,20 @@ def _register(registry: Registry[Any], name: str) -> Callable[[F], F]:
 
 
 def load_plugins(files: Sequence[Path] = ()) -> None:
-    """Import every installed plug-in and the given files.
+    """Import the networks of the harness, every installed plug-in, and the given files.
 
-    One that fails disables only itself and is noted in `FAILURES`.
+    A plug-in that fails disables only itself and is noted in `FAILURES`; a name that it does not
+    get is told by `clashes`.
 
     Raises:
-        UsageError: a given file is missing.
+        HarnessError: the networks of the harness are not installed.
+        UsageError: a given file is missing, or registers the name of a built-in.
     """
-    for entry in _installed():
-        own = entry.dist is None or entry.dist.name == "drfn-harness"
-        load = entry.load if own else partial(_with_settings, entry.value, entry.load)
-        _guarded(entry.value, load)
+    MODELS.load_built_ins()
+    for entry in entry_points(group=GROUP):
+        # An earlier version of the harness found its own networks so.
+        if entry.dist is None or entry.dist.name != DISTRIBUTION:
+            _guarded(entry.value, partial(_with_settings, entry.value, entry.load))
     for path in files:
         try:
             regular(path, TEXT)
@@ -276,18 +362,13 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
         _guarded(name, partial(_with_settings, name, partial(_import_file, path)))
 
 
-def _installed() -> list[EntryPoint]:
-    """Installed entry points; in a bare checkout, those its pyproject.toml declares."""
-    found = {entry.value: entry for entry in entry_points(group=GROUP)}
-    try:
-        distribution("drfn-harness")
-    except PackageNotFoundError:
-        import tomllib
+def clashes() -> list[Clash]:
+    """The names that plug-ins registered and do not get, of all kinds."""
+    return [clash for registry in _ALL for clash in registry.clashes()]
 
-        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-        declared = tomllib.loads(text)["project"]["entry-points"][GROUP]
-        found |= {value: EntryPoint(name, value, GROUP) for name, value in declared.items()}
-    return list(found.values())
+
+class _NameTakenError(UsageError):
+    """A file that the user names registers the name of a built-in."""
 
 
 def _guarded(name: str, load: Callable[[], object]) -> None:
@@ -301,6 +382,8 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
     except BaseException as error:  # an outsider's code may raise anything
         for registry, entries in zip(_ALL, before, strict=True):
             registry.restore(entries)
+        if isinstance(error, _NameTakenError):
+            raise
         FAILURES[name] = f"{type(error).__name__}: {error}"
 
 
@@ -320,7 +403,11 @@ def _import_file(path: Path) -> ModuleType:
         raise HarnessError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    before = clashes()
     spec.loader.exec_module(module)
+    taken = [one for one in clashes() if one.built_in and one not in before]
+    if taken:
+        raise _NameTakenError(str(taken[0]))
     return module
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files import TEXT, regular
-from harness.specs import digest, file_digest
-from harness.syntax import LIBRARY, canonical_digest, is_left_out
+from harness.specs import DISTRIBUTION, digest, file_digest
+from harness.syntax import LIBRARY, canonical_digest, is_harness, is_left_out
 
 _SITES = ("site-packages", "dist-packages")
 _BUILDS = re.compile(r"\+(cpu|cu\d+|rocm[\d.]+|xpu)$")
@@ -52,8 +52,8 @@ def source_of(roots: Iterable[Path], others: Iterable[Path] = ()) -> Source:
 
     The standard library, `STACK` and the harness are left out: the record states their versions,
     and `RULES` and `INFERENCE` stand for the harness's own code. An installed distribution counts
-    by its name and version; the one that a root belongs to counts by the content of its files, so
-    that a checkout and an installed copy are one.
+    by its name and version; the one that a root belongs to counts by the content of its files, and
+    so do the networks of the harness, so that a checkout and an installed copy are one.
 
     Args:
         roots: files of the plug-in itself.
@@ -63,7 +63,7 @@ def source_of(roots: Iterable[Path], others: Iterable[Path] = ()) -> Source:
         HarnessError: a file cannot be read.
     """
     roots = [_absolute(path) for path in roots]
-    own = {name for path in roots for name in _distribution(path)}
+    own = {DISTRIBUTION, *(name for path in roots for name in _distribution(path))}
     todo = [*roots, *map(_absolute, others)]
     imported: dict[Path, list[Path]] = {}
     packages: dict[str, str] = {}
@@ -155,7 +155,8 @@ def _imported(path: Path) -> Iterator[Path]:
         # A relative import goes up from the file, also where folders have no __init__.py.
         start = path.parents[min(level, len(path.parents)) - 1]
         find = partial(_below, start) if level else partial(_file, path)
-        prefixes = [find(words[:end]) for end in range(1, len(words))]
+        outer = [words[:end] for end in range(1, len(words))]
+        prefixes = [find(one) for one in outer if level or not is_harness(".".join(one))]
         yield from (file for file in prefixes if file and file.resolve() not in around)
         inner = [find([*words, name]) for name in names]
         itself = find(words)

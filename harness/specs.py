@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
     """Parameter names and shapes."""
 
+DISTRIBUTION = "drfn-harness"
+"""What the harness is installed as."""
+
 Pipeline = Literal["y", "rgb"]
 """``y``: luma alone, degraded in double; ``rgb``: colour, degraded in uint8, scored on float Y."""
 

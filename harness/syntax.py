@@ -28,6 +28,9 @@ LIBRARY = frozenset(
 )
 """The standard library of Python 3.11 to 3.14, and a package that stands in for parts of it."""
 
+NETWORKS = "harness.baselines"
+"""The networks of the paper; unlike the rest of the harness they count, as any network's code."""
+
 _HARNESS = "harness"
 _TYPES = ("typing", "typing_extensions", "collections.abc")
 _FIELD_KINDS = ("ClassVar", "InitVar", "KW_ONLY")
@@ -39,7 +42,12 @@ _CARD = ("pipeline", "input", "scales", "paper", "params", "global_pooling", "st
 def is_left_out(module: str) -> bool:
     """Whether a hash leaves a module out: one of the standard library, `STACK` or the harness."""
     top = module.partition(".")[0]
-    return top in LIBRARY or top in STACK or top == _HARNESS
+    return top in LIBRARY or top in STACK or is_harness(module)
+
+
+def is_harness(module: str) -> bool:
+    """Whether a module is one of the harness, but for its networks, which others build upon."""
+    return module.partition(".")[0] == _HARNESS and not f"{module}.".startswith(f"{NETWORKS}.")
 
 
 def canonical_digest(tree: ast.Module, package: str = "") -> str:
@@ -191,10 +199,10 @@ def _name_counts(statement: ast.Import | ast.ImportFrom, alias: ast.alias, types
     if isinstance(statement, ast.Import):
         bound = alias.asname or alias.name.partition(".")[0]
         return bound not in types or not is_left_out(alias.name)
-    top = "" if statement.level else (statement.module or "").partition(".")[0]
-    if top == "__future__" or (top == _HARNESS and not renamed):
+    module = "" if statement.level else statement.module or ""
+    if module == "__future__" or (is_harness(module) and not renamed):
         return False
-    return renamed or alias.name not in types or not is_left_out(top)
+    return renamed or alias.name not in types or not is_left_out(module)
 
 
 def _tokens(tree: ast.Module, package: str) -> Iterator[str]:
@@ -266,9 +274,8 @@ def _placeless(module: str, package: str) -> str:
 
     The file's package may move, and so may modules of the harness.
     """
-    top = module.partition(".")[0]
-    if top == _HARNESS:
+    if is_harness(module):
         return _HARNESS
-    if top != package.partition(".")[0]:
+    if module.partition(".")[0] != package.partition(".")[0]:
         return module
     return "" if f"{package}.".startswith(f"{module}.") else module.rpartition(".")[2]

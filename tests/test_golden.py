@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import baselines
+from harness import baselines
 from harness.cli import main
 from tests.conftest import REAL_ROOTS
 

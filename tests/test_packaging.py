@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.run.provenance import source_digest
 
 ROOT = Path(harness.__file__).parents[1]
 UNSHARED = {
@@ -90,11 +91,10 @@ def elsewhere(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_every_package_is_installed() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    found = [
-        path.parent for top in ("harness", "baselines") for path in ROOT.glob(f"{top}/**/*.py")
-    ]
-    names = {".".join(folder.relative_to(ROOT).parts) for folder in found}
+    folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("harness/**/*.py")}
+    names = {".".join(folder.parts) for folder in folders}
     assert set(declared["packages"]) - set(declared["package-dir"]) == names
+    assert declared["package-dir"]["harness.baselines"] == "baselines"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
@@ -124,7 +124,7 @@ def test_on_a_package_index_no_link_is_dead(sdist: Path) -> None:
 def test_the_wheel_holds_the_packages_alone(installed: Path) -> None:
     held = files(installed)
     tops = {name.partition("/")[0] for name in held if ".dist-info/" not in name}
-    assert tops <= {"baselines", "bin", "harness"}
+    assert tops <= {"bin", "harness"}
     assert {Path(name).suffix for name in held}.isdisjoint({".pyc", ".png"})
 
 
@@ -138,6 +138,15 @@ def test_an_installation_makes_the_reference_numbers_again(
     shown = done(sys.executable, "-m", "harness", *check, cwd=elsewhere)
     assert "4 are ok" in shown.stdout
     assert files(installed) == before
+
+
+def test_an_installation_is_the_same_code_as_its_source(installed: Path, elsewhere: Path) -> None:
+    digest = "from harness.run.provenance import source_digest as d; print(d())"
+    assert done(sys.executable, "-c", digest, cwd=elsewhere).stdout.strip() == source_digest()
+    listed = (sys.executable, "-m", "harness", "list", "weights", "--json")
+    found = {row["where"] for row in json.loads(done(*listed, cwd=elsewhere).stdout)}
+    shipped = list((installed / "harness/baselines/weights").glob("*.safetensors"))
+    assert {str(path) for path in shipped} <= found and len(shipped) == 3
 
 
 def test_outside_a_checkout_the_claims_have_the_verdicts_of_the_committed_report(

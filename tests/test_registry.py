@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.registry import FAILURES, MODELS, Registry, load_plugins
+from harness.registry import FAILURES, METRICS, MODELS, Registry, clashes, load_plugins
+
+CASES = Path(__file__).parent / "cases/strangers"
+ROOT = Path(__file__).parents[1]
 
 PLUGIN = """
 from harness.registry import register_dataset, register_metric, register_model
@@ -24,13 +27,18 @@ def worst(sr, hr):
 """
 
 
-def test_a_registry_suggests_the_near_name_and_refuses_doubles() -> None:
+def test_a_registry_suggests_the_near_name_and_lets_nobody_have_a_contested_one() -> None:
     things: Registry[int] = Registry("thing")
     things.add("alpha", 1, "here")
     things.add("alpha", 2, "here")
+    things.add("beta", 3, "here")
     assert things.get("alpha") == 2
-    with pytest.raises(UsageError, match="Both here and there register the thing 'alpha'"):
-        things.add("alpha", 3, "there")
+    things.add("beta", 4, "there")
+    for find in (things.get, things.select, things.origin):
+        with pytest.raises(UsageError, match="Both here and there register the thing 'beta'"):
+            find("beta")
+    assert things.select("all") == things.select("*a") == list(things) == ["alpha"]
+    assert "beta" not in things
     with pytest.raises(UsageError, match="No thing is called 'alhpa': did you mean alpha"):
         things.get("alhpa")
     with pytest.raises(UsageError, match="there are alpha"):
@@ -50,7 +58,8 @@ def test_listing_reads_declarations_without_importing_torch() -> None:
         "import sys; from harness.registry import MODELS, load_plugins; load_plugins();"
         "card = MODELS.get('drfn'); print(card.params, 'torch' in sys.modules)"
     )
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert shown.stdout.split() == ["5207203", "False"]
 
 
@@ -124,7 +133,6 @@ def test_an_installed_package_is_a_plugin(tmp_path: Path, photos: Path) -> None:
     [
         ("import a_module_that_is_not_there", "ModuleNotFoundError"),
         ("def broken(:", "SyntaxError"),
-        (PLUGIN.replace('"half"', '"drfn"'), "Both baselines.drfn and"),
         (PLUGIN + "raise RuntimeError('half-way')", "RuntimeError: half-way"),
         (PLUGIN + "raise SystemExit(3)", "SystemExit: 3"),
         (PLUGIN.replace("(4,)", "4"), "needs scales, a tuple of whole numbers"),
@@ -179,11 +187,132 @@ def test_a_plugin_may_bring_a_test_set_of_its_own(tmp_path: Path, harness, photo
 
 def test_two_files_of_one_name_may_not_register_the_same_model(tmp_path: Path, harness) -> None:
     files = [tmp_path / folder / "net.py" for folder in ("a", "b")]
-    for file in files:
+    for file, other in zip(files, ("first", "second"), strict=True):
         file.parent.mkdir()
-        file.write_text(PLUGIN)
-    shown = harness("list", "--plugin", files[0], "--plugin", files[1])
-    assert "Both" in shown.output and "register the model 'half'" in shown.output
+        file.write_text(PLUGIN.replace("worst", other))
+    both = ("--plugin", files[0], "--plugin", files[1])
+    shown = harness("list", *both)
+    assert shown.exit_code == 0 and f"Both {files[0]} and {files[1]}" in shown.output
+    assert "half" not in MODELS and {"first", "second"} <= set(METRICS)
+    assert harness("check-model", "half", *both).exit_code == 2
+
+
+@pytest.mark.parametrize("built_in_first", [True, False])
+def test_a_built_in_keeps_its_name_whoever_comes_first(built_in_first: bool) -> None:
+    things: Registry[int] = Registry("thing")
+    for value in (1, 2) if built_in_first else (2, 1):
+        things.add("alpha", value, "harness.things" if value == 1 else "stranger")
+    assert things.get("alpha") == 1
+    assert [(one.name, one.origins) for one in things.clashes()] == [("alpha", ("stranger",))]
+
+
+TAKEN = {
+    "model": PLUGIN.replace('"half"', '"drfn"'),
+    "metric": PLUGIN.replace('"worst"', '"ssim"'),
+    "dataset": PLUGIN + "register_dataset('set5', '.')\n",
+    "report": (CASES / "report.py").read_text(),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_a_named_file_with_the_name_of_a_built_in_is_refused(
+    kind: str, tmp_path: Path, harness
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(TAKEN[kind])
+    for _ in range(2):
+        shown = harness("list", "models", "--plugin", file)
+        assert shown.exit_code == 2 and shown.output.startswith(f"Error: The {kind} ")
+        assert str(file) in shown.output
+    assert "half" not in MODELS and "worst" not in METRICS and not clashes()
+
+
+def test_a_file_whose_helper_takes_the_name_of_a_built_in_is_refused(tmp_path, harness) -> None:
+    (tmp_path / "helping.py").write_text(TAKEN["model"])
+    (tmp_path / "mine.py").write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import helping"
+    )
+    shown = harness("run", "--models", "drfn", "--plugin", tmp_path / "mine.py")
+    assert shown.exit_code == 2 and "The model 'drfn' of helping" in shown.output
+
+
+def test_a_report_of_a_plugin_meets_the_built_in_one_before_anyone_asks_for_reports() -> None:
+    script = (
+        "import sys; from pathlib import Path; from harness.registry import load_plugins\n"
+        f"try: load_plugins([Path({str(CASES / 'report.py')!r})])\n"
+        "except Exception as error: print(error)"
+    )
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "The report 'table2'" in shown.stdout, shown.stderr
+
+
+def install(site: Path, distribution: str, module: str, text: str) -> None:
+    """Put a package with an entry point where Python finds it, as pip does."""
+    site.mkdir(exist_ok=True)
+    (site / f"{module}.py").write_text(text)
+    info = site / f"{distribution.replace('-', '_')}-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[drfn_harness.plugins]\n{module} = {module}\n")
+    (info / "top_level.txt").write_text(f"{module}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages, which come before all others."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def test_an_installed_package_does_not_displace_a_built_in(site, harness, photos) -> None:
+    install(site, "aaa-clash", "aaa_clash", (CASES / "aaa_clash.py").read_text())
+    shown = harness("list", "models")
+    assert shown.exit_code == 0
+    row = next(line for line in shown.stdout.splitlines() if line.startswith("(left out"))
+    assert row.startswith("(left out: model srcnn)") and row.endswith("aaa_clash")
+    assert "Warning: The model 'srcnn' of aaa_clash" in shown.stderr
+    assert MODELS.origin("srcnn") == "harness.baselines.srcnn"
+    shown = harness("run", "--models", "clash-nearest", "--datasets", photos)
+    assert shown.exit_code == 0, shown.output
+
+
+def test_two_installed_packages_lose_a_name_that_both_register(site, harness) -> None:
+    for module in ("one_sr", "two_sr"):
+        text = PLUGIN.replace('"worst"', f'"{module}"')
+        install(site, module, module, text)
+    shown = harness("run", "--models", "half", "--datasets", "demo")
+    assert shown.exit_code == 2
+    assert "Error: Both one_sr and two_sr register the model 'half'" in shown.output
+    assert {"one_sr", "two_sr"} <= set(METRICS)
+
+
+def test_packages_that_fail_or_exit_cost_only_themselves(site, harness) -> None:
+    install(site, "broken-sr", "broken_sr", "import not_installed_at_all")
+    install(site, "exits-sr", "exits_sr", "import sys; sys.exit('needs Python 3.14')")
+    shown = harness("list", "models")
+    assert shown.exit_code == 0 and "harness.baselines.drfn" in shown.output
+    assert "(failed: SystemExit: needs Python 3.14)" in shown.output
+    assert set(FAILURES) == {"broken_sr", "exits_sr"}
+
+
+def test_the_networks_are_found_beside_another_package_called_baselines(site, harness) -> None:
+    text = "from harness.registry import declare_package; declare_package(__name__)"
+    install(site, "drfn-harness", "baselines", text)  # as an earlier version was installed
+    shown = harness("list", "models")
+    assert shown.exit_code == 0 and "harness.baselines.drfn" in shown.output
+    assert "left out" not in shown.output and not FAILURES
+
+
+def test_without_its_networks_the_harness_says_so(harness, monkeypatch) -> None:
+    monkeypatch.setattr(MODELS, "_built_in", {})
+    shown = harness("list", "models")
+    assert shown.exit_code == 1 and "reinstall drfn-harness" in shown.output
+    monkeypatch.setitem(sys.modules, "harness.baselines", None)
+    shown = harness("run", "--models", "all", "--datasets", "demo")
+    assert shown.exit_code == 1 and "reinstall drfn-harness" in shown.output
 
 
 def with_worst(plugin: Path, photos: Path) -> list[object]:

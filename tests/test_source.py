@@ -2,6 +2,8 @@
 
 import ast
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -381,3 +383,68 @@ class TestFiles:
         source = source_of([file])
         assert source.packages == {"pytest": pytest.__version__}
         assert len(source.files) == 1
+
+
+HERE = Path(__file__).parents[1]
+BUILDS_UPON = [
+    "from harness.baselines.layers import conv",
+    "import harness.baselines.layers",
+    "from harness.baselines import layers",
+]
+
+
+def laid_out(folder: Path, *, installed: bool) -> Path:
+    """What a hash reads of the harness, as in a checkout or as pip puts it."""
+    networks = folder / ("harness/baselines" if installed else "baselines")
+    files = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(HERE / "harness", folder / "harness", ignore=files)
+    shutil.copytree(HERE / "baselines", networks, ignore=files)
+    if installed:
+        info = folder / "drfn_harness-0.1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: drfn-harness\nVersion: 0.1.0\n"
+        )
+        (info / "top_level.txt").write_text("harness\n")
+    else:
+        shutil.copy(HERE / "pyproject.toml", folder)
+    return networks
+
+
+def hashes(folder: Path, plugins: list[Path]) -> list[str]:
+    """The hash of each plug-in, in a process that has the harness from a folder."""
+    script = (
+        "import sys; from pathlib import Path; from harness.source import source_of\n"
+        "for name in sys.argv[1:]: print(source_of([Path(name)]).sha256)"
+    )
+    command = [sys.executable, "-c", script, *map(str, plugins)]
+    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    return shown.stdout.split()
+
+
+def test_the_networks_of_the_harness_count_where_a_plugin_builds_upon_them(tmp_path: Path) -> None:
+    plugins = [tmp_path / f"mine{place}.py" for place in range(len(BUILDS_UPON))]
+    for plugin, line in zip(plugins, BUILDS_UPON, strict=True):
+        plugin.write_text(f"{line}\nfrom harness.registry import register_model\n")
+    found = []
+    for place, installed in (("checkout", False), ("site-packages", True)):
+        networks = laid_out(tmp_path / place, installed=installed)
+        found.append(hashes(tmp_path / place, plugins))
+        for other in ("registry", "__init__"):
+            with (tmp_path / place / f"harness/{other}.py").open("a") as file:
+                file.write("NEW = 1\n")
+        assert hashes(tmp_path / place, plugins) == found[-1]
+        with (networks / "layers.py").open("a") as file:
+            file.write("GAIN = 2\n")
+        edited = hashes(tmp_path / place, plugins)
+        assert all(one != other for one, other in zip(edited, found[-1], strict=True))
+    assert found[0] == found[1] and len(set(found[0])) == len(BUILDS_UPON)
+
+
+def test_which_network_of_the_harness_a_name_is_taken_from_counts() -> None:
+    layers, edsr = (
+        canonical(f"from harness.baselines.{n} import conv") for n in ("layers", "edsr")
+    )
+    assert layers != edsr
+    assert canonical("from harness.run import plan") == canonical("from harness.data import plan")

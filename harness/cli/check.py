@@ -14,6 +14,7 @@ from harness.cli.options import (
     results_option,
     split_words,
     tell_earlier,
+    tell_foreign,
     tell_read,
 )
 from harness.errors import MismatchError
@@ -65,6 +66,7 @@ def check(
     local, rows = read_records(ResultStore(results))
     tell_read(results, local)
     tell_earlier(local)
+    tell_foreign(local)
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:

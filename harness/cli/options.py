@@ -65,14 +65,16 @@ reference_option = click.option(
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
-    """Fill the registries, and say which plug-ins failed."""
+    """Fill the registries, and say which plug-ins failed, and which names they do not get."""
     from harness.data.catalogue import register_benchmarks
-    from harness.registry import FAILURES, SETTINGS, load_plugins
+    from harness.registry import FAILURES, SETTINGS, clashes, load_plugins
 
     register_benchmarks()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
         echo(f"Warning: the plug-in {name} is disabled ({reason}).", err=True)
+    for clash in clashes():
+        echo(f"Warning: {clash}", err=True)
     for name, changed in SETTINGS.items():
         tell_changed(f"The plug-in {name}", changed)
 
@@ -92,6 +94,7 @@ def read_told(results: Path) -> ResultStore:
     sound = store.sound(lambda _, error: echo(f"Left out: {error}", err=True))
     tell_read(results, sound)
     tell_earlier(sound.values())
+    tell_foreign(sound.values())
     return store
 
 
@@ -107,6 +110,20 @@ def tell_earlier(records: Iterable[RunRecord]) -> None:
         echo(
             f"Note: run records of an earlier version: {count}. Their numbers are shown (harness "
             "list runs marks them); harness run makes them again.",
+            err=True,
+        )
+
+
+def tell_foreign(records: Iterable[RunRecord]) -> None:
+    """Say which records are of other code than their names say, if any."""
+    from harness.paper.selection import foreign_origin
+
+    origins = [(one.identity.model, origin) for one in records if (origin := foreign_origin(one))]
+    if origins:
+        whose = "; ".join(dict.fromkeys(f"{model} by {origin}" for model, origin in origins))
+        echo(
+            f"Note: run records of other code under the name of a built-in: {len(origins)} "
+            f"({whose}). They speak for no printed number.",
             err=True,
         )
 

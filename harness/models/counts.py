@@ -20,8 +20,8 @@ from harness.data.download import cache_root
 from harness.data.partial import whole
 from harness.files import TEXT, regular
 from harness.models.source import network_digest, unbuilt_digest
-from harness.registry import _installed
 from harness.specs import digest, file_digest
+from harness.syntax import NETWORKS
 
 if TYPE_CHECKING:
     from harness.specs import ModelCard
@@ -132,13 +132,7 @@ _codes: dict[tuple[str, Path | None], str] = {}
 
 def _is_own(card: ModelCard) -> bool:
     """Whether a network came with the harness."""
-    return any(card.origin.startswith(f"{package}.") for package in _own_packages())
-
-
-@cache
-def _own_packages() -> list[str]:
-    found = ((entry.value, entry.dist) for entry in _installed())
-    return [package for package, dist in found if dist is None or dist.name == "drfn-harness"]
+    return card.origin.startswith(f"{NETWORKS}.")
 
 
 def _read(path: Path, key: str, kind: type[Count]) -> Count:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.registry import METRICS, MODELS
 from harness.source import distributions, source_of
-from harness.specs import canonical_json, digest, file_digest
-from harness.syntax import is_left_out
+from harness.specs import DISTRIBUTION, canonical_json, digest, file_digest
+from harness.syntax import NETWORKS, is_left_out
 
 if TYPE_CHECKING:
     from harness.models.weights import Weights
@@ -145,6 +145,16 @@ def _facts(origin: str, file: Path) -> dict[str, str]:
     names = distributions().get(origin.partition(".")[0], ())
     installed = ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(names))
     return {"module": origin} | ({"distribution": installed} if installed else {}) | sha256
+
+
+def is_built_in(facts: Mapping[str, str]) -> bool:
+    """Whether a network is the harness's own, by what `plugins` says of it.
+
+    Earlier versions called the package ``baselines``, as others do theirs.
+    """
+    installed = facts.get("distribution", DISTRIBUTION)
+    own = installed.partition(" ")[0] == DISTRIBUTION and "," not in installed
+    return own and facts.get("module", "").startswith((f"{NETWORKS}.", "baselines."))
 
 
 def _foreign_metrics(metrics: Sequence[str]) -> Iterator[tuple[str, Path]]:

@@ -11,7 +11,7 @@ from harness.errors import HarnessError, UsageError
 from harness.paper.check_rows import Known, Row, distance
 from harness.paper.measured import speaks_for_the_authors
 from harness.paper.scores import SCORES
-from harness.paper.selection import plain_protocols
+from harness.paper.selection import foreign_origin, plain_protocols
 from harness.paper.tolerances import (
     EXACT,
     FROZEN,
@@ -140,6 +140,8 @@ def _by_cell(records: Iterable[RunRecord]) -> dict[Cell, list[RunRecord]]:
     """The records that count, by model, set, rules and kind of weights."""
     cells: dict[Cell, list[RunRecord]] = {}
     for record in records:
+        if foreign_origin(record):
+            continue
         tag = record.weights.tag if record.weights else ""
         cell = (record.identity.model, record.identity.dataset, _how(record), tag)
         cells.setdefault(cell, []).append(record)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import pandas as pd
 
 from harness.data.catalogue import sets_without_grey
+from harness.models.source import is_built_in
 from harness.paper import paper
 from harness.paper.budgets import budget_of
 from harness.protocol.protocols import USUAL_GREY, Protocol
+from harness.registry import METRICS, MODELS
 from harness.specs import GreyRule
 
 if TYPE_CHECKING:
@@ -19,6 +21,26 @@ EARLIER = 10
 """Added to the rank of a record of an earlier version."""
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
+
+
+def foreign_origin(record: RunRecord) -> str:
+    """Whose code a run is of that only has the name of a built-in model or metric, or empty.
+
+    Such a run speaks for no printed number.
+    """
+    for name, facts in record.plugins.items():
+        if _is_built_in(name, record) and not is_built_in(facts):
+            said = facts.get("module", facts.get("file", "an unknown file"))
+            installed = facts.get("distribution")
+            return f"{said} ({installed})" if installed else said
+    return ""
+
+
+def _is_built_in(name: str, record: RunRecord) -> bool:
+    """Whether a name that a record tells the origin of is a built-in's or a printed network's."""
+    if name != record.identity.model:
+        return METRICS.is_built_in(name)
+    return MODELS.is_built_in(name) or name in (row["model"] for row in paper()["table2"]["rows"])
 
 
 def finished(runs: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +91,10 @@ def plain_runs(
     *,
     every_rule: bool = False,
 ) -> pd.DataFrame:
-    """Runs of whole images under the default rules but for the grey rule; see `rank_runs`."""
+    """Runs of whole images under the default rules but for the grey rule; see `rank_runs`.
+
+    Those of other code under the name of a built-in are left out; see `foreign_origin`.
+    """
     if every_rule:
         follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
     else:
@@ -77,8 +102,9 @@ def plain_runs(
         plain = [rules in plain_protocols(scale, grey, *cell) for rules, *cell in cells]
         follows = pd.Series(plain, runs.index, dtype=bool)
     alike = runs["self_ensemble"].astype(bool) == self_ensemble
-    made_here = pd.Series([one.identity.lr_sha256 is None for one in runs["record"]], runs.index)
-    return runs[follows & alike & runs["tile"].isna() & made_here.astype(bool)]
+    ours = [not (one.identity.lr_sha256 or foreign_origin(one)) for one in runs["record"]]
+    speaks = pd.Series(ours, runs.index, dtype=bool)
+    return runs[follows & alike & runs["tile"].isna() & speaks]
 
 
 def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str) -> set[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from harness.data.catalogue import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of
-from harness.paper.selection import finished
+from harness.paper.selection import finished, foreign_origin
 from harness.protocol.protocols import protocol
 from harness.specs import digest
 
@@ -144,7 +144,7 @@ def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
     groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
     for record in finished(runs).get("record", ()):
         budget = budget_of(record)
-        if record.weights and budget.key:
+        if record.weights and budget.key and not foreign_origin(record):
             bare = record.identity.to_json() | {"weights_sha256": None}
             alike = (digest(bare), record.weights.tag, budget.key)
             groups.setdefault(alike, {})[record.weights.tensors_sha256] = record

@@ -11,7 +11,7 @@ from harness.data.benchmarks import DatasetUnavailable, find
 from harness.data.catalogue import registry_rows
 from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
-from harness.registry import DATASETS, FAILURES, MODELS
+from harness.registry import DATASETS, FAILURES, MODELS, clashes
 from harness.report.forms import csv_text, json_text, plain_table
 from harness.specs import DatasetCard, WeightsInfo, canonical_json
 
@@ -25,7 +25,7 @@ _HASH = re.compile(r"[0-9a-f]{40,64}")
 
 
 def models() -> list[Row]:
-    """Registered models, then the plug-ins that failed."""
+    """Registered models, then what was left out of plug-ins, and the plug-ins that failed."""
     rows = [
         {
             "model": card.name,
@@ -38,7 +38,9 @@ def models() -> list[Row]:
         }
         for card in map(MODELS.get, MODELS)
     ]
-    return rows + [{"from": name, "error": why} for name, why in FAILURES.items()]
+    failed = [{"from": name, "error": why} for name, why in FAILURES.items()]
+    left_out = [{"from": " and ".join(one.origins), "error": str(one)} for one in clashes()]
+    return [*rows, *left_out, *failed]
 
 
 def datasets(scale: int, data_root: Path | None) -> list[Row]:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.paper.selection import foreign_origin
 from harness.protocol.protocols import USUAL_GREY, protocol
 from harness.registry import DATASETS
 
@@ -50,7 +51,9 @@ def _card(record: RunRecord, methods: Mapping[str, str]) -> RecordCard:
     dataset = identity.dataset
     title = DATASETS.get(dataset).title if dataset in DATASETS else dataset
     ensemble = "+" if identity.self_ensemble else ""
-    name = f"{methods.get(identity.model, identity.model)}{ensemble} on {title}"
+    origin = foreign_origin(record)
+    method = f"{identity.model} of {origin}" if origin else methods.get(identity.model)
+    name = f"{method or identity.model}{ensemble} on {title}"
     shown = {key: value for key, value in record.to_json().items() if key != "images"}
     done = record.status == "finished"
     return RecordCard(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.paper.selection import foreign_origin
 from harness.protocol.protocols import protocol
 from harness.report.forms import csv_text
 from harness.report.listings import Row, flat
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     tile: int | None
     lr_sha256: str | None
     earlier: bool
+    foreign: str | None
     status: str
     error: str | None
     verified: bool
@@ -92,6 +94,7 @@ def _run(record: RunRecord, names: Mapping[tuple[int, str, str], str]) -> Run:
         tile=identity.tile,
         lr_sha256=identity.lr_sha256,
         earlier=record.earlier,
+        foreign=foreign_origin(record) or None,
         status=record.status,
         error=record.error or None,
         verified=record.verified,
@@ -115,7 +118,8 @@ def _how(row: Row) -> list[str]:
     how = ["self-ensemble"] * bool(row.get("self_ensemble"))
     how += [f"tile {row['tile']}"] if row.get("tile") else []
     how += ["given LR images"] * bool(row.get("lr_sha256"))
-    return how + ["identity of an earlier version"] * bool(row.get("earlier"))
+    how += ["identity of an earlier version"] * bool(row.get("earlier"))
+    return how + ([f"code of {row['foreign']}"] if row.get("foreign") else [])
 
 
 def _mean_lines(run: Run, record: RunRecord) -> Iterator[tuple[object, ...]]:

@@ -79,9 +79,12 @@ def _version(package: str) -> str | None:
 
 
 def source_digest() -> str:
-    """Hash of this package's Python files, the same for a checkout and an installed copy."""
+    """Hash of this package's Python files, the same for a checkout and an installed copy.
+
+    Without those of the networks, which lie elsewhere in a checkout and have hashes of their own.
+    """
     root = Path(__file__).parents[1]
-    files = sorted(root.rglob("*.py"))
+    files = sorted(path for path in root.rglob("*.py") if root / "baselines" not in path.parents)
     return digest([(path.relative_to(root).as_posix(), file_digest(path)) for path in files])
 
 

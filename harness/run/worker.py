@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError, sentence
+from harness.errors import HarnessError, sentence
 from harness.registry import MODELS, load_plugins
 from harness.run.evaluate import Run, compute
 from harness.run.provenance import packages, provenance, source_digest
@@ -188,7 +188,7 @@ def _unpack(parcel: Parcel, tensors: Mapping[str, Any] | None) -> Run:
     try:
         _load(parcel.plugins)
         card = MODELS.get(parcel.model)
-    except UsageError as error:
+    except HarnessError as error:
         raise ClusterError(f"The worker {_here()} lacks a plug-in: {error}") from error
     weights = parcel.weights and replace(parcel.weights, tensors=tensors or {})
     run = Run(card, weights, **parcel.fields)

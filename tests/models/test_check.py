@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import baselines
+from harness import baselines
 from harness.models.check import Finding, check_model
 from harness.models.weights import read_weights, save_weights
 from harness.registry import MODELS, register_model

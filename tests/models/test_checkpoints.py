@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import baselines
+from harness import baselines
 from harness.errors import HarnessError, UsageError
 from harness.models.importers.checkpoints import read_checkpoint
 from harness.models.inference import Upscaler, build_network

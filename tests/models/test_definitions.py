@@ -57,7 +57,7 @@ def vdsr(w: Weights, x: Tensor, scale: int) -> Tensor:
 
 
 def srmdnf(w: Weights, x: Tensor, scale: int) -> Tensor:
-    from baselines.srmdnf import NO_BLUR
+    from harness.baselines.srmdnf import NO_BLUR
 
     planes = [torch.full_like(x[:, :1], value) for value in NO_BLUR]
     return shuffle(chain(w, "body.", torch.cat([x, *planes], 1), 12), scale)

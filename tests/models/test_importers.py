@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from harness.baselines.srmdnf import NO_BLUR
 from scipy.io import loadmat
 
-from baselines.srmdnf import NO_BLUR
 from harness.errors import HarnessError
 from harness.models.importers.ncnn import midpoint
 from harness.models.inference import Upscaler, build_network

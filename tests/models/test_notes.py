@@ -44,7 +44,7 @@ def test_nor_does_anything_else(tmp_path: Path, text: str) -> None:
 
 def test_odd_notes_beside_a_plug_in_end_no_report(harness, tmp_path: Path) -> None:
     plugin = """
-from baselines.fsrcnn import fsrcnn
+from harness.baselines.fsrcnn import fsrcnn
 from harness.registry import register_model
 register_model("tiny", pipeline="y", input="lr", scales=(4,))(fsrcnn)
 """

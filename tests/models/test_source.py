@@ -131,7 +131,7 @@ def test_where_a_plugin_came_from_is_known(plug: Path) -> None:
     assert set(facts) == {"mine", "mae-mine"}
     assert facts["mine"]["file"] == "mine.py" and len(facts["mine"]["sha256"]) == 64
     built_in = plugins("drfn", ("psnr", "ssim"))["drfn"]
-    assert built_in["module"] == "baselines.drfn"
+    assert built_in["module"] == "harness.baselines.drfn"
 
 
 PINNED = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import baselines
+from harness import baselines
 from harness.data.catalogue import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of

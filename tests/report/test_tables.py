@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import baselines
+from harness import baselines
 from harness.errors import HarnessError
 from harness.paper import paper
 from harness.paper.selection import choose_runs
