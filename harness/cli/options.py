@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import harness
-from harness.report.console import echo
+from harness.errors import UsageError
+from harness.report.console import echo, keep_stdout
 
 if TYPE_CHECKING:
     from harness.run.store import ResultStore
@@ -65,7 +66,10 @@ reference_option = click.option(
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
-    """Fill the registries, and say which plug-ins failed."""
+    """Fill the registries, and say which plug-ins failed.
+
+    From here on, what plug-ins print goes to standard error.
+    """
     from harness.data.catalogue import register_benchmarks
     from harness.registry import FAILURES, SETTINGS, load_plugins
 
@@ -101,6 +105,7 @@ def tell_read(results: Path, records: Sized) -> None:
 
 
 def tell_earlier(records: Iterable[RunRecord]) -> None:
+    keep_stdout()
     """Say how many records have the identity of an earlier version, if any."""
     count = sum(record.earlier for record in records)
     if count:
