@@ -16,7 +16,7 @@ from harness.cli.options import (
     tell_earlier,
     tell_read,
 )
-from harness.errors import MismatchError
+from harness.errors import MismatchError, UsageError
 from harness.report.console import echo_lines
 from harness.specs import GreyRule
 
@@ -62,6 +62,11 @@ def check(
     from harness.report import checks
     from harness.run.store import ResultStore
 
+    if not results.is_dir():
+        raise UsageError(
+            f"There are no run records in {results} yet: make them with harness run, or name their "
+            "folder with --results."
+        )
     local, rows = read_records(ResultStore(results))
     tell_read(results, local)
     tell_earlier(local)

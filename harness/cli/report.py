@@ -13,6 +13,7 @@ from harness.cli.options import (
     data_option,
     fill_registries,
     plugin_option,
+    folder_to_read,
     read_told,
     reference_records,
     results_option,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     "--images",
     type=PathOption,
     metavar="DIR",
+    callback=folder_to_read,
     help="What harness run --save-images wrote, for crops and page.  [default: the run records' "
     "folder]",
 )

@@ -62,7 +62,11 @@ def test_a_report_of_a_plug_in_needs_no_more_than_a_table(harness, photos: Path)
 
 
 def test_without_runs_nothing_is_written(harness) -> None:
-    shown = harness("report", "all", "--results", "nowhere", "--out", "out")
+    Path("empty").mkdir()
+    shown = harness("report", "all", "--results", "empty", "--out", "out")
+    assert shown.exit_code == 1 and "no finished runs" in shown.output
+    Path("mine.py").write_text(FAILING.replace("{body}", "return runs['lpips']"))
+    shown = harness("report", "--plugin", "mine.py", "--results", "empty", "--out", "out")
     assert shown.exit_code == 1 and "no finished runs" in shown.output
     assert not Path("out").exists()
 
@@ -73,8 +77,9 @@ def test_the_help_names_every_report(harness) -> None:
 
 
 def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
-    empty = harness("report", "table2", "--results", "nowhere")
-    assert empty.exit_code == 1 and "records read from nowhere: 0" in empty.output
+    Path("empty").mkdir()
+    empty = harness("report", "table2", "--results", "empty")
+    assert empty.exit_code == 1 and "records read from empty: 0" in empty.output
     assert "no finished runs" in empty.output
     assert harness("report", "table3").exit_code == 2
     shown = harness("report", "--format", "docx")
