@@ -62,7 +62,7 @@ def check(
     from harness.report import checks
     from harness.run.store import ResultStore
 
-    if not results.is_dir():
+    if not (require or results.is_dir()):
         raise UsageError(
             f"There are no run records in {results} yet: make them with harness run, or name their "
             "folder with --results."

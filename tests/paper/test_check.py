@@ -285,6 +285,7 @@ class TestTheCommand:
     @pytest.fixture
     def check(self, harness) -> Callable[..., Result]:
         theirs = stored(RECORDS, "theirs")
+        Path("mine").mkdir()
         return lambda *words: harness("check", "--reference", theirs, "--results", "mine", *words)
 
     def test_untouched_records_pass_and_one_altered_by_0_02_db_does_not(self, check) -> None:

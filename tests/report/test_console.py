@@ -136,7 +136,7 @@ def test_what_a_plug_in_prints_is_no_part_of_a_check_or_a_report(tmp_path: Path)
     assert {f"{way}: forward" for way in WAYS} <= set(checked.stderr.splitlines())
     (tmp_path / "empty").mkdir()
     reported = talking(tmp_path, "report spoken --results empty --out out")
-    assert reported.stdout == "Mine.\n\n| n   |\n|-----|\n| 1   |\n"
+    assert reported.stdout == "Mine.\n\n| n   |\n|-----|\n| 1   |\n\n"
     assert {f"{way}: report" for way in WAYS} <= set(reported.stderr.splitlines())
 
 
