@@ -17,7 +17,7 @@ from harness.cli.options import (
     tell_foreign,
     tell_read,
 )
-from harness.errors import MismatchError
+from harness.errors import MismatchError, UsageError
 from harness.report.console import echo_lines
 from harness.specs import GreyRule
 
@@ -63,6 +63,11 @@ def check(
     from harness.report import checks
     from harness.run.store import ResultStore
 
+    if not (require or results.is_dir()):
+        raise UsageError(
+            f"There are no run records in {results} yet: make them with harness run, or name their "
+            "folder with --results."
+        )
     local, rows = read_records(ResultStore(results))
     tell_read(results, local)
     tell_earlier(local)

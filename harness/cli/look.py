@@ -21,7 +21,7 @@ from harness.cli.options import (
     scale_option,
 )
 from harness.errors import HarnessError, UsageError
-from harness.report.console import echo, echo_lines
+from harness.report.console import echo, echo_lines, keep_stdout
 
 if TYPE_CHECKING:
     from harness.models.check import Finding
@@ -105,6 +105,7 @@ def check_model(
 ) -> None:
     """Test a model plug-in against the contract, in a process of its own."""
     failed = 0
+    keep_stdout()  # which the process of the check inherits
     words = (name, scale, plugins, weights_file)
     with closing(isolated(_findings, words, time_limit)) as findings:
         for finding in findings:

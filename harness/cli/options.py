@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 import harness
-from harness.report.console import echo
+from harness.errors import UsageError
+from harness.report.console import echo, keep_stdout
 
 if TYPE_CHECKING:
     from harness.run.store import ResultStore
@@ -17,11 +20,34 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PathOption = click.Path(path_type=Path)
+
+
+def folder_to_read(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
+    """Refuse a folder that is not there, unless it is the default, or that cannot be read.
+
+    Raises:
+        UsageError: it is missing, something else, or may not be looked into.
+    """
+    named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+    if named or (path and os.path.lexists(path)):
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            raise UsageError(
+                f"{parameter.opts[0]} names {path}, which is no folder that can be read "
+                f"({error.strerror}): name another."
+            ) from error
+    return path
+
+
 plugin_option = click.option(
     "--plugin", "plugins", multiple=True, type=PathOption, help="A plug-in file (repeatable)."
 )
 data_option = click.option(
-    "--data-root", type=PathOption, help="Searched for test sets before HARNESS_DATA."
+    "--data-root",
+    type=PathOption,
+    callback=folder_to_read,
+    help="Searched for test sets before HARNESS_DATA.",
 )
 weights_key_option = click.option(
     "--weights-key",
@@ -43,11 +69,17 @@ def reference_records() -> Path:
     return next((place for place in places if place.is_dir()), REFERENCE)
 
 
-def results_option(default: str = "") -> Callable[[Command], Command]:
-    """``--results DIR``; without a default, the reference records are read."""
+def results_option(default: str = "", *, made: bool = False) -> Callable[[Command], Command]:
+    """``--results DIR``; without a default, the reference records are read.
+
+    Args:
+        default: the folder where the user names none.
+        made: the verb makes the folder, which need not be there.
+    """
     return click.option(
         "--results",
         type=PathOption,
+        callback=None if made else folder_to_read,
         default=default or reference_records,
         show_default=True if default else _REFERENCE_SAID,
         help="Run records.",
@@ -58,6 +90,7 @@ _REFERENCE_SAID = f"{REFERENCE}, or the package's own"
 reference_option = click.option(
     "--reference",
     type=PathOption,
+    callback=folder_to_read,
     default=reference_records,
     show_default=_REFERENCE_SAID,
     help="The records to compare with.",
@@ -65,10 +98,14 @@ reference_option = click.option(
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
-    """Fill the registries, and say which plug-ins failed, and which names they do not get."""
+    """Fill the registries, and say which plug-ins failed, and which names they do not get.
+
+    From here on, what plug-ins print goes to standard error.
+    """
     from harness.data.catalogue import register_benchmarks
     from harness.registry import FAILURES, SETTINGS, clashes, load_plugins
 
+    keep_stdout()
     register_benchmarks()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
@@ -87,10 +124,16 @@ def tell_changed(who: str, changed: Collection[str]) -> None:
 
 
 def read_told(results: Path) -> ResultStore:
-    """A folder of run records; those that are damaged or of an earlier version are told of."""
+    """A folder of run records; those that are damaged or of an earlier version are told of.
+
+    The default folder may not be there yet, which is told, too.
+    """
     from harness.run.store import ResultStore
 
     store = ResultStore(results)
+    if not results.is_dir():
+        echo(f"There are no run records in {results} yet: harness run makes them.", err=True)
+        return store
     sound = store.sound(lambda _, error: echo(f"Left out: {error}", err=True))
     tell_read(results, sound)
     tell_earlier(sound.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,13 +13,14 @@ from harness.cli.options import (
     PathOption,
     data_option,
     fill_registries,
+    folder_to_read,
     plugin_option,
     read_told,
     reference_records,
     results_option,
     split_words,
 )
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.report.console import echo, echo_lines
 from harness.specs import GreyRule
 
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 @click.option(
     "--images",
     type=PathOption,
+    callback=folder_to_read,
     metavar="DIR",
     help="What harness run --save-images wrote, for crops and page.  [default: the run records' "
     "folder]",
@@ -78,7 +81,6 @@ def report(
     one that a plug-in brings, a glob, or all.
     """
     from harness.report.build import build
-    from harness.report.forms import Table
     from harness.report.pictures import Pictures
 
     fill_registries(plugins)
@@ -86,11 +88,16 @@ def report(
     region = _region(image, box)
     pictures = Pictures(images or results, data_root, region, split_words(models))
     read_told(results)
-    for made, paths in build(name, split_words(formats), results, out, grey, pictures):
-        if isinstance(made, Table) and paths:
-            echo_lines(made.render("md"))
-        if paths:
-            echo(f"Written: {', '.join(map(str, paths))}", err=True)
+    failed = False
+    for made in build(name, split_words(formats), results, out, grey, pictures):
+        if isinstance(made, HarnessError):
+            failed = True
+            echo(f"Error: {made}", err=True)
+        elif made.paths:
+            echo_lines(made.shown, nl=bool(made.shown))
+            echo(f"Written: {', '.join(map(str, made.paths))}", err=True)
+    if failed:
+        sys.exit(1)
 
 
 def _region(image: str | None, box: str | None) -> Region | None:

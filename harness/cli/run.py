@@ -87,7 +87,7 @@ class TileSide(click.IntRange):
 @click.option("--scheduler", metavar="ADDRESS", help="Of a dask cluster: tcp://host:port.")
 @click.option("--workers", type=click.IntRange(1), help="Start N dask workers on this machine.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
-@results_option("results/local")
+@results_option("results/local", made=True)
 @click.option("--save-images", type=PathOption, metavar="DIR", help="Write the SR images there.")
 @click.option("--force", is_flag=True, help="Compute finished runs again.")
 @click.option("--strict", is_flag=True, help="A test set that cannot be had is fatal.")
@@ -130,7 +130,7 @@ def run(
     from harness.run.plan import Request, plan
     from harness.run.store import ResultStore
     from harness.run.tiling import fit_all
-    from harness.run.underway import Desk
+    from harness.run.underway import Desk, require_folders
 
     require_locks()
     fill_registries(plugins)
@@ -162,16 +162,20 @@ def run(
         echo(f"Skipped: {sentence}", err=True)
     for sentence in made.problems:
         echo(f"Error: {sentence}", err=True)
-    store, how = ResultStore(results), Options(device, force, save_images)
-    store.require_writable()
+    watcher = listener()
+    desk = Desk(ResultStore(results), watcher, Options(device, force, save_images))
+    require_folders(made.runs, desk)
     records, broken = [], list(made.problems)
-    with listener() as watcher, closing(carry_out(made.runs, Desk(store, watcher, how))) as ended:
+    with watcher, closing(carry_out(made.runs, desk)) as ended:
         for outcome in ended:
             if isinstance(outcome, HarnessError):
                 broken.append(str(outcome))
                 echo(f"Error: {outcome}", err=True)
             else:
                 records.append(outcome)
+    for sentence in desk.unsaved:
+        broken.append(sentence)
+        echo(f"Error: {sentence}", err=True)
     asked = {run.identity.id: place for place, run in enumerate(made.runs)}
     records.sort(key=lambda record: asked[record.identity.id])
     for record in records:

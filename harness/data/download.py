@@ -45,6 +45,14 @@ def cache_root() -> Path:
     return user_cache_path("drfn-harness")
 
 
+def unwritable(path: Path, error: OSError) -> HarnessError:
+    """What to say where the cache cannot be written."""
+    return HarnessError(
+        f"{path} cannot be written ({error}): choose another folder for the cache with the "
+        "environment variable XDG_CACHE_HOME."
+    )
+
+
 def url(file: RemoteFile) -> str:
     """Where a pinned file of a public repository is downloaded from."""
     return f"{HOST}/{file.repository}/{file.commit}/{quote(file.path)}"
@@ -108,7 +116,7 @@ def _fetch_one(stop: threading.Event, file: RemoteFile, path: Path) -> Path:
     except requests.RequestException as error:
         raise HarnessError(f"The download of {url(file)} failed ({error}): try again.") from error
     except OSError as error:
-        raise HarnessError(f"{path} cannot be written ({error}).") from error
+        raise unwritable(path, error) from error
     return path
 
 

@@ -7,10 +7,12 @@ import hashlib
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.files import regular
 
 
@@ -51,6 +53,27 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def require_writable(folder: Path, what: str, option: str) -> None:
+    """Make a folder, and try to write there.
+
+    Args:
+        folder: the one that is to be written to.
+        what: whose it is, for the sentence.
+        option: names another.
+
+    Raises:
+        HarnessError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise HarnessError(
+            f"The {what} folder {folder} cannot be written ({error}): choose another with {option}."
+        ) from error
 
 
 def _is_alive(process: str) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 
 from harness.data.benchmarks import Fetch, roots
 from harness.data.catalogue import registry_rows, remote_file
-from harness.data.download import OfflineError, cache_root, fetch, unsound
+from harness.data.download import OfflineError, cache_root, fetch, unsound, unwritable
 from harness.data.images import image_files, read_image
 from harness.data.layouts import hr_images, named_folders
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
@@ -279,9 +279,7 @@ def prepare(
             _write(folder, paths, lambda path: _pair(path, rules, known), skip_bad, progress)
         except OSError as error:
             if not folder.exists():  # or else another process was faster
-                raise HarnessError(
-                    f"The training cache {folder} cannot be written ({error})."
-                ) from error
+                raise unwritable(folder, error) from error
     index = _read_index(folder)
     colour, kept = rules.pipeline == "rgb", [paths[place] for place in index.places]
     return TrainingImages(

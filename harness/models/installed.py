@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.catalogue import registry_rows, remote_file
 from harness.data.download import cache_root
+from harness.data.partial import require_writable
 from harness.errors import HarnessError
 from harness.models.weights import Weights, read_weights, save_weights
 from harness.registry import MODELS
@@ -159,7 +160,9 @@ def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
         HarnessError: other weights have the tag already, or the cache cannot be written.
     """
     tag, sha256 = weights.info.tag, weights.info.tensors_sha256
-    for path, taken in _stored(cache_root() / "weights", card, scale):
+    folder = cache_root() / "weights"
+    require_writable(folder, "cache", "the environment variable XDG_CACHE_HOME")
+    for path, taken in _stored(folder, card, scale):
         if taken == tag and read_weights(card, scale, path).info.tensors_sha256 != sha256:
             raise HarnessError(f"Other weights are stored as {path}: choose another --tag.")
-    return save_weights(weights, card, scale, cache_root() / "weights")
+    return save_weights(weights, card, scale, folder)

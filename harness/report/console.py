@@ -49,6 +49,8 @@ class _Unread:
 
 def open_streams() -> None:
     """Make standard streams that can be printed to in any case, be they closed (``2>&-``)."""
+    global _kept
+    _kept = None
     for number in range(3):
         try:
             os.fstat(number)
@@ -60,6 +62,38 @@ def open_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")
     sys.stderr = cast(TextIO, _Unread(sys.stderr))
+
+
+_kept: TextIO | None = None
+"""Standard output, once `keep_stdout` has taken it from everyone else."""
+
+
+def keep_stdout() -> None:
+    """Keep standard output for `echo`: what anyone else prints goes to standard error from now on.
+
+    Plug-ins print when they are imported and at work, and so may the processes that they or the
+    harness start, which is why the file descriptor itself is turned.
+    """
+    global _kept
+    if _kept is None:
+        _kept, sys.stdout = _taken(sys.stdout), sys.stderr
+
+
+def _taken(stream: TextIO) -> TextIO:
+    """Another handle on standard output, whose own becomes one on standard error.
+
+    A stream of another kind, such as one that a test reads, is nobody else's.
+    """
+    try:
+        number = stream.fileno()
+    except OSError:
+        return stream
+    if number != 1:
+        return stream
+    stream.flush()
+    own = os.fdopen(os.dup(1), "w", encoding=stream.encoding, errors=stream.errors)
+    os.dup2(2, 1)
+    return own
 
 
 def _nowhere() -> TextIO:
@@ -86,7 +120,7 @@ def echo_lines(text: str, *, nl: bool = True) -> None:
 
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
     try:
-        click.echo(text, err=err, nl=nl)
+        click.echo(text, None if err else _kept, err=err, nl=nl)
     except BrokenPipeError:
         raise  # click ends quietly
     except OSError as error:

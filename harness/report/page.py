@@ -6,10 +6,10 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
+import pandas as pd
 from PIL import Image
 
 from harness.paper.claims import judge
@@ -19,6 +19,7 @@ from harness.registry import REPORTS, register_report
 from harness.report.crops import CREDITS
 from harness.report.figure5_points import KINDS, described, footnotes, points
 from harness.report.forms import Format, Table, html_rows, templates
+from harness.report.make import ReportError, call, contents, takes_pictures
 from harness.report.marks import MARKS, TRAINED_HERE
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share, plain_tables
 from harness.report.page_plots import distributions, scatter
@@ -27,8 +28,6 @@ from harness.report.pictures import Box, Comparison, Panel, Pictures, compare, r
 from harness.report.tables import table2
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.paper.judgement import Judgement
     from harness.specs import ByteArray, GreyRule
 
@@ -136,11 +135,25 @@ def claims(judged: Sequence[Judgement], cards: Sequence[RecordCard]) -> Claims:
 def _other_tables(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
 ) -> list[Table]:
-    """Every registered table but those whose numbers the page draws itself."""
-    functions = [REPORTS.get(name) for name in REPORTS if name not in _DRAWN]
-    plain = [one for one in functions if "pictures" not in signature(one).parameters]
-    made = [function(runs, paper, grey) for function in plain]
-    return [report for report in made if isinstance(report, Table)]
+    """Every registered table but those whose numbers the page draws itself.
+
+    Where the code of a plug-in's fails, its place says so.
+    """
+    names = [name for name in REPORTS if name not in _DRAWN and not takes_pictures(name)]
+    return [table for table in (_other_table(name, runs, paper, grey) for name in names) if table]
+
+
+def _other_table(
+    name: str, runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
+) -> Table | None:
+    try:
+        report = call(name, runs, paper, grey)
+        if not isinstance(report, Table):
+            return None
+        contents(name, report, ["html"])
+    except ReportError as error:
+        return Table(name, str(error), ["Report", ""], [[name, "failed"]], pd.DataFrame())
+    return report
 
 
 def _looks(

@@ -6,7 +6,6 @@ Records lie at ``<root>/x<scale>/<dataset>/<model>-<id12>.json`` and are written
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,10 +83,17 @@ class ResultStore:
         return FileLock(self.path(identity).with_suffix(".lock"))
 
     def tidy(self, identity: Identity) -> None:
-        """Remove what a process has left that was killed just after it wrote the record."""
+        """Remove what a process has left that was killed just after it wrote the record.
+
+        In a folder that cannot be written it stays.
+        """
         lock = self.lock(identity)
-        if lock.path.exists() and lock.acquire(wait=False):
-            self.path(identity).with_suffix(".journal").unlink(missing_ok=True)
+        try:
+            if lock.path.exists() and lock.acquire(wait=False):
+                self.path(identity).with_suffix(".journal").unlink(missing_ok=True)
+        except (HarnessError, OSError):
+            pass
+        finally:
             lock.release()
 
     def paths(self) -> list[Path]:
@@ -116,22 +122,6 @@ class ResultStore:
         found = self.sound(bad).items()
         done = ((path, record) for path, record in found if record.status == "finished")
         return {p: record for p, record in done if record.identity.id.startswith(beginning)}
-
-    def require_writable(self) -> None:
-        """Make the folder, and try to write there.
-
-        Raises:
-            HarnessError: it cannot be written.
-        """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.root):
-                pass
-        except OSError as error:
-            raise HarnessError(
-                f"The results folder {self.root} cannot be written ({error}): "
-                "choose another with --results."
-            ) from error
 
     def records(self) -> list[RunRecord]:
         """The sound records, in the order of their paths."""

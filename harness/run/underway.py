@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.partial import write_atomically
+from harness.data.partial import require_writable, write_atomically
 from harness.errors import HarnessError, UsageError, own_error
 from harness.models.source import plugins
 from harness.run.store import ResultStore, picture_path
@@ -31,11 +31,29 @@ class ClusterError(HarnessError):
 
 @dataclass(frozen=True)
 class Desk:
-    """What all runs of a command share: where records go, who is told, and how runs are made."""
+    """What all runs of a command share: where records go, who is told, and how runs are made.
+
+    Attributes:
+        unsaved: of each run whose SR images could not all be saved, why.
+    """
 
     store: ResultStore
     listener: Listener
     options: Options
+    unsaved: list[str] = field(default_factory=list)
+
+
+def require_folders(runs: Sequence[Run], desk: Desk) -> None:
+    """Make the folders of records and SR images where there is something to write, and try them.
+
+    Raises:
+        HarnessError: one cannot be written.
+    """
+    if all(_is_finished(run, desk) for run in runs):
+        return
+    require_writable(desk.store.root, "results", "--results")
+    if desk.options.save_images:
+        require_writable(desk.options.save_images, "pictures'", "--save-images")
 
 
 def turns(
@@ -111,6 +129,7 @@ class UnderWay:
 
     def __init__(self, run: Run, desk: Desk, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._desk, self._lock = run, execution, desk, lock
+        self._unsaved = False
         # Read now: the user may edit the plug-in's file while the run goes on.
         self._plugins = plugins(run.card.name, run.metrics)
         self._stored = desk.store.finished(run.identity)
@@ -128,13 +147,14 @@ class UnderWay:
     def add(self, result: ImageResult, picture: bytes | None) -> None:
         """Keep an image's result, and its SR image where there is one.
 
+        A picture that cannot be written costs the run nothing: it is told of at the end.
+
         Raises:
-            HarnessError: the picture cannot be written.
-            OSError: the journal cannot be written.
+            HarnessError: the journal cannot be written.
         """
         folder = self._desk.options.save_images
         if folder and picture:
-            _save(picture, picture_path(folder, self.run.identity, result.image))
+            self._save(picture, picture_path(folder, self.run.identity, result.image))
         if result.image not in self._results:
             self._results[result.image] = result
             self._journal.append(result)
@@ -165,6 +185,15 @@ class UnderWay:
     def close(self) -> None:
         """Let other processes have the run."""
         self._lock.release()
+
+    def _save(self, picture: bytes, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, picture)
+        except OSError as error:
+            if not self._unsaved:
+                self._desk.unsaved.append(f"The picture {path} cannot be written ({error}).")
+            self._unsaved = True
 
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
         run, size = self.run, None if error else _complexity(self.run)
@@ -207,13 +236,27 @@ def _complexity(run: Run) -> Complexity:
 
 
 def _finished(run: Run, desk: Desk) -> RunRecord | None:
+    """The record of a run with which nothing is left to do; it is told of."""
+    record = _complete(run, desk)
+    if record:
+        desk.listener.started(run, len(record.images), len(record.images))
+        desk.listener.ended(run, record, 0)
+    return record
+
+
+def _complete(run: Run, desk: Desk) -> RunRecord | None:
     """The record of a run with which nothing is left to do."""
     record = None if desk.options.force else desk.store.finished(run.identity)
     if record is None or _todo(run, {image.image: image for image in record.images}, desk):
         return None
-    desk.listener.started(run, len(record.images), len(record.images))
-    desk.listener.ended(run, record, 0)
     return record
+
+
+def _is_finished(run: Run, desk: Desk) -> bool:
+    try:
+        return _complete(run, desk) is not None
+    except Exception:  # what is wrong with its record is told when its turn comes
+        return False
 
 
 def _todo(run: Run, results: Mapping[str, ImageResult], desk: Desk) -> list[BenchmarkImage]:
@@ -222,11 +265,3 @@ def _todo(run: Run, results: Mapping[str, ImageResult], desk: Desk) -> list[Benc
         return bool(folder and not picture_path(folder, run.identity, name).is_file())
 
     return [i for i in run.benchmark.images if i.name not in results or lacks_picture(i.name)]
-
-
-def _save(picture: bytes, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, picture)
-    except OSError as error:
-        raise HarnessError(f"The picture {path} cannot be written ({error}).") from error

@@ -167,7 +167,7 @@ CASES += [
     ),
     Case("registry: a cell too many", registry("371264", "371264,1"), LIST, 1, DAMAGED),
     *(
-        Case(f"results: a long name, {words}", nothing, f"{words} {'x' * 300}", 1, "too long")
+        Case(f"results: a long name, {words}", nothing, f"{words} {'x' * 300}", 2, "too long")
         for words in ("list runs --results", "claims --results", "check --reference")
     ),
 ]

@@ -438,6 +438,7 @@ class TestTheCommand:
     @pytest.fixture
     def check(self, harness) -> Callable[..., Result]:
         theirs = stored(RECORDS, "theirs")
+        Path("mine").mkdir()
         return lambda *words: harness("check", "--reference", theirs, "--results", "mine", *words)
 
     def test_untouched_records_pass_and_one_altered_by_0_02_db_does_not(self, check) -> None:
@@ -491,7 +492,9 @@ class TestTheCommand:
         assert check("--datasets", "manga109", "--against", "paper").exit_code == 0
 
     def test_no_reference_is_no_pass(self, harness) -> None:
-        shown = harness("check", "--reference", "nowhere")
+        for folder in ("mine", "empty"):
+            Path(folder).mkdir()
+        shown = harness("check", "--results", "mine", "--reference", "empty")
         assert shown.exit_code == 2 and shown.stdout == ""
         assert "name their folder with --reference" in shown.output
 
@@ -499,10 +502,12 @@ class TestTheCommand:
         reference = ResultStore(Path("theirs"))
         path = reference.write(record("bicubic", "set5"))
         path.write_text(path.read_text().replace('"finished"', '"finishen"'))
-        shown = harness("check", "--reference", "theirs")
+        Path("mine").mkdir()
+        shown = harness("check", "--results", "mine", "--reference", "theirs")
         assert shown.exit_code == 3 and "is not a sound run record" in shown.stdout
 
     def test_outside_a_checkout_the_reference_is_the_package_s(self, harness) -> None:
+        Path("results/local").mkdir(parents=True)
         shown = harness("check", "--models", "srcnn", "--datasets", "set5")
         assert shown.exit_code == 0 and "5 were not run" in shown.output
 

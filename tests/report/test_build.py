@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from harness.registry import REPORTS
 
 
@@ -61,8 +63,83 @@ def test_a_report_of_a_plug_in_needs_no_more_than_a_table(harness, photos: Path)
     assert names("results/local/reports") == ["mine.csv", "mine.html", "mine.md", "mine.tex"]
 
 
+FAILING = """
+import sys
+import pandas as pd
+from harness.errors import HarnessError
+from harness.registry import register_report
+from harness.report.forms import Table
+
+def table(name):
+    return Table(name, 'Mine.', ['n'], [['1']], pd.DataFrame())
+
+class Drawn:
+    def __init__(self, **given):
+        self.__dict__ = {'name': 'drawn', 'formats': ('md', 'tex'), **given}
+
+    def render(self, form):
+        return 'text' if form == 'md' else 1 / 0
+
+@register_report('mine')
+def mine(runs, paper, grey):
+    {body}
+
+@register_report('fine')
+def fine(runs, paper, grey):
+    return table('fine')
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return runs['lpips']", "KeyError: 'lpips'."),
+        ("sys.exit('no')", "SystemExit: no."),
+        ("raise HarnessError('It needs lpips.')", "It needs lpips."),
+        ("return None", "it returned NoneType, without the name, formats and render it needs."),
+        ("return table('../x')", "its files cannot be called '../x'."),
+        ("return table('table2')", "its files would be called table2, as those of table2 are."),
+        ("return Drawn()", "ZeroDivisionError: division by zero."),
+        ("return Drawn(formats=('docx',))", "'docx' is no format: there are md, tex, "),
+        ("return Drawn(formats=('md',), render=lambda form: 5)", "TypeError: "),
+        ("return table('x' * 300)", "File name too long"),
+    ],
+)
+def test_a_report_that_fails_is_named_and_the_others_are_written(
+    harness, photos: Path, body: str, said: str
+) -> None:
+    Path("mine.py").write_text(FAILING.replace("{body}", body))
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("--plugin", "mine.py", "--results", "results/local", "--out")
+    shown = harness("report", "[fmt]*[e2]", *words, "out")
+    assert shown.exit_code == 1
+    (error,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
+    assert said in error
+    if "too long" not in said:
+        assert error.startswith(f"Error: The report mine of {Path('mine.py').absolute()} failed: ")
+    assert {name.split(".")[0] for name in names("out")} == {"fine", "table2"}
+    assert "PSNR" in Path("out/table2.md").read_text() and not Path("x.md").exists()
+    alone = harness("report", "mine", *words, "alone")
+    assert alone.exit_code == 1 and alone.stdout == "" and said in alone.stderr
+    assert not Path("alone").exists() or names("alone") == []
+
+
+def test_the_page_says_which_table_of_a_plug_in_failed(harness, photos: Path) -> None:
+    Path("mine.py").write_text(FAILING.replace("{body}", "return runs['lpips']"))
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("--plugin", "mine.py", "--results", "results/local", "--out", "out")
+    assert harness("report", "page", *words).exit_code == 0
+    page = Path("out/page.html").read_text(encoding="utf-8")
+    assert "mine.py failed: KeyError: &#39;lpips&#39;." in page
+    assert 'aria-label="fine"' in page
+
+
 def test_without_runs_nothing_is_written(harness) -> None:
-    shown = harness("report", "all", "--results", "nowhere", "--out", "out")
+    Path("empty").mkdir()
+    shown = harness("report", "all", "--results", "empty", "--out", "out")
+    assert shown.exit_code == 1 and "no finished runs" in shown.output
+    Path("mine.py").write_text(FAILING.replace("{body}", "return runs['lpips']"))
+    shown = harness("report", "--plugin", "mine.py", "--results", "empty", "--out", "out")
     assert shown.exit_code == 1 and "no finished runs" in shown.output
     assert not Path("out").exists()
 
@@ -73,8 +150,9 @@ def test_the_help_names_every_report(harness) -> None:
 
 
 def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
-    empty = harness("report", "table2", "--results", "nowhere")
-    assert empty.exit_code == 1 and "records read from nowhere: 0" in empty.output
+    Path("empty").mkdir()
+    empty = harness("report", "table2", "--results", "empty")
+    assert empty.exit_code == 1 and "records read from empty: 0" in empty.output
     assert "no finished runs" in empty.output
     assert harness("report", "table3").exit_code == 2
     shown = harness("report", "--format", "docx")

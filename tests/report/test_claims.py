@@ -31,6 +31,7 @@ def row(table: Table, start: str) -> list[str]:
 
 def test_they_are_registered_and_written_like_any_other(harness) -> None:
     assert set(NAMES) <= set(REPORTS)
+    Path("none").mkdir()
     for name in NAMES:
         shown = harness("report", name, "--results", "none", "--out", "out")
         assert shown.exit_code == 0, shown.output
@@ -59,6 +60,7 @@ class TestClaims:
 
     def test_the_command_prints_them_as_text_json_and_csv(self, harness) -> None:
         expected = [one.claim for one in judge(frame(), paper())]
+        Path("none").mkdir()
         text = harness("claims", "--results", "none")
         assert text.exit_code == 0 and "### depth: refuted" in text.output
         listed = json.loads(harness("claims", "--results", "none", "--format", "json").stdout)

@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import subprocess
@@ -69,3 +70,77 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path: Path, words: str) ->
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "Error: Standard output cannot be written (No space left on device).\n"
+
+
+TALKS = """
+import os, subprocess, sys
+import pandas as pd
+from torch import nn
+from harness.registry import register_metric, register_model, register_report
+from harness.report.forms import Table
+
+def talk(place):
+    print(f"print: {place}")
+    os.write(1, f"write: {place}\\n".encode())
+    subprocess.run(["echo", f"echo: {place}"])
+
+class Net(nn.Module):
+    def forward(self, image):
+        talk("forward")
+        return image
+
+@register_model("talks", pipeline="y", input="bicubic", scales=(4,), params=0)
+def build(scale=4):
+    talk("build")
+    return Net()
+
+@register_metric("said")
+def said(sr, hr):
+    talk("metric")
+    return 1.0
+
+@register_report("spoken")
+def spoken(runs, paper, grey):
+    talk("report")
+    return Table("spoken", "Mine.", ["n"], [["1"]], pd.DataFrame())
+
+talk("import")
+"""
+WAYS = ("print", "write", "echo")
+RUN = "run --models talks --datasets photos --metric said --json"
+
+
+@pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        ("list models --json", {"import"}),
+        (RUN, {"import", "build", "forward", "metric"}),
+        (f"{RUN} --executor dask --workers 1", {"import", "build", "forward", "metric"}),
+        ("bench --models talks --datasets photos --rounds 1 --json", {"import", "build"}),
+    ],
+)
+def test_what_a_plug_in_prints_is_no_part_of_json(
+    photos: Path, tmp_path: Path, words: str, places: set[str]
+) -> None:
+    done = talking(tmp_path, words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    heard = set(done.stderr.splitlines())
+    assert {f"{way}: {place}" for way in WAYS for place in places} <= heard
+
+
+def test_what_a_plug_in_prints_is_no_part_of_a_check_or_a_report(tmp_path: Path) -> None:
+    checked = talking(tmp_path, "check-model talks")
+    assert checked.returncode == 0
+    assert all(line.startswith("ok  ") for line in checked.stdout.splitlines())
+    assert {f"{way}: forward" for way in WAYS} <= set(checked.stderr.splitlines())
+    (tmp_path / "empty").mkdir()
+    reported = talking(tmp_path, "report spoken --results empty --out out")
+    assert reported.stdout == "Mine.\n\n| n   |\n|-----|\n| 1   |\n\n"
+    assert {f"{way}: report" for way in WAYS} <= set(reported.stderr.splitlines())
+
+
+def talking(folder: Path, words: str) -> subprocess.CompletedProcess[str]:
+    (folder / "talks.py").write_text(TALKS)
+    command = [sys.executable, "-m", "harness", *words.split(), "--plugin", "talks.py"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)

@@ -160,15 +160,18 @@ def test_a_run_that_breaks_is_kept_as_an_error_and_the_others_go_on(
 
 
 def test_a_forced_run_that_breaks_leaves_the_finished_record(harness, photos: Path) -> None:
-    words = ("run", "--models", "bicubic", "--datasets", photos)
-    harness(*words)
+    Path("fails.py").write_text(PLUGIN.replace("image.shape[-1] == 16", "not exists('broken')"))
+    text = "from os.path import exists\n" + Path("fails.py").read_text()
+    Path("fails.py").write_text(text)
+    words = ("run", "--models", "fails", "--datasets", photos, "--plugin", "fails.py")
+    assert harness(*words).exit_code == 0
     record = only(Path("results/local"))
     before = record.read_bytes()
-    Path("taken").touch()
-    for option in ("--force", "--json"):
-        shown = harness(*words, option, "--save-images", "taken/below")
+    Path("broken").touch()
+    for option in (["--force"], ["--save-images", "sr"]):
+        shown = harness(*words, *option)
         assert shown.exit_code == 1
-        assert "cannot be written" in shown.output
+        assert "no memory left" in shown.output
     assert record.read_bytes() == before
     assert not list(Path("results").rglob("*.journal"))
 

@@ -1,0 +1,100 @@
+"""Making one report and its files' contents, and saying so where the report's own code fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from typing import TYPE_CHECKING, Any, get_args
+
+from harness.errors import HarnessError, sentence
+from harness.paper import paper
+from harness.registry import REPORTS
+from harness.report.forms import Format, Report
+from harness.specs import is_plain_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.report.pictures import Pictures
+    from harness.specs import GreyRule
+
+
+class ReportError(HarnessError):
+    """A report's own code failed, or what it makes is no report: the others go on."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"The report {name} of {REPORTS.origin(name)} failed: {why.rstrip('.')}.")
+
+
+def make(name: str, runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> Report:
+    """Make one report; its function is handed ``pictures`` where it has such a parameter.
+
+    Raises:
+        HarnessError: see `call`.
+    """
+    shown = {"pictures": pictures} if takes_pictures(name) else {}
+    return call(name, runs, paper(), grey, **shown)
+
+
+def takes_pictures(name: str) -> bool:
+    """Whether a report's function has a parameter ``pictures``."""
+    try:
+        return "pictures" in signature(REPORTS.get(name)).parameters
+    except (TypeError, ValueError):  # calling it will tell
+        return False
+
+
+def call(name: str, *given: Any, **shown: Any) -> Report:
+    """What the function of a report returns.
+
+    Raises:
+        ReportError: it raised anything, or it returned no report.
+        HarnessError: it is the harness's own, and needs runs or another request.
+    """
+    with _named(name):
+        report: Report = REPORTS.get(name)(*given, **shown)
+        fault = _fault(report)
+    if fault:
+        raise ReportError(name, fault)
+    return report
+
+
+def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format, bytes]:
+    """What goes into the files of a report.
+
+    Raises:
+        ReportError: it cannot be rendered.
+        HarnessError: it is the harness's own, and an image cannot be read, say.
+    """
+    with _named(name):
+        rendered = {form: report.render(form) for form in forms}
+        return {
+            form: made.encode() if isinstance(made, str) else bytes(memoryview(made))
+            for form, made in rendered.items()
+        }
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Name the report whose code fails, unless the harness's own says what is wrong."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an outsider's code may raise anything
+        if isinstance(error, HarnessError) and REPORTS.origin(name).startswith("harness."):
+            raise
+        raise ReportError(name, sentence(error)) from error
+
+
+def _fault(report: object) -> str:
+    """What a report lacks; empty if nothing."""
+    stem, formats = getattr(report, "name", None), getattr(report, "formats", None)
+    if stem is None or formats is None or not callable(getattr(report, "render", None)):
+        return f"it returned {type(report).__name__}, without the name, formats and render it needs"
+    if not is_plain_name(stem):
+        return f"its files cannot be called {stem!r}"
+    known = get_args(Format)
+    unknown = next((form for form in formats if form not in known), None)
+    return "" if unknown is None else f"{unknown!r} is no format: there are {', '.join(known)}"
