@@ -78,7 +78,7 @@ def test_a_folder_that_is_to_be_read_and_is_none_is_named(harness, words: str) -
     for place, why in {"mispelt": "No such file", "file": "Not a dir", "fifo": "Not a dir"}.items():
         shown = harness(*words.split(), place)
         assert (shown.exit_code, shown.stdout) == (2, "")
-        assert shown.stderr.startswith(f"Error: {words.split()[-1]} names {place}, which is no ")
+        assert shown.stderr.startswith(f"Error: The folder {place} of {words.split()[-1]} ")
         assert shown.stderr.count("\n") == 1 and why in shown.stderr
     assert sorted(Path().rglob("*")) == before
 
@@ -88,7 +88,7 @@ def test_a_folder_that_may_not_be_looked_into_is_named(harness) -> None:
     with read_only(Path("closed"), 0o333):
         shown = harness("list", "runs", "--results", "closed")
     assert shown.exit_code == 2
-    assert "closed, which is no folder that can be read (Permission denied)" in shown.stderr
+    assert "closed of --results cannot be read (Permission denied)" in shown.stderr
 
 
 def test_before_the_first_run_there_is_nothing_to_list_and_nothing_to_check(harness) -> None:

@@ -23,10 +23,10 @@ PathOption = click.Path(path_type=Path)
 
 
 def folder_to_read(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
-    """Refuse a folder that is not there, unless it is the default, or that cannot be read.
+    """Refuse a folder that cannot be read; only the default one may be missing.
 
     Raises:
-        UsageError: it is missing, something else, or may not be looked into.
+        UsageError: it is missing, is something else, or may not be looked into.
     """
     named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
     if named or (path and os.path.lexists(path)):
@@ -34,8 +34,8 @@ def folder_to_read(context: click.Context, parameter: click.Parameter, path: Any
             os.scandir(path).close()
         except OSError as error:
             raise UsageError(
-                f"{parameter.opts[0]} names {path}, which is no folder that can be read "
-                f"({error.strerror}): name another."
+                f"The folder {path} of {parameter.opts[0]} cannot be read ({error.strerror}): "
+                "check its name."
             ) from error
     return path
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from inspect import signature
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -45,15 +46,19 @@ def takes_pictures(name: str) -> bool:
         return False
 
 
-def call(name: str, *given: Any, **shown: Any) -> Report:
-    """What the function of a report returns.
+def call(
+    name: str, runs: pd.DataFrame, printed: Mapping[str, Any], grey: GreyRule | None, **shown: Any
+) -> Report:
+    """What the function of a report returns; one of a plug-in gets copies, which it may change.
 
     Raises:
         ReportError: it raised anything, or it returned no report.
         HarnessError: it is the harness's own, and needs runs or another request.
     """
+    if not REPORTS.is_built_in(name):
+        runs, printed = runs.copy(), deepcopy(printed)
     with _named(name):
-        report: Report = REPORTS.get(name)(*given, **shown)
+        report: Report = REPORTS.get(name)(runs, printed, grey, **shown)
         fault = _fault(report)
     if fault:
         raise ReportError(name, fault)
@@ -83,7 +88,7 @@ def _named(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # an outsider's code may raise anything
-        if isinstance(error, HarnessError) and REPORTS.origin(name).startswith("harness."):
+        if isinstance(error, HarnessError) and REPORTS.is_built_in(name):
             raise
         raise ReportError(name, sentence(error)) from error
 

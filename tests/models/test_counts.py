@@ -194,6 +194,7 @@ class TestAnotherNetwork:
     def test_an_edited_plugin_changes_the_count(self, counted) -> None:
         card = MODELS.get("fsrcnn")
         text = Path(str(card.source)).read_text().replace('"fsrcnn"', '"copied"')
+        text = text.replace("from .layers", "from harness.baselines.layers")
         seen = []
         for width in (56, 56, 8):
             Path("copied.py").write_text(text.replace("width: int = 56", f"width: int = {width}"))
