@@ -202,7 +202,15 @@ def test_the_png_is_large_enough_to_print() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(57_281, "57.3k"), (5_207_203, "5.21M"), (22e6, "22M"), (100_000, "100k")]
+    ("count", "text"),
+    [
+        (57_281, "57.3k"),
+        (5_207_203, "5.21M"),
+        (22e6, "22M"),
+        (100_000, "100k"),
+        (999_999, "1M"),
+        (2.6e9, "2600M"),
+    ],
 )
 def test_counts_are_short(count: float, text: str) -> None:
     assert short_count(count) == text
