@@ -192,8 +192,10 @@ def test_the_png_and_the_pdf_have_a_title() -> None:
 def test_the_title_of_a_stranger_is_text() -> None:
     canvas = matplotlib.figure.Figure
     svg = Figure("a b", canvas, title="<b>\x00", description='"&').render("svg")
-    title, desc, *_ = ElementTree.fromstring(svg)
+    root = ElementTree.fromstring(svg)
+    title, desc, *_ = root
     assert (title.text, desc.text) == ("<b>\\x00", '"&')
+    assert str(root.get("aria-labelledby")).split() == [title.get("id"), desc.get("id")]
 
 
 def test_the_png_is_large_enough_to_print() -> None:
