@@ -250,7 +250,7 @@ def score(
     lumas = _luma(sr), _luma(sample.hr)
     scores = {}
     for name in metrics:
-        if METRICS.origin(name).startswith("harness."):
+        if METRICS.is_built_in(name):
             scores[name] = METRICS.get(name)(*(luma[inner] for luma in lumas))
         else:
             # A plug-in's metric may write into its arguments. A copy has the strides of the
