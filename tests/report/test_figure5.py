@@ -18,6 +18,7 @@ from harness.report.figure5 import _draw, figure5
 from harness.report.figure5_points import Point, numbered, points, short_count, unplaced
 from harness.report.figures import Figure
 from harness.run.store import ResultStore
+from tests import records
 from tests.report.test_tables import frame, run
 
 RUNS = frame(
@@ -60,6 +61,12 @@ def test_measured_points_come_from_the_records_of_set14() -> None:
         "DRFN†": "trained",
         "mine": "measured",
     }
+
+
+def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
+    runs = records.frame(records.record("vdsr"))
+    assert runs["parameters"].tolist() == [None]
+    assert not [p for p in points(runs, paper(), None) if p.run]
 
 
 def test_what_has_no_place_is_named() -> None:
