@@ -287,7 +287,8 @@ def _as_float(value: Any) -> float:
     """A number, or an array or tensor that holds one, as a float; NaN for anything else."""
     try:
         # Tensors and arrays of numpy have `item`, wherever they lie and however many dimensions.
-        return float(value.item() if hasattr(value, "item") else value)
+        number = value.item() if hasattr(value, "item") else value
+        return math.nan if isinstance(number, str | bytes) else float(number)
     except Exception:  # an outsider's object may raise anything
         return math.nan
 

@@ -295,6 +295,7 @@ def test_a_metric_of_a_plug_in_may_return_any_kind_of_number(
     [
         ("m-nan", "returns nan"),
         ("m-none", "returns None"),
+        ("m-text", "returns '3'"),
         ("m-dict", "returns {'a': 1.0}"),
         ("m-row", "returns array([0., 0.])"),
         ("m-raise", "fails on c (ValueError: needs 3 channels)"),
