@@ -39,7 +39,7 @@ RECORDS = (
     record("plain", "0801", PSNR, images="own"),
     with_metric(record("scored", "0801", PSNR, images="own"), "mae", [SMALL, 3 * SMALL]),
     record("perfect", "set5", [math.inf, 30.5], self_ensemble=True, hyper={"width": 64}),
-    replace(record("broken", "set5", [31.0]), status="error", error="=out of memory"),
+    replace(record("broken", "set5", [math.inf]), status="error", error="=out of memory"),
 )
 
 
@@ -69,6 +69,7 @@ def test_every_mean_is_in_a_row_of_its_own_with_all_its_digits(harness, results:
         rows = by_id(table, run)
         assert dict(zip(rows["metric"], rows["value"], strict=True)) == run.means
     assert by_id(table, RECORDS[2])["infinite"].tolist() == [1, 0]
+    assert by_id(table, RECORDS[3])["infinite"].tolist() == [0, 0]
     assert table["self_ensemble"].dtype == table["verified"].dtype == bool
     assert json.loads(by_id(table, RECORDS[2])["hyper"].iloc[0]) == {"width": 64}
 
