@@ -250,7 +250,7 @@ def score(
     lumas = _luma(sr), _luma(sample.hr)
     scores = {}
     for name in metrics:
-        if METRICS.origin(name).startswith("harness."):
+        if METRICS.is_built_in(name):
             scores[name] = METRICS.get(name)(*(luma[inner] for luma in lumas))
         else:
             # A plug-in's metric may write into its arguments. A copy has the strides of the
@@ -287,7 +287,8 @@ def _as_float(value: Any) -> float:
     """A number, or an array or tensor that holds one, as a float; NaN for anything else."""
     try:
         # Tensors and arrays of numpy have `item`, wherever they lie and however many dimensions.
-        return float(value.item() if hasattr(value, "item") else value)
+        number = value.item() if hasattr(value, "item") else value
+        return math.nan if isinstance(number, str | bytes) else float(number)
     except Exception:  # an outsider's object may raise anything
         return math.nan
 

@@ -76,7 +76,9 @@ def _measured(
     return {
         model: run
         for (model, dataset), run in chosen
-        if dataset == paper["figure5"]["set"] and run["parameters"] > 0 and isfinite(run["psnr"])
+        if dataset == paper["figure5"]["set"]
+        and (run["parameters"] or 0) > 0  # a stranger's record need not say
+        and isfinite(run["psnr"])
     }
 
 
@@ -162,5 +164,6 @@ def is_named(labels: Sequence[Label], drawn: Sequence[Point]) -> bool:
 
 def short_count(value: float) -> str:
     """A count in thousands or millions: ``57.3k``, ``5.21M``."""
-    size, letter = (1e6, "M") if value >= 1e6 else (1e3, "k")
-    return f"{value / size:.3g}{letter}"
+    rounded = float(f"{value:.3g}")
+    size, letter = (1e6, "M") if rounded >= 1e6 else (1e3, "k")
+    return f"{rounded / size:g}{letter}"

@@ -84,7 +84,8 @@ class Figure:
         start, opening, rest = svg.decode().partition("<svg ")
         attributes, _, content = rest.partition(">")
         words = {"title": self.title or self.name, "desc": self.description}
-        said = {f"{self.name}-{tag}": (tag, words[tag]) for tag in words if words[tag]}
+        stem = self.name.replace(" ", "-")  # a list of ids has spaces between them
+        said = {f"{stem}-{tag}": (tag, words[tag]) for tag in words if words[tag]}
         elements = "".join(
             f'\n <{tag} id="{escape_html(key)}">{escape_html(text)}</{tag}>'
             for key, (tag, text) in said.items()

@@ -73,11 +73,16 @@ def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format,
         HarnessError: it is the harness's own, and an image cannot be read, say.
     """
     with _named(name):
-        rendered = {form: report.render(form) for form in forms}
-        return {
-            form: made.encode() if isinstance(made, str) else bytes(memoryview(made))
-            for form, made in rendered.items()
-        }
+        return {form: _rendered(report, form) for form in forms}
+
+
+def _rendered(report: Report, form: Format) -> bytes:
+    made: object = report.render(form)
+    if isinstance(made, str):
+        return made.encode()
+    if isinstance(made, bytes | bytearray | memoryview):
+        return bytes(made)
+    raise TypeError(f"render({form!r}) returned {type(made).__name__}, not str or bytes")
 
 
 @contextmanager

@@ -124,7 +124,8 @@ def _how(row: Row) -> list[str]:
 
 def _mean_lines(run: Run, record: RunRecord) -> Iterator[tuple[object, ...]]:
     for metric, value in _means(record).items():
-        yield (*run, metric, value, record.infinite.get(metric, 0))
+        left_out = 0 if value is None else record.infinite.get(metric, 0)
+        yield (*run, metric, value, left_out)
 
 
 def _image_lines(run: Run, record: RunRecord) -> Iterator[tuple[object, ...]]:

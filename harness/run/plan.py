@@ -93,9 +93,8 @@ def plan(request: Request) -> Plan:
     made = Plan()
     cards = _cards(request.models)
     _check_weights(request, cards)
+    _check_metrics(request.metrics, cards)
     metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
-    for metric in metrics:
-        METRICS.get(metric)
     sets = select(request.datasets, request.data_root)
     _check_lr_images(request, sets)
     ready = [pair for pair in (_with_weights(made, request, *c) for c in cards) if pair]
@@ -143,6 +142,14 @@ def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
     if not chosen:
         raise UsageError("No models are named: see harness list models.")
     return [(MODELS.get(name), tag) for name, tag in chosen]
+
+
+def _check_metrics(names: Sequence[str], cards: Sequence[tuple[ModelCard, str | None]]) -> None:
+    """Refuse unknown metrics, and those called as a model: a record has one origin a name."""
+    for name in names:
+        METRICS.get(name)
+        if name in (card.name for card, _ in cards):
+            raise UsageError(f"A model and a metric are both called {name}: rename one.")
 
 
 def _check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:

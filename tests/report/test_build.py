@@ -113,7 +113,10 @@ def test_a_report_that_changes_what_it_is_given_changes_no_other(harness, photos
         ("return table('table2')", "its files would be called table2, as those of table2 are."),
         ("return Drawn()", "ZeroDivisionError: division by zero."),
         ("return Drawn(formats=('docx',))", "'docx' is no format: there are md, tex, "),
-        ("return Drawn(formats=('md',), render=lambda form: 5)", "TypeError: "),
+        (
+            "return Drawn(formats=('md',), render=lambda form: None)",
+            "TypeError: render('md') returned NoneType, not str or bytes.",
+        ),
         ("return table('x' * 300)", "File name too long"),
     ],
 )

@@ -18,6 +18,7 @@ from harness.report.figure5 import _draw, figure5
 from harness.report.figure5_points import Point, numbered, points, short_count, unplaced
 from harness.report.figures import Figure
 from harness.run.store import ResultStore
+from tests import records
 from tests.report.test_tables import frame, run
 
 RUNS = frame(
@@ -60,6 +61,12 @@ def test_measured_points_come_from_the_records_of_set14() -> None:
         "DRFN†": "trained",
         "mine": "measured",
     }
+
+
+def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
+    runs = records.frame(records.record("vdsr"))
+    assert runs["parameters"].tolist() == [None]
+    assert not [p for p in points(runs, paper(), None) if p.run]
 
 
 def test_what_has_no_place_is_named() -> None:
@@ -192,8 +199,10 @@ def test_the_png_and_the_pdf_have_a_title() -> None:
 def test_the_title_of_a_stranger_is_text() -> None:
     canvas = matplotlib.figure.Figure
     svg = Figure("a b", canvas, title="<b>\x00", description='"&').render("svg")
-    title, desc, *_ = ElementTree.fromstring(svg)
+    root = ElementTree.fromstring(svg)
+    title, desc, *_ = root
     assert (title.text, desc.text) == ("<b>\\x00", '"&')
+    assert str(root.get("aria-labelledby")).split() == [title.get("id"), desc.get("id")]
 
 
 def test_the_png_is_large_enough_to_print() -> None:
@@ -202,7 +211,15 @@ def test_the_png_is_large_enough_to_print() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(57_281, "57.3k"), (5_207_203, "5.21M"), (22e6, "22M"), (100_000, "100k")]
+    ("count", "text"),
+    [
+        (57_281, "57.3k"),
+        (5_207_203, "5.21M"),
+        (22e6, "22M"),
+        (100_000, "100k"),
+        (999_999, "1M"),
+        (2.6e9, "2600M"),
+    ],
 )
 def test_counts_are_short(count: float, text: str) -> None:
     assert short_count(count) == text

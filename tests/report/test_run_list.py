@@ -15,7 +15,7 @@ import pytest
 from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
 from harness.report.pictures import Pictures
-from harness.report.run_list import Run
+from harness.report.run_list import Run, brief
 from harness.report.tables import summary
 from harness.run.store import ResultStore, _row
 from harness.specs import RunRecord
@@ -39,7 +39,7 @@ RECORDS = (
     record("plain", "0801", PSNR, images="own"),
     with_metric(record("scored", "0801", PSNR, images="own"), "mae", [SMALL, 3 * SMALL]),
     record("perfect", "set5", [math.inf, 30.5], self_ensemble=True, hyper={"width": 64}),
-    replace(record("broken", "set5", [31.0]), status="error", error="=out of memory"),
+    replace(record("broken", "set5", [math.inf]), status="error", error="=out of memory"),
 )
 
 
@@ -69,6 +69,7 @@ def test_every_mean_is_in_a_row_of_its_own_with_all_its_digits(harness, results:
         rows = by_id(table, run)
         assert dict(zip(rows["metric"], rows["value"], strict=True)) == run.means
     assert by_id(table, RECORDS[2])["infinite"].tolist() == [1, 0]
+    assert by_id(table, RECORDS[3])["infinite"].tolist() == [0, 0]
     assert table["self_ensemble"].dtype == table["verified"].dtype == bool
     assert json.loads(by_id(table, RECORDS[2])["hyper"].iloc[0]) == {"width": 64}
 
@@ -164,7 +165,9 @@ def test_a_score_hides_no_fact_whatever_a_record_calls_it() -> None:
 
 
 def test_no_metric_is_called_like_a_column() -> None:
-    columns = _row(record("m")).keys() | set(Run._fields) | {"image", "note", "rank", "seen"}
+    (listed,) = brief([{}])
+    columns = _row(record("m")).keys() | set(Run._fields) | listed.keys()
+    columns |= {"image", "note", "rank", "seen"}
     assert set(_COLUMNS.split()) == columns - {"psnr", "ssim"}
 
 

@@ -295,6 +295,7 @@ def test_a_metric_of_a_plug_in_may_return_any_kind_of_number(
     [
         ("m-nan", "returns nan"),
         ("m-none", "returns None"),
+        ("m-text", "returns '3'"),
         ("m-dict", "returns {'a': 1.0}"),
         ("m-row", "returns array([0., 0.])"),
         ("m-raise", "fails on c (ValueError: needs 3 channels)"),
@@ -317,6 +318,17 @@ def test_a_metric_that_gives_no_number_is_named_with_its_plug_in_and_the_image(
     assert f"{plugin} {said}" in record.error
     assert " for c:" in record.error or " on c " in record.error
     assert record.error in shown.output and "Traceback" not in shown.output
+
+
+def test_a_metric_that_is_called_as_a_model_of_the_run_is_refused(harness, photos: Path) -> None:
+    Path("same.py").write_text(
+        "from harness.registry import register_metric\n"
+        "register_metric('bicubic')(lambda sr, hr: 1.0)\n"
+    )
+    words = ("--datasets", photos, "--plugin", "same.py", "--metric", "bicubic")
+    shown = harness("run", "--models", "bicubic", *words)
+    assert shown.exit_code == 2 and "called bicubic: rename one" in shown.output
+    assert not Path("results/local").exists()
 
 
 def test_infinite_scores_of_both_signs_make_a_record_that_can_be_read(

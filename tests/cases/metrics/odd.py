@@ -6,6 +6,8 @@ def m_nan(sr, hr): return float("nan")
 def m_tensor(sr, hr): return torch.tensor(0.5)
 @register_metric("m-np32")
 def m_np32(sr, hr): return np.float32(0.1)
+@register_metric("m-text")
+def m_text(sr, hr): return "3"
 @register_metric("m-none")
 def m_none(sr, hr): return None
 @register_metric("m-small")
