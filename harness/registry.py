@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 GROUP = "drfn_harness.plugins"
 _FILE_PREFIX = "harness_plugin_"
 
-BUILT_IN = "harness."
+_BUILT_IN = "harness."
 """What the names of the modules begin with that register for the harness itself."""
 
 
@@ -87,7 +87,7 @@ class Registry(Generic[T]):
 
     def add(self, name: str, value: T, origin: str) -> None:
         """Enter a thing; the same origin may replace its own."""
-        if origin.startswith(BUILT_IN):
+        if origin.startswith(_BUILT_IN):
             self._built_in[name] = value, origin
             return
         self.load_built_ins()  # so that a name of theirs is seen to be taken

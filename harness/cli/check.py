@@ -83,9 +83,9 @@ def check(
     rows = restrict(rows, split_words(models), split_words(datasets))
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
+    echo_lines(checks.check_json(rows) if as_json else checks.check_markdown(rows, against))
     if junit:
         checks.write_junit(rows, against, require, junit)
-    echo_lines(checks.check_json(rows) if as_json else checks.check_markdown(rows, against))
     violations = sum(row.violates(require) for row in rows)
     if violations:
         raise MismatchError(f"{violations} of {len(rows)} numbers are not what they must be.")

@@ -110,7 +110,7 @@ def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: 
 
     Theirs may read a width, say, from elsewhere; ours import all they are made of.
     """
-    if _is_own(card):
+    if card.origin.startswith(f"{NETWORKS}."):
         known = card.name, card.source
         if known not in _codes:
             _codes[known] = unbuilt_digest(card)
@@ -128,11 +128,6 @@ def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: 
 
 _codes: dict[tuple[str, Path | None], str] = {}
 """The code of networks before they were imported: what is edited after that does not run."""
-
-
-def _is_own(card: ModelCard) -> bool:
-    """Whether a network came with the harness."""
-    return card.origin.startswith(f"{NETWORKS}.")
 
 
 def _read(path: Path, key: str, kind: type[Count]) -> Count:

@@ -58,7 +58,9 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
     done = (record for record in reference if record.status == "finished")
     ours, theirs = _by_cell(local), _by_cell(done)
     if not theirs:
-        raise UsageError("There are no reference records: name their folder with --reference.")
+        raise UsageError(
+            "There are no reference records to compare with: name their folder with --reference."
+        )
     rows: list[Row] = []
     for cell, candidates in theirs.items():
         mine = ours.get(cell, ())

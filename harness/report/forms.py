@@ -51,16 +51,21 @@ class Table:
         name: its file's stem and LaTeX label.
         caption: what the numbers are, and by which rules.
         headers: of the columns.
-        rows: cells as text.
+        rows: cells of any type; see `readable` for how they become text. In HTML, those that are
+            empty at the beginning of a row belong to the row above.
         tidy: the same numbers, one a row, for machines.
     """
 
     name: str
     caption: str
     headers: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Any]]
     tidy: pd.DataFrame
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
+
+    def __post_init__(self) -> None:
+        rows = [[readable(cell) for cell in row] for row in self.rows]
+        object.__setattr__(self, "rows", rows)
 
     def render(self, form: Format) -> str:
         """The table as Markdown, LaTeX (booktabs and graphicx) or HTML, or its numbers as CSV."""

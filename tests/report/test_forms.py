@@ -53,6 +53,11 @@ def test_a_long_table_goes_over_several_floats_in_latex() -> None:
     assert sum(f"\n{number} " in text for number in range(100)) == 100
 
 
+def test_cells_may_be_numbers() -> None:
+    table = Table("t", "c", ["n", "x", "y"], [[3, 0.5, None]], pd.DataFrame())
+    assert "| 3   | 0.5000 |" in table.render("md") and "<td>0.5000</td>" in table.render("html")
+
+
 def test_csv() -> None:
     assert TABLE.render("csv") == "n\n1.5\n"
 
