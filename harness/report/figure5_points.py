@@ -161,6 +161,7 @@ def is_named(labels: Sequence[Label], drawn: Sequence[Point]) -> bool:
 
 
 def short_count(value: float) -> str:
-    """A count in thousands or millions: ``57.3k``, ``5.21M``."""
-    size, letter = (1e6, "M") if value >= 1e6 else (1e3, "k")
-    return f"{value / size:.3g}{letter}"
+    """A count in three digits, in thousands or millions where it has more: ``57.3k``, ``5.21M``."""
+    rounded = float(f"{value:.3g}")
+    size, letter = next((s for s in ((1e6, "M"), (1e3, "k")) if rounded >= s[0]), (1, ""))
+    return f"{rounded / size:g}{letter}"
