@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from tabulate import tabulate
 
-from harness.errors import printable
+from harness.errors import HarnessError, printable
 from harness.report.latex import latex
 from harness.report.markdown import markdown_paragraph, markdown_table
 
@@ -53,6 +53,9 @@ class Table:
         headers: of the columns.
         rows: cells as text.
         tidy: the same numbers, one a row, for machines.
+
+    Raises:
+        HarnessError: a row has other cells than text, or more or fewer than there are headers.
     """
 
     name: str
@@ -61,6 +64,14 @@ class Table:
     rows: Sequence[Sequence[str]]
     tidy: pd.DataFrame
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.headers) or not all(isinstance(cell, str) for cell in row):
+                raise HarnessError(
+                    f"a row of the table {self.name} needs {len(self.headers)} cells of text, one "
+                    f"a header, and is {row!r}"
+                )
 
     def render(self, form: Format) -> str:
         """The table as Markdown, LaTeX (booktabs and graphicx) or HTML, or its numbers as CSV."""
