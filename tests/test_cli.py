@@ -302,6 +302,13 @@ class TestData:
         assert "FAIL  Set5 in" in shown.output
         assert "1 of the sets are not what they must be" in shown.output
 
+    def test_verify_calls_no_set_ok_that_is_not_there(self, harness, monkeypatch, tmp_path) -> None:
+        monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+        shown = harness("data", "verify")
+        assert shown.exit_code == 0
+        marks = {line.split()[1].rstrip(":"): line.split()[0] for line in shown.output.splitlines()}
+        assert (marks["Urban100"], marks["demo"]) == ("skip", "ok")
+
     def test_leaks_are_looked_for_in_training_sets(self, harness, photos, monkeypatch) -> None:
         sound = harness("data", "verify", "--leaks", photos)
         assert (sound.exit_code, sound.output) == (0, "ok    none of 3 images is in a test set\n")

@@ -150,6 +150,7 @@ def test_where_pictures_cannot_be_saved_no_work_begins(harness, photos: Path) ->
             shown = harness(*words, place)
         assert shown.exit_code == 1
         assert f"pictures' folder {place} cannot be written" in shown.stderr
+        assert "Errno" not in shown.stderr, "nobody asked for the name of a temporary file"
         assert "choose another with --save-images" in shown.stderr
         assert not list(Path("results").rglob("*.json"))
 

@@ -86,6 +86,10 @@ def check(
     echo_lines(checks.check_json(rows) if as_json else checks.check_markdown(rows, against))
     if junit:
         checks.write_junit(rows, against, require, junit)
-    violations = sum(row.violates(require) for row in rows)
+    violations = [row.verdict for row in rows if row.violates(require)]
     if violations:
-        raise MismatchError(f"{violations} of {len(rows)} numbers are not what they must be.")
+        absent = violations.count("not run")
+        why = f", {absent} of them because they were not run" if absent else ""
+        raise MismatchError(
+            f"{len(violations)} of {len(rows)} numbers are not what they must be{why}."
+        )

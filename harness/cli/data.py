@@ -77,7 +77,8 @@ def data_verify(
     wrong = 0
     for verdict in verify(names or ("all",), scale, data_root):
         wrong += not verdict.sound
-        echo(f"{'ok  ' if verdict.sound else 'FAIL'}  {verdict.said}")
+        mark = "FAIL" if not verdict.sound else "skip" if verdict.absent else "ok  "
+        echo(f"{mark}  {verdict.said}")
     if wrong:
         raise MismatchError(f"{wrong} of the sets are not what they must be.")
 

@@ -239,10 +239,17 @@ def _folders(
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a set that was found is sound, in a sentence."""
+    """Whether a set is sound, in a sentence.
+
+    Attributes:
+        sound: nothing is wrong with it.
+        said: the sentence.
+        absent: it is not on this machine.
+    """
 
     sound: bool
     said: str
+    absent: bool = False
 
 
 def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> Iterator[Verdict]:
@@ -261,7 +268,7 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
                 if loaded.sha256 != image.pixels_sha256:
                     raise HarnessError(f"The pixels of {image.path} are not those published.")
         except DatasetUnavailable as error:
-            yield Verdict("all" in words, str(error))
+            yield Verdict("all" in words, str(error), absent=True)
         except HarnessError as error:
             yield Verdict(False, str(error))
         else:

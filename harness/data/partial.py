@@ -72,7 +72,8 @@ def require_writable(folder: Path, what: str, option: str) -> None:
             pass
     except OSError as error:
         raise HarnessError(
-            f"The {what} folder {folder} cannot be written ({error}): choose another with {option}."
+            f"The {what} folder {folder} cannot be written ({error.strerror}): choose "
+            f"another with {option}."
         ) from error
 
 

@@ -163,7 +163,7 @@ def is_named(labels: Sequence[Label], drawn: Sequence[Point]) -> bool:
 
 
 def short_count(value: float) -> str:
-    """A count in thousands or millions: ``57.3k``, ``5.21M``."""
+    """A count in three digits, in thousands or millions where it has more: ``57.3k``, ``5.21M``."""
     rounded = float(f"{value:.3g}")
-    size, letter = (1e6, "M") if rounded >= 1e6 else (1e3, "k")
+    size, letter = next((s for s in ((1e6, "M"), (1e3, "k")) if rounded >= s[0]), (1, ""))
     return f"{rounded / size:g}{letter}"

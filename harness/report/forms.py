@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from tabulate import tabulate
 
-from harness.errors import printable
+from harness.errors import HarnessError, printable
 from harness.report.latex import latex
 from harness.report.markdown import markdown_paragraph, markdown_table
 
@@ -54,6 +54,9 @@ class Table:
         rows: cells of any type; see `readable` for how they become text. In HTML, those that are
             empty at the beginning of a row belong to the row above.
         tidy: the same numbers, one a row, for machines.
+
+    Raises:
+        HarnessError: a row has other cells than text, or more or fewer than there are headers.
     """
 
     name: str
@@ -65,6 +68,12 @@ class Table:
 
     def __post_init__(self) -> None:
         rows = [[readable(cell) for cell in row] for row in self.rows]
+        uneven = next((row for row in rows if len(row) != len(self.headers)), None)
+        if uneven is not None:
+            raise HarnessError(
+                f"a row of the table {self.name} has {len(uneven)} cells and its headers are "
+                f"{len(self.headers)}: {uneven}"
+            )
         object.__setattr__(self, "rows", rows)
 
     def render(self, form: Format) -> str:

@@ -155,7 +155,8 @@ def _least(
     tried: list[Label] = []
     for label in around:
         x, y, width, height = label.box
-        box = Box(x - gap / 4, y, width + gap / 2, height)
+        # Numbers side by side must not read as one.
+        box = Box(x - gap / 2, y, width + gap, height)
         covers = width * height - _shared([label.box], _array([within]))
         covers = round(covers + _shared([box], obstacles), 6)
         if not covers:

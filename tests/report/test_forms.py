@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.errors import HarnessError
 from harness.registry import REPORTS
 from harness.report.build import make
 from harness.report.forms import Table, html_rows, json_text, plain_table, readable
@@ -23,6 +24,12 @@ def test_markdown() -> None:
     text = TABLE.render("md")
     assert text.startswith("100 % of a_b & c < d\n\n| Method")
     assert "| x_1      | <30>   |" in text
+
+
+@pytest.mark.parametrize("row", [["x_1"], ["x_1", 30.5, "0.87"]])
+def test_a_row_that_does_not_fit_the_headers_is_named(row: list[str]) -> None:
+    with pytest.raises(HarnessError, match="table t has . cells and its headers are 2: .*x_1"):
+        Table("t", "", ["Method", "Set5"], [["x_0", "30"], row], pd.DataFrame())
 
 
 def test_latex_is_escaped() -> None:
