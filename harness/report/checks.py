@@ -117,7 +117,6 @@ def _sentence(row: Row) -> str:
 
 
 def check_json(rows: Sequence[Row]) -> str:
-    """The rows with their verdicts as JSON."""
-    return json_text(
-        [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
-    )
+    """The rows with their verdicts as JSON; null where there is nothing to say."""
+    said = [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
+    return json_text([{key: None if one == "" else one for key, one in row.items()} for row in said])
