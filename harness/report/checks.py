@@ -118,5 +118,7 @@ def _sentence(row: Row) -> str:
 
 def check_json(rows: Sequence[Row]) -> str:
     """The rows with their verdicts as JSON; null where there is nothing to say."""
-    said = [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
-    return json_text([{key: None if one == "" else one for key, one in row.items()} for row in said])
+    facts = [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
+    return json_text(
+        [{key: None if value == "" else value for key, value in one.items()} for one in facts]
+    )
