@@ -293,10 +293,12 @@ def test_two_installed_packages_lose_a_name_that_both_register(site, harness) ->
 def test_packages_that_fail_or_exit_cost_only_themselves(site, harness) -> None:
     install(site, "broken-sr", "broken_sr", "import not_installed_at_all")
     install(site, "exits-sr", "exits_sr", "import sys; sys.exit('needs Python 3.14')")
+    install(site, "old-sr", "old_sr", PLUGIN.replace("pipeline=", "license='MIT', pipeline="))
     shown = harness("list", "models")
     assert shown.exit_code == 0 and "harness.baselines.drfn" in shown.output
     assert "SystemExit: needs Python 3.14" in shown.stdout
-    assert set(FAILURES) == {"broken_sr", "exits_sr"}
+    assert set(FAILURES) == {"broken_sr", "exits_sr", "old_sr"}
+    assert "half" not in MODELS and "worst" not in METRICS
 
 
 def test_the_networks_are_found_beside_another_package_called_baselines(site, harness) -> None:
