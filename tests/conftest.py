@@ -41,7 +41,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _forget_modules(folder: Path) -> None:
     """Let the next test import its own copies of what was imported from a folder."""
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
             del sys.modules[name]
 

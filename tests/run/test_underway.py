@@ -35,7 +35,7 @@ class TestTwoRunnersOnOneFolder:
         assert set(slow.computed().values()) == {1}
 
     def test_what_a_killed_runner_left_is_taken_up_by_one_that_waits(self, tmp_path: Path) -> None:
-        slow = SlowRun(tmp_path, images=8)
+        slow = SlowRun(tmp_path, images=8, seconds=3)  # a second process needs seconds to start
         first = slow.start()
         first.until_images(slow.results, 2)
         second = slow.start()
