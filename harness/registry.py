@@ -71,8 +71,8 @@ class Clash:
 class Registry(Generic[T]):
     """Named things of one kind, each with the module or file it came from.
 
-    The harness keeps its names, whoever comes first. A name that several plug-ins register is
-    nobody's.
+    Built-ins keep their names, in whatever order things are registered. A name that several
+    plug-ins register cannot be used.
 
     Args:
         kind: what the things are called in messages.

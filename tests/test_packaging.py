@@ -44,7 +44,7 @@ def done(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[s
 
 
 def built(kind: str, source: Path, folder: Path) -> Path:
-    """Build as pip does, with the setuptools at hand; what it warns of is an error."""
+    """Build with the installed setuptools, as pip does; a warning is an error."""
     build = f"from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})"
     done(sys.executable, "-W", "error", "-c", build, cwd=source)
     (made,) = folder.iterdir()

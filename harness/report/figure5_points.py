@@ -138,7 +138,7 @@ def numbered(drawn: Sequence[Point]) -> dict[int, str]:
 
 
 def room_for(count: int) -> float:
-    """How many times as high as usual the plane is for so many names."""
+    """Height of the plot for a number of names, as a multiple of its usual height."""
     return min(max(1.0, count / 50), 2.5)
 
 
