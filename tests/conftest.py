@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,15 @@ from harness.specs import WeightsInfo
 from tests.pictures import picture
 
 REAL_ROOTS = {name: os.environ.get(name, "") for name in ("HARNESS_DATA", "HARNESS_WEIGHTS")}
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes of tests, even where the shell that started pytest ignores it.
+
+    A shell's background jobs ignore SIGINT, and so would all that they start.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
