@@ -41,7 +41,7 @@ from harness.run.plan import Request, plan
 from harness.run.upscaling import upscaler
 
 if TYPE_CHECKING:
-    from harness.specs import ByteArray
+    from harness.cards import ByteArray
 
 Made = TypeVar("Made")
 Points = list[tuple[float, float]]

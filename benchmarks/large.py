@@ -22,7 +22,7 @@ from harness.protocol.resize import imresize
 from harness.registry import MODELS, load_plugins
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, ByteArray, FloatArray
+    from harness.cards import AnyArray, ByteArray, FloatArray
 
 
 def texture(side: int) -> FloatArray:

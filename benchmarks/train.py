@@ -22,19 +22,19 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from harness.cards import ModelCard
 from harness.data.catalogue import register_benchmarks
 from harness.data.images import image_files, read_image
 from harness.data.training import prepare
+from harness.global_state import training_numerics
 from harness.models.inference import build_network
 from harness.protocol.color import to_uint8
 from harness.protocol.protocols import Protocol, make_sample, network_input
 from harness.registry import MODELS, load_plugins
-from harness.run.devices import training_numerics
 from harness.run.recipes import recipe
 from harness.run.train import Trainer
 from harness.run.training import Training
 from harness.run.validation import ValidationImages
-from harness.specs import ModelCard
 
 
 class PngPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):

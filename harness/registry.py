@@ -21,15 +21,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
+from harness.cards import DISTRIBUTION, DatasetCard, ModelCard, NetworkInput, Pipeline
 from harness.errors import HarnessError, UsageError
 from harness.files import TEXT, regular
-from harness.specs import DISTRIBUTION, DatasetCard, ModelCard, NetworkInput, Pipeline
 from harness.syntax import NETWORKS
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from harness.specs import AnyArray
+    from harness.cards import AnyArray
 
     Metric = Callable[[AnyArray, AnyArray], float]
     Report = Callable[..., Any]
@@ -389,7 +389,7 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
 
 def _with_settings(name: str, load: Callable[[], object]) -> None:
     """Load an outsider's plug-in, and set back what it changes of torch's global settings."""
-    from harness.settings import settings_guarded
+    from harness.global_state import settings_guarded
 
     with settings_guarded(SETTINGS.setdefault(name, set())):
         load()

@@ -24,8 +24,8 @@ from harness.cli import main
 from harness.data import download
 from harness.data.catalogue import register_benchmarks
 from harness.models.weights import Weights, save_weights, tensors_digest
+from harness.record import WeightsInfo
 from harness.registry import MODELS, load_plugins
-from harness.specs import WeightsInfo
 from tests.pictures import picture
 
 REAL_ROOTS = {name: os.environ.get(name, "") for name in ("HARNESS_DATA", "HARNESS_WEIGHTS")}

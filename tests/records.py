@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo
 from harness.run.store import _row
-from harness.specs import Execution, Identity, ImageResult, RunRecord, WeightsInfo
 
 
 def record(

@@ -11,7 +11,6 @@ from PIL import Image
 from harness.data.catalogue import registry_rows
 from harness.data.images import read_image
 from harness.data.leaks import NEAR_DUPLICATES, fingerprint
-from harness.run import locks
 from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -40,7 +39,7 @@ def test_the_module_is_the_command() -> None:
 def test_where_files_cannot_be_locked_nothing_is_begun(
     harness, host: Host, tmp_path: Path, monkeypatch, words: str
 ) -> None:
-    monkeypatch.setattr(locks, "fcntl", None)
+    monkeypatch.setattr("harness.files.fcntl", None)
     shown = harness(*words.split())
     assert shown.exit_code == 1 and "cannot lock files" in shown.output
     assert len(shown.output.splitlines()) == 1 and "Traceback" not in shown.output

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from harness.cards import GreyRule
 from harness.cli.options import (
     PathOption,
     json_option,
@@ -19,7 +20,6 @@ from harness.cli.options import (
 )
 from harness.errors import MismatchError, UsageError
 from harness.report.console import echo_lines
-from harness.specs import GreyRule
 
 
 @click.command()

@@ -15,8 +15,8 @@ from harness.errors import UsageError
 from harness.report.console import echo, keep_stdout
 
 if TYPE_CHECKING:
+    from harness.record import RunRecord
     from harness.run.store import ResultStore
-    from harness.specs import RunRecord
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PathOption = click.Path(path_type=Path)

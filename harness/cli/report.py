@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from harness.cards import GreyRule
 from harness.cli.options import (
     REFERENCE,
     PathOption,
@@ -22,7 +23,6 @@ from harness.cli.options import (
 )
 from harness.errors import HarnessError, UsageError
 from harness.report.console import echo, echo_lines
-from harness.specs import GreyRule
 
 if TYPE_CHECKING:
     from harness.report.pictures import Region

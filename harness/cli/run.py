@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from harness.cards import Border, ExecutorName, GreyRule
 from harness.cli.options import (
     PathOption,
     data_option,
@@ -23,7 +24,6 @@ from harness.cli.options import (
 )
 from harness.errors import HarnessError, UsageError
 from harness.report.console import echo, echo_lines
-from harness.specs import Border, ExecutorName, GreyRule
 
 
 class TileSide(click.IntRange):
@@ -121,12 +121,12 @@ def run(
     as_json: bool,
 ) -> None:
     """Evaluate models on test sets."""
+    from harness.files import require_locks
     from harness.report.console import download, listener
     from harness.report.forms import json_text
     from harness.report.tables import summary
     from harness.run.evaluate import Options
     from harness.run.executors import choose
-    from harness.run.locks import require_locks
     from harness.run.plan import Request, plan
     from harness.run.store import ResultStore
     from harness.run.tiling import fit_all

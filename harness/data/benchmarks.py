@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.cards import DatasetCard, RemoteFile
 from harness.data.download import cache_root, fetch, unsound
 from harness.data.identify import Benchmark, NotPublished, identify, identify_folder
 from harness.data.images import image_files, image_paths, read_image
 from harness.data.layouts import hr_folders, hr_images, left_out, named_folders, named_like_results
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.record import is_plain_name
 from harness.registry import DATASETS
-from harness.specs import DatasetCard, RemoteFile, is_plain_name
 
 Fetch = Callable[[Sequence[tuple[RemoteFile, Path]]], None]
 """What downloads files: `harness.data.download.fetch`, or one that shows how it goes."""

@@ -10,9 +10,9 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.cards import DatasetCard, KnownImage, RemoteFile
 from harness.errors import HarnessError
 from harness.registry import DATASETS
-from harness.specs import DatasetCard, KnownImage, RemoteFile
 
 _MANGA109 = (
     "its licence forbids copies: apply at http://www.manga109.org/en/download.html and put the 109 "

@@ -12,16 +12,16 @@ from urllib.parse import quote
 
 from platformdirs import user_cache_path
 
-from harness.data.partial import whole
 from harness.errors import HarnessError, MismatchError
-from harness.specs import file_digest
+from harness.files import whole
+from harness.record import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
     from typing import BinaryIO
 
-    from harness.specs import RemoteFile
+    from harness.cards import RemoteFile
 
 HOST = "https://raw.githubusercontent.com"
 LIMITS = ((30.0, 1_000), (60.0, 60_000))

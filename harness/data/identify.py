@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.cards import DatasetCard
 from harness.data.images import pixels_digest, read_image
 from harness.data.layouts import CROP
 from harness.errors import HarnessError
+from harness.record import digest, file_digest
 from harness.registry import DATASETS
-from harness.specs import DatasetCard, digest, file_digest
 
 _UNKNOWN_PIXELS = "only the pixels of its x4 crops are known"
 

@@ -13,12 +13,12 @@ from PIL import ExifTags, Image, ImageOps
 
 from harness.errors import HarnessError
 from harness.files import IMAGE, regular
-from harness.specs import is_plain_name
+from harness.record import is_plain_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.specs import ByteArray
+    from harness.cards import ByteArray
 
 SUFFIXES = frozenset({".png", ".bmp", ".jpg", ".jpeg", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from harness.specs import ByteArray
+    from harness.cards import ByteArray
 
 NEAR_DUPLICATES = {0xF0F0F4EC7246763B: 'the Set5 image "woman" in another size'}
 """Test images with known near-duplicates, by `fingerprint`: 302003 of BSDS500, and so one of the

@@ -23,14 +23,13 @@ from harness.data.download import OfflineError, cache_root, fetch, unsound, unwr
 from harness.data.images import image_files, read_image
 from harness.data.layouts import hr_images, named_folders
 from harness.data.leaks import LeakError, benchmark_pixels, content, leak
-from harness.data.partial import whole
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.files import TEXT, regular
+from harness.files import TEXT, regular, whole
 from harness.protocol.protocols import RULES, Protocol, make_sample
-from harness.specs import digest, file_digest
+from harness.record import digest, file_digest
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, RemoteFile
+    from harness.cards import AnyArray, RemoteFile
 
 FOLDERS = {
     "div2k": ("DIV2K", "DIV2K_train_HR"),

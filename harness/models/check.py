@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from harness.errors import HarnessError, UsageError, sentence
+from harness.global_state import seed_all, settings_guarded
 from harness.models.complexity import count_parameters
 from harness.models.concurrency import KEEPS, disturbance
 from harness.models.inference import (
@@ -24,15 +25,13 @@ from harness.models.inference import (
     require_images,
 )
 from harness.models.installed import WeightsMissing, find_weights
-from harness.models.random_state import seed_all
 from harness.protocol.protocols import Protocol, make_sample, network_input
-from harness.settings import settings_guarded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.cards import AnyArray, FloatArray, ModelCard
     from harness.models.weights import Weights
-    from harness.specs import AnyArray, FloatArray, ModelCard
 
 ODD_SIZES = ((33, 47), (48, 31), (41, 41))
 PATCH = (48, 48)

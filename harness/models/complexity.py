@@ -14,7 +14,7 @@ from harness.models.counts import kept
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.specs import ModelCard
+    from harness.cards import ModelCard
 
 OUTPUT_SIZE = (1280, 720)
 """Width and height of the output for which multiplications are stated, as papers do."""

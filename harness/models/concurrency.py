@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.errors import HarnessError, sentence
 
 if TYPE_CHECKING:
+    from harness.cards import AnyArray, FloatArray
     from harness.models.inference import Upscaler
-    from harness.specs import AnyArray, FloatArray
 
 _SIZES = ((16, 24), (64, 96), (128, 192))
 """LR pixels of the sides of the images that are tried; larger ones where smaller ones fail."""

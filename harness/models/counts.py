@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from harness.data.download import cache_root
-from harness.data.partial import whole
-from harness.files import TEXT, regular
+from harness.files import TEXT, regular, whole
 from harness.models.source import network_digest, unbuilt_digest
-from harness.specs import digest, file_digest
+from harness.record import digest, file_digest
 from harness.syntax import NETWORKS
 
 if TYPE_CHECKING:
-    from harness.specs import ModelCard
+    from harness.cards import ModelCard
 
 Count = TypeVar("Count")
 

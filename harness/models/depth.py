@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import fx, nn
 
-    from harness.specs import ModelCard
+    from harness.cards import ModelCard
 
 
 @dataclass(frozen=True)

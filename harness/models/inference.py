@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from harness.errors import HarnessError, UsageError, sentence
-from harness.models.random_state import random_state_kept, seed_all
+from harness.global_state import apply_settings, random_state_kept, seed_all, settings_guarded
 from harness.models.weights import Weights, load_into
-from harness.settings import apply_settings, settings_guarded
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, FloatArray, ModelCard
+    from harness.cards import AnyArray, FloatArray, ModelCard
 
 INFERENCE = 1
 """Raised whenever a change here, or in how images are handed to networks, changes a number.

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from harness.data.catalogue import registry_rows, remote_file
 from harness.data.download import cache_root
-from harness.data.partial import require_writable
 from harness.errors import HarnessError
+from harness.files import require_writable
 from harness.models.weights import Weights, read_weights, save_weights
+from harness.record import file_digest
 from harness.registry import MODELS
-from harness.specs import file_digest
 
 if TYPE_CHECKING:
-    from harness.specs import ModelCard, RemoteFile
+    from harness.cards import ModelCard, RemoteFile
 
 _ORDER = {"official": 0, "repro": 1}
 

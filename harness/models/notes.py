@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from msgspec import convert
 
-from harness.data.partial import write_atomically
 from harness.errors import HarnessError
-from harness.files import TEXT, regular
+from harness.files import TEXT, regular, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

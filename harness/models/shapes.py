@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.global_state import random_state_kept
 from harness.models.inference import build_network
-from harness.models.random_state import random_state_kept
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from harness.specs import ModelCard, Shapes
+    from harness.cards import ModelCard, Shapes
 
 
 def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Shapes:

@@ -14,7 +14,7 @@ from harness.models.inference import Upscaler
 from harness.models.memory import peak_bytes, reset_peak
 
 if TYPE_CHECKING:
-    from harness.specs import ModelCard
+    from harness.cards import ModelCard
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.data.catalogue import registry_rows
-from harness.data.partial import write_atomically
 from harness.errors import HarnessError, UsageError
-from harness.files import WEIGHTS, regular
+from harness.files import WEIGHTS, regular, write_atomically
 from harness.models.importers import import_tensors
 from harness.models.notes import PART
-from harness.specs import WeightsInfo, canonical_json, digest, file_digest
+from harness.record import WeightsInfo, canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.specs import AnyArray, ModelCard, Shapes, Tensors
+    from harness.cards import AnyArray, ModelCard, Shapes, Tensors
 
 
 _TAG = r"[\w-]+"

@@ -15,7 +15,8 @@ from harness.paper.statistics import Interval, paired_bootstrap
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.specs import FloatArray, GreyRule, RunRecord
+    from harness.cards import FloatArray, GreyRule
+    from harness.record import RunRecord
 
 
 @dataclass(frozen=True)

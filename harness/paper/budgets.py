@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.models.notes import read_notes
+from harness.record import digest
 from harness.registry import MODELS
-from harness.specs import digest
 
 if TYPE_CHECKING:
-    from harness.specs import RunRecord
+    from harness.record import RunRecord
 
 
 @dataclass(frozen=True)

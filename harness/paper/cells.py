@@ -12,7 +12,7 @@ from harness.paper.tolerances import PRINTED
 
 if TYPE_CHECKING:
     from harness.paper.judgement import Evidence, Verdict
-    from harness.specs import RunRecord
+    from harness.record import RunRecord
 
 
 Standing = Literal[

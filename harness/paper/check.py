@@ -20,13 +20,14 @@ from harness.paper.tolerances import (
     RETRAINED_ELSEWHERE,
     Tier,
 )
-from harness.specs import canonical_json, finite_mean
+from harness.record import canonical_json, finite_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.cards import GreyRule
+    from harness.record import RunRecord
     from harness.run.store import ResultStore
-    from harness.specs import GreyRule, RunRecord
 
 Cell = tuple[str, ...]
 

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from harness.cards import GreyRule
 from harness.paper.measured import candidates
 from harness.paper.selection import broken_runs, choose_runs
 from harness.registry import DATASETS, MODELS
-from harness.specs import GreyRule
 
 if TYPE_CHECKING:
     from collections import Counter
 
     import pandas as pd
 
+    from harness.cards import ModelCard
     from harness.models.complexity import Complexity
     from harness.models.depth import Depth
-    from harness.specs import ModelCard, RunRecord
+    from harness.record import RunRecord
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
 """``reproduced``: the evidence agrees; ``refuted``: it does not; ``inconsistent in print``: printed

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.paper.judgement import Evidence
-    from harness.specs import RunRecord
+    from harness.record import RunRecord
 
 WHOLE = "SSIM of the whole image"
 """The rule of ``ssim-whole``, MATLAB's ``ssim``."""

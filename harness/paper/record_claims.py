@@ -13,8 +13,9 @@ from harness.paper.tolerances import PRINTED
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
+    from harness.cards import GreyRule
     from harness.paper.judgement import Evidence
-    from harness.specs import GreyRule, RunRecord
+    from harness.record import RunRecord
 
 
 def highest(evidence: Evidence) -> Finding:

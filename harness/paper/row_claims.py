@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from harness.paper.cells import Cell
     from harness.paper.judgement import Evidence, Verdict
-    from harness.specs import RunRecord
+    from harness.record import RunRecord
 
 
 def judge_rows(evidence: Evidence) -> tuple[Judgement, ...]:

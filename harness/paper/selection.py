@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
+from harness.cards import GreyRule
 from harness.data.catalogue import sets_without_grey
 from harness.models.source import is_built_in
 from harness.paper import paper
 from harness.paper.budgets import budget_of
 from harness.protocol.protocols import USUAL_GREY, Protocol
 from harness.registry import METRICS, MODELS
-from harness.specs import GreyRule
 
 if TYPE_CHECKING:
-    from harness.specs import Pipeline, RunRecord
+    from harness.cards import Pipeline
+    from harness.record import RunRecord
 
 EARLIER = 10
 """Added to the rank of a record of an earlier version."""

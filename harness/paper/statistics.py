@@ -14,12 +14,13 @@ from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of
 from harness.paper.selection import finished, foreign_origin
 from harness.protocol.protocols import protocol
-from harness.specs import digest
+from harness.record import digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.specs import FloatArray, Identity, RunRecord
+    from harness.cards import FloatArray
+    from harness.record import Identity, RunRecord
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from harness.cards import Pipeline
 from harness.protocol.color import to_uint8
 from harness.protocol.metrics import PEAK, SSIM_WINDOW, psnr
 from harness.protocol.variants import CHANNELS, WINDOWS, Channel, Window
-from harness.specs import Pipeline, finite_mean
+from harness.record import finite_mean
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, ByteArray
+    from harness.cards import AnyArray, ByteArray
 
 Crop = Literal["scale", "none", "scale + 6"]
 """Pixels left out on each side; ``scale + 6`` is the custom of validation on DIV2K."""

@@ -10,7 +10,7 @@ import numpy as np
 from harness.registry import register_metric
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, FloatArray
+    from harness.cards import AnyArray, FloatArray
 
 PEAK = 255.0
 SSIM_WINDOW = 11

@@ -28,17 +28,18 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from harness.cards import Border, GreyRule, Pipeline
 from harness.errors import HarnessError, UsageError, sentence
 from harness.protocol.color import rgb_to_y, rgb_to_ycbcr, to_uint8, ycbcr_to_rgb
 from harness.protocol.metrics import SSIM_WINDOW
 from harness.protocol.resize import imresize
+from harness.record import digest
 from harness.registry import METRICS
-from harness.specs import Border, GreyRule, Pipeline, digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.specs import AnyArray, ByteArray, FloatArray
+    from harness.cards import AnyArray, ByteArray, FloatArray
 
 RULES = 1
 """Raised whenever a rule of this folder changes a number; part of every protocol's hash."""

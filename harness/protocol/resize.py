@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, Border, FloatArray
+    from harness.cards import AnyArray, Border, FloatArray
 
 # Output rows computed at a time: keeps the double-precision copy of the input rows in the cache.
 _BLOCK = 32
@@ -27,7 +27,7 @@ def imresize(image: AnyArray, scale: float, border: Border = "replicate") -> Any
     Args:
         image: ``(H, W)`` or ``(H, W, C)``; uint8, or float64 of any range.
         scale: output size over input size, the same for both sides; above 0.
-        border: how the image goes on beyond its edge, see `harness.specs.Border`.
+        border: how the image goes on beyond its edge, see `harness.cards.Border`.
 
     Returns:
         ``(ceil(H * scale), ceil(W * scale)[, C])`` of the input's dtype. uint8 input is rounded

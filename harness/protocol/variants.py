@@ -11,7 +11,7 @@ from harness.protocol.color import rgb_to_y, to_uint8
 from harness.protocol.metrics import PEAK, ssim, ssim_map, ssim_whole
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, ByteArray, FloatArray
+    from harness.cards import AnyArray, ByteArray, FloatArray
 
 Channel = Literal["Y", "rounded Y", "Y with 64.738", "full-range Y", "OpenCV Y", "RGB"]
 """What of two pictures is compared.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from harness.data.partial import require_writable, write_atomically
 from harness.errors import HarnessError, UsageError
+from harness.files import require_writable, write_atomically
 from harness.registry import REPORTS
 from harness.report import (  # noqa: F401 - they register themselves
     claims,
@@ -28,8 +28,8 @@ from harness.run.store import ResultStore
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.cards import GreyRule
     from harness.report.pictures import Pictures
-    from harness.specs import GreyRule
 
 
 class Written(NamedTuple):

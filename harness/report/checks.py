@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from harness.data.partial import write_atomically
 from harness.errors import HarnessError, printable
+from harness.files import write_atomically
 from harness.paper.scores import SCORES
 from harness.report.forms import json_text
 from harness.report.markdown import markdown_table

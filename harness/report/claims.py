@@ -16,7 +16,7 @@ from harness.report.latex import escape_latex
 from harness.report.markdown import escape_markdown, markdown_paragraph
 
 if TYPE_CHECKING:
-    from harness.specs import GreyRule
+    from harness.cards import GreyRule
 
 
 @dataclass(frozen=True)

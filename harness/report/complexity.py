@@ -11,9 +11,9 @@ from harness.registry import MODELS, register_report
 from harness.report.forms import Table
 
 if TYPE_CHECKING:
+    from harness.cards import GreyRule, ModelCard
     from harness.models.complexity import Complexity
     from harness.models.speed import Speed
-    from harness.specs import GreyRule, ModelCard
 
 
 @register_report("complexity")

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, ProgressColumn, TaskID
 
+    from harness.cards import RemoteFile
+    from harness.record import ImageResult, RunRecord
     from harness.run.evaluate import Run
     from harness.run.train_log import Row
     from harness.run.training import Training
-    from harness.specs import ImageResult, RemoteFile, RunRecord
 
 
 class _Unread:

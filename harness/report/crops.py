@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib import axes, figure
 
-    from harness.specs import ByteArray, GreyRule
+    from harness.cards import ByteArray, GreyRule
 
 NO_PICTURE = "no image:\nharness run\n--save-images DIR"
 CREDITS: Mapping[tuple[str, str], str] = {

@@ -19,7 +19,8 @@ from harness.report.forms import Table
 from harness.report.marks import MISSING, grey_note
 
 if TYPE_CHECKING:
-    from harness.specs import GreyRule, RunRecord
+    from harness.cards import GreyRule
+    from harness.record import RunRecord
 
 ARGUED = (("drfn", "msrn"), ("rdn", "drfn"))
 """Pairs that the paper compares in words."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib import axes, figure, text
 
-    from harness.specs import GreyRule
+    from harness.cards import GreyRule
 
 _HOLLOW = {"facecolor": "none", "zorder": 4}
 _STYLES: Mapping[Kind, Mapping[str, Any]] = {

@@ -15,7 +15,7 @@ from harness.report.marks import TRAINED_HERE, dagger, dagger_note
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.specs import GreyRule
+    from harness.cards import GreyRule
 
 Kind = Literal["printed", "declared", "reading", "measured", "trained"]
 KINDS: Mapping[Kind, str] = {

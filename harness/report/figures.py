@@ -9,8 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.partial import write_atomically
 from harness.errors import HarnessError, printable
+from harness.files import write_atomically
 from harness.report.forms import Format, escape_html
 
 if TYPE_CHECKING:

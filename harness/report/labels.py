@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from harness.specs import FloatArray
+    from harness.cards import FloatArray
 
 Spot = tuple[float, float]
 """An x and a y."""

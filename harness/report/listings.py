@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.cards import DatasetCard
 from harness.data.benchmarks import DatasetUnavailable, find
 from harness.data.catalogue import registry_rows
 from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
+from harness.record import WeightsInfo, canonical_json
 from harness.registry import DATASETS, FAILURES, MODELS, clashes
 from harness.report.forms import csv_text, json_text, plain_table
-from harness.specs import DatasetCard, WeightsInfo, canonical_json
 
 if TYPE_CHECKING:
     from harness.protocol.claimed import Claim, Rescored

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from harness.errors import HarnessError, sentence
 from harness.paper import paper
+from harness.record import is_plain_name
 from harness.registry import REPORTS
 from harness.report.forms import Format, Report
-from harness.specs import is_plain_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.cards import GreyRule
     from harness.report.pictures import Pictures
-    from harness.specs import GreyRule
 
 
 class ReportError(HarnessError):

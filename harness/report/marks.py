@@ -12,8 +12,9 @@ from harness.paper.measured import speaks_for_the_authors
 from harness.protocol.protocols import USUAL_GREY
 
 if TYPE_CHECKING:
+    from harness.cards import GreyRule
     from harness.paper.cells import Standing
-    from harness.specs import GreyRule, RunRecord
+    from harness.record import RunRecord
 
 MISSING, FAILED = "missing", "failed"
 """What stands in the place of a number: nobody ran it, or its run broke."""

@@ -28,8 +28,8 @@ from harness.report.pictures import Box, Comparison, Panel, Pictures, compare, r
 from harness.report.tables import table2
 
 if TYPE_CHECKING:
+    from harness.cards import ByteArray, GreyRule
     from harness.paper.judgement import Judgement
-    from harness.specs import ByteArray, GreyRule
 
 VERDICTS: Mapping[Verdict, str] = {verdict: MARKS[verdict] for verdict in get_args(Verdict)}
 """Verdicts in the order in which they are counted, with the mark that goes with the colour."""

@@ -27,7 +27,7 @@ from harness.report.marks import dagger
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.specs import RunRecord
+    from harness.record import RunRecord
 
 WIDTH = 960
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 18, 14, 48

@@ -12,7 +12,7 @@ from harness.protocol.protocols import USUAL_GREY, protocol
 from harness.registry import DATASETS
 
 if TYPE_CHECKING:
-    from harness.specs import RunRecord
+    from harness.record import RunRecord
 
 
 class RecordCard(NamedTuple):

@@ -20,7 +20,8 @@ from harness.run.store import picture_path
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.specs import ByteArray, GreyRule, RunRecord
+    from harness.cards import ByteArray, GreyRule
+    from harness.record import RunRecord
 
 
 class Box(NamedTuple):

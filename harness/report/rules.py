@@ -15,7 +15,7 @@ from harness.registry import register_report
 from harness.report.forms import Table
 
 if TYPE_CHECKING:
-    from harness.specs import GreyRule
+    from harness.cards import GreyRule
 
 _COLUMNS = ["cell", "model", "dataset", "metric", "printed", "rules", "measured", "agrees", "run"]
 

@@ -12,8 +12,8 @@ from harness.report.listings import Row, flat
 from harness.run.store import set_names, set_of
 
 if TYPE_CHECKING:
+    from harness.record import RunRecord
     from harness.run.store import ResultStore
-    from harness.specs import RunRecord
 
 
 class Run(NamedTuple):

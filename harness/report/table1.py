@@ -15,7 +15,7 @@ from harness.report.forms import Table
 from harness.report.marks import FAILED, MISSING
 
 if TYPE_CHECKING:
-    from harness.specs import GreyRule
+    from harness.cards import GreyRule
 
 _COLUMNS = ["variant", "printed", "verdict", "measured", "sd", "budget", "runs"]
 _TITLES = {"none": "neither", "ff": "FF", "lsc": "LSC", "both": "both"}

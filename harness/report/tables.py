@@ -23,7 +23,8 @@ from harness.report.marks import (
 )
 
 if TYPE_CHECKING:
-    from harness.specs import DatasetCard, GreyRule, RunRecord
+    from harness.cards import DatasetCard, GreyRule
+    from harness.record import RunRecord
 
 
 @register_report("table2")

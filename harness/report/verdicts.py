@@ -17,7 +17,7 @@ from harness.report.forms import Table
 from harness.report.marks import FAILED, MARKS, MISSING, TRAINED_HERE, dagger, training
 
 if TYPE_CHECKING:
-    from harness.specs import GreyRule
+    from harness.cards import GreyRule
 
 
 @register_report("verdicts")

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import sentence
+from harness.global_state import host_random_state
 from harness.models.inference import copy_network
-from harness.models.random_state import host_random_state
 from harness.run.processes import agreed
 from harness.run.step import Step, side_stream
 

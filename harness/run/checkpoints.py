@@ -11,8 +11,8 @@ import torch
 from msgspec import convert
 from torch import Tensor, nn
 
-from harness.data.partial import whole
 from harness.errors import HarnessError, UsageError
+from harness.files import whole
 from harness.models.importers.pickles import is_hostile, is_sealed, seal, seal_fits
 
 FORMAT = 3
@@ -32,7 +32,7 @@ class Checkpoint(TypedDict):
         step, seconds, best, validated_from, left_out: see `harness.run.training.State`.
         origin: the weights that training started from, see `harness.run.origin`.
         acceleration: the fields of the `harness.run.accelerate.Acceleration`.
-        random: the random states of each process, see `harness.models.random_state`.
+        random: the random states of each process, see `harness.global_state`.
     """
 
     format: int

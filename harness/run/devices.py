@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 # Images may take this share of the free memory of a GPU; the rest is for the network.
 _RESIDENT = 0.5
-
-
-@contextmanager
-def numerics_kept() -> Iterator[None]:
-    """Whatever is set in here about TF32 and cuDNN's kernels is taken back."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    tf32 = matmul.allow_tf32, cudnn.allow_tf32
-    kernels = cudnn.deterministic, cudnn.benchmark
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = tf32
-        cudnn.deterministic, cudnn.benchmark = kernels
-
-
-@contextmanager
-def training_numerics() -> Iterator[None]:
-    """Full fp32 where it is not bf16, and cuDNN's fastest kernels."""
-    with numerics_kept():
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = False
-        torch.backends.cudnn.benchmark = True
-        yield
 
 
 def place_of(images: int, device: torch.device) -> torch.device:

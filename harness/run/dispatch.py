@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 from distributed import KilledWorker
 
 from harness.errors import HarnessError, own_error, sentence
+from harness.interrupts import interrupts_held
+from harness.record import Execution
 from harness.run.cluster import Cluster
 from harness.run.evaluate import Run
-from harness.run.interrupts import interrupts_held
 from harness.run.provenance import joint
 from harness.run.underway import ClusterError, UnderWay, turns
 from harness.run.worker import Handed, Parcel, hold, work_off
-from harness.specs import Execution
 
 if TYPE_CHECKING:
     from distributed import Future
 
     from harness.data.identify import BenchmarkImage
+    from harness.record import RunRecord
     from harness.run.executors import Ended, Executor
     from harness.run.underway import Desk
-    from harness.specs import RunRecord
 
 LARGEST_SHARD = 25
 """Images that are handed to a worker at once, at most."""

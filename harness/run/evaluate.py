@@ -13,14 +13,15 @@ from PIL import Image
 
 from harness.models.source import metrics_digest, network_digest
 from harness.protocol import protocols
+from harness.record import Identity, ImageResult
 from harness.run.upscaling import Upscaled, upscale
-from harness.specs import Identity, ImageResult
 
 if TYPE_CHECKING:
+    from harness.cards import ByteArray, ModelCard
     from harness.data.identify import Benchmark, BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.models.weights import Weights
-    from harness.specs import ByteArray, ModelCard, RunRecord
+    from harness.record import RunRecord
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError, own_error, sentence
+from harness.interrupts import interrupts_held
+from harness.record import Execution
 from harness.run.evaluate import compute
-from harness.run.interrupts import interrupts_held
 from harness.run.underway import UnderWay, turns
 from harness.run.upscaling import upscaler
-from harness.specs import Execution
 
 if TYPE_CHECKING:
+    from harness.cards import ExecutorName
+    from harness.record import RunRecord
     from harness.run.evaluate import Run
     from harness.run.underway import Desk
-    from harness.specs import ExecutorName, RunRecord
 
     Ended = Generator[RunRecord | HarnessError, None, None]
     Executor = Callable[[Sequence[Run], Desk], Ended]

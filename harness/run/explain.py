@@ -21,16 +21,17 @@ from harness.protocol.protocols import (
     hr_image,
     protocol,
 )
+from harness.record import finite_mean
 from harness.run.evaluate import Run
 from harness.run.plan import Request, plan
 from harness.run.upscaling import Upscaled, upscale, upscaler
-from harness.specs import finite_mean
 
 if TYPE_CHECKING:
+    from harness.cards import Border, ByteArray, GreyRule
     from harness.data.identify import BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.protocol.conventions import Scores
-    from harness.specs import Border, ByteArray, GreyRule, RunRecord
+    from harness.record import RunRecord
 
 SAME = 1e-4
 """PSNR (dB) to which a run made anew must give what its record says."""

@@ -6,12 +6,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.data.partial import write_atomically
 from harness.errors import HarnessError
-from harness.files import TEXT, regular
+from harness.files import TEXT, regular, write_atomically
 from harness.protocol.protocols import RULES
+from harness.record import Execution, Identity, ImageResult, digest
 from harness.run.provenance import packages, source_digest
-from harness.specs import Execution, Identity, ImageResult, digest
 
 
 class Journal:

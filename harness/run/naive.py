@@ -21,8 +21,8 @@ from harness.protocol.protocols import make_sample, network_input
 if TYPE_CHECKING:
     from torch import nn
 
+    from harness.cards import ByteArray, FloatArray
     from harness.run.evaluate import Run
-    from harness.specs import ByteArray, FloatArray
 
 
 def naive_network(run: Run, device: str) -> nn.Module:

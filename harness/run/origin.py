@@ -14,7 +14,7 @@ from harness.models.weights import Weights, read_weights
 from harness.run.checkpoints import is_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
-    from harness.specs import ModelCard
+    from harness.cards import ModelCard
 
 _KEPT = ("hyper", "recipe", "steps", "seconds", "device", "from")
 """What a link of the chain says of a training."""

@@ -24,9 +24,9 @@ from harness.registry import METRICS, MODELS
 from harness.run.evaluate import Run
 
 if TYPE_CHECKING:
+    from harness.cards import Border, DatasetCard, GreyRule, ModelCard
     from harness.data.identify import Benchmark
     from harness.models.weights import Weights
-    from harness.specs import Border, DatasetCard, GreyRule, ModelCard
 
 
 @dataclass(frozen=True)

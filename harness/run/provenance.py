@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from harness.specs import digest, file_digest
+from harness.record import digest, file_digest
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "safetensors", "drfn-harness")
 

@@ -6,13 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
-from harness.data.partial import whole, write_atomically
 from harness.errors import HarnessError
+from harness.files import whole, write_atomically
 from harness.models.notes import read_notes
 from harness.models.weights import read_weights
+from harness.record import RunRecord
 from harness.registry import MODELS
 from harness.run.store import ResultStore
-from harness.specs import RunRecord
 
 
 def ship(path: Path, store: ResultStore, folder: Path) -> Path:

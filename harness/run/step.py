@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.global_state import random_state_kept
 from harness.models.inference import require_images
-from harness.models.random_state import random_state_kept
 from harness.run.recipes import Recipe
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

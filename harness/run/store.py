@@ -10,14 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.partial import write_atomically
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.files import TEXT, regular
+from harness.files import TEXT, FileLock, regular, write_atomically
 from harness.protocol.protocols import protocol
+from harness.record import Execution, Identity, RunRecord, digest
 from harness.registry import METRICS
 from harness.run.journal import Journal
-from harness.run.locks import FileLock
-from harness.specs import Execution, Identity, RunRecord, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

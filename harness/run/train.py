@@ -13,8 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, sentence
+from harness.global_state import (
+    random_state,
+    random_state_kept,
+    seed_all,
+    set_random_state,
+    training_numerics,
+)
+from harness.interrupts import interrupts_held
 from harness.models.inference import build_network, copy_network
-from harness.models.random_state import random_state, random_state_kept, seed_all, set_random_state
 from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
 from harness.run.checkpoints import (
@@ -26,13 +33,7 @@ from harness.run.checkpoints import (
     save_checkpoint,
 )
 from harness.run.clock import Clock, Deadline, Mark, Progress
-from harness.run.devices import (
-    all_finite,
-    batch_that_fits,
-    is_memory,
-    training_numerics,
-)
-from harness.run.interrupts import interrupts_held
+from harness.run.devices import all_finite, batch_that_fits, is_memory
 from harness.run.patches import PatchSampler
 from harness.run.processes import (
     SyncSchedule,

@@ -13,9 +13,8 @@ from typing import Any
 
 from msgspec import convert
 
-from harness.data.partial import write_atomically
 from harness.errors import HarnessError
-from harness.files import TEXT, regular
+from harness.files import TEXT, regular, write_atomically
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.cards import ModelCard
 from harness.data.benchmarks import Fetch
 from harness.data.download import fetch
 from harness.data.images import image_files, read_image
@@ -24,18 +25,17 @@ from harness.data.training import (
     prepare,
 )
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.files import TEXT, regular
+from harness.files import TEXT, FileLock, regular, require_locks
 from harness.models.complexity import count_parameters
 from harness.models.inference import build_network
 from harness.protocol.protocols import Protocol, Sample, make_sample
+from harness.record import digest
 from harness.registry import MODELS
-from harness.run.locks import FileLock, require_locks
 from harness.run.origin import find_origin
 from harness.run.processes import one_first, process, process_device
 from harness.run.recipes import Recipe, recipe
 from harness.run.training import Training
 from harness.run.validation import ValidationImages
-from harness.specs import ModelCard, digest
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "none": {"feature_fusion": False, "long_short_connections": False},

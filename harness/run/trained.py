@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from harness.global_state import training_numerics
 from harness.models.complexity import count_parameters
 from harness.models.inference import copy_network
 from harness.models.notes import write_notes
 from harness.models.source import network_digest
 from harness.models.weights import Weights, save_weights, split_weights, tensors_digest
-from harness.run.devices import training_numerics
+from harness.record import WeightsInfo
 from harness.run.provenance import provenance
 from harness.run.train_log import Row, scored
 from harness.run.training import State, Training
 from harness.run.validation import Scores
-from harness.specs import WeightsInfo
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray
+    from harness.cards import AnyArray
 
 HALF_TOLERANCE = 0.001
 """PSNR (dB) that rounding the stored weights to fp16 may cost."""

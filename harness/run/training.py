@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from harness.cards import ModelCard
 from harness.data.training import TrainingImages
 from harness.errors import UsageError
 from harness.models.source import network_digest
@@ -19,7 +20,6 @@ from harness.protocol import protocols
 from harness.run.recipes import Recipe
 from harness.run.train_log import Row
 from harness.run.validation import Scores, ValidationImages, validate
-from harness.specs import ModelCard
 
 
 @dataclass(frozen=True)

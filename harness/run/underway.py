@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.partial import require_writable, write_atomically
 from harness.errors import HarnessError, UsageError, own_error
+from harness.files import require_writable, write_atomically
 from harness.models.source import plugins
+from harness.record import Execution, ImageResult, RunRecord, digest
 from harness.run.store import ResultStore, picture_path
-from harness.specs import Execution, ImageResult, RunRecord, digest
 
 if TYPE_CHECKING:
     from harness.data.identify import BenchmarkImage
+    from harness.files import FileLock
     from harness.models.complexity import Complexity
     from harness.run.evaluate import Listener, Options, Run
-    from harness.run.locks import FileLock
 
 
 class ClusterError(HarnessError):

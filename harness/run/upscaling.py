@@ -15,10 +15,10 @@ from harness.protocol import protocols
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from harness.cards import AnyArray, FloatArray
     from harness.data.identify import BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.run.evaluate import Run
-    from harness.specs import AnyArray, FloatArray
 
 Made = TypeVar("Made")
 

@@ -16,7 +16,7 @@ from harness.run.devices import is_memory
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.specs import ModelCard
+    from harness.cards import ModelCard
 
 
 @dataclass(frozen=True)

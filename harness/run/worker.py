@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, sentence
+from harness.record import canonical_json
 from harness.registry import MODELS, load_plugins
 from harness.run.evaluate import Run, compute
 from harness.run.provenance import packages, provenance, source_digest
 from harness.run.underway import ClusterError
 from harness.run.upscaling import upscaler
-from harness.specs import canonical_json
 
 if TYPE_CHECKING:
     from harness.data.identify import BenchmarkImage
     from harness.models.inference import Upscaler
     from harness.models.weights import Weights
-    from harness.specs import ImageResult
+    from harness.record import ImageResult
 
     Facts = Mapping[str, Any]
     """What processes must have in common to give the same numbers: software, device, threads."""
@@ -115,8 +115,8 @@ def survey(device: str) -> tuple[Facts, Mapping[str, Any]]:
     """
     import torch
 
+    from harness.global_state import apply_settings
     from harness.models.inference import pick_device
-    from harness.settings import apply_settings
 
     apply_settings()
     facts = {"device": pick_device(device), "threads": torch.get_num_threads()}

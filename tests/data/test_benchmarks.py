@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from harness.cards import DatasetCard, KnownImage, RemoteFile
 from harness.data import download
 from harness.data.benchmarks import (
     DatasetUnavailable,
@@ -20,8 +21,8 @@ from harness.data.benchmarks import (
 from harness.data.download import fetch
 from harness.data.images import pixels_digest
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.record import file_digest
 from harness.registry import DATASETS, register_dataset
-from harness.specs import DatasetCard, KnownImage, RemoteFile, file_digest
 from tests.conftest import Host
 from tests.pictures import picture
 

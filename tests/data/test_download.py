@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.cards import RemoteFile
 from harness.data import download
 from harness.data.download import OfflineError, fetch
 from harness.errors import HarnessError, MismatchError
-from harness.specs import RemoteFile
 from tests.conftest import Host
 
 CONTENT = b"some pixels"
@@ -199,7 +199,7 @@ def wait_for_files(process: subprocess.Popen[str], folder: Path, count: int) -> 
 
 
 def test_what_a_killed_download_left_goes_with_the_next_one(odd_host: str, tmp_path: Path) -> None:
-    code = "from harness.specs import RemoteFile; from pathlib import Path; "
+    code = "from harness.cards import RemoteFile; from pathlib import Path; "
     code += "file = RemoteFile('owner/repo', 'abc', 'stalls.png', 10**6, '0'); "
     code += "download.fetch([(file, Path('cache/x.png'))])"
     process = started(odd_host, code)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.cards import DatasetCard, KnownImage, RemoteFile
 from harness.data.benchmarks import find
 from harness.data.catalogue import registry_rows
 from harness.data.download import cache_root
@@ -21,8 +22,8 @@ from harness.data.training import (
 )
 from harness.errors import HarnessError, UsageError
 from harness.protocol.protocols import Protocol, make_sample
+from harness.record import file_digest
 from harness.registry import DATASETS
-from harness.specs import DatasetCard, KnownImage, RemoteFile, file_digest
 from tests.pictures import picture
 
 RGB, Y = Protocol("rgb", grey="as-rgb"), Protocol("y", grey="as-rgb")

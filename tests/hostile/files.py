@@ -21,8 +21,8 @@ from safetensors.numpy import save_file
 from scipy.io import savemat
 
 from harness.models.weights import tensors_digest
+from harness.record import WeightsInfo, digest
 from harness.registry import MODELS
-from harness.specs import WeightsInfo, digest
 from tests.pictures import picture
 
 SPRUNG = Path("sprung")

@@ -8,7 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from harness.cli import main
-from harness.specs import Identity, digest
+from harness.record import Identity, digest
 from tests.hostile.case import Case
 
 AGAIN = "run --models bicubic --datasets ./good"

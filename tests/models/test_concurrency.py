@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from harness.cards import ModelCard
 from harness.errors import HarnessError
 from harness.models.concurrency import KEEPS, disturbance, instances
 from harness.models.inference import Upscaler
 from harness.registry import MODELS
-from harness.specs import ModelCard
 
 CASES = Path(__file__).parents[1] / "cases"
 KEPT: dict[str, torch.Tensor] = {}

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.cards import ModelCard
 from harness.data.download import cache_root
 from harness.models import complexity, counts
 from harness.models.complexity import Complexity, measure_complexity, thop_macs
 from harness.models.depth import convolution_shapes, measure_depth, receptive_radius
 from harness.models.source import network_digest, unbuilt_digest
+from harness.record import digest, file_digest
 from harness.registry import MODELS, load_plugins
-from harness.specs import ModelCard, digest, file_digest
 
 SIZE = (40, 40)
 PLUGIN = """\

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from harness.cards import ModelCard
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import (
     Upscaler,
@@ -17,7 +18,6 @@ from harness.models.inference import (
 )
 from harness.models.weights import read_weights
 from harness.registry import MODELS, register_model
-from harness.specs import ModelCard
 
 RNG = np.random.default_rng(0)
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from harness.cards import ModelCard
 from harness.models.complexity import count_parameters
 from harness.models.inference import build_network
 from harness.registry import MODELS
-from harness.specs import ModelCard
 
 NAMES = [
     "bicubic",

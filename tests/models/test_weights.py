@@ -11,8 +11,8 @@ from harness.errors import HarnessError, UsageError
 from harness.models.inference import Upscaler, build_network
 from harness.models.installed import WeightsMissing, find_weights, installed, store_weights
 from harness.models.weights import Weights, read_weights, relabel, save_weights, tensors_digest
+from harness.record import WeightsInfo
 from harness.registry import MODELS
-from harness.specs import WeightsInfo
 from tests.hostile.files import sealed
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from click.testing import Result
 from harness.paper import paper
 from harness.paper.check import against_paper, against_reference
 from harness.paper.check_rows import Row, restrict, with_tolerance
+from harness.record import ImageResult, RunRecord
 from harness.run.store import ResultStore
-from harness.specs import ImageResult, RunRecord
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 CASES = Path(__file__).parents[1] / "cases"

@@ -9,9 +9,9 @@ import pytest
 from harness.paper import paper
 from harness.paper.claims import JUDGES, Judgement, judge
 from harness.paper.judgement import listed, ordinal
+from harness.record import RunRecord
 from harness.registry import MODELS
 from harness.run.store import ResultStore
-from harness.specs import RunRecord
 from tests.records import frame, record
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

@@ -10,11 +10,11 @@ from harness.paper.cells import judge_cells
 from harness.paper.check import against_paper, against_reference
 from harness.paper.judgement import Evidence
 from harness.paper.selection import broken_runs, foreign_origin
+from harness.record import RunRecord
 from harness.report.figure5 import points
 from harness.report.page_records import record_cards
 from harness.report.tables import table2
 from harness.run.store import ResultStore
-from harness.specs import RunRecord
 from tests.records import frame, record
 
 REFERENCE = list(ResultStore(Path(__file__).parents[2] / "results/reference").records())

@@ -15,8 +15,8 @@ from harness.paper.statistics import (
     paired_scores,
     spread_over_weights,
 )
+from harness.record import EarlierIdentity, RunRecord
 from harness.registry import MODELS
-from harness.specs import EarlierIdentity, RunRecord
 from tests.records import frame, record
 
 

@@ -12,13 +12,13 @@ import pytest
 from harness.paper import paper
 from harness.paper.budgets import Budget
 from harness.paper.claims import judge
+from harness.record import RunRecord
 from harness.registry import REPORTS
 from harness.report.claims import claims
 from harness.report.differences import differences
 from harness.report.forms import Table
 from harness.report.table1 import table1
 from harness.report.verdicts import verdicts
-from harness.specs import RunRecord
 from tests.records import frame, record
 
 NAMES = ("claims", "verdicts", "table1", "differences")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.record import ImageResult
 from harness.report.console import Bars
 from harness.run.plan import Request, plan
 from harness.run.store import ResultStore
-from harness.specs import ImageResult
 from tests.records import record
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.record import RunRecord
 from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
 from harness.report.pictures import Pictures
 from harness.report.run_list import Run, brief
 from harness.report.tables import summary
 from harness.run.store import ResultStore, _row
-from harness.specs import RunRecord
 from tests.records import record
 
 SMALL = 1.2345678901234567e-06

@@ -15,13 +15,13 @@ from rich.console import Console
 
 import harness
 from harness.paper import paper
+from harness.record import RunRecord
 from harness.report import page as page_module
 from harness.report.console import Bars, Lines, TrainLines, echo
 from harness.report.figure5 import figure5
 from harness.report.pictures import Pictures
 from harness.run.plan import Request, plan
 from harness.run.store import ResultStore
-from harness.specs import RunRecord
 from tests.records import frame, record
 
 CASES = Path(__file__).parents[1] / "cases/records"

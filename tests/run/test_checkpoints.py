@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from harness.errors import HarnessError
+from harness.files import FileLock
 from harness.run.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from harness.run.locks import FileLock
 from harness.run.train import Trainer
 from tests.run.trainings import Said, training
 

@@ -9,9 +9,9 @@ import pytest
 from harness.models.inference import INFERENCE
 from harness.models.source import metrics_digest, network_digest
 from harness.protocol.protocols import RULES, protocol
+from harness.record import Identity, RunRecord, digest, file_digest
 from harness.registry import DATASETS, MODELS
 from harness.run.store import ResultStore, read_record
-from harness.specs import Identity, RunRecord, digest, file_digest
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/cases"
@@ -181,8 +181,8 @@ class TestEarlierRecords:
 
 
 def test_what_an_image_is_scored_by_is_in_the_header_of_its_journal(tmp_path: Path) -> None:
+    from harness.record import Execution
     from harness.run.provenance import source_digest
-    from harness.specs import Execution
 
     journal = ResultStore(tmp_path).journal(RECORDS[0].identity, Execution("cpu", 1))
     journal.start([])
@@ -192,7 +192,7 @@ def test_what_an_image_is_scored_by_is_in_the_header_of_its_journal(tmp_path: Pa
 
 
 def test_a_journal_of_other_code_is_not_continued(tmp_path: Path, monkeypatch) -> None:
-    from harness.specs import Execution
+    from harness.record import Execution
 
     record = RECORDS[0]
     store, how = ResultStore(tmp_path), Execution("cpu", 1)

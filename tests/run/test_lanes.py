@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from harness.cards import ModelCard
 from harness.models.inference import Upscaler
 from harness.run.lanes import READY, side_by_side
-from harness.specs import ModelCard
 
 
 def test_each_item_is_worked_on_once_and_several_at_a_time() -> None:

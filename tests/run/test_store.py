@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.run import locks
+from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 from harness.run.store import ResultStore, accept_records, read_record
-from harness.specs import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(
@@ -260,7 +259,7 @@ class TestAccept:
         self, store: ResultStore, tmp_path: Path, monkeypatch
     ) -> None:
         store.write(record())
-        monkeypatch.setattr(locks, "fcntl", None)
+        monkeypatch.setattr("harness.files.fcntl", None)
         with pytest.raises(HarnessError, match="cannot lock files"):
             accept_records(["all"], store, ResultStore(tmp_path / "reference"))
         assert len(store.records()) == 1

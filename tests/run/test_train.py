@@ -19,11 +19,12 @@ from harness.data.download import cache_root
 from harness.data.images import read_image
 from harness.data.leaks import NEAR_DUPLICATES, fingerprint
 from harness.errors import HarnessError, UsageError
+from harness.global_state import apply_settings, numerics_kept, training_numerics
 from harness.paper.budgets import budget_from
 from harness.registry import MODELS
 from harness.report.console import TrainLines
 from harness.run.checkpoints import load_checkpoint
-from harness.run.devices import numerics_kept, place_of, training_numerics
+from harness.run.devices import place_of
 from harness.run.origin import find_origin
 from harness.run.store import ResultStore
 from harness.run.train import INTERRUPTED, Trainer
@@ -31,7 +32,6 @@ from harness.run.train_log import Row, TrainLog
 from harness.run.train_plan import TrainRequest, plan_training
 from harness.run.trained import finish
 from harness.run.validation import Scores
-from harness.settings import apply_settings
 from tests.pictures import picture
 from tests.run.trainings import (
     Interrupting,

@@ -13,7 +13,7 @@ from harness.models.importers.matlab import read_mat
 from harness.models.importers.ncnn import is_ncnn, read_ncnn
 
 if TYPE_CHECKING:
-    from harness.specs import Shapes, Tensors
+    from harness.cards import Shapes, Tensors
 
 CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 

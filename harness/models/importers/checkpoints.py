@@ -19,7 +19,7 @@ from harness.models.importers.pickles import is_hostile, is_sealed, seal_fits
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.specs import AnyArray, Shapes, Tensors
+    from harness.cards import AnyArray, Shapes, Tensors
 
 _KEYS = (
     *("params_ema", "params", "state_dict", "model", "average"),

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.models.importers.mat_limits import require_harmless
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, Tensors
+    from harness.cards import AnyArray, Tensors
 
     Named = Iterable[tuple[str, AnyArray]]
     Content = Mapping[str, Any]

@@ -10,7 +10,7 @@ import numpy as np
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.specs import AnyArray, FloatArray, Tensors
+    from harness.cards import AnyArray, FloatArray, Tensors
 
 _HALF = 0x01306B47
 """The word before weights that are stored in fp16."""
