@@ -23,14 +23,14 @@ from harness.errors import UsageError
 from harness.report.console import echo, echo_lines
 
 if TYPE_CHECKING:
-    from harness.protocol.claimed import Number
+    from harness.protocol.conventions import Number
 
 SHOWN = 30
 """Rows of the table; the nearest come first."""
 
 
 def _number(text: str | None) -> Number | None:
-    from harness.protocol.claimed import Number
+    from harness.protocol.conventions import Number
 
     try:
         return None if text is None else Number.read(text)
@@ -76,7 +76,7 @@ def explain(
     with: 30.9 is any PSNR from 30.85 to 30.95. Where none does, a run's images are also made with
     the other border, rounding and grey rule, in all combinations, and scored again.
     """
-    from harness.protocol.claimed import Claim, rank
+    from harness.protocol.conventions import Claim, rank
     from harness.report import listings
     from harness.run.explain import explain_images, explain_run, rebuild
     from harness.run.store import ResultStore, find_run

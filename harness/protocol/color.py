@@ -1,4 +1,4 @@
-"""BT.601 as MATLAB has it: luma from 16 to 235, chroma from 16 to 240."""
+"""BT.601 as MATLAB has it: luma from 16 to 235, chroma from 16 to 240; and luma of other code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from harness.cards import AnyArray, ByteArray, FloatArray
+
 
 _TO_YCBCR = (
     np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
@@ -43,3 +44,26 @@ def ycbcr_to_rgb(image: AnyArray) -> FloatArray:
 def to_uint8(image: AnyArray) -> ByteArray:
     """Round half up and clip to [0, 255]."""
     return np.clip(np.floor(image.astype(np.float64) + 0.5), 0, 255).astype(np.uint8)
+
+
+def luma_64_738(image: ByteArray) -> FloatArray:
+    """Luma of the port of MATLAB's ``rgb2ycbcr`` with 64.738 in it, not rounded."""
+    return image @ (np.array([64.738, 129.057, 25.064]) / 256) + 16
+
+
+def luma_full(image: ByteArray) -> ByteArray:
+    """Luma from 0 to 255, in 8 bits.
+
+    Source: JPEG File Interchange Format.
+    """
+    return to_uint8(image @ np.array([0.299, 0.587, 0.114]))
+
+
+def luma_opencv(image: ByteArray) -> ByteArray:
+    """Luma of OpenCV's ``cvtColor`` for 8-bit images.
+
+    Source: OpenCV, ``color_yuv``: weights of 14 bits, which sum to 1; found equal to
+    ``cv2.cvtColor(., COLOR_BGR2YCrCb)`` of OpenCV 5.0.0 for every colour.
+    """
+    weighted = image.astype(np.int64) @ np.array([4899, 9617, 1868])
+    return ((weighted + (1 << 13)) >> 14).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of two luma images: pure functions of two arrays."""
+"""PSNR and SSIM of two luma images, and SSIM as other code has it: pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.registry import register_metric
 
 if TYPE_CHECKING:
     from harness.cards import AnyArray, FloatArray
+
 
 PEAK = 255.0
 SSIM_WINDOW = 11
@@ -109,3 +110,54 @@ def ssim_map(sr: AnyArray, hr: AnyArray, beyond: str = "nearest") -> FloatArray:
 def _same_shape(sr: AnyArray, hr: AnyArray) -> None:
     if sr.shape != hr.shape or sr.size == 0:
         raise ValueError(f"metrics need two images of one size, not {sr.shape} and {hr.shape}")
+
+
+def ssim_uniform(sr: AnyArray, hr: AnyArray) -> float:
+    """SSIM by scikit-image's default: a uniform window of 7 x 7, unbiased variances.
+
+    Args:
+        sr: ``(H, W)``, or ``(H, W, 3)`` for the mean over the channels; values in [0, 255].
+        hr: the same shape.
+    """
+    from skimage.metrics import structural_similarity
+
+    axis = 2 if sr.ndim == 3 else None
+    doubles = sr.astype(np.float64), hr.astype(np.float64)
+    return float(structural_similarity(*doubles, data_range=PEAK, channel_axis=axis))
+
+
+def ssim_zero_padded(sr: AnyArray, hr: AnyArray) -> float:
+    """SSIM averaged over every pixel, with zeros beyond the edge.
+
+    Args:
+        sr: ``(H, W)``, values in [0, 255].
+        hr: the same shape.
+
+    Source: pytorch-ssim (P.-H. Su), whose convolution pads by half its window.
+    """
+    return float(np.mean(ssim_map(sr, hr, "constant")))
+
+
+def ssim_downsampled(sr: AnyArray, hr: AnyArray) -> float:
+    """SSIM of images shrunk to a shorter side of about 256 pixels.
+
+    Both are averaged over f x f pixels, edges mirrored, and every f-th pixel is kept; f is the
+    shorter side over 256, rounded.
+
+    Args:
+        sr: ``(H, W)``, values in [0, 255].
+        hr: the same shape.
+
+    Source: Wang, "SSIM Index with automatic downsampling", 2009: ``ssim.m``.
+    """
+    factor = max(1, int(min(sr.shape) / 256 + 0.5))
+    return ssim(_downsample(sr, factor), _downsample(hr, factor))
+
+
+def _downsample(image: AnyArray, factor: int) -> FloatArray:
+    """MATLAB's ``imfilter`` has the middle of an even window left of centre, SciPy right of it."""
+    from scipy.ndimage import uniform_filter
+
+    origin = 0 if factor % 2 else -1
+    mean = uniform_filter(image.astype(np.float64), factor, mode="reflect", origin=origin)
+    return mean[::factor, ::factor]

@@ -17,7 +17,7 @@ from harness.registry import DATASETS, FAILURES, MODELS, clashes
 from harness.report.forms import csv_text, json_text, plain_table
 
 if TYPE_CHECKING:
-    from harness.protocol.claimed import Claim, Rescored
+    from harness.protocol.conventions import Claim, Rescored
 
 Row = dict[str, Any]
 

@@ -12,8 +12,7 @@ from harness.data.benchmarks import select
 from harness.data.images import read_image
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import pick_device
-from harness.protocol.claimed import Claim, Rescored, distinct
-from harness.protocol.conventions import OWN, Convention, Pair, rescore
+from harness.protocol.conventions import OWN, Claim, Convention, Pair, Rescored, distinct, rescore
 from harness.protocol.protocols import (
     Protocol,
     colour_image,

@@ -1,20 +1,29 @@
+"""None"""
+
 import math
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import correlate
 from skimage.metrics import structural_similarity
 
+from harness.protocol.color import luma_full, luma_opencv
 from harness.protocol.conventions import (
     CONVENTIONS,
     OWN,
+    WINDOWS,
+    Claim,
     Convention,
+    Number,
     Pair,
+    Rescored,
+    distinct,
+    rank,
     rescore,
 )
-from harness.protocol.metrics import ssim_whole
+from harness.protocol.metrics import ssim, ssim_downsampled, ssim_whole, ssim_zero_padded
 from harness.protocol.protocols import Protocol, make_sample, score
-from harness.protocol.variants import luma_full, luma_opencv
 from tests.pictures import picture
 
 SR, HR = picture(64, 72, seed=1), picture(64, 72, seed=2)
@@ -26,7 +35,7 @@ def psnr(pair: Pair, convention: Convention, scale: int = 4) -> float:
     return rescore(pair, [convention], scale)[convention][0]
 
 
-def ssim(pair: Pair, convention: Convention) -> float:
+def ssim_by(pair: Pair, convention: Convention) -> float:
     return rescore(pair, [convention], 4)[convention][1]
 
 
@@ -87,16 +96,16 @@ def test_rgb_compares_all_three_channels() -> None:
     error = SR[inner, inner].astype(float) - HR[inner, inner]
     expected = 10 * math.log10(255**2 / (error**2).mean())
     assert psnr(COLOUR, Convention("RGB")) == pytest.approx(expected)
-    single = [ssim(Pair(SR[:, :, c], HR[:, :, c]), Convention("Y")) for c in range(3)]
-    assert ssim(COLOUR, Convention("RGB")) == pytest.approx(np.mean(single))
+    single = [ssim_by(Pair(SR[:, :, c], HR[:, :, c]), Convention("Y")) for c in range(3)]
+    assert ssim_by(COLOUR, Convention("RGB")) == pytest.approx(np.mean(single))
 
 
 def test_the_uniform_window_is_the_default_of_scikit_image() -> None:
     inner = slice(4, -4)
     sr, hr = SR[inner, inner], HR[inner, inner]
     expected = structural_similarity(sr, hr, channel_axis=2)
-    assert ssim(COLOUR, Convention("RGB", window="uniform 7x7")) == pytest.approx(expected)
-    assert expected != pytest.approx(ssim(COLOUR, Convention("RGB")), abs=1e-3)
+    assert ssim_by(COLOUR, Convention("RGB", window="uniform 7x7")) == pytest.approx(expected)
+    assert expected != pytest.approx(ssim_by(COLOUR, Convention("RGB")), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +204,9 @@ def test_a_mistaken_range_is_that_of_scikit_image(mistake, size, taken_for) -> N
         ("Gaussian 11x11", {"gaussian_weights": True, "use_sample_covariance": False}),
     ):
         expected = structural_similarity(*planes, data_range=taken_for, **options)
-        found = ssim(COLOUR, Convention("Y", window=window, ssim_range=mistake))
+        found = ssim_by(COLOUR, Convention("Y", window=window, ssim_range=mistake))
         assert found == pytest.approx(expected, abs=1e-9)
-        assert found != pytest.approx(ssim(COLOUR, Convention("Y", window=window)), abs=1e-3)
+        assert found != pytest.approx(ssim_by(COLOUR, Convention("Y", window=window)), abs=1e-3)
 
 
 def test_several_conventions_at_once_score_as_each_alone() -> None:
@@ -206,3 +215,163 @@ def test_several_conventions_at_once_score_as_each_alone() -> None:
     assert len(scores) == len(usable)
     for one in usable[::17]:
         assert scores[one] == rescore(COLOUR, [one], 4)[one]
+
+
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+
+def gauss(dimensions: int) -> np.ndarray:
+    offsets = np.indices((11,) * dimensions) - 5
+    window = np.exp(-(offsets**2).sum(axis=0) / (2 * 1.5**2))
+    return window / window.sum()
+
+
+def similarity(x: np.ndarray, y: np.ndarray, mode: str) -> np.ndarray:
+    """The definition of Wang et al. 2004 with one window of as many dimensions as the images."""
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return correlate(values, gauss(values.ndim), mode=mode)
+
+    x, y = x.astype(float), y.astype(float)
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    return (2 * mx * my + C1) * (2 * cov + C2) / ((mx**2 + my**2 + C1) * (vx + vy + C2))
+
+
+def test_colour_is_a_volume_for_matlab() -> None:
+    """``imgaussfilt3`` with sigma 1.5, 11 x 11 x 11, replicated edges; the mean of all voxels."""
+    sr, hr = picture(40, 32, seed=1), picture(40, 32, seed=2)
+    volume = WINDOWS["Gaussian 11x11x11"](sr, hr)
+    assert volume == pytest.approx(similarity(sr, hr, "nearest").mean(), abs=1e-12)
+    assert volume != pytest.approx(WINDOWS["Gaussian 11x11, whole image"](sr, hr), abs=1e-3)
+
+
+def test_a_volume_of_three_equal_planes_is_a_plane() -> None:
+    sr, hr = (np.repeat(picture(40, 32, 1, seed)[:, :, None], 3, axis=2) for seed in (1, 2))
+    assert ssim_whole(sr, hr) == pytest.approx(ssim_whole(sr[:, :, 0], hr[:, :, 0]), abs=1e-12)
+
+
+def test_zeros_go_on_beyond_the_edge_of_pytorch_ssim() -> None:
+    sr, hr = picture(40, 32, 1, seed=1), picture(40, 32, 1, seed=2)
+    expected = similarity(sr, hr, "constant").mean()
+    assert ssim_zero_padded(sr, hr) == pytest.approx(expected, abs=1e-12)
+    assert ssim_zero_padded(sr, hr) != pytest.approx(ssim_whole(sr, hr), abs=1e-3)
+
+
+def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
+    """``imfilter(image, ones(f) / f^2, 'symmetric')`` and every f-th pixel, pixel by pixel."""
+    height, width = image.shape
+    # The middle of MATLAB's window is its pixel floor((f + 1) / 2), counted from one.
+    before = (factor + 1) // 2 - 1
+    padded = np.pad(image.astype(float), factor, "symmetric")
+    rows = []
+    for i in range(0, height, factor):
+        row = []
+        for j in range(0, width, factor):
+            top, left = i + factor - before, j + factor - before
+            row.append(padded[top : top + factor, left : left + factor].mean())
+        rows.append(row)
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "factor"),
+    [(383, 400, 1), (384, 401, 2), (512, 390, 2), (640, 641, 3), (896, 900, 4)],
+)
+def test_large_images_are_shrunk_first_by_wangs_later_code(height, width, factor) -> None:
+    sr, hr = picture(height, width, 1, seed=1), picture(height, width, 1, seed=2)
+    expected = ssim(shrunk(sr, factor), shrunk(hr, factor))
+    assert ssim_downsampled(sr, hr) == pytest.approx(expected, abs=1e-12)
+    assert (ssim_downsampled(sr, hr) == ssim(sr, hr)) == (factor == 1)
+
+
+class TestClaims:
+    FOUND = (
+        Rescored(Convention("RGB"), 4, 26.6934, 0.7731),
+        Rescored(Convention("rounded Y"), 4, 28.4177, 0.8101),
+        Rescored(Convention("Y"), 4, 28.4302, 0.8111),
+        Rescored(Convention("Y"), 4, 28.429, 0.8111, ("imresize border symmetric",)),
+    )
+
+    def explain(self, **claimed: str) -> str:
+        claim = Claim(**{name: Number.read(text) for name, text in claimed.items()})
+        return claim.explain(rank(self.FOUND, claim))
+
+    def test_ours_comes_first_then_the_nearest(self) -> None:
+        ranked = rank(self.FOUND, Claim(Number.read("28.41")))
+        assert [one.psnr for one in ranked] == [28.4302, 28.4177, 28.429, 26.6934]
+
+    def test_a_convention_that_gives_the_number_is_named_beside_ours(self) -> None:
+        assert self.explain(psnr="26.69").splitlines() == [
+            "26.69 dB is given, within 0.005 dB, by 1 of 4 combinations:",
+            "RGB, border 4 (26.6934 dB)",
+            "Not by Y, border 4, as this harness scores (28.4302 dB).",
+        ]
+
+    def test_all_that_give_it_are_named(self) -> None:
+        assert self.explain(psnr="28.43").splitlines()[1:] == [
+            "Y, border 4, as this harness scores (28.4302 dB)",
+            "Y, border 4, imresize border symmetric (28.4290 dB)",
+        ]
+
+    def test_of_those_that_give_it_the_commonest_comes_first(self) -> None:
+        """The mistaken one is nearer to 28.43 than the other."""
+        mistaken = Convention("Y", "none", order="both as BGR")
+        found = [
+            Rescored(Convention("Y"), 4, 28.2, 0.8),
+            Rescored(mistaken, 4, 28.43, 0.8, ("imresize border symmetric",)),
+            Rescored(Convention("rounded Y"), 4, 28.428, 0.8),
+            Rescored(Convention("RGB"), 4, 28.3, 0.8),
+        ]
+        claim = Claim(Number.read("28.43"))
+        _, first, second, _ = claim.explain(rank(found, claim)).splitlines()
+        assert first == "rounded Y, border 4 (28.4280 dB)"
+        assert second == "Y, border 0, both as BGR, imresize border symmetric (28.4300 dB)"
+
+    def test_where_none_gives_it_the_nearest_is_named_with_its_distance(self) -> None:
+        assert self.explain(psnr="27.9") == (
+            "None of 4 combinations gives 27.9 dB; the nearest is rounded Y, border 4 "
+            "(28.4177 dB), 0.5177 dB off."
+        )
+
+    def test_both_numbers_must_fit(self) -> None:
+        said = self.explain(psnr="26.69", ssim="0.7731")
+        assert said.startswith("26.69 dB and SSIM 0.7731 is given, within 0.005 dB and SSIM 0.0000")
+        assert "RGB, border 4, window Gaussian 11x11 (26.6934 dB and SSIM 0.77310)" in said
+        neither = self.explain(psnr="26.69", ssim="0.8111")
+        assert neither.startswith("None of 4 combinations gives")
+        assert neither.endswith("1.7277 dB and SSIM 0.00100 off.")
+        assert self.explain(ssim="0.8101").splitlines()[1].startswith("rounded Y, border 4")
+
+    def test_a_number_is_met_by_what_rounds_to_its_digits(self) -> None:
+        for text in ("28", "28.4", "28.42", "28.418", "28.4177"):
+            assert "rounded Y, border 4 (28.4177 dB)" in self.explain(psnr=text), text
+            assert self.explain(psnr=text).startswith(f"{text} dB is given"), text
+        assert self.explain(psnr="28.41").startswith("None of 4 combinations gives 28.41 dB")
+        assert "within 0.05 dB" in self.explain(psnr="26.7")
+        assert self.explain(ssim="0.81").startswith("SSIM 0.81 is given")
+
+    @pytest.mark.parametrize("text", ["thirty", "nan", "inf", ""])
+    def test_what_is_no_number_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError, match="is no"):
+            Number.read(text)
+
+    def test_what_matters_to_a_claim_is_tried(self) -> None:
+        psnr, ssim = Number.read("30"), Number.read("0.8")
+        for claim in (Claim(), Claim(psnr, ssim)):
+            assert claim.conventions == CONVENTIONS
+        assert {(one.window, one.ssim_range) for one in Claim(psnr).conventions} == {
+            ("Gaussian 11x11", "L = 255")
+        }
+        assert {one.mean for one in Claim(psnr).conventions} == {one.mean for one in CONVENTIONS}
+        assert {one.mean for one in Claim(ssim=ssim).conventions} == {"PSNR by image"}
+        windows = {(one.window, one.ssim_range) for one in CONVENTIONS}
+        found = {(one.window, one.ssim_range) for one in Claim(ssim=ssim).conventions}
+        assert found == windows
+
+
+def test_of_conventions_that_give_one_number_the_commonest_is_kept() -> None:
+    rare = Rescored(Convention("Y", order="both as BGR"), 4, 30.0, 0.9, ("luma rounded",))
+    own = Rescored(Convention("Y"), 4, 30.0, 0.9)
+    other = Rescored(Convention("RGB"), 4, 30.0, 0.91)
+    assert distinct([rare, other, own]) == [own, other]
