@@ -28,10 +28,9 @@ from matplotlib.ticker import NullFormatter
 from PIL import Image
 from tabulate import tabulate
 
-from harness.data.benchmarks import find, select
-from harness.data.catalogue import register_benchmarks
-from harness.data.identify import Benchmark
+from harness.data.identify import ImageSet
 from harness.data.images import read_image
+from harness.data.testsets import find, register_testsets, select
 from harness.protocol.protocols import Protocol, make_sample, score
 from harness.protocol.resize import imresize
 from harness.registry import load_plugins
@@ -71,7 +70,7 @@ def spent_on(sums: list[float], action: Callable[[], Made]) -> Made:
     return made
 
 
-def core_table(b100: Benchmark) -> str:
+def core_table(b100: ImageSet) -> str:
     """Seconds of one core for all images of B100, the median of the rounds."""
     rules = Protocol("rgb", 4)
     spent: dict[str, list[float]] = {}
@@ -187,7 +186,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the growth there")
     words = parser.parse_args()
     torch.set_num_threads(1)
-    register_benchmarks()
+    register_testsets()
     load_plugins()
     print(start_table(), end="\n\n")
     print(core_table(find(select(["b100"])[0], 4)), end="\n\n")

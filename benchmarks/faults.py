@@ -39,8 +39,8 @@ from benchmarks.workloads import (
     Training,
     Work,
 )
-from harness.data.catalogue import register_benchmarks
-from harness.data.training import find_images, prepare
+from harness.data.testsets import register_testsets
+from harness.data.trainsets import find_images, prepare_images
 from harness.errors import HarnessError
 from harness.models.weights import read_weights
 from harness.protocol.protocols import Protocol
@@ -251,11 +251,11 @@ def cache(works: Mapping[str, Work]) -> Sealed:
     """The decoded images of a training, which is begun anew."""
     work = works["trainer"]
     os.environ["XDG_CACHE_HOME"] = str(work.home / "c")
-    register_benchmarks()  # no image of theirs is trained on
+    register_testsets()  # no image of theirs is trained on
     images, rules = find_images([str(work.home / "train")]), Protocol("rgb", grey="as-rgb")
-    assert prepare(images, rules).prepared == 0, "the command has prepared others"
+    assert prepare_images(images, rules).prepared == 0, "the command has prepared others"
     files = list(work.home.glob("c/*/training/*/*"))
-    return Sealed(work, work.home / "none", files, partial(prepare, images, rules))
+    return Sealed(work, work.home / "none", files, partial(prepare_images, images, rules))
 
 
 def weights(works: Mapping[str, Work]) -> Sealed:

@@ -27,8 +27,7 @@ import psutil
 from PIL import Image
 from tabulate import tabulate
 
-from harness.data.benchmarks import find, select
-from harness.data.catalogue import register_benchmarks
+from harness.data.testsets import find, register_testsets, select
 
 IMAGES, SETS = 1000, 100
 """A set of many tiny images, and many sets of one, with which the client's work is measured."""
@@ -144,7 +143,7 @@ def main() -> None:
     parser.add_argument("--datasets", default="set5,set14")
     parser.add_argument("--workers", default="1,2,4")
     asked = parser.parse_args()
-    register_benchmarks()
+    register_testsets()
     sets = [find(card, 4) for card in select(asked.datasets.split(","))]
     megapixels = sum(np.prod(image.size) for one in sets for image in one.images) / 1e6
     words = ["--models", asked.models, "--datasets", asked.datasets, "--device", "cpu"]

@@ -23,9 +23,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from harness.cards import ModelCard
-from harness.data.catalogue import register_benchmarks
 from harness.data.images import image_files, read_image
-from harness.data.training import prepare
+from harness.data.testsets import register_testsets
+from harness.data.trainsets import prepare_images
 from harness.global_state import training_numerics
 from harness.models.inference import build_network
 from harness.protocol.color import to_uint8
@@ -121,13 +121,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="steps a round")
     words = parser.parse_args()
-    register_benchmarks()
+    register_testsets()
     load_plugins()
     paths = image_files(words.data)
     card = MODELS.get(words.model)
     values = {"batch": words.batch, "patch": words.patch, "precision": words.precision}
     training = Training(
-        card, 4, {}, recipe("short", words.model, **values), prepare(paths, rules_of(card)),
+        card, 4, {}, recipe("short", words.model, **values), prepare_images(paths, rules_of(card)),
         ValidationImages(), Path(tempfile.mkdtemp()), words.device,
     )  # fmt: skip
     ours = harness_steps(Trainer(training, None, resume=False))  # type: ignore[arg-type]

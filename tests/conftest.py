@@ -21,8 +21,8 @@ import harness.protocol.metrics
 import harness.report.build  # noqa: F401 - both fill registries, once a process
 from harness import registry
 from harness.cli import main
-from harness.data import download
-from harness.data.catalogue import register_benchmarks
+from harness.data import pinned
+from harness.data.testsets import register_testsets
 from harness.models.weights import Weights, save_weights, tensors_digest
 from harness.record import WeightsInfo
 from harness.registry import MODELS, load_plugins
@@ -67,9 +67,9 @@ def clean_slate(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     # No test reaches the network; those about downloads serve their own files.
-    monkeypatch.setattr(download, "HOST", "http://127.0.0.1:9")
-    download._reachable.cache_clear()
-    register_benchmarks()
+    monkeypatch.setattr(pinned, "HOST", "http://127.0.0.1:9")
+    pinned._reachable.cache_clear()
+    register_testsets()
     load_plugins()
     before, path = [one.snapshot() for one in registry._ALL], list(sys.path)
     yield
@@ -121,7 +121,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(made.root)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(download, "HOST", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(pinned, "HOST", f"http://127.0.0.1:{server.server_port}")
     yield made
     server.shutdown()
     server.server_close()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data.catalogue import registry_rows
 from harness.data.images import read_image
-from harness.data.leaks import NEAR_DUPLICATES, fingerprint
+from harness.data.pinned import pinned_rows
+from harness.data.trainsets import NEAR_DUPLICATES, fingerprint
 from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -337,7 +337,7 @@ class TestWeightsFetch:
     def test_the_authors_file_is_fetched_checked_and_found(
         self, harness, host: Host, monkeypatch, photos: Path
     ) -> None:
-        (row,) = [row for row in registry_rows("weights") if row["model"] == "srcnn"]
+        (row,) = [row for row in pinned_rows("weights") if row["model"] == "srcnn"]
         published = Path(REAL_ROOTS["HARNESS_WEIGHTS"]) / row["file"]
         served = host.root / row["repository"] / row["commit"] / row["path"]
         served.parent.mkdir(parents=True)

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
-from harness.data import catalogue
+from harness.data import pinned
 from tests.hostile import images, plugins, records, weights, words
 from tests.hostile.case import Case
 from tests.hostile.files import SPRUNG, saved
@@ -31,7 +31,7 @@ def peak() -> float:
 @pytest.fixture
 def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Takes back what a case does to the environment and the registry."""
-    monkeypatch.setattr(catalogue, "files", catalogue.files)
+    monkeypatch.setattr(pinned, "files", pinned.files)
     with patch.dict(os.environ):
         yield
 

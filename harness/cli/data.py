@@ -34,7 +34,7 @@ def data_where(
     scale: int, data_root: Path | None, plugins: tuple[Path, ...], as_json: bool
 ) -> None:
     """Say where sets are looked for, which are there, and which can be downloaded."""
-    from harness.data.benchmarks import roots
+    from harness.data.testsets import roots
     from harness.report import listings
 
     fill_registries(plugins)
@@ -67,7 +67,7 @@ def data_verify(
     plugins: tuple[Path, ...],
 ) -> None:
     """Decode every image of the sets and compare its pixels with the registry (exit code 3)."""
-    from harness.data.benchmarks import verify
+    from harness.data.testsets import verify
     from harness.errors import MismatchError
 
     fill_registries(plugins)
@@ -84,8 +84,7 @@ def data_verify(
 
 
 def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
-    from harness.data.leaks import leaking
-    from harness.data.training import find_images
+    from harness.data.trainsets import find_images, leaking
     from harness.errors import MismatchError
 
     if not names:
@@ -106,9 +105,9 @@ def data_fetch(names: tuple[str, ...]) -> None:
 
     harness data where lists both. Example: harness data fetch set5 bsds400 t91
     """
-    from harness.data.benchmarks import downloads, select
-    from harness.data.download import cache_root
-    from harness.data.training import FOLDERS, training_downloads
+    from harness.data.pinned import cache_root
+    from harness.data.testsets import downloads, select
+    from harness.data.trainsets import FOLDERS, training_downloads
     from harness.report.console import download
 
     fill_registries()

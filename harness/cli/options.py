@@ -102,11 +102,11 @@ def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
 
     From here on, what plug-ins print goes to standard error.
     """
-    from harness.data.catalogue import register_benchmarks
+    from harness.data.testsets import register_testsets
     from harness.registry import FAILURES, SETTINGS, clashes, load_plugins
 
     keep_stdout()
-    register_benchmarks()
+    register_testsets()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
         echo(f"Warning: the plug-in {name} is disabled ({reason}).", err=True)

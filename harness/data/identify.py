@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cards import DatasetCard
-from harness.data.images import pixels_digest, read_image
-from harness.data.layouts import CROP
+from harness.data.images import CROP, pixels_digest, read_image
 from harness.errors import HarnessError
 from harness.record import digest, file_digest
 from harness.registry import DATASETS
@@ -30,11 +29,11 @@ class LRImage:
 
 
 @dataclass(frozen=True)
-class BenchmarkImage:
+class SetImage:
     """One HR image of a set that was found.
 
     Attributes:
-        name: its name in the registry, or its file's stem.
+        name: its pinned name, or its file's stem.
         path: where it lies.
         pixels_sha256: of its decoded pixels.
         size: width and height.
@@ -49,7 +48,7 @@ class BenchmarkImage:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class ImageSet:
     """A test set that was found.
 
     Attributes:
@@ -58,7 +57,7 @@ class Benchmark:
     """
 
     card: DatasetCard
-    images: tuple[BenchmarkImage, ...]
+    images: tuple[SetImage, ...]
     verified: bool
     notes: tuple[str, ...] = ()
 
@@ -74,7 +73,7 @@ class Benchmark:
         return digest(given) if given else None
 
 
-def identify_folder(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> Benchmark:
+def identify_folder(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> ImageSet:
     """Say what a user's folder holds: a published set by its pixels, or a set of its own.
 
     An own set that is called like a registered one has the hash of its images in its name.
@@ -151,7 +150,7 @@ def _belongs(card: DatasetCard, path: Path) -> bool:
     return same_bytes or bool(_by_pixels(card, path)[0])
 
 
-def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> Benchmark:
+def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> ImageSet:
     """Say which image of a set each file is, by its bytes or, failing that, by its pixels.
 
     Args:
@@ -167,16 +166,16 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
     if not paths:
         raise HarnessError(f"{card.title}: there are no images in {folder}.")
     by_bytes = {image.file.sha256: image for image in card.known}
-    found: dict[str, BenchmarkImage] = {}
+    found: dict[str, SetImage] = {}
     unread = []
     for path in paths:
         known = by_bytes.get(file_digest(path)) if by_bytes else None
         if known:
             size = (known.width, known.height)
-            found[known.name] = BenchmarkImage(known.name, path, known.pixels_sha256, size)
+            found[known.name] = SetImage(known.name, path, known.pixels_sha256, size)
         else:
             unread.append(path)
-    strange: list[BenchmarkImage] = []
+    strange: list[SetImage] = []
     if len(found) < len(card.known) or not card.known:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for name, image in pool.map(lambda path: _by_pixels(card, path), unread):
@@ -193,12 +192,12 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
     if scale != 4 and len(everything) == card.count:
         _require_different_names(folder, everything)
         _require_likeness(card, folder, strange)
-        return Benchmark(card, everything, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+        return ImageSet(card, everything, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
     raise NotPublished(_what_is_wrong(card, folder, found, strange))
 
 
-def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, BenchmarkImage]:
-    """An image and its name in the registry, or "".
+def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, SetImage]:
+    """An image and its pinned name, or "".
 
     It is recognised by its pixels as they are or cropped to multiples of 4.
     """
@@ -208,42 +207,42 @@ def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, BenchmarkImage]:
     cropped = pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 4 * 4]
     name = known.get(loaded.sha256) or known.get(pixels_digest(cropped), "")
     size = (pixels.shape[1], pixels.shape[0])
-    return name, BenchmarkImage(name or path.stem, path, loaded.sha256, size)
+    return name, SetImage(name or path.stem, path, loaded.sha256, size)
 
 
-def _unpinned(card: DatasetCard, folder: Path, images: tuple[BenchmarkImage, ...]) -> Benchmark:
+def _unpinned(card: DatasetCard, folder: Path, images: tuple[SetImage, ...]) -> ImageSet:
     """A set of which no hashes are known."""
     if card.count and len(images) != card.count:
         raise HarnessError(
             f"{card.title} has {card.count} images, and {folder} has {len(images)}: complete it."
         )
     _require_different_names(folder, images)
-    return Benchmark(card, images, verified=False)
+    return ImageSet(card, images, verified=False)
 
 
-def _require_different_names(folder: Path, images: tuple[BenchmarkImage, ...]) -> None:
+def _require_different_names(folder: Path, images: tuple[SetImage, ...]) -> None:
     names = [image.name for image in images]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise HarnessError(f"Two images in {folder} are called {twice}: rename one.")
 
 
-def _at_scale(card: DatasetCard, images: tuple[BenchmarkImage, ...], scale: int) -> Benchmark:
+def _at_scale(card: DatasetCard, images: tuple[SetImage, ...], scale: int) -> ImageSet:
     """A set whose images are the published ones at x4, judged for another scale."""
     pairs = list(zip(images, card.known, strict=True))
     if scale == 4:
-        return Benchmark(card, images, verified=True)
+        return ImageSet(card, images, verified=True)
     if any(known.original is None for _, known in pairs):
-        return Benchmark(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+        return ImageSet(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
     for image, known in pairs:
         wanted = _cropped(known.original or (0, 0), scale)
         if _cropped(image.size, scale) != wanted:
             width, height = wanted
             why = f"{image.name} is cropped for x4, where published results have {width} x {height}"
-            return Benchmark(card, images, False, (_doubt(card, scale, why),))
+            return ImageSet(card, images, False, (_doubt(card, scale, why),))
         if wanted[0] > known.width or wanted[1] > known.height:
-            return Benchmark(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
-    return Benchmark(card, images, verified=True)
+            return ImageSet(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+    return ImageSet(card, images, verified=True)
 
 
 def _doubt(card: DatasetCard, scale: int, why: str) -> str:
@@ -254,7 +253,7 @@ def _cropped(size: tuple[int, int], scale: int) -> tuple[int, int]:
     return size[0] - size[0] % scale, size[1] - size[1] % scale
 
 
-def _require_likeness(card: DatasetCard, folder: Path, images: list[BenchmarkImage]) -> None:
+def _require_likeness(card: DatasetCard, folder: Path, images: list[SetImage]) -> None:
     """Refuse images that cannot be crops of the published ones.
 
     In SelfExSR's Urban100 the HR images of ``image_SRF_2`` are of half size, for instance.
@@ -268,7 +267,7 @@ def _require_likeness(card: DatasetCard, folder: Path, images: list[BenchmarkIma
             )
 
 
-def _is_like(card: DatasetCard, image: BenchmarkImage) -> bool:
+def _is_like(card: DatasetCard, image: SetImage) -> bool:
     """Whether an image may be a crop of a published one, by its size."""
     sizes = [(known.width, known.height) for known in card.known]
     return any(
@@ -279,8 +278,8 @@ def _is_like(card: DatasetCard, image: BenchmarkImage) -> bool:
 def _what_is_wrong(
     card: DatasetCard,
     folder: Path,
-    found: dict[str, BenchmarkImage],
-    strange: list[BenchmarkImage],
+    found: dict[str, SetImage],
+    strange: list[SetImage],
 ) -> str:
     missing = [image.name for image in card.known if image.name not in found]
     names = ", ".join(image.path.name for image in strange[:3])

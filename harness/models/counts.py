@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from harness.data.download import cache_root
+from harness.data.pinned import cache_root
 from harness.files import TEXT, regular, whole
 from harness.models.source import network_digest, unbuilt_digest
 from harness.record import digest, file_digest

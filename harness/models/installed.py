@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.catalogue import registry_rows, remote_file
-from harness.data.download import cache_root
+from harness.data.pinned import cache_root, pinned_rows, remote_file
 from harness.errors import HarnessError
 from harness.files import require_writable
 from harness.models.weights import Weights, read_weights, save_weights
@@ -118,7 +117,7 @@ def official_rows(card: ModelCard, scale: int) -> list[dict[str, str]]:
     """The registry's rows of the authors' files of a model at a scale."""
     return [
         row
-        for row in registry_rows("weights")
+        for row in pinned_rows("weights")
         if row["model"] == card.name and str(scale) in row["scales"].split()
     ]
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.data.catalogue import registry_rows
+from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular, write_atomically
 from harness.models.importers import import_tensors
@@ -79,7 +79,7 @@ def read_weights(
         shapes = partial(_own_shapes, card, scale)
         tensors, note = import_tensors(card.name, path, shapes, key)
         source = file_digest(path)
-        rows = registry_rows("weights")
+        rows = pinned_rows("weights")
         known = next((row for row in rows if row["sha256"] == source), None)
         if known and str(scale) not in known["scales"].split():
             made_for = " and ".join(f"x{s}" for s in known["scales"].split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.data.catalogue import sets_without_grey
+from harness.data.testsets import sets_without_grey
 from harness.paper.selection import EARLIER, cell_grey, rank_runs
 from harness.protocol.protocols import protocol
 

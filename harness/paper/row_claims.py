@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.data.catalogue import registry_rows
+from harness.data.pinned import pinned_rows
 from harness.paper.budgets import budget_of
 from harness.paper.cells import judge_cells
 from harness.paper.judgement import Finding, Judgement, listed, title
@@ -74,7 +74,7 @@ def _not_run(model: str, cells: Sequence[Cell]) -> Finding:
 def _how_to_measure(model: str) -> str:
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
-    if any(row["model"] == model for row in registry_rows("weights")):
+    if any(row["model"] == model for row in pinned_rows("weights")):
         return (
             f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "
             f"--models {model}."

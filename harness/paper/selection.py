@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pandas as pd
 
 from harness.cards import GreyRule
-from harness.data.catalogue import sets_without_grey
+from harness.data.testsets import sets_without_grey
 from harness.models.source import is_built_in
 from harness.paper import paper
 from harness.paper.budgets import budget_of

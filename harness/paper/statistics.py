@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.data.catalogue import grey_images
+from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of
 from harness.paper.selection import finished, foreign_origin

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 import click
 
-from harness.data.download import fetch, unsound
+from harness.data.pinned import fetch, unsound
 from harness.errors import HarnessError, printable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def listener() -> Lines:
 
 
 def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
-    """Download files like `harness.data.download.fetch`, and show how it goes."""
+    """Download files like `harness.data.pinned.fetch`, and show how it goes."""
     missing = unsound(files)
     if not missing:
         return

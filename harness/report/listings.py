@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cards import DatasetCard
-from harness.data.benchmarks import DatasetUnavailable, find
-from harness.data.catalogue import registry_rows
-from harness.data.training import FOLDERS, count_of, training_downloads, training_folder
+from harness.data.pinned import pinned_rows
+from harness.data.testsets import DatasetUnavailable, find
+from harness.data.trainsets import FOLDERS, count_of, training_downloads, training_folder
 from harness.errors import HarnessError
 from harness.record import WeightsInfo, canonical_json
 from harness.registry import DATASETS, FAILURES, MODELS, clashes
@@ -143,7 +143,7 @@ def _file(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
 
 def _source(info: WeightsInfo) -> str:
     """Repository, commit and path of the authors' files; the file's name for others."""
-    for row in registry_rows("weights"):
+    for row in pinned_rows("weights"):
         if row["sha256"] == info.source_sha256:
             return f"{row['repository']}@{row['commit']}/{row['path']}"
     return info.file

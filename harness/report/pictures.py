@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.data.benchmarks import DatasetUnavailable, find
-from harness.data.identify import Benchmark
+from harness.data.identify import ImageSet
 from harness.data.images import MissingImageError, read_image
+from harness.data.testsets import DatasetUnavailable, find
 from harness.errors import HarnessError, UsageError
 from harness.paper.selection import choose_runs
 from harness.protocol.protocols import crop_to_multiple, protocol
@@ -181,11 +181,11 @@ def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
     return ", grey: scored as RGB for networks on RGB, which adds about 1.3 dB"
 
 
-def _benchmark(dataset: str, scale: int, data_root: Path | None) -> Benchmark:
+def _benchmark(dataset: str, scale: int, data_root: Path | None) -> ImageSet:
     return find(DATASETS.get(dataset), scale, data_root)
 
 
-def _hr(benchmark: Benchmark, region: Region) -> ByteArray:
+def _hr(benchmark: ImageSet, region: Region) -> ByteArray:
     image = next((one for one in benchmark.images if one.name == region.image), None)
     if image is None:
         names = ", ".join(one.name for one in benchmark.images[:5])

@@ -27,7 +27,7 @@ from harness.run.worker import Handed, Parcel, hold, work_off
 if TYPE_CHECKING:
     from distributed import Future
 
-    from harness.data.identify import BenchmarkImage
+    from harness.data.identify import SetImage
     from harness.record import RunRecord
     from harness.run.executors import Ended, Executor
     from harness.run.underway import Desk
@@ -126,8 +126,8 @@ class Dispatch:
         self._cluster, self._desk, self._plugins = cluster, desk, plugins
         self._left, self._begun = images, 0
         self._jobs: list[_Job] = []
-        self._away: dict[Future[Any], tuple[_Job, Sequence[BenchmarkImage]]] = {}
-        self._suspects: list[tuple[_Job, Sequence[BenchmarkImage]]] = []
+        self._away: dict[Future[Any], tuple[_Job, Sequence[SetImage]]] = {}
+        self._suspects: list[tuple[_Job, Sequence[SetImage]]] = []
         self._tried: Future[Any] | None = None
 
     def execution(self) -> Execution:
@@ -182,7 +182,7 @@ class Dispatch:
         else:
             yield from self._back(job)
 
-    def _arrival(self) -> tuple[_Job, Sequence[BenchmarkImage]] | None:
+    def _arrival(self) -> tuple[_Job, Sequence[SetImage]] | None:
         """Keep what comes back next: its run, and which images of the shard are still to be done.
 
         None where the shard was with dead workers, and is to be tried again.
@@ -207,7 +207,7 @@ class Dispatch:
         for job in self._jobs:
             job.work.close()
 
-    def _submit(self, job: _Job, images: Sequence[BenchmarkImage]) -> Future[Any]:
+    def _submit(self, job: _Job, images: Sequence[SetImage]) -> Future[Any]:
         shard = [_absolute(image) for image in images]
         future = self._cluster.submit(job.rank, work_off, job.parcel, job.tensors, shard)
         self._away[future] = job, images
@@ -250,7 +250,7 @@ class Dispatch:
         return self._cluster.keep(key, hold, run.weights.tensors)
 
 
-def _absolute(image: BenchmarkImage) -> BenchmarkImage:
+def _absolute(image: SetImage) -> SetImage:
     """An image whose files workers find, whatever folder they run in."""
     lr = image.lr and replace(image.lr, path=image.lr.path.absolute())
     return replace(image, path=image.path.absolute(), lr=lr)

@@ -18,7 +18,7 @@ from harness.run.upscaling import Upscaled, upscale
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray, ModelCard
-    from harness.data.identify import Benchmark, BenchmarkImage
+    from harness.data.identify import ImageSet, SetImage
     from harness.models.inference import Upscaler
     from harness.models.weights import Weights
     from harness.record import RunRecord
@@ -36,7 +36,7 @@ class Run:
 
     card: ModelCard
     weights: Weights | None
-    benchmark: Benchmark
+    benchmark: ImageSet
     rules: protocols.Protocol
     self_ensemble: bool = False
     tile: int | None = None
@@ -106,7 +106,7 @@ class Options:
 
 def compute(
     run: Run,
-    images: Sequence[BenchmarkImage],
+    images: Sequence[SetImage],
     network: Upscaler,
     *,
     pictures: bool = False,

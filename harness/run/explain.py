@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.data.benchmarks import select
 from harness.data.images import read_image
+from harness.data.testsets import select
 from harness.errors import HarnessError, UsageError
 from harness.models.inference import pick_device
 from harness.protocol.conventions import OWN, Claim, Convention, Pair, Rescored, distinct, rescore
@@ -27,7 +27,7 @@ from harness.run.upscaling import Upscaled, upscale, upscaler
 
 if TYPE_CHECKING:
     from harness.cards import Border, ByteArray, GreyRule
-    from harness.data.identify import BenchmarkImage
+    from harness.data.identify import SetImage
     from harness.models.inference import Upscaler
     from harness.protocol.conventions import Scores
     from harness.record import RunRecord
@@ -129,7 +129,7 @@ def explain_run(
     own, *others = _ways(run.rules, grey=bool(grey))
     network, conventions = upscaler(run, pick_device(device)), _usable(run, claim.conventions)
 
-    def score(way: _Way, some: Sequence[BenchmarkImage]) -> dict[str, Scores]:
+    def score(way: _Way, some: Sequence[SetImage]) -> dict[str, Scores]:
         made = f" with {', '.join(way.made)}" if way.made else ""
         told(f"Making {len(some)} image{'s' * (len(some) > 1)}{made}.")
         return _rescored(replace(run, rules=way.rules), some, conventions, network)
@@ -226,7 +226,7 @@ def _usable(run: Run, conventions: Sequence[Convention]) -> list[Convention]:
 
 def _rescored(
     run: Run,
-    images: Sequence[BenchmarkImage],
+    images: Sequence[SetImage],
     conventions: Sequence[Convention],
     network: Upscaler,
 ) -> dict[str, Scores]:

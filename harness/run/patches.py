@@ -12,7 +12,7 @@ from harness.protocol.resize import enlargement_matrix
 from harness.run.devices import place_of
 
 if TYPE_CHECKING:
-    from harness.data.training import TrainingImages
+    from harness.data.trainsets import TrainingImages
 
 # LR pixels around a patch that its bicubic enlargement looks at.
 _MARGIN = 2

@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.benchmarks import (
-    DatasetUnavailable,
-    Fetch,
-    find_or_fetch,
-    select,
-)
-from harness.data.download import fetch
-from harness.data.lr_images import with_lr_images
+from harness.data.pinned import fetch
+from harness.data.testsets import DatasetUnavailable, Fetch, find_or_fetch, select, with_lr_images
 from harness.errors import HarnessError, UsageError, own_error
 from harness.models.installed import WeightsMissing, find_weights
 from harness.protocol.protocols import Protocol
@@ -25,7 +19,7 @@ from harness.run.evaluate import Run
 
 if TYPE_CHECKING:
     from harness.cards import Border, DatasetCard, GreyRule, ModelCard
-    from harness.data.identify import Benchmark
+    from harness.data.identify import ImageSet
     from harness.models.weights import Weights
 
 
@@ -219,7 +213,7 @@ def _stand_in(
     return smaller, weights, card.name
 
 
-def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | None:
+def _benchmark(made: Plan, request: Request, card: DatasetCard) -> ImageSet | None:
     with _kept_apart(made, card.title):
         try:
             benchmark = find_or_fetch(card, request.scale, request.data_root, request.fetch)
@@ -234,7 +228,7 @@ def _benchmark(made: Plan, request: Request, card: DatasetCard) -> Benchmark | N
     return None
 
 
-def _require_size(benchmark: Benchmark, rules: Protocol) -> None:
+def _require_size(benchmark: ImageSet, rules: Protocol) -> None:
     for image in benchmark.images:
         if min(side - side % rules.scale for side in image.size) < rules.smallest_side:
             width, height = image.size

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from harness.cards import ModelCard
-from harness.data.benchmarks import Fetch
-from harness.data.download import fetch
-from harness.data.images import image_files, read_image
-from harness.data.layouts import hr_images
-from harness.data.leaks import LeakError, benchmark_pixels, content, leak
-from harness.data.training import (
+from harness.data.images import hr_images, image_files, read_image
+from harness.data.pinned import fetch
+from harness.data.testsets import Fetch
+from harness.data.trainsets import (
     FOLDERS,
+    LeakError,
     TrainingImages,
+    content,
     find_images,
     is_pinned,
+    leak,
     lr_folders,
-    prepare,
+    prepare_images,
+    testset_pixels,
 )
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, require_locks
@@ -197,7 +199,7 @@ def _prepared(
     alike = Protocol(card.pipeline, request.scale, grey="as-rgb")
     paths = list(dict.fromkeys(path for paths in found.values() for path in paths))
     begin = time.perf_counter()
-    images = prepare(paths, alike, skip_bad=request.skip_bad, progress=progress)
+    images = prepare_images(paths, alike, skip_bad=request.skip_bad, progress=progress)
     spent = time.perf_counter() - begin
     if not images.prepared:
         return images, f"{len(images.names)} images were prepared already, found in {spent:.1f} s"
@@ -332,7 +334,7 @@ def _validation(
         if _is_own(request, "val_data") or isinstance(error, MismatchError):
             raise
         return ValidationImages(), [f"{error} Training goes on without validation"]
-    rules, tests = Protocol(card.pipeline, request.scale), benchmark_pixels()
+    rules, tests = Protocol(card.pipeline, request.scale), testset_pixels()
     trained = dict(zip(images.contents, images.names, strict=True))
     usable: dict[Path, tuple[str, Sample]] = {}
     skipped: dict[str, str] = {}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from harness.cards import ModelCard
-from harness.data.training import TrainingImages
+from harness.data.trainsets import TrainingImages
 from harness.errors import UsageError
 from harness.models.source import network_digest
 from harness.models.weights import Weights

@@ -19,7 +19,7 @@ from harness.record import Execution, ImageResult, RunRecord, digest
 from harness.run.store import ResultStore, picture_path
 
 if TYPE_CHECKING:
-    from harness.data.identify import BenchmarkImage
+    from harness.data.identify import SetImage
     from harness.files import FileLock
     from harness.models.complexity import Complexity
     from harness.run.evaluate import Listener, Options, Run
@@ -259,7 +259,7 @@ def _is_finished(run: Run, desk: Desk) -> bool:
         return False
 
 
-def _todo(run: Run, results: Mapping[str, ImageResult], desk: Desk) -> list[BenchmarkImage]:
+def _todo(run: Run, results: Mapping[str, ImageResult], desk: Desk) -> list[SetImage]:
     def lacks_picture(name: str) -> bool:
         folder = desk.options.save_images
         return bool(folder and not picture_path(folder, run.identity, name).is_file())

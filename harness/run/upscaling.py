@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.cards import AnyArray, FloatArray
-    from harness.data.identify import BenchmarkImage
+    from harness.data.identify import SetImage
     from harness.models.inference import Upscaler
     from harness.run.evaluate import Run
 
@@ -52,7 +52,7 @@ class Upscaled:
         seconds: of the forward pass.
     """
 
-    image: BenchmarkImage
+    image: SetImage
     loaded: LoadedImage
     sample: protocols.Sample
     sr: AnyArray
@@ -77,7 +77,7 @@ def upscaler(run: Run, device: str) -> Upscaler:
     )
 
 
-def prepare(run: Run, image: BenchmarkImage) -> Prepared:
+def prepare(run: Run, image: SetImage) -> Prepared:
     """Read an image and make what the run's network is given.
 
     Raises:
@@ -96,7 +96,7 @@ def prepare(run: Run, image: BenchmarkImage) -> Prepared:
 
 def upscale(
     run: Run,
-    images: Sequence[BenchmarkImage],
+    images: Sequence[SetImage],
     network: Upscaler,
     then: Callable[[Upscaled], Made],
     enough: Callable[[], bool] = bool,
@@ -136,7 +136,7 @@ def upscale(
     for one in networks:
         free.put(one)
 
-    def work(image: BenchmarkImage) -> Made:
+    def work(image: SetImage) -> Made:
         ready = prepare(run, image)
         own = free.get()
         try:
@@ -154,7 +154,7 @@ def upscale(
             free.put(own)
         return then(Upscaled(image, ready.loaded, ready.sample, sr, seconds))
 
-    def work_or_not(image: BenchmarkImage) -> Made | None:
+    def work_or_not(image: SetImage) -> Made | None:
         if image is not largest_first[0] and enough():
             return None
         try:
@@ -177,13 +177,13 @@ def upscale(
             yield made
 
 
-def lanes_for(images: Sequence[BenchmarkImage], cores: int) -> int:
+def lanes_for(images: Sequence[SetImage], cores: int) -> int:
     """How many images are worked on at once."""
     largest = max(map(_area, images), default=0)
     return max(1, min(cores, len(images))) if largest < LARGE else 1
 
 
-def _area(image: BenchmarkImage) -> int:
+def _area(image: SetImage) -> int:
     return image.size[0] * image.size[1]
 
 

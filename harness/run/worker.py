@@ -25,7 +25,7 @@ from harness.run.underway import ClusterError
 from harness.run.upscaling import upscaler
 
 if TYPE_CHECKING:
-    from harness.data.identify import BenchmarkImage
+    from harness.data.identify import SetImage
     from harness.models.inference import Upscaler
     from harness.models.weights import Weights
     from harness.record import ImageResult
@@ -142,7 +142,7 @@ def own_device(wanted: str) -> str:
 
 
 def work_off(
-    parcel: Parcel, tensors: Mapping[str, Any] | None, images: Sequence[BenchmarkImage]
+    parcel: Parcel, tensors: Mapping[str, Any] | None, images: Sequence[SetImage]
 ) -> Handed:
     """Score images of a run, one at least, for `HAND_BACK_SECONDS` or until it breaks.
 
@@ -209,7 +209,7 @@ def _load(plugins: tuple[Path, ...]) -> None:
     load_plugins(plugins)
 
 
-def _require_visible(images: Sequence[BenchmarkImage]) -> None:
+def _require_visible(images: Sequence[SetImage]) -> None:
     files = [image.path for image in images] + [image.lr.path for image in images if image.lr]
     for folder in {path.parent for path in files}:
         if not folder.exists():

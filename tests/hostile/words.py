@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from harness.data import catalogue
+from harness.data import pinned
 from tests.hostile import files
 from tests.hostile.case import Case, nothing
 from tests.hostile.plugins import LIST
@@ -137,35 +137,35 @@ CASES += [
 ]
 
 
-def registry(old: str, new: str) -> Callable[[], None]:
-    """The registry of weights, damaged; ``here`` is where it is looked for."""
+def pins(old: str, new: str) -> Callable[[], None]:
+    """The lists of pinned files, damaged; ``here`` is where it is looked for."""
 
     def make() -> None:
-        folder = Path(str(catalogue.__file__)).parent / "registry"
-        text = (folder / "benchmarks.csv").read_text()
+        folder = Path(str(pinned.__file__)).parent / "pins"
+        text = (folder / "testsets.csv").read_text()
         assert re.search(old, text)
-        Path("registry").mkdir()
-        Path("registry/benchmarks.csv").write_text(re.sub(old, new, text, count=1))
-        Path("registry/demo.csv").write_text((folder / "demo.csv").read_text())
-        catalogue.files = lambda package: Path()  # type: ignore[assignment]
+        Path("pins").mkdir()
+        Path("pins/testsets.csv").write_text(re.sub(old, new, text, count=1))
+        Path("pins/demo.csv").write_text((folder / "demo.csv").read_text())
+        pinned.files = lambda package: Path()  # type: ignore[assignment]
 
     return make
 
 
-DAMAGED = "Line 2 of the registry benchmarks.csv is damaged"
+DAMAGED = "Line 2 of the pinned list testsets.csv is damaged"
 CASES += [
-    Case("registry: path that climbs out", registry("data/Set5/", "data/../../"), LIST, 1, DAMAGED),
-    Case("registry: path from the root", registry("data/Set5/", "/data/"), LIST, 1, DAMAGED),
-    Case("registry: hash of another length", registry("ac41483d2caa", ""), LIST, 1, "(sha256)"),
-    Case("registry: size that is a word", registry("371264", "many"), LIST, 1, "(bytes)"),
+    Case("pins: path that climbs out", pins("data/Set5/", "data/../../"), LIST, 1, DAMAGED),
+    Case("pins: path from the root", pins("data/Set5/", "/data/"), LIST, 1, DAMAGED),
+    Case("pins: hash of another length", pins("ac41483d2caa", ""), LIST, 1, "(sha256)"),
+    Case("pins: size that is a word", pins("371264", "many"), LIST, 1, "(bytes)"),
     Case(
-        "registry: address of another host",
-        registry("jbhuang0604", "evil.com/@"),
+        "pins: address of another host",
+        pins("jbhuang0604", "evil.com/@"),
         LIST,
         1,
         "(repository)",
     ),
-    Case("registry: a cell too many", registry("371264", "371264,1"), LIST, 1, DAMAGED),
+    Case("pins: a cell too many", pins("371264", "371264,1"), LIST, 1, DAMAGED),
     *(
         Case(f"results: a long name, {words}", nothing, f"{words} {'x' * 300}", 2, "too long")
         for words in ("list runs --results", "claims --results", "check --reference")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.cards import ModelCard
-from harness.data.download import cache_root
+from harness.data.pinned import cache_root
 from harness.models import complexity, counts
 from harness.models.complexity import Complexity, measure_complexity, thop_macs
 from harness.models.depth import convolution_shapes, measure_depth, receptive_radius

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness import baselines
-from harness.data.catalogue import grey_images
+from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.paper.budgets import Budget, budget_of
 from harness.paper.statistics import (

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.benchmarks import find
 from harness.data.images import pixels_digest, read_image
+from harness.data.testsets import find
 from harness.protocol.resize import imresize
 from harness.registry import DATASETS
 from tests.pictures import picture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data.training import TrainingImages
+from harness.data.trainsets import TrainingImages
 from harness.errors import HarnessError
 from harness.protocol.resize import imresize
 from harness.run.patches import PatchSampler

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import harness
-from harness.data.download import cache_root
 from harness.data.images import read_image
-from harness.data.leaks import NEAR_DUPLICATES, fingerprint
+from harness.data.pinned import cache_root
+from harness.data.trainsets import NEAR_DUPLICATES, fingerprint
 from harness.errors import HarnessError, UsageError
 from harness.global_state import apply_settings, numerics_kept, training_numerics
 from harness.paper.budgets import budget_from

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from harness.data.catalogue import register_benchmarks
+from harness.data.testsets import register_testsets
 from harness.errors import HarnessError
 from harness.registry import load_plugins
 from harness.run import train
@@ -25,7 +25,7 @@ def main(folder: str, images: str, *models: str) -> None:
     """Train each for some steps of six, and write down what the listener was told."""
     torch.set_num_threads(1)
     train.leave_together = torch.distributed.barrier  # one group for all of them
-    register_benchmarks()
+    register_testsets()
     load_plugins((STRANGERS,))
     for model in models:
         changes = VALUES | {"train_data": (images,)}

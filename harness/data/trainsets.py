@@ -1,4 +1,4 @@
-"""Training images: found or fetched, checked for leaks, kept as flat arrays of HR and LR pixels.
+"""Training images: found or fetched, no test image among them, kept as flat arrays of pixels.
 
 Decoding and resizing are done once; the arrays are memory-mapped afterwards. LR images are made by
 the protocol itself. An image that is in a test set is refused.
@@ -16,20 +16,35 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from PIL import Image
 
-from harness.data.benchmarks import Fetch, roots
-from harness.data.catalogue import registry_rows, remote_file
-from harness.data.download import OfflineError, cache_root, fetch, unsound, unwritable
-from harness.data.images import image_files, read_image
-from harness.data.layouts import hr_images, named_folders
-from harness.data.leaks import LeakError, benchmark_pixels, content, leak
+from harness.data.images import (
+    LoadedImage,
+    hr_images,
+    image_files,
+    named_folders,
+    pixels_digest,
+    read_image,
+)
+from harness.data.pinned import (
+    OfflineError,
+    cache_root,
+    fetch,
+    pinned_rows,
+    remote_file,
+    unsound,
+    unwritable,
+)
+from harness.data.testsets import Fetch, roots
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, regular, whole
-from harness.protocol.protocols import RULES, Protocol, make_sample
+from harness.protocol.protocols import RULES, Protocol, crop_to_multiple, make_sample
 from harness.record import digest, file_digest
+from harness.registry import DATASETS
 
 if TYPE_CHECKING:
-    from harness.cards import AnyArray, RemoteFile
+    from harness.cards import AnyArray, ByteArray, RemoteFile
+
 
 FOLDERS = {
     "div2k": ("DIV2K", "DIV2K_train_HR"),
@@ -43,7 +58,7 @@ FOLDERS = {
 """Sets that are known by name, and what their folders may be called."""
 
 _UNPINNED = {"div2k": 800}
-"""How many images those sets have whose files the registry does not list."""
+"""How many images those sets have whose files are not pinned."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +74,7 @@ class TrainingImages:
         scale: HR size over LR size.
         sha256: over the files' hashes, in order, and the rules: all that decides the values.
         files: SHA-256 of each file that was given.
-        contents: hash of each image's pixels, see `harness.data.leaks.content`.
+        contents: hash of each image's pixels, see `harness.data.trainsets.content`.
         paths: of the files, in the order of the arrays.
         skipped: the files that cannot be read, with the reason.
         small: those too small for the protocol, with the reason.
@@ -97,7 +112,7 @@ def find_images(
     Args:
         words: names of `FOLDERS`, of folders below a root, or paths of folders.
         data_root: searched before the roots of ``HARNESS_DATA`` and the user cache.
-        fetch: downloads the files of a set that is missing and that the registry lists.
+        fetch: downloads the files of a set that is missing and that are pinned.
 
     Raises:
         UsageError: a word names nothing.
@@ -159,7 +174,7 @@ def _subfolders(folder: Path) -> list[Path]:
 def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | None, list[str]]:
     """Where a set of `FOLDERS` lies: a folder with its name and as many images as it has.
 
-    In the user cache, they must be the files that the registry lists.
+    In the user cache, they must be the files that are pinned.
 
     Returns:
         the folder or None, and a sentence for each folder of the name that is something else.
@@ -182,7 +197,7 @@ def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | No
 
 
 def _damaged(name: str, folder: Path | None) -> Path | None:
-    """A file that is not as the registry lists it, if the folder is that of the user cache."""
+    """A file that is not as its pin says, if the folder is that of the user cache."""
     try:
         files = training_downloads(name)
     except HarnessError:  # others than those that are downloaded may be there
@@ -197,12 +212,12 @@ def count_of(name: str) -> int:
 
 
 def is_pinned(name: str, files: Iterable[str]) -> bool:
-    """Whether a set's files are, by their SHA-256, those that the registry lists."""
+    """Whether a set's files are, by their SHA-256, those that are pinned."""
     return bool(_rows(name)) and {row["sha256"] for row in _rows(name)} == set(files)
 
 
 def _rows(name: str) -> list[dict[str, str]]:
-    return [row for row in registry_rows("training") if row["dataset"] == name]
+    return [row for row in pinned_rows("trainsets") if row["dataset"] == name]
 
 
 def training_downloads(name: str) -> list[tuple[RemoteFile, Path]]:
@@ -242,7 +257,7 @@ def _fetched(name: str, others: Sequence[str], fetch: Fetch) -> Path:
     return files[0][1].parent
 
 
-def prepare(
+def prepare_images(
     paths: Sequence[Path],
     rules: Protocol,
     *,
@@ -268,7 +283,7 @@ def prepare(
     # One order, whatever was named first: patches are drawn by an image's place.
     paths = sorted(paths, key=lambda path: (path.name, files[path]))
     key = digest([[files[path] for path in paths], rules.sha256, RULES, _ORDER])
-    known = benchmark_pixels()
+    known = testset_pixels()
     # Everything that decides what the folder holds, and whether it may be used.
     content_key = digest([key, sorted(known), skip_bad, _LAYOUT])
     folder = cache_root() / "training" / content_key[:16]
@@ -437,3 +452,70 @@ def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | Harness
 
 class SmallImageError(HarnessError):
     """An image is too small to train on."""
+
+
+NEAR_DUPLICATES = {0xF0F0F4EC7246763B: 'the Set5 image "woman" in another size'}
+"""Test images with known near-duplicates, by `fingerprint`: 302003 of BSDS500, and so one of the
+classic 291 images, is "woman" enlarged 1.39 times.
+"""
+
+_SAME = 8
+"""Bits in which fingerprints of one image may differ. Enlarged and saved as a JPEG, "woman" differs
+in none, cut by 5 pixels on each side in 7, and 876 other images in 17 or more.
+"""
+
+
+class LeakError(HarnessError):
+    """An image is used for two things that must have nothing in common."""
+
+
+def leaking(paths: Iterable[Path]) -> Iterator[str]:
+    """A sentence for each image that is in a test set, by its pixels or as a known near-duplicate.
+
+    Raises:
+        HarnessError: an image cannot be read.
+    """
+    known = testset_pixels()
+    for path in paths:
+        sentence = leak(path, read_image(path), known)
+        if sentence:
+            yield sentence
+
+
+def testset_pixels() -> dict[str, str]:
+    """What the images of the test sets are called, by the hash of their pixels."""
+    return {
+        image.pixels_sha256: f"{image.name} of {DATASETS.get(name).title}"
+        for name in DATASETS
+        if DATASETS.get(name).column
+        for image in DATASETS.get(name).known
+    }
+
+
+def leak(path: Path, loaded: LoadedImage, known: dict[str, str], use: str = "training") -> str:
+    """The sentence for an image that is in a test set; empty for all others."""
+    owner = known.get(loaded.sha256) or known.get(content(loaded.pixels))
+    said = f"{owner}, pixel for pixel" if owner else _near_duplicate(loaded.pixels)
+    return f"{path.name} is {said}: take it out of the {use} images." if said else ""
+
+
+def _near_duplicate(pixels: ByteArray) -> str:
+    """Which test image of `NEAR_DUPLICATES` this is; empty for all others."""
+    own = fingerprint(pixels)
+    near = (said for known, said in NEAR_DUPLICATES.items() if (own ^ known).bit_count() <= _SAME)
+    return next(near, "")
+
+
+def fingerprint(pixels: ByteArray) -> int:
+    """64 bits that an image keeps when it is resized: a difference hash.
+
+    Each says whether, of 8 rows of 9 block means, one is darker than the next.
+    """
+    means = Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX)
+    grey = np.asarray(means)
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes())
+
+
+def content(pixels: ByteArray) -> str:
+    """Hash of an image's pixels, the same for its copy that is cropped to a multiple of four."""
+    return pixels_digest(crop_to_multiple(pixels, 4))

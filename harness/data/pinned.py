@@ -1,27 +1,74 @@
-"""Downloads of files pinned by commit, size and SHA-256, over https alone."""
+"""Files pinned by commit, size and SHA-256: their lists, and their download over https alone."""
 
 from __future__ import annotations
 
+import csv
+import re
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from platformdirs import user_cache_path
 
+from harness.cards import RemoteFile
 from harness.errors import HarnessError, MismatchError
 from harness.files import whole
 from harness.record import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
     from typing import BinaryIO
 
-    from harness.cards import RemoteFile
+
+_BELOW = r"(?!/)(?!(.*/)?\.\.(/|$)).+"
+_COLUMNS = {
+    "sha256": r"[0-9a-f]{64}",
+    "pixels_sha256": r"[0-9a-f]{64}",
+    "repository": r"[\w.-]+/[\w.-]+",
+    "commit": r"[\w.]+",
+    "path": _BELOW,
+    "file": _BELOW,
+    "bytes": r"[1-9]\d*",
+    "width": r"[1-9]\d*",
+    "height": r"[1-9]\d*",
+    "original_width": r"([1-9]\d*)?",
+    "original_height": r"([1-9]\d*)?",
+    "scales": r"\d( \d)*",
+}
+"""What the columns of the lists look like; paths stay below the folder they are relative to."""
+
+
+def pinned_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of ``harness/data/pins``.
+
+    Raises:
+        HarnessError: a row is damaged.
+    """
+    text = files("harness.data").joinpath("pins", f"{name}.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines(), restkey="more"))
+    for number, row in enumerate(rows, start=2):
+        wrong = [c for c, p in _COLUMNS.items() if c in row and not re.fullmatch(p, row[c] or "")]
+        if wrong or "more" in row:
+            said = " and ".join(wrong) or "number of columns"
+            raise HarnessError(
+                f"Line {number} of the pinned list {name}.csv is damaged ({said}): reinstall "
+                "drfn-harness."
+            )
+    return rows
+
+
+def remote_file(row: dict[str, str]) -> RemoteFile:
+    """The pinned file that a row names."""
+    return RemoteFile(
+        row["repository"], row["commit"], row["path"], int(row["bytes"]), row["sha256"]
+    )
+
 
 HOST = "https://raw.githubusercontent.com"
 LIMITS = ((30.0, 1_000), (60.0, 60_000))
@@ -83,7 +130,7 @@ def fetch(
 
     Raises:
         OfflineError: the host cannot be reached; noticed once, within seconds.
-        MismatchError: a file is not what the registry says.
+        MismatchError: a file is not what was pinned.
         HarnessError: the host refused a file, or sends it too slowly.
     """
     wanted = unsound(files)

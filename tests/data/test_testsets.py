@@ -1,3 +1,5 @@
+"""None"""
+
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -8,8 +10,10 @@ import pytest
 from PIL import Image
 
 from harness.cards import DatasetCard, KnownImage, RemoteFile
-from harness.data import download
-from harness.data.benchmarks import (
+from harness.data import pinned
+from harness.data.images import pixels_digest
+from harness.data.pinned import fetch
+from harness.data.testsets import (
     DatasetUnavailable,
     downloads,
     find,
@@ -18,8 +22,6 @@ from harness.data.benchmarks import (
     select,
     verify,
 )
-from harness.data.download import fetch
-from harness.data.images import pixels_digest
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import file_digest
 from harness.registry import DATASETS, register_dataset
@@ -284,7 +286,7 @@ class TestUserCache:
         self, hosted: DatasetCard, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path, _ = self.damage(hosted, "altered")
-        monkeypatch.setattr(download, "_reachable", lambda host: False)
+        monkeypatch.setattr(pinned, "_reachable", lambda host: False)
         with pytest.raises(HarnessError, match=f"{path} is truncated or altered and") as caught:
             find_or_fetch(hosted, 4)
         assert not isinstance(caught.value, DatasetUnavailable)

@@ -1,31 +1,116 @@
-"""The test sets: what a user names, and where it is found.
-
-The hashes of the pixels decide whether images are a published set; file names do not. Roots are
-searched in this order: ``--data-root``, ``HARNESS_DATA`` (several, separated like PATH), the user
-cache. Below a root, and inside ``benchmark/``, ``benchmarks/`` or ``HR/`` there, these layouts are
-known: ``Set5/``, ``Set5/HR/``, ``Set5/x4/*_HR_x4.png``, ``Set5/GTmod12/``,
-``Set5/image_SRF_4/*_HR.png``.
-"""
+"""The test sets: what a user names, where it is found, and LR images that a user gives."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from harness.cards import DatasetCard, RemoteFile
-from harness.data.download import cache_root, fetch, unsound
-from harness.data.identify import Benchmark, NotPublished, identify, identify_folder
-from harness.data.images import image_files, image_paths, read_image
-from harness.data.layouts import hr_folders, hr_images, left_out, named_folders, named_like_results
+from harness.cards import DatasetCard, KnownImage, RemoteFile
+from harness.data.identify import (
+    ImageSet,
+    LRImage,
+    NotPublished,
+    SetImage,
+    identify,
+    identify_folder,
+)
+from harness.data.images import (
+    hr_folders,
+    hr_images,
+    image_files,
+    image_paths,
+    image_size,
+    left_out,
+    lr_files,
+    named_folders,
+    named_like_results,
+    read_image,
+)
+from harness.data.pinned import (
+    cache_root,
+    fetch,
+    pinned_rows,
+    remote_file,
+    unsound,
+)
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import is_plain_name
 from harness.registry import DATASETS
 
+_MANGA109 = (
+    "its licence forbids copies: apply at http://www.manga109.org/en/download.html and put the 109 "
+    "test images into a folder Manga109"
+)
+
+
+@cache
+def grey_images() -> Mapping[str, frozenset[str]]:
+    """The names of the grey images of each pinned set."""
+    rows = pinned_rows("testsets") + pinned_rows("demo")
+    grey = [(row["dataset"], row["image"]) for row in rows if row["mode"] == "L"]
+    return {
+        name: frozenset(image for dataset, image in grey if dataset == name)
+        for name in dict.fromkeys(row["dataset"] for row in rows)
+    }
+
+
+def sets_without_grey() -> frozenset[str]:
+    """The pinned sets that hold no grey image, for which the grey rules are one."""
+    return frozenset(name for name, images in grey_images().items() if not images)
+
+
+def register_testsets() -> None:
+    """Enter the paper's five sets and ``demo`` into the registry."""
+    rows = pinned_rows("testsets") + pinned_rows("demo")
+
+    def add(name: str, title: str, folders: Sequence[str], **fields: object) -> None:
+        known = tuple(
+            KnownImage(
+                row["image"],
+                int(row["width"]),
+                int(row["height"]),
+                row["pixels_sha256"],
+                remote_file(row),
+                _original(row),
+            )
+            for row in rows
+            if row["dataset"] == name
+        )
+        fields = {"count": len(known), "column": True} | fields
+        card = DatasetCard(name, title, folders=tuple(folders), known=known, **fields)  # type: ignore[arg-type]
+        DATASETS.add(name, card, __name__)
+
+    add("set5", "Set5", ["Set5"])
+    add("set14", "Set14", ["Set14"])
+    add("b100", "B100", ["B100", "BSD100", "BSDS100"])
+    add("urban100", "Urban100", ["Urban100"])
+    add("manga109", "Manga109", ["Manga109"], count=109, obtain=_MANGA109)
+    add("demo", "demo", [], column=False, root=_skimage_data())
+
+
+def _original(row: dict[str, str]) -> tuple[int, int] | None:
+    """Width and height of an image before it was cropped for x4."""
+    if "original_width" not in row:  # the images of demo are not cropped
+        return int(row["width"]), int(row["height"])
+    return (
+        (int(row["original_width"]), int(row["original_height"])) if row["original_width"] else None
+    )
+
+
+def _skimage_data() -> Path:
+    """The folder of scikit-image's bundled photographs, found without importing it."""
+    spec = find_spec("skimage")
+    folders = (spec.submodule_search_locations if spec else None) or ["."]
+    return Path(folders[0]) / "data"
+
+
 Fetch = Callable[[Sequence[tuple[RemoteFile, Path]]], None]
-"""What downloads files: `harness.data.download.fetch`, or one that shows how it goes."""
+"""What downloads files: `harness.data.pinned.fetch`, or one that shows how it goes."""
 
 
 class DatasetUnavailable(HarnessError):
@@ -105,7 +190,7 @@ def _card_of(folder: Path) -> DatasetCard:
     return DatasetCard(folder.name, folder.name, root=folder)
 
 
-def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchmark:
+def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageSet:
     """Find a set on this machine, complete and readable.
 
     Raises:
@@ -141,7 +226,7 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> Benchm
 
 def find_or_fetch(
     card: DatasetCard, scale: int, data_root: Path | None = None, fetch: Fetch = fetch
-) -> Benchmark:
+) -> ImageSet:
     """Like `find`, after downloading a set that is missing and may be downloaded.
 
     A download that was cut short is completed, and what is truncated or altered in the user cache
@@ -195,7 +280,7 @@ def _is_registered(card: DatasetCard) -> bool:
     return card.name in DATASETS and DATASETS.get(card.name) == card
 
 
-def _with_notes(benchmark: Benchmark, top: Path, folder: Path, hr: Sequence[Path]) -> Benchmark:
+def _with_notes(benchmark: ImageSet, top: Path, folder: Path, hr: Sequence[Path]) -> ImageSet:
     """A set with notes on what its folder holds besides, and on images that may be results."""
     notes = []
     used = [image.path for image in benchmark.images]
@@ -239,7 +324,7 @@ def _folders(
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SetCheck:
     """Whether a set is sound, in a sentence.
 
     Attributes:
@@ -253,7 +338,7 @@ class Verdict:
     absent: bool = False
 
 
-def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> Iterator[Verdict]:
+def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> Iterator[SetCheck]:
     """Decode every image of the sets.
 
     A set that is not on this machine is a failure, unless ``all`` named it.
@@ -269,14 +354,14 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
                 if loaded.sha256 != image.pixels_sha256:
                     raise HarnessError(f"The pixels of {image.path} are not those published.")
         except DatasetUnavailable as error:
-            yield Verdict("all" in words, str(error), absent=True)
+            yield SetCheck("all" in words, str(error), absent=True)
         except HarnessError as error:
-            yield Verdict(False, str(error))
+            yield SetCheck(False, str(error))
         else:
-            yield Verdict(True, _said_of(benchmark))
+            yield SetCheck(True, _said_of(benchmark))
 
 
-def _said_of(benchmark: Benchmark) -> str:
+def _said_of(benchmark: ImageSet) -> str:
     """What a sound set is, in sentences; the notes say why one is not verified."""
     card = benchmark.card
     known = "no published hashes" if card.name in DATASETS else "own images"
@@ -285,3 +370,40 @@ def _said_of(benchmark: Benchmark) -> str:
     folder = benchmark.images[0].path.parent
     said = f"{card.title}: {len(benchmark.images)} images, {kind}, {folder}"
     return " ".join([f"{said}.", *benchmark.notes]) if benchmark.notes else said
+
+
+def with_lr_images(benchmark: ImageSet, folder: Path, scale: int) -> ImageSet:
+    """A set with the LR images of a folder, each found by the name of its HR image.
+
+    Raises:
+        HarnessError: one is missing, cannot be read, or has not the size of its HR image, cropped
+            to multiples of the scale, divided by the scale.
+    """
+    hr = {image.path.resolve() for image in benchmark.images}
+    files = [path for path in image_files(folder) if path.resolve() not in hr]
+    images = (replace(one, lr=_lr_image(one, files, folder, scale)) for one in benchmark.images)
+    return replace(benchmark, images=tuple(images))
+
+
+def _lr_image(image: SetImage, files: list[Path], folder: Path, scale: int) -> LRImage:
+    """The LR image of an HR image among files."""
+    found = lr_files(files, [image.path.stem, image.name])
+    if not found:
+        raise HarnessError(
+            f"{folder} has no LR image of {image.path.name}: give each the name of its HR "
+            f"image, or that with x{scale} or _LR behind it."
+        )
+    wanted = image.size[0] // scale, image.size[1] // scale
+    fitting = [path for path in found if image_size(path) == wanted]
+    if not fitting:
+        width, height = image_size(found[0])
+        raise HarnessError(
+            f"{found[0]} is {width} x {height} pixels, and the LR image of {image.path.name} at "
+            f"x{scale} is {wanted[0]} x {wanted[1]}: name the folder of the right LR images."
+        )
+    if len(fitting) > 1:
+        raise HarnessError(
+            f"{fitting[0]} and {fitting[1].name} are both named like the LR image of "
+            f"{image.path.name}: name a folder with one of them."
+        )
+    return LRImage(fitting[0], read_image(fitting[0]).sha256)

@@ -1,3 +1,5 @@
+"""None"""
+
 import json
 import random
 from pathlib import Path
@@ -7,17 +9,17 @@ import pytest
 from PIL import Image
 
 from harness.cards import DatasetCard, KnownImage, RemoteFile
-from harness.data.benchmarks import find
-from harness.data.catalogue import registry_rows
-from harness.data.download import cache_root
 from harness.data.images import pixels_digest
-from harness.data.leaks import LeakError, leaking
-from harness.data.training import (
+from harness.data.pinned import cache_root, pinned_rows
+from harness.data.testsets import find
+from harness.data.trainsets import (
     FOLDERS,
+    LeakError,
     find_images,
     is_pinned,
+    leaking,
     lr_folders,
-    prepare,
+    prepare_images,
     training_folder,
 )
 from harness.errors import HarnessError, UsageError
@@ -31,7 +33,7 @@ RGB, Y = Protocol("rgb", grey="as-rgb"), Protocol("y", grey="as-rgb")
 
 def test_pairs_are_made_by_the_protocol_itself(photos: Path) -> None:
     for rules in (RGB, Y):
-        images = prepare(find_images([str(photos)]), rules)
+        images = prepare_images(find_images([str(photos)]), rules)
         assert images.names == ("a.png", "b.png", "c.png")
         assert images.sizes.tolist() == [[12, 16], [13, 11], [12, 12]]
         sample = make_sample(np.asarray(Image.open(photos / "b.png")), rules)
@@ -43,7 +45,7 @@ def test_pairs_are_made_by_the_protocol_itself(photos: Path) -> None:
 
 
 def test_grey_images_become_colour(photos: Path) -> None:
-    images = prepare(find_images([str(photos)]), RGB)
+    images = prepare_images(find_images([str(photos)]), RGB)
     grey = images.hr[-48 * 48 * 3 :].reshape(48, 48, 3)
     assert (grey[:, :, 0] == grey[:, :, 2]).all()
 
@@ -57,24 +59,24 @@ def damaged(path: Path, place: int) -> None:
 
 def test_a_cache_in_which_anything_changed_is_refused(photos: Path) -> None:
     paths, rng = find_images([str(photos)]), random.Random(0)
-    prepare(paths, RGB)
+    prepare_images(paths, RGB)
     (folder,) = (cache_root() / "training").iterdir()
     for path in sorted(folder.iterdir()):
         for place in rng.sample(range(8 * path.stat().st_size), 60):
             damaged(path, place)
             with pytest.raises(HarnessError, match=f"{folder} is damaged: remove it"):
-                prepare(paths, RGB)
+                prepare_images(paths, RGB)
             damaged(path, place)
         whole = path.read_bytes()
         for content in (whole[:-1], whole[: len(whole) // 2] + bytes(len(whole) // 2), b""):
             path.write_bytes(content)
             with pytest.raises(HarnessError, match=f"{folder} is damaged: remove it"):
-                prepare(paths, RGB)
+                prepare_images(paths, RGB)
         path.unlink()
         with pytest.raises(HarnessError, match=f"{folder} is damaged: remove it"):
-            prepare(paths, RGB)
+            prepare_images(paths, RGB)
         path.write_bytes(whole)
-    assert prepare(paths, RGB).prepared == 0
+    assert prepare_images(paths, RGB).prepared == 0
 
 
 def test_decoding_is_done_once(photos: Path) -> None:
@@ -85,11 +87,11 @@ def test_decoding_is_done_once(photos: Path) -> None:
         seen.extend(paths)
         return paths
 
-    one, two = (prepare(paths, RGB, progress=watch) for _ in range(2))
+    one, two = (prepare_images(paths, RGB, progress=watch) for _ in range(2))
     assert len(seen) == 3
     assert one.sha256 == two.sha256
     Image.fromarray(picture(48, 64, seed=9)).save(photos / "a.png")
-    assert prepare(paths, RGB, progress=watch).sha256 != one.sha256
+    assert prepare_images(paths, RGB, progress=watch).sha256 != one.sha256
     assert len(seen) == 6
 
 
@@ -97,43 +99,43 @@ def test_images_lie_in_one_order_whatever_was_named_first(photos: Path, tmp_path
     other = tmp_path / "other"
     other.mkdir()
     Image.fromarray(picture(40, 40)).save(other / "aa.png")
-    one = prepare(find_images([str(photos), str(other)]), RGB)
-    two = prepare(find_images([str(other), str(photos)]), RGB)
+    one = prepare_images(find_images([str(photos), str(other)]), RGB)
+    two = prepare_images(find_images([str(other), str(photos)]), RGB)
     assert one.names == two.names == ("a.png", "aa.png", "b.png", "c.png")
     assert one.sha256 == two.sha256
     np.testing.assert_array_equal(one.hr, two.hr)
 
 
 def test_images_too_small_for_a_patch_are_named(photos: Path) -> None:
-    small = prepare(find_images([str(photos)]), RGB).smaller_than(12)
+    small = prepare_images(find_images([str(photos)]), RGB).smaller_than(12)
     assert small == {photos / "b.png": "it has 11 x 13 LR pixels, fewer than a patch of 12"}
 
 
 def test_an_image_too_small_for_the_protocol_is_left_out(photos: Path) -> None:
     Image.fromarray(picture(21, 18)).save(photos / "aa.png")
     for _ in range(2):  # made, and found in the cache
-        kept = prepare(find_images([str(photos)]), RGB)
+        kept = prepare_images(find_images([str(photos)]), RGB)
         assert kept.names == ("a.png", "b.png", "c.png")
         assert kept.paths == tuple(photos / name for name in kept.names)
         assert "18 x 21 pixels" in kept.small[photos / "aa.png"]
     with pytest.raises(HarnessError, match=r"None of the training images .*: .* 18 x 21 pixels"):
-        prepare([photos / "aa.png"], RGB)
+        prepare_images([photos / "aa.png"], RGB)
 
 
 def test_a_bad_image_is_named_and_left_out_only_on_request(photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"broken")
     paths = find_images([str(photos)])
     with pytest.raises(HarnessError, match=r"bad\.png cannot be read"):
-        prepare(paths, RGB)
+        prepare_images(paths, RGB)
     for _ in range(2):  # made, and found in the cache
-        kept = prepare(paths, RGB, skip_bad=True)
+        kept = prepare_images(paths, RGB, skip_bad=True)
         assert kept.names == ("a.png", "b.png", "c.png")
         assert list(kept.skipped) == [photos / "bad.png"]
         assert "cannot be read" in kept.skipped[photos / "bad.png"]
     with pytest.raises(HarnessError, match=r"bad\.png cannot be read"):
-        prepare(paths, RGB)
+        prepare_images(paths, RGB)
     with pytest.raises(HarnessError, match="None of the training images"):
-        prepare([photos / "bad.png"], RGB, skip_bad=True)
+        prepare_images([photos / "bad.png"], RGB, skip_bad=True)
 
 
 @pytest.fixture
@@ -152,7 +154,7 @@ def test_an_image_of_a_test_set_is_never_trained_on(photos: Path) -> None:
     ]
     for skip in (False, True):
         with pytest.raises(LeakError, match="img_7 of Test5"):
-            prepare(paths, RGB, skip_bad=skip)
+            prepare_images(paths, RGB, skip_bad=skip)
 
 
 @pytest.mark.usefixtures("secret")
@@ -198,7 +200,7 @@ class TestFoldersAsPeopleHaveThem:
     @pytest.fixture(autouse=True)
     def two_images(self, monkeypatch) -> None:
         """DIV2K has two images here."""
-        monkeypatch.setattr("harness.data.training.count_of", lambda name: 2)
+        monkeypatch.setattr("harness.data.trainsets.count_of", lambda name: 2)
 
     def filled(self, *folders: Path) -> None:
         for folder in folders:
@@ -247,7 +249,7 @@ def test_a_folder_is_not_a_set_because_of_its_name(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"DIV2K is not div2k: it has 2 images, not 800"):
         find_images(["div2k"], tmp_path)
     assert not is_pinned("div2k-pair", ["0" * 64, "1" * 64])
-    pins = [row["sha256"] for row in registry_rows("training") if row["dataset"] == "div2k-pair"]
+    pins = [row["sha256"] for row in pinned_rows("trainsets") if row["dataset"] == "div2k-pair"]
     assert is_pinned("div2k-pair", pins) and not is_pinned("div2k-pair", pins[:1])
 
 
@@ -260,7 +262,7 @@ def test_a_set_that_is_missing_is_downloaded(tmp_path: Path, host, monkeypatch) 
         place = {"repository": "o/r", "commit": "c", "path": path.name, "file": path.name}
         size = {"bytes": str(path.stat().st_size), "sha256": file_digest(path), "note": ""}
         rows.append({"dataset": "t91"} | place | size)
-    monkeypatch.setattr("harness.data.training.registry_rows", lambda _: rows)
+    monkeypatch.setattr("harness.data.trainsets.pinned_rows", lambda _: rows)
     assert [path.name for path in find_images(["t91"])] == ["0.png", "1.png", "2.png"]
     assert training_folder("t91") == (cache_root() / "data/T91", [])
     # One that was cut short is completed.
@@ -285,7 +287,7 @@ def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
 
 
 def test_every_pinned_set_has_a_folder() -> None:
-    assert {row["dataset"] for row in registry_rows("training")} <= set(FOLDERS)
+    assert {row["dataset"] for row in pinned_rows("trainsets")} <= set(FOLDERS)
 
 
 def test_training_sets_are_listed_and_fetched_by_name(
@@ -297,7 +299,7 @@ def test_training_sets_are_listed_and_fetched_by_name(
     place = {"repository": "o/r", "commit": "c", "path": "a.png", "file": "a.png", "note": ""}
     facts = {"bytes": str(path.stat().st_size), "sha256": file_digest(path)}
     monkeypatch.setattr(
-        "harness.data.training.registry_rows", lambda _: [{"dataset": "t91"} | place | facts]
+        "harness.data.trainsets.pinned_rows", lambda _: [{"dataset": "t91"} | place | facts]
     )
     before = json.loads(harness("data", "where", "--json").stdout)
     states = {row["dataset"]: row["state"] for row in before if row["use"] == "training"}

@@ -1,3 +1,5 @@
+"""None"""
+
 import hashlib
 import os
 import signal
@@ -13,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from harness.cards import RemoteFile
-from harness.data import download
-from harness.data.download import OfflineError, fetch
+from harness.data import pinned
+from harness.data.pinned import OfflineError, fetch
 from harness.errors import HarnessError, MismatchError
 from tests.conftest import Host
 
 CONTENT = b"some pixels"
 # Before any test puts a host of its own in its place.
-PUBLIC_HOST = download.HOST
+PUBLIC_HOST = pinned.HOST
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def server(host: Host) -> Path:
     return folder
 
 
-def pinned(path: str, content: bytes = CONTENT) -> RemoteFile:
+def pinned_file(path: str, content: bytes = CONTENT) -> RemoteFile:
     return RemoteFile("owner/repo", "abc", path, len(content), hashlib.sha256(content).hexdigest())
 
 
@@ -41,7 +43,7 @@ def test_files_arrive_whole_and_what_is_there_is_left_alone(
     names = ["a folder/1 #.png", "2.png"]
     for name in names:
         (server / name).write_bytes(CONTENT)
-    pairs = [(pinned(name), tmp_path / "cache" / name) for name in names]
+    pairs = [(pinned_file(name), tmp_path / "cache" / name) for name in names]
     arrived: list[Path] = []
     fetch(pairs, arrived.append)
     assert sorted(arrived) == sorted(path for _, path in pairs)
@@ -59,7 +61,7 @@ def test_what_is_truncated_or_altered_is_downloaded_again(
     path = tmp_path / "cache/x.png"
     path.parent.mkdir()
     path.write_bytes(kept)
-    fetch([(pinned("x.png"), path)])
+    fetch([(pinned_file("x.png"), path)])
     assert path.read_bytes() == CONTENT
     assert list(path.parent.iterdir()) == [path]
 
@@ -68,14 +70,14 @@ def test_what_is_there_stays_where_it_cannot_be_replaced(server: Path, tmp_path:
     (server / "x.png").write_bytes(b"something else")
     (tmp_path / "x.png").write_bytes(b"altered")
     with pytest.raises(MismatchError):
-        fetch([(pinned("x.png"), tmp_path / "x.png")])
+        fetch([(pinned_file("x.png"), tmp_path / "x.png")])
     assert (tmp_path / "x.png").read_bytes() == b"altered"
 
 
 def test_a_file_with_another_checksum_is_not_kept(server: Path, tmp_path: Path) -> None:
     (server / "x.png").write_bytes(b"something else")
     with pytest.raises(MismatchError, match="does not have the SHA-256"):
-        fetch([(pinned("x.png"), tmp_path / "cache/x.png")])
+        fetch([(pinned_file("x.png"), tmp_path / "cache/x.png")])
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -138,8 +140,8 @@ def odd_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Odd.over = threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(download, "HOST", f"http://127.0.0.1:{server.server_port}")
-    yield download.HOST
+    monkeypatch.setattr(pinned, "HOST", f"http://127.0.0.1:{server.server_port}")
+    yield pinned.HOST
     Odd.over.set()
     server.shutdown()
     server.server_close()
@@ -160,30 +162,30 @@ LARGE = bytes(1_000_000)
 def test_a_host_that_stalls_or_trickles_is_given_up(
     odd_host: str, tmp_path: Path, monkeypatch, name: str, limits: object, said: str
 ) -> None:
-    monkeypatch.setattr(download, "LIMITS", limits)
+    monkeypatch.setattr(pinned, "LIMITS", limits)
     with pytest.raises(HarnessError, match=rf"of {odd_host}/\S*/{name}\.png was given up.* {said}"):
-        fetch([(pinned(f"{name}.png", LARGE), tmp_path / "cache/x.png")])
+        fetch([(pinned_file(f"{name}.png", LARGE), tmp_path / "cache/x.png")])
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_host_that_is_slow_and_steady_is_waited_for(
     odd_host: str, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(download, "LIMITS", ((1.0, 1_000), (1.0, 2_000)))
-    fetch([(pinned("steady.png", bytes(40_000)), tmp_path / "x.png")])
+    monkeypatch.setattr(pinned, "LIMITS", ((1.0, 1_000), (1.0, 2_000)))
+    fetch([(pinned_file("steady.png", bytes(40_000)), tmp_path / "x.png")])
     assert (tmp_path / "x.png").stat().st_size == 40_000
 
 
 def test_one_download_that_fails_ends_the_others_at_once(odd_host: str, tmp_path: Path) -> None:
     names = ["stalls.png", "silent.png", "moved.png", "trickles.png", "last.png"]
     with pytest.raises(HarnessError, match="redirected"):
-        fetch([(pinned(name, LARGE), tmp_path / name) for name in names])
+        fetch([(pinned_file(name, LARGE), tmp_path / name) for name in names])
     assert list(tmp_path.iterdir()) == []
 
 
 def started(host: str, code: str, *words: str) -> subprocess.Popen[str]:
     """Python code in a process of its own, with downloads from a host."""
-    start = f"from harness.data import download; download.HOST = {host!r}; "
+    start = f"from harness.data import pinned; pinned.HOST = {host!r}; "
     command = [sys.executable, "-c", start + code, *words]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
@@ -201,13 +203,13 @@ def wait_for_files(process: subprocess.Popen[str], folder: Path, count: int) -> 
 def test_what_a_killed_download_left_goes_with_the_next_one(odd_host: str, tmp_path: Path) -> None:
     code = "from harness.cards import RemoteFile; from pathlib import Path; "
     code += "file = RemoteFile('owner/repo', 'abc', 'stalls.png', 10**6, '0'); "
-    code += "download.fetch([(file, Path('cache/x.png'))])"
+    code += "pinned.fetch([(file, Path('cache/x.png'))])"
     process = started(odd_host, code)
     (left,) = wait_for_files(process, tmp_path / "cache", 1)
     process.kill()
     process.communicate()
     assert left.exists() and left.name != "x.png"
-    fetch([(pinned("zeros.png", bytes(5_000)), tmp_path / "cache/x.png")])
+    fetch([(pinned_file("zeros.png", bytes(5_000)), tmp_path / "cache/x.png")])
     assert os.listdir(tmp_path / "cache") == ["x.png"]
 
 
@@ -224,27 +226,27 @@ def test_ctrl_c_ends_downloads_at_once_and_leaves_nothing(odd_host: str, tmp_pat
 
 def test_a_download_ends_when_it_is_larger_than_the_registry_says(odd_host, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="and the 11 bytes that the registry pins"):
-        fetch([(pinned("endless.png"), tmp_path / "cache/endless.png")])
+        fetch([(pinned_file("endless.png"), tmp_path / "cache/endless.png")])
     assert Odd.sent < 50_000_000
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_redirection_is_not_followed(odd_host, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"redirected to http://elsewhere\.invalid"):
-        fetch([(pinned("moved.png"), tmp_path / "cache/moved.png")])
+        fetch([(pinned_file("moved.png"), tmp_path / "cache/moved.png")])
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_file_the_host_does_not_have_is_named(server: Path, tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"gone\.png failed \(404"):
-        fetch([(pinned("gone.png"), tmp_path / "gone.png")])
+        fetch([(pinned_file("gone.png"), tmp_path / "gone.png")])
 
 
 def test_a_folder_that_cannot_be_written_is_named(server: Path, tmp_path: Path) -> None:
     (server / "x.png").write_bytes(CONTENT)
     (tmp_path / "file").touch()
     with pytest.raises(HarnessError, match="cannot be written .* XDG_CACHE_HOME"):
-        fetch([(pinned("x.png"), tmp_path / "file/x.png")])
+        fetch([(pinned_file("x.png"), tmp_path / "file/x.png")])
 
 
 def test_a_missing_network_is_noticed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -257,8 +259,8 @@ def test_a_missing_network_is_noticed_once(monkeypatch: pytest.MonkeyPatch, tmp_
         time.sleep(30)
 
     monkeypatch.setattr(requests, "head", silent_host)
-    monkeypatch.setattr(download, "_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(pinned, "_PROBE_SECONDS", 0.1)
     for name in ("1.png", "2.png"):
         with pytest.raises(OfflineError, match="cannot be reached"):
-            fetch([(pinned(name), tmp_path / name)])
+            fetch([(pinned_file(name), tmp_path / name)])
     assert len(asked) == 1
