@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.models.inference import Upscaler
-from harness.models.installed import find_weights
-from harness.models.memory import forward_bytes
+from harness.models.find_weights import find_weights
+from harness.models.resources import forward_bytes
+from harness.models.upscaler import Upscaler
 from harness.protocol.color import to_uint8
 from harness.protocol.resize import imresize
 from harness.registry import MODELS, load_plugins

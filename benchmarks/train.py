@@ -27,7 +27,7 @@ from harness.data.images import image_files, read_image
 from harness.data.testsets import register_testsets
 from harness.data.trainsets import prepare_images
 from harness.global_state import training_numerics
-from harness.models.inference import build_network
+from harness.models.network import build_network
 from harness.protocol.color import to_uint8
 from harness.protocol.protocols import Protocol, make_sample, network_input
 from harness.registry import MODELS, load_plugins

@@ -82,7 +82,7 @@ class Identity:
         source_sha256: of the network's code, see `harness.models.source`.
         protocol_sha256: of the rules, with the number that stands for their code.
         dataset_sha256: of the names, sizes and pixels of the HR images.
-        inference: `harness.models.inference.INFERENCE`, which stands for the code that applies
+        inference: `harness.models.upscaler.INFERENCE`, which stands for the code that applies
             networks to images.
         weights_sha256: of the names, shapes and values of the tensors.
         metrics_sha256: of the code of metrics that the harness does not define.

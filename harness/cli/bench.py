@@ -41,7 +41,7 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure how fast this machine is, the bare networks, and the harness around them."""
-    from harness.models.inference import pick_device
+    from harness.models.network import pick_device
     from harness.report.benches import bench_json, bench_markdown
     from harness.run.bench import measure, measure_roof
     from harness.run.plan import Request, plan

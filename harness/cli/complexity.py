@@ -53,8 +53,8 @@ def complexity(
         raise UsageError(f"None of these models has parameters at x{scale}.")
     speeds = None
     if timed:
-        from harness.models.inference import pick_device
-        from harness.models.speed import measure_speed
+        from harness.models.network import pick_device
+        from harness.models.resources import measure_speed
 
         place, size = pick_device(device), _size(time_size)
         speeds = {card.name: measure_speed(card, scale, place, size) for card in cards}

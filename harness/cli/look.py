@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.isolated import isolated
 from harness.cli.options import (
     PathOption,
     data_option,
@@ -21,10 +20,11 @@ from harness.cli.options import (
     scale_option,
 )
 from harness.errors import HarnessError, UsageError
+from harness.interrupts import isolated
 from harness.report.console import echo, echo_lines, keep_stdout
 
 if TYPE_CHECKING:
-    from harness.models.check import Finding
+    from harness.models.contract import ContractCheck
 
 
 @click.command("list")
@@ -118,8 +118,8 @@ def check_model(
 
 def _findings(
     name: str, scale: int, plugins: tuple[Path, ...], weights_file: Path | None
-) -> Iterator[Finding]:
-    from harness.models.check import check_model as check
+) -> Iterator[ContractCheck]:
+    from harness.models.contract import check_model as check
     from harness.registry import MODELS
 
     fill_registries(plugins)

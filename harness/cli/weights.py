@@ -41,9 +41,8 @@ def weights_import(
     plugins: tuple[Path, ...],
 ) -> None:
     """Store a weights file as safetensors in the user cache; it is loaded before and after."""
-    from harness.models.inference import Upscaler
-    from harness.models.installed import store_weights
-    from harness.models.notes import copy_notes
+    from harness.models.find_weights import copy_notes, store_weights
+    from harness.models.upscaler import Upscaler
     from harness.models.weights import read_weights, relabel
     from harness.registry import MODELS
 
@@ -65,7 +64,7 @@ def weights_import(
 @plugin_option
 def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...]) -> None:
     """Download the authors' weights of models into the user cache, pinned by SHA-256."""
-    from harness.models.installed import downloads, fetchable
+    from harness.models.find_weights import downloads, fetchable
     from harness.report.console import download
 
     fill_registries(plugins)

@@ -85,7 +85,8 @@ def _files_of_classes(
     import torch
 
     from harness.global_state import random_state_kept
-    from harness.models.inference import build_network, no_larger_than
+    from harness.models.network import build_network
+    from harness.models.weights import no_larger_than
 
     try:
         with no_larger_than(weights), random_state_kept(torch.device("cpu")):

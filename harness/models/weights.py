@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,18 +18,20 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular, write_atomically
-from harness.models.importers import import_tensors
-from harness.models.notes import PART
+from harness.models.formats import read_tensors
 from harness.record import WeightsInfo, canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from harness.cards import AnyArray, ModelCard, Shapes, Tensors
+
+
+PART = re.compile(r"(.+\.safetensors)\.(\d{1,3})of(\d{1,3})")
+"""The name of a part of weights, see `harness.models.weights.split_weights`."""
 
 
 _TAG = r"[\w-]+"
@@ -77,7 +80,7 @@ def read_weights(
         weights = _read_safetensors(card, scale, path, tag, key)
     else:
         shapes = partial(_own_shapes, card, scale)
-        tensors, note = import_tensors(card.name, path, shapes, key)
+        tensors, note = read_tensors(card.name, path, shapes, key)
         source = file_digest(path)
         rows = pinned_rows("weights")
         known = next((row for row in rows if row["sha256"] == source), None)
@@ -100,7 +103,7 @@ def read_weights(
 
 def _own_shapes(card: ModelCard, scale: int) -> Shapes:
     """The names and shapes of a network; empty where it cannot be built, as the run will say."""
-    from harness.models.shapes import network_shapes
+    from harness.models.network import network_shapes
 
     try:
         return network_shapes(card, scale, {})
@@ -167,7 +170,7 @@ def _of_stranger(
     """The network in a safetensors file that is laid out like a checkpoint; see `find_network`."""
     import torch
 
-    from harness.models.importers.checkpoints import find_network
+    from harness.models.formats.checkpoints import find_network
 
     shapes = _own_shapes(card, scale)
     if not key and {name: value.shape for name, value in tensors.items()} == shapes:
@@ -309,7 +312,7 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
     """
     import torch
 
-    from harness.models.shapes import differences, owner
+    from harness.models.network import differences, owner
 
     state = network.state_dict()
     own = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -345,3 +348,39 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
     """Names after one another, and how many are left out."""
     left = len(names) - most
     return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
+
+
+@contextmanager
+def no_larger_than(weights: Weights | None) -> Iterator[None]:
+    """Stop a network from growing beyond the values it is to get.
+
+    The arguments that come with weights are as little to be trusted as the weights, and few of them
+    ask for all the memory there is.
+
+    Raises:
+        HarnessError: it grows beyond them.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    if weights is None or not weights.hyper:
+        yield
+        return
+    left = sum(value.size for value in weights.tensors.values())
+    seen: dict[int, nn.Parameter] = {}  # by id: a layer may enter its own more than once
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        if parameter is not None and id(parameter) not in seen:
+            seen[id(parameter)] = parameter
+            left -= parameter.numel()
+        if left < 0:
+            raise HarnessError(
+                f"{weights.info.file} holds fewer values than the network it asks for: it is no "
+                "weights file."
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.models.notes import read_notes
+from harness.models.find_weights import read_notes
 from harness.record import digest
 from harness.registry import MODELS
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.cards import ModelCard
-    from harness.models.complexity import Complexity
-    from harness.models.depth import Depth
+    from harness.models.cost import Complexity, Depth
     from harness.record import RunRecord
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
@@ -157,7 +156,7 @@ class Evidence:
         Raises:
             UsageError: no network is registered under this name.
         """
-        from harness.models.depth import convolution_shapes
+        from harness.models.cost import convolution_shapes
 
         return convolution_shapes(MODELS.get(model), self.scale, {})
 
@@ -165,21 +164,21 @@ class Evidence:
 # Counting takes half a second a network.
 @cache
 def _complexity(card: ModelCard, scale: int) -> Complexity:
-    from harness.models.complexity import measure_complexity
+    from harness.models.cost import measure_complexity
 
     return measure_complexity(card, scale, {})
 
 
 @cache
 def _depth(card: ModelCard, scale: int) -> Depth:
-    from harness.models.depth import measure_depth
+    from harness.models.cost import measure_depth
 
     return measure_depth(card, scale, {})
 
 
 @cache
 def _receptive_radius(card: ModelCard, scale: int) -> int:
-    from harness.models.depth import receptive_radius
+    from harness.models.cost import receptive_radius
 
     pixels = receptive_radius(card, scale)
     return -(-pixels * card.input_scale(scale) // scale)

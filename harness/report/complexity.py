@@ -12,8 +12,8 @@ from harness.report.forms import Table
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule, ModelCard
-    from harness.models.complexity import Complexity
-    from harness.models.speed import Speed
+    from harness.models.cost import Complexity
+    from harness.models.resources import Speed
 
 
 @register_report("complexity")
@@ -49,7 +49,7 @@ def complexity_table(
         HarnessError: a network cannot be built.
         UsageError: the SR image is too small.
     """
-    from harness.models.complexity import OUTPUT_SIZE, measure_complexity, whole_multiples
+    from harness.models.cost import OUTPUT_SIZE, measure_complexity, whole_multiples
 
     size = whole_multiples(output_size or OUTPUT_SIZE, scale)
     printed = {
@@ -71,7 +71,7 @@ def complexity_table(
 
 def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
     """What was counted, and what thop counts."""
-    from harness.models.complexity import disagreements, thop_macs
+    from harness.models.cost import disagreements, thop_macs
 
     facts: dict[str, Any] = {
         "parameters": counted.parameters,

@@ -105,7 +105,7 @@ def weights(scale: int) -> list[Row]:
 
 
 def _weights(name: str, scale: int) -> Iterator[Row]:
-    from harness.models.installed import installed, official_rows
+    from harness.models.find_weights import installed, official_rows
     from harness.models.weights import read_weights
 
     card = MODELS.get(name)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.errors import sentence
 from harness.global_state import host_random_state
-from harness.models.inference import copy_network
+from harness.models.network import copy_network
 from harness.run.processes import agreed
 from harness.run.step import Step, side_stream
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.models.complexity import measure_complexity
-from harness.models.inference import copy_network
-from harness.models.memory import keep_freed, peak_bytes, reset_peak
+from harness.models.cost import measure_complexity
+from harness.models.network import copy_network
+from harness.models.resources import keep_freed, peak_bytes, reset_peak
 from harness.run.evaluate import compute
 from harness.run.naive import naive_network, naive_scores
 from harness.run.upscaling import prepare, upscaler

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError, UsageError
 from harness.files import whole
-from harness.models.importers.pickles import is_hostile, is_sealed, seal, seal_fits
+from harness.models.formats.checkpoints import is_hostile, is_sealed, seal, seal_fits
 
 FORMAT = 3
 """Raised whenever a checkpoint holds something else."""

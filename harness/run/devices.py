@@ -26,17 +26,6 @@ def all_finite(tensors: list[Tensor]) -> bool:
     return bool(torch.stack([norm.float() for norm in norms]).isfinite().all())
 
 
-# PyTorch's allocator of the CPU; cuBLAS and cuDNN.
-_FULL = "can't allocate memory", "_STATUS_ALLOC_FAILED"
-
-
-def is_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short, of a GPU or of the machine."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
-    )
-
-
 def batch_that_fits(step: Callable[[int], object], size: int) -> int:
     """The largest of the halves of a batch for which a step finds memory; 0 if none does.
 

@@ -19,7 +19,7 @@ from harness.run.upscaling import Upscaled, upscale
 if TYPE_CHECKING:
     from harness.cards import ByteArray, ModelCard
     from harness.data.identify import ImageSet, SetImage
-    from harness.models.inference import Upscaler
+    from harness.models.upscaler import Upscaler
     from harness.models.weights import Weights
     from harness.record import RunRecord
 
@@ -51,7 +51,7 @@ class Run:
     @cached_property
     def identity(self) -> Identity:
         """The identity its record carries."""
-        from harness.models.inference import INFERENCE
+        from harness.models.upscaler import INFERENCE
 
         hyper = dict(self.weights.hyper) if self.weights else {}
         return Identity(

@@ -70,7 +70,7 @@ def serial(runs: Sequence[Run], desk: Desk) -> Ended:
     def execution() -> Execution:
         import torch
 
-        from harness.models.inference import pick_device
+        from harness.models.network import pick_device
 
         return Execution(pick_device(desk.options.device), torch.get_num_threads())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.data.images import read_image
 from harness.data.testsets import select
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import pick_device
+from harness.models.network import pick_device
 from harness.protocol.conventions import OWN, Claim, Convention, Pair, Rescored, distinct, rescore
 from harness.protocol.protocols import (
     Protocol,
@@ -28,7 +28,7 @@ from harness.run.upscaling import Upscaled, upscale, upscaler
 if TYPE_CHECKING:
     from harness.cards import Border, ByteArray, GreyRule
     from harness.data.identify import SetImage
-    from harness.models.inference import Upscaler
+    from harness.models.upscaler import Upscaler
     from harness.protocol.conventions import Scores
     from harness.record import RunRecord
 

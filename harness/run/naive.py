@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from harness.models.inference import build_network
+from harness.models.network import build_network
 from harness.models.weights import load_into
 from harness.protocol.protocols import make_sample, network_input
 

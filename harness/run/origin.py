@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.models.installed import find_weights, installed
-from harness.models.notes import notes_path, read_notes
+from harness.models.find_weights import find_weights, installed, notes_path, read_notes
 from harness.models.weights import Weights, read_weights
 from harness.run.checkpoints import is_checkpoint, load_checkpoint
 

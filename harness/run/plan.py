@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.data.pinned import fetch
 from harness.data.testsets import DatasetUnavailable, Fetch, find_or_fetch, select, with_lr_images
 from harness.errors import HarnessError, UsageError, own_error
-from harness.models.installed import WeightsMissing, find_weights
+from harness.models.find_weights import WeightsMissing, find_weights
 from harness.protocol.protocols import Protocol
 from harness.registry import METRICS, MODELS
 from harness.run.evaluate import Run

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import copy_network, pick_device, require_images
+from harness.models.network import copy_network, pick_device, require_images
 
 Value = TypeVar("Value")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files import whole, write_atomically
-from harness.models.notes import read_notes
+from harness.models.find_weights import read_notes
 from harness.models.weights import read_weights
 from harness.record import RunRecord
 from harness.registry import MODELS

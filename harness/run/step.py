@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.global_state import random_state_kept
-from harness.models.inference import require_images
+from harness.models.network import require_images
 from harness.run.recipes import Recipe
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -55,8 +55,8 @@ def fit(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
         return run, ""
     import torch
 
-    from harness.models.inference import pick_device
-    from harness.models.memory import forward_bytes, free_bytes
+    from harness.models.network import pick_device
+    from harness.models.resources import forward_bytes, free_bytes
 
     network = upscaler(replace(run, tile=SMALLEST), "cpu")
     device = pick_device(device)

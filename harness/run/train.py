@@ -21,7 +21,8 @@ from harness.global_state import (
     training_numerics,
 )
 from harness.interrupts import interrupts_held
-from harness.models.inference import build_network, copy_network
+from harness.models.network import build_network, copy_network
+from harness.models.resources import is_memory
 from harness.models.weights import load_into
 from harness.run.accelerate import Acceleration, accelerate, keep_ends_in_fp32, repeated_blocks
 from harness.run.checkpoints import (
@@ -33,7 +34,7 @@ from harness.run.checkpoints import (
     save_checkpoint,
 )
 from harness.run.clock import Clock, Deadline, Mark, Progress
-from harness.run.devices import all_finite, batch_that_fits, is_memory
+from harness.run.devices import all_finite, batch_that_fits
 from harness.run.patches import PatchSampler
 from harness.run.processes import (
     SyncSchedule,

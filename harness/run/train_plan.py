@@ -28,8 +28,8 @@ from harness.data.trainsets import (
 )
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, require_locks
-from harness.models.complexity import count_parameters
-from harness.models.inference import build_network
+from harness.models.cost import count_parameters
+from harness.models.network import build_network
 from harness.protocol.protocols import Protocol, Sample, make_sample
 from harness.record import digest
 from harness.registry import MODELS

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from harness.global_state import training_numerics
-from harness.models.complexity import count_parameters
-from harness.models.inference import copy_network
-from harness.models.notes import write_notes
+from harness.models.cost import count_parameters
+from harness.models.find_weights import write_notes
+from harness.models.network import copy_network
 from harness.models.source import network_digest
 from harness.models.weights import Weights, save_weights, split_weights, tensors_digest
 from harness.record import WeightsInfo

@@ -21,7 +21,7 @@ from harness.run.store import ResultStore, picture_path
 if TYPE_CHECKING:
     from harness.data.identify import SetImage
     from harness.files import FileLock
-    from harness.models.complexity import Complexity
+    from harness.models.cost import Complexity
     from harness.run.evaluate import Listener, Options, Run
 
 
@@ -224,7 +224,7 @@ _counted: dict[str, Complexity] = {}
 
 def _complexity(run: Run) -> Complexity:
     """What the network consists of; counting takes up to seconds, so once for all sets."""
-    from harness.models.complexity import measure_complexity
+    from harness.models.cost import measure_complexity
 
     identity = run.identity
     key = digest([identity.model, identity.source_sha256, identity.scale, identity.hyper])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.cards import AnyArray, FloatArray
     from harness.data.identify import SetImage
-    from harness.models.inference import Upscaler
+    from harness.models.upscaler import Upscaler
     from harness.run.evaluate import Run
 
 Made = TypeVar("Made")
@@ -65,7 +65,7 @@ def upscaler(run: Run, device: str) -> Upscaler:
     Raises:
         HarnessError: it cannot be built, or the weights do not fit.
     """
-    from harness.models.inference import Upscaler
+    from harness.models.upscaler import Upscaler
 
     return Upscaler(
         run.card,
@@ -121,9 +121,7 @@ def upscale(
     """
     import torch
 
-    from harness.models.concurrency import instances
-    from harness.models.memory import keep_freed
-    from harness.run.devices import is_memory
+    from harness.models.resources import instances, is_memory, keep_freed
     from harness.run.lanes import side_by_side
 
     keep_freed()

@@ -9,9 +9,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, sentence
-from harness.models.inference import Upscaler
+from harness.models.resources import is_memory
+from harness.models.upscaler import Upscaler
 from harness.protocol import protocols
-from harness.run.devices import is_memory
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,9 +9,9 @@ from torch import device, nn
 
 from harness.errors import HarnessError
 from harness.global_state import numerics_kept, random_state_kept
-from harness.models.inference import copy_network
+from harness.models.network import copy_network
+from harness.models.resources import is_memory
 from harness.run.clock import Deadline
-from harness.run.devices import is_memory
 from harness.run.training import Training
 from harness.run.validation import Scores, ValidationError, ValidationImages
 

@@ -26,7 +26,7 @@ from harness.run.upscaling import upscaler
 
 if TYPE_CHECKING:
     from harness.data.identify import SetImage
-    from harness.models.inference import Upscaler
+    from harness.models.upscaler import Upscaler
     from harness.models.weights import Weights
     from harness.record import ImageResult
 
@@ -116,7 +116,7 @@ def survey(device: str) -> tuple[Facts, Mapping[str, Any]]:
     import torch
 
     from harness.global_state import apply_settings
-    from harness.models.inference import pick_device
+    from harness.models.network import pick_device
 
     apply_settings()
     facts = {"device": pick_device(device), "threads": torch.get_num_threads()}
@@ -131,7 +131,7 @@ def own_device(wanted: str) -> str:
     """
     import torch
 
-    from harness.models.inference import pick_device
+    from harness.models.network import pick_device
 
     picked = pick_device(wanted)
     # A port at the end of an address, which is the name of a worker without one, says nothing.

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from harness import baselines
 from harness.errors import HarnessError, UsageError
-from harness.models.importers.checkpoints import read_checkpoint
-from harness.models.inference import Upscaler, build_network
+from harness.models.formats.checkpoints import read_checkpoint
+from harness.models.network import build_network
+from harness.models.upscaler import Upscaler
 from harness.models.weights import Weights, read_weights
 from harness.registry import MODELS
 from harness.run.origin import find_origin
 from harness.run.store import ResultStore
-from tests.models.test_importers import BASICSR, EDSR, RDN_ALONE, shifts, state
+from tests.models.test_formats import BASICSR, EDSR, RDN_ALONE, shifts, state
 
 CATS = Path(__file__).parents[1] / "cases/cats"
 TRAINED = Path(baselines.__file__).parent / "weights/edsr-baseline-x4.repro.safetensors"

@@ -10,7 +10,7 @@ from scipy.signal import convolve2d
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.models.inference import build_network
+from harness.models.network import build_network
 from harness.registry import MODELS
 
 Weights = dict[str, Tensor]

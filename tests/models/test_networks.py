@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from harness.cards import ModelCard
-from harness.models.complexity import count_parameters
-from harness.models.inference import build_network
+from harness.models.cost import count_parameters
+from harness.models.network import build_network
 from harness.registry import MODELS
 
 NAMES = [

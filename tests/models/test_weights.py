@@ -8,8 +8,9 @@ from safetensors.numpy import save_file
 from scipy.io import savemat
 
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import Upscaler, build_network
-from harness.models.installed import WeightsMissing, find_weights, installed, store_weights
+from harness.models.find_weights import WeightsMissing, find_weights, installed, store_weights
+from harness.models.network import build_network
+from harness.models.upscaler import Upscaler
 from harness.models.weights import Weights, read_weights, relabel, save_weights, tensors_digest
 from harness.record import WeightsInfo
 from harness.registry import MODELS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.models import counts
+from harness.models import cost
 
 
 @pytest.fixture(autouse=True)
@@ -13,5 +13,5 @@ def kept_counts(
 ) -> Path:
     """The user cache, shared by these tests, for counts alone."""
     cache = tmp_path_factory.getbasetemp() / "kept"
-    monkeypatch.setattr(counts, "cache_root", lambda: cache / "drfn-harness")
+    monkeypatch.setattr(cost, "cache_root", lambda: cache / "drfn-harness")
     return cache

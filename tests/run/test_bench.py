@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.models import memory
-from harness.models.memory import free_bytes, keep_freed, peak_bytes, reset_peak
+from harness.models import resources
+from harness.models.resources import free_bytes, keep_freed, peak_bytes, reset_peak
 
 
 class TestBench:
@@ -48,7 +48,7 @@ class TestMemory:
         assert (free_bytes("cpu") or 1) > 0
 
     def test_another_system_tells_nothing_and_breaks_nothing(self, monkeypatch) -> None:
-        monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-        monkeypatch.setattr(memory, "_MEMORY", Path("/nowhere"))
+        monkeypatch.setattr(resources.ctypes, "CDLL", lambda name: object())
+        monkeypatch.setattr(resources, "_MEMORY", Path("/nowhere"))
         keep_freed()
         assert reset_peak("cpu") is None and free_bytes("cpu") is None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.models.inference import INFERENCE
 from harness.models.source import metrics_digest, network_digest
+from harness.models.upscaler import INFERENCE
 from harness.protocol.protocols import RULES, protocol
 from harness.record import Identity, RunRecord, digest, file_digest
 from harness.registry import DATASETS, MODELS

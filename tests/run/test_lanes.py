@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.cards import ModelCard
-from harness.models.inference import Upscaler
+from harness.models.upscaler import Upscaler
 from harness.run.lanes import READY, side_by_side
 
 

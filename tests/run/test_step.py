@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.models.inference import build_network
+from harness.models.network import build_network
 from harness.registry import MODELS
 from harness.run import step as step_module
 from harness.run.accelerate import (

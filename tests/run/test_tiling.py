@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.models import memory
-from harness.models.inference import Upscaler
-from harness.models.memory import forward_bytes
+from harness.models import resources
+from harness.models.resources import forward_bytes
+from harness.models.upscaler import Upscaler
 from harness.registry import MODELS
 from harness.run.upscaling import LARGE
 from tests.pictures import picture
@@ -25,7 +25,7 @@ def test_tiles_fit_the_memory_and_that_is_said(harness, photo: Path, monkeypatch
     whole = harness("run", "--models", "edsr-baseline", "--datasets", photo, "--json")
     per_pixel = forward_bytes(Upscaler(MODELS.get("edsr-baseline"), 4, None).network, 3)
     # Half of it is used: 120 LR pixels a side are 44, which is more than 32, and twice 37 or 38.
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int(2 * 120**2 * per_pixel))
+    monkeypatch.setattr(resources, "free_bytes", lambda device: int(2 * 120**2 * per_pixel))
     words = ("run", "--models", "edsr-baseline", "--datasets", photo, "--tile", "auto", "--json")
     tiled = harness(*words)
     assert "runs in tiles of" in tiled.stderr
@@ -43,7 +43,7 @@ def test_what_fits_is_not_cut(harness, photo: Path) -> None:
 def test_a_large_image_is_cut_without_being_asked(harness, photo: Path, monkeypatch) -> None:
     side = int(LARGE**0.5) + 4
     Image.new("RGB", (side, side)).save(photo / "large.png")
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**6)
+    monkeypatch.setattr(resources, "free_bytes", lambda device: 10**6)
     shown = harness("run", "--models", "drfn", "--datasets", photo)
     assert shown.exit_code == 1
     assert "needs more than the 0.0 GB that are free, even in tiles" in shown.stderr

@@ -9,8 +9,8 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
 import pytest
 
-from harness.cli.isolated import isolated
 from harness.errors import HarnessError
+from harness.interrupts import isolated
 from tests.run.processes import Runner
 
 psutil = pytest.importorskip("psutil")

@@ -11,8 +11,9 @@ from harness.baselines.srmdnf import NO_BLUR
 from scipy.io import loadmat
 
 from harness.errors import HarnessError
-from harness.models.importers.ncnn import midpoint
-from harness.models.inference import Upscaler, build_network
+from harness.models.formats.ncnn import midpoint
+from harness.models.network import build_network
+from harness.models.upscaler import Upscaler
 from harness.models.weights import read_weights
 from harness.registry import MODELS
 from tests.conftest import REAL_ROOTS

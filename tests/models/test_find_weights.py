@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.models.notes import read_notes
+from harness.models.find_weights import read_notes
 
 NOTES = {
     "tensors_sha256": "0" * 64,

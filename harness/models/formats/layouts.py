@@ -15,6 +15,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 _MEAN = np.array([0.4488, 0.4371, 0.4040])
 _SHIFTS = ("sub_mean.", "add_mean.")
 

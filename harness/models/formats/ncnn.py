@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.cards import AnyArray, FloatArray, Tensors
 
+
 _HALF = 0x01306B47
 """The word before weights that are stored in fp16."""
 _DEPTH, _WIDTH, _PLANES = 12, 128, 18

@@ -1,20 +1,157 @@
-"""How large a network is and how much it computes."""
+"""What a network costs: its parameters, operations and depth, counted once for the same code."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
+from harness.data.pinned import cache_root
 from harness.errors import UsageError, sentence
-from harness.models.counts import kept
+from harness.files import TEXT, regular, whole
+from harness.models.source import network_digest, unbuilt_digest
+from harness.record import digest, file_digest
+from harness.syntax import NETWORKS
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, fx, nn
 
     from harness.cards import ModelCard
+
+
+Count = TypeVar("Count")
+
+_COUNTING = ("cost.py", "network.py", "upscaler.py")
+"""The files of this folder whose code counts: one that changes may count otherwise."""
+
+_COUNTED_WITH = ("torch", "thop")
+"""The distributions that count."""
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """A file of the cache.
+
+    Attributes:
+        count: the JSON of what was counted.
+        sha256: of the key and the count.
+    """
+
+    count: msgspec.Raw
+    sha256: str
+
+
+def kept(
+    kind: type[Count],
+    count: Callable[[], Count],
+    asked: Sequence[object],
+    card: ModelCard,
+    scale: int,
+    hyper: Mapping[str, Any],
+    source_sha256: str | None = None,
+) -> Count:
+    """What is counted of a network, or what was counted of the same code before.
+
+    An error is not kept, and a file that is not as it was written is not used.
+
+    Args:
+        kind: the type of the count.
+        count: counts it.
+        asked: what is counted, and for what size.
+        card: the network.
+        scale: the factor.
+        hyper: the arguments it is built with.
+        source_sha256: what `harness.models.source.network_digest` gave, if it was asked already.
+
+    Raises:
+        Exception: what ``count`` raises.
+    """
+    try:
+        key = _key(asked, card, scale, hyper, source_sha256)
+    except Exception:  # it cannot be built on shapes alone, say
+        return count()
+    path = cache_root() / "counts" / f"{key}.json"
+    with suppress(OSError, ValueError, RecursionError):  # it is missing, or damaged
+        return _read(path, key, kind)
+    counted = count()
+    with suppress(OSError):
+        _write(path, key, counted)
+    return counted
+
+
+def _key(
+    asked: Sequence[object],
+    card: ModelCard,
+    scale: int,
+    hyper: Mapping[str, Any],
+    source_sha256: str | None,
+) -> str:
+    """SHA-256 of everything that decides a count."""
+    declared = [card.name, card.pipeline, card.input, card.scales]
+    code = _code(card, scale, hyper, source_sha256)
+    return digest([asked, declared, scale, hyper, code, _counting()])
+
+
+@cache
+def _counting() -> list[str]:
+    """The versions of what counts."""
+    ours = [file_digest(Path(__file__).with_name(name)) for name in _COUNTING]
+    return [*ours, *map(version, _COUNTED_WITH)]
+
+
+def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: str | None) -> str:
+    """A hash of a network's code, and of the layers of a network that others wrote.
+
+    Theirs may read a width, say, from elsewhere; ours import all they are made of.
+    """
+    if card.origin.startswith(f"{NETWORKS}."):
+        known = card.name, card.source
+        if known not in _codes:
+            _codes[known] = unbuilt_digest(card)
+        return source_sha256 or _codes[known]
+    import torch
+
+    from harness.models.network import build_network
+
+    with torch.device("meta"):
+        network = build_network(card, scale, hyper)
+    shapes = [[name, list(value.shape)] for name, value in network.state_dict().items()]
+    layers = re.sub(" at 0x[0-9a-f]+", "", str(network))  # where something is in memory
+    return digest([source_sha256 or network_digest(card, scale, hyper), shapes, layers])
+
+
+_codes: dict[tuple[str, Path | None], str] = {}
+"""The code of networks before they were imported: what is edited after that does not run."""
+
+
+def _read(path: Path, key: str, kind: type[Count]) -> Count:
+    """A count that was kept.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError, RecursionError: it is not as it was written.
+    """
+    entry = msgspec.json.decode(regular(path, TEXT).read_bytes(), type=_Entry)
+    if entry.sha256 != digest([key, bytes(entry.count).decode()]):
+        raise ValueError(f"{path} was altered")
+    return msgspec.json.decode(entry.count, type=kind)
+
+
+def _write(path: Path, key: str, counted: object) -> None:
+    raw = msgspec.json.encode(counted)
+    entry = _Entry(msgspec.Raw(raw), digest([key, raw.decode()]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as partial:
+        partial.write_bytes(msgspec.json.encode(entry))
+
 
 OUTPUT_SIZE = (1280, 720)
 """Width and height of the output for which multiplications are stated, as papers do."""
@@ -96,7 +233,7 @@ def measure_complexity(
         asked = "complexity", *size
         return kept(Complexity, count, asked, card, scale, hyper, source_sha256)
     except _NotCountedError as error:
-        from harness.models.inference import build_network
+        from harness.models.network import build_network
 
         network = build_network(card, scale, hyper)
         return Complexity(count_parameters(network), None, size, obstacle=str(error))
@@ -112,7 +249,7 @@ def _count(
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from harness.models.inference import require_tensor
+    from harness.models.network import require_tensor
 
     try:
         network, image = _on_meta(card, scale, hyper, size)
@@ -155,11 +292,8 @@ def _on_meta(
 ) -> tuple[nn.Module, Tensor]:
     import torch
 
-    from harness.models.inference import build_network
-
-    with torch.device("meta"):
-        network = build_network(card, scale, hyper).eval()
-        return network, torch.empty(1, card.channels, size[1], size[0])
+    network = _built_on_meta(card, scale, hyper).eval()
+    return network, torch.empty(1, card.channels, size[1], size[0], device="meta")
 
 
 def _run(network: nn.Module, image: Tensor) -> tuple[object, int]:
@@ -220,7 +354,7 @@ def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, i
 def _count_by_thop(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
     import thop
 
-    from harness.models.inference import copy_network
+    from harness.models.network import copy_network
 
     network, image = _on_meta(card, scale, {}, size)
     with warnings.catch_warnings():
@@ -259,3 +393,97 @@ def _reason(kind: str) -> str:
             "counts a layer with several names once for each at every call, and adds up all names"
         )
     return _REASONS.get(kind, "reason not known")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Layers of a network.
+
+    Attributes:
+        chain: convolutions on the longest path from input to output.
+        convolutions: all of them, side paths included.
+        operations: modules of any kind on the longest path: activations, poolings and pixel
+            shuffles as well as convolutions.
+    """
+
+    chain: int
+    convolutions: int
+    operations: int
+
+
+def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Depth:
+    """Count the layers of a network whose path does not depend on values, or find what was counted.
+
+    Raises:
+        HarnessError: the network cannot be built.
+        torch.fx.proxy.TraceError: its path depends on values.
+    """
+
+    def count() -> Depth:
+        from torch import fx, nn
+
+        network = _built_on_meta(card, scale, hyper).eval()
+        traced = fx.symbolic_trace(network)
+        return Depth(
+            _longest(traced, lambda module: isinstance(module, nn.Conv2d)),
+            sum(isinstance(module, nn.Conv2d) for module in network.modules()),
+            _longest(traced, lambda module: True),
+        )
+
+    return kept(Depth, count, ("depth",), card, scale, hyper)
+
+
+def convolution_shapes(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any]
+) -> Counter[tuple[int, int, int]]:
+    """How many convolutions a network has of each input width, output width and kernel side.
+
+    Raises:
+        HarnessError: the network cannot be built.
+    """
+
+    def count() -> list[tuple[int, int, int]]:
+        from torch import nn
+
+        return [
+            (module.in_channels, module.out_channels, int(module.kernel_size[0]))
+            for module in _built_on_meta(card, scale, hyper).modules()
+            if isinstance(module, nn.Conv2d)
+        ]
+
+    shapes = kept(list[tuple[int, int, int]], count, ("convolutions",), card, scale, hyper)
+    return Counter(shapes)
+
+
+def receptive_radius(card: ModelCard, scale: int) -> int:
+    """Input pixels on each side that an output pixel depends on through convolutions, at most.
+
+    Raises:
+        HarnessError: the network cannot be built, or fails on images of every size that is tried.
+    """
+
+    def count() -> int:
+        from harness.models.upscaler import Upscaler
+
+        return Upscaler(card, scale, None).receptive_radius()
+
+    return kept(int, count, ("receptive radius",), card, scale, {})
+
+
+def _built_on_meta(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.Module:
+    import torch
+
+    from harness.models.network import build_network
+
+    with torch.device("meta"):
+        return build_network(card, scale, hyper)
+
+
+def _longest(traced: fx.GraphModule, counts: Callable[[nn.Module], bool]) -> int:
+    """The greatest number of modules that count on any path."""
+    reached: dict[fx.Node, int] = {}
+    for node in traced.graph.nodes:
+        before = max((reached[source] for source in node.all_input_nodes), default=0)
+        is_layer = node.op == "call_module" and counts(traced.get_submodule(node.target))
+        reached[node] = before + is_layer
+    return max(reached.values())

@@ -11,8 +11,9 @@ from torch.nn.functional import avg_pool2d
 
 from harness.cards import ModelCard
 from harness.errors import HarnessError
-from harness.models.concurrency import KEEPS, disturbance, instances
-from harness.models.inference import Upscaler
+from harness.models import resources
+from harness.models.resources import KEEPS, disturbance, instances
+from harness.models.upscaler import Upscaler
 from harness.registry import MODELS
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -131,7 +132,7 @@ def test_a_network_that_a_copy_would_disturb_runs_alone(kind: type[nn.Module]) -
 
 
 def test_a_network_that_waits_for_its_copy_runs_alone(monkeypatch) -> None:
-    monkeypatch.setattr("harness.models.concurrency._PATIENCE", 0.2)
+    monkeypatch.setattr("harness.models.resources._PATIENCE", 0.2)
     one = upscaler(Locked())
     assert instances(one, 2) == [one]
 
@@ -198,3 +199,30 @@ def test_check_model_names_what_it_found(harness) -> None:
     assert "ok    copies may run side by side: no, it gives other values" in shown.output
     # Its mean is that of the whole batch.
     assert "FAIL  an image gives the same output alone and in a batch" in shown.output
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This process in the control group ``/job/step``, of which ``job`` has a limit."""
+    (tmp_path / "self").write_text("12:pids:/x\n0::/job/step\n")
+    job = tmp_path / "groups/job"
+    (job / "step").mkdir(parents=True)
+    (job / "step/memory.max").write_text("max\n")
+    for name, text in {
+        "max": "4000\n",
+        "current": "3000\n",
+        "stat": "anon 1\ninactive_file 500\n",
+    }.items():
+        (job / f"memory.{name}").write_text(text)
+    monkeypatch.setattr(resources, "_GROUP", tmp_path / "self")
+    monkeypatch.setattr(resources, "_GROUPS", tmp_path / "groups")
+    return job
+
+
+def test_the_limit_of_a_container_counts_and_what_linux_can_drop_does_not(groups: Path) -> None:
+    assert resources.free_bytes("cpu") == 4000 - 3000 + 500
+
+
+def test_without_a_limit_the_machine_counts(groups: Path) -> None:
+    (groups / "memory.max").write_text("max\n")
+    assert resources.free_bytes("cpu") > 10**6

@@ -1,3 +1,5 @@
+"""None"""
+
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness import baselines
-from harness.models.check import Finding, check_model
+from harness.models.contract import ContractCheck, check_model
 from harness.models.weights import read_weights, save_weights
 from harness.registry import MODELS, register_model
 
@@ -103,7 +105,7 @@ def test_an_output_of_another_size_is_found() -> None:
 TRAINED = Path(baselines.__file__).parent / "weights/edsr-baseline-x4.repro.safetensors"
 
 
-def on_a_photograph(tmp_path: Path, change=None, before=None) -> Finding:
+def on_a_photograph(tmp_path: Path, change=None, before=None) -> ContractCheck:
     """What is found of EDSR-baseline with its weights, its input or output changed."""
     card = MODELS.get("edsr-baseline")
 
@@ -161,7 +163,7 @@ def test_what_is_only_worse_than_bicubic_is_a_warning(tmp_path: Path) -> None:
     assert not found.holds and not found.fails
 
 
-def findings_of(network: type[nn.Module]) -> dict[str, Finding]:
+def findings_of(network: type[nn.Module]) -> dict[str, ContractCheck]:
     """What is found of a new network that is registered without weights, by the rule."""
     register = register_model(
         "odd", pipeline="y", input="bicubic", scales=(4,), global_pooling=True

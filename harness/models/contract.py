@@ -14,17 +14,11 @@ import torch
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.global_state import seed_all, settings_guarded
-from harness.models.complexity import count_parameters
-from harness.models.concurrency import KEEPS, disturbance
-from harness.models.inference import (
-    SEED,
-    Upscaler,
-    build_network,
-    copy_network,
-    on_smallest,
-    require_images,
-)
-from harness.models.installed import WeightsMissing, find_weights
+from harness.models.cost import count_parameters
+from harness.models.find_weights import WeightsMissing, find_weights
+from harness.models.network import build_network, copy_network, on_smallest, require_images
+from harness.models.resources import KEEPS, disturbance
+from harness.models.upscaler import SEED, Upscaler
 from harness.protocol.protocols import Protocol, make_sample, network_input
 
 if TYPE_CHECKING:
@@ -32,6 +26,7 @@ if TYPE_CHECKING:
 
     from harness.cards import AnyArray, FloatArray, ModelCard
     from harness.models.weights import Weights
+
 
 ODD_SIZES = ((33, 47), (48, 31), (41, 41))
 PATCH = (48, 48)
@@ -50,7 +45,7 @@ given [0, 1] loses 0.2 to 0.5 dB.
 
 
 @dataclass(frozen=True)
-class Finding:
+class ContractCheck:
     """One line of the contract, whether it holds, and what was seen.
 
     Attributes:
@@ -68,7 +63,7 @@ class Finding:
         return self.breaks and not self.holds
 
 
-def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterator[Finding]:
+def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterator[ContractCheck]:
     """Run a network on small images and compare with what its card declares.
 
     Args:
@@ -96,11 +91,11 @@ def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterat
     if trained:
         yield _tried(_PHOTOGRAPH, lambda: _photograph(upscaler))
     else:
-        yield Finding(_PHOTOGRAPH, False, "not tried without weights (--weights FILE)", False)
+        yield ContractCheck(_PHOTOGRAPH, False, "not tried without weights (--weights FILE)", False)
     yield from _behaviour(upscaler)
     if count_parameters(upscaler.network):
         yield _tried(_TRAINS, lambda: _trains(upscaler, weights), breaks=False)
-    yield Finding(
+    yield ContractCheck(
         "torch's settings stay as they are",
         not upscaler.changed,
         f"{' and '.join(sorted(upscaler.changed)) or 'nothing'} changed",
@@ -117,13 +112,15 @@ _PHOTOGRAPH = "with its weights it super-resolves a photograph"
 _TRAINS = "harness train can train it"
 
 
-def _tried(rule: str, test: Callable[[], Seen | Finding], *, breaks: bool = True) -> Finding:
+def _tried(
+    rule: str, test: Callable[[], Seen | ContractCheck], *, breaks: bool = True
+) -> ContractCheck:
     """What a test finds; an error is a finding, too."""
     try:
         found = test()
     except (Exception, SystemExit) as error:  # an outsider's code may raise anything
-        return Finding(rule, False, sentence(error), breaks)
-    return found if isinstance(found, Finding) else Finding(rule, *found, breaks)
+        return ContractCheck(rule, False, sentence(error), breaks)
+    return found if isinstance(found, ContractCheck) else ContractCheck(rule, *found, breaks)
 
 
 def _image(card: ModelCard, height: int, width: int) -> FloatArray:
@@ -133,11 +130,13 @@ def _image(card: ModelCard, height: int, width: int) -> FloatArray:
     return np.clip(ramp + rng.normal(0, 0.05, (height, width, card.channels)), 0, 1)
 
 
-def _parameters(card: ModelCard, scale: int, upscaler: Upscaler) -> Finding:
+def _parameters(card: ModelCard, scale: int, upscaler: Upscaler) -> ContractCheck:
     count = count_parameters(upscaler.network)
     declared = card.params is not None and scale == max(card.scales)
     said = f", {card.params:,} declared" if declared else ", none declared for this scale"
-    return Finding("parameter count", not declared or count == card.params, f"{count:,}{said}")
+    return ContractCheck(
+        "parameter count", not declared or count == card.params, f"{count:,}{said}"
+    )
 
 
 def _output(upscaler: Upscaler, height: int, width: int) -> tuple[str, Callable[[], Seen]]:
@@ -151,7 +150,7 @@ def _output(upscaler: Upscaler, height: int, width: int) -> tuple[str, Callable[
     return f"{width} x {height} pixels become x{upscaler.factor}", test
 
 
-def _photograph(upscaler: Upscaler) -> Finding:
+def _photograph(upscaler: Upscaler) -> ContractCheck:
     """Compare what a network makes of a photograph with bicubic interpolation, and with nothing.
 
     Perceptual networks lose to bicubic interpolation; none loses to an image of one colour.
@@ -172,7 +171,7 @@ def _photograph(upscaler: Upscaler) -> Finding:
     if gain > NOTED_GAIN:
         seen += f"; {why}, which gives {best:.2f} dB"
     holds = own >= least and gain <= NOTED_GAIN
-    return Finding(_PHOTOGRAPH, holds, seen, breaks=own <= flat or gain > CLEAR_GAIN)
+    return ContractCheck(_PHOTOGRAPH, holds, seen, breaks=own <= flat or gain > CLEAR_GAIN)
 
 
 def _readings(upscaler: Upscaler, given: FloatArray) -> Iterator[tuple[str, AnyArray]]:
@@ -194,7 +193,7 @@ def _psnr(hr: FloatArray, made: AnyArray) -> float:
     return float(-10 * np.log10(np.square(made - hr).mean()))
 
 
-def _behaviour(upscaler: Upscaler) -> Iterator[Finding]:
+def _behaviour(upscaler: Upscaler) -> Iterator[ContractCheck]:
     """What a network does with an image again, with another seed, in a copy, and in a batch."""
     batch = upscaler.batch(_image(upscaler.card, *ODD_SIZES[0]))
     made = _made(upscaler, batch)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from itertools import product
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from harness.errors import HarnessError, UsageError, sentence
+from harness.errors import HarnessError
 from harness.global_state import apply_settings, random_state_kept, seed_all, settings_guarded
-from harness.models.weights import Weights, load_into
+from harness.models.network import (
+    build_network,
+    copy_network,
+    on_smallest,
+    require_images,
+)
+from harness.models.weights import Weights, load_into, no_larger_than
 
 if TYPE_CHECKING:
     from harness.cards import AnyArray, FloatArray, ModelCard
+
 
 INFERENCE = 1
 """Raised whenever a change here, or in how images are handed to networks, changes a number.
@@ -42,8 +47,6 @@ PROBE_SIDES = (16, 32, 64, 128)
 The first that it takes decides, as part of the numbers: how far layers reach is counted on it.
 """
 
-Value = TypeVar("Value")
-
 
 class Upscaler:
     """A network with its weights on a device, ready for images.
@@ -61,7 +64,7 @@ class Upscaler:
 
     Attributes:
         changed: global settings of torch that the network's code changed; they were set back.
-        disturbance: why copies must not run beside it, see `harness.models.concurrency`; empty when
+        disturbance: why copies must not run beside it, see `harness.models.resources`; empty when
             they may, None before that is tried.
 
     Raises:
@@ -161,7 +164,7 @@ class Upscaler:
         """Another one with the same parameters in memory, for another thread.
 
         Networks may keep things on their modules and in their buffers while they run, so each
-        thread has its own; `harness.models.concurrency` tells whether that is enough.
+        thread has its own; `harness.models.resources` tells whether that is enough.
         """
         other = copy.copy(self)
         other.network = copy_network(self.network, self.network.parameters())
@@ -233,119 +236,6 @@ class Upscaler:
         return reach
 
 
-def on_smallest(sides: Sequence[int], work: Callable[[int], Value], who: str) -> Value:
-    """What is found with the smallest image that a network takes.
-
-    A network may refuse small images, or pad them by more pixels than they have.
-
-    Args:
-        sides: of the images that are tried, in pixels.
-        work: runs the network on an image of the given side.
-        who: begins the sentence about a network that takes none.
-
-    Raises:
-        HarnessError: the network fails on all of them.
-    """
-    said = ""
-    for side in sides:
-        try:
-            return work(side)
-        except (Exception, SystemExit) as error:  # an outsider's code may raise anything
-            said = sentence(error)
-    tried = " and ".join([", ".join(map(str, sides[:-1])), str(sides[-1])])
-    raise HarnessError(f"{who} fails on images of {tried} pixels a side ({said}).")
-
-
-def require_images(output: object, given: Tensor, factor: int, name: str) -> Tensor:
-    """What a network made, if it is images of the size and channels that it should make.
-
-    Args:
-        output: what it made.
-        given: ``(N, C, h, w)``.
-        factor: by which it enlarges what it is given.
-        name: of the network.
-
-    Raises:
-        HarnessError: it is something else.
-    """
-    shape = tuple(given.shape)
-    expected = (*shape[:2], *(side * factor for side in shape[2:]))
-    output = require_tensor(output, expected, name)
-    if tuple(output.shape) != expected:
-        raise HarnessError(
-            f"{name} made {tuple(output.shape)} of {shape}, not {expected}: mend the plug-in."
-        )
-    if not output.is_floating_point():
-        raise HarnessError(f"{name} made {output.dtype} values: mend the plug-in.")
-    return output
-
-
-def require_tensor(output: object, expected: tuple[int, ...], name: str) -> Tensor:
-    """What a network made, if it is one tensor, of any shape.
-
-    Args:
-        output: what it made.
-        expected: the shape that it should have.
-        name: of the network.
-
-    Raises:
-        HarnessError: it is something else, such as a tuple; the message says which part of it to
-            return instead.
-    """
-    if isinstance(output, Tensor):
-        return output
-    parts: Mapping[Any, Any] = {}
-    if isinstance(output, Mapping):
-        parts = output
-    elif isinstance(output, list | tuple):
-        parts = dict(enumerate(output))
-    shapes = {
-        f"[{key!r}]": tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-        for key, part in parts.items()
-    }
-    fitting = [f"output{key}" for key, shape in shapes.items() if shape == expected]
-    held = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
-    wanted = f"{' or '.join(fitting)}, which has that shape" if fitting else "the SR image alone"
-    raise HarnessError(
-        f"{name} returned a {type(output).__name__}{f' ({held})' if held else ''}, not a tensor of "
-        f"{expected}: wrap it in a module that returns {wanted}."
-    )
-
-
-@contextmanager
-def no_larger_than(weights: Weights | None) -> Iterator[None]:
-    """Stop a network from growing beyond the values it is to get.
-
-    The arguments that come with weights are as little to be trusted as the weights, and few of them
-    ask for all the memory there is.
-
-    Raises:
-        HarnessError: it grows beyond them.
-    """
-    if weights is None or not weights.hyper:
-        yield
-        return
-    left = sum(value.size for value in weights.tensors.values())
-    seen: dict[int, nn.Parameter] = {}  # by id: a layer may enter its own more than once
-
-    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal left
-        if parameter is not None and id(parameter) not in seen:
-            seen[id(parameter)] = parameter
-            left -= parameter.numel()
-        if left < 0:
-            raise HarnessError(
-                f"{weights.info.file} holds fewer values than the network it asks for: it is no "
-                "weights file."
-            )
-
-    hook = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
 _LOCAL = (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.MaxPool2d, nn.Upsample)
 
 
@@ -363,66 +253,3 @@ def _kernel_radius(layer: nn.Module) -> float:
 def spans(length: int, size: int) -> Iterator[tuple[int, int]]:
     """Cut ``[0, length)`` into pieces of at most ``size``."""
     return ((start, min(start + size, length)) for start in range(0, length, size))
-
-
-def build_network(
-    card: ModelCard, scale: int, hyper: Mapping[str, Any], changed: set[str] | None = None
-) -> nn.Module:
-    """Build a network from its card.
-
-    Args:
-        card: the model.
-        scale: the factor.
-        hyper: its arguments.
-        changed: gets the names of torch's settings that the plug-in changed.
-
-    Raises:
-        UsageError: the model is not defined for the scale.
-        HarnessError: the plug-in failed or returned something else.
-    """
-    if scale not in card.scales:
-        known = ", ".join(f"x{s}" for s in card.scales)
-        raise UsageError(f"{card.name} is not defined for x{scale}, only for {known}.")
-    try:
-        with settings_guarded(set() if changed is None else changed):
-            network = card.build(scale=scale, **hyper)
-    except (HarnessError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # an outsider's code may raise anything
-        raise HarnessError(
-            f"The plug-in {card.origin} failed to build {card.name} "
-            f"({type(error).__name__}: {error})."
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise HarnessError(f"The plug-in {card.origin} built no torch module for {card.name}.")
-    return network
-
-
-def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
-    """A copy of a network, with values of its own.
-
-    Args:
-        network: to copy. Results that its modules keep, such as the weight that ``weight_norm``
-            computes anew in each forward pass, lose their history: they could not be copied.
-        shared: parameters and buffers that the copy shares with it.
-    """
-    for module in network.modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                vars(module)[name] = value.detach()
-    return copy.deepcopy(network, {id(one): one for one in shared})
-
-
-def pick_device(name: str) -> str:
-    """Resolve ``auto``, and refuse a device that is not there.
-
-    Raises:
-        UsageError: no such device.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()  # a device from which nothing comes back is none
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"There is no device {name!r} here: use cpu, cuda or auto.") from error
-    return name

@@ -1,3 +1,5 @@
+"""None"""
+
 from itertools import product
 
 import numpy as np
@@ -9,13 +11,8 @@ from torch import nn
 
 from harness.cards import ModelCard
 from harness.errors import HarnessError, UsageError
-from harness.models.inference import (
-    Upscaler,
-    build_network,
-    pick_device,
-    require_images,
-    spans,
-)
+from harness.models.network import build_network, pick_device, require_images
+from harness.models.upscaler import Upscaler, spans
 from harness.models.weights import read_weights
 from harness.registry import MODELS, register_model
 

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular
-from harness.models.importers.checkpoints import read_checkpoint
-from harness.models.importers.matlab import read_mat
-from harness.models.importers.ncnn import is_ncnn, read_ncnn
+from harness.models.formats.checkpoints import read_checkpoint
+from harness.models.formats.matlab import read_mat
+from harness.models.formats.ncnn import is_ncnn, read_ncnn
 
 if TYPE_CHECKING:
     from harness.cards import Shapes, Tensors
 
+
 CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 
 
-def import_tensors(
+def read_tensors(
     model: str, path: Path, shapes: Callable[[], Shapes], key: str = ""
 ) -> tuple[Tensors, str]:
     """The weights of a model in a published file.
@@ -31,7 +32,7 @@ def import_tensors(
 
     Returns:
         the network's parameter names and float32 arrays, and a sentence on where in the file they
-        were, see `harness.models.importers.checkpoints.find_network`.
+        were, see `harness.models.formats.checkpoints.find_network`.
 
     Raises:
         HarnessError: the file is missing, broken, of another network, or of an unknown kind.
