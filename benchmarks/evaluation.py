@@ -35,9 +35,8 @@ from harness.protocol.protocols import Protocol, make_sample, score
 from harness.protocol.resize import imresize
 from harness.registry import load_plugins
 from harness.report.figures import Figure
-from harness.run.evaluate import compute
+from harness.run.evaluate import compute, upscaler
 from harness.run.plan import Request, plan
-from harness.run.upscaling import upscaler
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray

@@ -45,7 +45,7 @@ from harness.errors import HarnessError
 from harness.models.weights import read_weights
 from harness.protocol.protocols import Protocol
 from harness.registry import MODELS
-from harness.run.checkpoints import load_checkpoint
+from harness.train.checkpoint import load_checkpoint
 
 
 @dataclass

@@ -31,10 +31,9 @@ from harness.models.network import build_network
 from harness.protocol.color import to_uint8
 from harness.protocol.protocols import Protocol, make_sample, network_input
 from harness.registry import MODELS, load_plugins
-from harness.run.recipes import recipe
-from harness.run.train import Trainer
-from harness.run.training import Training
-from harness.run.validation import ValidationImages
+from harness.train.loop import Trainer
+from harness.train.recipe import recipe
+from harness.train.spec import Training, ValidationImages
 
 
 class PngPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -90,7 +89,7 @@ def plain_steps(data: PngPairs, model: str, batch: int, device: str) -> Iterator
 
 def harness_steps(trainer: Trainer) -> Iterator[None]:
     """The same, by the harness."""
-    from harness.run.clock import Clock
+    from harness.train.loop import Clock
 
     clock = Clock(0)
     while True:

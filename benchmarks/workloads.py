@@ -18,8 +18,8 @@ from harness.errors import HarnessError
 from harness.models.weights import Weights, save_weights, tensors_digest
 from harness.record import WeightsInfo
 from harness.registry import MODELS, load_plugins
-from harness.run.checkpoints import load_checkpoint
 from harness.run.store import read_record
+from harness.train.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 300.0

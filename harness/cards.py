@@ -40,9 +40,6 @@ the edge repeated (IMDN, SwinIR, DPSR, DBPN).
 GreyRule = Literal["full-range", "as-rgb"]
 """How a grey image is scored: its stored values, or those of its RGB copy's luma (16 to 235)."""
 
-ExecutorName = Literal["serial", "dask"]
-"""Who carries runs out: this process, one after the other, or the workers of a dask cluster."""
-
 
 @dataclass(frozen=True)
 class ModelCard:

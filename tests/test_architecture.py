@@ -18,6 +18,7 @@ ROOMS = [
     "cli",
     "report",
     "paper",
+    "train",
     "run",
     "models",
     "data",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from harness.cards import Border, ExecutorName, GreyRule
+from harness.cards import Border, GreyRule
 from harness.cli.options import (
     PathOption,
     data_option,
@@ -24,6 +25,9 @@ from harness.cli.options import (
 )
 from harness.errors import HarnessError, UsageError
 from harness.report.console import echo, echo_lines
+
+if TYPE_CHECKING:
+    from harness.run.spec import Executor, ExecutorName
 
 
 class TileSide(click.IntRange):
@@ -79,7 +83,7 @@ class TileSide(click.IntRange):
 @weights_key_option
 @click.option(
     "--executor",
-    type=click.Choice(get_args(ExecutorName)),
+    type=click.Choice(["serial", "dask"]),
     default="serial",
     show_default=True,
     help="One after the other here, or on the workers of a dask cluster.",
@@ -125,16 +129,15 @@ def run(
     from harness.report.console import download, listener
     from harness.report.forms import json_text
     from harness.report.tables import summary
-    from harness.run.evaluate import Options
-    from harness.run.executors import choose
+    from harness.run.job import require_folders
     from harness.run.plan import Request, plan
+    from harness.run.spec import Options, RunContext
     from harness.run.store import ResultStore
-    from harness.run.tiling import fit_all
-    from harness.run.underway import Desk, require_folders
+    from harness.run.tiles import choose_tiles
 
     require_locks()
     fill_registries(plugins)
-    carry_out = choose(executor, scheduler, workers, plugins)
+    carry_out = _executor(executor, scheduler, workers, plugins)
     files = _weight_files(weight_files)
     request = Request(
         split_words(models),
@@ -155,7 +158,7 @@ def run(
         weights_key,
     )
     made = plan(request)
-    fit_all(made, device, asked=tile == "auto")
+    choose_tiles(made, device, asked=tile == "auto")
     for sentence in made.notes:
         echo(f"Note: {sentence}", err=True)
     for sentence in made.absent:
@@ -163,17 +166,17 @@ def run(
     for sentence in made.problems:
         echo(f"Error: {sentence}", err=True)
     watcher = listener()
-    desk = Desk(ResultStore(results), watcher, Options(device, force, save_images))
-    require_folders(made.runs, desk)
+    context = RunContext(ResultStore(results), watcher, Options(device, force, save_images))
+    require_folders(made.runs, context)
     records, broken = [], list(made.problems)
-    with watcher, closing(carry_out(made.runs, desk)) as ended:
+    with watcher, closing(carry_out(made.runs, context)) as ended:
         for outcome in ended:
             if isinstance(outcome, HarnessError):
                 broken.append(str(outcome))
                 echo(f"Error: {outcome}", err=True)
             else:
                 records.append(outcome)
-    for sentence in desk.unsaved:
+    for sentence in context.unsaved:
         broken.append(sentence)
         echo(f"Error: {sentence}", err=True)
     asked = {run.identity.id: place for place, run in enumerate(made.runs)}
@@ -198,3 +201,37 @@ def _weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
             raise UsageError(f"--weights names {model} twice.")
         files[model] = Path(path)
     return files
+
+
+def _executor(
+    name: ExecutorName, scheduler: str | None, workers: int | None, plugins: Sequence[Path]
+) -> Executor:
+    """The executor that the options of ``harness run`` ask for.
+
+    Args:
+        name: ``serial`` or ``dask``.
+        scheduler: the address of a dask scheduler.
+        workers: how many workers to start on this machine.
+        plugins: files that workers must load.
+
+    Raises:
+        UsageError: the options do not fit together, or dask is not installed.
+    """
+    from importlib.util import find_spec
+
+    from harness.run.job import serial
+
+    if name == "serial":
+        if scheduler or workers:
+            raise UsageError("--scheduler and --workers go with --executor dask.")
+        return serial
+    if scheduler and workers:
+        raise UsageError(
+            "--workers starts workers on this machine, and --scheduler uses those that are "
+            "there: give one of the two."
+        )
+    if find_spec("distributed") is None:
+        raise UsageError("--executor dask needs pip install 'drfn-harness[cluster]'.")
+    from harness.run.workers import dispatcher
+
+    return dispatcher(scheduler, workers, plugins)

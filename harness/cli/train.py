@@ -91,11 +91,11 @@ def train(
 ) -> None:
     """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
     from harness.report.console import download, images_bar, train_listener
-    from harness.run.processes import failures_named, process
-    from harness.run.recipes import named_once
-    from harness.run.train import Trainer
-    from harness.run.train_plan import TrainRequest, folder_held, plan_training
-    from harness.run.trained import finish
+    from harness.train.distributed import failures_named, process
+    from harness.train.export import finish
+    from harness.train.loop import Trainer
+    from harness.train.plan import TrainRequest, folder_held, plan_training
+    from harness.train.recipe import named_once
 
     fill_registries(plugins)
     values |= {"train_data": train_data, "val_data": val_data}

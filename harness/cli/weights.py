@@ -84,8 +84,8 @@ def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...])
 @plugin_option
 def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...]) -> None:
     """Put trained weights and their scores beside the networks of a package."""
-    from harness.run.ship import ship
     from harness.run.store import ResultStore
+    from harness.train.export import ship
 
     fill_registries(plugins)
     echo(f"Shipped as {ship(path, ResultStore(results), to)}.")

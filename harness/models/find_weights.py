@@ -196,7 +196,7 @@ _Training = TypedDict(
 
 
 class _Notes(_Training, total=False):
-    """The types of what is used of notes; see `harness.run.trained.finish` for all of them."""
+    """The types of what is used of notes; see `harness.train.export.finish` for all of them."""
 
     tensors_sha256: Required[str]
     model: str

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from harness.cards import RemoteFile
     from harness.record import ImageResult, RunRecord
-    from harness.run.evaluate import Run
-    from harness.run.train_log import Row
-    from harness.run.training import Training
+    from harness.run.spec import Run
+    from harness.train.checkpoint import LogRow
+    from harness.train.spec import Training
 
 
 class _Unread:
@@ -290,7 +290,7 @@ class TrainLines:
         images = _images(len(training.images.names))
         self._show(f"{training.card.name} x{training.scale}: {images}{begun}", 0.0, keep=False)
 
-    def logged(self, training: Training, row: Row, progress: float) -> None:
+    def logged(self, training: Training, row: LogRow, progress: float) -> None:
         """Print the line."""
         left = row.seconds * (1 - progress) / progress if progress else 0
         score = f", validation {row.psnr:.3f} dB / {row.ssim:.4f}" if row.psnr else ""
@@ -302,9 +302,9 @@ class TrainLines:
             keep=bool(score),
         )
 
-    def validated(self, training: Training, rows: Sequence[Row]) -> None:
+    def validated(self, training: Training, rows: Sequence[LogRow]) -> None:
         """Draw the curve anew; one that cannot be written costs nothing."""
-        from harness.report.figures import draw_training
+        from harness.train.export import draw_training
 
         try:
             draw_training(rows, training.recipe.loss_unit, training.folder / "curve.png")

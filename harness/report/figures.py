@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError, printable
-from harness.files import write_atomically
+from harness.errors import printable
 from harness.report.forms import Format, escape_html
 
 if TYPE_CHECKING:
     from matplotlib import figure
 
-    from harness.run.train_log import Row
 
 _STYLE: Mapping[Any, Any] = {
     "font.family": ["sans-serif"],
@@ -92,29 +89,3 @@ class Figure:
         )
         role = f'role="img" aria-labelledby="{escape_html(" ".join(said))}"'
         return f"{start}{opening}{role} {attributes}>{elements}{content}".encode()
-
-
-def draw_training(rows: Sequence[Row], unit: str, path: Path) -> None:
-    """Draw loss, in its unit, and validation PSNR against the steps, as a PNG file.
-
-    Raises:
-        HarnessError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    left = figure.add_subplot()
-    dot = "o" if len(rows) == 1 else ""  # of one row there is no line
-    losses = [row.loss for row in rows]
-    left.plot([row.step for row in rows], losses, marker=dot, color="0.6", lw=1)
-    left.set(xlabel="step", ylabel=f"training loss ({unit})", yscale="log")
-    scored = [(row.step, row.psnr) for row in rows if row.psnr is not None]
-    right = left.twinx()
-    right.plot([step for step, _ in scored], [psnr for _, psnr in scored], "o-", color="C0", ms=3)
-    right.set_ylabel("validation PSNR (dB)", color="C0")
-    stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=150)
-    try:
-        write_atomically(path, stream.getvalue())
-    except OSError as error:
-        raise HarnessError(f"The curve {path} cannot be written ({error}).") from error

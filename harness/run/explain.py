@@ -21,9 +21,9 @@ from harness.protocol.protocols import (
     protocol,
 )
 from harness.record import finite_mean
-from harness.run.evaluate import Run
+from harness.run.evaluate import Upscaled, upscale, upscaler
 from harness.run.plan import Request, plan
-from harness.run.upscaling import Upscaled, upscale, upscaler
+from harness.run.spec import Run
 
 if TYPE_CHECKING:
     from harness.cards import Border, ByteArray, GreyRule

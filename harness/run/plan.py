@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError, own_error
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.protocol.protocols import Protocol
 from harness.registry import METRICS, MODELS
-from harness.run.evaluate import Run
+from harness.run.spec import Run
 
 if TYPE_CHECKING:
     from harness.cards import Border, DatasetCard, GreyRule, ModelCard

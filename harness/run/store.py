@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_atomically
 from harness.protocol.protocols import protocol
-from harness.record import Execution, Identity, RunRecord, digest
+from harness.record import Identity, RunRecord, digest
 from harness.registry import METRICS
-from harness.run.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -71,28 +70,6 @@ class ResultStore:
         except OSError as error:
             raise HarnessError(f"The record {path} cannot be written ({error}).") from error
         return path
-
-    def journal(self, identity: Identity, execution: Execution) -> Journal:
-        """The journal of a run under way."""
-        return Journal(self.path(identity).with_suffix(".journal"), identity, execution)
-
-    def lock(self, identity: Identity) -> FileLock:
-        """What a process holds while it carries out the run."""
-        return FileLock(self.path(identity).with_suffix(".lock"))
-
-    def tidy(self, identity: Identity) -> None:
-        """Remove what a process has left that was killed just after it wrote the record.
-
-        In a folder that cannot be written it stays.
-        """
-        lock = self.lock(identity)
-        try:
-            if lock.path.exists() and lock.acquire(wait=False):
-                self.path(identity).with_suffix(".journal").unlink(missing_ok=True)
-        except (HarnessError, OSError):
-            pass
-        finally:
-            lock.release()
 
     def paths(self) -> list[Path]:
         """The files of all records, in order."""

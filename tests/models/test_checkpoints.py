@@ -18,8 +18,8 @@ from harness.models.network import build_network
 from harness.models.upscaler import Upscaler
 from harness.models.weights import Weights, read_weights
 from harness.registry import MODELS
-from harness.run.origin import find_origin
 from harness.run.store import ResultStore
+from harness.train.checkpoint import find_origin
 from tests.models.test_formats import BASICSR, EDSR, RDN_ALONE, shifts, state
 
 CATS = Path(__file__).parents[1] / "cases/cats"

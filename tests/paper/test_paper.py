@@ -5,7 +5,7 @@ import pytest
 from harness.paper import paper
 from harness.paper.claims import JUDGES
 from harness.registry import MODELS
-from harness.run.train_plan import VARIANTS
+from harness.train.plan import VARIANTS
 
 TABLE2 = {row["model"]: row for row in paper()["table2"]["rows"]}
 CELLS = {

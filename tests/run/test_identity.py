@@ -11,6 +11,7 @@ from harness.models.upscaler import INFERENCE
 from harness.protocol.protocols import RULES, protocol
 from harness.record import Identity, RunRecord, digest, file_digest
 from harness.registry import DATASETS, MODELS
+from harness.run.job import journal_of
 from harness.run.store import ResultStore, read_record
 
 ROOT = Path(__file__).parents[2]
@@ -184,7 +185,7 @@ def test_what_an_image_is_scored_by_is_in_the_header_of_its_journal(tmp_path: Pa
     from harness.record import Execution
     from harness.run.provenance import source_digest
 
-    journal = ResultStore(tmp_path).journal(RECORDS[0].identity, Execution("cpu", 1))
+    journal = journal_of(ResultStore(tmp_path), RECORDS[0].identity, Execution("cpu", 1))
     journal.start([])
     header = json.loads(journal.path.read_text())
     assert header["harness_sha256"] == source_digest()
@@ -196,7 +197,7 @@ def test_a_journal_of_other_code_is_not_continued(tmp_path: Path, monkeypatch) -
 
     record = RECORDS[0]
     store, how = ResultStore(tmp_path), Execution("cpu", 1)
-    store.journal(record.identity, how).start(list(record.images))
-    assert len(store.journal(record.identity, how).read()) == len(record.images)
-    monkeypatch.setattr("harness.run.journal.source_digest", lambda: "other")
-    assert store.journal(record.identity, how).read() == []
+    journal_of(store, record.identity, how).start(list(record.images))
+    assert len(journal_of(store, record.identity, how).read()) == len(record.images)
+    monkeypatch.setattr("harness.run.job.source_digest", lambda: "other")
+    assert journal_of(store, record.identity, how).read() == []

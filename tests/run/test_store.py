@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
+from harness.run.job import journal_of
 from harness.run.store import ResultStore, accept_records, read_record
 
 EXECUTION = Execution("cpu", 2)
@@ -142,12 +143,12 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="cannot be written"):
         broken.write(record())
     with pytest.raises(HarnessError, match=r"The journal .* cannot be written"):
-        broken.journal(record().identity, EXECUTION).start([])
+        journal_of(broken, record().identity, EXECUTION).start([])
 
 
 class TestJournal:
     def test_results_come_back_one_by_one(self, store: ResultStore) -> None:
-        journal = store.journal(record().identity, EXECUTION)
+        journal = journal_of(store, record().identity, EXECUTION)
         assert journal.read() == []
         journal.start([IMAGES[0]])
         journal.append(IMAGES[1])
@@ -156,7 +157,7 @@ class TestJournal:
         assert journal.read() == []
 
     def test_a_line_that_was_cut_off_is_dropped(self, store: ResultStore) -> None:
-        journal = store.journal(record().identity, EXECUTION)
+        journal = journal_of(store, record().identity, EXECUTION)
         journal.start(list(IMAGES))
         journal.path.write_text(journal.path.read_text()[:-20])
         assert journal.read() == [IMAGES[0]]
@@ -164,10 +165,10 @@ class TestJournal:
     def test_a_journal_of_another_run_or_execution_is_not_continued(
         self, store: ResultStore
     ) -> None:
-        store.journal(record().identity, EXECUTION).start(list(IMAGES))
-        assert store.journal(record().identity, Execution("cuda", 2)).read() == []
-        store.journal(record().identity, EXECUTION).path.write_text("not json\n")
-        assert store.journal(record().identity, EXECUTION).read() == []
+        journal_of(store, record().identity, EXECUTION).start(list(IMAGES))
+        assert journal_of(store, record().identity, Execution("cuda", 2)).read() == []
+        journal_of(store, record().identity, EXECUTION).path.write_text("not json\n")
+        assert journal_of(store, record().identity, EXECUTION).read() == []
 
     @pytest.mark.parametrize(
         "line",
@@ -176,7 +177,7 @@ class TestJournal:
     def test_what_is_no_result_ends_the_journal_and_nothing_else(
         self, store: ResultStore, line: bytes
     ) -> None:
-        journal = store.journal(record().identity, EXECUTION)
+        journal = journal_of(store, record().identity, EXECUTION)
         journal.start([IMAGES[0]])
         with journal.path.open("ab") as stream:
             stream.write(line + b"\n")
@@ -184,13 +185,13 @@ class TestJournal:
         assert journal.read() == [IMAGES[0]]
 
     def test_a_digit_that_flipped_in_the_journal_is_found_out(self, store: ResultStore) -> None:
-        journal = store.journal(record().identity, EXECUTION)
+        journal = journal_of(store, record().identity, EXECUTION)
         journal.start(list(IMAGES))
         journal.path.write_text(journal.path.read_text().replace("28.5", "28.7"))
         assert journal.read() == [IMAGES[0]]
 
     def test_a_full_disk_is_named(self, store: ResultStore) -> None:
-        journal = store.journal(record().identity, EXECUTION)
+        journal = journal_of(store, record().identity, EXECUTION)
         journal.start([])
         journal.path.unlink()
         journal.path.symlink_to("/dev/full")

@@ -1,0 +1,130 @@
+"""The vocabulary of runs: what a run is, how it is carried out, and who is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from harness.cards import (
+    ModelCard,
+)
+from harness.errors import HarnessError
+from harness.models.source import metrics_digest, network_digest
+from harness.protocol import protocols
+from harness.record import Identity, ImageResult, RunRecord
+from harness.run.store import ResultStore
+
+if TYPE_CHECKING:
+    from harness.data.identify import ImageSet
+    from harness.models.weights import Weights
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model on one set under one protocol: all that decides the numbers.
+
+    Attributes:
+        weights: None for a model without parameters.
+        metrics: registered names, ``psnr`` and ``ssim`` first.
+        asked_for: the model in whose place this one runs, if any.
+    """
+
+    card: ModelCard
+    weights: Weights | None
+    benchmark: ImageSet
+    rules: protocols.Protocol
+    self_ensemble: bool = False
+    tile: int | None = None
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    asked_for: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the run is called when people are told of it."""
+        return f"{self.card.name} on {self.benchmark.card.title} ({self.rules.name})"
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The identity its record carries."""
+        from harness.models.upscaler import INFERENCE
+
+        hyper = dict(self.weights.hyper) if self.weights else {}
+        return Identity(
+            model=self.card.name,
+            scale=self.rules.scale,
+            dataset=self.benchmark.card.name,
+            protocol=self.rules.name,
+            source_sha256=network_digest(self.card, self.rules.scale, hyper, self.weights),
+            protocol_sha256=self.rules.sha256,
+            dataset_sha256=self.benchmark.sha256,
+            inference=INFERENCE,
+            weights_sha256=self.weights.info.tensors_sha256 if self.weights else None,
+            hyper=hyper,
+            self_ensemble=self.self_ensemble,
+            tile=self.tile,
+            metrics=self.metrics,
+            metrics_sha256=metrics_digest(self.metrics),
+            lr_sha256=self.benchmark.lr_sha256,
+        )
+
+
+class Listener(Protocol):
+    """Who is told how runs go; several may be under way at once."""
+
+    def waiting(self, reason: str) -> None:
+        """Nothing can be done for now, and why."""
+
+    def started(self, run: Run, total: int, known: int) -> None:
+        """A run begins; ``known`` of its ``total`` images need no work."""
+
+    def image(self, run: Run, result: ImageResult) -> None:
+        """An image is finished."""
+
+    def ended(self, run: Run, record: RunRecord, computed: int) -> None:
+        """A run ended with a record, after computing so many images."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How runs are carried out, without influence on their numbers.
+
+    Attributes:
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        force: compute finished runs again.
+        save_images: the folder that gets the SR images, below ``x<scale>/<set>/<model>-<id12>``.
+    """
+
+    device: str = "auto"
+    force: bool = False
+    save_images: Path | None = None
+
+
+class WorkersError(HarnessError):
+    """The workers cannot be reached, or cannot be used: no run can go on."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all runs of a command share: where records go, who is told, and how runs are made.
+
+    Attributes:
+        unsaved: of each run whose SR images could not all be saved, why.
+    """
+
+    store: ResultStore
+    listener: Listener
+    options: Options
+    unsaved: list[str] = field(default_factory=list)
+
+
+ExecutorName = Literal["serial", "dask"]
+"""Who carries runs out: this process, one after the other, or the workers of a dask cluster."""
+
+Outcomes: TypeAlias = Generator[RunRecord | HarnessError, None, None]
+"""The record of each run, or why there is none, as the runs end."""
+
+Executor: TypeAlias = Callable[[Sequence[Run], RunContext], Outcomes]
+"""Carries runs out."""

@@ -1,0 +1,586 @@
+"""Time as training counts it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import HarnessError, sentence
+from harness.global_state import (
+    random_state,
+    random_state_kept,
+    seed_all,
+    set_random_state,
+    training_numerics,
+)
+from harness.interrupts import interrupts_held
+from harness.models.network import build_network, copy_network
+from harness.models.resources import is_memory
+from harness.models.weights import load_into
+from harness.train.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    LogRow,
+    TrainLog,
+    load_checkpoint,
+    network_values,
+    require_same,
+    save_checkpoint,
+    scored,
+)
+from harness.train.distributed import (
+    Deadline,
+    Progress,
+    SyncSchedule,
+    failures_named,
+    gathered,
+    leave_together,
+    process,
+    shared_by_processes,
+    sharing_notes,
+    summed,
+    unused_parameters,
+)
+from harness.train.export import finish
+from harness.train.patches import PatchSampler
+from harness.train.spec import Scores, State, Training, TrainListener, Validator, validation_change
+from harness.train.step import (
+    Acceleration,
+    Step,
+    accelerate,
+    all_finite,
+    batch_that_fits,
+    keep_ends_in_fp32,
+    repeated_blocks,
+)
+
+
+class Clock:
+    """Seconds of training, over all resumptions, and those spent waiting for patches."""
+
+    def __init__(self, already: float) -> None:
+        self._start = time.perf_counter() - already
+        self.waited = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far; validation and saving do not count."""
+        return time.perf_counter() - self._start
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Time in here does not count."""
+        begin = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - begin
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time in here counts as waiting."""
+        begin = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - begin
+
+
+class Lap:
+    """A point of a clock from which rates are counted."""
+
+    def __init__(self, clock: Clock, step: int) -> None:
+        self.clock, self.step = clock, step
+        self.seconds, self._waited = clock.seconds, clock.waited
+
+    def rate(self, step: int) -> float:
+        """Steps a second since the mark."""
+        return (step - self.step) / max(self.clock.seconds - self.seconds, 1e-9)
+
+    def data_share(self) -> float:
+        """Part of the time since the mark that was spent waiting."""
+        spent = max(self.clock.seconds - self.seconds, 1e-9)
+        return (self.clock.waited - self._waited) / spent
+
+
+Result = TypeVar("Result")
+
+SLOW_SECONDS = 1.0
+"""A first step that takes longer is worth a sentence."""
+
+COMPILE_SECONDS = 120
+"""How long a training on a GPU must last for compiling its blocks to be worth it."""
+
+
+INTERRUPTED = (
+    "Interrupted, the step under way will be finished and saved (Ctrl-C again ends at once)"
+)
+
+DEBOUNCE_SECONDS = 1.0
+"""Signals within this time are one: torchrun passes a terminal's Ctrl-C on once more."""
+
+
+def _signals() -> list[signal.Signals]:
+    """What ends a training as Ctrl-C does: batch systems send SIGTERM, a lost terminal SIGHUP."""
+    under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if under_nohup else [signal.SIGHUP])]
+
+
+def _network(training: Training) -> nn.Module:
+    """The network as it begins, on its device, its channels side by side."""
+    network = build_network(training.card, training.scale, training.hyper)
+    if training.start:
+        load_into(network, training.start, training.card.name)
+    network = network.to(training.device).train()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class Trainer:
+    """A network under training, resumable at any checkpoint.
+
+    Args:
+        training: what to do.
+        listener: who is told.
+        resume: go on from the folder's last checkpoint.
+
+    Raises:
+        HarnessError: the checkpoint cannot be read, or the images are too small.
+        UsageError: the checkpoint is of another training.
+    """
+
+    def __init__(self, training: Training, listener: TrainListener, *, resume: bool) -> None:
+        self.training, self.listener = training, listener
+        recipe, self.device = training.recipe, torch.device(training.device)
+        self.rank, self.world = process(training.device)
+        if recipe.batch % self.world:
+            raise HarnessError(
+                f"A batch of {recipe.batch} cannot be shared by {self.world} processes: "
+                "choose a multiple."
+            )
+        share = recipe.batch // self.world
+        self._share = slice(self.rank * share, (self.rank + 1) * share)
+        seed_all(recipe.seed)
+        self.network = _network(training)
+        self.average = copy_network(self.network).requires_grad_(False)
+        if self.world > 1 and self.device.type == "cuda":
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        alone_on_gpu = self.device.type == "cuda" and self.world == 1
+        self.step = Step(self.network, self.average, recipe, replayable=alone_on_gpu)
+        self.state, self.acceleration = State(), Acceleration()
+        self._validated_on = training.validated_on
+        self._interrupted: Callable[[], bool] = bool
+        if self.rank:  # other patches want other random values
+            seed_all(recipe.seed + self.rank)
+        if resume:
+            self._resume(self._path("last"))
+        self.sampler = PatchSampler(
+            training.images,
+            recipe.patch,
+            enlarged=training.card.input == "bicubic",
+            device=training.device,
+            seed=recipe.seed,
+        )
+        if self.world > 1:
+            self.step.forward = self._shared()
+        self._deadline = Deadline(recipe.stop_after)
+        self.validator = Validator(self.training, self._deadline, self._tell_once)
+        self.progress = Progress(
+            self.training.recipe, self._deadline, self.state.seconds, self.device
+        )
+
+    def run(self) -> nn.Module:
+        """Train until the budget is spent, or the time is up; returns the average, on the CPU.
+
+        Raises:
+            HarnessError: loss or weights are not finite, memory runs out, or the disk is full; the
+                last good checkpoint is kept.
+            KeyboardInterrupt: Ctrl-C; the steps until then are saved.
+        """
+        if self.rank == 0:
+            self.log = TrainLog(self.training.folder, self.state.step)
+            # The checkpoint was written before the validation of its step; it knows the others.
+            rows = scored(self.log.rows, self.state.validated_from)
+            scores = [row.psnr or 0 for row in rows if row.step == self.state.step]
+            self.state.best = max(self.state.best, *scores, -math.inf)
+            self.listener.started(self.training, self.state.step)
+        held = interrupts_held(
+            self.listener.told, INTERRUPTED, _signals(), debounce=DEBOUNCE_SECONDS
+        )
+        try:
+            with training_numerics(), held as stop:
+                self._interrupted = stop.is_set
+                self._train()
+        finally:
+            if self.rank == 0 and not self.state.step:  # of a saving that was only measured
+                self._path("last").unlink(missing_ok=True)
+        if not self.state.step:
+            raise HarnessError(
+                f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
+                "--stop-after."
+            )
+        self.training = self.validator.training
+        return self.average.cpu()
+
+    def _train(self) -> None:
+        if not self._begin():
+            self._accelerate()
+            self._loop()
+        stopped = self._agree(self.state.seconds)
+        if self.rank == 0:
+            self._close(stopped=stopped)
+        leave_together()
+        if stopped:
+            raise KeyboardInterrupt
+
+    def how(self) -> dict[str, Any]:
+        """How steps were taken, for the provenance of the weights."""
+        ways = self.acceleration
+        return {
+            "compiled": bool(ways.compiled),
+            "compiled_blocks": ways.compiled,
+            "replayed": ways.replayed,
+            "plain_step_ms": ways.plain_ms,
+            "step_ms": ways.ms,
+            "processes": self.world,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _accelerate(self) -> None:
+        """Make steps as fast as the device allows; on a CPU, only where compiling is asked for."""
+        cuda = self.device.type == "cuda"
+        if cuda and self.training.recipe.precision == "bf16":
+            keep_ends_in_fp32(self.network, self._batch(1)[0])
+        replay = cuda and self.world == 1
+        if self._is_over(self.state.seconds) or not (replay or self.training.compile):
+            return
+        self.acceleration = self._guarded(
+            lambda: accelerate(
+                self.step,
+                self._batch(self.training.recipe.batch, self._share),
+                # At the highest rate, so that steps which change nothing are noticed.
+                lambda ahead: self._rates(ahead, 0.0),
+                blocks=self._to_compile,
+                replay=replay,
+                told=self._tell_once,
+            ),
+            0.0,
+        )
+        self._tell_once(str(self.acceleration))
+
+    def _to_compile(self, seconds: float) -> list[nn.Module]:
+        """The modules to compile, given the seconds of a plain step."""
+        wanted = self.training.compile
+        if wanted is None:
+            left = self.progress.seconds_left(self.state.step, self.state.seconds, seconds)
+            wanted = self.world == 1 and left > COMPILE_SECONDS
+        blocks = repeated_blocks(self.network) if wanted else []
+        return blocks or [self.network] * bool(self.training.compile)
+
+    def _begin(self) -> bool:
+        """Try what comes between steps, before there is anything to lose.
+
+        Returns:
+            whether training was interrupted meanwhile.
+        """
+        first = self.rank == 0 and bool(self.training.validation)
+        if self._is_over(self.state.seconds):
+            last = self.log.rows[-1] if first and self.log.rows else None
+            if last and last.step == self.state.step and last.psnr is None:
+                self._validate(last)  # the validation at the end was broken off
+            return self._agree(self.state.seconds)
+        if first:
+            scores = self.validator.first(self.average, self.state.step, self._interrupted)
+            self._leave_infinite_out(scores, self.state.step)
+        if self._deadline.is_set:
+            self._save()  # which tells how long it takes
+        return self._agree(self.state.seconds)
+
+    def _loop(self) -> None:
+        """Take steps until the budget is spent, or until training is interrupted."""
+        clock, step_lines = Clock(self.state.seconds), self.training.log_steps
+        loss_sum, since = torch.zeros((), device=self.device), Lap(clock, self.state.step)
+        saved = validated = self.state.seconds
+        schedule = SyncSchedule(self.state.step, self.state.seconds, alone=self.world == 1)
+        ending, stopped = self._is_over(clock.seconds), False
+        while not (ending or stopped):
+            progress = self.progress.share(self.state.step, clock.seconds)
+            loss_sum += self._step(progress, clock)
+            self.state.step += 1
+            if since.step == self.state.step - 1:
+                self._tell_pace(clock.seconds - since.seconds)
+            ending = self._is_over(clock.seconds)
+            line = ending or self.state.step % step_lines == 0
+            if line or schedule.due(self.state.step):
+                stopped = self._agree(clock.seconds)
+                schedule.done(self.state.step, self.state.seconds)
+                ending = self._is_over(clock.seconds)
+            if not (line or ending or stopped):
+                self._keep_up()
+                continue
+            row = self._row(since, loss_sum, progress, clock)
+            with clock.stopped():
+                seconds = self.state.seconds
+                due = not stopped and seconds - validated >= self.training.val_seconds
+                validating = ending or due
+                if validating or stopped or seconds - saved >= self.training.save_seconds:
+                    self._save()
+                    saved = seconds
+                if validating:
+                    validated = seconds
+                self._log(row, validating=validating)
+            loss_sum.zero_()
+            since = Lap(clock, self.state.step)
+
+    def _keep_up(self) -> None:
+        """A GPU is given its steps ahead; before a deadline they may not pile up."""
+        if self._deadline.is_set and self.device.type == "cuda" and not self.state.step % 10:
+            torch.cuda.synchronize(self.device)
+
+    def _agree(self, seconds: float) -> bool:
+        """Take over the first process's clock; returns whether any process was interrupted."""
+        self.state.seconds, stopped = self.progress.agree(seconds, stopped=self._interrupted())
+        return stopped
+
+    def _is_over(self, seconds: float) -> bool:
+        return self.progress.is_over(self.state.step, seconds)
+
+    def _log(self, row: LogRow, *, validating: bool) -> None:
+        """Add a line to the log, and to the line the scores of a validation."""
+        if self.rank != 0:
+            return
+        self.log.add(row)
+        try:
+            if validating and self.validator.training.validation:
+                self._validate(row)
+        finally:
+            share = self.progress.share(self.state.step, self.state.seconds)
+            self.listener.logged(self.training, row, share)
+
+    def _tell_once(self, sentence: str) -> None:
+        """A sentence from the first of several processes."""
+        if self.rank == 0:
+            self.listener.told(sentence)
+
+    def _tell_pace(self, seconds: float) -> None:
+        """On a slow machine the first line of the log is a while away."""
+        steps, lines = self.training.recipe.steps, self.training.log_steps
+        soon = seconds < SLOW_SECONDS or 0 < steps <= lines
+        if self.state.step > 1 or soon or self.device.type != "cpu":
+            return
+        whole = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
+        self._tell_once(
+            f"The first step took {seconds:.1f} s: the first line of the log, after {lines} steps, "
+            f"comes in about {lines * seconds / 60:.1f} min{whole}"
+        )
+
+    def _close(self, *, stopped: bool) -> None:
+        """Close the log, and say how to go on where there is more to do."""
+        self.log.close()
+        more = stopped or self.progress.share(self.state.step, self.state.seconds) < 1
+        if more and self.state.step:
+            self.listener.told(
+                f"Step {self.state.step} is in {self._path('last')}: go on with --resume and "
+                "otherwise the same options"
+            )
+
+    def _step(self, progress: float, clock: Clock) -> Tensor:
+        """One optimiser step; returns the loss without waiting for it."""
+
+        def step() -> Tensor:
+            with clock.waiting():
+                batch = self._batch(self.training.recipe.batch, self._share)
+            return self.step(*batch, *self._rates(0, progress))
+
+        return self._guarded(step, progress)
+
+    def _guarded(self, work: Callable[[], Result], progress: float) -> Result:
+        """What the work gives; what a network raises, and a lack of memory, is one sentence."""
+        try:
+            with failures_named():
+                return work()
+        except HarnessError:
+            raise
+        except Exception as error:  # what a network raises may be anything
+            if not is_memory(error):
+                patch = self.training.recipe.patch
+                raise HarnessError(
+                    f"A step fails on patches of {patch} LR pixels ({sentence(error)}): mend the "
+                    "plug-in, or use another --patch."
+                ) from error
+        # Out of the except clause, what the failed step held is free again.
+        raise HarnessError(self._what_fits(progress))
+
+    def _batch(self, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        return self.sampler.batch(self.state.step, size, share)
+
+    def _rates(self, ahead: int, progress: float) -> tuple[float, float]:
+        """Learning rate and decay of the average, at this step or some steps ahead."""
+        recipe, step = self.training.recipe, self.state.step + ahead
+        return recipe.rate(step, progress), recipe.decay(step)
+
+    def _what_fits(self, progress: float) -> str:
+        """Which batch would fit; the weights are worth nothing afterwards."""
+        if self.device.type != "cuda" or self.world > 1:  # other processes do not try with it
+            where = self.device if self.device.type == "cuda" else "this machine"
+            return f"The memory of {where} is full: use a smaller --batch or --patch."
+        self.step.release()
+        self.step.forward = self.network
+
+        def step(size: int) -> None:
+            self.step.optimizer.zero_grad()
+            self.step(*self._batch(size), *self._rates(0, progress))
+
+        size = batch_that_fits(step, self.training.recipe.batch)
+        advice = f"--batch {size} would fit" if size else "use a smaller --patch"
+        return f"The memory of {self.device} is full: {advice}."
+
+    def _row(self, since: Lap, loss_sum: Tensor, progress: float, clock: Clock) -> LogRow:
+        """The log's next line; waits for the device."""
+        steps = max(1, self.state.step - since.step)
+        loss = float(summed(loss_sum)) / self.world / steps
+        if not math.isfinite(loss):
+            raise HarnessError(self._diverged("loss"))
+        lr = self.training.recipe.rate(self.state.step - 1, progress)
+        return LogRow(
+            self.state.step,
+            round(self.state.seconds, 2),
+            loss * self.training.recipe.loss_factor,
+            lr,
+            since.rate(self.state.step),
+            since.data_share(),
+        )
+
+    def _validate(self, row: LogRow) -> None:
+        """Score the average network, and keep it if it is the best so far."""
+        self._require_finite()
+        scores = self.validator(self.average, self.state.step, self._interrupted)
+        self._leave_infinite_out(scores, self.state.step - 1)
+        means = scores.means(self.state.left_out) if scores else None
+        if scores is None or means is None:
+            return
+        self.state.scores = self.state.step, scores
+        row.psnr, row.ssim = means
+        self.log.score(row)
+        if row.psnr > self.state.best:
+            self.state.best = row.psnr
+            with self._deadline.measured("saving"):
+                rows = self.log.rows
+                finish(self.training, self.average, self.state, rows, self.how(), best=True)
+        with self._deadline.measured("drawing"):
+            self.listener.validated(self.training, self.log.rows)
+
+    def _leave_infinite_out(self, scores: Scores | None, before: int) -> None:
+        """Leave images with an infinite PSNR out of all means to come.
+
+        Means over other images cannot be compared with those until a step: best weights are chosen
+        among the later ones.
+        """
+        new = scores.infinite - self.state.left_out if scores else frozenset()
+        if scores and new:
+            self.state.left_out |= new
+            self.state.best, self.state.validated_from = -math.inf, before
+            self._tell_once(
+                f"The PSNR of {scores.names(new)} is infinite: left out of the mean from now on"
+            )
+
+    def _save(self) -> None:
+        """Write the checkpoint from which training can go on."""
+        random_states = gathered(random_state(self.device))
+        if self.rank != 0:
+            return
+        self._require_finite()
+        origin = self.training.origin
+        state: Checkpoint = {
+            "format": FORMAT,
+            "facts": self.training.facts,
+            "recipe": asdict(self.training.recipe),
+            "validated_on": self._validated_on,
+            "network": network_values(self.network, self.average),
+            "average": self.average.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "step": self.state.step,
+            "seconds": self.state.seconds,
+            "best": self.state.best,
+            "validated_from": self.state.validated_from,
+            "left_out": sorted(self.state.left_out),
+            "origin": dict(origin) if origin else None,
+            "acceleration": asdict(self.acceleration),
+            "random": random_states,
+        }
+        with self._deadline.measured("saving"):
+            save_checkpoint(self._path("last"), state)
+
+    def _require_finite(self) -> None:
+        """A checkpoint, or a score, of what is not finite would be worth nothing."""
+        moments = [m for state in self.step.optimizer.state.values() for m in state.values()]
+        networks = (self.network, self.average)
+        values = [value for one in networks for value in one.state_dict().values()]
+        if not all_finite([*values, *moments]):
+            raise HarnessError(self._diverged("state"))
+
+    def _diverged(self, what: str) -> str:
+        """That something is not finite, and what is left."""
+        last = self._path("last")
+        kept = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
+        return (
+            f"The {what} of step {self.state.step} is not finite; {kept}: train anew with a lower "
+            "--lr or --set clip=1, and another --out."
+        )
+
+    def _resume(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        saved = load_checkpoint(path)
+        try:
+            self._restore(saved)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise HarnessError(
+                f"The checkpoint {path} is not as training wrote it ({sentence(error)}): remove it "
+                "and train anew."
+            ) from error
+
+    def _restore(self, saved: Checkpoint) -> None:
+        recipe, facts = self.training.recipe, saved["facts"]
+        if not (recipe.steps or recipe.minutes):
+            # A time limit alone does not change the budget of what it is given to.
+            budget = {name: facts[f"recipe.{name}"] for name in ("steps", "minutes")}
+            self.training = replace(self.training, recipe=replace(recipe, **budget))
+        require_same(facts, self.training.facts)
+        self.network.load_state_dict(saved["network"])
+        self.average.load_state_dict(saved["average"])
+        self.step.load_moments(saved["optimizer"])
+        self.state = State(
+            saved["step"],
+            saved["seconds"],
+            saved["best"],
+            saved["validated_from"],
+            frozenset(saved["left_out"]),
+        )
+        self.training = replace(self.training, origin=saved["origin"])
+        self.acceleration = Acceleration(**saved["acceleration"])
+        if self.rank < len(saved["random"]):
+            set_random_state(saved["random"][self.rank], self.device)
+        changed = validation_change(saved["validated_on"], self._validated_on)
+        if changed:
+            self.state.best, self.state.validated_from = -math.inf, self.state.step
+            self.state.left_out = frozenset()
+            self._tell_once(changed)
+
+    def _path(self, name: str) -> Path:
+        return self.training.folder / f"{name}.pt"
+
+    def _shared(self) -> nn.Module:
+        """The network as several processes call it; what they should know goes into the notes."""
+        with random_state_kept(self.device):
+            # Two: of one, a layer that normalises what was pooled over the image has no statistics.
+            unused = self._guarded(lambda: unused_parameters(self.network, self._batch(2)), 0.0)
+        # Where layers are dropped at random, processes see different ones, and must agree.
+        unused = list(dict.fromkeys(name for names in gathered(unused) for name in names))
+        share = self.training.recipe.batch // self.world
+        notes = sharing_notes(self.network, unused, share)
+        self.training = replace(self.training, notes=(*self.training.notes, *notes))
+        return shared_by_processes(self.network, self.device, some_unused=bool(unused))
