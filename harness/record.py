@@ -8,15 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from msgspec import convert
 
 from harness.errors import HarnessError
 from harness.files import regular
-
-if TYPE_CHECKING:
-    pass
 
 
 def canonical_json(value: Any) -> str:

@@ -57,9 +57,14 @@ def check(
     as_json: bool,
 ) -> None:
     """Compare run records with the reference records or with the paper (exit code 3)."""
-    from harness.paper import paper
-    from harness.paper.check import against_paper, against_reference, read_records
-    from harness.paper.check_rows import restrict, with_tolerance
+    from harness.paper.check import (
+        against_paper,
+        against_reference,
+        read_records,
+        restrict,
+        with_tolerance,
+    )
+    from harness.paper.schema import paper
     from harness.report import checks
     from harness.run.store import ResultStore
 

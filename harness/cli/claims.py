@@ -21,8 +21,8 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     """Judge every claim of the paper: its words, the evidence, a verdict."""
     from dataclasses import asdict
 
-    from harness.paper import paper
     from harness.paper.claims import judge
+    from harness.paper.schema import paper
     from harness.report.claims import claims_table
     from harness.report.forms import json_text
 

@@ -42,7 +42,7 @@ def complexity(
     plugins: tuple[Path, ...],
 ) -> None:
     """Count parameters, operations and activations of models (all without a name)."""
-    from harness.paper import paper
+    from harness.paper.schema import paper
     from harness.registry import MODELS
     from harness.report.complexity import complexity_table
 

@@ -159,7 +159,7 @@ def tell_earlier(records: Iterable[RunRecord]) -> None:
 
 def tell_foreign(records: Iterable[RunRecord]) -> None:
     """Say which records are of other code than their names say, if any."""
-    from harness.paper.selection import foreign_origin
+    from harness.paper.select import foreign_origin
 
     origins = [(one.identity.model, origin) for one in records if (origin := foreign_origin(one))]
     if origins:

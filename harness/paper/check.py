@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError, UsageError
-from harness.paper.check_rows import Known, Row, distance
-from harness.paper.measured import speaks_for_the_authors
-from harness.paper.scores import SCORES
-from harness.paper.selection import foreign_origin, plain_protocols
-from harness.paper.tolerances import (
-    EXACT,
-    FROZEN,
-    PRINTED,
-    RETRAINED,
-    RETRAINED_ELSEWHERE,
-    Tier,
-)
+from harness.paper.schema import SCORES
+from harness.paper.select import foreign_origin, plain_protocols, speaks_for_the_authors
+from harness.paper.tolerances import EXACT, FROZEN, PRINTED, RETRAINED, RETRAINED_ELSEWHERE, Tier
 from harness.record import canonical_json, finite_mean
 
 if TYPE_CHECKING:
@@ -29,22 +21,132 @@ if TYPE_CHECKING:
     from harness.record import RunRecord
     from harness.run.store import ResultStore
 
-Cell = tuple[str, ...]
+
+Excuse = Literal["", "known misprint", "other rules"]
+CheckVerdict = Literal["ok", "FAIL", "not run", "known misprint", "other rules"]
 
 
-def read_records(store: ResultStore) -> tuple[list[RunRecord], list[Row]]:
+@dataclass(frozen=True)
+class CheckRow:
+    """One number beside the one that is expected.
+
+    Attributes:
+        model: its name.
+        dataset: the set.
+        metric: its name, such as ``psnr`` (in dB); ``record`` for a local record that is not sound.
+        expected: what the reference or the paper says; None for a record that is not sound.
+        run: how the number was made: the protocol, what was unusual, the kind of weights; empty
+            where the paper's cell has no run.
+        record: the beginning of the run's id; empty without a run.
+        measured: mean over the set; None where there is no finished run with this metric.
+        tolerance: how far the two may differ; None where nothing is measured.
+        tier: the name of the tolerance's tier.
+        known: what excuses a number that is not as printed: a misprint, by the paper's other
+            numbers, or other rules, under which the authors' weights give what is printed.
+        broken: the run broke, or its record is not sound.
+        reason: what is known of a printed number, what is wrong with the run or its record, or what
+            the record does not share with its reference.
+        image: the image whose score is farthest from the reference's, where both runs have the same
+            weights and images; a mean can hide it. With other weights, one whose score is infinite
+            in one of the runs only; beside a printed number, one whose score is infinite.
+        apart: how far that image's score is from the reference's.
+    """
+
+    model: str
+    dataset: str
+    metric: str
+    expected: float | None = None
+    run: str = ""
+    record: str = ""
+    measured: float | None = None
+    tolerance: float | None = None
+    tier: str = ""
+    known: Excuse = ""
+    broken: bool = False
+    reason: str = ""
+    image: str = ""
+    apart: float = 0.0
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus expected; 0 where both are infinite."""
+        if self.measured is None or self.expected is None:
+            return None
+        return distance(self.measured, self.expected)
+
+    @property
+    def verdict(self) -> CheckVerdict:
+        """What came of it; a number that agrees with what looks wrong is ok."""
+        if self.broken:
+            return "FAIL"
+        if self.difference is None or self.tolerance is None:
+            return "not run"
+        if all(abs(off) <= self.tolerance for off in (self.difference, self.apart)):
+            return "ok"
+        return self.known or "FAIL"
+
+    def violates(self, require: bool) -> bool:
+        """Whether the check fails for it; with ``require``, also where there is no run.
+
+        A run without a metric that its reference has fails in any case.
+        """
+        return self.verdict == "FAIL" or (self.verdict == "not run" and (require or self.lacking))
+
+    @property
+    def lacking(self) -> bool:
+        """There is a finished run, and it lacks the metric."""
+        return bool(self.record) and self.measured is None and not self.broken
+
+
+def distance(one: float, other: float) -> float:
+    """One score minus another; 0 where both are infinite."""
+    return 0.0 if one == other else one - other
+
+
+def restrict(
+    rows: Sequence[CheckRow], models: Sequence[str], datasets: Sequence[str]
+) -> list[CheckRow]:
+    """The rows of some models and sets: names, globs or ``all``.
+
+    Raises:
+        UsageError: a word fits none, so that a check of it would pass unseen.
+    """
+    for kind, words in (("model", models), ("dataset", datasets)):
+        names = list(dict.fromkeys(getattr(row, kind) for row in rows))
+        kept: set[str] = set()
+        for word in words:
+            found = names if word == "all" else fnmatch.filter(names, word)
+            if not found:
+                there = ", ".join(names) or "nothing"
+                raise UsageError(f"No {kind} {word!r} is among what is expected: {there}.")
+            kept |= set(found)
+        rows = [row for row in rows if getattr(row, kind) in kept]
+    return list(rows)
+
+
+def with_tolerance(rows: Iterable[CheckRow], psnr: float) -> list[CheckRow]:
+    """The rows with one PSNR tolerance (dB) in the place of every tier's."""
+    return [
+        replace(row, tolerance=psnr) if row.metric == "psnr" and row.tier else row for row in rows
+    ]
+
+
+CellKey = tuple[str, ...]
+
+
+def read_records(store: ResultStore) -> tuple[list[RunRecord], list[CheckRow]]:
     """The sound records, and a failing row for each that is damaged or was altered."""
-    rows: list[Row] = []
+    rows: list[CheckRow] = []
 
     def bad(path: Path, error: HarnessError) -> None:
         model = path.stem.rpartition("-")[0]
-        row = Row(model, path.parent.name, "record", run=path.stem, broken=True)
+        row = CheckRow(model, path.parent.name, "record", run=path.stem, broken=True)
         rows.append(replace(row, reason=str(error)))
 
     return list(store.sound(bad).values()), rows
 
 
-def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]) -> list[Row]:
+def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]) -> list[CheckRow]:
     """A row for each metric of every local run of a cell that the reference has, or its absence.
 
     A cell is a model on a set with the same protocol, self-ensemble, tile, arguments and kind of
@@ -62,7 +164,7 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
         raise UsageError(
             "There are no reference records to compare with: name their folder with --reference."
         )
-    rows: list[Row] = []
+    rows: list[CheckRow] = []
     for cell, candidates in theirs.items():
         mine = ours.get(cell, ())
         ran = {metric for record in mine for metric in record.identity.metrics}
@@ -74,7 +176,7 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
     return rows
 
 
-def _held_all(record: RunRecord, candidates: Sequence[RunRecord], ran: Set[str]) -> list[Row]:
+def _held_all(record: RunRecord, candidates: Sequence[RunRecord], ran: Set[str]) -> list[CheckRow]:
     """A run's metrics, and those that it should have, against the reference runs of its cell.
 
     Args:
@@ -83,20 +185,20 @@ def _held_all(record: RunRecord, candidates: Sequence[RunRecord], ran: Set[str])
         ran: the metrics that a local run of the cell has.
     """
 
-    def kin(some: Iterable[RunRecord]) -> RunRecord:
-        return max(some, key=lambda other: _kinship(record, other))
+    def closest(some: Iterable[RunRecord]) -> RunRecord:
+        return max(some, key=lambda other: _similarity(record, other))
 
-    own, rows = kin(candidates), []
+    own, rows = closest(candidates), []
     for metric in dict.fromkeys(name for one in candidates for name in one.identity.metrics):
         having = [one for one in candidates if metric in one.identity.metrics]
         if metric in record.identity.metrics:
-            rows.append(_held_against(record, kin(having), metric))
+            rows.append(_held_against(record, closest(having), metric))
         elif own in having and metric not in ran:
             rows.append(_held_against(record, own, metric))
     return rows
 
 
-def _held_against(record: RunRecord, other: RunRecord, metric: str) -> Row:
+def _held_against(record: RunRecord, other: RunRecord, metric: str) -> CheckRow:
     """A metric of a run beside that of a reference run."""
     tier = _shared_tier(record, other)
     row = replace(_expect(other, metric), reason=_differences(record, other, metric))
@@ -115,22 +217,22 @@ def _size(record: RunRecord, metric: str) -> float:
 
 def against_paper(
     local: Iterable[RunRecord], paper: Mapping[str, Any], grey: GreyRule | None = None
-) -> list[Row]:
+) -> list[CheckRow]:
     """Two rows for every local run of a printed cell of Table 2, or for its absence.
 
     Runs that broke count where none is finished.
 
     Args:
         local: records; those with self-ensemble, tiles, arguments or other rules do not count.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: the rule whose runs count; None for each row's own.
     """
     scale = paper["table2"]["scale"]
-    runs: dict[Cell, list[RunRecord]] = {}
+    runs: dict[CellKey, list[RunRecord]] = {}
     for (*cell, how, _), some in _by_cell(local).items():
         if how in plain_protocols(scale, grey, *cell):
             runs.setdefault(tuple(cell), []).extend(some)
-    rows: list[Row] = []
+    rows: list[CheckRow] = []
     for line in paper["table2"]["rows"]:
         for dataset in (name for name, values in line.items() if isinstance(values, list)):
             some = _counting(runs.get((line["model"], dataset), ()))
@@ -139,9 +241,9 @@ def against_paper(
     return rows
 
 
-def _by_cell(records: Iterable[RunRecord]) -> dict[Cell, list[RunRecord]]:
+def _by_cell(records: Iterable[RunRecord]) -> dict[CellKey, list[RunRecord]]:
     """The records that count, by model, set, rules and kind of weights."""
-    cells: dict[Cell, list[RunRecord]] = {}
+    cells: dict[CellKey, list[RunRecord]] = {}
     for record in records:
         if foreign_origin(record):
             continue
@@ -164,7 +266,7 @@ def _how(record: RunRecord) -> str:
     return ", ".join([one.protocol, *unusual, *([canonical_json(one.hyper)] * bool(one.hyper))])
 
 
-def _kinship(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, bool, str]:
+def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, bool, str]:
     return (
         record.identity.id == other.identity.id,
         record.identity.dataset_sha256 == other.identity.dataset_sha256,
@@ -205,25 +307,25 @@ def _retrained(record: RunRecord) -> Tier:
     return RETRAINED.get(record.identity.dataset, RETRAINED_ELSEWHERE)
 
 
-def _expected(record: RunRecord) -> list[Row]:
+def _expected(record: RunRecord) -> list[CheckRow]:
     """What a reference record leads one to expect."""
     return [_expect(record, metric) for metric in record.means]
 
 
-def _expect(record: RunRecord, metric: str) -> Row:
+def _expect(record: RunRecord, metric: str) -> CheckRow:
     one = record.identity
-    return Row(one.model, one.dataset, metric, record.means[metric], _how(record))
+    return CheckRow(one.model, one.dataset, metric, record.means[metric], _how(record))
 
 
-def _printed(line: Mapping[str, Any], dataset: str) -> list[Row]:
+def _printed(line: Mapping[str, Any], dataset: str) -> list[CheckRow]:
     """What a row of Table 2 leads one to expect on a set."""
     values = zip(SCORES, line[dataset], strict=True)
-    return [Row(line["model"], dataset, name, value) for name, value in values]
+    return [CheckRow(line["model"], dataset, name, value) for name, value in values]
 
 
 def _held_printed(
     record: RunRecord, line: Mapping[str, Any], paper: Mapping[str, Any]
-) -> list[Row]:
+) -> list[CheckRow]:
     """A run in a printed cell, with what excuses its numbers."""
     official = speaks_for_the_authors(record)
     tier = PRINTED if official else _retrained(record)
@@ -236,17 +338,17 @@ def _held_printed(
     return rows
 
 
-def _with_infinite_image(row: Row, record: RunRecord) -> Row:
+def _with_infinite_image(row: CheckRow, record: RunRecord) -> CheckRow:
     """The row with an image whose score is infinite, if any: no printed mean is without it."""
     scores = {image.image: image.scores[row.metric] for image in record.images}
     name = next((name for name, score in scores.items() if not math.isfinite(score)), None)
     return replace(row, image=name, apart=scores[name]) if name else row
 
 
-_EXCUSES: Mapping[str, Known] = {"print": "known misprint", "measurement": "other rules"}
+_EXCUSES: Mapping[str, Excuse] = {"print": "known misprint", "measurement": "other rules"}
 
 
-def _doubted(row: Row, paper: Mapping[str, Any], official: bool) -> Row:
+def _doubted(row: CheckRow, paper: Mapping[str, Any], official: bool) -> CheckRow:
     """The row with what is known of its printed number.
 
     Only what the authors' weights are known to give instead is excused.
@@ -260,14 +362,14 @@ def _doubted(row: Row, paper: Mapping[str, Any], official: bool) -> Row:
     return row
 
 
-def _meets(row: Row, measured: float | None) -> bool:
+def _meets(row: CheckRow, measured: float | None) -> bool:
     """Whether a number is the one that was measured before."""
     if measured is None or row.measured is None:
         return False
     return abs(row.measured - measured) <= FROZEN.of(row.metric)
 
 
-def _held(record: RunRecord, row: Row, tier: Tier, size: float = 0.0) -> Row:
+def _held(record: RunRecord, row: CheckRow, tier: Tier, size: float = 0.0) -> CheckRow:
     """A row with what was measured in it, or why there is nothing.
 
     Args:
@@ -290,7 +392,9 @@ def _held(record: RunRecord, row: Row, tier: Tier, size: float = 0.0) -> Row:
     )
 
 
-def _with_worst_image(row: Row, record: RunRecord, other: RunRecord, *, finite: bool) -> Row:
+def _with_worst_image(
+    row: CheckRow, record: RunRecord, other: RunRecord, *, finite: bool
+) -> CheckRow:
     """The row with the image that is farthest from the reference's.
 
     Without ``finite``, only an image counts whose score is infinite in one of the runs: the means

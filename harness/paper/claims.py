@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.paper import comparison_claims, network_claims, print_claims, record_claims
-from harness.paper.judgement import Evidence, Finding, Judgement, Verdict
-from harness.paper.row_claims import judge_rows
+from harness.paper.findings import Evidence
+from harness.paper.verdicts import Finding, Judgement, Verdict, judge_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def judge(runs: pd.DataFrame, paper: Mapping[str, Any]) -> tuple[Judgement, ...]
 
     Args:
         runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
     """
     evidence = Evidence(runs, paper)
     claims = [

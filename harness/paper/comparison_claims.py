@@ -5,16 +5,15 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.paper.judgement import Finding, listed, ordinal, title
 from harness.paper.print_claims import PSNR, table1_rivals
-from harness.paper.row_claims import row_verdict
-from harness.paper.scores import SCORES
+from harness.paper.schema import SCORES, listed, ordinal, title
+from harness.paper.verdicts import Finding, row_verdict
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.paper.judgement import Evidence
+    from harness.paper.findings import Evidence
 
 Rank = tuple[int, int]
 """A place in a column, and the column's length."""

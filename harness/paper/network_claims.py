@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.paper.judgement import Finding, listed
+from harness.paper.schema import listed
+from harness.paper.verdicts import Finding
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from harness.paper.judgement import Evidence
+    from harness.paper.findings import Evidence
 
 READINGS = ("drfn", "drfn-2conv")
 """One and two convolutions a residual block; the first is the one the harness takes."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.paper.judgement import Finding, listed, title
+from harness.paper.schema import listed, title
+from harness.paper.verdicts import Finding
 
 if TYPE_CHECKING:
-    from harness.paper.judgement import Evidence
+    from harness.paper.findings import Evidence
 
 PSNR, SSIM = 0, 1
 ROUNDING = 0.005

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.paper.ablation import ablations
-from harness.paper.judgement import Finding, listed, title
-from harness.paper.measured import speaks_for_the_authors
 from harness.paper.print_claims import PSNR, SSIM
+from harness.paper.schema import listed, title
+from harness.paper.select import speaks_for_the_authors
+from harness.paper.statistics import ablations
 from harness.paper.tolerances import PRINTED
+from harness.paper.verdicts import Finding
 from harness.protocol.protocols import protocol
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule
-    from harness.paper.judgement import Evidence
+    from harness.paper.findings import Evidence
     from harness.record import RunRecord
 
 

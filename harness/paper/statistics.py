@@ -1,25 +1,31 @@
-"""What a difference between two runs is worth: intervals over images, spread over weights."""
+"""What a difference is worth: between runs, over weights, between variants trained alike."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
-from harness.paper.budgets import Budget, budget_of
-from harness.paper.selection import finished, foreign_origin
+from harness.paper.select import (
+    TrainingNotes,
+    finished,
+    foreign_origin,
+    plain_runs,
+    rank_runs,
+    training_notes,
+)
 from harness.protocol.protocols import protocol
 from harness.record import digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.cards import FloatArray
+    from harness.cards import FloatArray, GreyRule
     from harness.record import Identity, RunRecord
 
 
@@ -129,7 +135,7 @@ class Spread:
     """
 
     identity: Identity
-    budget: Budget
+    budget: TrainingNotes
     count: int
     mean: float
     sd: float
@@ -144,7 +150,7 @@ def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
     """
     groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
     for record in finished(runs).get("record", ()):
-        budget = budget_of(record)
+        budget = training_notes(record)
         if record.weights and budget.key and not foreign_origin(record):
             bare = record.identity.to_json() | {"weights_sha256": None}
             alike = (digest(bare), record.weights.tag, budget.key)
@@ -156,8 +162,91 @@ def _spread(records: Sequence[RunRecord]) -> Spread:
     scores = [record.means["psnr"] for record in records]
     return Spread(
         replace(records[0].identity, weights_sha256=None),
-        budget_of(records[0]),
+        training_notes(records[0]),
         len(scores),
         float(np.mean(scores)),
         float(np.std(scores, ddof=1)),
     )
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Variants of one network, trained alike and run on the set of Table 1.
+
+    Attributes:
+        budget: of the training; of the first one, where several took a different time.
+        runs: by variant, one record for each set of weights.
+    """
+
+    budget: TrainingNotes
+    runs: Mapping[str, Sequence[RunRecord]]
+
+    def scores(self, variant: str) -> FloatArray:
+        """PSNR (dB) of each image, ``(images,)``: the mean over the weights."""
+        rows = [[image.scores["psnr"] for image in run.images] for run in self.runs[variant]]
+        return np.mean(rows, axis=0)
+
+    def psnr(self, variant: str) -> float:
+        """Mean PSNR (dB) over images and weights."""
+        return float(self.scores(variant).mean())
+
+    def sd(self, variant: str) -> float | None:
+        """Standard deviation (dB, n - 1) over the weights, where there are several."""
+        means = [run.means["psnr"] for run in self.runs[variant]]
+        return float(np.std(means, ddof=1)) if len(means) > 1 else None
+
+    def gain(self, variant: str, over: str) -> Interval:
+        """How much better a variant is than another, over the images."""
+        return paired_bootstrap(self.scores(variant), self.scores(over))
+
+    def ids(self) -> tuple[str, ...]:
+        """Of all records."""
+        return tuple(run.identity.id for runs in self.runs.values() for run in runs)
+
+
+def ablations(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
+) -> tuple[Ablation, ...]:
+    """The variants that were run, one entry for each budget, the most complete first."""
+    table = paper["table1"]
+    ranked = rank_runs(runs, table["scale"], grey or table["grey"])
+    found: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
+    for record in ranked.get("record", ()):
+        identity = record.identity
+        variant = _variant(identity.hyper, table["variants"])
+        if variant and (identity.model, identity.dataset) == ("drfn", table["set"]):
+            alike = found.setdefault((identity.dataset_sha256, training_notes(record).key), {})
+            alike.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
+    made = [_ablation(by_variant, list(table["variants"])) for by_variant in found.values()]
+    return tuple(sorted(made, key=lambda one: (-len(one.runs), -one.budget.steps)))
+
+
+def broken_variants(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
+) -> set[str]:
+    """The variants whose every run broke."""
+    table = paper["table1"]
+    if runs.empty:
+        return set()
+    plain = plain_runs(runs, table["scale"], grey or table["grey"], self_ensemble=False)
+    own = plain[(plain["model"] == "drfn") & (plain["dataset"] == table["set"])]
+    tried, done = (
+        {_variant(record.identity.hyper, table["variants"]) for record in some["record"]}
+        for some in (own, finished(own))
+    )
+    return {name for name in tried - done if name}
+
+
+def _ablation(
+    by_variant: Mapping[str, Mapping[str | None, RunRecord]], order: Sequence[str]
+) -> Ablation:
+    runs = {name: tuple(by_variant[name].values()) for name in order if name in by_variant}
+    return Ablation(training_notes(next(iter(runs.values()))[0]), runs)
+
+
+def _variant(hyper: Mapping[str, Any], variants: Mapping[str, Mapping[str, bool]]) -> str | None:
+    """The variant that the arguments of ``drfn`` make; None for other networks."""
+    whole = variants["both"]
+    if hyper.keys() - whole.keys():
+        return None
+    return next((name for name, flags in variants.items() if flags == {**whole, **hyper}), None)

@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 
 from harness.errors import HarnessError, printable
 from harness.files import write_atomically
-from harness.paper.scores import SCORES
+from harness.paper.schema import SCORES
 from harness.report.forms import json_text
 from harness.report.markdown import markdown_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.paper.check_rows import Row
+    from harness.paper.check import CheckRow
 
 _HEADERS = (
     "model",
@@ -34,7 +34,7 @@ _HEADERS = (
 )
 
 
-def check_markdown(rows: Sequence[Row], against: str) -> str:
+def check_markdown(rows: Sequence[CheckRow], against: str) -> str:
     """The rows as a Markdown table, and how many numbers had which verdict as a sentence."""
     align = ("left",) * 3 + ("right",) * 4 + ("left",) * 4
     table = markdown_table(_HEADERS, [_cells(row) for row in rows], align)
@@ -47,7 +47,7 @@ def check_markdown(rows: Sequence[Row], against: str) -> str:
     )
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: CheckRow) -> list[str]:
     numbers = [
         "" if value is None else _shown(row.metric, value, sign)
         for value, sign in ((row.measured, ""), (row.expected, ""), (row.difference, "+"))
@@ -63,7 +63,7 @@ def _shown(metric: str, value: float, sign: str = "") -> str:
     return f"{value:{sign}{form}}"
 
 
-def _said(row: Row) -> str:
+def _said(row: CheckRow) -> str:
     """The verdict with its reason."""
     if row.verdict == "ok":
         return row.verdict
@@ -73,7 +73,7 @@ def _said(row: Row) -> str:
     return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
 
 
-def write_junit(rows: Sequence[Row], against: str, require: bool, path: Path) -> None:
+def write_junit(rows: Sequence[CheckRow], against: str, require: bool, path: Path) -> None:
     """Write the rows as JUnit XML.
 
     Raises:
@@ -86,7 +86,7 @@ def write_junit(rows: Sequence[Row], against: str, require: bool, path: Path) ->
         raise HarnessError(f"The file {path} cannot be written ({error}).") from error
 
 
-def _junit(rows: Sequence[Row], against: str, require: bool) -> str:
+def _junit(rows: Sequence[CheckRow], against: str, require: bool) -> str:
     """One test case a row: violations fail, other numbers that were not run are skipped."""
     suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
     for row in rows:
@@ -110,13 +110,13 @@ def _junit(rows: Sequence[Row], against: str, require: bool) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
 
 
-def _sentence(row: Row) -> str:
+def _sentence(row: CheckRow) -> str:
     facts = zip(_HEADERS, _cells(row), strict=True)
     shown = [f"{name} {text}" for name, text in list(facts)[3:8] if text]
     return f"{_said(row)} ({', '.join(shown)})"
 
 
-def check_json(rows: Sequence[Row]) -> str:
+def check_json(rows: Sequence[CheckRow]) -> str:
     """The rows with their verdicts as JSON; null where there is nothing to say."""
     facts = [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
     return json_text(

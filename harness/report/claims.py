@@ -72,7 +72,7 @@ def claims(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None =
 
     Args:
         runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: without influence; claims are judged from the runs under both rules.
     """
     return claims_table(judge(runs, paper), paper)

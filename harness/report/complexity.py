@@ -40,7 +40,7 @@ def complexity_table(
     Args:
         cards: the networks.
         scale: the factor.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         output_size: width and height of the SR image, cut to multiples of the scale; 1280 x 720
             without it.
         speeds: time and memory by model, where measured.

@@ -37,7 +37,7 @@ def crops(
 
     Args:
         runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: the rule whose runs are shown; None for each row's own.
         pictures: where the images are, and which are shown.
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import MismatchError
-from harness.paper.judgement import Evidence, title
-from harness.paper.measured import speaks_for_the_authors
+from harness.paper.findings import Evidence
+from harness.paper.schema import title
+from harness.paper.select import speaks_for_the_authors
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
 from harness.registry import register_report
 from harness.report.forms import Table
@@ -74,7 +75,7 @@ def differences(
 
     Args:
         runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: the rule whose runs are compared; None for each row's own.
     """
     evidence = Evidence(runs, paper)

@@ -59,7 +59,7 @@ def figure5(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None 
 
     Args:
         runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: the rule whose runs are shown; None for each row's own.
     """
     drawn = points(runs, paper, grey)

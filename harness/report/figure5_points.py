@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.paper.judgement import listed
-from harness.paper.selection import choose_runs
+from harness.paper.schema import listed
+from harness.paper.select import choose_runs
 from harness.report.labels import Label
 from harness.report.marks import TRAINED_HERE, dagger, dagger_note
 

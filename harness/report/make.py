@@ -9,7 +9,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, get_args
 
 from harness.errors import HarnessError, sentence
-from harness.paper import paper
+from harness.paper.schema import paper
 from harness.record import is_plain_name
 from harness.registry import REPORTS
 from harness.report.forms import Format, Report

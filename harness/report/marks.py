@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from harness.paper import paper
-from harness.paper.budgets import budget_of
-from harness.paper.judgement import listed, title
-from harness.paper.measured import speaks_for_the_authors
+from harness.paper.schema import listed, paper, title
+from harness.paper.select import speaks_for_the_authors, training_notes
 from harness.protocol.protocols import USUAL_GREY
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule
-    from harness.paper.cells import Standing
+    from harness.paper.verdicts import CellStatus
     from harness.record import RunRecord
 
 MISSING, FAILED = "missing", "failed"
 """What stands in the place of a number: nobody ran it, or its run broke."""
 
-MARKS: Mapping[Standing, str] = {
+MARKS: Mapping[CellStatus, str] = {
     "reproduced": "✓",
     "reproduced under other rules": "≈",
     "refuted": "✗",
@@ -57,7 +55,7 @@ def grey_note(grey: GreyRule | None) -> str:
 
 def training(record: RunRecord) -> str:
     """How other weights than the authors' were trained; empty for the authors'."""
-    return "" if speaks_for_the_authors(record) else str(budget_of(record))
+    return "" if speaks_for_the_authors(record) else str(training_notes(record))
 
 
 def dagger_note(records: Iterable[RunRecord], methods: Mapping[str, str]) -> str:

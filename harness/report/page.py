@@ -13,8 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from harness.paper.claims import judge
-from harness.paper.judgement import Verdict
-from harness.paper.selection import choose_runs
+from harness.paper.select import choose_runs
+from harness.paper.verdicts import Verdict
 from harness.registry import REPORTS, register_report
 from harness.report.crops import CREDITS
 from harness.report.figure5_points import KINDS, described, footnotes, points
@@ -29,7 +29,7 @@ from harness.report.tables import table2
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray, GreyRule
-    from harness.paper.judgement import Judgement
+    from harness.paper.verdicts import Judgement
 
 VERDICTS: Mapping[Verdict, str] = {verdict: MARKS[verdict] for verdict in get_args(Verdict)}
 """Verdicts in the order in which they are counted, with the mark that goes with the colour."""
@@ -81,7 +81,7 @@ def page(
 
     Args:
         runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: the rule whose runs are shown; None for each row's own.
         pictures: where the images of the slider are.
 

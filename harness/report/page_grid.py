@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from harness.paper.cells import Cell as Judged
-from harness.paper.cells import judge_cells
-from harness.paper.judgement import Evidence
-from harness.paper.scores import SCORES, Score
+from harness.paper.findings import Evidence
+from harness.paper.schema import SCORES, Score
+from harness.paper.verdicts import JudgedCell as Judged
+from harness.paper.verdicts import judge_cells
 from harness.registry import DATASETS
 from harness.report.marks import MISSING, TRAINED_HERE
 
@@ -145,7 +145,7 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Gr
     Args:
         table: what `harness.report.tables.table2` gives.
         runs: what it was made of.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
     """
     cells = judge_cells(Evidence(runs, paper))
     judged = {(cell.model, cell.dataset, cell.metric): cell for cell in cells}

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.paper.selection import foreign_origin
+from harness.paper.select import foreign_origin
 from harness.protocol.protocols import USUAL_GREY, protocol
 from harness.registry import DATASETS
 

@@ -11,7 +11,7 @@ from harness.data.identify import ImageSet
 from harness.data.images import MissingImageError, read_image
 from harness.data.testsets import DatasetUnavailable, find
 from harness.errors import HarnessError, UsageError
-from harness.paper.selection import choose_runs
+from harness.paper.select import choose_runs
 from harness.protocol.protocols import crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS
 from harness.report.marks import dagger, dagger_note

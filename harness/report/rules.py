@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.judgement import Evidence, title
-from harness.paper.measured import Measurement, measurements
-from harness.paper.scores import SCORES
+from harness.paper.findings import Evidence
+from harness.paper.schema import SCORES, title
+from harness.paper.select import Measurement, measurements
 from harness.paper.tolerances import PRINTED, PRINTED_SAID
 from harness.registry import register_report
 from harness.report.forms import Table
@@ -26,7 +26,7 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = 
 
     Args:
         runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: without influence; both rules are shown.
     """
     del grey
@@ -48,10 +48,10 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = 
 def _facts(
     evidence: Evidence, model: str, dataset: str, metric: str, printed: float
 ) -> list[dict[str, Any]]:
-    found = measurements(evidence, model, dataset, metric)
+    found = measurements(evidence.candidates, model, dataset, metric)
     # Bicubic has a name in each pipeline; which of them the paper used is not said.
     twin = "bicubic-rgb" if model == "bicubic" else ""
-    other = measurements(evidence, twin, dataset, metric)
+    other = measurements(evidence.candidates, twin, dataset, metric)
     tolerance = PRINTED.of(metric)
     return [
         {

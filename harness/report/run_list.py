@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.paper.selection import foreign_origin
+from harness.paper.select import foreign_origin
 from harness.protocol.protocols import protocol
 from harness.report.forms import csv_text
 from harness.report.listings import Row, flat

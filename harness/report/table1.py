@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.ablation import Ablation, ablations, broken_variants
-from harness.paper.cells import judge_table1
-from harness.paper.judgement import Evidence, title
+from harness.paper.findings import Evidence
+from harness.paper.schema import title
+from harness.paper.statistics import Ablation, ablations, broken_variants
+from harness.paper.verdicts import judge_table1
 from harness.registry import register_report
 from harness.report.forms import Table
 from harness.report.marks import FAILED, MISSING
@@ -27,7 +28,7 @@ def table1(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None =
 
     Args:
         runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: the rule whose runs are shown; None for each row's own.
     """
     reading = paper["table1"]["readings"][0]

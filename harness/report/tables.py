@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import HarnessError
-from harness.paper.scores import SCORES, Score
-from harness.paper.selection import broken_runs, choose_runs, finished
+from harness.paper.schema import SCORES, Score
+from harness.paper.select import broken_runs, choose_runs, finished
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.forms import Table, plain_table, readable
 from harness.report.marks import (
@@ -33,7 +33,7 @@ def table2(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None =
 
     Args:
         runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: the rule whose runs are shown; None for each row's own.
 
     Raises:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.cells import Cell, judge_cells
-from harness.paper.judgement import Evidence, title
-from harness.paper.scores import SCORES
+from harness.paper.findings import Evidence
+from harness.paper.schema import SCORES, title
 from harness.paper.tolerances import PRINTED_SAID
+from harness.paper.verdicts import JudgedCell, judge_cells
 from harness.registry import register_report
 from harness.report.forms import Table
 from harness.report.marks import FAILED, MARKS, MISSING, TRAINED_HERE, dagger, training
@@ -26,7 +26,7 @@ def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
 
     Args:
         runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
         grey: without influence; a number counts as reproduced under any rule in use.
     """
     evidence = Evidence(runs, paper)
@@ -45,7 +45,7 @@ def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
     return Table("verdicts", _caption(cells.values()), headers, rows, tidy)
 
 
-def _text(cell: Cell | None) -> str:
+def _text(cell: JudgedCell | None) -> str:
     """A number as printed, and its mark."""
     if cell is None:
         return "-"
@@ -54,7 +54,7 @@ def _text(cell: Cell | None) -> str:
     return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{own}{failed}"
 
 
-def _tidy(cell: Cell, remark: str) -> dict[str, Any]:
+def _tidy(cell: JudgedCell, remark: str) -> dict[str, Any]:
     one = cell.measured
     run = one.run if one else cell.broken
     return {
@@ -72,7 +72,7 @@ def _tidy(cell: Cell, remark: str) -> dict[str, Any]:
     }
 
 
-def _caption(cells: Collection[Cell]) -> str:
+def _caption(cells: Collection[JudgedCell]) -> str:
     count = Counter(cell.standing for cell in cells)
     legend = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
     failed = sum(bool(cell.broken) for cell in cells)

@@ -31,7 +31,7 @@ from harness.models.cost import (
 )
 from harness.models.resources import forward_bytes, measure_speed
 from harness.models.source import network_digest, unbuilt_digest
-from harness.paper import paper
+from harness.paper.schema import paper
 from harness.record import digest, file_digest
 from harness.registry import MODELS, load_plugins, register_model
 from harness.report.complexity import complexity_table

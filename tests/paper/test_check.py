@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import Result
 
-from harness.paper import paper
-from harness.paper.check import against_paper, against_reference
-from harness.paper.check_rows import Row, restrict, with_tolerance
+from harness.paper.check import CheckRow, against_paper, against_reference, restrict, with_tolerance
+from harness.paper.schema import paper
 from harness.record import ImageResult, RunRecord
 from harness.run.store import ResultStore
 
@@ -64,7 +63,7 @@ def stored(records: Iterable[RunRecord], folder: str = "mine") -> Path:
     return store.root
 
 
-def verdicts(rows: Iterable[Row]) -> list[str]:
+def verdicts(rows: Iterable[CheckRow]) -> list[str]:
     return [row.verdict for row in rows]
 
 
@@ -161,7 +160,7 @@ class TestOtherMetrics:
 
     ERRORS = (4.0, 5.0, 6.0, 7.0, 3.0)
 
-    def row(self, mine: RunRecord, theirs: RunRecord, metric: str = "acme-mae") -> Row:
+    def row(self, mine: RunRecord, theirs: RunRecord, metric: str = "acme-mae") -> CheckRow:
         (row,) = (one for one in against_reference([mine], [theirs]) if one.metric == metric)
         return row
 
@@ -226,7 +225,7 @@ class TestOtherMetrics:
         assert self.row(mine, mine).verdict == "ok"
 
     def test_nan_is_never_ok(self) -> None:
-        row = Row("m", "d", "acme-mae", 5.0, measured=5.0, tolerance=1.0)
+        row = CheckRow("m", "d", "acme-mae", 5.0, measured=5.0, tolerance=1.0)
         assert row.verdict == "ok"
         for spoilt in ({"measured": float("nan")}, {"apart": float("nan")}):
             assert replace(row, **spoilt).verdict == "FAIL"  # type: ignore[arg-type]
@@ -289,7 +288,7 @@ class TestOtherMetrics:
 
 
 class TestAgainstThePaper:
-    def row(self, mine: RunRecord, metric: str, printed: dict | None = None, **options) -> Row:
+    def row(self, mine: RunRecord, metric: str, printed: dict | None = None, **options) -> CheckRow:
         model, dataset = mine.identity.model, mine.identity.dataset
         rows = against_paper([mine], printed or paper(), **options)
         (row,) = (

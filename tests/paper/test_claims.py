@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.paper import paper
 from harness.paper.claims import JUDGES, Judgement, judge
-from harness.paper.judgement import listed, ordinal
+from harness.paper.schema import listed, ordinal, paper
 from harness.record import RunRecord
 from harness.registry import MODELS
 from harness.run.store import ResultStore

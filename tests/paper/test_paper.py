@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.paper import paper
 from harness.paper.claims import JUDGES
+from harness.paper.schema import paper
 from harness.registry import MODELS
 from harness.train.plan import VARIANTS
 

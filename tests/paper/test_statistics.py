@@ -8,7 +8,7 @@ import pytest
 from harness import baselines
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
-from harness.paper.budgets import Budget, budget_of
+from harness.paper.select import TrainingNotes, training_notes
 from harness.paper.statistics import (
     compare_runs,
     paired_bootstrap,
@@ -87,7 +87,9 @@ class TestSpread:
     @pytest.fixture
     def alike(self, monkeypatch) -> None:
         """All weights come from one recipe."""
-        monkeypatch.setattr("harness.paper.statistics.budget_of", lambda one: Budget("a recipe"))
+        monkeypatch.setattr(
+            "harness.paper.statistics.training_notes", lambda one: TrainingNotes("a recipe")
+        )
 
     def test_weights_of_unknown_training_are_no_seeds(self) -> None:
         runs = [record("drfn", tag="file", weights=name) for name in ("a", "b")]
@@ -128,8 +130,8 @@ class TestSpread:
     def test_weights_of_other_budgets_are_no_seeds(self, monkeypatch) -> None:
         runs = [record("drfn", tag="repro", weights=name) for name in ("a", "b")]
         monkeypatch.setattr(
-            "harness.paper.statistics.budget_of",
-            lambda one: Budget(key=one.identity.weights_sha256),
+            "harness.paper.statistics.training_notes",
+            lambda one: TrainingNotes(key=one.identity.weights_sha256),
         )
         assert spread_over_weights(frame(*runs)) == ()
 
@@ -137,15 +139,15 @@ class TestSpread:
 def test_the_budget_of_shipped_weights_is_known() -> None:
     folder = Path(baselines.__file__).parent / "weights"
     notes = json.loads((folder / "edsr-baseline-x4.repro.json").read_text())
-    budget = budget_of(record("edsr-baseline", weights=notes["tensors_sha256"]))
+    budget = training_notes(record("edsr-baseline", weights=notes["tensors_sha256"]))
     assert budget.steps == notes["steps"]
     assert str(budget).startswith(f"{notes['steps']:,} steps of 8 patches of 24x24 in 16 minutes")
 
 
 def test_nothing_is_known_of_the_training_of_other_weights() -> None:
     for one in (record("edsr-baseline"), record("bicubic", weights=None), record("not-here")):
-        assert budget_of(one) == Budget()
-    assert str(Budget()) == "a training of which nothing is known"
+        assert training_notes(one) == TrainingNotes()
+    assert str(TrainingNotes()) == "a training of which nothing is known"
 
 
 def test_json_files_of_others_beside_weights_are_no_notes(tmp_path: Path, monkeypatch) -> None:
@@ -154,4 +156,4 @@ def test_json_files_of_others_beside_weights_are_no_notes(tmp_path: Path, monkey
         (tmp_path / f"weights/{name}.json").write_text(text)
     card = replace(MODELS.get("drfn"), source=tmp_path / "drfn.py")
     monkeypatch.setattr(MODELS, "get", lambda name: card)
-    assert budget_of(record("drfn", weights="0" * 64)) == Budget()
+    assert training_notes(record("drfn", weights="0" * 64)) == TrainingNotes()

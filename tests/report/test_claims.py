@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.paper import paper
-from harness.paper.budgets import Budget
 from harness.paper.claims import judge
+from harness.paper.schema import paper
+from harness.paper.select import TrainingNotes
 from harness.record import RunRecord
 from harness.registry import REPORTS
 from harness.report.claims import claims
@@ -221,8 +221,8 @@ class TestDifferences:
         assert "DRFN over SRCNN" not in [line[1] for line in differences(runs, paper()).rows]
 
     def test_what_the_seed_does_is_said_where_it_is_known(self, monkeypatch) -> None:
-        budget = Budget("a recipe", 600)
-        monkeypatch.setattr("harness.paper.statistics.budget_of", lambda one: budget)
+        budget = TrainingNotes("a recipe", 600)
+        monkeypatch.setattr("harness.paper.statistics.training_notes", lambda one: budget)
         runs = [record("drfn", psnr=(p, p), tag="repro", weights=str(p)) for p in (27.0, 27.2)]
         caption = differences(frame(*runs), paper()).caption
         assert "drfn on Set14 27.100 dB, sd 0.141 dB (2 weights)" in caption

@@ -10,7 +10,7 @@ from PIL import Image
 
 from harness.data.images import read_image
 from harness.errors import UsageError
-from harness.paper import paper
+from harness.paper.schema import paper
 from harness.registry import register_dataset
 from harness.report.crops import NO_PICTURE, crops
 from harness.report.pictures import Box, Comparison, Pictures, Region, compare, regions

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from harness.paper import paper
+from harness.paper.schema import paper
 from harness.report.figure5 import _draw, figure5
 from harness.report.figure5_points import Point, numbered, points, short_count, unplaced
 from harness.report.figures import Figure

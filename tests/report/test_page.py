@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.paper import paper
 from harness.paper.claims import Judgement
+from harness.paper.schema import paper
 from harness.report import page as page_module
 from harness.report.page import page
 from harness.report.pictures import Pictures

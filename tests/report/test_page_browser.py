@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.paper import paper
+from harness.paper.schema import paper
 from harness.report.page import page
 from harness.report.pictures import Pictures
 from harness.run.store import ResultStore

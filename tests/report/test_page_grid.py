@@ -2,8 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.paper import paper
-from harness.paper.scores import SCORES
+from harness.paper.schema import SCORES, paper
 from harness.report.page_grid import LEGEND, grids, level, measured_share, signed
 from harness.report.tables import table2
 from tests.records import frame, record

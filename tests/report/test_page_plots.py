@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.paper import paper
-from harness.paper.selection import choose_runs
+from harness.paper.schema import paper
+from harness.paper.select import choose_runs
 from harness.report.figure5_points import Point, points
 from harness.report.page_plots import distributions, scatter
 from harness.run.store import ResultStore

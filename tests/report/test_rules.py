@@ -1,6 +1,6 @@
 """Which rule gives a printed number is seen from what was measured under each."""
 
-from harness.paper import paper
+from harness.paper.schema import paper
 from harness.report.forms import Table
 from harness.report.rules import rules
 from tests.records import frame, record

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import harness
-from harness.paper import paper
+from harness.paper.schema import paper
 from harness.record import RunRecord
 from harness.report import page as page_module
 from harness.report.console import Bars, Lines, TrainLines, echo

@@ -7,8 +7,8 @@ import pytest
 
 from harness import baselines
 from harness.errors import HarnessError
-from harness.paper import paper
-from harness.paper.selection import choose_runs
+from harness.paper.schema import paper
+from harness.paper.select import choose_runs
 from harness.registry import MODELS, REPORTS
 from harness.report.forms import Table
 from harness.report.tables import table2

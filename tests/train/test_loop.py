@@ -22,7 +22,7 @@ from harness.data.pinned import cache_root
 from harness.data.trainsets import NEAR_DUPLICATES, fingerprint
 from harness.errors import HarnessError, UsageError
 from harness.global_state import apply_settings, numerics_kept, training_numerics
-from harness.paper.budgets import budget_from
+from harness.paper.select import notes_from
 from harness.registry import MODELS
 from harness.report.console import TrainLines
 from harness.run.store import ResultStore
@@ -439,7 +439,7 @@ class TestFrom:
             budgets.append((chain["recipe"]["name"], chain["steps"]))
             chain = chain.get("from")
         assert budgets == [("short", 5), ("finetune", 20), ("short", 10)]
-        told = budget_from(notes_of(folders[2]))
+        told = notes_from(notes_of(folders[2]))
         assert told.pixels == 35 * 4 * 12**2
         assert "5 steps of 4 patches" in str(told) and ", after 20 steps of 4 patches" in str(told)
         assert notes_of(folders[2])["from"]["weights"] == "last.pt"

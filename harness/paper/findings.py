@@ -1,16 +1,15 @@
-"""What a verdict is, and what it is judged from."""
+"""Everything that claims are judged from: the printed numbers, the runs, the networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from harness.cards import GreyRule
-from harness.paper.measured import candidates
-from harness.paper.selection import broken_runs, choose_runs
-from harness.registry import DATASETS, MODELS
+from harness.paper.select import broken_runs, candidates, choose_runs
+from harness.registry import MODELS
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -21,39 +20,6 @@ if TYPE_CHECKING:
     from harness.models.cost import Complexity, Depth
     from harness.record import RunRecord
 
-Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
-"""``reproduced``: the evidence agrees; ``refuted``: it does not; ``inconsistent in print``: printed
-numbers contradict each other; ``not measured``: evidence is missing, or cannot decide."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A claim of the paper and what has become of it.
-
-    Attributes:
-        claim: short key, such as ``parameters``.
-        statement: the paper's words or numbers.
-        where: section or table.
-        verdict: see `Verdict`.
-        evidence: one to three sentences with the figures.
-        runs: ids of the run records that the evidence rests on.
-    """
-
-    claim: str
-    statement: str
-    where: str
-    verdict: Verdict
-    evidence: str
-    runs: tuple[str, ...] = ()
-
-
-class Finding(NamedTuple):
-    """A verdict before it is put beside the claim."""
-
-    verdict: Verdict
-    evidence: str
-    runs: tuple[str, ...] = ()
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -61,7 +27,7 @@ class Evidence:
 
     Attributes:
         runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.paper` gives.
+        paper: what `harness.paper.schema.paper` gives.
     """
 
     runs: pd.DataFrame
@@ -118,7 +84,7 @@ class Evidence:
 
     @cached_property
     def candidates(self) -> dict[tuple[str, str], list[RunRecord]]:
-        """See `harness.paper.measured.candidates`."""
+        """See `harness.paper.select.candidates`."""
         return candidates(self.runs, self.scale)
 
     @cached_property
@@ -182,18 +148,3 @@ def _receptive_radius(card: ModelCard, scale: int) -> int:
 
     pixels = receptive_radius(card, scale)
     return -(-pixels * card.input_scale(scale) // scale)
-
-
-def title(dataset: str) -> str:
-    """What papers call a set."""
-    return DATASETS.get(dataset).title if dataset in DATASETS else dataset
-
-
-def listed(words: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def ordinal(rank: int) -> str:
-    """``1st``, ``2nd``, ``3rd``, ``4th``, up to ``20th``."""
-    return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.paper import paper
-from harness.paper.cells import judge_cells
 from harness.paper.check import against_paper, against_reference
-from harness.paper.judgement import Evidence
-from harness.paper.selection import broken_runs, foreign_origin
+from harness.paper.findings import Evidence
+from harness.paper.schema import paper
+from harness.paper.select import broken_runs, foreign_origin
+from harness.paper.verdicts import judge_cells
 from harness.record import RunRecord
 from harness.report.figure5 import points
 from harness.report.page_records import record_cards

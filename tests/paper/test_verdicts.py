@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from harness.paper import paper
-from harness.paper.cells import Cell, judge_cells
 from harness.paper.check import against_paper
-from harness.paper.judgement import Evidence
+from harness.paper.findings import Evidence
+from harness.paper.schema import paper
+from harness.paper.verdicts import JudgedCell, judge_cells
 from harness.run.store import ResultStore
 
 STORE = ResultStore(Path(__file__).parents[2] / "results" / "reference")
@@ -16,7 +16,7 @@ CELLS = {
 SUSPICIOUS = [((one["row"], one["column"], one["metric"]), one) for one in paper()["suspicious"]]
 
 
-def seen(kind: str) -> list[Cell]:
+def seen(kind: str) -> list[JudgedCell]:
     return [CELLS[key] for key, one in SUSPICIOUS if one["seen"] == kind]
 
 
