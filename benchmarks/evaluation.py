@@ -34,7 +34,7 @@ from harness.data.testsets import find, register_testsets, select
 from harness.protocol.protocols import Protocol, make_sample, score
 from harness.protocol.resize import imresize
 from harness.registry import load_plugins
-from harness.report.figures import Figure
+from harness.report.plot import Figure
 from harness.run.evaluate import compute, upscaler
 from harness.run.plan import Request, plan
 

@@ -76,12 +76,12 @@ class Registry(Generic[T]):
 
     Args:
         kind: what the things are called in messages.
-        home: the module that registers those of the harness.
+        homes: the modules that register those of the harness.
     """
 
-    def __init__(self, kind: str, home: str = "") -> None:
+    def __init__(self, kind: str, *homes: str) -> None:
         self.kind = kind
-        self._home = home
+        self._homes = homes
         self._built_in: dict[str, tuple[T, str]] = {}
         self._plugins: dict[str, dict[str, T]] = {}
 
@@ -149,16 +149,17 @@ class Registry(Generic[T]):
         return name in self._built_in
 
     def load_built_ins(self) -> None:
-        """Import the module that registers what the harness has of this kind.
+        """Import the modules that register what the harness has of this kind.
 
         Raises:
-            HarnessError: it is missing.
+            HarnessError: they are missing.
         """
-        if not self._home:
+        if not self._homes:
             return
         said = f"The {self.kind}s of the harness are missing{{}}: reinstall {DISTRIBUTION}."
         try:
-            importlib.import_module(self._home)
+            for home in self._homes:
+                importlib.import_module(home)
         except ImportError as error:
             raise HarnessError(said.format(f" ({error})")) from error
         if not self._built_in:  # what is left of a package is a folder
@@ -201,7 +202,12 @@ class Registry(Generic[T]):
 MODELS: Registry[ModelCard] = Registry("model", NETWORKS)
 DATASETS: Registry[DatasetCard] = Registry("dataset")
 METRICS: Registry[Metric] = Registry("metric", "harness.protocol.metrics")
-REPORTS: Registry[Report] = Registry("report", "harness.report.build")
+REPORTS: Registry[Report] = Registry(
+    "report",
+    *("harness.report.claims", "harness.report.complexity", "harness.report.crops"),
+    *("harness.report.results", "harness.report.plot", "harness.report.page"),
+    "harness.report.ablation",
+)
 _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS)
 
 FAILURES: dict[str, str] = {}
@@ -322,8 +328,8 @@ def register_report(name: str) -> Callable[[F], F]:
 
     It takes ``(runs, paper, grey)``: what `ResultStore.load` gives, the printed numbers, and the
     grey rule whose runs are shown; and, where it has a parameter ``pictures``, what to show of
-    images (`harness.report.pictures.Pictures`). It returns a `harness.report.forms.Table` or
-    anything else that keeps `harness.report.forms.Report`.
+    images (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or
+    anything else that keeps `harness.report.table.Report`.
     """
     return _register(REPORTS, name)
 

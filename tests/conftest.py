@@ -18,14 +18,13 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import harness.protocol.metrics
-import harness.report.build  # noqa: F401 - both fill registries, once a process
 from harness import registry
 from harness.cli import main
 from harness.data import pinned
 from harness.data.testsets import register_testsets
 from harness.models.weights import Weights, save_weights, tensors_digest
 from harness.record import WeightsInfo
-from harness.registry import MODELS, load_plugins
+from harness.registry import MODELS, REPORTS, load_plugins
 from tests.pictures import picture
 
 REAL_ROOTS = {name: os.environ.get(name, "") for name in ("HARNESS_DATA", "HARNESS_WEIGHTS")}
@@ -71,6 +70,7 @@ def clean_slate(
     pinned._reachable.cache_clear()
     register_testsets()
     load_plugins()
+    REPORTS.load_built_ins()
     before, path = [one.snapshot() for one in registry._ALL], list(sys.path)
     yield
     sys.path[:] = path

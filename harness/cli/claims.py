@@ -24,7 +24,7 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     from harness.paper.claims import judge
     from harness.paper.schema import paper
     from harness.report.claims import claims_table
-    from harness.report.forms import json_text
+    from harness.report.table import json_text
 
     fill_registries(plugins)
     runs = read_told(results).load()

@@ -25,7 +25,7 @@ from harness.errors import HarnessError, UsageError
 from harness.report.console import echo, echo_lines
 
 if TYPE_CHECKING:
-    from harness.report.pictures import Region
+    from harness.report.crops import Region
 
 
 @click.command()
@@ -81,7 +81,7 @@ def report(
     one that a plug-in brings, a glob, or all.
     """
     from harness.report.build import build
-    from harness.report.pictures import Pictures
+    from harness.report.crops import Pictures
 
     fill_registries(plugins)
     out = out or (Path("reports") if results == reference_records() else results / "reports")
@@ -102,7 +102,7 @@ def report(
 
 def _region(image: str | None, box: str | None) -> Region | None:
     """What ``--image`` and ``--box`` say."""
-    from harness.report.pictures import Box, Region
+    from harness.report.crops import Box, Region
 
     if not image:
         if box:

@@ -127,8 +127,8 @@ def run(
     """Evaluate models on test sets."""
     from harness.files import require_locks
     from harness.report.console import download, listener
-    from harness.report.forms import json_text
-    from harness.report.tables import summary
+    from harness.report.results import summary
+    from harness.report.table import json_text
     from harness.run.job import require_folders
     from harness.run.plan import Request, plan
     from harness.run.spec import Options, RunContext

@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
@@ -27,6 +26,8 @@ from harness.models.formats import read_tensors
 from harness.record import WeightsInfo, canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from harness.cards import AnyArray, ModelCard, Shapes, Tensors
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from harness.report.forms import json_text
-from harness.report.markdown import markdown_table
+from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
     from harness.run.bench import Bench, Roof

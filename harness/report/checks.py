@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 from harness.errors import HarnessError, printable
 from harness.files import write_atomically
 from harness.paper.schema import SCORES
-from harness.report.forms import json_text
-from harness.report.markdown import markdown_table
+from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,9 +11,15 @@ import pandas as pd
 
 from harness.paper.claims import Judgement, Verdict, judge
 from harness.registry import register_report
-from harness.report.forms import Format, Table, escape_html, html_file
-from harness.report.latex import escape_latex
-from harness.report.markdown import escape_markdown, markdown_paragraph
+from harness.report.table import (
+    Format,
+    Table,
+    escape_html,
+    escape_latex,
+    escape_markdown,
+    html_file,
+    markdown_paragraph,
+)
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule

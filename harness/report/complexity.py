@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.registry import MODELS, register_report
-from harness.report.forms import Table
+from harness.report.table import Table
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule, ModelCard

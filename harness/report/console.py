@@ -171,7 +171,7 @@ def _progress(*columns: ProgressColumn) -> Progress:
 
 
 def _outcome(record: RunRecord, computed: int) -> str:
-    from harness.report.forms import readable
+    from harness.report.table import readable
 
     if record.status != "finished":
         return f"failed: {record.error}"

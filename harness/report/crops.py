@@ -2,19 +2,266 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.registry import register_report
-from harness.report.figures import Figure
-from harness.report.pictures import Comparison, Panel, Pictures, Region, compare, regions
+from harness.data.identify import ImageSet
+from harness.data.images import MissingImageError, read_image
+from harness.data.testsets import DatasetUnavailable, find
+from harness.errors import HarnessError, UsageError
+from harness.paper.select import choose_runs
+from harness.protocol.protocols import crop_to_multiple, protocol
+from harness.registry import DATASETS, MODELS, register_report
+from harness.report.legend import dagger, dagger_note
+from harness.report.plot import Figure
+from harness.run.store import picture_path
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib import axes, figure
 
     from harness.cards import ByteArray, GreyRule
+    from harness.record import RunRecord
+
+
+class Box(NamedTuple):
+    """A part of an image, in HR pixels from the top left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    def cut(self, pixels: ByteArray) -> ByteArray:
+        """That part of an image."""
+        return pixels[self.y : self.y + self.height, self.x : self.x + self.width]
+
+
+class Region(NamedTuple):
+    """A part of one image of a set; without a box, a piece from its middle."""
+
+    dataset: str
+    image: str
+    box: Box | None = None
+
+
+SIZE = (96, 72)
+"""Width and height of a region that nobody chose."""
+REGIONS = (
+    Region("urban100", "img_004"),
+    Region("manga109", "YumeiroCooking"),
+    Region("set14", "img_002", Box(516, 96, *SIZE)),  # barbara, her scarf
+    Region("set14", "img_013", Box(28, 250, *SIZE)),  # ppt3, its text
+    Region("demo", "chelsea", Box(290, 86, *SIZE)),
+    Region("demo", "camera", Box(236, 132, *SIZE)),
+)
+"""Shown where nobody chose: the images of the paper's Figures 3 and 4, then sharp details."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a user wants to see, and where it may lie.
+
+    Attributes:
+        folder: what ``harness run --save-images`` wrote.
+        data_root: searched for HR images first.
+        region: the one to show, or None for those of `REGIONS` that have pictures.
+        models: the ones to show, or none for all that were run.
+    """
+
+    folder: Path
+    data_root: Path | None = None
+    region: Region | None = None
+    models: Sequence[str] = ()
+
+    def path(self, record: RunRecord, image: str) -> Path:
+        """Where the SR image of a run is, if it was saved."""
+        return picture_path(self.folder, record.identity, image)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image in a row of images to be compared.
+
+    Attributes:
+        model: its name, or empty for the HR image.
+        label: what is written below it.
+        pixels: uint8 ``(H, W)`` or ``(H, W, 3)``, or None where it was not saved.
+        psnr: of the whole image, in dB; None for the HR image.
+        ssim: of the whole image; None for the HR image.
+    """
+
+    model: str
+    label: str
+    pixels: ByteArray | None
+    psnr: float | None = None
+    ssim: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The HR image of a region and what models made of it.
+
+    Attributes:
+        title: of the set and image.
+        box: the part that is enlarged.
+        hr: the whole HR image.
+        panels: whole images, the HR image first.
+        note: what a dagger behind a label means, where there is one.
+    """
+
+    region: Region
+    title: str
+    box: Box
+    hr: ByteArray
+    panels: tuple[Panel, ...]
+    note: str = ""
+
+
+def regions(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
+) -> list[Region]:
+    """The region asked for; else those of `REGIONS` that have a picture, or the first of demo."""
+    if pictures.region:
+        return [pictures.region]
+    scale = paper["table2"]["scale"]
+    records = [run["record"] for run in choose_runs(runs, scale, grey).values()]
+
+    def pictured(region: Region) -> bool:
+        some = (one for one in records if one.identity.dataset == region.dataset)
+        return any(pictures.path(record, region.image).exists() for record in some)
+
+    def present(region: Region) -> bool:
+        try:
+            return bool(_benchmark(region.dataset, scale, pictures.data_root))
+        except DatasetUnavailable:
+            return False
+
+    ready = [region for region in REGIONS if pictured(region) and present(region)]
+    return ready or [next(region for region in REGIONS if region.dataset == "demo")]
+
+
+def compare(
+    region: Region,
+    runs: pd.DataFrame,
+    paper: Mapping[str, Any],
+    grey: GreyRule | None,
+    pictures: Pictures,
+) -> Comparison:
+    """Read the images of a region.
+
+    Raises:
+        UsageError: there is no such set, image or model, or the box does not fit.
+        HarnessError: the set is not on this machine, or an image cannot be read.
+    """
+    scale = paper["table2"]["scale"]
+    benchmark = _benchmark(region.dataset, scale, pictures.data_root)
+    hr = crop_to_multiple(_hr(benchmark, region), scale)
+    box = _fitting(region, hr)
+    chosen = choose_runs(runs, scale, grey)
+    panels = [Panel("", "HR", hr)]
+    records: list[RunRecord] = []
+    for model, label in _shown(paper, chosen, region.dataset, pictures.models):
+        run = chosen.get((model, region.dataset))
+        record: RunRecord | None = None if run is None else run["record"]
+        if record and record.identity.dataset_sha256 != benchmark.sha256:
+            record = None  # another set of the same name
+        panels.append(_panel(model, label, region.image, hr, record, pictures))
+        records += [record] if record else []
+    title = f"{benchmark.card.title} {region.image}{_mixed(hr, records)}"
+    note = dagger_note(records, {row["model"]: row["method"] for row in paper["table2"]["rows"]})
+    return Comparison(region, title, box, hr, tuple(panels), note)
+
+
+def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
+    """What must be said of a grey image that is scored by the rules of both pipelines."""
+    rules = {protocol(record.identity.protocol).grey for record in records}
+    if hr.ndim == 3 or len(rules) < 2:
+        return ""
+    return ", grey: scored as RGB for networks on RGB, which adds about 1.3 dB"
+
+
+def _benchmark(dataset: str, scale: int, data_root: Path | None) -> ImageSet:
+    return find(DATASETS.get(dataset), scale, data_root)
+
+
+def _hr(benchmark: ImageSet, region: Region) -> ByteArray:
+    image = next((one for one in benchmark.images if one.name == region.image), None)
+    if image is None:
+        names = ", ".join(one.name for one in benchmark.images[:5])
+        raise UsageError(
+            f"{benchmark.card.title} has no image {region.image!r}: it has {names}, ..."
+        )
+    return read_image(image.path).pixels
+
+
+def _fitting(region: Region, hr: ByteArray) -> Box:
+    """The region's box, or one in the middle of the image."""
+    height, width = hr.shape[:2]
+    wide, high = min(SIZE[0], width), min(SIZE[1], height)
+    box = region.box or Box((width - wide) // 2, (height - high) // 2, wide, high)
+    inside = 0 <= box.x < box.x + box.width <= width and 0 <= box.y < box.y + box.height <= height
+    if not inside:
+        raise UsageError(
+            f"The box {','.join(map(str, box))} is not inside {region.image}, which has "
+            f"{width} x {height} pixels: give x,y,width,height."
+        )
+    return box
+
+
+def _shown(
+    paper: Mapping[str, Any],
+    chosen: Mapping[tuple[str, str], pd.Series[Any]],
+    dataset: str,
+    wanted: Sequence[str],
+) -> Iterator[tuple[str, str]]:
+    """Models and their labels: those wanted, or all with a run, in the order of Table 2.
+
+    Interpolation of the other pipeline looks the same and is shown on request only.
+    """
+    labels = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    run = {model for model, where in chosen if where == dataset}
+    others = sorted(
+        model for model in run - labels.keys() if model not in MODELS or MODELS.get(model).params
+    )
+    for model in wanted or [*(model for model in labels if model in run), *others]:
+        if model not in MODELS and model not in run:
+            MODELS.get(model)  # says which names are near
+        yield model, labels.get(model, model)
+
+
+def _panel(
+    model: str,
+    label: str,
+    image: str,
+    hr: ByteArray,
+    record: RunRecord | None,
+    pictures: Pictures,
+) -> Panel:
+    """What a model made of the image; empty without a run on these very pixels."""
+    if record is None:
+        return Panel(model, label, None)
+    scores = next(one.scores for one in record.images if one.image == image)
+    label += dagger(record)
+    pixels, bad = _picture(pictures.path(record, image), hr)
+    return Panel(model, f"{label}{bad}", pixels, scores["psnr"], scores["ssim"])
+
+
+def _picture(path: Path, hr: ByteArray) -> tuple[ByteArray | None, str]:
+    """A picture that was saved, or None, and what is to be said of one that is no use."""
+    try:
+        pixels = read_image(path).pixels
+    except MissingImageError:
+        return None, ""
+    except HarnessError:
+        return None, " (its picture cannot be read)"
+    if pixels.shape[:2] != hr.shape[:2]:
+        return None, " (its picture has another size)"
+    return pixels, ""
+
 
 NO_PICTURE = "no image:\nharness run\n--save-images DIR"
 CREDITS: Mapping[tuple[str, str], str] = {

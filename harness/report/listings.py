@@ -14,7 +14,7 @@ from harness.data.trainsets import FOLDERS, count_of, training_downloads, traini
 from harness.errors import HarnessError
 from harness.record import WeightsInfo, canonical_json
 from harness.registry import DATASETS, FAILURES, MODELS, clashes
-from harness.report.forms import csv_text, json_text, plain_table
+from harness.report.table import csv_text, json_text, plain_table
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import Claim, Rescored

@@ -1,35 +1,369 @@
-"""The page: everything the reports say, in one HTML file for people who would rather look."""
+"""Run records for the page: what a number rests on, and the command that makes it again."""
 
 from __future__ import annotations
 
+import json
+import math
+import shlex
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from harness.paper.claims import judge
-from harness.paper.select import choose_runs
+from harness.paper.select import choose_runs, foreign_origin
 from harness.paper.verdicts import Verdict
-from harness.registry import REPORTS, register_report
-from harness.report.crops import CREDITS
-from harness.report.figure5_points import KINDS, described, footnotes, points
-from harness.report.forms import Format, Table, html_rows, templates
-from harness.report.make import ReportError, call, contents, takes_pictures
-from harness.report.marks import MARKS, TRAINED_HERE
+from harness.protocol.protocols import USUAL_GREY, protocol
+from harness.registry import DATASETS, REPORTS, register_report
+from harness.report.build import ReportError, call, contents, takes_pictures
+from harness.report.crops import CREDITS, Box, Comparison, Panel, Pictures, compare, regions
+from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share, plain_tables
-from harness.report.page_plots import distributions, scatter
-from harness.report.page_records import RecordCard, anchor, record_cards
-from harness.report.pictures import Box, Comparison, Panel, Pictures, compare, regions
-from harness.report.tables import table2
+from harness.report.plot import (
+    POINT_KINDS,
+    SUBJECT,
+    LabelBox,
+    Line,
+    Point,
+    Texts,
+    described,
+    footnotes,
+    is_named,
+    key_order,
+    label_points,
+    links,
+    named,
+    numbered,
+    points,
+    room_for,
+    short_count,
+)
+from harness.report.results import results
+from harness.report.table import Format, Table, html_rows, templates
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray, GreyRule
     from harness.paper.verdicts import Judgement
+    from harness.record import RunRecord
+
+
+class RecordCard(NamedTuple):
+    """A record to be looked up.
+
+    Attributes:
+        anchor: what links point to.
+        title: which model on which set, by which rules.
+        scores: the means, or why the run broke, as text.
+        command: what makes the run again.
+        facts: names and values, the important ones.
+        text: the record as JSON, without its images, whose scores the page draws.
+    """
+
+    id: str
+    anchor: str
+    title: str
+    scores: str
+    command: str
+    facts: tuple[tuple[str, str], ...]
+    text: str
+
+
+def record_cards(records: Iterable[RunRecord], methods: Mapping[str, str]) -> list[RecordCard]:
+    """A card for each record; ``methods`` says what the paper calls the models."""
+    return [_card(record, methods) for record in records]
+
+
+def anchor(run: str) -> str:
+    """The id of the element that shows a record."""
+    return f"run-{run[:12]}"
+
+
+def _card(record: RunRecord, methods: Mapping[str, str]) -> RecordCard:
+    identity = record.identity
+    dataset = identity.dataset
+    title = DATASETS.get(dataset).title if dataset in DATASETS else dataset
+    ensemble = "+" if identity.self_ensemble else ""
+    origin = foreign_origin(record)
+    method = f"{identity.model} of {origin}" if origin else methods.get(identity.model)
+    name = f"{method or identity.model}{ensemble} on {title}"
+    shown = {key: value for key, value in record.to_json().items() if key != "images"}
+    done = record.status == "finished"
+    return RecordCard(
+        identity.id,
+        anchor(identity.id),
+        f"{name}, {identity.protocol}",
+        _means(record) if done else f"failed: {record.error}",
+        command(record),
+        tuple(_facts(record).items()),
+        json.dumps(shown, indent=1, ensure_ascii=False),
+    )
+
+
+def _facts(record: RunRecord) -> dict[str, str]:
+    identity, weights, made = record.identity, record.weights, record.provenance
+    pixels = "as published" if record.verified else "not verified against published pixels"
+    return {
+        "run": identity.id,
+        "file": f"x{identity.scale}/{identity.dataset}/{identity.model}-{identity.id[:12]}.json",
+        "weights": f"{weights.tag}, {weights.file}" if weights else "none",
+        "weights' SHA-256": weights.source_sha256 if weights else "–",
+        "test set": f"{identity.dataset}, {len(record.images)} images, {pixels}",
+        "test set's SHA-256": identity.dataset_sha256,
+        "protocol": identity.protocol,
+        "protocol's SHA-256": identity.protocol_sha256,
+        "network's SHA-256": identity.source_sha256,
+        "made": f"{made.get('utc', 'unknown')}, on {record.execution.device}",
+    }
+
+
+def command(record: RunRecord) -> str:
+    """The ``harness run`` that makes a run again.
+
+    Raises:
+        UsageError: the record names a protocol that this harness does not know.
+    """
+    identity, weights = record.identity, record.weights
+    rules = protocol(identity.protocol)
+    given = weights is not None and weights.tag == "file"
+    model = f"{identity.model}:{weights.tag}" if weights and not given else identity.model
+    words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
+    if weights and given:
+        words += ["--weights", f"{identity.model}={weights.file}"]
+    options = {
+        "--scale": (rules.scale, 4),
+        "--grey": (rules.grey, USUAL_GREY[rules.pipeline]),
+        "--border": (rules.border, "replicate"),
+        "--tile": (identity.tile, None),
+    }
+    for option, (value, default) in options.items():
+        if value != default:
+            words += [option, str(value)]
+    words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
+    words += ["--float-y"] * rules.float_y
+    if identity.lr_sha256:
+        words += ["--lr-images", record.provenance.get("lr_images", "DIR")]
+    for metric in identity.metrics[2:]:
+        words += ["--metric", metric]
+    return shlex.join(words)
+
+
+def _means(record: RunRecord) -> str:
+    means, infinite = record.means, record.infinite.get("psnr")
+    left_out = f" ({infinite} infinite left out)" if infinite else ""
+    return f"{means['psnr']:.4f} dB{left_out} / {means['ssim']:.6f}"
+
+
+WIDTH = 960
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 18, 14, 48
+_PLANE = 480
+_ROW, _LABEL = 34, 116
+_LETTER, _LINE = 8.2, 15
+"""About the width and height of a letter of the size the names are written in."""
+
+
+class Tick(NamedTuple):
+    """A line of the grid and what stands at its end."""
+
+    at: float
+    text: str
+
+
+class Mark(NamedTuple):
+    """A point of the scatter plot.
+
+    Attributes:
+        name: or its number in the key, which stands at ``name_x, name_y``; or empty.
+        leader: the ends of the line from the name to the point, where it is not beside it.
+    """
+
+    x: float
+    y: float
+    point: Point
+    tip: str
+    name: str = ""
+    name_x: float = 0.0
+    name_y: float = 0.0
+    leader: Line | None = None
+    subject: bool = False
+
+
+class Scatter(NamedTuple):
+    """Parameters against PSNR.
+
+    Attributes:
+        key: the points by their numbers from 1 on, where names have no room; else empty.
+    """
+
+    width: int
+    height: int
+    marks: tuple[Mark, ...]
+    key: tuple[Point, ...]
+    links: tuple[tuple[float, float, float, float], ...]
+    across: tuple[Tick, ...]
+    up: tuple[Tick, ...]
+
+
+class Dot(NamedTuple):
+    """One image's score."""
+
+    x: float
+    y: float
+    tip: str
+
+
+class Strip(NamedTuple):
+    """One model's scores on a set: a dot an image, quartiles, and the mean that tables show."""
+
+    label: str
+    run: str
+    y: float
+    dots: tuple[Dot, ...]
+    quartiles: tuple[float, float, float]
+    mean: float
+    said: str
+
+
+class Distribution(NamedTuple):
+    """The scores of all models on a set."""
+
+    title: str
+    width: int
+    height: int
+    strips: tuple[Strip, ...]
+    across: tuple[Tick, ...]
+
+
+class _Axis(NamedTuple):
+    """A straight line from values to places."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+
+def _axis(values: Sequence[float], start: float, end: float, margin: float) -> _Axis:
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    space = margin * (high - low) or 1.0
+    return _Axis(low - space, high + space, start, end)
+
+
+def _ticks(axis: _Axis, wanted: int) -> tuple[Tick, ...]:
+    """Round numbers, about as many as wanted."""
+    rough = (axis.high - axis.low) / wanted
+    size = 10 ** math.floor(math.log10(rough))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
+    decimals = max(0, -math.floor(math.log10(step)))
+    first, last = math.ceil(axis.low / step), math.floor(axis.high / step)
+    return tuple(
+        Tick(axis.at(i * step), f"{i * step:.{decimals}f}") for i in range(first, last + 1)
+    )
+
+
+def scatter(drawn: Sequence[Point]) -> Scatter:
+    """Place the points of Figure 5, the logarithm of the parameters across."""
+    across = _axis([math.log10(p.parameters) for p in drawn], _LEFT, WIDTH - _RIGHT, 0.1)
+    height = round(_PLANE * room_for(len(named(drawn))))
+    up = _axis([p.psnr for p in drawn], height - _BOTTOM, _TOP, 0.1)
+    spots = [(across.at(math.log10(p.parameters)), up.at(p.psnr)) for p in drawn]
+    joined = [(spots[start], spots[end]) for start, end in links(drawn)]
+    within = LabelBox(_LEFT, _TOP, WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM)
+    choices = [Texts(named(drawn), _size, 11, 72), Texts(numbered(drawn), _size, 9, 100)]
+    labels = label_points(spots, choices, within, joined)
+    by_point = {label.point: label for label in labels}
+    marks = []
+    for index, (point, (x, y)) in enumerate(zip(drawn, spots, strict=True)):
+        mark = Mark(x, y, point, _tip(point), subject=point.model == SUBJECT)
+        if label := by_point.get(index):
+            where = (round(label.box.x, 1), round(label.box.y + 0.8 * _LINE, 1))
+            mark = mark._replace(name=label.text, name_x=where[0], name_y=where[1])
+            mark = mark._replace(leader=label.leader)
+        marks.append(mark)
+    key = () if is_named(labels, drawn) else tuple(drawn[i] for i in key_order(drawn))
+    decades = range(math.ceil(across.low), math.floor(across.high) + 1)
+    counts = tuple(Tick(across.at(power), short_count(10**power)) for power in decades)
+    lines = tuple((*start, *end) for start, end in joined)
+    return Scatter(WIDTH, height, tuple(marks), key, lines, counts, _ticks(up, 6))
+
+
+def _size(_: int, text: str) -> tuple[float, float]:
+    return _LETTER * len(text), _LINE
+
+
+def _tip(point: Point) -> str:
+    size = short_count(point.parameters)
+    return f"{point.method}: {size} parameters, {point.psnr:.2f} dB ({POINT_KINDS[point.kind]})"
+
+
+def distributions(
+    chosen: Mapping[tuple[str, str], pd.Series[Any]], methods: Mapping[str, str]
+) -> list[Distribution]:
+    """Per-image PSNR of every run that stands in a table, set by set.
+
+    Args:
+        chosen: what `choose_runs` gives.
+        methods: what the paper calls models, in its order.
+    """
+    names = [*methods, *sorted({model for model, _ in chosen} - methods.keys())]
+    known = [name for name in DATASETS if any(name == where for _, where in chosen)]
+    sets = [*known, *sorted({where for _, where in chosen} - set(known))]
+    found = []
+    for dataset in sets:
+        shown = {
+            name: chosen[name, dataset]["record"] for name in names if (name, dataset) in chosen
+        }
+        records = [(methods.get(name, name) + dagger(one), one) for name, one in shown.items()]
+        title = DATASETS.get(dataset).title if dataset in DATASETS else dataset
+        found.append(_distribution(title, records))
+    return found
+
+
+def _distribution(title: str, records: Sequence[tuple[str, RunRecord]]) -> Distribution:
+    values = [value for _, record in records for value in _finite(record)]
+    axis = _axis(values, _LABEL, WIDTH - _RIGHT, 0.03)
+    strips = [
+        _strip(label, record, axis, _TOP + (row + 0.5) * _ROW)
+        for row, (label, record) in enumerate(records)
+        if _finite(record)
+    ]
+    height = _TOP + _ROW * len(records) + _BOTTOM
+    return Distribution(title, WIDTH, height, tuple(strips), _ticks(axis, 8))
+
+
+def _finite(record: RunRecord) -> list[float]:
+    return [i.scores["psnr"] for i in record.images if math.isfinite(i.scores["psnr"])]
+
+
+def _strip(label: str, record: RunRecord, axis: _Axis, y: float) -> Strip:
+    dots = tuple(
+        Dot(
+            axis.at(one.scores["psnr"]),
+            # Dots are moved up and down by the golden ratio, so that few cover each other.
+            round(y + (index * 0.618034 % 1 - 0.5) * 0.5 * _ROW, 1),
+            f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}",
+        )
+        for index, one in enumerate(record.images)
+        if math.isfinite(one.scores["psnr"])
+    )
+    low, middle, high = np.percentile(_finite(record), (25, 50, 75))
+    mean = float(np.mean(_finite(record)))
+    said = (
+        f"{label}: mean {mean:.2f} dB, half of the {len(dots)} images between {low:.2f} "
+        f"and {high:.2f} dB"
+    )
+    quartiles = (axis.at(low), axis.at(middle), axis.at(high))
+    return Strip(label, record.identity.id, y, dots, quartiles, axis.at(mean), said)
+
 
 VERDICTS: Mapping[Verdict, str] = {verdict: MARKS[verdict] for verdict in get_args(Verdict)}
 """Verdicts in the order in which they are counted, with the mark that goes with the colour."""
@@ -89,7 +423,7 @@ def page(
         HarnessError: there are no runs, or an image cannot be read.
     """
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    printed = table2(runs, paper, grey)
+    printed = results(runs, paper, grey)
     drawn = points(runs, paper, grey)
     cards = record_cards(runs["record"], methods)
     metrics = grids(printed, runs, paper)
@@ -108,7 +442,7 @@ def page(
         "html_rows": html_rows,
         "scatter": scatter(drawn),
         "described": described(drawn),
-        "kinds": KINDS,
+        "kinds": POINT_KINDS,
         "footnotes": footnotes(runs, paper, grey, drawn),
         "distributions": distributions(choose_runs(runs, paper["table2"]["scale"], grey), methods),
         "looks": _looks(runs, paper, grey, pictures),
@@ -139,7 +473,8 @@ def _other_tables(
 
     Where the code of a plug-in's fails, its place says so.
     """
-    names = [name for name in REPORTS if name not in _DRAWN and not takes_pictures(name)]
+    names = sorted(REPORTS, key=lambda name: (not REPORTS.is_built_in(name), name))
+    names = [name for name in names if name not in _DRAWN and not takes_pictures(name)]
     return [table for table in (_other_table(name, runs, paper, grey) for name in names) if table]
 
 

@@ -10,13 +10,12 @@ import pandas as pd
 
 from harness.paper.findings import Evidence
 from harness.paper.schema import SCORES, Score
-from harness.paper.verdicts import JudgedCell as Judged
-from harness.paper.verdicts import judge_cells
+from harness.paper.verdicts import JudgedCell, judge_cells
 from harness.registry import DATASETS
-from harness.report.marks import MISSING, TRAINED_HERE
+from harness.report.legend import MISSING, TRAINED_HERE
 
 if TYPE_CHECKING:
-    from harness.report.forms import Table
+    from harness.report.table import Table
 
 
 Key = tuple[str, str, str]
@@ -76,7 +75,7 @@ class Doubt(NamedTuple):
     """A printed number that looks wrong, and why.
 
     Attributes:
-        kind: one of the values of `KINDS`.
+        kind: one of the values of `DOUBT_KINDS`.
     """
 
     anchor: str
@@ -85,7 +84,7 @@ class Doubt(NamedTuple):
     kind: str
 
 
-KINDS: Mapping[str, str] = {
+DOUBT_KINDS: Mapping[str, str] = {
     "print": "doubtful",
     "measurement": "other rules",
     "unusual": "unusual",
@@ -94,7 +93,7 @@ KINDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One number: as printed, as measured, and how they differ.
 
     Attributes:
@@ -128,7 +127,7 @@ class Line(NamedTuple):
     method: str
     model: str
     pipeline: str
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
 
 
 class Grid(NamedTuple):
@@ -143,7 +142,7 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Gr
     """Table 2 as one grid a metric.
 
     Args:
-        table: what `harness.report.tables.table2` gives.
+        table: what `harness.report.results.results` gives.
         runs: what it was made of.
         paper: what `harness.paper.schema.paper` gives.
     """
@@ -162,13 +161,13 @@ def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
             key = (cell["row"], cell["column"], cell["metric"])
             number = f"{key[2].upper()} {SCORES[key[2]].as_printed(cell['printed'])}"
             title = f"{methods[key[0]]}, {DATASETS.get(key[1]).title}, {number}"
-            kind = KINDS[cell["seen"]]
+            kind = DOUBT_KINDS[cell["seen"]]
             found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"], kind)
     return found
 
 
 def _grid(
-    table: Table, metric: Score, judged: Mapping[Key, Judged], found: Mapping[Key, Doubt]
+    table: Table, metric: Score, judged: Mapping[Key, JudgedCell], found: Mapping[Key, Doubt]
 ) -> Grid:
     some = table.tidy[table.tidy["metric"] == metric.name]
     columns = tuple(DATASETS.get(name).title for name in some["dataset"].unique())
@@ -185,12 +184,12 @@ def _grid(
 
 
 def _cell(
-    number: Mapping[Any, Any], metric: Score, judged: Judged | None, doubt: Doubt | None
-) -> Cell:
+    number: Mapping[Any, Any], metric: Score, judged: JudgedCell | None, doubt: Doubt | None
+) -> GridCell:
     names = ("printed", "measured", "difference")
     values = [None if pd.isna(number[name]) else float(number[name]) for name in names]
     printed, measured, difference = values
-    return Cell(
+    return GridCell(
         "" if printed is None else metric.as_printed(printed),
         "" if measured is None else metric.as_measured(measured),
         "" if difference is None else signed(difference, metric.measured),
@@ -205,7 +204,7 @@ def _cell(
     )
 
 
-def _elsewhere(judged: Judged | None, metric: Score) -> str:
+def _elsewhere(judged: JudgedCell | None, metric: Score) -> str:
     """Such as ``28.181 under grey images as-rgb``, where only other rules give what is printed."""
     if judged is None or judged.measured is None or judged.standing == judged.verdict:
         return ""

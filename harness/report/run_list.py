@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.paper.select import foreign_origin
 from harness.protocol.protocols import protocol
-from harness.report.forms import csv_text
 from harness.report.listings import Row, flat
+from harness.report.table import csv_text
 from harness.run.store import set_names, set_of
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from harness.paper.schema import paper
 from harness.paper.select import broken_runs, foreign_origin
 from harness.paper.verdicts import judge_cells
 from harness.record import RunRecord
-from harness.report.figure5 import points
-from harness.report.page_records import record_cards
-from harness.report.tables import table2
+from harness.report.page import record_cards
+from harness.report.plot import points
+from harness.report.results import results
 from harness.run.store import ResultStore
 from tests.records import frame, record
 
@@ -42,7 +42,7 @@ def of(facts: dict[str, str], model: str = "srcnn") -> RunRecord:
 def shown(run: RunRecord) -> set[str]:
     """Where the number of a run stands in its model's row."""
     runs, model = frame(run), run.identity.model
-    tidy = table2(runs, paper()).tidy
+    tidy = results(runs, paper()).tidy
     cells = judge_cells(Evidence(runs, paper()))
     found = {
         "table2": ((tidy["model"] == model) & (tidy["status"] == "measured")).any(),

@@ -52,7 +52,7 @@ def test_a_report_of_a_plug_in_needs_no_more_than_a_table(harness, photos: Path)
     Path("mine.py").write_text(
         "import pandas as pd\n"
         "from harness.registry import register_report\n"
-        "from harness.report.forms import Table\n"
+        "from harness.report.table import Table\n"
         "@register_report('mine')\n"
         "def mine(runs, paper, grey):\n"
         "    return Table('mine', 'All runs.', ['n'], [[str(len(runs))]], pd.DataFrame())\n"
@@ -68,7 +68,7 @@ import sys
 import pandas as pd
 from harness.errors import HarnessError
 from harness.registry import register_report
-from harness.report.forms import Table
+from harness.report.table import Table
 
 def table(name):
     return Table(name, 'Mine.', ['n'], [['1']], pd.DataFrame())

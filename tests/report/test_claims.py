@@ -14,11 +14,10 @@ from harness.paper.schema import paper
 from harness.paper.select import TrainingNotes
 from harness.record import RunRecord
 from harness.registry import REPORTS
+from harness.report.ablation import ablation
 from harness.report.claims import claims
-from harness.report.differences import differences
-from harness.report.forms import Table
-from harness.report.table1 import table1
-from harness.report.verdicts import verdicts
+from harness.report.results import differences, verdicts
+from harness.report.table import Table
 from tests.records import frame, record
 
 NAMES = ("claims", "verdicts", "table1", "differences")
@@ -122,7 +121,7 @@ class TestTable1:
         )
 
     def test_without_runs_the_cells_are_missing(self) -> None:
-        table = table1(frame(), paper())
+        table = ablation(frame(), paper())
         assert row(table, "printed")[1:] == ["27.56", "27.76", "27.70", "27.79"]
         assert row(table, "measured")[1:] == ["missing"] * 4
         assert row(table, "verdict")[1:] == ["not measured"] * 3 + ["inconsistent in print"]
@@ -131,21 +130,21 @@ class TestTable1:
 
     def test_variants_stand_in_their_columns(self) -> None:
         runs = frame(self.trained("none", 27.4), self.trained("lsc", 27.75))
-        table = table1(runs, paper())
+        table = ablation(runs, paper())
         line = row(table, "measured (a training of which nothing is known)")
         assert line[1:] == ["27.400", "missing", "27.750", "missing"]
         assert row(table, "verdict")[1:4] == ["not measured", "not measured", "reproduced"]
 
     def test_a_variant_whose_run_broke_has_failed(self) -> None:
         broken = replace(self.trained("ff", 27.0), status="error", images=())
-        table = table1(frame(broken, self.trained("none", 27.4)), paper())
+        table = ablation(frame(broken, self.trained("none", 27.4)), paper())
         assert table.rows[2][1:] == ["27.400", "failed", "missing", "missing"]
         assert list(table.tidy["verdict"])[1:] == ["not measured"] * 2 + ["inconsistent in print"]
-        assert row(table1(frame(broken), paper()), "measured")[2] == "failed"
+        assert row(ablation(frame(broken), paper()), "measured")[2] == "failed"
 
     def test_several_trainings_are_a_mean_and_a_deviation(self) -> None:
         runs = frame(*(self.trained("ff", 27.5 + 0.1 * i, weights=str(i)) for i in range(3)))
-        table = table1(runs, paper())
+        table = ablation(runs, paper())
         assert table.rows[2][2] == "27.600 (sd 0.100, 3 trainings)"
 
     def test_other_networks_and_the_other_grey_rule_are_no_variants(self) -> None:
@@ -155,7 +154,7 @@ class TestTable1:
             record("drfn", "set5"),
             record("drfn", protocol="BI-x4/rgb+as-rgb"),
         ]
-        assert row(table1(frame(*runs), paper()), "measured")[1:] == ["missing"] * 4
+        assert row(ablation(frame(*runs), paper()), "measured")[1:] == ["missing"] * 4
 
 
 class TestDifferences:

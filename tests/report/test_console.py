@@ -88,7 +88,7 @@ import os, subprocess, sys
 import pandas as pd
 from torch import nn
 from harness.registry import register_metric, register_model, register_report
-from harness.report.forms import Table
+from harness.report.table import Table
 
 def talk(place):
     print(f"print: {place}")

@@ -12,8 +12,16 @@ from harness.data.images import read_image
 from harness.errors import UsageError
 from harness.paper.schema import paper
 from harness.registry import register_dataset
-from harness.report.crops import NO_PICTURE, crops
-from harness.report.pictures import Box, Comparison, Pictures, Region, compare, regions
+from harness.report.crops import (
+    NO_PICTURE,
+    Box,
+    Comparison,
+    Pictures,
+    Region,
+    compare,
+    crops,
+    regions,
+)
 from harness.run.store import ResultStore
 
 BOX = Box(10, 4, 24, 18)

@@ -16,9 +16,15 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from harness.errors import printable
-from harness.report.forms import Table, json_text, plain_table
-from harness.report.latex import _SYMBOLS, escape_latex
-from harness.report.markdown import escape_markdown, markdown_paragraph
+from harness.report.table import (
+    _SYMBOLS,
+    Table,
+    escape_latex,
+    escape_markdown,
+    json_text,
+    markdown_paragraph,
+    plain_table,
+)
 
 STRANGE = [
     "=cmd|' /C calc'!A0",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.paper.schema import paper
+from harness.report.crops import Pictures
 from harness.report.page import page
-from harness.report.pictures import Pictures
 from harness.run.store import ResultStore
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"

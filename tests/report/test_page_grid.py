@@ -4,7 +4,7 @@ import pytest
 
 from harness.paper.schema import SCORES, paper
 from harness.report.page_grid import LEGEND, grids, level, measured_share, signed
-from harness.report.tables import table2
+from harness.report.results import results
 from tests.records import frame, record
 
 PSNR, SSIM = SCORES.values()
@@ -59,7 +59,7 @@ def test_a_difference_has_a_sign_unless_it_rounds_to_nothing() -> None:
 def test_a_grid_holds_what_table_2_holds() -> None:
     mine = record("mine", "set5", [31.0])
     runs = frame(record("vdsr", "b100", [27.283], ssim=0.7251), mine)
-    psnr, ssim = grids(table2(runs, paper()), runs, paper())
+    psnr, ssim = grids(results(runs, paper()), runs, paper())
     assert psnr.columns == ("Set5", "Set14", "B100", "Urban100", "Manga109")
     assert [line.method for line in psnr.lines][-2:] == ["DRFN", "mine"]
     cell = next(line for line in ssim.lines if line.model == "vdsr").cells[2]
@@ -76,7 +76,7 @@ def test_a_grid_holds_what_table_2_holds() -> None:
 def test_a_number_that_only_other_rules_give_names_them() -> None:
     grey = record("lapsrn", "set14", [28.181], protocol="BI-x4/y+as-rgb")
     runs = frame(record("lapsrn", "set14", [28.085]), grey)
-    psnr, _ = grids(table2(runs, paper()), runs, paper())
+    psnr, _ = grids(results(runs, paper()), runs, paper())
     cell = next(line for line in psnr.lines if line.model == "lapsrn").cells[1]
     assert (cell.measured, cell.standing) == ("28.085", "reproduced under other rules")
     assert cell.elsewhere == "28.181 under grey images as-rgb"
@@ -86,7 +86,7 @@ def test_a_number_that_only_other_rules_give_names_them() -> None:
 def test_weights_trained_here_and_runs_that_broke_are_told_apart() -> None:
     broken = replace(record("vdsr", "set14"), status="error", images=())
     runs = frame(record("drfn", "set14", [27.5], tag="repro"), broken)
-    psnr, _ = grids(table2(runs, paper()), runs, paper())
+    psnr, _ = grids(results(runs, paper()), runs, paper())
     cells = {line.model: line.cells[1] for line in psnr.lines}
     assert (cells["drfn"].dagger, cells["vdsr"].dagger) == ("†", "")
     assert (cells["vdsr"].status, cells["srcnn"].status) == ("failed", "missing")

@@ -15,9 +15,9 @@ import pytest
 from harness.record import RunRecord
 from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
-from harness.report.pictures import Pictures
+from harness.report.crops import Pictures
+from harness.report.results import summary
 from harness.report.run_list import Run, brief
-from harness.report.tables import summary
 from harness.run.store import ResultStore, _row
 from tests.records import record
 

@@ -18,8 +18,8 @@ from harness.paper.schema import paper
 from harness.record import RunRecord
 from harness.report import page as page_module
 from harness.report.console import Bars, Lines, TrainLines, echo
-from harness.report.figure5 import figure5
-from harness.report.pictures import Pictures
+from harness.report.crops import Pictures
+from harness.report.plot import plot
 from harness.run.plan import Request, plan
 from harness.run.store import ResultStore
 from tests.records import frame, record
@@ -97,7 +97,7 @@ def test_the_page_shows_what_strangers_wrote_and_runs_none_of_it(
 
 @pytest.mark.parametrize("form", ["svg", "png", "pdf"])
 def test_a_dollar_sign_in_a_figure_is_a_dollar_sign(form: str) -> None:
-    drawn = figure5(frame(*map(named, NAMES)), paper()).render(form)
+    drawn = plot(frame(*map(named, NAMES)), paper()).render(form)
     assert form != "svg" or ">$x$ $^$†<".encode() in drawn
 
 
@@ -158,8 +158,8 @@ def test_text_is_printed_and_escaped_in_one_place_a_form() -> None:
     root = Path(str(harness.__file__)).parent
     places = {
         r"click\.echo\(|\bprint\(": {"report/console.py"},
-        r"\btabulate\(": {"report/forms.py", "report/markdown.py"},
-        r"\bhtml import|\bto_csv\(": {"report/forms.py"},
+        r"\btabulate\(": {"report/table.py"},
+        r"\bhtml import|\bto_csv\(": {"report/table.py"},
     }
     for call, wanted in places.items():
         found = {

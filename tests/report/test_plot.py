@@ -1,3 +1,5 @@
+"""None"""
+
 import math
 from dataclasses import replace
 from io import BytesIO
@@ -9,17 +11,30 @@ import matplotlib
 import matplotlib.figure
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 from PIL import Image
 
 from harness.paper.schema import paper
-from harness.report.figure5 import _draw, figure5
-from harness.report.figure5_points import Point, numbered, points, short_count, unplaced
-from harness.report.figures import Figure
+from harness.report.plot import (
+    Figure,
+    Label,
+    LabelBox,
+    Point,
+    Texts,
+    _draw,
+    label_points,
+    numbered,
+    plot,
+    points,
+    short_count,
+    unplaced,
+)
 from harness.run.store import ResultStore
 from tests import records
-from tests.report.test_tables import frame, run
+from tests.report.test_results import frame, run
 
 RUNS = frame(
     run("srcnn", "set14", 27.504, parameters=57_281),
@@ -72,7 +87,7 @@ def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
 def test_what_has_no_place_is_named() -> None:
     drawn = points(RUNS, paper(), None)
     assert "Bicubic" in unplaced(paper(), drawn)
-    (note,) = figure5(RUNS, paper()).draw().texts
+    (note,) = plot(RUNS, paper()).draw().texts
     assert "no known count: Bicubic." in note.get_text()
     assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
 
@@ -109,7 +124,7 @@ def visible(plane: Axes) -> list[Bbox]:
 )
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_many_networks_are_numbered_and_nothing_covers_anything(count: int, name: str) -> None:
-    drawn = figure5(crowd(count, name, 1.6 / count), paper()).draw()
+    drawn = plot(crowd(count, name, 1.6 / count), paper()).draw()
     (plane,) = drawn.axes
     numbers = [text.get_window_extent() for text in plane.texts]
     assert not any(one.overlaps(other) for one, other in combinations(numbers, 2))
@@ -123,7 +138,7 @@ def test_many_networks_are_numbered_and_nothing_covers_anything(count: int, name
 
 
 def test_the_key_names_every_point_in_the_order_of_the_numbers() -> None:
-    drawn = figure5(crowd(25), paper()).draw()
+    drawn = plot(crowd(25), paper()).draw()
     said = [text.get_text() for text in drawn.texts[:-1]]
     count = len(said) // 2
     assert said[count:] == [str(n) for n in range(1, count + 1)]
@@ -154,7 +169,7 @@ def test_a_network_that_gives_every_image_back_exactly_has_no_place() -> None:
 
 
 def test_names_do_not_overlap_and_a_point_on_its_printed_one_has_one_name() -> None:
-    (plane,) = figure5(RUNS, paper()).draw().axes
+    (plane,) = plot(RUNS, paper()).draw().axes
     names = [text.get_text() for text in plane.texts]
     assert (
         names.count("VDSR") == 1
@@ -169,14 +184,14 @@ def test_names_do_not_overlap_and_a_point_on_its_printed_one_has_one_name() -> N
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_it_is_the_same_bytes_whatever_the_user_has_set(form: str) -> None:
-    before = figure5(RUNS, paper()).render(form)
+    before = plot(RUNS, paper()).render(form)
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
-        assert figure5(RUNS, paper()).render(form) == before
+        assert plot(RUNS, paper()).render(form) == before
     assert matplotlib.rcParams["svg.hashsalt"] is None
 
 
 def test_the_svg_says_what_it_shows_and_its_text_is_text() -> None:
-    root = ElementTree.fromstring(figure5(RUNS, paper()).render("svg"))
+    root = ElementTree.fromstring(plot(RUNS, paper()).render("svg"))
     title, desc, *_ = root
     assert root.get("role") == "img"
     assert root.get("aria-labelledby") == f"{title.get('id')} {desc.get('id')}"
@@ -189,10 +204,10 @@ def test_the_svg_says_what_it_shows_and_its_text_is_text() -> None:
 
 
 def test_the_png_and_the_pdf_have_a_title() -> None:
-    with Image.open(BytesIO(figure5(RUNS, paper()).render("png"))) as image:
+    with Image.open(BytesIO(plot(RUNS, paper()).render("png"))) as image:
         assert "parameters against PSNR" in image.info["Title"]
         assert "SRCNN 57.3k" in image.info["Description"]
-    pdf = figure5(RUNS, paper()).render("pdf")
+    pdf = plot(RUNS, paper()).render("pdf")
     assert b"parameters against PSNR" in pdf and b"/FontFile2" in pdf and b"/Type3" not in pdf
 
 
@@ -206,7 +221,7 @@ def test_the_title_of_a_stranger_is_text() -> None:
 
 
 def test_the_png_is_large_enough_to_print() -> None:
-    with Image.open(BytesIO(figure5(RUNS, paper()).render("png"))) as image:
+    with Image.open(BytesIO(plot(RUNS, paper()).render("png"))) as image:
         assert image.width >= 1000
 
 
@@ -225,3 +240,72 @@ def test_the_png_is_large_enough_to_print() -> None:
 )
 def test_counts_are_short(count: float, text: str) -> None:
     assert short_count(count) == text
+
+
+PLANE = LabelBox(0, 0, 1000, 1000)
+
+
+def texts(count: int, width: float = 60, said: str = "name") -> Texts:
+    return Texts({i: said for i in range(count)}, lambda *_: (width, 12), gap=6, reach=60)
+
+
+def place(points: list[tuple[float, float]], width: float = 60) -> list[Label]:
+    return label_points(points, [texts(len(points), width)], PLANE)
+
+
+def apart(one: LabelBox, other: LabelBox) -> bool:
+    return (
+        one.x + one.width <= other.x
+        or other.x + other.width <= one.x
+        or one.y + one.height <= other.y
+        or other.y + other.height <= one.y
+    )
+
+
+def test_a_lonely_point_has_its_name_on_the_right() -> None:
+    (label,) = place([(500, 500)])
+    assert label == Label(0, "name", LabelBox(509, 494, 60, 12), None, 0)
+
+
+def test_at_the_right_edge_it_is_on_the_left() -> None:
+    (label,) = place([(980, 500)])
+    assert label.box.x + label.box.width < 980
+
+
+@given(st.lists(st.tuples(st.integers(2, 7), st.integers(2, 30)), max_size=20, unique=True))
+def test_names_of_points_that_are_not_crowded_never_overlap(cells: list[tuple[int, int]]) -> None:
+    labels = place([(120.0 * x, 30.0 * y) for x, y in cells], width=80)
+    assert all(apart(one.box, other.box) for one, other in combinations(labels, 2))
+    assert not any(label.covers or label.leader for label in labels)
+
+
+def test_two_points_that_touch_have_their_names_on_two_sides() -> None:
+    one, other = place([(500, 500), (505, 502)])
+    assert apart(one.box, other.box)
+
+
+def test_a_name_that_has_no_room_beside_its_point_has_a_line_to_it() -> None:
+    around = [(500.0 + 24 * x, 500.0 + 24 * y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
+    (label,) = label_points(around, [Texts({4: "name"}, lambda *_: (60, 12), 6, 60)], PLANE)
+    assert label.leader and not label.covers
+    (x, y), end = label.leader
+    assert label.box.x <= x <= label.box.x + label.box.width
+    assert abs(end[0] - 500) <= 6 and abs(end[1] - 500) <= 6
+
+
+def test_a_name_crosses_no_line() -> None:
+    link = ((530.0, 400.0), (530.0, 600.0))
+    (label,) = label_points([(500, 500)], [texts(1)], PLANE, [link])
+    assert label.box.x + label.box.width < 500
+
+
+def test_where_names_have_no_room_the_next_texts_are_taken() -> None:
+    points = [(500.0 + 13 * (i % 5), 500.0 + 13 * (i // 5)) for i in range(25)]
+    names, numbers = texts(25, width=200), texts(25, width=6, said="1")
+    assert {label.text for label in label_points(points, [names, numbers], PLANE)} == {"1"}
+    (label,) = label_points(points, [names._replace(by_point={24: "name"}), numbers], PLANE)
+    assert label.text == "name"
+
+
+def test_no_points_have_no_names() -> None:
+    assert label_points([], [texts(0), texts(0)], PLANE) == []

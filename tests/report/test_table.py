@@ -1,3 +1,5 @@
+"""None"""
+
 import json
 import re
 import shutil
@@ -10,8 +12,8 @@ import pytest
 from harness.errors import HarnessError
 from harness.registry import REPORTS
 from harness.report.build import make
-from harness.report.forms import Table, html_rows, json_text, plain_table, readable
-from harness.report.pictures import Pictures
+from harness.report.crops import Pictures
+from harness.report.table import Table, html_rows, json_text, plain_table, readable
 from harness.run.store import ResultStore
 
 ROOT = Path(__file__).parents[2]

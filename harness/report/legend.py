@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.paper.verdicts import CellStatus
     from harness.record import RunRecord
 
+
 MISSING, FAILED = "missing", "failed"
 """What stands in the place of a number: nobody ran it, or its run broke."""
 

@@ -12,18 +12,19 @@ from harness.paper.schema import title
 from harness.paper.statistics import Ablation, ablations, broken_variants
 from harness.paper.verdicts import judge_table1
 from harness.registry import register_report
-from harness.report.forms import Table
-from harness.report.marks import FAILED, MISSING
+from harness.report.legend import FAILED, MISSING
+from harness.report.table import Table
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule
+
 
 _COLUMNS = ["variant", "printed", "verdict", "measured", "sd", "budget", "runs"]
 _TITLES = {"none": "neither", "ff": "FF", "lsc": "LSC", "both": "both"}
 
 
 @register_report("table1")
-def table1(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+def ablation(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Table 1: what is printed, its verdict, and the variants as measured, a line a budget.
 
     Args:

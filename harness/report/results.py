@@ -1,0 +1,560 @@
+"""Table 2, printed beside measured: the numbers, their verdicts, the rules, the differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from harness.errors import HarnessError, MismatchError
+from harness.paper.findings import Evidence
+from harness.paper.schema import SCORES, Score, title
+from harness.paper.select import (
+    Measurement,
+    broken_runs,
+    choose_runs,
+    finished,
+    measurements,
+    speaks_for_the_authors,
+)
+from harness.paper.statistics import Interval, compare_runs, spread_over_weights
+from harness.paper.tolerances import PRINTED, PRINTED_SAID
+from harness.paper.verdicts import JudgedCell, judge_cells
+from harness.registry import DATASETS, MODELS, register_report
+from harness.report.legend import (
+    FAILED,
+    MARKS,
+    MISSING,
+    TRAINED_HERE,
+    dagger,
+    dagger_note,
+    grey_note,
+    training,
+)
+from harness.report.table import Table, plain_table, readable
+
+if TYPE_CHECKING:
+    from harness.cards import DatasetCard, GreyRule
+    from harness.record import RunRecord
+
+
+@register_report("table2")
+def results(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+    """Table 2 of the paper: printed value, measured value and difference for every cell.
+
+    Args:
+        runs: what `ResultStore.load` gives.
+        paper: what `harness.paper.schema.paper` gives.
+        grey: the rule whose runs are shown; None for each row's own.
+
+    Raises:
+        HarnessError: there are no runs.
+    """
+    if finished(runs).empty:
+        raise HarnessError(
+            "There are no finished runs to report: make some with harness run and name their "
+            "folder with --results, or accept them with harness accept."
+        )
+    scale = paper["table2"]["scale"]
+    columns = [card for card in map(DATASETS.get, DATASETS) if card.column]
+    chosen, broken = choose_runs(runs, scale, grey), broken_runs(runs, scale, grey)
+    printed = {row["model"]: row for row in paper["table2"]["rows"]}
+    others = sorted({model for model, _ in [*chosen, *broken] if model not in printed})
+    numbers: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+    for model in [*printed, *others]:
+        cells = [_cell(model, card, printed.get(model, {}), chosen, broken) for card in columns]
+        numbers += cells
+        rows += _three_lines(model, printed.get(model, {}).get("method", model), cells)
+    tidy = pd.DataFrame([number for cell in numbers for number in _tidy(cell)])
+    headers = ["Method", "Pipeline", "", *(card.title for card in columns)]
+    shown = [cell["record"] for cell in numbers if cell["run"] is not None]
+    return Table("table2", _caption(paper, scale, grey, tidy, shown), headers, rows, tidy)
+
+
+def _cell(
+    model: str,
+    card: DatasetCard,
+    printed: Mapping[str, Any],
+    chosen: Mapping[tuple[str, str], pd.Series[Any]],
+    broken: Mapping[tuple[str, str], RunRecord],
+) -> dict[str, Any]:
+    """One model on one set: what is printed, what was measured, or the run that broke."""
+    run = chosen.get((model, card.name))
+    return {
+        "model": model,
+        "dataset": card.name,
+        "printed": printed.get(card.name),
+        "measured": None if run is None else [float(run[name]) for name in SCORES],
+        "run": run,
+        "record": broken.get((model, card.name)) if run is None else run["record"],
+    }
+
+
+def _three_lines(model: str, method: str, cells: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A model's lines: as printed, as measured, and the difference."""
+    pipeline = MODELS.get(model).pipeline if model in MODELS else _pipeline_of(cells)
+    return [
+        [
+            method,
+            pipeline,
+            "printed",
+            *(_pair(cell["printed"], Score.as_printed) for cell in cells),
+        ],
+        ["", "", "measured", *map(_measured, cells)],
+        ["", "", "difference", *map(_gap, cells)],
+    ]
+
+
+def _measured(cell: Mapping[str, Any]) -> str:
+    if cell["measured"] is None:
+        return FAILED if cell["record"] else MISSING
+    return _pair(cell["measured"], Score.as_measured) + dagger(cell["record"])
+
+
+def _gap(cell: Mapping[str, Any]) -> str:
+    if not (cell["printed"] and cell["measured"]):
+        return ""
+    gaps = zip(SCORES.values(), cell["measured"], cell["printed"], strict=True)
+    return "/".join(f"{m - p:+.{score.measured}f}" for score, m, p in gaps)
+
+
+def _pipeline_of(cells: Sequence[Mapping[str, Any]]) -> str:
+    """The pipeline of a model whose plug-in is not at hand, from its runs."""
+    names = {cell["run"]["protocol"] for cell in cells if cell["run"] is not None}
+    return "/".join(sorted(name.split("/")[1].split("+")[0] for name in names))
+
+
+def _pair(values: Sequence[float] | None, written: Callable[[Score, float], str]) -> str:
+    return "/".join(map(written, SCORES.values(), values)) if values else "-/-"
+
+
+def _tidy(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a metric, with what is needed to check the number."""
+    run, record = cell["run"], cell["record"]
+    unmeasured = FAILED if record else MISSING
+    rows = []
+    for place, metric in enumerate(SCORES):
+        printed = cell["printed"][place] if cell["printed"] else None
+        measured = cell["measured"][place] if cell["measured"] else None
+        rows.append(
+            {
+                "model": cell["model"],
+                "dataset": cell["dataset"],
+                "metric": metric,
+                "printed": printed,
+                "measured": None if measured is None else round(measured, 6),
+                "difference": _difference(measured, printed),
+                "status": unmeasured if run is None else "measured",
+                "protocol": "" if run is None else run["protocol"],
+                "weights": "" if run is None else run["tag"],
+                "training": "" if run is None else training(record),
+                "weights_file_sha256": "" if run is None else run["weights_file_sha256"],
+                "verified_images": "" if run is None else bool(run["verified"]),
+                "run": record.identity.id if record else MISSING,
+            }
+        )
+    return rows
+
+
+def _difference(measured: float | None, printed: float | None) -> float | None:
+    if measured is None or printed is None:
+        return None
+    return round(measured - printed, 6)
+
+
+def _caption(
+    paper: Mapping[str, Any],
+    scale: int,
+    grey: GreyRule | None,
+    tidy: pd.DataFrame,
+    shown: Sequence[RunRecord],
+) -> str:
+    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    unverified = tidy.loc[tidy["verified_images"] == False, "dataset"].unique()  # noqa: E712
+    said = (
+        f'Table 2 of "{paper["source"]["title"]}": PSNR in dB / SSIM at x{scale} (bicubic '
+        f"degradation, MATLAB imresize, luma, border of {scale} pixels left out), printed and "
+        f"measured; {_share(tidy)}. Pipeline y: luma degraded in double, compared in uint8; "
+        "pipeline rgb: colour degraded in uint8, float luma compared; rows of different pipelines "
+        f"do not compare exactly. {grey_note(grey)} (--grey shows all rows under one rule)."
+    )
+    if note := dagger_note(shown, methods):
+        said += f" {note}"
+    stand_ins = {card.name: card.stand_in for card in map(MODELS.get, MODELS) if card.stand_in}
+    measured = set(tidy.loc[tidy["measured"].notna(), "model"])
+    for model, smaller in stand_ins.items():
+        if smaller in measured and model not in measured:
+            said += f" {model} has no weights here; {smaller}, in a row of its own, is no "
+            said += "measure of it."
+    if len(unverified):
+        said += f" Not verified against published pixels: {', '.join(sorted(unverified))}."
+    return said
+
+
+def _share(tidy: pd.DataFrame) -> str:
+    """How many printed cells are measured, and by which weights."""
+    printed = tidy[(tidy["metric"] == "psnr") & tidy["printed"].notna()]
+    measured = printed[printed["status"] == "measured"]
+    own, failed = (measured["training"] != "").sum(), (printed["status"] == FAILED).sum()
+    said = f"{len(measured)} of {len(printed)} printed cells are measured"
+    said += f", {own} of them with other weights than the authors' ({TRAINED_HERE})" if own else ""
+    return said + (f", the runs of {failed} failed" if failed else "")
+
+
+def _exact(record: RunRecord, metric: str) -> str:
+    """How many images a mean leaves out since their score is infinite."""
+    count = record.infinite.get(metric)
+    return f" ({count} infinite)" if count else ""
+
+
+def summary(records: Sequence[RunRecord]) -> str:
+    """The table that closes ``harness run``: one line a run."""
+    rows = []
+    computed = (name for record in records for name in record.identity.metrics)
+    metrics = list(dict.fromkeys((*SCORES, *computed)))
+    for record in records:
+        identity, means = record.identity, record.means
+        done = record.status == "finished"
+        label = identity.model + ("+" if identity.self_ensemble else "")
+        scores = [
+            f"{readable(means.get(name))}{_exact(record, name)}" if done else FAILED
+            for name in metrics
+        ]
+        tag = record.weights.tag if record.weights else "-"
+        rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
+        rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
+    titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:])]
+    headers = ["model", "dataset", "images", *titles, "protocol", "weights"]
+    align = ("left", "left", *("right",) * (1 + len(metrics)), "left", "left")
+    return plain_table(headers, rows, align)
+
+
+@register_report("verdicts")
+def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+    """Every printed number of Table 2 with its verdict.
+
+    Args:
+        runs: what `ResultStore.load` gives; may be empty.
+        paper: what `harness.paper.schema.paper` gives.
+        grey: without influence; a number counts as reproduced under any rule in use.
+    """
+    evidence = Evidence(runs, paper)
+    cells = {(cell.model, cell.dataset, cell.metric): cell for cell in judge_cells(evidence)}
+    rows = [
+        [row["method"] if metric == "psnr" else "", metric.upper()]
+        + [_verdict_text(cells.get((model, name, metric))) for name in evidence.sets]
+        for model, row in evidence.table2.items()
+        for metric in SCORES
+    ]
+    headers = ["Method", "", *map(title, evidence.sets)]
+    remarks = {
+        (one["row"], one["column"], one["metric"]): one["reason"] for one in paper["suspicious"]
+    }
+    tidy = pd.DataFrame([_verdict_row(cell, remarks.get(key, "")) for key, cell in cells.items()])
+    return Table("verdicts", _verdicts_caption(cells.values()), headers, rows, tidy)
+
+
+def _verdict_text(cell: JudgedCell | None) -> str:
+    """A number as printed, and its mark."""
+    if cell is None:
+        return "-"
+    own = dagger(cell.measured.run) if cell.measured else ""
+    failed = f" {FAILED}" if cell.broken else ""
+    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{own}{failed}"
+
+
+def _verdict_row(cell: JudgedCell, remark: str) -> dict[str, Any]:
+    one = cell.measured
+    run = one.run if one else cell.broken
+    return {
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "metric": cell.metric,
+        "printed": cell.printed,
+        "measured": round(one.value, 6) if one else None,
+        "rules": one.said if one else "",
+        "training": training(one.run) if one else "",
+        "verdict": cell.verdict,
+        "remark": remark,
+        "status": "measured" if one else FAILED if cell.broken else MISSING,
+        "run": run.identity.id if run else MISSING,
+    }
+
+
+def _verdicts_caption(cells: Collection[JudgedCell]) -> str:
+    count = Counter(cell.standing for cell in cells)
+    legend = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
+    failed = sum(bool(cell.broken) for cell in cells)
+    return (
+        f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
+        f"with the authors' weights within {PRINTED_SAID}, or reached with others "
+        f"({TRAINED_HERE}), which cannot refute a number; under the default rules, or under others "
+        "in use, which the report rules names. Inconsistent in print: it contradicts other printed "
+        f"numbers. Runs that failed: {failed or 'none'}."
+    )
+
+
+_RULES_COLUMNS = [
+    "cell",
+    "model",
+    "dataset",
+    "metric",
+    "printed",
+    "rules",
+    "measured",
+    "agrees",
+    "run",
+]
+
+
+@register_report("rules")
+def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+    """Each printed number that was measured, with its value under every rule that was run.
+
+    Args:
+        runs: what `ResultStore.load` gives.
+        paper: what `harness.paper.schema.paper` gives.
+        grey: without influence; both rules are shown.
+    """
+    del grey
+    evidence = Evidence(runs, paper)
+    facts = [
+        fact
+        for model, row in evidence.table2.items()
+        for dataset in evidence.sets
+        if dataset in row
+        for place, metric in enumerate(SCORES)
+        for fact in _rules_row(evidence, model, dataset, metric, row[dataset][place])
+    ]
+    tidy = pd.DataFrame(facts, columns=_RULES_COLUMNS)
+    rows = [_rules_line(evidence, cell) for _, cell in tidy.groupby(["cell"], sort=False)]
+    headers = ["Method", "Set", "", "Printed", "Measured", "Agrees under"]
+    return Table("rules", _rules_caption(tidy), headers, rows, tidy.drop(columns="cell"))
+
+
+def _rules_row(
+    evidence: Evidence, model: str, dataset: str, metric: str, printed: float
+) -> list[dict[str, Any]]:
+    found = measurements(evidence.candidates, model, dataset, metric)
+    # Bicubic has a name in each pipeline; which of them the paper used is not said.
+    twin = "bicubic-rgb" if model == "bicubic" else ""
+    other = measurements(evidence.candidates, twin, dataset, metric)
+    tolerance = PRINTED.of(metric)
+    return [
+        {
+            "cell": f"{model}/{dataset}/{metric}",
+            "model": model,
+            "dataset": dataset,
+            "metric": metric,
+            "printed": printed,
+            "rules": _rules_text(one),
+            "measured": round(one.value, 6),
+            "agrees": abs(one.value - printed) <= tolerance,
+            "run": one.run.identity.id,
+        }
+        for one in [*found, *other]
+    ]
+
+
+def _rules_text(one: Measurement) -> str:
+    pipeline = one.run.identity.protocol.split("/")[1].split("+")[0]
+    return ", ".join([f"pipeline {pipeline}", *one.rules])
+
+
+def _rules_line(evidence: Evidence, cell: pd.DataFrame) -> list[str]:
+    first = cell.iloc[0]
+    score = SCORES[first["metric"]]
+    measured = [
+        f"{score.as_measured(value)} ({said})"
+        for value, said in zip(cell["measured"], cell["rules"], strict=True)
+    ]
+    agreeing = list(cell.loc[cell["agrees"], "rules"])
+    return [
+        evidence.table2[first["model"]]["method"],
+        title(first["dataset"]),
+        first["metric"].upper(),
+        score.as_printed(first["printed"]),
+        "; ".join(measured),
+        "; ".join(agreeing) or "none",
+    ]
+
+
+def _rules_caption(tidy: pd.DataFrame) -> str:
+    agreeing = tidy.groupby("cell")["agrees"].any()
+    return (
+        "Table 2 under the rules in use, with the authors' weights where they exist: each printed "
+        f"number that was measured, and the rules under which it agrees within {PRINTED_SAID}; "
+        f"{agreeing.sum()} of {len(agreeing)} agree under one at least. "
+        "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
+        "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
+        "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
+        "instead of windows inside the image only."
+    )
+
+
+ARGUED = (("drfn", "msrn"), ("rdn", "drfn"))
+"""Pairs that the paper compares in words."""
+_ANSWERS = {True: "yes", False: "no", None: ""}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two rows of Table 2 on one set.
+
+    Attributes:
+        printed: difference of the printed PSNRs (dB).
+        measured: with its interval; None where one of the two was not measured, or where they
+            follow different grey rules and it is not known which images are grey.
+        half_width: of that interval, or the typical one of the set (dB); None where nothing was
+            measured on it.
+    """
+
+    dataset: str
+    better: str
+    worse: str
+    printed: float
+    measured: Interval | None
+    half_width: float | None
+
+    @property
+    def share(self) -> float | None:
+        """The printed difference in half-widths: up to 1 it is within what the images do."""
+        return abs(self.printed) / self.half_width if self.half_width else None
+
+    @property
+    def contains_zero(self) -> bool | None:
+        """Whether the images leave open which of the two is better."""
+        return self._contains(0.0)
+
+    @property
+    def contains_printed(self) -> bool | None:
+        """Whether the images allow the printed difference."""
+        return self._contains(self.printed)
+
+    def _contains(self, value: float) -> bool | None:
+        one = self.measured
+        return None if one is None else one.low <= value <= one.high
+
+
+@register_report("differences")
+def differences(
+    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
+) -> Table:
+    """Differences between rows of Table 2 beside their intervals over the images.
+
+    Args:
+        runs: what `ResultStore.load` gives; may be empty.
+        paper: what `harness.paper.schema.paper` gives.
+        grey: the rule whose runs are compared; None for each row's own.
+    """
+    evidence = Evidence(runs, paper)
+    found = [one for name in evidence.sets for one in _on_set(evidence, name, grey)]
+    headers = [
+        *("Set", "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
+        *("Interval contains 0", "Printed inside interval", "Half-width (dB)"),
+        "Printed / half-width",
+    ]
+    rows = [_difference_line(one, evidence) for one in found]
+    tidy = pd.DataFrame([_difference_row(one) for one in found])
+    return Table("differences", _differences_caption(runs, grey), headers, rows, tidy)
+
+
+def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Difference]:
+    """Neighbours by printed PSNR among the measured rows, then the pairs the paper argues from."""
+    runs: dict[str, RunRecord] = {}
+    for model, row in evidence.table2.items():
+        run = evidence.run(model, dataset, grey)
+        if run and dataset in row and speaks_for_the_authors(run):
+            runs[model] = run
+    ordered = sorted(runs, key=lambda model: -evidence.table2[model][dataset][0])
+    made = []
+    for better, worse in pairwise(ordered):
+        interval = _interval(runs[better], runs[worse])
+        printed = _printed(evidence, dataset, better, worse)
+        width = interval.half_width if interval else None
+        made.append(Difference(dataset, better, worse, printed, interval, width))
+    widths = [one.half_width for one in made if one.half_width is not None]
+    typical = median(widths) if widths else None
+    return made + [
+        Difference(dataset, *pair, _printed(evidence, dataset, *pair), None, typical)
+        for pair in ARGUED
+        if not set(pair) <= runs.keys()
+    ]
+
+
+def _interval(better: RunRecord, worse: RunRecord) -> Interval | None:
+    """The measured difference; None where the two runs cannot be compared."""
+    try:
+        return compare_runs(better, worse)
+    except MismatchError:
+        return None
+
+
+def _printed(evidence: Evidence, dataset: str, better: str, worse: str) -> float:
+    rows = evidence.table2
+    return round(rows[better][dataset][0] - rows[worse][dataset][0], 2)
+
+
+def _difference_line(one: Difference, evidence: Evidence) -> list[str]:
+    methods = [str(evidence.table2[name]["method"]) for name in (one.better, one.worse)]
+    measured = one.measured
+    width = MISSING if one.half_width is None else f"{one.half_width:.3f}"
+    return [
+        title(one.dataset),
+        " over ".join(methods),
+        f"{one.printed:+.2f}",
+        f"{measured.difference:+.3f}" if measured else MISSING,
+        f"{measured.low:+.3f} to {measured.high:+.3f}" if measured else "",
+        _ANSWERS[one.contains_zero],
+        _ANSWERS[one.contains_printed],
+        width + ("" if measured or one.half_width is None else " (typical)"),
+        "" if one.share is None else f"{one.share:.2f}",
+    ]
+
+
+def _difference_row(one: Difference) -> dict[str, Any]:
+    measured = one.measured
+    return {
+        "dataset": one.dataset,
+        "better": one.better,
+        "worse": one.worse,
+        "printed": one.printed,
+        "measured": round(measured.difference, 4) if measured else None,
+        "low": round(measured.low, 4) if measured else None,
+        "high": round(measured.high, 4) if measured else None,
+        "contains_zero": one.contains_zero,
+        "contains_printed": one.contains_printed,
+        "half_width": None if one.half_width is None else round(one.half_width, 4),
+        "share": None if one.share is None else round(one.share, 4),
+    }
+
+
+def _differences_caption(runs: pd.DataFrame, grey: GreyRule | None) -> str:
+    spreads = [
+        f"{one.identity.model} on {title(one.identity.dataset)} {one.mean:.3f} dB, sd "
+        f"{one.sd:.3f} dB ({one.count} weights)"
+        for one in spread_over_weights(runs)
+    ]
+    seeds = (
+        f"Over trainings that differ in their seed: {'; '.join(spreads)}."
+        if spreads
+        else "No network was run with several weights: what the seed does is not known."
+    )
+    return (
+        "Differences of PSNR between rows of Table 2, as printed and as measured with the authors' "
+        "weights, with the 95% interval of a paired bootstrap over the images (10,000 resamples, "
+        "seed 0): methods that are neighbours by printed PSNR among those measured, then the pairs "
+        "that the paper argues from, beside the median half-width of the set. An interval that "
+        "contains 0 leaves open which method is better; a printed difference below the half-width "
+        "is within what the choice of images does. Of pairs that were not measured only their "
+        "share of the median is known: methods that are more alike have narrower intervals. A "
+        "bootstrap over as few images as the five of Set5 gives intervals that are too narrow. "
+        "Rows that follow different grey rules are compared on colour images alone. "
+        f"{seeds} {grey_note(grey)}."
+    )
