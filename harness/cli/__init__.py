@@ -10,19 +10,13 @@ from typing import Any
 
 import click
 
-from harness.cli.bench import bench
-from harness.cli.check import check
-from harness.cli.claims import claims
-from harness.cli.complexity import complexity
-from harness.cli.data import data
-from harness.cli.explain import explain
-from harness.cli.look import check_model, list_
-from harness.cli.report import accept, report
-from harness.cli.run import run
+from harness.cli.data import data, weights
+from harness.cli.inspect import check_model, list_
+from harness.cli.progress import echo, open_streams
+from harness.cli.report import accept, check, claims, complexity, report
+from harness.cli.run import bench, explain, run
 from harness.cli.train import train
-from harness.cli.weights import weights
 from harness.errors import HarnessError, sentence
-from harness.report.console import echo, open_streams
 
 
 class Group(click.Group):

@@ -11,8 +11,8 @@ import click
 from click.core import ParameterSource
 
 import harness
+from harness.cli.progress import echo, keep_stdout
 from harness.errors import UsageError
-from harness.report.console import echo, keep_stdout
 
 if TYPE_CHECKING:
     from harness.record import RunRecord

@@ -1,10 +1,14 @@
-"""From run records to reports."""
+"""From run records to reports and verdicts: report, claims, check, accept; and complexity."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+from xml.etree import ElementTree
 
 import click
 
@@ -15,16 +19,25 @@ from harness.cli.options import (
     data_option,
     fill_registries,
     folder_to_read,
+    json_option,
     plugin_option,
     read_told,
+    reference_option,
     reference_records,
     results_option,
+    scale_option,
     split_words,
+    tell_earlier,
+    tell_foreign,
+    tell_read,
 )
-from harness.errors import HarnessError, UsageError
-from harness.report.console import echo, echo_lines
+from harness.cli.progress import echo, echo_lines
+from harness.errors import HarnessError, MismatchError, UsageError, printable
+from harness.files import write_atomically
+from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
+    from harness.paper.check import CheckRow
     from harness.report.crops import Region
 
 
@@ -127,3 +140,269 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 
     for path in accept_records(ids, read_told(results), ResultStore(reference)):
         echo(path)
+
+
+@click.command()
+@results_option()
+@click.option(
+    "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
+)
+@plugin_option
+def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
+    """Judge every claim of the paper: its words, the evidence, a verdict."""
+    from dataclasses import asdict
+
+    from harness.paper.claims import judge
+    from harness.paper.schema import paper
+    from harness.report.claims import claims_table
+    from harness.report.table import json_text
+
+    fill_registries(plugins)
+    runs = read_told(results).load()
+    judgements = judge(runs, paper())
+    if form == "json":
+        echo_lines(json_text([asdict(judgement) for judgement in judgements]))
+    else:
+        echo_lines(claims_table(judgements, paper()).render(form), nl=False)
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+@click.option(
+    "--output-size", default="1280x720", show_default=True, help="Of the SR image, for counts."
+)
+@click.option("--time", "timed", is_flag=True, help="Measure time and memory as well.")
+@click.option(
+    "--time-size", default="640x360", show_default=True, help="Of the SR image, for times."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["md", "tex", "csv"]),
+    default="md",
+    show_default=True,
+)
+@scale_option
+@plugin_option
+def complexity(
+    models: tuple[str, ...],
+    output_size: str,
+    timed: bool,
+    time_size: str,
+    device: str,
+    form: Any,
+    scale: int,
+    plugins: tuple[Path, ...],
+) -> None:
+    """Count parameters, operations and activations of models (all without a name)."""
+    from harness.paper.schema import paper
+    from harness.registry import MODELS
+    from harness.report.complexity import complexity_table
+
+    fill_registries(plugins)
+    names = dict.fromkeys(name for word in models or ("all",) for name in MODELS.select(word))
+    cards = [card for card in map(MODELS.get, names) if scale in card.scales and card.params != 0]
+    if not cards:
+        raise UsageError(f"None of these models has parameters at x{scale}.")
+    speeds = None
+    if timed:
+        from harness.models.network import pick_device
+        from harness.models.resources import measure_speed
+
+        place, size = pick_device(device), _size(time_size)
+        speeds = {card.name: measure_speed(card, scale, place, size) for card in cards}
+    table = complexity_table(cards, scale, paper(), _size(output_size), speeds)
+    echo_lines(table.render(form))
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Width and height of ``1280x720``."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"A size is WIDTHxHEIGHT, such as 1280x720, not {text!r}.")
+    return int(width), int(height)
+
+
+@click.command()
+@click.option(
+    "--against",
+    type=click.Choice(["reference", "paper"]),
+    default="reference",
+    show_default=True,
+    help="The committed records, or the paper's Table 2.",
+)
+@click.option("--models", default="all", show_default=True, help="Names or globs.")
+@click.option("--datasets", default="all", show_default=True, help="Names or globs.")
+@click.option(
+    "--grey",
+    type=click.Choice(get_args(GreyRule)),
+    help="Hold the runs that scored grey images so against the paper.  [default: each row's own "
+    "rule]",
+)
+@click.option("--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR, for every tier.")
+@click.option("--require", is_flag=True, help="What was not run is a failure.")
+@click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
+@results_option("results/local")
+@reference_option
+@json_option
+def check(
+    against: str,
+    models: str,
+    datasets: str,
+    grey: Any,
+    tolerance: float | None,
+    require: bool,
+    junit: Path | None,
+    results: Path,
+    reference: Path,
+    as_json: bool,
+) -> None:
+    """Compare run records with the reference records or with the paper (exit code 3)."""
+    from harness.paper.check import (
+        against_paper,
+        against_reference,
+        read_records,
+        restrict,
+        with_tolerance,
+    )
+    from harness.paper.schema import paper
+    from harness.run.store import ResultStore
+
+    if not (require or results.is_dir()):
+        raise UsageError(
+            f"There are no run records in {results} yet: make them with harness run, or name their "
+            "folder with --results."
+        )
+    local, rows = read_records(ResultStore(results))
+    tell_read(results, local)
+    tell_earlier(local)
+    tell_foreign(local)
+    if against == "paper":
+        rows += against_paper(local, paper(), grey)
+    else:
+        theirs, bad = read_records(ResultStore(reference))
+        tell_read(reference, theirs)
+        rows += bad
+        if theirs or not bad:
+            rows += against_reference(local, theirs)
+    rows = restrict(rows, split_words(models), split_words(datasets))
+    if tolerance is not None:
+        rows = with_tolerance(rows, tolerance)
+    echo_lines(check_json(rows) if as_json else check_markdown(rows, against))
+    if junit:
+        write_junit(rows, against, require, junit)
+    violations = [row.verdict for row in rows if row.violates(require)]
+    if violations:
+        absent = violations.count("not run")
+        why = f", {absent} of them because they were not run" if absent else ""
+        raise MismatchError(
+            f"{len(violations)} of {len(rows)} numbers are not what they must be{why}."
+        )
+
+
+_HEADERS = (
+    "model",
+    "set",
+    "metric",
+    "measured",
+    "expected",
+    "difference",
+    "tolerance",
+    "tier",
+    "run",
+    "record",
+    "verdict",
+)
+
+
+def check_markdown(rows: Sequence[CheckRow], against: str) -> str:
+    """The rows as a Markdown table, and how many numbers had which verdict as a sentence."""
+    align = ("left",) * 3 + ("right",) * 4 + ("left",) * 4
+    table = markdown_table(_HEADERS, [_cells(row) for row in rows], align)
+    counts = Counter(row.verdict for row in rows)
+    return (
+        f"{table}\n\n"
+        f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
+        f"{counts['known misprint']} are known misprints, {counts['other rules']} are as printed "
+        f"under other rules, {counts['not run']} were not run."
+    )
+
+
+def _cells(row: CheckRow) -> list[str]:
+    numbers = [
+        "" if value is None else _shown(row.metric, value, sign)
+        for value, sign in ((row.measured, ""), (row.expected, ""), (row.difference, "+"))
+    ]
+    tolerance = "" if row.tolerance is None else f"{row.tolerance:g}"
+    where = [row.model, row.dataset, row.metric]
+    return [*where, *numbers, tolerance, row.tier, row.run, row.record, _said(row)]
+
+
+def _shown(metric: str, value: float, sign: str = "") -> str:
+    """A score, or with the sign ``+`` a difference; six digits where the scale is unknown."""
+    from harness.paper.schema import SCORES
+
+    form = f".{SCORES[metric].exact}f" if metric in SCORES else ".6g"
+    return f"{value:{sign}{form}}"
+
+
+def _said(row: CheckRow) -> str:
+    """The verdict with its reason."""
+    if row.verdict == "ok":
+        return row.verdict
+    reasons = [row.reason] if row.reason else []
+    if row.tolerance is not None and not abs(row.apart) <= row.tolerance:
+        reasons.append(f"{row.image} is off by {_shown(row.metric, row.apart, '+')}")
+    return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
+
+
+def write_junit(rows: Sequence[CheckRow], against: str, require: bool, path: Path) -> None:
+    """Write the rows as JUnit XML.
+
+    Raises:
+        HarnessError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _junit(rows, against, require))
+    except OSError as error:
+        raise HarnessError(f"The file {path} cannot be written ({error}).") from error
+
+
+def _junit(rows: Sequence[CheckRow], against: str, require: bool) -> str:
+    """One test case a row: violations fail, other numbers that were not run are skipped."""
+    suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
+    for row in rows:
+        name = " ".join(filter(None, (row.model, row.metric, row.run)))
+        where = {"classname": f"{against}.{row.dataset}", "name": name}
+        case = ElementTree.SubElement(suite, "testcase", where)
+        if row.violates(require):
+            ElementTree.SubElement(case, "failure", {"message": _sentence(row)})
+        elif row.verdict == "not run":
+            ElementTree.SubElement(case, "skipped", {"message": _sentence(row)})
+        else:
+            ElementTree.SubElement(case, "system-out").text = _sentence(row)
+    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
+        suite.set(name, str(sum(1 for _ in suite.iter(kind))))
+    for one in suite.iter():
+        # XML has no control characters, not even escaped ones.
+        one.attrib |= {key: printable(text) for key, text in one.items()}
+        one.text = printable(one.text or "")
+    ElementTree.indent(suite)
+    body = ElementTree.tostring(suite, "unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
+
+
+def _sentence(row: CheckRow) -> str:
+    facts = zip(_HEADERS, _cells(row), strict=True)
+    shown = [f"{name} {text}" for name, text in list(facts)[3:8] if text]
+    return f"{_said(row)} ({', '.join(shown)})"
+
+
+def check_json(rows: Sequence[CheckRow]) -> str:
+    """The rows with their verdicts as JSON; null where there is nothing to say."""
+    facts = [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
+    return json_text(
+        [{key: None if value == "" else value for key, value in one.items()} for one in facts]
+    )

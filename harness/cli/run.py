@@ -1,10 +1,12 @@
-"""Evaluating models."""
+"""Verbs that run networks: run, explain, bench."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,16 +19,25 @@ from harness.cli.options import (
     fill_registries,
     json_option,
     plugin_option,
+    reference_option,
     results_option,
     scale_option,
     split_words,
     tell_changed,
     weights_key_option,
 )
-from harness.errors import HarnessError, UsageError
-from harness.report.console import echo, echo_lines
+from harness.cli.progress import (
+    Row,
+    echo,
+    echo_lines,
+    show,
+)
+from harness.errors import HarnessError, UsageError, own_error
+from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
+    from harness.protocol.conventions import Claim, Number, Rescored
+    from harness.run.bench import Bench, Roof
     from harness.run.spec import Executor, ExecutorName
 
 
@@ -125,8 +136,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Evaluate models on test sets."""
+    from harness.cli.progress import download, listener
     from harness.files import require_locks
-    from harness.report.console import download, listener
     from harness.report.results import summary
     from harness.report.table import json_text
     from harness.run.job import require_folders
@@ -235,3 +246,192 @@ def _executor(
     from harness.run.workers import dispatcher
 
     return dispatcher(scheduler, workers, plugins)
+
+
+SHOWN = 30
+"""Rows of the table; the nearest come first."""
+
+
+def _number(text: str | None) -> Number | None:
+    from harness.protocol.conventions import Number
+
+    try:
+        return None if text is None else Number.read(text)
+    except ValueError as error:
+        raise UsageError(f"{error}: give a number such as 30.56.") from error
+
+
+@click.command()
+@click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
+@click.option("--claimed", metavar="DB", help="A PSNR to be explained, with its digits.")
+@click.option("--claimed-ssim", metavar="S", help="An SSIM to be explained, with its digits.")
+@click.option(
+    "--all", "every", is_flag=True, help="Make the images in every way, whatever the first give."
+)
+@scale_option
+@click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
+@weights_key_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@results_option("results/local")
+@reference_option
+@data_option
+@plugin_option
+@json_option
+def explain(
+    what: tuple[str, ...],
+    claimed: str | None,
+    claimed_ssim: str | None,
+    every: bool,
+    scale: int,
+    weights: Path | None,
+    weights_key: str,
+    device: str,
+    results: Path,
+    reference: Path,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Score a run's images, or an SR and an HR file, under other conventions.
+
+    RUN is a run's id or its beginning, see harness list runs; --scale is for two files. With
+    --claimed it is said which convention gives that number, rounded to the digits it is given
+    with: 30.9 is any PSNR from 30.85 to 30.95. Where none does, a run's images are also made with
+    the other border, rounding and grey rule, in all combinations, and scored again.
+    """
+    from harness.protocol.conventions import Claim, rank
+    from harness.run.explain import explain_images, explain_run, rebuild
+    from harness.run.store import ResultStore, find_run
+
+    fill_registries(plugins)
+    claim = Claim(_number(claimed), _number(claimed_ssim))
+    if len(what) == 2:
+        found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
+    elif len(what) == 1:
+        path, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
+        echo(f"The run record is {path}.", err=True)
+        run = rebuild(record, weights, data_root, weights_key)
+        notes = partial(echo, err=True)
+        found = explain_run(record, run, claim, device, notes, every=every)
+    else:
+        raise UsageError("Name a run, or an SR image and its HR image.")
+    ranked = rank(found, claim)
+    shown = ranked if as_json else ranked[:SHOWN]
+    echo_lines(show(rescored(shown, claim), as_json))
+    if as_json:
+        return
+    if len(shown) < len(ranked):
+        echo(f"{len(shown)} of {len(ranked)} are shown; --json has all.")
+    if claim != Claim():
+        echo_lines("\n" + claim.explain(ranked))
+
+
+def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
+    """What each convention gives, and how far that is from what is claimed."""
+    return [
+        {
+            "compared": one.convention.channel,
+            "border": one.convention.border(one.scale),
+            "window": one.convention.window,
+            "otherwise": list(one.convention.oddities),
+            "made": list(one.made),
+            "own": one.own,
+            "psnr": one.psnr,
+            "ssim": one.ssim,
+        }
+        | ({} if claim.psnr is None else {"psnr_difference": one.psnr - claim.psnr.value})
+        | ({} if claim.ssim is None else {"ssim_difference": one.ssim - claim.ssim.value})
+        for one in found
+    ]
+
+
+@click.command()
+@click.option("--models", default="srcnn,fsrcnn,drfn", show_default=True)
+@click.option("--datasets", default="set14", show_default=True)
+@click.option("--against", type=click.Choice(["naive"]), help="Time a plain script as well.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@scale_option
+@data_option
+@plugin_option
+@json_option
+def bench(
+    models: str,
+    datasets: str,
+    against: str | None,
+    rounds: int,
+    device: str,
+    scale: int,
+    data_root: Path | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Measure how fast this machine is, the bare networks, and the harness around them."""
+    from harness.models.network import pick_device
+    from harness.run.bench import measure, measure_roof
+    from harness.run.plan import Request, plan
+
+    fill_registries(plugins)
+    made = plan(Request(split_words(models), split_words(datasets), scale, data_root=data_root))
+    for sentence in [*made.notes, *made.absent, *made.problems]:
+        echo(f"Note: {sentence}", err=True)
+    place = pick_device(device)
+    roof = measure_roof(place)
+    benches = []
+    for run in made.runs:
+        try:
+            benches.append(measure(run, place, rounds, naive=against == "naive"))
+        except Exception as error:  # from a plug-in; the other runs go on
+            made.problems.append(str(own_error(error, run.title)))
+            echo(f"Error: {made.problems[-1]}", err=True)
+    echo_lines((bench_json if as_json else bench_markdown)(roof, benches))
+    if made.problems or not benches:
+        sys.exit(1)
+
+
+_HEADERS = [
+    "model",
+    "set",
+    "images",
+    "forward (s)",
+    "harness (s)",
+    "harness / forward",
+    "MP/s",
+    "GFLOP/s",
+    "of roof",
+    "peak (MB)",
+]
+
+
+def bench_markdown(roof: Roof, benches: Sequence[Bench]) -> str:
+    """The roof in a sentence, then one line a model and set."""
+    compared = any(bench.naive is not None for bench in benches)
+    headers = [*_HEADERS, *(["naive (s)", "naive / harness", "PSNR differs (dB)"] * compared)]
+    table = markdown_table(headers, [_line(roof, bench) for bench in benches])
+    return (
+        f"The roof of this machine: {roof.flops / 1e9:.0f} GFLOP/s in fp32 matrix products, "
+        f"{roof.bandwidth / 1e9:.1f} GB/s of memory.\n\n{table}"
+    )
+
+
+def bench_json(roof: Roof, benches: Sequence[Bench]) -> str:
+    """The same for machines."""
+    return json_text({"roof": asdict(roof), "benches": [asdict(one) for one in benches]})
+
+
+def _line(roof: Roof, bench: Bench) -> list[str]:
+    line = [
+        bench.model,
+        bench.dataset,
+        str(bench.images),
+        f"{bench.forward:.2f} ({bench.layout})",
+        f"{bench.harness:.2f}",
+        f"{bench.over_forward:.3f}",
+        f"{bench.megapixels / bench.harness:.2f}",
+        "" if bench.flops is None else f"{bench.flops / 1e9:.0f}",
+        "" if bench.flops is None else f"{bench.flops / roof.flops:.0%}",
+        "" if bench.peak_bytes is None else f"{bench.peak_bytes / 1e6:.0f}",
+    ]
+    if bench.naive is not None:
+        line += [f"{bench.naive:.2f}", f"{bench.naive_over:.2f}", f"{bench.difference:.0e}"]
+    return line

@@ -16,7 +16,7 @@ from harness.cli.options import (
     scale_option,
     weights_key_option,
 )
-from harness.report.console import echo
+from harness.cli.progress import echo
 
 
 @click.command()
@@ -90,7 +90,7 @@ def train(
     **values: Any,
 ) -> None:
     """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
-    from harness.report.console import download, images_bar, train_listener
+    from harness.cli.progress import download, images_bar, train_listener
     from harness.train.distributed import failures_named, process
     from harness.train.export import finish
     from harness.train.loop import Trainer

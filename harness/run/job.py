@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, own_error, sentence
 from harness.files import TEXT, FileLock, regular, require_writable, write_atomically
-from harness.interrupts import interrupts_held
 from harness.models.source import plugins
 from harness.protocol.protocols import RULES
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
@@ -284,6 +283,7 @@ def serial(runs: Sequence[Run], context: RunContext) -> Outcomes:
 
 
 def _one_by_one(work: Job, context: RunContext) -> RunRecord | HarnessError:
+    from harness.global_state import interrupts_held
     from harness.run.provenance import provenance
 
     error, changed = "", set[str]()

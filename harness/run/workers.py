@@ -26,7 +26,6 @@ from distributed.client import ClosedClientError
 from distributed.comm.addressing import get_address_host
 
 from harness.errors import HarnessError, UsageError, own_error, sentence
-from harness.interrupts import interrupts_held
 from harness.record import Execution, canonical_json
 from harness.registry import MODELS, load_plugins
 from harness.run.evaluate import compute, upscaler
@@ -369,6 +368,8 @@ class Dispatch:
         Workers that die take what lies ready for them along. What was with several dead ones is
         tried again when nothing else is away, to know whether it is what kills them.
         """
+        from harness.global_state import interrupts_held
+
         if not self._away:
             job, images = self._suspects.pop()
             if job.error:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError, sentence
 from harness.global_state import (
+    interrupts_held,
     random_state,
     random_state_kept,
     seed_all,
     set_random_state,
     training_numerics,
 )
-from harness.interrupts import interrupts_held
 from harness.models.network import build_network, copy_network
 from harness.models.resources import is_memory
 from harness.models.weights import load_into

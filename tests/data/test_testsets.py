@@ -498,13 +498,13 @@ class TestScales:
     def test_a_root_with_the_images_of_one_scale_is_a_set_at_that_scale(
         self, card: DatasetCard, tmp_path: Path
     ) -> None:
-        from harness.report.listings import datasets
+        from harness.cli.inspect import list_datasets
 
         folder = tmp_path / "Tiny/image_SRF_3"
         folder.mkdir(parents=True)
         for name, pixels in IMAGES.items():
             Image.fromarray(pixels[:24, :30]).save(folder / f"{name}_SRF_3_HR.png")
-        rows = {row["dataset"]: row["state"] for row in datasets(4, tmp_path)}
+        rows = {row["dataset"]: row["state"] for row in list_datasets(4, tmp_path)}
         assert rows["tiny"] == "here at x3 only"
 
 

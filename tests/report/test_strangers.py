@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 import harness
+from harness.cli.progress import Bars, Lines, TrainLines, echo
 from harness.paper.schema import paper
 from harness.record import RunRecord
 from harness.report import page as page_module
-from harness.report.console import Bars, Lines, TrainLines, echo
 from harness.report.crops import Pictures
 from harness.report.plot import plot
 from harness.run.plan import Request, plan
@@ -157,7 +157,7 @@ def test_a_bar_shows_brackets_and_colons_as_they_are(photos: Path) -> None:
 def test_text_is_printed_and_escaped_in_one_place_a_form() -> None:
     root = Path(str(harness.__file__)).parent
     places = {
-        r"click\.echo\(|\bprint\(": {"report/console.py"},
+        r"click\.echo\(|\bprint\(": {"cli/progress.py"},
         r"\btabulate\(": {"report/table.py"},
         r"\bhtml import|\bto_csv\(": {"report/table.py"},
     }

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.files import FileLock
-from harness.interrupts import NOTE, interrupts_held
+from harness.global_state import NOTE, interrupts_held
 from tests.run.processes import SlowRun
 
 
@@ -77,7 +77,7 @@ class TestInterruption:
     def test_a_second_one_ends_at_once(self) -> None:
         script = (
             "import time\n"
-            "from harness.interrupts import interrupts_held\n"
+            "from harness.global_state import interrupts_held\n"
             "with interrupts_held(lambda note: print('held', flush=True)):\n"
             "    print('ready', flush=True)\n"
             "    time.sleep(60)\n"

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import harness
+from harness.cli.progress import TrainLines
 from harness.data.images import read_image
 from harness.data.pinned import cache_root
 from harness.data.trainsets import NEAR_DUPLICATES, fingerprint
@@ -24,7 +25,6 @@ from harness.errors import HarnessError, UsageError
 from harness.global_state import apply_settings, numerics_kept, training_numerics
 from harness.paper.select import notes_from
 from harness.registry import MODELS
-from harness.report.console import TrainLines
 from harness.run.store import ResultStore
 from harness.train.checkpoint import LogRow, TrainLog, find_origin, load_checkpoint
 from harness.train.export import finish

@@ -1,22 +1,24 @@
-"""What is printed, and how a run is shown while it goes: bars on a terminal, else plain lines."""
+"""What is printed: lines, lists of facts, and how a run or training goes; bars on a terminal."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 import click
 
 from harness.data.pinned import fetch, unsound
 from harness.errors import HarnessError, printable
+from harness.record import canonical_json
+from harness.report.table import csv_text, json_text, plain_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.progress import Progress, ProgressColumn, TaskID
 
     from harness.cards import RemoteFile
@@ -354,3 +356,46 @@ def _share_bar() -> Progress:
 def train_listener(*, shown: bool = True) -> TrainLines:
     """A bar when standard error is a terminal, plain lines otherwise."""
     return TrainBar() if shown and sys.stderr.isatty() else TrainLines(shown=shown)
+
+
+Row = dict[str, Any]
+
+_HASHED = ("id", "sha256", "source")
+_HASH = re.compile(r"[0-9a-f]{40,64}")
+
+
+def show(rows: Sequence[Row], as_json: bool) -> str:
+    """Rows as a plain table, without empty columns and with the first digits of hashes; or as JSON.
+
+    In JSON every row has all names.
+    """
+    names = _names(rows)
+    if as_json:
+        return json_text([{name: row.get(name) for name in names} for row in rows])
+    if not rows:
+        return "There is nothing to list."
+    headers = [name for name in names if any(row.get(name) not in (None, "", []) for row in rows)]
+    return plain_table(headers, [[_short(row, name) for name in headers] for row in rows])
+
+
+def _short(row: Row, name: str) -> object:
+    """A cell, with the first digits of a hash."""
+    value = row.get(name)
+    if name in _HASHED and isinstance(value, str):
+        return _HASH.sub(lambda found: found[0][:12], value)
+    return value
+
+
+def rows_csv(rows: Sequence[Row]) -> str:
+    """Rows as CSV, in which lists are written as JSON."""
+    names = _names(rows)
+    return csv_text(names, ([flat(row.get(name)) for name in names] for row in rows))
+
+
+def flat(value: object) -> object:
+    """What goes into a cell of a CSV: lists and objects as JSON."""
+    return canonical_json(value) if isinstance(value, list | Mapping) else value
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))

@@ -1,3 +1,5 @@
+"""None"""
+
 import json
 import os
 import pty
@@ -8,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.progress import Bars
 from harness.record import ImageResult
-from harness.report.console import Bars
 from harness.run.plan import Request, plan
 from harness.run.store import ResultStore
 from tests.records import record

@@ -2,24 +2,30 @@
 
 import json
 import math
+import os
 import re
-from collections.abc import Sequence
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from itertools import count
 from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
 import pandas as pd
 import pytest
 
+from harness.cli.inspect import Run, brief_runs, isolated
+from harness.errors import HarnessError
 from harness.record import RunRecord
 from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
 from harness.report.crops import Pictures
 from harness.report.results import summary
-from harness.report.run_list import Run, brief
 from harness.run.store import ResultStore, _row
 from tests.records import record
+from tests.run.processes import Runner
 
 SMALL = 1.2345678901234567e-06
 PSNR = [0.1 + 0.2, 27.123456789012345]
@@ -165,7 +171,7 @@ def test_a_score_hides_no_fact_whatever_a_record_calls_it() -> None:
 
 
 def test_no_metric_is_called_like_a_column() -> None:
-    (listed,) = brief([{}])
+    (listed,) = brief_runs([{}])
     columns = _row(record("m")).keys() | set(Run._fields) | listed.keys()
     columns |= {"image", "note", "rank", "seen"}
     assert set(_COLUMNS.split()) == columns - {"psnr", "ssim"}
@@ -185,3 +191,59 @@ def test_other_lists_are_csv_too(harness) -> None:
     table = pd.read_csv(StringIO(harness("list", "models", "--csv").stdout)).set_index("model")
     assert table.loc["drfn", "parameters"] == 5_207_203
     assert json.loads(table.loc["drfn", "scales"]) == [2, 3, 4]
+
+
+psutil = pytest.importorskip("psutil")
+
+HANGS = """
+import subprocess, sys, time
+children = [subprocess.Popen(["sleep", "300"]) for _ in range(2)]
+with open("pids", "w") as file:
+    file.write(" ".join(str(child.pid) for child in children) + " all")
+time.sleep(300)
+"""
+
+
+def starting(count: int, hangs: bool) -> Iterator[int]:
+    """Start processes that live long, yield their ids, and hang or end."""
+    for _ in range(count):
+        yield subprocess.Popen(["sleep", "300"]).pid
+    if hangs:
+        time.sleep(300)
+
+
+def are_gone(children: list) -> bool:
+    return psutil.wait_procs(children, timeout=20)[1] == []
+
+
+def test_at_the_time_limit_no_process_is_left() -> None:
+    children = []
+    with pytest.raises(HarnessError, match="did not end within 8 seconds"):
+        children += map(psutil.Process, isolated(starting, (2, True), 8))
+    assert len(children) == 2 and are_gone(children)
+
+
+def test_a_check_that_ends_by_itself_leaves_no_process() -> None:
+    children = [psutil.Process(pid) for pid in isolated(starting, (2, False), 60)]
+    assert len(children) == 2 and are_gone(children)
+
+
+def test_without_process_groups_no_check_is_begun(harness, monkeypatch) -> None:
+    monkeypatch.delattr(os, "killpg")
+    shown = harness("check-model", "drfn")
+    assert shown.exit_code == 1 and "cannot end a check" in shown.output
+    assert len(shown.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize("signal", [SIGINT, SIGTERM, SIGKILL])
+def test_a_command_that_is_ended_leaves_no_process(signal: Signals, tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS)
+    runner = Runner(["check-model", "p", "--plugin", "hangs.py"], tmp_path)
+    pids = tmp_path / "pids"
+    while not (pids.exists() and pids.read_text().endswith("all")):
+        assert runner.process.poll() is None, runner.said()
+        time.sleep(0.05)
+    children = [psutil.Process(int(word)) for word in pids.read_text().split()[:-1]]
+    runner.process.send_signal(signal)
+    runner.wait()
+    assert are_gone(children)
