@@ -141,10 +141,9 @@ def run(
     from harness.report.results import summary
     from harness.report.table import json_text
     from harness.run.job import require_folders
-    from harness.run.plan import Request, plan
+    from harness.run.plan import Request, choose_tiles, plan
     from harness.run.spec import Options, RunContext
     from harness.run.store import ResultStore
-    from harness.run.tiles import choose_tiles
 
     require_locks()
     fill_registries(plugins)
