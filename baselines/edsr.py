@@ -46,6 +46,7 @@ class EDSR(nn.Module):
     paper="Lim et al., CVPRW 2017",
     params=43_089_923,
     stand_in="edsr-baseline",
+    layouts="harness.baselines.layouts.edsr:layouts",
 )
 def edsr(scale: int = 4, *, blocks: int = 32, width: int = 256, scaling: float = 0.1) -> nn.Module:
     """The network of the paper: 32 blocks of 256 filters, residuals scaled by 0.1."""
@@ -59,6 +60,7 @@ def edsr(scale: int = 4, *, blocks: int = 32, width: int = 256, scaling: float =
     scales=(2, 3, 4),
     paper="Lim et al., CVPRW 2017",
     params=1_517_571,
+    layouts="harness.baselines.layouts.edsr:layouts",
 )
 def edsr_baseline(
     scale: int = 4, *, blocks: int = 16, width: int = 64, scaling: float = 1.0

@@ -37,6 +37,7 @@ class Enlarge(nn.Module):
     scales=(2, 3, 4),
     paper="Dong et al., ECCV 2016",
     params=12_644,
+    layouts="harness.baselines.layouts.fsrcnn:layouts",
 )
 def fsrcnn(scale: int = 4, *, width: int = 56, shrunk: int = 12, mapping: int = 4) -> nn.Module:
     """FSRCNN(56, 12, 4) with one slope a PReLU, as the authors' files have: 12,644 parameters."""

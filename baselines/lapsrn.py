@@ -63,6 +63,7 @@ class LapSRN(nn.Module):
     scales=(2, 4),
     paper="Lai et al., CVPR 2017",
     params=814_242,
+    layouts="harness.baselines.layouts.lapsrn:layouts",
 )
 def lapsrn(scale: int = 4, *, depth: int = 10, width: int = 64) -> nn.Module:
     """Ten convolutions of 64 filters a level, no weights shared: 814,242 parameters at x4."""

@@ -66,6 +66,7 @@ class MSRN(nn.Module):
     scales=(2, 3, 4),
     paper="Li et al., ECCV 2018",
     params=6_078_019,
+    layouts="harness.baselines.layouts.msrn:layouts",
 )
 def msrn(scale: int = 4, *, blocks: int = 8, width: int = 64) -> nn.Module:
     """The authors' RGB variant, 8 blocks of 64 filters: 6,078,019 parameters at x4."""

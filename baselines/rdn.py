@@ -54,6 +54,7 @@ class RDN(nn.Module):
     scales=(2, 3, 4),
     paper="Zhang et al., CVPR 2018",
     params=22_271_107,
+    layouts="harness.baselines.layouts.rdn:layouts",
 )
 def rdn(
     scale: int = 4, *, blocks: int = 16, convs: int = 8, growth: int = 64, width: int = 64

@@ -16,6 +16,7 @@ from .layers import conv
     scales=(2, 3, 4),
     paper="Dong et al., TPAMI 2015",
     params=57_281,
+    layouts="harness.baselines.layouts.srcnn:layouts",
 )
 def srcnn(scale: int = 4) -> nn.Module:
     """The 9-5-5 network with 64 and 32 filters: 57,281 parameters.

@@ -60,6 +60,7 @@ class SRMDNF(nn.Module):
     scales=(2, 3, 4),
     paper="Zhang et al., CVPR 2018",
     params=1_552_048,
+    layouts="harness.baselines.layouts.srmdnf:layouts",
 )
 def srmdnf(scale: int = 4, *, depth: int = 12, width: int = 128) -> nn.Module:
     """12 layers of 128 filters, without batch normalisation: 1,552,048 parameters at x4."""

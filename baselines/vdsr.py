@@ -32,6 +32,7 @@ class VDSR(nn.Module):
     scales=(2, 3, 4),
     paper="Kim et al., CVPR 2016",
     params=665_921,
+    layouts="harness.baselines.layouts.vdsr:layouts",
 )
 def vdsr(scale: int = 4, *, depth: int = 20, width: int = 64) -> nn.Module:
     """20 layers of 64 filters, one set of weights for every scale: 665,921 parameters."""

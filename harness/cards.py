@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,6 +55,8 @@ class ModelCard:
         paper: where it was published.
         params: trainable values at its largest scale, or None when no count is claimed.
         global_pooling: it looks at the whole image at once, so that tiles change its output.
+        layouts: ``module:function``: a function that returns each `CheckpointLayout` and `FileLayout`
+            of its published weights; not imported with the network.
         stand_in: a smaller model that runs in its place, and says so, where it has no weights.
         origin: the module or file the plug-in came from.
         source: the file that registers it.
@@ -68,6 +71,7 @@ class ModelCard:
     params: int | None = None
     global_pooling: bool = False
     stand_in: str = ""
+    layouts: str = ""
     origin: str = ""
     source: Path | None = None
 
@@ -79,6 +83,78 @@ class ModelCard:
     def input_scale(self, scale: int) -> int:
         """Output size over input size: 1 when the enlargement was made before the network."""
         return scale if self.input == "lr" else 1
+
+
+@dataclass(frozen=True)
+class CheckpointLayout:
+    """The names that a published PyTorch implementation gives to the values of a network.
+
+    Attributes:
+        mark: a name by which the layout is known.
+        rules: beginnings of names and what they become here; the first that fits decides. ``#``
+            stands for a number, ``{top}`` for the highest one after ``counted``, ``{next}`` for
+            one more.
+        counted: the list whose numbers those are.
+        range: the largest value of its images; a network of convolutions and ReLU on [0, 255] is
+            one on [0, 1] with biases 255 times smaller.
+        constants: values that are stored there and that the network here makes itself, by name:
+            they must be equal, and are not read.
+    """
+
+    mark: str
+    rules: tuple[tuple[str, str], ...]
+    counted: str = ""
+    range: int = 1
+    constants: Mapping[str, AnyArray] = field(default_factory=dict)
+
+    def own_names(self, names: Iterable[str]) -> dict[str, str]:
+        """What names of the layout are here, without those of constants."""
+        kept = [name for name in names if not self.is_constant(name)]
+        numbers = [
+            int(found[1])
+            for name in kept
+            if self.counted and (found := re.match(re.escape(self.counted) + r"(\d+)\.", name))
+        ]
+        top = max(numbers, default=0)
+        rules = [
+            (old.format(top=top, next=top + 1), new.format(top=top, next=top + 1))
+            for old, new in self.rules
+        ]
+        return {name: _rename(name, rules) for name in kept}
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a name is in a layer whose values the network here makes itself."""
+        layers = {one.rpartition(".")[0] for one in self.constants}
+        return name.startswith(tuple(f"{layer}." for layer in layers))
+
+
+def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    for old, new in rules:
+        pattern = re.escape(old).replace(r"\#", r"(\d+)")
+        if found := re.match(pattern, name):
+            numbers = iter(found.groups())
+            return re.sub("#", lambda _: next(numbers), new) + name[found.end() :]  # noqa: B023
+    return name
+
+
+NCNN_HALF = (0x01306B47).to_bytes(4, "little")
+"""What stands in an ncnn file before weights that are stored in fp16."""
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """How the authors of a network laid out a file that is no PyTorch checkpoint.
+
+    Attributes:
+        kind: of file: ``mat``, whose content is what SciPy reads, variables by name; or ``ncnn``,
+            whose content is an array of 16-bit words.
+        fits: whether the content of a file is of this network.
+        read: gives the names and arrays of the network's values, as they are called here.
+    """
+
+    kind: Literal["mat", "ncnn"]
+    fits: Callable[[Any], bool]
+    read: Callable[[Any], Iterable[tuple[str, AnyArray]]]
 
 
 @dataclass(frozen=True)

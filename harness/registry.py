@@ -227,13 +227,14 @@ def register_model(
     params: int | None = None,
     global_pooling: bool = False,
     stand_in: str = "",
+    layouts: str = "",
 ) -> Callable[[F], F]:
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
 
     def decorate(build: F) -> F:
         # Not the builder's module: a partial, for instance, is one of functools.
         module = sys._getframe(1).f_globals["__name__"]
-        fields = (pipeline, input, scales, paper, params, global_pooling, stand_in)
+        fields = (pipeline, input, scales, paper, params, global_pooling, stand_in, layouts)
         card = ModelCard(name, build, *fields)
         _add_model(card, _origin(module), _source(module))
         return build
@@ -252,6 +253,8 @@ def _add_model(card: ModelCard, origin: str, source: Path) -> None:
         "params, a whole number or None": card.params is None or _is_count(card.params),
         "paper and stand_in, texts": isinstance(card.paper, str) and isinstance(card.stand_in, str),
         "global_pooling, True or False": isinstance(card.global_pooling, bool),
+        "layouts, as module:function": isinstance(card.layouts, str)
+        and bool(re.fullmatch(r"([\w.]+:\w+)?", card.layouts)),
     }
     broken = next((rule for rule, holds in rules.items() if not holds), None)
     if broken:

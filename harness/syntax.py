@@ -35,7 +35,7 @@ _HARNESS = "harness"
 _TYPES = ("typing", "typing_extensions", "collections.abc")
 _FIELD_KINDS = ("ClassVar", "InitVar", "KW_ONLY")
 _REGISTER = ("register_model", "register_metric", "register_report")
-_CARD = ("pipeline", "input", "scales", "paper", "params", "global_pooling", "stand_in")
+_CARD = ("pipeline", "input", "scales", "paper", "params", "global_pooling", "stand_in", "layouts")
 """What a network is registered with; its card says it."""
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular, write_atomically
-from harness.models.formats import read_tensors
+from harness.models.formats import checkpoint_layouts, read_tensors
 from harness.record import WeightsInfo, canonical_json, digest, file_digest
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _of_stranger(
     if not key and {name: value.shape for name, value in tensors.items()} == shapes:
         return tensors, ""
     content = {name: torch.from_numpy(value) for name, value in tensors.items()}
-    return find_network(content, path, shapes, key)
+    return find_network(content, path, shapes, key, checkpoint_layouts(card.name))
 
 
 _FACTS = frozenset({*(one.name for one in fields(WeightsInfo)), "model", "scale", "hyper"})

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
+import numpy as np
+
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular
-from harness.models.formats.layouts import Layout, check_shifts, find_layout, own_names
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.cards import AnyArray, Shapes, Tensors
+    from harness.cards import AnyArray, CheckpointLayout, Shapes, Tensors
 
 
 _KEYS = (
@@ -40,13 +41,16 @@ _DEEPEST = 4
 """Dictionaries within dictionaries, and words before the names of a network, that are looked at."""
 
 
-def read_checkpoint(path: Path, shapes: Shapes, key: str = "") -> tuple[Tensors, str]:
+def read_checkpoint(
+    path: Path, shapes: Shapes, key: str = "", layouts: Sequence[CheckpointLayout] = ()
+) -> tuple[Tensors, str]:
     """The values of a network in a checkpoint; nothing in the file is run.
 
     Args:
         path: the file.
         shapes: the names and shapes of the network, which tell it from what lies beside it.
         key: where it is, dots between words; empty to look for it.
+        layouts: how published implementations name the values of networks.
 
     Returns:
         its tensors, under this project's names, and where they were found, see `find_network`.
@@ -56,10 +60,12 @@ def read_checkpoint(path: Path, shapes: Shapes, key: str = "") -> tuple[Tensors,
             size calls for.
         UsageError: there is nothing under the key, or several networks fit and no key was given.
     """
-    return find_network(_unpickle(path), path, shapes, key)
+    return find_network(_unpickle(path), path, shapes, key, layouts)
 
 
-def find_network(content: object, path: Path, shapes: Shapes, key: str) -> tuple[Tensors, str]:
+def find_network(
+    content: object, path: Path, shapes: Shapes, key: str, layouts: Sequence[CheckpointLayout]
+) -> tuple[Tensors, str]:
     """The values of a network in what a file holds; see `read_checkpoint`.
 
     Where none fits, those are given that have most names in common with the network.
@@ -70,7 +76,7 @@ def find_network(content: object, path: Path, shapes: Shapes, key: str) -> tuple
     readings = [
         reading
         for place, tensors in sorted(_places(content), key=lambda found: _rank(found[0]))
-        for reading in _readings(place, tensors)
+        for reading in _readings(place, tensors, layouts)
     ]
     if not readings:
         raise HarnessError(f"{path} does not hold a dictionary of tensors{_instead(content)}.")
@@ -131,7 +137,7 @@ class _Reading:
     place: tuple[str, ...]
     prefix: str
     tensors: Mapping[str, Tensor]
-    layout: Layout | None
+    layout: CheckpointLayout | None
     among: Mapping[str, Tensor]
 
     @property
@@ -141,7 +147,9 @@ class _Reading:
     @cached_property
     def names(self) -> dict[str, str]:
         """What the names are here."""
-        return own_names(self.tensors, self.layout)
+        if self.layout is None:
+            return {name: name for name in self.tensors}
+        return self.layout.own_names(self.tensors)
 
     @cached_property
     def shapes(self) -> Shapes:
@@ -163,19 +171,43 @@ class _Reading:
         made = {own: _array(self.tensors[name]) for name, own in self.names.items()}
         if self.layout is None:
             return made
-        check_shifts(self.tensors, path)
+        _require_constants(self.layout, self.tensors, path)
         span = self.layout.range
         return {own: v / span if own.endswith(".bias") else v for own, v in made.items()}
 
 
-def _readings(place: tuple[str, ...], tensors: Mapping[str, Tensor]) -> Iterator[_Reading]:
+def _readings(
+    place: tuple[str, ...], tensors: Mapping[str, Tensor], layouts: Sequence[CheckpointLayout]
+) -> Iterator[_Reading]:
     """The tensors of a dictionary that may be a network's: all, or those of one prefix."""
     bare = {_unwrapped(name): tensor for name, tensor in tensors.items()}
     for named in (tensors,) if bare.keys() == tensors.keys() else (tensors, bare):
         for prefix, group in _groups(named).items():
-            layout = find_layout(group)
+            layout = next((one for one in layouts if one.mark in group), None)
             for one in (layout, None) if layout else (None,):
                 yield _Reading(place, prefix, group, one, named)
+
+
+def _require_constants(layout: CheckpointLayout, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse stored values that differ from those that the network here makes itself.
+
+    Raises:
+        HarnessError: one differs.
+    """
+    import torch
+
+    for name, value in tensors.items():
+        if not layout.is_constant(name):
+            continue
+        wanted = torch.from_numpy(np.asarray(layout.constants.get(name, np.zeros(0))))
+        if value.is_floating_point():  # bf16 rounds 111.46 to 111.5
+            wanted = wanted.to(value.dtype)
+        stored = value.detach().double()
+        if stored.shape != wanted.shape or not np.allclose(stored, wanted.double(), 0, 0.05):
+            raise HarnessError(
+                f"{path} has {name} = {stored.numpy().ravel()}, and the network here has "
+                f"{wanted.double().numpy().ravel()}: it cannot take these weights."
+            )
 
 
 def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

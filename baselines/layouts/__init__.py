@@ -1,0 +1,1 @@
+"""How published files of networks are laid out: a file a network, which its card names."""
