@@ -55,8 +55,8 @@ class ModelCard:
         paper: where it was published.
         params: trainable values at its largest scale, or None when no count is claimed.
         global_pooling: it looks at the whole image at once, so that tiles change its output.
-        layouts: ``module:function``: a function that returns each `CheckpointLayout` and `FileLayout`
-            of its published weights; not imported with the network.
+        layouts: ``module:function`` that returns the `CheckpointLayout` and `FileLayout` of its
+            published weights; not imported with the network.
         stand_in: a smaller model that runs in its place, and says so, where it has no weights.
         origin: the module or file the plug-in came from.
         source: the file that registers it.

@@ -345,7 +345,7 @@ def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
 
 
 @click.command()
-@click.option("--models", default="srcnn,fsrcnn,drfn", show_default=True)
+@click.option("--models", required=True, help="Names, globs or all; comma-separated.")
 @click.option("--datasets", default="set14", show_default=True)
 @click.option("--against", type=click.Choice(["naive"]), help="Time a plain script as well.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)

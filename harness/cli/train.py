@@ -37,7 +37,7 @@ from harness.cli.progress import echo
 @click.option("--train-data", help="Sets by name or path, comma-separated.")
 @click.option("--val-data", help="Sets by name or path, comma-separated.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other value.")
-@click.option("--variant", type=click.Choice(["none", "ff", "lsc", "both"]), help="Of Table 1.")
+@click.option("--variant", metavar="NAME", help="A variant of the paper's ablation, such as ff.")
 @click.option(
     "--compile/--no-compile",
     "compiled",
@@ -91,6 +91,7 @@ def train(
 ) -> None:
     """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
     from harness.cli.progress import download, images_bar, train_listener
+    from harness.paper.schema import ABLATION, variant_arguments
     from harness.train.distributed import failures_named, process
     from harness.train.export import finish
     from harness.train.loop import Trainer
@@ -98,13 +99,16 @@ def train(
     from harness.train.recipe import named_once
 
     fill_registries(plugins)
+    hyper = variant_arguments(model, variant) if variant else {}
     values |= {"train_data": train_data, "val_data": val_data}
     request = TrainRequest(
         model,
         recipe=recipe,
         changes=named_once(values, changes),
         scale=scale,
-        variant=variant,
+        variant=variant or "",
+        hyper=hyper,
+        tag=f"{ABLATION}-{variant}" if variant else "repro",
         folder=out,
         device=device,
         compile=compiled,

@@ -38,7 +38,8 @@ SEED = 0
 POOLED_OVERLAP = 32
 """LR pixels by which tiles overlap at most where a network pools over the whole image.
 
-No overlap makes such tiles exact, and DRFN's bound of 229 pixels would make most of the work twice.
+No overlap makes such tiles exact, and the bound of a deep network, some 200 pixels, would make most
+of the work twice.
 """
 
 PROBE_SIDES = (16, 32, 64, 128)

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from harness.errors import UsageError
 from harness.registry import DATASETS
 
 
@@ -64,3 +65,29 @@ def listed(words: Sequence[str]) -> str:
 def ordinal(rank: int) -> str:
     """``1st``, ``2nd``, ``3rd``, ``4th``, up to ``20th``."""
     return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"
+
+
+ABLATION = "table1"
+"""The table of the paper's ablation; begins the tags of weights of its variants."""
+
+
+def variant_arguments(model: str, variant: str) -> dict[str, Any]:
+    """The arguments that make a variant of the paper's ablation of a network.
+
+    Args:
+        model: the network's registered name.
+        variant: the variant's name in the paper's TOML.
+
+    Returns:
+        the arguments; none for the whole network.
+
+    Raises:
+        UsageError: the paper has no such ablation or variant.
+    """
+    table = paper()[ABLATION]
+    if model != table["model"]:
+        raise UsageError(f"--variant is for {table['model']}, not for {model}.")
+    if variant not in table["variants"]:
+        known = ", ".join(table["variants"])
+        raise UsageError(f"No variant is called {variant!r}: there are {known}.")
+    return {} if variant == table["whole"] else dict(table["variants"][variant])

@@ -213,8 +213,8 @@ def ablations(
     found: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
     for record in ranked.get("record", ()):
         identity = record.identity
-        variant = _variant(identity.hyper, table["variants"])
-        if variant and (identity.model, identity.dataset) == ("drfn", table["set"]):
+        variant = _variant(identity.hyper, table)
+        if variant and (identity.model, identity.dataset) == (table["model"], table["set"]):
             alike = found.setdefault((identity.dataset_sha256, training_notes(record).key), {})
             alike.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
     made = [_ablation(by_variant, list(table["variants"])) for by_variant in found.values()]
@@ -229,9 +229,9 @@ def broken_variants(
     if runs.empty:
         return set()
     plain = plain_runs(runs, table["scale"], grey or table["grey"], self_ensemble=False)
-    own = plain[(plain["model"] == "drfn") & (plain["dataset"] == table["set"])]
+    own = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
     tried, done = (
-        {_variant(record.identity.hyper, table["variants"]) for record in some["record"]}
+        {_variant(record.identity.hyper, table) for record in some["record"]}
         for some in (own, finished(own))
     )
     return {name for name in tried - done if name}
@@ -244,9 +244,10 @@ def _ablation(
     return Ablation(training_notes(next(iter(runs.values()))[0]), runs)
 
 
-def _variant(hyper: Mapping[str, Any], variants: Mapping[str, Mapping[str, bool]]) -> str | None:
-    """The variant that the arguments of ``drfn`` make; None for other networks."""
-    whole = variants["both"]
+def _variant(hyper: Mapping[str, Any], table: Mapping[str, Any]) -> str | None:
+    """The variant that arguments of the ablation's network make; None for other arguments."""
+    variants = table["variants"]
+    whole = variants[table["whole"]]
     if hyper.keys() - whole.keys():
         return None
     return next((name for name, flags in variants.items() if flags == {**whole, **hyper}), None)

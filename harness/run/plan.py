@@ -130,7 +130,7 @@ def _rules(request: Request, card: ModelCard) -> Protocol:
 
 
 def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
-    """The models that words such as ``drfn``, ``edsr*`` or ``drfn:repro`` name, with their tags."""
+    """The models that words such as ``name``, ``na*`` or ``name:tag`` name, with their tags."""
     chosen: dict[tuple[str, str | None], None] = {}
     for word in words:
         pattern, _, tag = word.partition(":")

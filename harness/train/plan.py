@@ -38,14 +38,6 @@ from harness.train.distributed import one_first, process, process_device
 from harness.train.recipe import Recipe, recipe
 from harness.train.spec import Training, ValidationImages
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "none": {"feature_fusion": False, "long_short_connections": False},
-    "ff": {"feature_fusion": True, "long_short_connections": False},
-    "lsc": {"feature_fusion": False, "long_short_connections": True},
-    "both": {},
-}
-"""The columns of the paper's Table 1, as arguments of ``drfn``."""
-
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -54,7 +46,9 @@ class TrainRequest:
     Attributes:
         recipe: a name of ``recipe.toml``, or the path of a TOML file.
         changes: fields of `Recipe` that differ from that recipe.
-        variant: a key of `VARIANTS`.
+        variant: what the network with other arguments is called; empty for the network itself.
+        hyper: arguments of the network.
+        tag: of the weights, see `Training`.
         folder: where checkpoints, log and weights go.
         compile: see `Training`.
         skip_bad: leave out images that cannot be read.
@@ -68,7 +62,9 @@ class TrainRequest:
     recipe: str = "short"
     changes: Mapping[str, Any] = field(default_factory=dict)
     scale: int = 4
-    variant: str | None = None
+    variant: str = ""
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    tag: str = "repro"
     folder: Path = Path("results/local/train")
     device: str = "auto"
     compile: bool | None = None
@@ -104,14 +100,12 @@ def plan_training(
     if not min(request.val_seconds, request.save_seconds) >= 0:  # NaN is neither
         raise UsageError("The seconds between checkpoints and validations are 0 or more.")
     card = MODELS.get(request.model)
-    if request.variant and card.name != "drfn":
-        raise UsageError(f"--variant is for drfn, not for {card.name}.")
     if request.resume and request.start:
         raise UsageError("--from starts a training and --resume goes on with one: choose one.")
     if request.weights_key and not request.start:
         raise UsageError("--weights-key is for the file of --from: name one.")
     made = recipe(request.recipe, card.name, **request.changes)
-    hyper = VARIANTS[request.variant] if request.variant else {}
+    hyper = request.hyper
     if not count_parameters(build_network(card, request.scale, hyper)):
         raise UsageError(f"{card.name} has no parameters: there is nothing to train.")
     start, origin = None, None
@@ -146,7 +140,7 @@ def plan_training(
             *_image_notes(made, found, images),
             *validation_notes,
         ),
-        tag=f"table1-{request.variant}" if request.variant else "repro",
+        tag=request.tag,
         fp16=request.fp16,
         split=request.split,
         val_seconds=request.val_seconds,

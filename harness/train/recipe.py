@@ -1,7 +1,7 @@
 """Recipes: how a network is trained, as data.
 
-The loss is on a network's last output alone. LapSRN's authors compare every level of its pyramid as
-well, and MemNet's the image of every memory block: neither is part of a recipe.
+The loss is on a network's last output alone. Losses on the outputs of inner levels or blocks, as
+some authors have them, are no part of a recipe.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.files import TEXT, regular
+from harness.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     """A recipe of ``recipe.toml`` or of a file of the user's, with changes.
 
     Args:
-        name: ``paper`` for that of the model's own paper, and where that has no table `generic`;
-            another table's name; or the path of a TOML file, whose values stand at its top, and
+        name: ``paper`` for that of the model's own paper, a table of the ``recipes.toml`` beside
+            the network's file, and where there is none `generic`; another table's name; or the path of a TOML file, whose values stand at its top, and
             which may say which table it ``extends``.
         model: the network's registered name.
         changes: fields of `Recipe`; None leaves a field as it is.
@@ -112,7 +113,7 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
         UsageError: no such recipe, an unknown key, or a value that makes no sense.
     """
     text = files("harness.train").joinpath("recipe.toml").read_text(encoding="utf-8")
-    tables = _flat(tomllib.loads(text))
+    tables = tomllib.loads(text) | _of_papers(model)
     asked = {k: _value(k, v) for k, v in changes.items() if v is not None}
     own: dict[str, Any] = {}
     if name.endswith(".toml"):
@@ -128,10 +129,12 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     return made
 
 
-def _flat(tables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The tables by their full names, such as ``paper.vdsr``."""
-    nested = {f"paper.{model}": table for model, table in tables["paper"].items()}
-    return {name: table for name, table in tables.items() if name != "paper"} | nested
+def _of_papers(model: str) -> dict[str, dict[str, Any]]:
+    """The tables of the ``recipes.toml`` beside a network's file, as ``paper.<model>``."""
+    source = MODELS.get(model).source
+    path = source.with_name("recipes.toml") if source else None
+    tables = _read(path) if path and path.is_file() else {}
+    return {f"paper.{name}": table for name, table in tables.items()}
 
 
 def _table(name: str, model: str, tables: Mapping[str, Any]) -> str:

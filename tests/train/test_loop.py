@@ -314,7 +314,9 @@ def test_there_must_be_something_to_train(harness) -> None:
 
 def test_variants_of_table_1_have_names_of_their_own(words) -> None:
     data = {"train_data": (words[5],), "val_images": 0}
-    one = plan_training(TrainRequest("drfn", changes=data, variant="ff", device="cpu"))
+    one = plan_training(
+        TrainRequest("drfn", changes=data, variant="ff", tag="table1-ff", device="cpu")
+    )
     assert (one.tag, one.folder.name) == ("table1-ff", "drfn-ff-x4")
 
 
@@ -361,6 +363,12 @@ def test_bf16_trains_with_fp32_weights(harness, words, tmp_path: Path) -> None:
     shown = harness(*words, "--steps", 5, "--precision", "bf16", "--out", tmp_path / "out")
     assert shown.exit_code == 0, shown.output
     assert {t.dtype for t in weights_of(tmp_path / "out").values()} == {torch.float32}
+
+
+def test_a_variant_that_the_ablation_does_not_have_is_refused(harness, words) -> None:
+    words = ["drfn" if word == "tiny" else word for word in words]
+    shown = harness(*words, "--variant", "fff")
+    assert shown.exit_code == 2 and "there are none, ff, lsc, both" in shown.output
 
 
 def test_the_variants_of_table_1_are_arguments_of_drfn(harness, words) -> None:
