@@ -12,6 +12,7 @@ from harness.cli import run
 from harness.record import Execution, Identity, RunRecord
 
 ROOT = Path(harness.__file__).parent
+NETWORKS = Path(baselines.__file__).parent
 # A room may import from itself and from those after it.
 ROOMS = [
     "__main__",
@@ -37,8 +38,12 @@ FILES = [
 ]
 
 
+# What training may use of the rooms for runs: where a run's records are, and provenance.
+SHARED_WITH_TRAINING = {"harness.run.provenance", "harness.run.store"}
+
+
 def imports(path: Path) -> list[str]:
-    """Modules of this project that a file imports, inside functions too."""
+    """Modules of this project that a file imports, inside functions and for types, too."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -62,9 +67,38 @@ def test_imports_go_down_the_house_and_never_to_the_baselines(path: Path) -> Non
             assert ROOMS.index(rest[0]) >= own, f"{path} imports {name}, which lies above it"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(Path(baselines.__file__).parent.glob("*.py")), ids=lambda p: p.name
-)
+def test_no_file_imports_itself_through_others() -> None:
+    """Neither at the top, nor inside a function, nor for types."""
+    names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    graph = {name: {one for one in imports(names[name]) if one in names} for name in names}
+    # A package that only holds its modules is no file.
+    empty = {name for name, path in names.items() if not path.read_text()}
+    left = {name: inner - empty - {name} for name, inner in graph.items()}
+    while ends := {name for name, inner in left.items() if not inner}:
+        left = {name: inner - ends for name, inner in left.items() if name not in ends}
+    assert not left, f"in a circle, or above one: {sorted(left)}"
+
+
+def test_runs_and_trainings_do_not_know_each_other() -> None:
+    for path in (ROOT / "train").glob("*.py"):
+        known = {name for name in imports(path) if name.startswith("harness.run.")}
+        files = {".".join(name.split(".")[:3]) for name in known}
+        assert files <= SHARED_WITH_TRAINING, path
+    for path in (ROOT / "run").glob("*.py"):
+        assert not any(name.startswith("harness.train") for name in imports(path)), path
+
+
+def test_the_house_has_few_files_of_one_concept_each() -> None:
+    assert len(list(ROOT.rglob("*.py"))) <= 85
+
+
+@pytest.mark.parametrize("path", sorted(NETWORKS.glob("layouts/*.py")), ids=lambda p: p.name)
+def test_published_layouts_import_their_types_only(path: Path) -> None:
+    assert all(name.startswith("harness.cards") for name in imports(path))
+
+
+@pytest.mark.parametrize("path", sorted(NETWORKS.glob("*.py")), ids=lambda p: p.name)
 def test_networks_import_the_registry_the_specs_and_their_shared_layers_only(path: Path) -> None:
     """The layers by a relative import, which says the same in a checkout and installed."""
     allowed = ("harness.registry", "harness.cards")
@@ -76,8 +110,11 @@ def test_networks_import_the_registry_the_specs_and_their_shared_layers_only(pat
 
 @pytest.mark.parametrize("room_name", ["protocol", "report"])
 def test_the_protocol_and_the_reports_do_without_torch(room_name: str) -> None:
-    for path in (ROOT / room_name).glob("*.py"):
-        assert "import torch" not in path.read_text()
+    for path in (ROOT / room_name).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "torch" for name in modules), path
 
 
 SHELL = {"system", "popen", "getoutput", "getstatusoutput", "create_subprocess_shell"}
@@ -85,7 +122,7 @@ SHELL = {"system", "popen", "getoutput", "getstatusoutput", "create_subprocess_s
 
 @pytest.mark.parametrize(
     "path",
-    [*FILES, *Path(baselines.__file__).parent.glob("*.py")],
+    [*FILES, *NETWORKS.rglob("*.py")],
     ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_nothing_goes_through_a_shell_or_is_evaluated(path: Path) -> None:

@@ -333,20 +333,27 @@ def _letter(letter: str) -> str:
     return _SYMBOLS["\\"] + letter.encode("unicode_escape").decode()[1:]
 
 
-def latex(table: Table) -> str:
-    """A table as one or several ``table*``, no wider than the text."""
+def latex(name: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as one or several ``table*``, no wider than the text.
+
+    Args:
+        name: ends the label.
+        caption: of the first float.
+        headers: of the columns.
+        rows: as text.
+    """
     longest = [
         max([*map(len, column), *map(len, header.split())], default=0)
-        for header, *column in zip(table.headers, *table.rows, strict=True)
+        for header, *column in zip(headers, *rows, strict=True)
     ]
     widths = _widths(longest)
     needed = sum(width or size for width, size in zip(widths, longest, strict=True))
     shrink = max(1.0, (needed + _SPACE * len(longest)) / LINE)
     sizes = (max(size, 1) for size in longest)
-    headers = ["\n".join(wrap(text, size)) for text, size in zip(table.headers, sizes, strict=True)]
+    wrapped = ["\n".join(wrap(text, size)) for text, size in zip(headers, sizes, strict=True)]
     floats = [
-        _float(table, _tabular(headers, part, widths), shrink > _SLACK, first=not place)
-        for place, part in enumerate(_parts(table.rows, widths, _LINES * shrink))
+        _float(name, caption, _tabular(wrapped, part, widths), shrink > _SLACK, first=not place)
+        for place, part in enumerate(_parts(rows, widths, _LINES * shrink))
     ]
     return "\n\n".join([PREAMBLE, *floats]) + "\n"
 
@@ -380,9 +387,9 @@ def _parts(
     yield part
 
 
-def _float(table: Table, tabular: str, wide: bool, *, first: bool) -> str:
+def _float(name: str, caption: str, tabular: str, wide: bool, *, first: bool) -> str:
     """One float; those after the first keep its number."""
-    caption = escape_latex(table.caption) if first else "Continued."
+    caption = escape_latex(caption) if first else "Continued."
     if wide:
         tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
     lines = [
@@ -390,7 +397,7 @@ def _float(table: Table, tabular: str, wide: bool, *, first: bool) -> str:
         "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
         *([] if first else ["\\addtocounter{table}{-1}"]),
         f"\\caption{{{caption}}}",
-        *([f"\\label{{tab:{_LABEL.sub('-', table.name)}}}"] if first else []),
+        *([f"\\label{{tab:{_LABEL.sub('-', name)}}}"] if first else []),
         tabular,
         "\\end{table*}",
     ]
@@ -432,7 +439,7 @@ def _row(cells: Sequence[str], widths: Sequence[float | None]) -> str:
 
 _RENDERERS: Mapping[str, Callable[[Table], str]] = {
     "md": _markdown,
-    "tex": latex,
+    "tex": lambda table: latex(table.name, table.caption, table.headers, table.rows),
     "csv": _csv,
     "html": html_file,
 }

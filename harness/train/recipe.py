@@ -104,8 +104,9 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
 
     Args:
         name: ``paper`` for that of the model's own paper, a table of the ``recipes.toml`` beside
-            the network's file, and where there is none `generic`; another table's name; or the path of a TOML file, whose values stand at its top, and
-            which may say which table it ``extends``.
+            the network's file, and where there is none `generic`; another table's name; or the path
+            of a TOML file, whose values stand at its top, and which may say which table it
+            ``extends``.
         model: the network's registered name.
         changes: fields of `Recipe`; None leaves a field as it is.
 
