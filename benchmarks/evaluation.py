@@ -121,7 +121,7 @@ def measured(model: str, folder: Path, sizes: Sequence[tuple[int, int]]) -> floa
     (run,) = plan(Request([model], [str(folder)])).runs
     network = upscaler(run, "cpu")
     return min(
-        seconds(lambda: list(compute(run, run.benchmark.images, network))) for _ in range(ROUNDS)
+        seconds(lambda: list(compute(run, run.image_set.images, network))) for _ in range(ROUNDS)
     )
 
 

@@ -255,7 +255,7 @@ def _dataset(name: str, scale: int, data_root: Path | None) -> Row:
     card = DATASETS.get(name)
     row: Row = {"dataset": name, "images": card.count or None, "state": None, "where": None}
     try:
-        benchmark = find(card, scale, data_root)
+        image_set = find(card, scale, data_root)
     except DatasetUnavailable:
         return row | {"state": "not here"}
     except HarnessError as error:
@@ -267,9 +267,9 @@ def _dataset(name: str, scale: int, data_root: Path | None) -> Row:
         if others:
             return row | {"state": f"here at {' and '.join(others)} only"}
         return row | {"state": f"broken: {error}"}
-    state = "as published" if benchmark.verified else "unverified"
-    facts = {"images": len(benchmark.images), "state": state}
-    return row | facts | {"where": str(benchmark.images[0].path.parent)}
+    state = "as published" if image_set.verified else "unverified"
+    facts = {"images": len(image_set.images), "state": state}
+    return row | facts | {"where": str(image_set.images[0].path.parent)}
 
 
 def _is_here(card: DatasetCard, scale: int, data_root: Path | None) -> bool:

@@ -328,7 +328,7 @@ class TrainBar(TrainLines):
 
     def __init__(self) -> None:
         super().__init__()
-        self._progress = _share_bar()
+        self._progress = _fraction_bar()
         self._task = self._progress.add_task("", total=1.0)
         self._progress.start()
 
@@ -346,7 +346,7 @@ class TrainBar(TrainLines):
         self._progress.update(self._task, description=printable(text), completed=progress)
 
 
-def _share_bar() -> Progress:
+def _fraction_bar() -> Progress:
     """A bar for what is no count: it shows the share that is done."""
     from rich.progress import TextColumn
 

@@ -36,7 +36,7 @@ from harness.errors import HarnessError, UsageError, own_error
 from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
-    from harness.protocol.conventions import Claim, Number, Rescored
+    from harness.protocol.conventions import ClaimedNumbers, Number, Rescored
     from harness.run.bench import Bench, Roof
     from harness.run.spec import Executor, ExecutorName
 
@@ -298,12 +298,12 @@ def explain(
     with: 30.9 is any PSNR from 30.85 to 30.95. Where none does, a run's images are also made with
     the other border, rounding and grey rule, in all combinations, and scored again.
     """
-    from harness.protocol.conventions import Claim, rank
+    from harness.protocol.conventions import ClaimedNumbers, rank
     from harness.run.explain import explain_images, explain_run, rebuild
     from harness.run.store import ResultStore, find_run
 
     fill_registries(plugins)
-    claim = Claim(_number(claimed), _number(claimed_ssim))
+    claim = ClaimedNumbers(_number(claimed), _number(claimed_ssim))
     if len(what) == 2:
         found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
@@ -321,11 +321,11 @@ def explain(
         return
     if len(shown) < len(ranked):
         echo(f"{len(shown)} of {len(ranked)} are shown; --json has all.")
-    if claim != Claim():
+    if claim != ClaimedNumbers():
         echo_lines("\n" + claim.explain(ranked))
 
 
-def rescored(found: Sequence[Rescored], claim: Claim) -> list[Row]:
+def rescored(found: Sequence[Rescored], claim: ClaimedNumbers) -> list[Row]:
     """What each convention gives, and how far that is from what is claimed."""
     return [
         {

@@ -280,10 +280,10 @@ def _is_registered(card: DatasetCard) -> bool:
     return card.name in DATASETS and DATASETS.get(card.name) == card
 
 
-def _with_notes(benchmark: ImageSet, top: Path, folder: Path, hr: Sequence[Path]) -> ImageSet:
+def _with_notes(image_set: ImageSet, top: Path, folder: Path, hr: Sequence[Path]) -> ImageSet:
     """A set with notes on what its folder holds besides, and on images that may be results."""
     notes = []
-    used = [image.path for image in benchmark.images]
+    used = [image.path for image in image_set.images]
     said = left_out(folder, used, hr)
     if said:
         notes.append(f"Not used in {folder}: {said}.")
@@ -293,13 +293,13 @@ def _with_notes(benchmark: ImageSet, top: Path, folder: Path, hr: Sequence[Path]
         notes.append(
             f"Not used: the images directly in {top} ({above}), since {inner} holds HR images."
         )
-    results = [] if benchmark.card.known else named_like_results(hr)
+    results = [] if image_set.card.known else named_like_results(hr)
     if results:
         notes.append(
             f"{results[0].name} counts as an HR image, and by its name may be a network's result "
             f"({len(results)} like it in {folder}): move results away."
         )
-    return replace(benchmark, notes=(*benchmark.notes, *notes))
+    return replace(image_set, notes=(*image_set.notes, *notes))
 
 
 def _downloadable(card: DatasetCard) -> bool:
@@ -348,8 +348,8 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
     """
     for card in select(words, data_root):
         try:
-            benchmark = find(card, scale, data_root)
-            for image in benchmark.images:
+            image_set = find(card, scale, data_root)
+            for image in image_set.images:
                 loaded = read_image(image.path)
                 if loaded.sha256 != image.pixels_sha256:
                     raise HarnessError(f"The pixels of {image.path} are not those published.")
@@ -358,31 +358,31 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
         except HarnessError as error:
             yield SetCheck(False, str(error))
         else:
-            yield SetCheck(True, _said_of(benchmark))
+            yield SetCheck(True, _said_of(image_set))
 
 
-def _said_of(benchmark: ImageSet) -> str:
+def _said_of(image_set: ImageSet) -> str:
     """What a sound set is, in sentences; the notes say why one is not verified."""
-    card = benchmark.card
+    card = image_set.card
     known = "no published hashes" if card.name in DATASETS else "own images"
     kind = "readable" if card.known else f"readable, {known}"
-    kind = "as published" if benchmark.verified else kind
-    folder = benchmark.images[0].path.parent
-    said = f"{card.title}: {len(benchmark.images)} images, {kind}, {folder}"
-    return " ".join([f"{said}.", *benchmark.notes]) if benchmark.notes else said
+    kind = "as published" if image_set.verified else kind
+    folder = image_set.images[0].path.parent
+    said = f"{card.title}: {len(image_set.images)} images, {kind}, {folder}"
+    return " ".join([f"{said}.", *image_set.notes]) if image_set.notes else said
 
 
-def with_lr_images(benchmark: ImageSet, folder: Path, scale: int) -> ImageSet:
+def with_lr_images(image_set: ImageSet, folder: Path, scale: int) -> ImageSet:
     """A set with the LR images of a folder, each found by the name of its HR image.
 
     Raises:
         HarnessError: one is missing, cannot be read, or has not the size of its HR image, cropped
             to multiples of the scale, divided by the scale.
     """
-    hr = {image.path.resolve() for image in benchmark.images}
+    hr = {image.path.resolve() for image in image_set.images}
     files = [path for path in image_files(folder) if path.resolve() not in hr]
-    images = (replace(one, lr=_lr_image(one, files, folder, scale)) for one in benchmark.images)
-    return replace(benchmark, images=tuple(images))
+    images = (replace(one, lr=_lr_image(one, files, folder, scale)) for one in image_set.images)
+    return replace(image_set, images=tuple(images))
 
 
 def _lr_image(image: SetImage, files: list[Path], folder: Path, scale: int) -> LRImage:

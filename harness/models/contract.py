@@ -223,7 +223,7 @@ def _repeats(upscaler: Upscaler, batch: Tensor, made: AnyArray) -> Seen:
 def _copies(upscaler: Upscaler, batch: Tensor) -> Seen:
     """Trainings are validated on copies; one that cannot be made is refused there."""
     try:
-        copied = upscaler.twin()
+        copied = upscaler.copy_for_thread()
     except Exception as error:  # an outsider's modules may hold anything, such as a lock
         return True, f"it cannot be copied ({sentence(error)})"
     other = batch.flip(3)  # not what the network, and with it the copy, has kept something of

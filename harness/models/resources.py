@@ -254,7 +254,7 @@ def instances(network: Upscaler, count: int) -> list[Upscaler]:
             "would depend on the order of the images: mend the plug-in."
         )
     copies = 0 if network.disturbance else count - 1
-    return [network, *(network.twin() for _ in range(copies))]
+    return [network, *(network.copy_for_thread() for _ in range(copies))]
 
 
 def disturbance(network: Upscaler) -> str:
@@ -279,7 +279,7 @@ def disturbance(network: Upscaler) -> str:
 def _tried(network: Upscaler, small: int, large: int) -> str:
     """Try a network on images of two sizes; copies are tried first, so that it forgets nothing."""
     try:
-        pair = network.twin(), network.twin()
+        pair = network.copy_for_thread(), network.copy_for_thread()
     except Exception as error:  # an outsider's modules may hold anything, such as a lock
         pair, why = (network, network), f"it cannot be copied ({sentence(error)})"
     else:

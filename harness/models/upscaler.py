@@ -161,7 +161,7 @@ class Upscaler:
         if self.card.global_pooling:
             self.overlap = min(self.overlap, POOLED_OVERLAP)
 
-    def twin(self) -> Self:
+    def copy_for_thread(self) -> Self:
         """Another one with the same parameters in memory, for another thread.
 
         Networks may keep things on their modules and in their buffers while they run, so each

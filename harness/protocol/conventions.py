@@ -364,7 +364,7 @@ class Number(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimedNumbers:
     """A number to be explained; None where nothing is claimed."""
 
     psnr: Number | None = None
@@ -378,7 +378,7 @@ class Claim:
 
     def met_by(self, scored: Rescored) -> bool:
         """Whether it rounds to what is claimed; never where nothing is."""
-        return self != Claim() and self.distance(scored) <= 1
+        return self != ClaimedNumbers() and self.distance(scored) <= 1
 
     @property
     def conventions(self) -> tuple[Convention, ...]:
@@ -445,7 +445,7 @@ class Claim:
         return " and ".join(shown)
 
 
-def rank(found: Iterable[Rescored], claim: Claim) -> list[Rescored]:
+def rank(found: Iterable[Rescored], claim: ClaimedNumbers) -> list[Rescored]:
     """The project's own way first, then those that give what is claimed, then the nearest.
 
     Among equals the commonest comes first.

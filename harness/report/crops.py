@@ -136,7 +136,7 @@ def regions(
 
     def present(region: Region) -> bool:
         try:
-            return bool(_benchmark(region.dataset, scale, pictures.data_root))
+            return bool(_image_set(region.dataset, scale, pictures.data_root))
         except DatasetUnavailable:
             return False
 
@@ -158,8 +158,8 @@ def compare(
         HarnessError: the set is not on this machine, or an image cannot be read.
     """
     scale = paper["table2"]["scale"]
-    benchmark = _benchmark(region.dataset, scale, pictures.data_root)
-    hr = crop_to_multiple(_hr(benchmark, region), scale)
+    image_set = _image_set(region.dataset, scale, pictures.data_root)
+    hr = crop_to_multiple(_hr(image_set, region), scale)
     box = _fitting(region, hr)
     chosen = choose_runs(runs, scale, grey)
     panels = [Panel("", "HR", hr)]
@@ -167,11 +167,11 @@ def compare(
     for model, label in _shown(paper, chosen, region.dataset, pictures.models):
         run = chosen.get((model, region.dataset))
         record: RunRecord | None = None if run is None else run["record"]
-        if record and record.identity.dataset_sha256 != benchmark.sha256:
+        if record and record.identity.dataset_sha256 != image_set.sha256:
             record = None  # another set of the same name
         panels.append(_panel(model, label, region.image, hr, record, pictures))
         records += [record] if record else []
-    title = f"{benchmark.card.title} {region.image}{_mixed(hr, records)}"
+    title = f"{image_set.card.title} {region.image}{_mixed(hr, records)}"
     note = dagger_note(records, {row["model"]: row["method"] for row in paper["table2"]["rows"]})
     return Comparison(region, title, box, hr, tuple(panels), note)
 
@@ -184,16 +184,16 @@ def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
     return ", grey: scored as RGB for networks on RGB, which adds about 1.3 dB"
 
 
-def _benchmark(dataset: str, scale: int, data_root: Path | None) -> ImageSet:
+def _image_set(dataset: str, scale: int, data_root: Path | None) -> ImageSet:
     return find(DATASETS.get(dataset), scale, data_root)
 
 
-def _hr(benchmark: ImageSet, region: Region) -> ByteArray:
-    image = next((one for one in benchmark.images if one.name == region.image), None)
+def _hr(image_set: ImageSet, region: Region) -> ByteArray:
+    image = next((one for one in image_set.images if one.name == region.image), None)
     if image is None:
-        names = ", ".join(one.name for one in benchmark.images[:5])
+        names = ", ".join(one.name for one in image_set.images[:5])
         raise UsageError(
-            f"{benchmark.card.title} has no image {region.image!r}: it has {names}, ..."
+            f"{image_set.card.title} has no image {region.image!r}: it has {names}, ..."
         )
     return read_image(image.path).pixels
 

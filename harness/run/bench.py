@@ -101,7 +101,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
         HarnessError: the network or an image does not fit.
     """
     keep_freed()
-    network, images = upscaler(run, device), run.benchmark.images
+    network, images = upscaler(run, device), run.image_set.images
     held = reset_peak(device)
     psnr = {result.image: result.scores["psnr"] for result, _ in compute(run, images, network)}
     peak = peak_bytes(device)
@@ -120,7 +120,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     operations = _operations(run, inputs)
     return Bench(
         model=run.card.name,
-        dataset=run.benchmark.card.name,
+        dataset=run.image_set.card.name,
         images=len(images),
         megapixels=sum(one.size[0] * one.size[1] for one in images) / 1e6,
         forward=forward,
@@ -191,7 +191,7 @@ def naive_scores(run: Run, network: nn.Module, device: str) -> dict[str, float]:
     """PSNR of every image of the run's set, one after the other; SSIM is computed as well."""
     scores = {}
     edge = slice(run.rules.scale, -run.rules.scale)
-    for image in run.benchmark.images:
+    for image in run.image_set.images:
         sample = make_sample(np.asarray(Image.open(image.path)), run.rules)
         given = network_input(sample.lr, run.rules, enlarged=run.card.input == "bicubic")
         batch = torch.from_numpy(given.transpose(2, 0, 1).copy())[None].float().to(device)

@@ -132,7 +132,7 @@ def upscale(
     keep_freed()
     cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
     # Of the whole set: the rest of a killed run, or a worker's part, gets as many threads an image.
-    lanes = images_at_once(run.benchmark.images, cores)
+    lanes = images_at_once(run.image_set.images, cores)
     networks = instances(network, lanes if on_cpu else 1)
     lanes = len(networks) if on_cpu else lanes
     free: SimpleQueue[Upscaler] = SimpleQueue()

@@ -12,7 +12,15 @@ from harness.data.images import read_image
 from harness.data.testsets import select
 from harness.errors import HarnessError, UsageError
 from harness.models.network import pick_device
-from harness.protocol.conventions import OWN, Claim, Convention, Pair, Rescored, distinct, rescore
+from harness.protocol.conventions import (
+    OWN,
+    ClaimedNumbers,
+    Convention,
+    Pair,
+    Rescored,
+    distinct,
+    rescore,
+)
 from harness.protocol.protocols import (
     Protocol,
     colour_image,
@@ -101,7 +109,7 @@ def _require_found(dataset: str, data_root: Path | None) -> None:
 def explain_run(
     record: RunRecord,
     run: Run,
-    claim: Claim,
+    claim: ClaimedNumbers,
     device: str,
     told: Callable[[str], None],
     *,
@@ -124,7 +132,7 @@ def explain_run(
     Returns:
         one result for each number that is given.
     """
-    images = run.benchmark.images
+    images = run.image_set.images
     grey = [image for image in images if read_image(image.path).pixels.ndim == 2]
     own, *others = _ways(run.rules, grey=bool(grey))
     network, conventions = upscaler(run, pick_device(device)), _usable(run, claim.conventions)
@@ -140,7 +148,7 @@ def explain_run(
     # Only grey images look otherwise under the other grey rule.
     todo = [(way, grey if way.rules.grey != run.rules.grey else images) for way in others]
     total = f"in {len(todo)} other ways ({sum(len(some) for _, some in todo)} images)"
-    if not every and (claim == Claim() or any(map(claim.met_by, found))):
+    if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, found))):
         told(f"To make them {total} as well, give --all.")
         return distinct(found)
     told(f"Making them {total}.")
@@ -220,7 +228,7 @@ def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
 def _usable(run: Run, conventions: Sequence[Convention]) -> list[Convention]:
     """Those that leave enough of each image; the run's own does, or it could not be made."""
     scale = run.rules.scale
-    shortest = min(side - side % scale for image in run.benchmark.images for side in image.size)
+    shortest = min(side - side % scale for image in run.image_set.images for side in image.size)
     return [one for one in conventions if one.fits(shortest, scale)]
 
 

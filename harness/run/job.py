@@ -130,7 +130,7 @@ class Job:
             known = self._kept.images if self._kept else self._journal.read()
         self._results = {result.image: result for result in known}
         self.todo = _todo(run, self._results, context)
-        total = len(run.benchmark.images)
+        total = len(run.image_set.images)
         context.listener.started(run, total, total - len(self.todo))
         self._journal.start(list(self._results.values()))
 
@@ -189,10 +189,10 @@ class Job:
         run, size = self.run, None if error else _complexity(self.run)
         if run.asked_for:
             provenance = {**provenance, "in_place_of": run.asked_for}
-        given = next((image.lr.path.parent for image in run.benchmark.images if image.lr), None)
+        given = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
         if given:
             provenance = {**provenance, "lr_images": given.name}
-        names = (image.name for image in run.benchmark.images)
+        names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,
             status="error" if error else "finished",
@@ -203,7 +203,7 @@ class Job:
             parameters=size.parameters if size else None,
             macs=size.macs if size else None,
             macs_input_size=size.input_size if size else None,
-            verified=run.benchmark.verified,
+            verified=run.image_set.verified,
             error=error,
             plugins=self._plugins,
         )
@@ -254,7 +254,7 @@ def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> 
         folder = context.options.save_images
         return bool(folder and not picture_path(folder, run.identity, name).is_file())
 
-    return [i for i in run.benchmark.images if i.name not in results or lacks_picture(i.name)]
+    return [i for i in run.image_set.images if i.name not in results or lacks_picture(i.name)]
 
 
 def serial(runs: Sequence[Run], context: RunContext) -> Outcomes:

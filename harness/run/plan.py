@@ -94,14 +94,14 @@ def plan(request: Request) -> Plan:
     sets = select(request.datasets, request.data_root)
     _check_lr_images(request, sets)
     ready = [pair for pair in (_with_weights(made, request, *c) for c in cards) if pair]
-    found = [b for b in (_benchmark(made, request, card) for card in sets) if b] if ready else []
+    found = [b for b in (_image_set(made, request, card) for card in sets) if b] if ready else []
     for card, weights, asked_for in ready:
         if request.tile and card.global_pooling:
             made.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
         rules = _rules(request, card)
-        for benchmark in found:
+        for image_set in found:
             options = (request.self_ensemble, request.tile, metrics, asked_for)
-            run = Run(card, weights, benchmark, rules, *options)
+            run = Run(card, weights, image_set, rules, *options)
             with _kept_apart(made, run.title):
                 if run.identity not in (other.identity for other in made.runs):
                     made.runs.append(run)
@@ -215,27 +215,27 @@ def _stand_in(
     return smaller, weights, card.name
 
 
-def _benchmark(made: Plan, request: Request, card: DatasetCard) -> ImageSet | None:
+def _image_set(made: Plan, request: Request, card: DatasetCard) -> ImageSet | None:
     with _kept_apart(made, card.title):
         try:
-            benchmark = find_or_fetch(card, request.scale, request.data_root, request.fetch)
+            image_set = find_or_fetch(card, request.scale, request.data_root, request.fetch)
         except DatasetUnavailable as error:
             (made.problems if request.strict else made.absent).append(str(error))
             return None
-        made.notes += benchmark.notes
-        _require_size(benchmark, Protocol("y", request.scale))
+        made.notes += image_set.notes
+        _require_size(image_set, Protocol("y", request.scale))
         if request.lr_images:
-            benchmark = with_lr_images(benchmark, request.lr_images, request.scale)
-        return benchmark
+            image_set = with_lr_images(image_set, request.lr_images, request.scale)
+        return image_set
     return None
 
 
-def _require_size(benchmark: ImageSet, rules: Protocol) -> None:
-    for image in benchmark.images:
+def _require_size(image_set: ImageSet, rules: Protocol) -> None:
+    for image in image_set.images:
         if min(side - side % rules.scale for side in image.size) < rules.smallest_side:
             width, height = image.size
             raise HarnessError(
-                f"{image.name} of {benchmark.card.title} is {width} x {height} pixels: scoring at "
+                f"{image.name} of {image_set.card.title} is {width} x {height} pixels: scoring at "
                 f"x{rules.scale} needs at least {rules.smallest_side} on each side."
             )
 
@@ -277,7 +277,7 @@ def choose_tile(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
     Raises:
         HarnessError: not even the smallest tiles fit, or what fits cannot be told.
     """
-    largest = max(width * height for width, height in (i.size for i in run.benchmark.images))
+    largest = max(width * height for width, height in (i.size for i in run.image_set.images))
     if not asked and largest < LARGE:
         return run, ""
     import torch
@@ -291,7 +291,7 @@ def choose_tile(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
     if free is None:
         return run, ""
     on_cpu = device == "cpu"  # other devices have one image at a time
-    lanes = images_at_once(run.benchmark.images, torch.get_num_threads()) if on_cpu else 1
+    lanes = images_at_once(run.image_set.images, torch.get_num_threads()) if on_cpu else 1
     per_pixel = forward_bytes(network.network, run.card.channels, run.card.name)
     if per_pixel == 0:  # what makes nothing needs no more than its input
         return run, ""

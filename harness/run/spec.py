@@ -34,7 +34,7 @@ class Run:
 
     card: ModelCard
     weights: Weights | None
-    benchmark: ImageSet
+    image_set: ImageSet
     rules: protocols.Protocol
     self_ensemble: bool = False
     tile: int | None = None
@@ -44,7 +44,7 @@ class Run:
     @property
     def title(self) -> str:
         """What the run is called when people are told of it."""
-        return f"{self.card.name} on {self.benchmark.card.title} ({self.rules.name})"
+        return f"{self.card.name} on {self.image_set.card.title} ({self.rules.name})"
 
     @cached_property
     def identity(self) -> Identity:
@@ -55,11 +55,11 @@ class Run:
         return Identity(
             model=self.card.name,
             scale=self.rules.scale,
-            dataset=self.benchmark.card.name,
+            dataset=self.image_set.card.name,
             protocol=self.rules.name,
             source_sha256=network_digest(self.card, self.rules.scale, hyper, self.weights),
             protocol_sha256=self.rules.sha256,
-            dataset_sha256=self.benchmark.sha256,
+            dataset_sha256=self.image_set.sha256,
             inference=INFERENCE,
             weights_sha256=self.weights.info.tensors_sha256 if self.weights else None,
             hyper=hyper,
@@ -67,7 +67,7 @@ class Run:
             tile=self.tile,
             metrics=self.metrics,
             metrics_sha256=metrics_digest(self.metrics),
-            lr_sha256=self.benchmark.lr_sha256,
+            lr_sha256=self.image_set.lr_sha256,
         )
 
 

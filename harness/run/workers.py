@@ -264,7 +264,7 @@ def _carry_out(
     context: RunContext,
 ) -> Outcomes:
     with Cluster(scheduler, workers, context.options.device, context.listener) as cluster:
-        sent = Dispatch(cluster, context, plugins, sum(len(run.benchmark.images) for run in runs))
+        sent = Dispatch(cluster, context, plugins, sum(len(run.image_set.images) for run in runs))
         later: list[Run] = []
         try:
             for some, put_off in ((runs, later), (later, None)):
@@ -350,7 +350,7 @@ class Dispatch:
         for shard in shards:
             self._submit(job, shard)
         self._begun += 1
-        self._left -= len(work.run.benchmark.images)
+        self._left -= len(work.run.image_set.images)
         if not shards:
             yield self._end(job)
 

@@ -64,9 +64,9 @@ def test_every_known_layout_is_found(
     card: DatasetCard, tmp_path: Path, layout: str, pattern: str
 ) -> None:
     write(tmp_path / layout, pattern=pattern)
-    benchmark = find(card, 4, tmp_path)
-    assert [image.name for image in benchmark.images] == list(IMAGES)
-    assert benchmark.verified
+    image_set = find(card, 4, tmp_path)
+    assert [image.name for image in image_set.images] == list(IMAGES)
+    assert image_set.verified
 
 
 def test_lr_images_beside_the_hr_images_do_no_harm(card: DatasetCard, tmp_path: Path) -> None:
@@ -131,9 +131,9 @@ def test_at_another_scale_hr_images_may_be_cropped_otherwise(
         folder = tmp_path / "Tiny/image_SRF_3"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[:, :30]).save(folder / f"{name}_HR.png")
-    benchmark = find(card, 3, tmp_path)
-    assert len(benchmark.images) == 3
-    assert not benchmark.verified
+    image_set = find(card, 3, tmp_path)
+    assert len(image_set.images) == 3
+    assert not image_set.verified
 
 
 def test_an_empty_folder_is_said_to_be_empty(card: DatasetCard, tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_the_hash_of_a_set_changes_with_a_pixel(tmp_path: Path) -> None:
 
 
 def test_demo_is_always_there() -> None:
-    benchmark = find(DATASETS.get("demo"), 4)
-    assert benchmark.verified
-    assert {"astronaut", "camera"} < {image.name for image in benchmark.images}
+    image_set = find(DATASETS.get("demo"), 4)
+    assert image_set.verified
+    assert {"astronaut", "camera"} < {image.name for image in image_set.images}
 
 
 def test_a_sound_set_is_found_behind_a_broken_one(

@@ -13,7 +13,7 @@ from harness.protocol.conventions import (
     CONVENTIONS,
     OWN,
     WINDOWS,
-    Claim,
+    ClaimedNumbers,
     Convention,
     Number,
     Pair,
@@ -294,11 +294,11 @@ class TestClaims:
     )
 
     def explain(self, **claimed: str) -> str:
-        claim = Claim(**{name: Number.read(text) for name, text in claimed.items()})
+        claim = ClaimedNumbers(**{name: Number.read(text) for name, text in claimed.items()})
         return claim.explain(rank(self.FOUND, claim))
 
     def test_ours_comes_first_then_the_nearest(self) -> None:
-        ranked = rank(self.FOUND, Claim(Number.read("28.41")))
+        ranked = rank(self.FOUND, ClaimedNumbers(Number.read("28.41")))
         assert [one.psnr for one in ranked] == [28.4302, 28.4177, 28.429, 26.6934]
 
     def test_a_convention_that_gives_the_number_is_named_beside_ours(self) -> None:
@@ -323,7 +323,7 @@ class TestClaims:
             Rescored(Convention("rounded Y"), 4, 28.428, 0.8),
             Rescored(Convention("RGB"), 4, 28.3, 0.8),
         ]
-        claim = Claim(Number.read("28.43"))
+        claim = ClaimedNumbers(Number.read("28.43"))
         _, first, second, _ = claim.explain(rank(found, claim)).splitlines()
         assert first == "rounded Y, border 4 (28.4280 dB)"
         assert second == "Y, border 0, both as BGR, imresize border symmetric (28.4300 dB)"
@@ -358,15 +358,17 @@ class TestClaims:
 
     def test_what_matters_to_a_claim_is_tried(self) -> None:
         psnr, ssim = Number.read("30"), Number.read("0.8")
-        for claim in (Claim(), Claim(psnr, ssim)):
+        for claim in (ClaimedNumbers(), ClaimedNumbers(psnr, ssim)):
             assert claim.conventions == CONVENTIONS
-        assert {(one.window, one.ssim_range) for one in Claim(psnr).conventions} == {
+        assert {(one.window, one.ssim_range) for one in ClaimedNumbers(psnr).conventions} == {
             ("Gaussian 11x11", "L = 255")
         }
-        assert {one.mean for one in Claim(psnr).conventions} == {one.mean for one in CONVENTIONS}
-        assert {one.mean for one in Claim(ssim=ssim).conventions} == {"PSNR by image"}
+        assert {one.mean for one in ClaimedNumbers(psnr).conventions} == {
+            one.mean for one in CONVENTIONS
+        }
+        assert {one.mean for one in ClaimedNumbers(ssim=ssim).conventions} == {"PSNR by image"}
         windows = {(one.window, one.ssim_range) for one in CONVENTIONS}
-        found = {(one.window, one.ssim_range) for one in Claim(ssim=ssim).conventions}
+        found = {(one.window, one.ssim_range) for one in ClaimedNumbers(ssim=ssim).conventions}
         assert found == windows
 
 

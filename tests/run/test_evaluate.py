@@ -448,7 +448,7 @@ def test_a_network_that_keeps_things_on_its_modules_is_not_disturbed_by_its_twin
 
     card = ModelCard("keeping", Keeping, "y", "bicubic", (4,))
     one = Upscaler(card, 4, None, network=Keeping(4))
-    twins = [one.twin(), one.twin()]
+    twins = [one.copy_for_thread(), one.copy_for_thread()]
     assert twins[0].network.conv.weight.data_ptr() == one.network.conv.weight.data_ptr()
     images = [np.full((4, 4, 1), float(value)) for value in range(12)]
     free = list(twins)

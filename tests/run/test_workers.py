@@ -343,10 +343,10 @@ class TestWorker:
 
     def parcel(self, photos: Path, **changes: object) -> tuple[workers.Shard, list[object]]:
         (run,) = plan(Request(["bicubic"], [str(photos)])).runs
-        known = {name: getattr(run, name) for name in ("benchmark", "rules", "metrics")}
+        known = {name: getattr(run, name) for name in ("image_set", "rules", "metrics")}
         facts, _ = workers.survey("cpu")
         made = workers.Shard(run.identity.id, "bicubic", None, known, (), "cpu", facts, False)
-        return replace(made, **changes), list(run.benchmark.images)
+        return replace(made, **changes), list(run.image_set.images)
 
     def test_it_begins_no_image_after_its_time_on_any_core(self, photos: Path, monkeypatch) -> None:
         parcel, images = self.parcel(photos)
