@@ -1,4 +1,4 @@
-"""MATLAB's ``imresize(image, scale, 'bicubic')``, the resize behind every "BI" image_set.
+"""MATLAB's ``imresize(image, scale, 'bicubic')``, the resize behind every "BI" benchmark.
 
 Reproduces published low-resolution images bit for bit. What makes it differ from most ports: the
 kernel is stretched when shrinking, uint8 images are rounded after *each* pass, and two ways to
