@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 STARTED = time.monotonic()
-"""When this process began, but for the start of Python itself."""
+"""When this process started, not counting the start of Python itself."""
 
 
 def _lies_in_checkout() -> bool:
-    """Whether this package lies in a checkout of the project, beside the networks."""
+    """Whether this package is in a checkout of the project, beside the networks."""
     here = Path(__file__).parent
     project = here.with_name("pyproject.toml")
     return (
@@ -18,5 +18,5 @@ def _lies_in_checkout() -> bool:
     )
 
 
-if _lies_in_checkout():  # installed, the networks are a part of this package
+if _lies_in_checkout():  # once installed, the networks are part of this package
     __path__.append(str(Path(__file__).parents[1]))

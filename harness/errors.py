@@ -1,4 +1,4 @@
-"""What goes wrong, said in one sentence with the exit code it deserves."""
+"""Exceptions of the harness: each has a one-sentence message and an exit code."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ class HarnessError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        # Messages quote files and words, which may hold what a terminal would obey.
+        # Messages quote file names and user input, which may contain terminal control codes.
         super().__init__(printable(message))
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Text that a terminal shows and does not obey: ``\x1b`` stands for what cannot be printed.
+    r"""Escape characters that cannot be printed, such as ``\x1b``, so a terminal ignores them.
 
     Args:
-        text: what a file, a plug-in or a user says.
-        keep: the white space that stays as it is; any other becomes a space.
+        text: text from a file, a plug-in or a user.
+        keep: white space to leave as it is; all other white space becomes a space.
     """
     if text.isprintable():
         return text
-    return "".join(letter if letter in keep else _printable(letter) for letter in text)
+    return "".join(char if char in keep else _printable(char) for char in text)
 
 
 def _printable(character: str) -> str:
@@ -38,18 +38,18 @@ class UsageError(HarnessError):
 
 
 class MismatchError(HarnessError):
-    """A number or a checksum is not what it must be (exit code 3)."""
+    """A number or a checksum differs from the expected one (exit code 3)."""
 
     exit_code = 3
 
 
 def own_error(error: BaseException, title: str) -> HarnessError:
-    """An error of any kind as one of the harness's, which says what it befell."""
+    """Convert any exception to a `HarnessError` that names what failed."""
     if isinstance(error, HarnessError):
         return error
     return HarnessError(f"{title} failed ({type(error).__name__}: {error}).")
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says; of a plug-in's, which may be anything, its kind too."""
+    """The message of an error, with the exception's type if it is not a `HarnessError`."""
     return str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"

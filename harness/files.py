@@ -1,4 +1,4 @@
-"""Files: those of others are opened with care, those of the harness appear whole, and locks."""
+"""Safe reading of files, atomic writing, and file locks."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pathlib import Path
 from harness.errors import HarnessError
 
 TEXT = 64 << 20
-"""Bytes of a record, journal, log, recipe, plug-in or notes file, at most."""
+"""Largest size in bytes of a record, journal, log, recipe, plug-in or notes file."""
 IMAGE = 1 << 30
-"""Bytes of an image file, at most: 200 million pixels of RGB take 600 million."""
+"""Largest size in bytes of an image file: 200 million RGB pixels take 600 million bytes."""
 WEIGHTS = 16 << 30
-"""Bytes of a weights file or checkpoint, at most."""
+"""Largest size in bytes of a weights file or checkpoint."""
 
 
 def regular(path: Path, most: int | None = None) -> Path:
-    """The path of a regular file, or of a link to one, that may be opened.
+    """Return the path if it is a regular file, or a link to one.
 
     Opening a FIFO waits for a writer, and reading a device may never end.
 
     Args:
         path: the file.
-        most: the bytes that it may have; None for any number.
+        most: the largest size allowed, in bytes; None for any size.
 
     Raises:
-        OSError: it is missing, no regular file, or larger.
+        OSError: the file is missing, too large, or not a regular file.
     """
     if kind(path) != "a file":
         raise OSError(f"{path} is {kind(path)}, not a file")
@@ -45,10 +45,10 @@ def regular(path: Path, most: int | None = None) -> Path:
 
 
 def kind(path: Path) -> str:
-    """What there is at a path, or where a link leads: ``a file``, ``a folder``, ``a FIFO``, ...
+    """Name the type of a path, links followed: ``a file``, ``a folder``, ``a FIFO``, ...
 
     Raises:
-        OSError: nothing, or one may not look.
+        OSError: the path does not exist, or permission is denied.
     """
     mode = path.stat().st_mode
     kinds = {
@@ -59,27 +59,27 @@ def kind(path: Path) -> str:
         stat.S_ISCHR: "a device",
         stat.S_ISBLK: "a device",
     }
-    return next((name for is_it, name in kinds.items() if is_it(mode)), "something else")
+    return next((name for matches, name in kinds.items() if matches(mode)), "something else")
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A name to write under, which becomes ``path`` when the block ends without an error.
+    """Yield a temporary path, and rename it to ``path`` when the block ends without an error.
 
-    An error leaves nothing behind, and what a killed process has left of the same path goes.
+    After an error the temporary file is removed, and so are those of killed processes for ``path``.
 
     Raises:
-        OSError: the name cannot be written, or cannot take the other's place.
+        OSError: the temporary file cannot be written, or cannot replace ``path``.
     """
     if not path.name:
         raise OSError(f"{path} is a folder, not a file")
-    start = f".{_short(path.name)}.{platform.node()}."
-    for left in path.parent.glob(f"{glob.escape(start)}*"):
-        if not _is_alive(left.name.removeprefix(start)):
-            _remove(left)
+    prefix = f".{_short(path.name)}.{platform.node()}."
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
+        if not _is_alive(leftover.name.removeprefix(prefix)):
+            _remove(leftover)
     if os.path.exists(path) and not os.path.isdir(path):
         regular(path)
-    partial = path.with_name(f"{start}{os.getpid()}")
+    partial = path.with_name(f"{prefix}{os.getpid()}")
     try:
         yield partial
         partial.replace(path)
@@ -88,13 +88,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _short(name: str, most: int = 150) -> str:
-    """The name of a file, or its hash where no more would fit into the name of another file."""
+    """Return a file name, or its hash if the name is too long to be part of another one."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= most else hashlib.sha256(encoded).hexdigest()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that readers see the old or the new one, never a part."""
+    """Write a file so that readers see the old or the new content, never a part of it."""
     with whole(path) as partial, partial.open("wb") as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
         stream.flush()
@@ -102,15 +102,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def require_writable(folder: Path, what: str, option: str) -> None:
-    """Make a folder, and try to write there.
+    """Create a folder if it is missing, and check that files can be written there.
 
     Args:
-        folder: the one that is to be written to.
-        what: whose it is, for the sentence.
-        option: names another.
+        folder: the folder to check.
+        what: what the folder is for, in the error message.
+        option: the command-line option that chooses another folder.
 
     Raises:
-        HarnessError: it cannot be written.
+        HarnessError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +123,15 @@ def require_writable(folder: Path, what: str, option: str) -> None:
         ) from error
 
 
-def _is_alive(process: str) -> bool:
-    """Whether a process of this machine is at work; what is no number may be anyone's."""
-    if not process.isdecimal():
+def _is_alive(suffix: str) -> bool:
+    """Whether the process that wrote a partial file still runs.
+
+    A suffix that is not a process id is assumed to be in use.
+    """
+    if not suffix.isdecimal():
         return True
     try:
-        os.kill(int(process), 0)
+        os.kill(int(suffix), 0)
     except ProcessLookupError:
         return False
     except OSError:
@@ -145,17 +148,17 @@ def _remove(path: Path) -> None:
 
 try:
     import fcntl
-except ImportError:  # there is none on Windows
+except ImportError:  # Windows has no fcntl
     fcntl = None  # type: ignore[assignment]
 
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 def require_locks() -> None:
-    """Refuse a system without locks, before work that needs one is begun.
+    """Check that this system has file locks, before work that needs them starts.
 
     Raises:
-        HarnessError: it has no ``flock``, as Windows.
+        HarnessError: the system has no ``flock``, such as Windows.
     """
     if fcntl is None:
         raise HarnessError(
@@ -164,13 +167,13 @@ def require_locks() -> None:
 
 
 class FileLock:
-    """A lock that one process at a time holds, and that ends with the process, however it ends.
+    """A lock that one process holds at a time; the system frees it when the process ends.
 
-    A file system that cannot lock (Lustre mounted without ``flock``, say) lets everyone pass.
+    On a file system without locks (such as Lustre mounted without ``flock``) every process gets it.
 
     Args:
-        path: the lock's file; it is there while the lock is held, and after a kill, when it
-            stops nobody.
+        path: the lock file; it exists while the lock is held. One that a killed process leaves
+            behind blocks nobody.
     """
 
     def __init__(self, path: Path) -> None:
@@ -178,10 +181,10 @@ class FileLock:
         self._file: int | None = None
 
     def acquire(self, *, wait: bool) -> bool:
-        """Take the lock; False if another process holds it and is not waited for.
+        """Take the lock; return False if another process holds it and ``wait`` is False.
 
         Raises:
-            HarnessError: the file cannot be made, or this system cannot lock.
+            HarnessError: the lock file cannot be created, or this system has no locks.
         """
         require_locks()
         try:
@@ -195,13 +198,13 @@ class FileLock:
 
     @contextmanager
     def held(self, otherwise: str = "") -> Iterator[None]:
-        """Hold the lock, and give it back at the end.
+        """Hold the lock for the block, then release it.
 
         Args:
-            otherwise: what to say where another process holds it; empty to wait for that one.
+            otherwise: the error message if another process holds the lock; empty to wait for it.
 
         Raises:
-            HarnessError: another process holds it, or it cannot be taken.
+            HarnessError: another process holds the lock, or it cannot be taken.
         """
         if not self.acquire(wait=not otherwise):
             raise HarnessError(otherwise)
@@ -211,8 +214,8 @@ class FileLock:
             self.release()
 
     def _try(self, wait: bool) -> bool | None:
-        """Take the lock, or not; None if the file was removed before it was locked."""
-        # Refuses symbolic links and FIFOs: the lock's file is removed on release.
+        """Try to take the lock; None if the file was removed before it was locked."""
+        # Refuse symbolic links and FIFOs: the lock file is removed on release.
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -228,7 +231,7 @@ class FileLock:
                 os.close(file)
 
     def release(self) -> None:
-        """Give the lock back, if it is held; its file goes first, so that no other's is removed."""
+        """Release the lock if held; the file goes first, so that no other holder's is removed."""
         if self._file is not None:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)

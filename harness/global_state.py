@@ -1,4 +1,4 @@
-"""What the whole process shares and gets back: torch's settings, random states, interrupts."""
+"""Save and restore state of the whole process: torch settings, random states, interrupts."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ import torch
 _BACKENDS: Any = torch.backends
 
 
-_PLACES = (
+_FP32_BACKENDS = (
     _BACKENDS.cuda.matmul,
     *(getattr(_BACKENDS.cudnn, kind) for kind in ("conv", "rnn")),
     *(getattr(_BACKENDS.mkldnn, kind) for kind in ("matmul", "conv", "rnn")),
 )
-"""Where products of fp32 may be made with less."""
+"""The backends that may compute fp32 products in a lower precision."""
 
 
 def _precision() -> str:
-    """``ieee`` where products of fp32 are in fp32, and what they are in otherwise."""
-    said = {place.fp32_precision for place in _PLACES}
-    return ", ".join(sorted(said - {"none", "ieee"})) or "ieee"
+    """The precision of fp32 products: ``ieee`` for full fp32, otherwise the lower ones in use."""
+    precisions = {backend.fp32_precision for backend in _FP32_BACKENDS}
+    return ", ".join(sorted(precisions - {"none", "ieee"})) or "ieee"
 
 
 def _set_precision(_: str) -> None:
     _BACKENDS.fp32_precision = "ieee"
-    for place in _PLACES:
-        place.fp32_precision = "ieee"
+    for backend in _FP32_BACKENDS:
+        backend.fp32_precision = "ieee"
     torch.set_float32_matmul_precision("highest")
     _BACKENDS.cuda.matmul.allow_tf32 = False
     _BACKENDS.cudnn.allow_tf32 = False
 
 
-def _setter(place: Any, name: str) -> Callable[[Any], None]:
-    return lambda value: setattr(place, name, value)
+def _setter(backend: Any, name: str) -> Callable[[Any], None]:
+    return lambda value: setattr(backend, name, value)
 
 
 _SETTINGS: Mapping[str, tuple[Any, Callable[[], Any], Callable[[Any], None]]] = {
@@ -59,26 +59,26 @@ _SETTINGS: Mapping[str, tuple[Any, Callable[[], Any], Callable[[Any], None]]] = 
         _setter(_BACKENDS.cudnn, "benchmark"),
     ),
 }
-"""The harness's value of each setting, and what reads and writes it."""
+"""For each setting: the value the harness uses, its getter and its setter."""
 
 
 def apply_settings() -> list[str]:
-    """Score in full fp32 and with deterministic kernels; returns what was set otherwise."""
+    """Select full fp32 and deterministic kernels; return the settings that had other values."""
     changed = [name for name, (value, get, _) in _SETTINGS.items() if get() != value]
     for name in changed:
-        value, _, put = _SETTINGS[name]
-        put(value)
+        value, _, set_value = _SETTINGS[name]
+        set_value(value)
     return changed
 
 
 @contextmanager
 def settings_guarded(changed: set[str]) -> Iterator[None]:
-    """Run foreign code under the harness's settings, and go back to those of before.
+    """Run plug-in code under the harness's settings, then restore the earlier ones.
 
-    Products of fp32 stay in fp32: nothing here works with less.
+    The precision of fp32 products stays ``ieee``: nothing in the harness needs a lower one.
 
     Args:
-        changed: gets the names of what the code has changed.
+        changed: the names of the settings that the code changed are added to it.
     """
     before = {name: get() for name, (_, get, _) in _SETTINGS.items()}
     apply_settings()
@@ -90,14 +90,14 @@ def settings_guarded(changed: set[str]) -> Iterator[None]:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
             changed.add("number of threads")
-        for name, (value, _, put) in _SETTINGS.items():
+        for name, (value, _, set_value) in _SETTINGS.items():
             if before[name] != value:
-                put(before[name])
+                set_value(before[name])
 
 
 @contextmanager
 def numerics_kept() -> Iterator[None]:
-    """Whatever is set in here about TF32 and cuDNN's kernels is taken back."""
+    """Restore the settings of TF32 and cuDNN kernels when the block ends."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     tf32 = matmul.allow_tf32, cudnn.allow_tf32
     kernels = cudnn.deterministic, cudnn.benchmark
@@ -110,7 +110,7 @@ def numerics_kept() -> Iterator[None]:
 
 @contextmanager
 def training_numerics() -> Iterator[None]:
-    """Full fp32 where it is not bf16, and cuDNN's fastest kernels."""
+    """Use full fp32 (except for bf16) and cuDNN's fastest kernels in the block."""
     with numerics_kept():
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
@@ -120,18 +120,18 @@ def training_numerics() -> Iterator[None]:
 
 
 def seed_all(seed: int) -> None:
-    """Seed every state; seeds from 2^32 on begin again at 0."""
+    """Seed Python, numpy and torch; the seed is taken modulo 2^32."""
     seed %= 1 << 32
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - what plug-ins draw from
+    np.random.seed(seed)  # noqa: NPY002 - plug-ins may use it
     torch.manual_seed(seed)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Every state, as values that a checkpoint can hold.
+    """The random states of Python, numpy and torch, as values that a checkpoint can store.
 
     Args:
-        device: a GPU has a state of its own.
+        device: the device of the run; the state of a GPU is included.
     """
     _, keys, *rest = np.random.get_state()  # noqa: NPY002
     states = {
@@ -143,7 +143,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(states: Mapping[str, Any], device: torch.device) -> None:
-    """Go on from what `random_state` gave, on this device or another."""
+    """Restore the states that `random_state` returned, on the same device or another."""
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
     keys, *rest = states["numpy"]
@@ -154,14 +154,14 @@ def set_random_state(states: Mapping[str, Any], device: torch.device) -> None:
 
 
 def host_random_state() -> object:
-    """The states of Python and numpy, to be compared with later ones."""
+    """The random states of Python and numpy, to compare with later ones."""
     _, keys, *rest = np.random.get_state()  # noqa: NPY002
     return random.getstate(), np.asarray(keys).tobytes(), rest
 
 
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Random numbers that are drawn in here change none that are drawn later."""
+    """Restore the random states when the block ends."""
     before = random_state(device)
     try:
         yield
@@ -171,57 +171,57 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
 
 SHOW_CURSOR = b"\x1b[?25h"
 
-NOTE = "Interrupted, images under way are finished first (Ctrl-C again ends at once)"
+NOTE = "Interrupted, finishing the images in progress (press Ctrl-C again to end at once)"
 
 
 @contextmanager
 def interrupts_held(
-    told: Callable[[str], None],
+    notify: Callable[[str], None],
     note: str = NOTE,
     signals: Sequence[signal.Signals] = (signal.SIGINT,),
     debounce: float = 0.0,
 ) -> Iterator[threading.Event]:
-    """Hold Ctrl-C back while work is under way.
+    """Delay Ctrl-C until the block ends.
 
-    The second one ends the process as a kill would, which loses no finished work either.
+    A second Ctrl-C ends the process at once, like a kill; finished work is not lost.
 
     Args:
-        told: gets the note at the first.
-        note: what to tell the user.
-        signals: what counts as Ctrl-C.
-        debounce: seconds after the first within which others are taken for the same.
+        notify: called with the note at the first Ctrl-C.
+        note: the message for the user.
+        signals: the signals to handle as Ctrl-C.
+        debounce: signals within this many seconds after the first are ignored.
 
     Yields:
-        what is set from the first on. Outside the main thread it never is, and Ctrl-C is left
-        alone.
+        An event that the first Ctrl-C sets. Outside the main thread Ctrl-C is not handled, and the
+        event is never set.
 
     Raises:
-        KeyboardInterrupt: at the end, if there was one and nothing else was raised.
+        KeyboardInterrupt: at the end of the block, after a Ctrl-C, if nothing else was raised.
     """
     interrupted, first = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
 
-    def hear(*_: object) -> None:
+    def handle(*_: object) -> None:
         nonlocal first
         if interrupted.is_set():
             if time.monotonic() - first < debounce:
                 return
-            if sys.stderr.isatty():  # a progress bar has hidden it
+            if sys.stderr.isatty():  # a progress bar may have hidden it
                 os.write(2, SHOW_CURSOR)
             os._exit(1)
         first = time.monotonic()
         interrupted.set()
-        # The interrupted code may be printing itself, and whoever read the output may be gone.
+        # The interrupted code may be printing too, and the output may be closed.
         with suppress(Exception):
-            told(note)
+            notify(note)
 
-    before = {one: signal.signal(one, hear) for one in signals}
+    handlers = {number: signal.signal(number, handle) for number in signals}
     try:
         yield interrupted
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if interrupted.is_set():
         raise KeyboardInterrupt

@@ -1,8 +1,8 @@
 """Registries of models, datasets, metrics and reports, and the plug-ins that fill them.
 
 A plug-in is a module that calls the ``register_*`` decorators when it is imported. Installed
-packages name theirs in the entry-point group ``drfn_harness.plugins``; a single file is named with
-``--plugin``. What the harness itself registers keeps its names, the networks of the paper included.
+packages declare theirs in the entry-point group ``drfn_harness.plugins``; ``--plugin`` loads a
+single file. A plug-in cannot take the name of a built-in, such as a network of the paper.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ GROUP = "drfn_harness.plugins"
 _FILE_PREFIX = "harness_plugin_"
 
 _BUILT_IN = "harness."
-"""What the names of the modules begin with that register for the harness itself."""
+"""Prefix of the module names that register built-ins."""
 
 
 @dataclass(frozen=True)
 class Clash:
-    """A name that plug-ins registered and do not get.
+    """A name that plug-ins registered but cannot use.
 
     Attributes:
-        kind: of the thing.
-        name: of the thing.
+        kind: what was registered, such as a model.
+        name: the name in conflict.
         origins: the plug-ins that registered it.
-        built_in: the harness has the name; otherwise several plug-ins registered it.
+        built_in: True if a built-in has the name; False if several plug-ins registered it.
     """
 
     kind: str
@@ -69,14 +69,14 @@ class Clash:
 
 
 class Registry(Generic[T]):
-    """Named things of one kind, each with the module or file it came from.
+    """Entries of one kind by name, each with the module or file that registered it.
 
-    Built-ins keep their names, in whatever order things are registered. A name that several
-    plug-ins register cannot be used.
+    Built-ins keep their names, whatever the order of registration. A name that several plug-ins
+    register cannot be used.
 
     Args:
-        kind: what the things are called in messages.
-        homes: the modules that register those of the harness.
+        kind: what messages call an entry.
+        homes: the modules that register the built-ins.
     """
 
     def __init__(self, kind: str, *homes: str) -> None:
@@ -86,24 +86,24 @@ class Registry(Generic[T]):
         self._plugins: dict[str, dict[str, T]] = {}
 
     def add(self, name: str, value: T, origin: str) -> None:
-        """Enter a thing; the same origin may replace its own."""
+        """Add an entry; an origin may replace its own entries."""
         if origin.startswith(_BUILT_IN):
             self._built_in[name] = value, origin
             return
-        self.load_built_ins()  # so that a name of theirs is seen to be taken
+        self.load_built_ins()  # to know which names are taken
         self._plugins.setdefault(name, {})[origin] = value
 
     def get(self, name: str) -> T:
-        """The thing of that name.
+        """Return the entry with this name.
 
         Raises:
-            UsageError: there is none, and the message suggests the nearest names; or several
+            UsageError: no entry has the name (the message suggests similar ones), or several
                 plug-ins registered it.
         """
         return self._entry(name)[0]
 
     def origin(self, name: str) -> str:
-        """The module or file that entered the thing of that name.
+        """Return the module or file that registered the entry with this name.
 
         Raises:
             UsageError: as `get`.
@@ -113,7 +113,7 @@ class Registry(Generic[T]):
     def _entry(self, name: str) -> tuple[T, str]:
         entries = self._entries()
         if name not in entries:
-            clash = next((one for one in self.clashes() if one.name == name), None)
+            clash = next((clash for clash in self.clashes() if clash.name == name), None)
             if clash:
                 raise UsageError(str(clash))
             near = difflib.get_close_matches(name.lower(), entries, n=3, cutoff=0.5)
@@ -122,7 +122,7 @@ class Registry(Generic[T]):
         return entries[name]
 
     def _entries(self) -> dict[str, tuple[T, str]]:
-        """What can be used, by name."""
+        """The entries that can be used, by name."""
         single = {
             name: (value, origin)
             for name, by_origin in self._plugins.items()
@@ -132,7 +132,7 @@ class Registry(Generic[T]):
         return self._built_in | {k: v for k, v in single.items() if k not in self._built_in}
 
     def clashes(self) -> list[Clash]:
-        """The names that plug-ins registered and do not get."""
+        """List the names that plug-ins registered but cannot use."""
         return [
             Clash(self.kind, name, tuple(sorted(by_origin)), name in self._built_in)
             for name, by_origin in self._plugins.items()
@@ -140,7 +140,7 @@ class Registry(Generic[T]):
         ]
 
     def is_built_in(self, name: str) -> bool:
-        """Whether the harness itself registers a thing of that name.
+        """Whether the entry with this name is a built-in.
 
         Raises:
             HarnessError: as `load_built_ins`.
@@ -149,37 +149,37 @@ class Registry(Generic[T]):
         return name in self._built_in
 
     def load_built_ins(self) -> None:
-        """Import the modules that register what the harness has of this kind.
+        """Import the modules that register the built-ins of this kind.
 
         Raises:
-            HarnessError: they are missing.
+            HarnessError: the modules are missing.
         """
         if not self._homes:
             return
-        said = f"The {self.kind}s of the harness are missing{{}}: reinstall {DISTRIBUTION}."
+        message = f"The {self.kind}s of the harness are missing{{}}: reinstall {DISTRIBUTION}."
         try:
             for home in self._homes:
                 importlib.import_module(home)
         except ImportError as error:
-            raise HarnessError(said.format(f" ({error})")) from error
-        if not self._built_in:  # what is left of a package is a folder
-            raise HarnessError(said.format(""))
+            raise HarnessError(message.format(f" ({error})")) from error
+        if not self._built_in:  # an empty folder imports without an error
+            raise HarnessError(message.format(""))
 
     def select(self, pattern: str) -> list[str]:
-        """Names for one word of a list: ``all``, a glob, or a name.
+        """Return the names that one word of a list selects: ``all``, a glob, or a name.
 
         Raises:
             UsageError: nothing matches.
         """
         if pattern == "all":
             return list(self)
-        if not any(mark in pattern for mark in "*?["):
+        if not any(wildcard in pattern for wildcard in "*?["):
             self.get(pattern)
             return [pattern]
-        found = fnmatch.filter(self, pattern)
-        if not found:
+        names = fnmatch.filter(self, pattern)
+        if not names:
             raise UsageError(f"No {self.kind} matches {pattern!r}: there are {self._all()}.")
-        return found
+        return names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries())
@@ -188,11 +188,11 @@ class Registry(Generic[T]):
         return name in self._entries()
 
     def snapshot(self) -> dict[str, dict[str, T]]:
-        """A copy of what plug-ins entered, for `restore`."""
+        """Copy the entries of plug-ins, for `restore`."""
         return {name: dict(by_origin) for name, by_origin in self._plugins.items()}
 
     def restore(self, plugins: dict[str, dict[str, T]]) -> None:
-        """Go back to a `snapshot`."""
+        """Restore the entries from a `snapshot`."""
         self._plugins = {name: dict(by_origin) for name, by_origin in plugins.items()}
 
     def _all(self) -> str:
@@ -214,14 +214,14 @@ FAILURES: dict[str, str] = {}
 """Plug-ins that could not be loaded, with the reason."""
 
 SETTINGS: dict[str, set[str]] = {}
-"""Global settings of torch that plug-ins changed while they were loaded, and that were set back."""
+"""Global torch settings that each plug-in changed while it was loaded; they were restored."""
 
 
 def register_model(
     name: str,
     *,
     pipeline: Pipeline,
-    input: NetworkInput,  # noqa: A002 - the field's word for it
+    input: NetworkInput,  # noqa: A002 - the name of the field
     scales: tuple[int, ...],
     paper: str = "",
     params: int | None = None,
@@ -232,7 +232,7 @@ def register_model(
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
 
     def decorate(build: F) -> F:
-        # Not the builder's module: a partial, for instance, is one of functools.
+        # Not the builder's module: that of a partial, for instance, is functools.
         module = sys._getframe(1).f_globals["__name__"]
         fields = (pipeline, input, scales, paper, params, global_pooling, stand_in, layouts)
         card = ModelCard(name, build, *fields)
@@ -267,7 +267,7 @@ _NAME_RULE = "a name of letters, digits, '.', '_' and '-'"
 
 
 def _is_name(value: object) -> bool:
-    """Whether a name can be a word of the command line and part of a path."""
+    """Whether a value can be a command-line word and part of a path."""
     return isinstance(value, str) and bool(re.fullmatch(r"[\w-][\w.-]*", value))
 
 
@@ -276,7 +276,7 @@ def _is_count(value: object) -> bool:
 
 
 def _source(module: str) -> Path:
-    """The file of a module that runs."""
+    """The file of an imported module."""
     return Path(str(sys.modules[module].__file__))
 
 
@@ -289,7 +289,7 @@ def register_dataset(name: str, root: Path | str, *, title: str = "", count: int
     """Register a folder of HR images as a test set.
 
     Raises:
-        UsageError: what is said of it is of another kind.
+        UsageError: an argument has the wrong type.
     """
     origin = _origin(sys._getframe(1).f_globals["__name__"])
     if not _is_name(name):
@@ -305,21 +305,21 @@ _COLUMNS = (
     "weights_file_sha256 verified count parameters macs time record rank seen dataset_sha256 "
     "pipeline weights lr_sha256 earlier foreign error images device utc how"
 )
-"""What stands beside the scores in records, in the table of runs, and in their listing."""
+"""Columns beside the scores in records, in the table of runs and in its listing."""
 
 
 def register_metric(name: str) -> Callable[[F], F]:
-    """Register a function ``(sr, hr)`` that scores one image; ``--metric`` computes it.
+    """Register a function ``(sr, hr)`` that scores one image; ``--metric`` selects it.
 
-    It gets the luma of the SR and of the HR image without the border, float64 ``(H, W)`` in
-    [0, 255]: copies, which it may write into. It returns one number, or an array or tensor that
-    holds one; infinity is a number, NaN is not. It is called for one image at a time, in any order.
+    The function gets the luma of the SR and the HR image without the border, as float64 ``(H, W)``
+    copies in [0, 255] that it may modify. It returns one number, or an array or tensor of one
+    element; infinity is allowed, NaN is not. It is called for one image at a time, in any order.
 
     Args:
         name: letters, digits, ``_`` and ``-``.
 
     Raises:
-        UsageError: the name cannot be used, or is that of another column beside the scores.
+        UsageError: the name is not valid, or a column beside the scores has it.
     """
     if not re.fullmatch(r"[\w-]+", name) or name in _COLUMNS.split():
         raise UsageError(f"A metric cannot be called {name!r}: choose another name.")
@@ -329,10 +329,10 @@ def register_metric(name: str) -> Callable[[F], F]:
 def register_report(name: str) -> Callable[[F], F]:
     """Register a function that makes a report.
 
-    It takes ``(runs, paper, grey)``: what `ResultStore.load` gives, the printed numbers, and the
-    grey rule whose runs are shown; and, where it has a parameter ``pictures``, what to show of
-    images (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or
-    anything else that keeps `harness.report.table.Report`.
+    It takes ``(runs, paper, grey)``: the runs that `ResultStore.load` returns, the printed numbers,
+    and the grey rule whose runs are shown. If it has a parameter ``pictures``, it also gets the
+    images to show (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or
+    another object that implements `harness.report.table.Report`.
     """
     return _register(REPORTS, name)
 
@@ -346,18 +346,18 @@ def _register(registry: Registry[Any], name: str) -> Callable[[F], F]:
 
 
 def load_plugins(files: Sequence[Path] = ()) -> None:
-    """Import the networks of the harness, every installed plug-in, and the given files.
+    """Import the built-in networks, every installed plug-in, and the given files.
 
-    A plug-in that fails disables only itself and is noted in `FAILURES`; a name that it does not
-    get is told by `clashes`.
+    A plug-in that fails disables only itself, and `FAILURES` has the reason. `clashes` lists the
+    names that plug-ins cannot use.
 
     Raises:
-        HarnessError: the networks of the harness are not installed.
+        HarnessError: the built-in networks are not installed.
         UsageError: a given file is missing, or registers the name of a built-in.
     """
     MODELS.load_built_ins()
     for entry in entry_points(group=GROUP):
-        # An earlier version of the harness found its own networks so.
+        # Earlier versions of the harness registered their own networks as a plug-in.
         if entry.dist is None or entry.dist.name != DISTRIBUTION:
             _guarded(entry.value, partial(_with_settings, entry.value, entry.load))
     for path in files:
@@ -372,23 +372,23 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
 
 
 def clashes() -> list[Clash]:
-    """The names that plug-ins registered and do not get, of all kinds."""
+    """List the names of all kinds that plug-ins registered but cannot use."""
     return [clash for registry in _ALL for clash in registry.clashes()]
 
 
 class _NameTakenError(UsageError):
-    """A file that the user names registers the name of a built-in."""
+    """A plug-in file that the user chose registers the name of a built-in."""
 
 
 def _guarded(name: str, load: Callable[[], object]) -> None:
-    """Load a plug-in; when it fails, undo what it registered and note why."""
+    """Load a plug-in; if that fails, remove what it registered and keep the reason."""
     before = [registry.snapshot() for registry in _ALL]
     try:
         load()
         FAILURES.pop(name, None)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # an outsider's code may raise anything
+    except BaseException as error:  # plug-in code may raise anything
         for registry, entries in zip(_ALL, before, strict=True):
             registry.restore(entries)
         if isinstance(error, _NameTakenError):
@@ -397,7 +397,7 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
 
 
 def _with_settings(name: str, load: Callable[[], object]) -> None:
-    """Load an outsider's plug-in, and set back what it changes of torch's global settings."""
+    """Load a plug-in, and restore the global torch settings that it changes."""
     from harness.global_state import settings_guarded
 
     with settings_guarded(SETTINGS.setdefault(name, set())):
@@ -405,8 +405,8 @@ def _with_settings(name: str, load: Callable[[], object]) -> None:
 
 
 def _import_file(path: Path) -> ModuleType:
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    name = f"{_FILE_PREFIX}{path.stem}_{place}"
+    path_hash = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"{_FILE_PREFIX}{path.stem}_{path_hash}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise HarnessError(f"{path} is not a Python file.")
@@ -414,17 +414,17 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     before = clashes()
     spec.loader.exec_module(module)
-    taken = [one for one in clashes() if one.built_in and one not in before]
+    taken = [clash for clash in clashes() if clash.built_in and clash not in before]
     if taken:
         raise _NameTakenError(str(taken[0]))
     return module
 
 
 def declare_package(package: str) -> None:
-    """Enter the models of every module of a package without importing the modules.
+    """Register the models of all modules of a package without importing the modules.
 
-    Reads the ``@register_model`` lines from the source, so that listing does not wait for torch;
-    a module is imported when one of its networks is built. Arguments must be literals.
+    The ``@register_model`` lines are read from the source, so that listing does not import torch;
+    a module is imported when one of its networks is built. The arguments must be literals.
     """
     for path in sorted(Path(str(sys.modules[package].__file__)).parent.glob("[!_]*.py")):
         module = f"{package}.{path.stem}"
@@ -444,7 +444,7 @@ def _declare(module: str, path: Path) -> None:
 
 
 class _Deferred:
-    """A builder whose module is imported when it is called."""
+    """A builder that imports its module when it is called."""
 
     def __init__(self, module: str, function: str) -> None:
         self.module, self.function = module, function
