@@ -81,7 +81,7 @@ def data_verify(
     for verdict in verify(names or ("all",), scale, data_root):
         wrong += not verdict.sound
         mark = "FAIL" if not verdict.sound else "skip" if verdict.absent else "ok  "
-        echo(f"{mark}  {verdict.said}")
+        echo(f"{mark}  {verdict.message}")
     if wrong:
         raise MismatchError(f"{wrong} of the sets are not what they must be.")
 

@@ -1,4 +1,4 @@
-"""The test sets: what a user names, where it is found, and LR images that a user gives."""
+"""Test sets: select them by name, find or download them, and pair them with given LR images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _MANGA109 = (
 
 @cache
 def grey_images() -> Mapping[str, frozenset[str]]:
-    """The names of the grey images of each pinned set."""
+    """Map each pinned set to the names of its grey images."""
     rows = pinned_rows("testsets") + pinned_rows("demo")
     grey = [(row["dataset"], row["image"]) for row in rows if row["mode"] == "L"]
     return {
@@ -60,12 +60,12 @@ def grey_images() -> Mapping[str, frozenset[str]]:
 
 
 def sets_without_grey() -> frozenset[str]:
-    """The pinned sets that hold no grey image, for which the grey rules are one."""
+    """The pinned sets without grey images, for which the grey rule makes no difference."""
     return frozenset(name for name, images in grey_images().items() if not images)
 
 
 def register_testsets() -> None:
-    """Enter the paper's five sets and ``demo`` into the registry."""
+    """Register the paper's five sets and ``demo``."""
     rows = pinned_rows("testsets") + pinned_rows("demo")
 
     def add(name: str, title: str, folders: Sequence[str], **fields: object) -> None:
@@ -94,7 +94,7 @@ def register_testsets() -> None:
 
 
 def _original(row: dict[str, str]) -> tuple[int, int] | None:
-    """Width and height of an image before it was cropped for x4."""
+    """Width and height of an image before the crop for x4; None if unknown."""
     if "original_width" not in row:  # the images of demo are not cropped
         return int(row["width"]), int(row["height"])
     return (
@@ -103,35 +103,36 @@ def _original(row: dict[str, str]) -> tuple[int, int] | None:
 
 
 def _skimage_data() -> Path:
-    """The folder of scikit-image's bundled photographs, found without importing it."""
+    """Locate the photographs bundled with scikit-image, without importing it."""
     spec = find_spec("skimage")
     folders = (spec.submodule_search_locations if spec else None) or ["."]
     return Path(folders[0]) / "data"
 
 
 Fetch = Callable[[Sequence[tuple[RemoteFile, Path]]], None]
-"""What downloads files: `harness.data.pinned.fetch`, or one that shows how it goes."""
+"""A function that downloads files: `harness.data.pinned.fetch`, or one that shows progress."""
 
 
 class DatasetUnavailable(HarnessError):
-    """A test set is nowhere to be found."""
+    """A test set is not on this machine."""
 
 
 def roots(data_root: Path | None = None) -> list[Path]:
-    """The folders that are searched for sets, first choice first."""
+    """List the folders in which sets are searched, in order of preference."""
     listed = os.environ.get("HARNESS_DATA", "").split(os.pathsep)
     chosen = [data_root] if data_root else []
     return [*chosen, *(Path(part) for part in listed if part), cache_root() / "data"]
 
 
 def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetCard]:
-    """The sets that the words of a ``--datasets`` list name, each once.
+    """Return the sets that the words of a ``--datasets`` list select, without duplicates.
 
     A word is ``all``, a registered name, a glob, the path of a folder of HR images, or the name
-    of such a folder below a root, alone or with the hash that reports put behind it.
+    of such a folder below a root, with or without the hash that reports append to it.
 
     Raises:
-        UsageError: a word names nothing, two folders have one name, or one cannot be printed.
+        UsageError: a word matches nothing, two folders have the same name, or a folder's name
+            cannot be printed.
     """
     cards: dict[str, DatasetCard] = {}
     for word in words:
@@ -145,14 +146,14 @@ def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetC
 
 
 def _registered(word: str) -> str:
-    """A word as sets are registered; those of the paper have lower case."""
+    """The word as a registered name; the paper's sets have names in lower case."""
     return word if word in DATASETS else word.lower()
 
 
 def _own_card(word: str, data_root: Path | None) -> DatasetCard | None:
-    """The card of the folder that a word names; None where it names registered sets.
+    """Return a card for the folder that a word names; None if it names registered sets.
 
-    Whether the folder holds a published set is decided later, by its pixels.
+    The pixels decide later whether the folder holds a published set.
     """
     if os.sep in word:
         if not os.path.isdir(word):
@@ -160,27 +161,27 @@ def _own_card(word: str, data_root: Path | None) -> DatasetCard | None:
         return _card_of(_absolute(Path(word)))
     if word == "all" or _registered(word) in DATASETS or word in (".", ".."):
         return None
-    found = _folder_called(word, data_root)
-    if found:
-        return _card_of(found)
+    folder = _folder_called(word, data_root)
+    if folder:
+        return _card_of(folder)
     hashed = _HASHED.fullmatch(word)
-    found = _folder_called(hashed[1], data_root) if hashed else None
-    return replace(_card_of(found), name=word, title=word) if found else None
+    folder = _folder_called(hashed[1], data_root) if hashed else None
+    return replace(_card_of(folder), name=word, title=word) if folder else None
 
 
 _HASHED = re.compile(r"(.+)-[0-9a-f]{8}")
-"""The name of an own set with the hash of its images, which tells it from others of its name."""
+"""The name of a user's own set, followed by the hash of its images to make it unique."""
 
 
 def _folder_called(name: str, data_root: Path | None) -> Path | None:
-    """The folder of a name, here or below a root."""
+    """Find a folder by name, in the current folder or below a root."""
     places = [Path(name), *(root / name for root in roots(data_root))]
-    # It is False where Path.is_dir raises: for too long a name, or where one may not look.
+    # os.path.isdir returns False where Path.is_dir raises: name too long, permission denied.
     return next((_absolute(path) for path in places if os.path.isdir(path)), None)
 
 
 def _absolute(folder: Path) -> Path:
-    """The path from the root, under the name that the user gave: a link is not followed."""
+    """Make a path absolute and keep the name the user gave: links are not followed."""
     return Path(os.path.abspath(folder))
 
 
@@ -191,31 +192,31 @@ def _card_of(folder: Path) -> DatasetCard:
 
 
 def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageSet:
-    """Find a set on this machine, complete and readable.
+    """Find a complete and readable copy of a set on this machine.
 
     Raises:
-        DatasetUnavailable: it is nowhere.
-        HarnessError: it was found but is empty, incomplete, altered or unreadable.
+        DatasetUnavailable: the set is not on this machine.
+        HarnessError: the set is empty, incomplete, altered or unreadable.
     """
     faults: list[HarnessError] = []
     refused = False
     own = card.root is not None and not _is_registered(card)
     for asked_for, top, folder, pattern in _folders(card, scale, data_root):
         if refused and not asked_for:
-            break  # a fault in what the user asked for is not hidden by another copy
+            break  # another copy must not hide an error in the folder the user asked for
         try:
             paths = image_files(folder, pattern)
             if card.known:
                 return identify(card, folder, paths, scale)
             used = hr_images(paths)
-            made = (identify_folder if own else identify)(card, folder, used, scale)
-            return _with_notes(made, top, folder, used)
+            image_set = (identify_folder if own else identify)(card, folder, used, scale)
+            return _with_notes(image_set, top, folder, used)
         except NotPublished as error:
             faults.append(error)
         except HarnessError as error:
             faults.append(error)
             if own:
-                break  # the next folder would be another set
+                break  # the next folder would be a different set
         except OSError as error:
             faults.append(HarnessError(f"{card.title} in {folder} cannot be read ({error})."))
         refused = refused or asked_for
@@ -227,29 +228,29 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
 def find_or_fetch(
     card: DatasetCard, scale: int, data_root: Path | None = None, fetch: Fetch = fetch
 ) -> ImageSet:
-    """Like `find`, after downloading a set that is missing and may be downloaded.
+    """Find a set as `find` does, and download it first if it is missing and may be downloaded.
 
-    A download that was cut short is completed, and what is truncated or altered in the user cache
-    is downloaded again.
+    An incomplete download is completed, and truncated or altered files in the user cache are
+    downloaded again.
 
     Raises:
-        DatasetUnavailable: it is nowhere and cannot be downloaded.
-        HarnessError: it was found and is not sound, or a download has another checksum.
+        DatasetUnavailable: the set is not on this machine and cannot be downloaded.
+        HarnessError: the set is damaged, or a downloaded file has the wrong checksum.
     """
-    kept = downloads(card) if _downloadable(card) else []
+    cached = downloads(card) if _downloadable(card) else []
     try:
-        found = find(card, scale, data_root)
-        elsewhere = {image.path for image in found.images}.isdisjoint(path for _, path in kept)
-        # At x2 and x3 find takes an altered image for another crop; the cache holds none of those.
-        if found.verified or elsewhere or not unsound(kept):
-            return found
+        image_set = find(card, scale, data_root)
+        elsewhere = {image.path for image in image_set.images}.isdisjoint(p for _, p in cached)
+        # At x2 and x3 find may take an altered image for another crop; the cache has no such crops.
+        if image_set.verified or elsewhere or not unsound(cached):
+            return image_set
     except HarnessError as error:
-        begun = any(path.exists() for _, path in kept)
-        if not (begun or (kept and isinstance(error, DatasetUnavailable))):
+        started = any(path.exists() for _, path in cached)
+        if not (started or (cached and isinstance(error, DatasetUnavailable))):
             raise
-    damaged = next((path for _, path in unsound(kept) if path.exists()), None)
+    damaged = next((path for _, path in unsound(cached) if path.exists()), None)
     try:
-        fetch(kept)
+        fetch(cached)
     except MismatchError:
         raise
     except HarnessError as error:
@@ -264,13 +265,13 @@ def find_or_fetch(
 
 
 def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
-    """The files of a set and where the user cache keeps them.
+    """List the files of a set, with their paths in the user cache.
 
     Raises:
         HarnessError: the set may not be downloaded.
     """
     if card.root:
-        raise HarnessError(f"{card.title} is not for download: it lies in {card.root}.")
+        raise HarnessError(f"{card.title} is not for download: it is in {card.root}.")
     if not _downloadable(card):
         raise HarnessError(f"{card.title} cannot be downloaded: {_how_to_obtain(card)}.")
     return [(image.file, cache_root() / image.file.path) for image in card.known]
@@ -281,12 +282,12 @@ def _is_registered(card: DatasetCard) -> bool:
 
 
 def _with_notes(image_set: ImageSet, top: Path, folder: Path, hr: Sequence[Path]) -> ImageSet:
-    """A set with notes on what its folder holds besides, and on images that may be results."""
+    """Add notes on unused files in the set's folder, and on images that may be results."""
     notes = []
     used = [image.path for image in image_set.images]
-    said = left_out(folder, used, hr)
-    if said:
-        notes.append(f"Not used in {folder}: {said}.")
+    unused = left_out(folder, used, hr)
+    if unused:
+        notes.append(f"Not used in {folder}: {unused}.")
     above = len(image_paths(top)) if top != folder else 0
     if above:
         inner = folder.relative_to(top)
@@ -313,9 +314,9 @@ def _how_to_obtain(card: DatasetCard) -> str:
 def _folders(
     card: DatasetCard, scale: int, data_root: Path | None
 ) -> Iterator[tuple[bool, Path, Path, str]]:
-    """Folders of a set, the folder in each that may hold the HR images, and their names' pattern.
+    """Yield each folder of a set, the folder inside it for HR images, and their name pattern.
 
-    The first value says whether the folder was asked for, by its path or with ``--data-root``.
+    The first value says whether the user asked for the folder, by its path or with ``--data-root``.
     """
     tops = [card.root] if card.root else named_folders(card.folders, roots(data_root))
     for top in filter(os.path.isdir, tops):
@@ -325,26 +326,26 @@ def _folders(
 
 @dataclass(frozen=True)
 class SetCheck:
-    """Whether a set is sound, in a sentence.
+    """The result of checking a set.
 
     Attributes:
-        sound: nothing is wrong with it.
-        said: the sentence.
-        absent: it is not on this machine.
+        sound: the set has no errors.
+        message: the result in words.
+        absent: the set is not on this machine.
     """
 
     sound: bool
-    said: str
+    message: str
     absent: bool = False
 
 
 def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> Iterator[SetCheck]:
-    """Decode every image of the sets.
+    """Check the sets by decoding every image.
 
-    A set that is not on this machine is a failure, unless ``all`` named it.
+    A set that is not on this machine is a failure, unless ``all`` selected it.
 
     Raises:
-        UsageError: a word names nothing.
+        UsageError: a word matches nothing.
     """
     for card in select(words, data_root):
         try:
@@ -358,52 +359,52 @@ def verify(words: Sequence[str], scale: int, data_root: Path | None = None) -> I
         except HarnessError as error:
             yield SetCheck(False, str(error))
         else:
-            yield SetCheck(True, _said_of(image_set))
+            yield SetCheck(True, _describe(image_set))
 
 
-def _said_of(image_set: ImageSet) -> str:
-    """What a sound set is, in sentences; the notes say why one is not verified."""
+def _describe(image_set: ImageSet) -> str:
+    """Describe a sound set in words; its notes say why it is not verified."""
     card = image_set.card
-    known = "no published hashes" if card.name in DATASETS else "own images"
-    kind = "readable" if card.known else f"readable, {known}"
-    kind = "as published" if image_set.verified else kind
+    reason = "no published hashes" if card.name in DATASETS else "own images"
+    state = "readable" if card.known else f"readable, {reason}"
+    state = "as published" if image_set.verified else state
     folder = image_set.images[0].path.parent
-    said = f"{card.title}: {len(image_set.images)} images, {kind}, {folder}"
-    return " ".join([f"{said}.", *image_set.notes]) if image_set.notes else said
+    text = f"{card.title}: {len(image_set.images)} images, {state}, {folder}"
+    return " ".join([f"{text}.", *image_set.notes]) if image_set.notes else text
 
 
 def with_lr_images(image_set: ImageSet, folder: Path, scale: int) -> ImageSet:
-    """A set with the LR images of a folder, each found by the name of its HR image.
+    """Add the LR images of a folder to a set, matched by the names of the HR images.
 
     Raises:
-        HarnessError: one is missing, cannot be read, or has not the size of its HR image, cropped
-            to multiples of the scale, divided by the scale.
+        HarnessError: an LR image is missing, cannot be read, or its size is not that of its HR
+            image, cropped to multiples of the scale, divided by the scale.
     """
-    hr = {image.path.resolve() for image in image_set.images}
-    files = [path for path in image_files(folder) if path.resolve() not in hr]
-    images = (replace(one, lr=_lr_image(one, files, folder, scale)) for one in image_set.images)
+    hr_paths = {image.path.resolve() for image in image_set.images}
+    files = [path for path in image_files(folder) if path.resolve() not in hr_paths]
+    images = (replace(hr, lr=_lr_image(hr, files, folder, scale)) for hr in image_set.images)
     return replace(image_set, images=tuple(images))
 
 
 def _lr_image(image: SetImage, files: list[Path], folder: Path, scale: int) -> LRImage:
-    """The LR image of an HR image among files."""
-    found = lr_files(files, [image.path.stem, image.name])
-    if not found:
+    """Find the LR image of an HR image among the files of a folder."""
+    named = lr_files(files, [image.path.stem, image.name])
+    if not named:
         raise HarnessError(
             f"{folder} has no LR image of {image.path.name}: give each the name of its HR "
-            f"image, or that with x{scale} or _LR behind it."
+            f"image, with or without x{scale} or _LR behind it."
         )
     wanted = image.size[0] // scale, image.size[1] // scale
-    fitting = [path for path in found if image_size(path) == wanted]
+    fitting = [path for path in named if image_size(path) == wanted]
     if not fitting:
-        width, height = image_size(found[0])
+        width, height = image_size(named[0])
         raise HarnessError(
-            f"{found[0]} is {width} x {height} pixels, and the LR image of {image.path.name} at "
+            f"{named[0]} is {width} x {height} pixels, and the LR image of {image.path.name} at "
             f"x{scale} is {wanted[0]} x {wanted[1]}: name the folder of the right LR images."
         )
     if len(fitting) > 1:
         raise HarnessError(
             f"{fitting[0]} and {fitting[1].name} are both named like the LR image of "
-            f"{image.path.name}: name a folder with one of them."
+            f"{image.path.name}: name a folder with only one of them."
         )
     return LRImage(fitting[0], read_image(fitting[0]).sha256)

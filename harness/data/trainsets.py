@@ -1,7 +1,7 @@
-"""Training images: found or fetched, no test image among them, kept as flat arrays of pixels.
+"""Training images: find or download them, and cache their pixels in flat arrays.
 
-Decoding and resizing are done once; the arrays are memory-mapped afterwards. LR images are made by
-the protocol itself. An image that is in a test set is refused.
+Images are decoded and resized once; after that the arrays are memory-mapped. The protocol itself
+makes the LR images. An image that is in a test set is refused.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ FOLDERS = {
     "photos50": ("photos50", "photos"),
     "kodak24": ("Kodak24",),
 }
-"""Sets that are known by name, and what their folders may be called."""
+"""Training sets known by name, with the names their folders may have."""
 
 _UNPINNED = {"div2k": 800}
-"""How many images those sets have whose files are not pinned."""
+"""Number of images of each set whose files are not pinned."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,19 @@ class TrainingImages:
     """HR and LR images side by side in two flat arrays.
 
     Attributes:
-        hr: uint8, all HR images one after the other, rows of ``(H, W, C)``.
+        hr: uint8, all HR images one after the other, each ``(H, W, C)`` in row order.
         lr: uint8 (``rgb``) or float32 in about [0, 1] (``y``), all LR images in the same order.
         sizes: int64 ``(images, 2)``, LR height and width.
-        names: of the files, in the order of the arrays.
+        names: the file names, in the order of the arrays.
         channels: 1 or 3.
         scale: HR size over LR size.
-        sha256: over the files' hashes, in order, and the rules: all that decides the values.
-        files: SHA-256 of each file that was given.
+        sha256: hash of the files' hashes, in order, and of the rules: all that decides the values.
+        files: SHA-256 of each input file.
         contents: hash of each image's pixels, see `harness.data.trainsets.content`.
-        paths: of the files, in the order of the arrays.
-        skipped: the files that cannot be read, with the reason.
-        small: those too small for the protocol, with the reason.
-        prepared: how many images were decoded and degraded now; 0 where the cache had them.
+        paths: the file paths, in the order of the arrays.
+        skipped: the files that cannot be read, each with the reason.
+        small: the files too small for the protocol, each with the reason.
+        prepared: number of images decoded and degraded now; 0 if the cache had them.
     """
 
     hr: AnyArray
@@ -96,7 +96,7 @@ class TrainingImages:
     prepared: int = 0
 
     def smaller_than(self, patch: int) -> dict[Path, str]:
-        """The images that no LR patch of this side fits into, each with the reason."""
+        """Return the images too small for an LR patch of this side, each with the reason."""
         return dict(self.small) | {
             path: f"it has {width} x {height} LR pixels, fewer than a patch of {patch}"
             for path, (height, width) in zip(self.paths, self.sizes.tolist(), strict=True)
@@ -107,25 +107,25 @@ class TrainingImages:
 def find_images(
     words: Sequence[str], data_root: Path | None = None, fetch: Fetch = fetch
 ) -> list[Path]:
-    """The HR images of training sets.
+    """Find the HR images of training sets.
 
     Args:
-        words: names of `FOLDERS`, of folders below a root, or paths of folders.
-        data_root: searched before the roots of ``HARNESS_DATA`` and the user cache.
-        fetch: downloads the files of a set that is missing and that are pinned.
+        words: names in `FOLDERS`, names of folders below a root, or paths of folders.
+        data_root: a root to search before those of ``HARNESS_DATA`` and the user cache.
+        fetch: downloads the pinned files of a missing set.
 
     Raises:
-        UsageError: a word names nothing.
-        HarnessError: a folder has no images, or a set is not here and cannot be downloaded.
+        UsageError: a word matches no set and no folder.
+        HarnessError: a folder has no images, or a set is missing and cannot be downloaded.
     """
-    found: dict[Path, None] = {}
+    paths: dict[Path, None] = {}
     for word in words:
-        found |= dict.fromkeys(hr_images(image_files(_folder(word, data_root, fetch))))
-    return list(found)
+        paths |= dict.fromkeys(hr_images(image_files(_folder(word, data_root, fetch))))
+    return list(paths)
 
 
 def _folder(word: str, data_root: Path | None, fetch: Fetch) -> Path:
-    """The folder of HR images that a word names."""
+    """Find the folder of HR images that a word names."""
     if os.sep in word or word not in FOLDERS:
         folders = [Path(word), *(root / word for root in roots(data_root))]
         folder = next((path for path in folders if os.path.isdir(path)), None)
@@ -133,15 +133,15 @@ def _folder(word: str, data_root: Path | None, fetch: Fetch) -> Path:
             known = ", ".join(FOLDERS)
             raise UsageError(f"No training set or folder is called {word!r}: there are {known}.")
         return _hr_folder(folder)
-    found, others = training_folder(word, data_root)
-    return found or _fetched(word, others, fetch)
+    folder, mismatches = training_folder(word, data_root)
+    return folder or _download(word, mismatches, fetch)
 
 
 def _hr_folder(folder: Path) -> Path:
-    """A folder of images, or the one folder in it that is called HR, or like DIV2K_train_HR.
+    """Return the folder if it has images, else its one subfolder named HR or like DIV2K_train_HR.
 
     Raises:
-        HarnessError: there are no images, or it is not clear which are meant.
+        HarnessError: there are no images, or several subfolders could be meant.
     """
     if image_files(folder):
         return folder
@@ -155,16 +155,16 @@ def _hr_folder(folder: Path) -> Path:
 
 
 def lr_folders(folder: Path) -> list[Path]:
-    """The folders of LR images that belong to a folder called HR, or like DIV2K_train_HR."""
+    """List the LR folders that belong to a folder named HR or like DIV2K_train_HR."""
     name = folder.name.lower()
     if not f"_{name}".endswith("_hr"):
         return []
-    start = f"{name.removesuffix('hr')}lr"
-    return [path for path in _subfolders(folder.parent) if path.name.lower().startswith(start)]
+    prefix = f"{name.removesuffix('hr')}lr"
+    return [path for path in _subfolders(folder.parent) if path.name.lower().startswith(prefix)]
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, by name; none where one may not look."""
+    """List the subfolders by name; none if the folder cannot be read."""
     try:
         return sorted(path for path in folder.iterdir() if os.path.isdir(path))
     except OSError:
@@ -172,47 +172,47 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def training_folder(name: str, data_root: Path | None = None) -> tuple[Path | None, list[str]]:
-    """Where a set of `FOLDERS` lies: a folder with its name and as many images as it has.
+    """Find a set of `FOLDERS`: a folder with one of its names and its number of images.
 
-    In the user cache, they must be the files that are pinned.
+    In the user cache, the files must match their pins.
 
     Returns:
-        the folder or None, and a sentence for each folder of the name that is something else.
+        the folder or None, and a sentence for each folder with the name that does not match.
     """
     count = count_of(name)
-    others: list[str] = []
+    mismatches: list[str] = []
     names = {folder.lower() for folder in (*FOLDERS[name], "HR")}
     for folder in named_folders(FOLDERS[name], roots(data_root)):
         inner = [path for path in _subfolders(folder) if path.name.lower() in names]
-        found = {path: len(image_files(path)) for path in (folder, *inner)}
-        full = next((path for path, images in found.items() if images == count), None)
+        counts = {path: len(image_files(path)) for path in (folder, *inner)}
+        full = next((path for path, images in counts.items() if images == count), None)
         damaged = _damaged(name, full)
         if full and not damaged:
-            return full, others
-        why = f"it has {max(found.values())} images, not {count}"
-        others.append(
+            return full, mismatches
+        why = f"it has {max(counts.values())} images, not {count}"
+        mismatches.append(
             f"{folder} is not {name}: {f'{damaged} is truncated or altered' if damaged else why}"
         )
-    return None, others
+    return None, mismatches
 
 
 def _damaged(name: str, folder: Path | None) -> Path | None:
-    """A file that is not as its pin says, if the folder is that of the user cache."""
+    """Return the first file that does not match its pin, if the folder is in the user cache."""
     try:
         files = training_downloads(name)
-    except HarnessError:  # others than those that are downloaded may be there
+    except HarnessError:  # the set has no downloads to compare with
         return None
-    ours = [(file, path) for file, path in files if path.parent == folder]
-    return next((path for _, path in unsound(ours)), None)
+    downloads = [(file, path) for file, path in files if path.parent == folder]
+    return next((path for _, path in unsound(downloads)), None)
 
 
 def count_of(name: str) -> int:
-    """How many images a set of `FOLDERS` has."""
+    """Number of images of a set of `FOLDERS`."""
     return _UNPINNED.get(name) or len(_rows(name))
 
 
 def is_pinned(name: str, files: Iterable[str]) -> bool:
-    """Whether a set's files are, by their SHA-256, those that are pinned."""
+    """Whether the SHA-256 values of a set's files are the pinned ones."""
     return bool(_rows(name)) and {row["sha256"] for row in _rows(name)} == set(files)
 
 
@@ -221,7 +221,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def training_downloads(name: str) -> list[tuple[RemoteFile, Path]]:
-    """The files of a training set, and where the user cache keeps them.
+    """List the files of a training set, with their paths in the user cache.
 
     Raises:
         HarnessError: the set may not be downloaded.
@@ -238,17 +238,17 @@ def training_downloads(name: str) -> list[tuple[RemoteFile, Path]]:
     return [(remote_file(row), folder / row["file"]) for row in rows]
 
 
-def _fetched(name: str, others: Sequence[str], fetch: Fetch) -> Path:
-    """The folder of a set that is downloaded now."""
-    aside = "".join(f" ({sentence})" for sentence in others)
+def _download(name: str, mismatches: Sequence[str], fetch: Fetch) -> Path:
+    """Download a set, and return its folder."""
+    aside = "".join(f" ({sentence})" for sentence in mismatches)
     try:
         files = training_downloads(name)
         fetch(files)
     except OfflineError as error:
         raise OfflineError(
             f"{name} is not on this machine{aside}, and its host cannot be reached: put its images "
-            f"into a folder {FOLDERS[name][0]} below a root of HARNESS_DATA, or name others with "
-            "--train-data and --val-data."
+            f"into a folder {FOLDERS[name][0]} below a root of HARNESS_DATA, or choose other sets "
+            "with --train-data and --val-data."
         ) from error
     except MismatchError:
         raise
@@ -264,27 +264,27 @@ def prepare_images(
     skip_bad: bool = False,
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> TrainingImages:
-    """Decode and degrade images on all cores, or find that done in the user cache.
+    """Decode and degrade images on all cores, or load the result from the user cache.
 
     Images too small for the protocol are left out.
 
     Args:
         paths: the HR images, in any order.
         rules: the protocol that makes the LR images.
-        skip_bad: leave out images that cannot be read, too, instead of stopping.
-        progress: wraps the images while they are worked on.
+        skip_bad: also leave out images that cannot be read, instead of raising an error.
+        progress: wraps the iterable of images, to show progress.
 
     Raises:
-        HarnessError: an image is bad, is in a test set, or the cache cannot be written or is
-            damaged.
+        HarnessError: an image cannot be read or is in a test set, or the cache is damaged or
+            cannot be written.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         files = dict(zip(paths, pool.map(file_digest, paths), strict=True))
-    # One order, whatever was named first: patches are drawn by an image's place.
+    # The order must not depend on the order of the arguments: patches are drawn by image index.
     paths = sorted(paths, key=lambda path: (path.name, files[path]))
     key = digest([[files[path] for path in paths], rules.sha256, RULES, _ORDER])
     known = testset_pixels()
-    # Everything that decides what the folder holds, and whether it may be used.
+    # Everything that decides the folder's content, and whether it may be used.
     content_key = digest([key, sorted(known), skip_bad, _LAYOUT])
     folder = cache_root() / "training" / content_key[:16]
     missing = not folder.exists()
@@ -292,21 +292,21 @@ def prepare_images(
         try:
             _write(folder, paths, lambda path: _pair(path, rules, known), skip_bad, progress)
         except OSError as error:
-            if not folder.exists():  # or else another process was faster
+            if not folder.exists():  # another process may have written it
                 raise unwritable(folder, error) from error
     index = _read_index(folder)
-    colour, kept = rules.pipeline == "rgb", [paths[place] for place in index.places]
+    colour, used = rules.pipeline == "rgb", [paths[place] for place in index.places]
     return TrainingImages(
         np.memmap(folder / "hr.bin", np.uint8, "c"),
         np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
         np.array(index.sizes, np.int64).reshape(-1, 2),
-        tuple(path.name for path in kept),
+        tuple(path.name for path in used),
         3 if colour else 1,
         rules.scale,
         key,
         files,
         tuple(index.contents),
-        tuple(kept),
+        tuple(used),
         {paths[place]: why for place, why in index.skipped.items()},
         {paths[place]: why for place, why in index.small.items()},
         len(paths) if missing else 0,
@@ -314,15 +314,15 @@ def prepare_images(
 
 
 _ORDER = 2
-"""Raised whenever the images lie in another order: older checkpoints cannot go on then."""
+"""Increased when the order of the images changes: older checkpoints cannot be resumed then."""
 
 _LAYOUT = 3
-"""Raised whenever a cache folder holds something else, or another rule finds leaks."""
+"""Increased when the content of a cache folder or the rule that finds leaks changes."""
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """HR and LR pixels of one image, and the hash of its content."""
+    """The HR and LR pixels of one image, and the hash of its content."""
 
     hr: AnyArray
     lr: AnyArray
@@ -331,15 +331,15 @@ class _Pair:
 
 @dataclass
 class _Index:
-    """What is in a cache folder.
+    """The index of a cache folder.
 
     Attributes:
-        places: of the images that are kept, among those that were given.
-        sizes: their LR heights and widths.
-        contents: the hashes of their pixels.
-        skipped, small: why images were left out, by their places.
-        arrays: SHA-256 of the files of pixels, by name.
-        sha256: of the JSON of all this, with an empty string in this place.
+        places: indices of the images used, among the input images.
+        sizes: LR height and width of each image used.
+        contents: hash of the pixels of each image used.
+        skipped, small: the reason why an image was left out, by its index.
+        arrays: SHA-256 of the pixel files, by name.
+        sha256: hash of the JSON of all fields, with an empty string for this one.
     """
 
     places: list[int] = field(default_factory=list)
@@ -352,10 +352,10 @@ class _Index:
 
 
 def _read_index(folder: Path) -> _Index:
-    """What is in a cache folder, all of it as it was written.
+    """Read the index of a cache folder, and check all files against it.
 
     Raises:
-        HarnessError: it is not.
+        HarnessError: the folder is damaged.
     """
     try:
         content = regular(folder / "index.json", TEXT).read_bytes()
@@ -379,26 +379,26 @@ def _write(
     skip_bad: bool,
     progress: Callable[[Iterable[Path]], Iterable[Path]],
 ) -> None:
-    """Fill a cache folder under another name, and rename it once it is whole."""
+    """Write a cache folder under a temporary name, and rename it when it is complete."""
     index = _Index()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with whole(folder) as partial, ThreadPoolExecutor(os.cpu_count()) as pool:
         partial.mkdir()
         pairs = _in_order(pool, pair, paths)
         with (partial / "hr.bin").open("wb") as hr, (partial / "lr.bin").open("wb") as lr:
-            for place, (_, made) in enumerate(zip(progress(paths), pairs, strict=True)):
-                if isinstance(made, HarnessError):
-                    small = isinstance(made, SmallImageError)
+            for place, (_, result) in enumerate(zip(progress(paths), pairs, strict=True)):
+                if isinstance(result, HarnessError):
+                    small = isinstance(result, SmallImageError)
                     if not (skip_bad or small):
-                        raise made
-                    (index.small if small else index.skipped)[place] = str(made)
+                        raise result
+                    (index.small if small else index.skipped)[place] = str(result)
                     continue
-                hr.write(np.ascontiguousarray(made.hr).data)
-                lr.write(np.ascontiguousarray(made.lr).data)
-                height, width = made.lr.shape[:2]
+                hr.write(np.ascontiguousarray(result.hr).data)
+                lr.write(np.ascontiguousarray(result.lr).data)
+                height, width = result.lr.shape[:2]
                 index.places.append(place)
                 index.sizes.append((height, width))
-                index.contents.append(made.content)
+                index.contents.append(result.content)
         if not index.places:
             why = (index.skipped | index.small)[0]
             raise HarnessError(f"None of the training images can be used: {why}")
@@ -410,7 +410,7 @@ def _write(
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[Path], _Pair | HarnessError], paths: Sequence[Path]
 ) -> Iterator[_Pair | HarnessError]:
-    """What the work gives for each path, a few of them ahead, as memory is not endless."""
+    """Yield the result for each path in order, working only a few paths ahead to save memory."""
     ahead: deque[Future[_Pair | HarnessError]] = deque()
     try:
         for path in paths:
@@ -425,21 +425,23 @@ def _in_order(
 
 
 def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | HarnessError:
-    """One image as it is trained on, or why it cannot be; grey ones become like all others.
+    """Return one image's HR and LR pixels, or the error why it cannot be used.
+
+    The protocol's grey rule applies to grey images.
 
     Raises:
-        LeakError: it is in a test set.
+        LeakError: the image is in a test set.
     """
     try:
         loaded = read_image(path)
-        said = leak(path, loaded, known)
-        if said:
-            raise LeakError(said)
+        message = leak(path, loaded, known)
+        if message:
+            raise LeakError(message)
         height, width = loaded.pixels.shape[:2]
         if min(side - side % rules.scale for side in (height, width)) < rules.smallest_side:
             return SmallImageError(
-                f"{path} has {width} x {height} pixels, and at least {rules.smallest_side} are "
-                "needed on each side."
+                f"{path} has {width} x {height} pixels, and each side needs at least "
+                f"{rules.smallest_side}."
             )
         sample = make_sample(loaded.pixels, rules)
     except LeakError:
@@ -455,35 +457,35 @@ class SmallImageError(HarnessError):
 
 
 NEAR_DUPLICATES = {0xF0F0F4EC7246763B: 'the Set5 image "woman" in another size'}
-"""Test images with known near-duplicates, by `fingerprint`: 302003 of BSDS500, and so one of the
-classic 291 images, is "woman" enlarged 1.39 times.
+"""Test images with known near-duplicates, by `fingerprint`: image 302003 of BSDS500, which is also
+one of the classic 291 images, is "woman" enlarged 1.39 times.
 """
 
 _SAME = 8
-"""Bits in which fingerprints of one image may differ. Enlarged and saved as a JPEG, "woman" differs
-in none, cut by 5 pixels on each side in 7, and 876 other images in 17 or more.
+"""The most bits in which two fingerprints of one image differ. "woman" enlarged and saved as JPEG
+differs in no bit, and cropped by 5 pixels on each side in 7; 876 other images differ in 17 or more.
 """
 
 
 class LeakError(HarnessError):
-    """An image is used for two things that must have nothing in common."""
+    """An image is in two sets that must not overlap."""
 
 
 def leaking(paths: Iterable[Path]) -> Iterator[str]:
-    """A sentence for each image that is in a test set, by its pixels or as a known near-duplicate.
+    """Yield a message for each image that is in a test set, or nearly equal to a known test image.
 
     Raises:
         HarnessError: an image cannot be read.
     """
     known = testset_pixels()
     for path in paths:
-        sentence = leak(path, read_image(path), known)
-        if sentence:
-            yield sentence
+        message = leak(path, read_image(path), known)
+        if message:
+            yield message
 
 
 def testset_pixels() -> dict[str, str]:
-    """What the images of the test sets are called, by the hash of their pixels."""
+    """Map the pixel hash of each known test image to its name."""
     return {
         image.pixels_sha256: f"{image.name} of {DATASETS.get(name).title}"
         for name in DATASETS
@@ -493,23 +495,23 @@ def testset_pixels() -> dict[str, str]:
 
 
 def leak(path: Path, loaded: LoadedImage, known: dict[str, str], use: str = "training") -> str:
-    """The sentence for an image that is in a test set; empty for all others."""
+    """Return the error message if an image is in a test set, else an empty string."""
     owner = known.get(loaded.sha256) or known.get(content(loaded.pixels))
-    said = f"{owner}, pixel for pixel" if owner else _near_duplicate(loaded.pixels)
-    return f"{path.name} is {said}: take it out of the {use} images." if said else ""
+    match = f"{owner}, pixel for pixel" if owner else _near_duplicate(loaded.pixels)
+    return f"{path.name} is {match}: take it out of the {use} images." if match else ""
 
 
 def _near_duplicate(pixels: ByteArray) -> str:
-    """Which test image of `NEAR_DUPLICATES` this is; empty for all others."""
+    """Name the test image of `NEAR_DUPLICATES` that this image is like; empty if none."""
     own = fingerprint(pixels)
-    near = (said for known, said in NEAR_DUPLICATES.items() if (own ^ known).bit_count() <= _SAME)
+    near = (name for known, name in NEAR_DUPLICATES.items() if (own ^ known).bit_count() <= _SAME)
     return next(near, "")
 
 
 def fingerprint(pixels: ByteArray) -> int:
-    """64 bits that an image keeps when it is resized: a difference hash.
+    """Compute a difference hash of 64 bits, which hardly changes when the image is resized.
 
-    Each says whether, of 8 rows of 9 block means, one is darker than the next.
+    Each bit says whether, in 8 rows of 9 block means, one mean is darker than the next.
     """
     means = Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX)
     grey = np.asarray(means)
@@ -517,5 +519,5 @@ def fingerprint(pixels: ByteArray) -> int:
 
 
 def content(pixels: ByteArray) -> str:
-    """Hash of an image's pixels, the same for its copy that is cropped to a multiple of four."""
+    """Hash an image's pixels; a copy cropped to multiples of 4 has the same hash."""
     return pixels_digest(crop_to_multiple(pixels, 4))

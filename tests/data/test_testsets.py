@@ -439,14 +439,14 @@ class TestVerify:
         self, card: DatasetCard, tmp_path: Path
     ) -> None:
         folder = write(tmp_path / "Tiny")
-        assert next(verify(["tiny"], 4, tmp_path)).said.startswith("Tiny: 3 images, as published")
+        assert next(verify(["tiny"], 4, tmp_path)).message.startswith("Tiny: 3 images, as published")
         (folder / "img_1.png").write_bytes(b"broken")
         (broken,) = verify(["tiny"], 4, tmp_path)
         assert not broken.sound
         shutil.rmtree(folder)
         (absent,) = verify(["tiny"], 4, tmp_path)
-        assert not absent.sound and "not on this machine" in absent.said
-        everything = {verdict.said.split()[0]: verdict for verdict in verify(["all"], 4)}
+        assert not absent.sound and "not on this machine" in absent.message
+        everything = {verdict.message.split()[0]: verdict for verdict in verify(["all"], 4)}
         assert everything["Urban100"].sound, "nobody insists on it"
 
 
@@ -478,8 +478,8 @@ class TestScales:
         assert find(card, 4, tmp_path).verified
         found = find(card, 2, tmp_path)
         assert not found.verified and "Tiny is not verified at x2" in found.notes[0]
-        (said,) = verify(["tiny"], 2, tmp_path)
-        assert said.sound and found.notes[0] in said.said
+        (check,) = verify(["tiny"], 2, tmp_path)
+        assert check.sound and found.notes[0] in check.message
 
     def test_images_of_half_size_are_not_the_set_and_those_of_full_size_are_taken(
         self, cropped: DatasetCard, tmp_path: Path
