@@ -1,4 +1,4 @@
-"""What the files of a test set's folder are: which published images, and at which scales."""
+"""Identify the files of a test set's folder: which published images they are, at which scales."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _UNKNOWN_PIXELS = "only the pixels of its x4 crops are known"
 
 
 class NotPublished(HarnessError):
-    """The images of a folder are not those of the published set that it should hold."""
+    """The images of a folder are not those of the published set it should hold."""
 
 
 @dataclass(frozen=True)
 class LRImage:
-    """An LR image that is given instead of being made: where it lies, and its pixels' SHA-256."""
+    """An LR image that the user gives instead of the protocol's: its path and pixel SHA-256."""
 
     path: Path
     pixels_sha256: str
@@ -30,14 +30,14 @@ class LRImage:
 
 @dataclass(frozen=True)
 class SetImage:
-    """One HR image of a set that was found.
+    """One HR image of a set on this machine.
 
     Attributes:
-        name: its pinned name, or its file's stem.
-        path: where it lies.
-        pixels_sha256: of its decoded pixels.
+        name: the pinned name, or the file's stem.
+        path: the file.
+        pixels_sha256: SHA-256 of the decoded pixels.
         size: width and height.
-        lr: its LR image, where one is given.
+        lr: the LR image, if the user gives one.
     """
 
     name: str
@@ -49,11 +49,11 @@ class SetImage:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A test set that was found.
+    """A test set on this machine.
 
     Attributes:
-        verified: every image is pixel for pixel the published one, with the crop of the scale.
-        notes: sentences on what was not used, and on why a published set is not verified.
+        verified: every image equals the published one, pixel for pixel, with the crop of the scale.
+        notes: sentences on unused files, and on why a published set is not verified.
     """
 
     card: DatasetCard
@@ -68,45 +68,45 @@ class ImageSet:
 
     @property
     def lr_sha256(self) -> str | None:
-        """Hash of the names and pixels of the LR images that are given; None without any."""
+        """Hash of the names and pixels of the given LR images; None without any."""
         given = [(image.name, image.lr.pixels_sha256) for image in self.images if image.lr]
         return digest(given) if given else None
 
 
 def identify_folder(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> ImageSet:
-    """Say what a user's folder holds: a published set by its pixels, or a set of its own.
+    """Identify a user's folder: a published set, recognised by its pixels, or the user's own set.
 
-    An own set that is called like a registered one has the hash of its images in its name.
+    An own set with the name of a registered one gets the hash of its images added to its name.
 
     Args:
-        card: named by the folder, or by the folder and the hash that its images must have.
-        folder: holds the files.
+        card: has the folder's name, or that name with the hash that its images must have.
+        folder: the folder of the files.
         paths: the HR images.
-        scale: the factor.
+        scale: the SR scale.
 
     Raises:
-        HarnessError: an image cannot be read; a published set lacks images; the images have another
-            hash than the name says; there are none, or two of one name.
+        HarnessError: an image cannot be read; a published set lacks images; the hash of the images
+            differs from the one in the name; there are no images, or two with the same name.
     """
     name = card.root.name if card.root else card.name
-    registered = [DATASETS.get(one) for one in DATASETS]
-    namesake = next((one for one in registered if _is_called(one, name)), None)
+    cards = [DATASETS.get(key) for key in DATASETS]
+    namesake = next((other for other in cards if _is_called(other, name)), None)
     published: DatasetCard | None = None
     if namesake and (_is_folder_of(namesake, card) or _is_meant(namesake, paths, scale)):
         published = namesake
     else:
-        published = next((one for one in registered if _is_whole(one, paths)), None)
+        published = next((other for other in cards if _is_complete(other, paths)), None)
     used = published or replace(card, name=name, title=name)
-    found = identify(replace(used, root=card.root), folder, paths, scale)
-    hashed = f"{name}-{found.sha256[:8]}"
+    image_set = identify(replace(used, root=card.root), folder, paths, scale)
+    hashed = f"{name}-{image_set.sha256[:8]}"
     if card.name not in (name, hashed):
         raise HarnessError(
             f"The images in {folder} are those of {hashed}, not of {card.name}: name the folder of "
             "that set by its path."
         )
     if namesake and not published:
-        return replace(found, card=replace(card, name=hashed, title=hashed))
-    return found
+        return replace(image_set, card=replace(card, name=hashed, title=hashed))
+    return image_set
 
 
 def _is_called(card: DatasetCard, name: str) -> bool:
@@ -114,21 +114,21 @@ def _is_called(card: DatasetCard, name: str) -> bool:
 
 
 def _is_folder_of(registered: DatasetCard, card: DatasetCard) -> bool:
-    """Whether a user names by its path the folder that a plug-in registered."""
+    """Whether the user gave the path of a folder that a plug-in registered."""
     return bool(registered.root and card.root and registered.root.resolve() == card.root.resolve())
 
 
-def _is_whole(card: DatasetCard, paths: list[Path]) -> bool:
-    """Whether files are the images of a published set, all of them."""
-    as_many = bool(card.known) and len(paths) == len(card.known)
-    return as_many and all(_belongs(card, path) for path in paths)
+def _is_complete(card: DatasetCard, paths: list[Path]) -> bool:
+    """Whether the files are exactly the images of a published set."""
+    same_count = bool(card.known) and len(paths) == len(card.known)
+    return same_count and all(_belongs(card, path) for path in paths)
 
 
 def _is_meant(card: DatasetCard, paths: list[Path], scale: int) -> bool:
-    """Whether a folder that is called like a published set holds it, perhaps not whole.
+    """Whether a folder with the name of a published set holds that set, perhaps incomplete.
 
-    Then an error names the images that it lacks. Crops for x2 and x3 have other pixels: there sizes
-    or names must fit. Of a set without known images their number must.
+    If it is incomplete, the error then names the missing images. Crops for x2 and x3 have other
+    pixels, so their sizes or names must match; for a set without known images, the number must.
     """
     if not card.known:
         return len(paths) == card.count
@@ -151,17 +151,17 @@ def _belongs(card: DatasetCard, path: Path) -> bool:
 
 
 def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> ImageSet:
-    """Say which image of a set each file is, by its bytes or, failing that, by its pixels.
+    """Match each file to an image of a set, by its bytes or else by its pixels.
 
     Args:
-        card: the set; one without pinned images consists of whatever the files are.
-        folder: holds the files.
+        card: the set; if it has no pinned images, all files belong to it.
+        folder: the folder of the files.
         paths: the HR images.
-        scale: the factor.
+        scale: the SR scale.
 
     Raises:
-        HarnessError: an image cannot be read; the set lacks images, or has others; there are none,
-            or two of one name.
+        HarnessError: an image cannot be read; the set lacks images, or has other images; there are
+            no images, or two with the same name.
     """
     if not paths:
         raise HarnessError(f"{card.title}: there are no images in {folder}.")
@@ -175,31 +175,31 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
             found[known.name] = SetImage(known.name, path, known.pixels_sha256, size)
         else:
             unread.append(path)
-    strange: list[SetImage] = []
+    unknown: list[SetImage] = []
     if len(found) < len(card.known) or not card.known:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for name, image in pool.map(lambda path: _by_pixels(card, path), unread):
                 if name:
                     found[name] = image
                 else:
-                    strange.append(image)
-    everything = tuple(sorted([*found.values(), *strange], key=lambda image: image.name))
+                    unknown.append(image)
+    all_images = tuple(sorted([*found.values(), *unknown], key=lambda image: image.name))
     if not card.known:
-        return _unpinned(card, folder, everything)
+        return _unpinned(card, folder, all_images)
     if len(found) == len(card.known):
         images = tuple(found[image.name] for image in card.known)
         return _at_scale(card, images, scale)
-    if scale != 4 and len(everything) == card.count:
-        _require_different_names(folder, everything)
-        _require_likeness(card, folder, strange)
-        return ImageSet(card, everything, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
-    raise NotPublished(_what_is_wrong(card, folder, found, strange))
+    if scale != 4 and len(all_images) == card.count:
+        _require_different_names(folder, all_images)
+        _require_likeness(card, folder, unknown)
+        return ImageSet(card, all_images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+    raise NotPublished(_mismatch(card, folder, found, unknown))
 
 
 def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, SetImage]:
-    """An image and its pinned name, or "".
+    """Read an image, and return its pinned name (empty if unknown) with it.
 
-    It is recognised by its pixels as they are or cropped to multiples of 4.
+    The pixels must be those of a known image, as they are or cropped to multiples of 4.
     """
     loaded = read_image(path)
     pixels = loaded.pixels
@@ -211,7 +211,7 @@ def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, SetImage]:
 
 
 def _unpinned(card: DatasetCard, folder: Path, images: tuple[SetImage, ...]) -> ImageSet:
-    """A set of which no hashes are known."""
+    """Make a set without known hashes."""
     if card.count and len(images) != card.count:
         raise HarnessError(
             f"{card.title} has {card.count} images, and {folder} has {len(images)}: complete it."
@@ -222,13 +222,13 @@ def _unpinned(card: DatasetCard, folder: Path, images: tuple[SetImage, ...]) -> 
 
 def _require_different_names(folder: Path, images: tuple[SetImage, ...]) -> None:
     names = [image.name for image in images]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise HarnessError(f"Two images in {folder} are called {twice}: rename one.")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate:
+        raise HarnessError(f"Two images in {folder} are called {duplicate}: rename one.")
 
 
 def _at_scale(card: DatasetCard, images: tuple[SetImage, ...], scale: int) -> ImageSet:
-    """A set whose images are the published ones at x4, judged for another scale."""
+    """Make a set of images that are the published ones at x4, and judge it for a scale."""
     pairs = list(zip(images, card.known, strict=True))
     if scale == 4:
         return ImageSet(card, images, verified=True)
@@ -256,34 +256,35 @@ def _cropped(size: tuple[int, int], scale: int) -> tuple[int, int]:
 def _require_likeness(card: DatasetCard, folder: Path, images: list[SetImage]) -> None:
     """Refuse images that cannot be crops of the published ones.
 
-    In SelfExSR's Urban100 the HR images of ``image_SRF_2`` are of half size, for instance.
+    For instance, the HR images of ``image_SRF_2`` in SelfExSR's Urban100 have half the size.
     """
     for image in images:
         if not _is_like(card, image):
             width, height = image.size
             raise NotPublished(
                 f"{card.title} in {folder}: {image.name} is {width} x {height} pixels, and no "
-                "published image is: name the folder of the images of full size."
+                "published image is: name the folder of the full-size images."
             )
 
 
 def _is_like(card: DatasetCard, image: SetImage) -> bool:
-    """Whether an image may be a crop of a published one, by its size."""
+    """Whether an image has the size of a crop of a published one."""
     sizes = [(known.width, known.height) for known in card.known]
     return any(
         all(abs(a - b) < CROP for a, b in zip(image.size, size, strict=True)) for size in sizes
     )
 
 
-def _what_is_wrong(
+def _mismatch(
     card: DatasetCard,
     folder: Path,
     found: dict[str, SetImage],
-    strange: list[SetImage],
+    unknown: list[SetImage],
 ) -> str:
+    """Say which images of a set are missing, and which files do not belong to it."""
     missing = [image.name for image in card.known if image.name not in found]
-    names = ", ".join(image.path.name for image in strange[:3])
-    altered = f"; not among the published images: {names}" if strange else ""
+    names = ", ".join(image.path.name for image in unknown[:3])
+    altered = f"; not among the published images: {names}" if unknown else ""
     return (
         f"{card.title} in {folder} lacks {len(missing)} of its {len(card.known)} images "
         f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}){altered}: "

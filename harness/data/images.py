@@ -1,4 +1,4 @@
-"""Images: how they lie in folders, and what is in a file, as 8-bit grey or RGB, nothing guessed."""
+"""Find images in folders, and read them as 8-bit grey or RGB."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".png", ".bmp", ".jpg", ".jpeg", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
 _FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP")
-"""What is decoded, whatever a file is called. Pillow knows more, and runs Ghostscript for some."""
+"""The formats decoded, whatever the suffix. Pillow knows more, and runs Ghostscript for some."""
 
 MOST_PIXELS = 200_000_000
-"""Of an image. The header of a file may claim more pixels than there is memory for."""
+"""Largest number of pixels of an image. A header may claim more pixels than fit in memory."""
 
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
-# What it says of a file's metadata changes no pixel.
+# Pillow's warnings about metadata do not concern the pixels.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 _TIFF_TAGS = ((258, 1), (339, 1))  # bits and kind of a channel's values, with their defaults
@@ -58,7 +58,7 @@ _CONVERSIONS = {
 
 
 class MissingImageError(HarnessError):
-    """There is no such file."""
+    """The image file does not exist."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class LoadedImage:
 
     Attributes:
         pixels: uint8 ``(H, W)`` grey or ``(H, W, 3)`` RGB.
-        sha256: of the pixels, after any conversion.
-        note: what was converted, or empty.
+        sha256: SHA-256 of the pixels, after any conversion.
+        note: the conversions applied, or empty.
     """
 
     pixels: ByteArray
@@ -79,11 +79,11 @@ class LoadedImage:
 def read_image(path: Path) -> LoadedImage:
     """Decode an image file.
 
-    An orientation tag (EXIF) is applied in every format, as viewers do; colour profiles are not.
+    The orientation tag (EXIF) is applied in every format, as viewers do; colour profiles are not.
 
     Raises:
-        HarnessError: the file is missing, broken, no image, too large, of several frames, or has
-            16 bits a channel or signed values.
+        HarnessError: the file is missing, broken, too large or not an image, or it has several
+            frames, more than 8 bits per channel or signed values.
     """
     try:
         with Image.open(regular(path, IMAGE), formats=_FORMATS) as image:
@@ -94,17 +94,17 @@ def read_image(path: Path) -> LoadedImage:
                 note = f"{note}, transparency dropped".removeprefix(", ")
             if turned:
                 note = f"{note}, turned as its orientation tag says".removeprefix(", ")
-            # Pillow itself turns TIFF alone, and takes its tag away.
+            # Pillow itself rotates only TIFF images, and then removes the tag.
             shown = image if deep or several else ImageOps.exif_transpose(image)
             pixels = None if deep or several else np.asarray(shown.convert(target))
     except FileNotFoundError:
         raise MissingImageError(f"The image {path} is missing.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise HarnessError(
-            f"The image {path} says that it has more than {MOST_PIXELS:,} pixels: cut it into "
-            "several."
+            f"The header of the image {path} claims more than {MOST_PIXELS:,} pixels: split it "
+            "into several images."
         ) from None
-    except Exception as error:  # a decoder meets what it does not know in many ways
+    except Exception as error:  # decoders raise errors of many types
         raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
     if several:
         raise HarnessError(f"The image {path} has several frames or pages: keep one.")
@@ -119,23 +119,23 @@ def read_image(path: Path) -> LoadedImage:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as `read_image` gives it, from the file's header.
+    """Read the size (width, height) that `read_image` would return, from the file's header.
 
     Raises:
-        HarnessError: the file is no image.
+        HarnessError: the file is not an image.
     """
     try:
         with Image.open(regular(path, IMAGE), formats=_FORMATS) as image:
             width, height = image.size
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            turned = orientation in _ON_ITS_SIDE and image.format != "TIFF"  # which Pillow turns
-    except Exception as error:  # a decoder meets what it does not know in many ways
+            turned = orientation in _ON_ITS_SIDE and image.format != "TIFF"  # Pillow rotates TIFF
+    except Exception as error:  # decoders raise errors of many types
         raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
     return (height, width) if turned else (width, height)
 
 
 def _has_frames(image: Image.Image) -> bool:
-    """Whether there is a second frame. Counting all frames of a hostile file could take long."""
+    """Whether there is a second frame. To count all frames of a hostile file could take long."""
     try:
         image.seek(1)
     except EOFError:
@@ -144,9 +144,9 @@ def _has_frames(image: Image.Image) -> bool:
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether the file has more than 8 bits a channel, or signed ones, which Pillow hides.
+    """Whether the file has more than 8 bits per channel, or signed values, which Pillow hides.
 
-    What tells is the raw mode of its decoder, for PPM the largest value, and for TIFF its tags.
+    The raw mode of the decoder shows it; for PPM the largest value, and for TIFF the tags.
     """
     tags = getattr(image, "tag_v2", {})
     bits, signs = (tags.get(tag, (default,)) for tag, default in _TIFF_TAGS)
@@ -155,7 +155,7 @@ def _is_deep(image: Image.Image) -> bool:
     for tile in getattr(image, "tile", ()):
         args = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
         largest = args[1] if tile[0].startswith("ppm") and len(args) > 1 else 255
-        # BMP's BGR;16 has 16 bits a pixel, not a channel.
+        # BMP's BGR;16 has 16 bits per pixel, not per channel.
         deep = "16" in str(args[0]) and not str(args[0]).startswith("BGR")
         if deep or (isinstance(largest, int) and largest > 255):
             return True
@@ -163,12 +163,12 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def pixels_digest(pixels: ByteArray) -> str:
-    """SHA-256 of the pixels in row order, in hexadecimal."""
+    """Return the SHA-256 of the pixels in row order, in hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
 def image_paths(folder: Path, pattern: str = "*") -> list[Path]:
-    """The image files directly in a folder, by name; none where one may not look."""
+    """List the image files directly in a folder, by name; none if the folder cannot be read."""
     return sorted(
         path
         for path in folder.glob(pattern)
@@ -179,38 +179,40 @@ def image_paths(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def image_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Like `image_paths`, for files whose names are shown.
+    """List image files as `image_paths` does, and check that their names can be printed.
 
     Raises:
         HarnessError: a name cannot be printed.
     """
-    found = image_paths(folder, pattern)
-    strange = next((path.name for path in found if not is_plain_name(path.stem)), None)
-    if strange:
-        raise HarnessError(f"The image {strange!a} has a name that cannot be printed: rename it.")
-    return found
+    paths = image_paths(folder, pattern)
+    unprintable = next((path.name for path in paths if not is_plain_name(path.stem)), None)
+    if unprintable:
+        raise HarnessError(
+            f"The image {unprintable!a} has a name that cannot be printed: rename it."
+        )
+    return paths
 
 
 _MADE = r"LR(BI|BD|DN)?|SR|bicubic|bilinear|nearest"
 _BESIDE = re.compile(rf"[_-]?(SRF_\d+_)?(({_MADE})([_-]?x?\d+)?|x(2|3|4|6|8|16))", re.IGNORECASE)
-"""What follows the name of an HR image in those of images that were made from it."""
+"""Suffix that names of images made from an HR image add to its name."""
 
 _RESULT = re.compile(r"[_-](?=.*[A-Za-z])")
-"""Where what follows an HR image's name may begin in that of a result."""
+"""Start of the suffix that the name of a result may add to that of an HR image."""
 
 _HR = re.compile(r"(.+?)_HR([_-]?x\d+)?")
 _LR = re.compile(r".*(_LR|LR(BI|BD|DN))([_-]?x\d+)?")
 _FACTORS = (1, 2, 3, 4, 6, 8, 16)
 CROP = 12
-"""Pixels that crops of an image for different scales differ by, at most."""
+"""Crops of an image for different scales differ by less than this many pixels per side."""
 
 _SHOWN = 5
 _PARTS = ("benchmark", "benchmarks", "HR", "train", "validation")
-"""Folders of a root in which the folders of sets may lie."""
+"""Subfolders of a root that may contain the folders of sets."""
 
 
 def hr_folders(top: Path, scale: int) -> list[tuple[Path, str]]:
-    """Existing folders of a set that may hold its HR images, each with the pattern of their names.
+    """List existing folders of a set that may hold its HR images, each with their name pattern.
 
     The layouts are those of SelfExSR (``image_SRF_4/*_HR.png``), RCAN and RDN (``x4/*_HR_x4.png``),
     EDSR (``HR``), BasicSR (``GTmod12``), and the folder itself.
@@ -219,67 +221,67 @@ def hr_folders(top: Path, scale: int) -> list[tuple[Path, str]]:
     inner += [(top / name, "*") for name in (f"HR/x{scale}", "HR", "GTmod12")]
     inner += [(top, "*"), (top / "image_SRF_4", "*_HR.*")]
     present = [pair for pair in dict.fromkeys(inner) if os.path.isdir(pair[0])]
-    # An empty folder counts only where nothing below it holds images.
+    # An empty folder counts only if no folder below it holds images.
     return [pair for pair in present if image_paths(*pair)] or present[:1]
 
 
 def hr_images(paths: Sequence[Path]) -> list[Path]:
-    """Those of a folder's images that are HR images, by their names and sizes.
+    """Select the HR images among a folder's images, by their names and sizes.
 
     Raises:
-        HarnessError: names say that some were made from others, and sizes contradict.
+        HarnessError: the names say that some images were made from others, but the sizes do not.
     """
-    marked = [_HR.fullmatch(path.stem) for path in paths]
-    if any(marked):
-        bases = tuple(f"{found[1]}_" for found in marked if found)
-        kept = [path for path, found in zip(paths, marked, strict=True) if found]
-        chosen = set(kept)
-        strange = [p for p in paths if p not in chosen and not f"{p.stem}_".startswith(bases)]
-        if strange:
+    matches = [_HR.fullmatch(path.stem) for path in paths]
+    if any(matches):
+        bases = tuple(f"{match[1]}_" for match in matches if match)
+        marked = [path for path, match in zip(paths, matches, strict=True) if match]
+        hr = set(marked)
+        unclear = [p for p in paths if p not in hr and not f"{p.stem}_".startswith(bases)]
+        if unclear:
             raise HarnessError(
-                f"{strange[0].parent} mixes {kept[0].name} with {strange[0].name}: are those "
-                "without _HR in their names HR images? Move others away, or rename them."
+                f"{unclear[0].parent} mixes {marked[0].name} with {unclear[0].name}: if images "
+                "without _HR in their names are HR images, rename them; else move them away."
             )
-        return kept
+        return marked
     stems = {path.stem: path for path in paths}
     return [path for path in paths if not _made_from(path, stems)]
 
 
 def _made_from(path: Path, stems: dict[str, Path]) -> bool:
-    """Whether an image was made from another one of the folder."""
+    """Whether an image was made from another one in the folder."""
     for end in range(len(path.stem) - 1, 0, -1):
         source = stems.get(path.stem[:end])
         if source and _BESIDE.fullmatch(path.stem[end:]):
             if _fits(image_size(path), image_size(source)):
                 return True
             raise HarnessError(
-                f"{path} is named like an LR image of {source.name}, and its size is not that of "
+                f"{path} is named like an LR image of {source.name}, but its size is not that of "
                 "one: move it away, or rename it."
             )
     if _LR.fullmatch(path.stem):
         raise HarnessError(
-            f"{path} is named like an LR image, and its HR image is not beside it: name the "
-            "folder of the HR images, or rename it."
+            f"{path} is named like an LR image, but its HR image is not beside it: name the "
+            "folder of the HR images, or rename the file."
         )
     return False
 
 
 def lr_files(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    """Those of some files that are named like LR images of an HR image.
+    """Select the files that are named like LR images of an HR image.
 
     Args:
-        files: to choose from.
-        names: those that the HR image goes by, such as ``baby_HR`` or ``img_001``.
+        files: the files to choose from.
+        names: the names of the HR image, such as ``baby_HR`` or ``img_001``.
     """
-    marked = [found[1] for name in names if (found := _HR.fullmatch(name))]
-    rests = {
-        path: [path.stem[len(n) :] for n in (*names, *marked) if path.stem.startswith(n)]
+    bases = [match[1] for name in names if (match := _HR.fullmatch(name))]
+    suffixes = {
+        path: [path.stem[len(n) :] for n in (*names, *bases) if path.stem.startswith(n)]
         for path in files
     }
     return [
         path
-        for path, some in rests.items()
-        if any(not rest or _BESIDE.fullmatch(rest) for rest in some)
+        for path, endings in suffixes.items()
+        if any(not ending or _BESIDE.fullmatch(ending) for ending in endings)
     ]
 
 
@@ -287,33 +289,33 @@ def _fits(
     small: tuple[int, int], large: tuple[int, int], factors: Sequence[int] = _FACTORS
 ) -> bool:
     return any(
-        all(0 <= whole - part * by < CROP for part, whole in zip(small, large, strict=True))
-        for by in factors
+        all(0 <= full - side * factor < CROP for side, full in zip(small, large, strict=True))
+        for factor in factors
     )
 
 
 def named_like_results(paths: Sequence[Path]) -> list[Path]:
-    """HR images whose names extend that of another one of their size.
+    """Select images whose names add to that of another image of their size.
 
-    Networks may have made them, such as ``baby_EDSR.png`` beside ``baby.png``.
+    A network may have made them, such as ``baby_EDSR.png`` beside ``baby.png``.
     """
     stems = {path.stem: path for path in paths}
-    found = []
+    results = []
     for path in paths:
-        begins = (path.stem[: end.start()] for end in _RESULT.finditer(path.stem))
-        source = next((stems[stem] for stem in begins if stem in stems), None)
+        bases = (path.stem[: match.start()] for match in _RESULT.finditer(path.stem))
+        source = next((stems[stem] for stem in bases if stem in stems), None)
         if source and _fits(image_size(path), image_size(source), [1]):
-            found.append(path)
-    return found
+            results.append(path)
+    return results
 
 
 def left_out(folder: Path, used: Sequence[Path], hr: Sequence[Path]) -> str:
-    """What lies in a folder beside the images that are used, as a clause; empty if nothing does.
+    """List the unused files of a folder as text; empty if there are none.
 
     Args:
-        folder: holds the files.
+        folder: the folder of the set.
         used: the images of the set.
-        hr: the HR images, of which some may not belong to the set.
+        hr: the HR images, some of which may not belong to the set.
     """
     others = sorted(
         path for path in folder.iterdir() if path not in used and not path.name.startswith(".")
@@ -336,7 +338,7 @@ def _kind(path: Path, hr: Sequence[Path]) -> str:
 
 
 def named_folders(names: Sequence[str], places: Sequence[Path]) -> Iterator[Path]:
-    """Folders below the roots that carry one of the names, in any case of letters."""
+    """Yield the folders below the roots with one of the names, ignoring case."""
     wanted = {name.lower() for name in names}
     for root in places:
         if root.name.lower() in wanted:
@@ -344,5 +346,5 @@ def named_folders(names: Sequence[str], places: Sequence[Path]) -> Iterator[Path
         for parent in (root, *(root / part for part in _PARTS)):
             try:
                 yield from sorted(p for p in parent.iterdir() if p.name.lower() in wanted)
-            except OSError:  # a folder that may not be read is one that has nothing
+            except OSError:  # a folder that cannot be read counts as empty
                 continue
