@@ -1,4 +1,4 @@
-"""Files pinned by commit, size and SHA-256: their lists, and their download over https alone."""
+"""Files pinned by commit, size and SHA-256: read their lists, and download them over https."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _COLUMNS = {
     "original_height": r"([1-9]\d*)?",
     "scales": r"\d( \d)*",
 }
-"""What the columns of the lists look like; paths stay below the folder they are relative to."""
+"""A regular expression for each column; paths must stay below their base folder."""
 
 
 def pinned_rows(name: str) -> list[dict[str, str]]:
-    """The rows of a CSV file of ``harness/data/pins``.
+    """Read the rows of a CSV file in ``harness/data/pins``.
 
     Raises:
         HarnessError: a row is damaged.
@@ -55,16 +55,16 @@ def pinned_rows(name: str) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         wrong = [c for c, p in _COLUMNS.items() if c in row and not re.fullmatch(p, row[c] or "")]
         if wrong or "more" in row:
-            said = " and ".join(wrong) or "number of columns"
+            reason = " and ".join(wrong) or "number of columns"
             raise HarnessError(
-                f"Line {number} of the pinned list {name}.csv is damaged ({said}): reinstall "
+                f"Line {number} of the pinned list {name}.csv is damaged ({reason}): reinstall "
                 "drfn-harness."
             )
     return rows
 
 
 def remote_file(row: dict[str, str]) -> RemoteFile:
-    """The pinned file that a row names."""
+    """Return the pinned file that a row describes."""
     return RemoteFile(
         row["repository"], row["commit"], row["path"], int(row["bytes"]), row["sha256"]
     )
@@ -72,15 +72,15 @@ def remote_file(row: dict[str, str]) -> RemoteFile:
 
 HOST = "https://raw.githubusercontent.com"
 LIMITS = ((30.0, 1_000), (60.0, 60_000))
-"""Seconds within which at least as many more bytes must come; else a download is given up."""
+"""Pairs (seconds, bytes): a download that receives fewer bytes in this time is stopped."""
 
 _PROBE_SECONDS = 4.0
 _READ_SECONDS = 60.0
-"""After which the thread of a download that was given up ends."""
+"""Read timeout, after which the thread of a stopped download ends."""
 
 _TICK_SECONDS = 0.1
 _PIECE = 1_000
-"""Bytes that are read at a time: a larger piece of what trickles would be waited for too long."""
+"""Bytes read at a time: with larger pieces, a slow download would seem to stand still."""
 
 
 class OfflineError(HarnessError):
@@ -93,7 +93,7 @@ def cache_root() -> Path:
 
 
 def unwritable(path: Path, error: OSError) -> HarnessError:
-    """What to say where the cache cannot be written."""
+    """Make the error for a cache that cannot be written."""
     return HarnessError(
         f"{path} cannot be written ({error}): choose another folder for the cache with the "
         "environment variable XDG_CACHE_HOME."
@@ -101,36 +101,36 @@ def unwritable(path: Path, error: OSError) -> HarnessError:
 
 
 def url(file: RemoteFile) -> str:
-    """Where a pinned file of a public repository is downloaded from."""
+    """Return the download address of a pinned file."""
     return f"{HOST}/{file.repository}/{file.commit}/{quote(file.path)}"
 
 
 def unsound(files: Iterable[tuple[RemoteFile, Path]]) -> list[tuple[RemoteFile, Path]]:
-    """Those files that are missing, truncated or altered where they should be."""
+    """Select the files that are missing, truncated or altered at their paths."""
     return [(file, path) for file, path in files if not _is_sound(file, path)]
 
 
 def _is_sound(file: RemoteFile, path: Path) -> bool:
     try:
         return path.stat().st_size == file.bytes and file_digest(path) == file.sha256
-    except (OSError, HarnessError):  # what cannot be read is replaced
+    except (OSError, HarnessError):  # a file that cannot be read is replaced
         return False
 
 
 def fetch(
     files: Iterable[tuple[RemoteFile, Path]], done: Callable[[Path], object] = lambda path: None
 ) -> None:
-    """Download files, four at a time, each to a temporary file that is renamed once it is right.
+    """Download files, four at a time, each to a temporary file that is renamed when it is correct.
 
-    An error, or Ctrl-C, ends all downloads at once; files that arrived before stay.
+    An error or Ctrl-C stops all downloads at once; complete files stay.
 
     Args:
-        files: what to download and where to put it; what is there and right is left alone.
-        done: called with each path that arrived.
+        files: the files to download, with their paths; files that are already correct are skipped.
+        done: called with each path when its file is complete.
 
     Raises:
-        OfflineError: the host cannot be reached; noticed once, within seconds.
-        MismatchError: a file is not what was pinned.
+        OfflineError: the host cannot be reached; this takes a few seconds, once per process.
+        MismatchError: a file differs from its pin.
         HarnessError: the host refused a file, or sends it too slowly.
     """
     wanted = unsound(files)
@@ -138,14 +138,14 @@ def fetch(
         return
     if not _reachable(HOST):
         raise OfflineError(
-            f"{HOST} cannot be reached: connect to the network, or bring the files below folders "
+            f"{HOST} cannot be reached: connect to the network, or copy the files into folders "
             "that HARNESS_DATA and HARNESS_WEIGHTS name."
         )
     stop = threading.Event()
     with ThreadPoolExecutor(4) as pool:
         try:
-            for one in as_completed([pool.submit(_fetch_one, stop, *pair) for pair in wanted]):
-                done(one.result())
+            for future in as_completed([pool.submit(_fetch_one, stop, *pair) for pair in wanted]):
+                done(future.result())
         finally:
             stop.set()
 
@@ -170,17 +170,17 @@ def _fetch_one(stop: threading.Event, file: RemoteFile, path: Path) -> Path:
 def _mismatch(file: RemoteFile) -> MismatchError:
     return MismatchError(
         f"{url(file)} does not have the SHA-256 {file.sha256[:12]}... and the {file.bytes} bytes "
-        "that the registry pins: nothing was kept."
+        "that the registry pins: the file was not kept."
     )
 
 
 def _wait_for(transfer: _Transfer, stop: threading.Event) -> None:
-    """Wait until a transfer ends, and no longer than it brings what it must.
+    """Wait until a transfer ends, as long as it is fast enough.
 
     Raises:
-        CancelledError: it is to stop.
-        HarnessError: it is too slow.
-        Exception: what the transfer met.
+        CancelledError: ``stop`` is set.
+        HarnessError: the transfer is too slow.
+        Exception: the error of the transfer.
     """
     transfer.start()
     marks = [(time.monotonic(), 0)] * len(LIMITS)
@@ -194,35 +194,35 @@ def _wait_for(transfer: _Transfer, stop: threading.Event) -> None:
 
 
 def _require_pace(transfer: _Transfer, marks: list[tuple[float, int]]) -> None:
-    """Refuse a transfer that is below a limit, and set the mark of each that it has reached.
+    """Check a transfer against `LIMITS`, and update the mark of each limit that it meets.
 
     Args:
-        transfer: what may be too slow.
-        marks: for each of the limits, the time it is counted from and the bytes there were then.
+        transfer: the transfer to check.
+        marks: for each limit, the time since when it counts and the bytes received by then.
     """
     now, received = time.monotonic(), transfer.received
-    for place, (seconds, least) in enumerate(LIMITS):
-        since, before = marks[place]
+    for index, (seconds, least) in enumerate(LIMITS):
+        since, before = marks[index]
         if received - before >= least:
-            marks[place] = now, received
+            marks[index] = now, received
         elif now - since > seconds and transfer.is_alive():
             raise HarnessError(
                 f"The download of {transfer.address} was given up, as fewer than {least:,} bytes "
-                f"came in {seconds:g} s: try again, or bring the file below a folder that "
+                f"came in {seconds:g} s: try again, or copy the file into a folder that "
                 "HARNESS_DATA or HARNESS_WEIGHTS names."
             )
 
 
 class _Transfer(threading.Thread):
-    """Writes what the host gives for a file, and stops once it is more than it may be.
+    """A thread that writes a download to a file, and stops if it gets more bytes than pinned.
 
-    A host may keep whoever reads from it waiting, so this is a thread that nobody has to wait for;
-    it ends when the target is closed. A redirection is not followed: it could lead to another
-    host, or away from https.
+    A host may keep its reader waiting, so this is a daemon thread that need not be joined; it ends
+    when the target is closed. Redirections are not followed: they could lead to another host, or
+    away from https.
 
     Attributes:
-        received: how many bytes have come.
-        error: what ended it, if not the end of the file.
+        received: the number of bytes received.
+        error: the error that ended the transfer, or None.
     """
 
     def __init__(self, file: RemoteFile, target: BinaryIO) -> None:
@@ -232,10 +232,10 @@ class _Transfer(threading.Thread):
         self._file, self._target = file, target
 
     def run(self) -> None:
-        """Write the file, or note why that is not possible."""
+        """Write the file, or store the error."""
         try:
             self._write()
-        except Exception as error:  # whoever waits for the thread raises it
+        except Exception as error:  # _wait_for raises it
             self.error = error
 
     def _write(self) -> None:
@@ -243,13 +243,13 @@ class _Transfer(threading.Thread):
 
         limits = (_PROBE_SECONDS, _READ_SECONDS)
         options: dict[str, Any] = {"stream": True, "timeout": limits, "allow_redirects": False}
-        with requests.get(self.address, **options) as answer:
-            answer.raise_for_status()
-            if answer.is_redirect:
+        with requests.get(self.address, **options) as response:
+            response.raise_for_status()
+            if response.is_redirect:
                 raise requests.TooManyRedirects(
-                    f"it was redirected to {answer.headers['location']}"
+                    f"it was redirected to {response.headers['location']}"
                 )
-            for piece in answer.iter_content(_PIECE):
+            for piece in response.iter_content(_PIECE):
                 self.received += len(piece)
                 if self.received > self._file.bytes:
                     raise _mismatch(self._file)
@@ -258,9 +258,9 @@ class _Transfer(threading.Thread):
 
 @cache
 def _reachable(host: str) -> bool:
-    """Whether the host answers at all; asked once a process.
+    """Whether the host answers; checked once per process.
 
-    A name server that stays silent cannot be given a time limit, so a thread waits for it.
+    A name lookup has no time limit of its own, so it runs in a thread.
     """
     answered, ended = threading.Event(), threading.Event()
 
