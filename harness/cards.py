@@ -1,4 +1,4 @@
-"""What plug-ins declare of models and test sets, and the types that all layers share."""
+"""Cards that describe models and test sets, and types that all layers share."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ if TYPE_CHECKING:
 
 
 DISTRIBUTION = "drfn-harness"
-"""What the harness is installed as."""
+"""Name of the installed distribution."""
 
 Pipeline = Literal["y", "rgb"]
-"""``y``: luma alone, degraded in double; ``rgb``: colour, degraded in uint8, scored on float Y."""
+"""``y``: luma only, degraded in double; ``rgb``: colour, degraded in uint8, scored on float Y."""
 
 NetworkInput = Literal["lr", "bicubic"]
 """``lr``: the network takes the LR image; ``bicubic``: its bicubic enlargement to the SR size."""
 
 Border = Literal["replicate", "symmetric"]
-"""How an image goes on beyond its edge when it is resized.
+"""How an image is padded beyond its edge when it is resized.
 
 ``replicate`` repeats the last pixel (LR images of SelfExSR, RDN, RCAN); ``symmetric`` mirrors with
 the edge repeated (IMDN, SwinIR, DPSR, DBPN).
 """
 
 GreyRule = Literal["full-range", "as-rgb"]
-"""How a grey image is scored: its stored values, or those of its RGB copy's luma (16 to 235)."""
+"""How a grey image is scored: on its stored values, or on the luma of its RGB copy (16 to 235)."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a plug-in declares of a network.
+    """The description of a network, as its plug-in declares it.
 
     Attributes:
-        name: what the command line calls it.
+        name: the network's name on the command line.
         build: returns the network; takes ``scale`` and the network's own keyword arguments.
-        pipeline: how its input is made and its output compared.
-        input: what it takes; the network maps ``(N, C, H, W)`` in [0, 1] to the same range.
-        scales: the factors it is defined for.
+        pipeline: how the input is made and the output compared.
+        input: the input it takes; the network maps ``(N, C, H, W)`` in [0, 1] to the same range.
+        scales: the scales it is defined for.
         paper: where it was published.
-        params: trainable values at its largest scale, or None when no count is claimed.
-        global_pooling: it looks at the whole image at once, so that tiles change its output.
+        params: number of trainable values at its largest scale, or None if no number is claimed.
+        global_pooling: the network pools over the whole image, so that tiles change its output.
         layouts: ``module:function`` that returns the `CheckpointLayout` and `FileLayout` of its
             published weights; not imported with the network.
-        stand_in: a smaller model that runs in its place, and says so, where it has no weights.
-        origin: the module or file the plug-in came from.
+        stand_in: a smaller model that runs instead, with a notice, if there are no weights.
+        origin: the module or file of the plug-in.
         source: the file that registers it.
     """
 
@@ -77,28 +77,28 @@ class ModelCard:
 
     @property
     def channels(self) -> int:
-        """Channels of its input and output: 1 in the ``y`` pipeline, 3 in ``rgb``."""
+        """Number of input and output channels: 1 in the ``y`` pipeline, 3 in ``rgb``."""
         return 1 if self.pipeline == "y" else 3
 
     def input_scale(self, scale: int) -> int:
-        """Output size over input size: 1 when the enlargement was made before the network."""
+        """Return output size over input size: 1 if the input is already enlarged."""
         return scale if self.input == "lr" else 1
 
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """The names that a published PyTorch implementation gives to the values of a network.
+    """The parameter names that a published PyTorch implementation uses for a network.
 
     Attributes:
-        mark: a name by which the layout is known.
-        rules: beginnings of names and what they become here; the first that fits decides. ``#``
-            stands for a number, ``{top}`` for the highest one after ``counted``, ``{next}`` for
-            one more.
-        counted: the list whose numbers those are.
-        range: the largest value of its images; a network of convolutions and ReLU on [0, 255] is
-            one on [0, 1] with biases 255 times smaller.
-        constants: values that are stored there and that the network here makes itself, by name:
-            they must be equal, and are not read.
+        mark: a parameter name that identifies the layout.
+        rules: pairs of a name prefix and its replacement here; the first match is used. ``#``
+            stands for a number, ``{top}`` for the highest number after ``counted``, ``{next}`` for
+            that plus one.
+        counted: the prefix before those numbers.
+        range: the largest pixel value; a network of convolutions and ReLU on [0, 255] equals one
+            on [0, 1] with biases 255 times smaller.
+        constants: stored values, by name, that the network here computes itself: they must be
+            equal, and are not loaded.
     """
 
     mark: str
@@ -108,48 +108,48 @@ class CheckpointLayout:
     constants: Mapping[str, AnyArray] = field(default_factory=dict)
 
     def own_names(self, names: Iterable[str]) -> dict[str, str]:
-        """What names of the layout are here, without those of constants."""
-        kept = [name for name in names if not self.is_constant(name)]
+        """Map the layout's names to the names used here, without those of constants."""
+        parameters = [name for name in names if not self.is_constant(name)]
         numbers = [
-            int(found[1])
-            for name in kept
-            if self.counted and (found := re.match(re.escape(self.counted) + r"(\d+)\.", name))
+            int(match[1])
+            for name in parameters
+            if self.counted and (match := re.match(re.escape(self.counted) + r"(\d+)\.", name))
         ]
         top = max(numbers, default=0)
         rules = [
             (old.format(top=top, next=top + 1), new.format(top=top, next=top + 1))
             for old, new in self.rules
         ]
-        return {name: _rename(name, rules) for name in kept}
+        return {name: _rename(name, rules) for name in parameters}
 
     def is_constant(self, name: str) -> bool:
-        """Whether a name is in a layer whose values the network here makes itself."""
-        layers = {one.rpartition(".")[0] for one in self.constants}
+        """Whether a name is in a layer whose values the network here computes itself."""
+        layers = {constant.rpartition(".")[0] for constant in self.constants}
         return name.startswith(tuple(f"{layer}." for layer in layers))
 
 
 def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
     for old, new in rules:
         pattern = re.escape(old).replace(r"\#", r"(\d+)")
-        if found := re.match(pattern, name):
-            numbers = iter(found.groups())
-            return re.sub("#", lambda _: next(numbers), new) + name[found.end() :]  # noqa: B023
+        if match := re.match(pattern, name):
+            numbers = iter(match.groups())
+            return re.sub("#", lambda _: next(numbers), new) + name[match.end() :]  # noqa: B023
     return name
 
 
 NCNN_HALF = (0x01306B47).to_bytes(4, "little")
-"""What stands in an ncnn file before weights that are stored in fp16."""
+"""The tag in an ncnn file before weights stored in fp16."""
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """How the authors of a network laid out a file that is no PyTorch checkpoint.
+    """The layout of a published weights file that is not a PyTorch checkpoint.
 
     Attributes:
-        kind: of file: ``mat``, whose content is what SciPy reads, variables by name; or ``ncnn``,
-            whose content is an array of 16-bit words.
-        fits: whether the content of a file is of this network.
-        read: gives the names and arrays of the network's values, as they are called here.
+        kind: the file type: ``mat``, with the variables by name as SciPy reads them; or ``ncnn``,
+            with an array of 16-bit words.
+        fits: whether a file's content belongs to this network.
+        read: returns the names, as used here, and arrays of the network's values.
     """
 
     kind: Literal["mat", "ncnn"]
@@ -170,12 +170,12 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class KnownImage:
-    """An image a published set consists of, known by the SHA-256 of its decoded pixels.
+    """An image of a published set, identified by the SHA-256 of its decoded pixels.
 
     Attributes:
-        width: of the published file, which is cropped to multiples of 4.
-        height: likewise.
-        original: width and height before the crop, or None where they are not known.
+        width: width of the published file, which is cropped to multiples of 4.
+        height: height of the same file.
+        original: width and height before the crop, or None if unknown.
     """
 
     name: str
@@ -191,14 +191,14 @@ class DatasetCard:
     """A test set.
 
     Attributes:
-        name: what the command line calls it.
-        title: what papers call it.
-        count: how many images it has; 0 when any number will do.
-        folders: the names its folder goes by.
-        known: its images, where their pixels are pinned.
+        name: the set's name on the command line.
+        title: the set's name in papers.
+        count: the number of images; 0 for any number.
+        folders: the names its folder may have.
+        known: its images, if their pixels are pinned.
         column: it is a column of the paper's Table 2.
-        obtain: how to get it where it cannot be downloaded.
-        root: the folder it lies in, for sets that bring their own.
+        obtain: how to get the set if it cannot be downloaded.
+        root: the set's folder, for sets with a folder of their own.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A run record: the identity of a run, whose hash is its id, and what the run gave."""
+"""A run record: the identity of a run, whose hash is the run's id, and its results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harness.files import regular
 
 
 def canonical_json(value: Any) -> str:
-    """One string per value: sorted keys, no spaces, no NaN."""
+    """Serialise a value to JSON in one fixed form: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON, in hexadecimal."""
+    """Return the SHA-256 of a value's canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
@@ -37,10 +37,10 @@ def is_plain_name(value: object) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
-        HarnessError: it cannot be read.
+        HarnessError: the file cannot be read.
     """
     try:
         with regular(path).open("rb") as stream:
@@ -51,14 +51,14 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """Where a network's values came from.
+    """Where a network's weights came from.
 
     Attributes:
-        tag: ``official`` (the authors'), ``repro`` (trained by this project), ``file`` (given).
+        tag: ``official`` (by the authors), ``repro`` (trained by this project), ``file`` (user's).
         file: the file's name, without its folder.
-        source_sha256: of the file they were read from.
-        tensors_sha256: of the names, shapes and values, whatever file carries them.
-        licence: as its owner states it.
+        source_sha256: hash of the weights file.
+        tensors_sha256: hash of the names, shapes and values, whatever the file format.
+        licence: the licence as its owner states it.
     """
 
     tag: str
@@ -70,20 +70,20 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that decides a run's numbers; its hash is the run's name.
+    """Everything that decides a run's numbers; its hash is the run's id.
 
-    A field with a default enters the hash only where it has another value, so that a field that is
-    added later leaves the ids of earlier runs as they are.
+    A field at its default value does not enter the hash, so that a field added later does not
+    change the ids of earlier runs.
 
     Attributes:
-        source_sha256: of the network's code, see `harness.models.source`.
-        protocol_sha256: of the rules, with the number that stands for their code.
-        dataset_sha256: of the names, sizes and pixels of the HR images.
-        inference: `harness.models.upscaler.INFERENCE`, which stands for the code that applies
+        source_sha256: hash of the network's code, see `harness.models.source`.
+        protocol_sha256: hash of the rules and of the version number of their code.
+        dataset_sha256: hash of the names, sizes and pixels of the HR images.
+        inference: `harness.models.upscaler.INFERENCE`, the version number of the code that applies
             networks to images.
-        weights_sha256: of the names, shapes and values of the tensors.
-        metrics_sha256: of the code of metrics that the harness does not define.
-        lr_sha256: of LR images that were given; None where the protocol made them.
+        weights_sha256: hash of the names, shapes and values of the tensors.
+        metrics_sha256: hash of the code of plug-in metrics.
+        lr_sha256: hash of the LR images the user gave; None if the protocol made them.
     """
 
     model: str
@@ -104,63 +104,63 @@ class Identity:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the canonical JSON of the fields that are not at their default."""
-        usual = {field.name: _default(field) for field in fields(self)}
-        return digest({k: value for k, value in asdict(self).items() if value != usual[k]})
+        """SHA-256 of the canonical JSON of all fields that are not at their default."""
+        defaults = {field.name: _default(field) for field in fields(self)}
+        return digest({k: value for k, value in asdict(self).items() if value != defaults[k]})
 
     def to_json(self) -> dict[str, Any]:
-        """The object of a record."""
+        """Return the JSON object for a record."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Identity:
-        """The inverse of `to_json`.
+        """Read what `to_json` returned.
 
         Raises:
-            ValidationError: fields are missing or of another kind.
+            ValidationError: fields are missing or have the wrong type.
         """
         return convert(data, Identity)
 
 
 @dataclass(frozen=True)
 class EarlierIdentity(Identity):
-    """What an earlier version of the harness took for a run's identity.
+    """The identity of a run that an earlier version of the harness made.
 
-    It is never that of a run of today: the fields say what is known, in today's words.
+    It never equals that of a current run: the fields hold what is known, in current terms.
 
     Attributes:
-        stored: as the record has it; its hash is the record's id.
+        stored: the identity as stored in the record; its hash is the record's id.
     """
 
     stored: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """SHA-256 of the canonical JSON of what is stored."""
+        """SHA-256 of the canonical JSON of the stored identity."""
         return digest(self.stored)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of the record."""
+        """Return the JSON object for the record, as it was stored."""
         return dict(self.stored)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EarlierIdentity:
-        """The identity of a record of schema 2, which scored every grey image full-range.
+        """Read the identity of a record of schema 2, which scored every grey image full-range.
 
         Raises:
-            KeyError, ValidationError: fields are missing or of another kind.
+            KeyError, ValidationError: fields are missing or have the wrong type.
         """
         rules, *options = data["protocol"].split("+")
         if rules.endswith("/rgb"):
             as_rgb = "as-rgb" in options
-            options = ["full-range"] * (not as_rgb) + [one for one in options if one != "as-rgb"]
+            options = ["full-range"] * (not as_rgb) + [name for name in options if name != "as-rgb"]
         known = {"protocol": "+".join([rules, *options]), "inference": 0, "stored": data}
         return convert({**data, **known}, cls)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run was carried out; recorded, and without influence on its identity."""
+    """How a run was executed; recorded, but not part of its identity."""
 
     device: str
     threads: int
@@ -169,12 +169,12 @@ class Execution:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image's scores (psnr in dB), the seconds its forward pass took, and what is to be said.
+    """One image's scores (psnr in dB), forward time and note.
 
     Attributes:
-        image: its name in the set.
-        scores: by metric; infinite where SR and HR are equal.
-        seconds: of the network alone.
+        image: the image's name in the set.
+        scores: score by metric; infinite if SR and HR are equal.
+        seconds: time of the network's forward pass alone.
         note: how the image was converted when it was read, or empty.
     """
 
@@ -184,17 +184,17 @@ class ImageResult:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """A flat row; an infinite score becomes the string ``inf``."""
+        """Return a flat row; an infinite score becomes the string ``inf``."""
         scores = {name: _plain(value) for name, value in self.scores.items()}
         row = {"image": self.image, **scores, "seconds": round(self.seconds, 4)}
         return row | ({"note": self.note} if self.note else {})
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> ImageResult:
-        """The inverse of `to_json`.
+        """Read what `to_json` returned.
 
         Raises:
-            ValidationError: fields are missing or of another kind.
+            ValidationError: fields are missing or have the wrong type.
         """
         others = {name: value for name, value in row.items() if name not in _RESULT}
         scores = convert(others, dict[str, float | Literal["inf", "-inf"]])
@@ -203,30 +203,30 @@ class ImageResult:
 
 
 _RESULT = frozenset({"image", "seconds", "note"})
-"""What stands in the row of an image beside its scores."""
+"""Keys of an image's row that are not scores."""
 
 SCHEMA_VERSION, EARLIER_SCHEMA = 3, 2
-"""Of the records that are written, and of those that can be read as well."""
+"""Schema of the records that are written, and the older one that can also be read."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that is known of one run; see docs/records.md for the JSON.
+    """Everything known about one run; see docs/records.md for the JSON.
 
     Attributes:
-        identity: what decides the numbers.
-        status: ``finished``, or ``error`` for a run that broke.
-        images: one result an image, in the set's order.
-        execution: how it was carried out.
-        provenance: the machine and software it was carried out with.
-        weights: where the network's values came from.
-        parameters: trainable values of the network.
+        identity: everything that decides the numbers.
+        status: ``finished``, or ``error`` for a run that failed.
+        images: one result per image, in the set's order.
+        execution: how the run was executed.
+        provenance: the machine and the software of the run.
+        weights: where the network's weights came from.
+        parameters: number of trainable values of the network.
         macs: multiply-accumulate operations for an input of ``macs_input_size``.
         macs_input_size: width and height.
-        verified: every HR image is pixel for pixel the published one.
-        error: why a broken run broke.
-        plugins: the file or distribution, with a hash, that each of the model and the metrics
-            which the harness does not define came from, by name.
+        verified: every HR image equals the published one, pixel for pixel.
+        error: why a failed run failed.
+        plugins: for each plug-in model and metric, by name, the file or distribution it came from,
+            with a hash.
     """
 
     identity: Identity
@@ -244,14 +244,14 @@ class RunRecord:
 
     @property
     def earlier(self) -> bool:
-        """Its identity is one of an earlier version of the harness."""
+        """Whether an earlier version of the harness made the record."""
         return isinstance(self.identity, EarlierIdentity)
 
     @property
     def means(self) -> dict[str, float]:
-        """Mean of each metric over the images whose score is finite; see `infinite`.
+        """Mean of each metric over the images with a finite score; see `infinite`.
 
-        In a record of an earlier version one infinite score makes the mean infinite.
+        In a record of an earlier version, one infinite score makes the mean infinite.
         """
         mean = _mean if self.earlier else finite_mean
         return {
@@ -262,7 +262,7 @@ class RunRecord:
 
     @property
     def infinite(self) -> dict[str, int]:
-        """How many images have an infinite score, for each metric that has some."""
+        """Number of images with an infinite score, for each metric that has any."""
         counts = {
             name: sum(not math.isfinite(image.scores[name]) for image in self.images)
             for name in self.identity.metrics
@@ -270,7 +270,7 @@ class RunRecord:
         return {name: count for name, count in counts.items() if count}
 
     def to_json(self) -> dict[str, Any]:
-        """The record's JSON object; ``sha256`` is the digest of everything else in it."""
+        """Return the record's JSON object; ``sha256`` is the digest of everything else in it."""
         content = {
             "schema_version": EARLIER_SCHEMA if self.earlier else SCHEMA_VERSION,
             "id": self.identity.id,
@@ -292,11 +292,11 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
-        """The inverse of `to_json`.
+        """Read what `to_json` returned.
 
         Raises:
-            ValueError: fields are missing or of another kind, the schema is another, the id is not
-                the hash of the identity, or names or scores are none.
+            ValueError: fields are missing or have the wrong type, the schema is unknown, the id is
+                not the hash of the identity, or names or scores are not valid.
         """
         stored = convert(data, _Stored)
         if data["schema_version"] not in (SCHEMA_VERSION, EARLIER_SCHEMA):
@@ -349,7 +349,7 @@ class _Stored:
 
 
 class _Provenance(TypedDict, total=False):
-    """Those parts of a record's provenance that reports and commands use."""
+    """The parts of a record's provenance that reports and commands use."""
 
     utc: str
     lr_images: str
@@ -357,34 +357,34 @@ class _Provenance(TypedDict, total=False):
 
 
 def _require_names(identity: Identity, images: Sequence[ImageResult]) -> None:
-    """Refuse a record whose names would lead elsewhere as parts of a path, or garble a terminal."""
-    shown = [image.image for image in images]
-    names = [identity.model, identity.dataset, *shown]
+    """Refuse a record whose names are not safe as part of a path or on a terminal."""
+    image_names = [image.image for image in images]
+    names = [identity.model, identity.dataset, *image_names]
     wrong = next((name for name in names if not is_plain_name(name)), None)
     if wrong is not None:
-        raise ValueError(f"{wrong!r} is no name")
-    if len(set(shown)) < len(shown):
-        raise ValueError("two of its images have one name")
+        raise ValueError(f"{wrong!r} is not a valid name")
+    if len(set(image_names)) < len(image_names):
+        raise ValueError("two of its images have the same name")
 
 
 def _require_scores(identity: Identity, images: Sequence[ImageResult], status: str) -> None:
-    """Refuse a record that lacks the scores it should have."""
+    """Refuse a record that lacks scores of its metrics."""
     metrics = set(identity.metrics)
-    if not {"psnr", "ssim"} <= metrics or any(set(one.scores) != metrics for one in images):
+    if not {"psnr", "ssim"} <= metrics or any(set(image.scores) != metrics for image in images):
         raise ValueError(f"its images do not have the scores {', '.join(identity.metrics)}")
     if status == "finished" and not images:
-        raise ValueError("it is of a finished run, and has no images")
+        raise ValueError("its run is finished, but it has no images")
 
 
-def _default(one: Field[Any]) -> Any:
-    """A field's default; a value that nothing equals where it has none."""
-    if one.default_factory is not MISSING:
-        return one.default_factory()
-    return one.default if one.default is not MISSING else object()
+def _default(spec: Field[Any]) -> Any:
+    """Return a field's default, or a value that equals nothing if it has none."""
+    if spec.default_factory is not MISSING:
+        return spec.default_factory()
+    return spec.default if spec.default is not MISSING else object()
 
 
 def finite_mean(values: Sequence[float]) -> float:
-    """Mean of the finite ones of some scores; infinite where none is."""
+    """Return the mean of the finite values; infinite if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return _mean(finite) if finite else max(values)
 

@@ -67,7 +67,7 @@ CASES = [
     judged(
         "model that is a path",
         record(lambda d: renamed(d, model="../../../sprung")),
-        "is no name",
+        "is not a valid name",
     ),
     judged("image that is a number", record(lambda d: d["images"][0].update(image=5)), UNSOUND),
     judged("score that is a word", record(lambda d: d["images"][0].update(psnr="x")), UNSOUND),
