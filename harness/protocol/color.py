@@ -1,4 +1,4 @@
-"""BT.601 as MATLAB has it: luma from 16 to 235, chroma from 16 to 240; and luma of other code."""
+"""BT.601 as in MATLAB (luma from 16 to 235, chroma from 16 to 240), and other luma formulas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OFFSET = np.array([16.0, 128.0, 128.0])
 
 
 def rgb_to_y(image: AnyArray) -> FloatArray:
-    """Luma of an RGB image, not rounded.
+    """Compute the luma of an RGB image, not rounded.
 
     Args:
         image: ``(H, W, 3)``, R, G, B in [0, 255], any real dtype.
@@ -32,12 +32,12 @@ def rgb_to_y(image: AnyArray) -> FloatArray:
 
 
 def rgb_to_ycbcr(image: AnyArray) -> FloatArray:
-    """``(H, W, 3)`` RGB in [0, 255] to float64 YCbCr, not rounded."""
+    """Convert ``(H, W, 3)`` RGB in [0, 255] to float64 YCbCr, not rounded."""
     return image.astype(np.float64) @ _TO_YCBCR.T + _OFFSET
 
 
 def ycbcr_to_rgb(image: AnyArray) -> FloatArray:
-    """The inverse of `rgb_to_ycbcr`, not rounded and not clipped."""
+    """Invert `rgb_to_ycbcr`, without rounding or clipping."""
     return (image.astype(np.float64) - _OFFSET) @ np.linalg.inv(_TO_YCBCR).T
 
 
@@ -47,12 +47,12 @@ def to_uint8(image: AnyArray) -> ByteArray:
 
 
 def luma_64_738(image: ByteArray) -> FloatArray:
-    """Luma of the port of MATLAB's ``rgb2ycbcr`` with 64.738 in it, not rounded."""
+    """Compute luma as a port of MATLAB's ``rgb2ycbcr`` with the constant 64.738, not rounded."""
     return image @ (np.array([64.738, 129.057, 25.064]) / 256) + 16
 
 
 def luma_full(image: ByteArray) -> ByteArray:
-    """Luma from 0 to 255, in 8 bits.
+    """Compute luma from 0 to 255, in 8 bits.
 
     Source: JPEG File Interchange Format.
     """
@@ -60,9 +60,9 @@ def luma_full(image: ByteArray) -> ByteArray:
 
 
 def luma_opencv(image: ByteArray) -> ByteArray:
-    """Luma of OpenCV's ``cvtColor`` for 8-bit images.
+    """Compute luma as OpenCV's ``cvtColor`` does for 8-bit images.
 
-    Source: OpenCV, ``color_yuv``: weights of 14 bits, which sum to 1; found equal to
+    Source: OpenCV, ``color_yuv``: 14-bit weights, which sum to 1; checked to be equal to
     ``cv2.cvtColor(., COLOR_BGR2YCrCb)`` of OpenCV 5.0.0 for every colour.
     """
     weighted = image.astype(np.int64) @ np.array([4899, 9617, 1868])

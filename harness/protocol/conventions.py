@@ -1,4 +1,4 @@
-"""The other ways in which papers and their code score two images, and which gives a number."""
+"""Other ways in which papers and their code score images, and which of them give a number."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 Channel = Literal["Y", "rounded Y", "Y with 64.738", "full-range Y", "OpenCV Y", "RGB"]
-"""What of two pictures is compared.
+"""The values of two images that are compared.
 
-``Y`` is BT.601 luma as MATLAB has it, in double; ``rounded Y`` the same in 8 bits; ``Y with
-64.738`` that of a port much copied, with a digit of 65.738 / 256 wrong; ``full-range Y`` that of
-JPEG and of Pillow's mode L, in 8 bits; ``OpenCV Y`` the same in the fixed-point arithmetic of
-OpenCV's COLOR_BGR2YCrCb, which rounds 0.2 % of all colours otherwise; ``RGB`` all three channels.
+``Y`` is BT.601 luma as in MATLAB, in double; ``rounded Y`` is the same in 8 bits; ``Y with 64.738``
+comes from a widely copied port with one wrong digit in 65.738 / 256; ``full-range Y`` is that of
+JPEG and of Pillow's mode L, in 8 bits; ``OpenCV Y`` is the same in the fixed-point arithmetic of
+OpenCV's COLOR_BGR2YCrCb, which rounds 0.2 % of all colours differently; ``RGB`` is all channels.
 """
 
 Window = Literal[
@@ -49,17 +49,17 @@ Window = Literal[
 ]
 """The SSIM's window.
 
-That of Wang et al. 2004, inside the image only (their ``ssim_index.m``); with edges continued, as
-MATLAB's ``ssim`` has it; the default of scikit-image; with zeros beyond the edge, as pytorch-ssim
-has it; that of Wang's later ``ssim.m``, which first shrinks images of 384 pixels and more; or that
-of MATLAB's ``ssim`` given colour, which it takes for a volume.
+In order: the window of Wang et al. 2004, inside the image only (their ``ssim_index.m``); with
+replicated edges, as in MATLAB's ``ssim``; the default of scikit-image; with zero padding, as in
+pytorch-ssim; that of Wang's later ``ssim.m``, which first downsamples images of 384 pixels and
+more; and that of MATLAB's ``ssim`` on a colour image, which it treats as a volume.
 """
 
 
 def _each_channel(
     metric: Callable[[AnyArray, AnyArray], float],
 ) -> Callable[[AnyArray, AnyArray], float]:
-    """An SSIM of planes, that of colour being the mean over the channels."""
+    """Extend an SSIM of planes to colour images, as the mean over the channels."""
 
     def mean(sr: AnyArray, hr: AnyArray) -> float:
         if sr.ndim == 2:
@@ -77,7 +77,7 @@ CHANNELS: Mapping[Channel, Callable[[ByteArray], AnyArray]] = {
     "OpenCV Y": luma_opencv,
     "RGB": lambda image: image,
 }
-"""From an RGB image to what is compared."""
+"""For each channel, the function from an RGB image to the values compared."""
 
 WINDOWS: Mapping[Window, Callable[[AnyArray, AnyArray], float]] = {
     "Gaussian 11x11": _each_channel(ssim),
@@ -87,18 +87,18 @@ WINDOWS: Mapping[Window, Callable[[AnyArray, AnyArray], float]] = {
     "Gaussian 11x11, downsampled": _each_channel(ssim_downsampled),
     "Gaussian 11x11x11": ssim_whole,
 }
-"""From SR and HR, ``(H, W)`` or ``(H, W, 3)``, to the SSIM."""
+"""For each window, the function from SR and HR, ``(H, W)`` or ``(H, W, 3)``, to the SSIM."""
 
 
 Crop = Literal["scale", "none", "scale + 6"]
-"""Pixels left out on each side; ``scale + 6`` is the custom of validation on DIV2K."""
+"""Pixels left out on each side; ``scale + 6`` is common in validation on DIV2K."""
 
 Order = Literal["RGB", "SR as BGR", "HR as BGR", "both as BGR"]
-"""Which picture's channels are taken in the wrong order, as after OpenCV's ``imread``."""
+"""Which image's channels are in the wrong order, as after OpenCV's ``imread``."""
 
 Mean = Literal["PSNR by image", "PSNR of the pooled MSE", "PSNR with peak 255 on [0, 1]"]
-"""How the PSNR of a set is made: the mean of its images' PSNRs, the PSNR of the mean of their
-squared errors, or the former with outputs in [0, 1] given to code that expects [0, 255], such as
+"""How the PSNR of a set is computed: the mean of its images' PSNRs, the PSNR of their mean squared
+error, or the mean PSNR with outputs in [0, 1] passed to code that expects [0, 255], such as
 BasicSR's ``calculate_psnr``."""
 
 Range = Literal[
@@ -108,11 +108,11 @@ Range = Literal[
     "SSIM with L = 2 on [0, 1]",
     "SSIM with L = 2 on [0, 255]",
 ]
-"""What the SSIM takes the range L of pixels for, and what it is.
+"""The pixel range L that the SSIM assumes, and the real range.
 
-255 on [0, 1]: BasicSR's ``calculate_ssim`` given outputs that were not multiplied; 1: the
-constants 0.01 ** 2 and 0.03 ** 2 of pytorch-ssim; 2: scikit-image before 0.20, told of no
-``data_range``, took floats to reach from -1 to 1.
+255 on [0, 1]: BasicSR's ``calculate_ssim`` on outputs that were not multiplied by 255; 1: the
+constants 0.01 ** 2 and 0.03 ** 2 of pytorch-ssim; 2: scikit-image before 0.20, which without
+``data_range`` assumed that floats range from -1 to 1.
 """
 
 _STRETCH: Mapping[Range, float] = {
@@ -122,12 +122,12 @@ _STRETCH: Mapping[Range, float] = {
     "SSIM with L = 2 on [0, 1]": 1 / 2,
     "SSIM with L = 2 on [0, 255]": PEAK / 2,
 }
-"""Pictures multiplied by this have the same SSIM with L = 255."""
+"""Images multiplied by this factor have the same SSIM with L = 255."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """One way to score two pictures of a size, and the pictures of a set."""
+    """One way to score two images of the same size, and the images of a set."""
 
     channel: Channel
     crop: Crop = "scale"
@@ -137,23 +137,23 @@ class Convention:
     ssim_range: Range = "L = 255"
 
     def border(self, scale: int) -> int:
-        """Pixels left out on each side."""
+        """Return the number of pixels left out on each side."""
         return {"none": 0, "scale": scale, "scale + 6": scale + 6}[self.crop]
 
     def fits(self, side: int, scale: int) -> bool:
-        """Whether enough is left of pictures whose shorter side has so many pixels."""
+        """Whether images with this shorter side (in pixels) are large enough to score."""
         return side - 2 * self.border(scale) >= SSIM_WINDOW
 
     def psnr_of_set(self, psnrs: Sequence[float]) -> float:
-        """The PSNR (dB) of a set from those of its images."""
+        """Return the PSNR (dB) of a set from those of its images."""
         if self.mean == "PSNR of the pooled MSE":
-            mse = sum(10 ** (-one / 10) for one in psnrs) / len(psnrs)
+            mse = sum(10 ** (-psnr / 10) for psnr in psnrs) / len(psnrs)
             return -10 * math.log10(mse) if mse else math.inf
         return finite_mean(psnrs) + 20 * math.log10(PEAK) * (self.mean != "PSNR by image")
 
     @property
     def oddities(self) -> list[str]:
-        """What few papers do, in words: the fields after the window that are not at default."""
+        """The unusual choices in words: fields after the window that are not at default."""
         return [
             value
             for field in fields(self)[3:]
@@ -161,12 +161,12 @@ class Convention:
         ]
 
     def differences(self, other: Convention) -> int:
-        """In how many fields two conventions differ."""
-        return sum(getattr(self, one.name) != getattr(other, one.name) for one in fields(self))
+        """Return the number of fields in which two conventions differ."""
+        return sum(getattr(self, f.name) != getattr(other, f.name) for f in fields(self))
 
 
 def _usual() -> Iterator[Convention]:
-    """Colour as a volume matters where there is colour."""
+    """Yield all channels, crops and windows; the volume window applies only to colour."""
     for channel, crop, window in product(get_args(Channel), get_args(Crop), get_args(Window)):
         if channel == "RGB" or window != "Gaussian 11x11x11":
             yield Convention(channel, crop, window)
@@ -176,18 +176,18 @@ _USUAL_CROPS: Sequence[Crop] = ("scale", "none")
 
 
 def _read_as_bgr() -> Iterator[Convention]:
-    """A mistake of Python code, which has the windows of BasicSR and of scikit-image."""
+    """Yield the wrong channel orders, with the windows of BasicSR and scikit-image."""
     channels: Sequence[Channel] = ("Y", "rounded Y", "OpenCV Y")
-    seen: list[tuple[Channel, Order]] = [*product(channels, get_args(Order)[1:])]
-    # Of RGB it does not matter which picture is swapped, nor that both are.
-    seen.append(("RGB", "SR as BGR"))
+    pairs: list[tuple[Channel, Order]] = [*product(channels, get_args(Order)[1:])]
+    # For RGB it makes no difference which image is swapped, and swapping both changes nothing.
+    pairs.append(("RGB", "SR as BGR"))
     windows: Sequence[Window] = ("Gaussian 11x11", "uniform 7x7")
-    for (channel, order), crop, window in product(seen, _USUAL_CROPS, windows):
+    for (channel, order), crop, window in product(pairs, _USUAL_CROPS, windows):
         yield Convention(channel, crop, window, order)
 
 
 def _mistaken_range() -> Iterator[Convention]:
-    """Each with the windows of the code that makes the mistake."""
+    """Yield the wrong pixel ranges, each with the windows of the code that makes the mistake."""
     skimage: Sequence[Window] = ("uniform 7x7", "Gaussian 11x11")
     windows: Mapping[Range, Sequence[Window]] = {
         "SSIM with L = 255 on [0, 1]": ("Gaussian 11x11",),
@@ -214,10 +214,10 @@ CONVENTIONS = (
     *_read_as_bgr(),
     *_mistaken_range(),
 )
-"""Each mistake is made alone: not every combination, of which most are nobody's."""
+"""All conventions, each with at most one mistake: most combinations are used by nobody."""
 
 OWN: Mapping[Pipeline, Convention] = {"y": Convention("rounded Y"), "rgb": Convention("Y")}
-"""What `harness.protocol.protocols.score` does in each pipeline."""
+"""The convention of `harness.protocol.protocols.score` in each pipeline."""
 
 
 Scores = dict[Convention, tuple[float, float]]
@@ -226,13 +226,13 @@ Scores = dict[Convention, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures of one size.
+    """Two images of the same size.
 
     Attributes:
         sr: uint8 ``(H, W)`` or ``(H, W, 3)``.
         hr: the same shape.
-        luma: the luma ``(H, W)`` of both, SR first, where a network made no colour and the
-            pictures got their chroma elsewhere; in 8 bits, or in double where it was not rounded.
+        luma: the luma ``(H, W)`` of both, SR first, if the network made only luma and the images
+            got their chroma elsewhere; in 8 bits, or in double if it was not rounded.
     """
 
     sr: ByteArray
@@ -240,7 +240,7 @@ class Pair:
     luma: tuple[AnyArray, AnyArray] | None = None
 
     def seen(self, channel: Channel, order: Order = "RGB") -> tuple[AnyArray, AnyArray]:
-        """What is compared, before the border is cut; a grey picture's stored values."""
+        """Return the values to compare, with the border; for grey images the stored values."""
         if self.luma and order == "RGB":
             rounded = self.luma[0].dtype == np.uint8
             if channel == "rounded Y":
@@ -255,25 +255,25 @@ class Pair:
 
 
 def rescore(pair: Pair, conventions: Iterable[Convention], scale: int) -> Scores:
-    """PSNR (dB) and SSIM of a pair under each convention.
+    """Compute PSNR (dB) and SSIM of a pair under each convention.
 
     Raises:
-        ValueError: the pictures differ in size or are too small, see `Convention.fits`.
+        ValueError: the images differ in size or are too small, see `Convention.fits`.
     """
 
-    def seen(one: Convention) -> tuple[Channel, Order]:
-        return one.channel, one.order
+    def planes(convention: Convention) -> tuple[Channel, Order]:
+        return convention.channel, convention.order
 
     scores: Scores = {}
-    for (channel, order), alike in groupby(sorted(conventions, key=seen), seen):
-        scores |= _score_planes(*pair.seen(channel, order), list(alike), scale)
+    for (channel, order), group in groupby(sorted(conventions, key=planes), planes):
+        scores |= _score_planes(*pair.seen(channel, order), list(group), scale)
     return scores
 
 
 def _score_planes(
     sr: AnyArray, hr: AnyArray, conventions: Sequence[Convention], scale: int
 ) -> Scores:
-    """The scores under conventions that compare the same planes, each computed once."""
+    """Score under conventions that compare the same planes; compute each value once."""
 
     @cache
     def cut(edge: int) -> tuple[AnyArray, AnyArray]:
@@ -301,15 +301,15 @@ def _score_planes(
 
 @dataclass(frozen=True)
 class Rescored:
-    """What a convention gives.
+    """The scores of a set under a convention.
 
     Attributes:
-        convention: how two pictures are scored.
+        convention: how two images are scored.
         scale: the factor between LR and HR.
-        psnr: of the set, in dB.
-        ssim: mean over the images.
-        made: in which ways the pictures were made otherwise than the run's.
-        usual: how this project scores pictures that are made so.
+        psnr: PSNR of the set, in dB.
+        ssim: mean SSIM over the images.
+        made: the ways in which the images were made differently from those of the run.
+        usual: how this project scores images that are made this way.
     """
 
     convention: Convention
@@ -321,22 +321,22 @@ class Rescored:
 
     @property
     def own(self) -> bool:
-        """It is how this project makes and scores them."""
+        """Whether this project makes and scores images this way."""
         return self.rarity == 0
 
     @property
     def rarity(self) -> int:
-        """In how many ways it is not how this project makes and scores them."""
+        """Number of differences from how this project makes and scores images."""
         return len(self.made) + self.convention.differences(self.usual)
 
 
 class Number(NamedTuple):
-    """A number as somebody wrote it.
+    """A number as it was printed.
 
     Attributes:
-        text: as it was written.
+        text: the printed text.
         value: in dB, or an SSIM.
-        reach: half a unit of the last digit written, which rounding may hide.
+        reach: half a unit of the last printed digit, the largest rounding error.
     """
 
     text: str
@@ -345,75 +345,75 @@ class Number(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Number:
-        """``30.9`` is 30.9 give or take 0.05.
+        """Parse a printed number: ``30.9`` is 30.9 plus or minus 0.05.
 
         Raises:
-            ValueError: it is no finite number.
+            ValueError: the text is not a finite number.
         """
         try:
             exponent = Decimal(text).as_tuple().exponent
         except InvalidOperation as error:
-            raise ValueError(f"{text!r} is no number") from error
+            raise ValueError(f"{text!r} is not a number") from error
         if not isinstance(exponent, int):
             raise ValueError(f"{text!r} is not finite")
         return cls(text, float(text), 0.5 * 10.0**exponent)
 
     def distance(self, value: float) -> float:
-        """How far another number is, in reaches; rounding errors of doubles do not count."""
+        """Return the distance to a value in units of ``reach``; ignore double rounding errors."""
         return round(abs(value - self.value) / self.reach, 6)
 
 
 @dataclass(frozen=True)
 class ClaimedNumbers:
-    """A number to be explained; None where nothing is claimed."""
+    """The numbers to explain; None where nothing is claimed."""
 
     psnr: Number | None = None
     ssim: Number | None = None
 
     def distance(self, scored: Rescored) -> float:
-        """The larger of the two distances, in half units of the last digit written."""
+        """Return the larger of the two distances, in half units of the last printed digit."""
         psnr = 0.0 if self.psnr is None else self.psnr.distance(scored.psnr)
         ssim = 0.0 if self.ssim is None else self.ssim.distance(scored.ssim)
         return max(psnr, ssim)
 
     def met_by(self, scored: Rescored) -> bool:
-        """Whether it rounds to what is claimed; never where nothing is."""
+        """Whether the scores round to the claimed numbers; False if nothing is claimed."""
         return self != ClaimedNumbers() and self.distance(scored) <= 1
 
     @property
     def conventions(self) -> tuple[Convention, ...]:
-        """Those that can differ in what is claimed, the commonest first."""
-        own, found = OWN["rgb"], CONVENTIONS
+        """The conventions that can differ in the claimed numbers, the most common first."""
+        own, conventions = OWN["rgb"], CONVENTIONS
         if self.ssim is None and self.psnr is not None:
-            found = tuple(
-                replace(one, window=own.window, ssim_range=own.ssim_range) for one in found
+            conventions = tuple(
+                replace(one, window=own.window, ssim_range=own.ssim_range) for one in conventions
             )
         elif self.psnr is None and self.ssim is not None:
-            found = tuple(replace(one, mean=own.mean) for one in found)
-        return tuple(dict.fromkeys(found))
+            conventions = tuple(replace(one, mean=own.mean) for one in conventions)
+        return tuple(dict.fromkeys(conventions))
 
     def explain(self, ranked: Sequence[Rescored]) -> str:
-        """Which ways to make and score the pictures give the claimed number, or come nearest.
+        """Describe which ways to make and score images give the claimed number, or come nearest.
 
         Args:
-            ranked: what `rank` gives for this claim.
+            ranked: the result of `rank` for this claim.
 
         Returns:
-            a sentence, and lines with the ways that give it, the commonest first.
+            a sentence, and a line for each way that gives the number, the most common first.
         """
-        said = self._written(lambda number: number.text)
+        claimed = self._format(lambda number: number.text)
         matching = [one for one in ranked if self.met_by(one)]
         if not matching:
             nearest = min(ranked, key=self.distance)
             return (
-                f"None of {len(ranked)} combinations gives {said}; the nearest is "
+                f"None of {len(ranked)} combinations gives {claimed}; the nearest is "
                 f"{self._describe(nearest)}, {self._off(nearest)} off."
             )
-        reach = self._written(lambda number: f"{Decimal(str(number.reach)):f}")
-        first = ", the commonest first" * (len(matching) > 1)
+        reach = self._format(lambda number: f"{Decimal(str(number.reach)):f}")
+        order = ", the commonest first" * (len(matching) > 1)
         lines = [
-            f"{said} is given, within {reach}, by {len(matching)} of {len(ranked)} combinations"
-            f"{first}:",
+            f"{claimed} is given, within {reach}, by {len(matching)} of {len(ranked)} combinations"
+            f"{order}:",
             *map(self._describe, matching),
         ]
         if not matching[0].own:
@@ -421,44 +421,44 @@ class ClaimedNumbers:
         return "\n".join(lines)
 
     def _describe(self, scored: Rescored) -> str:
-        one = scored.convention
-        parts = [one.channel, f"border {one.border(scored.scale)}"]
-        parts += [] if self.ssim is None else [f"window {one.window}"]
-        parts += [*one.oddities, *scored.made]
+        convention = scored.convention
+        parts = [convention.channel, f"border {convention.border(scored.scale)}"]
+        parts += [] if self.ssim is None else [f"window {convention.window}"]
+        parts += [*convention.oddities, *scored.made]
         parts += ["as this harness scores"] * scored.own
-        scores = self._shown(f"{scored.psnr:.4f}", f"{scored.ssim:.5f}")
+        scores = self._join(f"{scored.psnr:.4f}", f"{scored.ssim:.5f}")
         return f"{', '.join(parts)} ({scores})"
 
     def _off(self, scored: Rescored) -> str:
-        """How far a combination is from what is claimed."""
+        """Format the differences between a combination and the claimed numbers."""
         psnr = f"{abs(scored.psnr - self.psnr.value):.4f}" if self.psnr else ""
         ssim = f"{abs(scored.ssim - self.ssim.value):.5f}" if self.ssim else ""
-        return self._shown(psnr, ssim)
+        return self._join(psnr, ssim)
 
-    def _written(self, form: Callable[[Number], str]) -> str:
-        """The claimed numbers in some form."""
-        return self._shown(*(form(one) if one else "" for one in (self.psnr, self.ssim)))
+    def _format(self, form: Callable[[Number], str]) -> str:
+        """Format the claimed numbers with a function."""
+        return self._join(*(form(one) if one else "" for one in (self.psnr, self.ssim)))
 
-    def _shown(self, psnr: str, ssim: str) -> str:
-        """Those of the two numbers that are claimed."""
-        shown = [f"{psnr} dB"] * bool(self.psnr) + [f"SSIM {ssim}"] * bool(self.ssim)
-        return " and ".join(shown)
+    def _join(self, psnr: str, ssim: str) -> str:
+        """Join the texts of the numbers that are claimed."""
+        parts = [f"{psnr} dB"] * bool(self.psnr) + [f"SSIM {ssim}"] * bool(self.ssim)
+        return " and ".join(parts)
 
 
-def rank(found: Iterable[Rescored], claim: ClaimedNumbers) -> list[Rescored]:
-    """The project's own way first, then those that give what is claimed, then the nearest.
+def rank(scored: Iterable[Rescored], claim: ClaimedNumbers) -> list[Rescored]:
+    """Sort: the project's own way first, then those that match the claim, then the nearest.
 
-    Among equals the commonest comes first.
+    Among equals, the most common comes first.
     """
-    return sorted(found, key=lambda one: (not one.own, max(claim.distance(one), 1), one.rarity))
+    return sorted(scored, key=lambda one: (not one.own, max(claim.distance(one), 1), one.rarity))
 
 
-def distinct(found: Iterable[Rescored]) -> list[Rescored]:
-    """One for each number that is given: the commonest.
+def distinct(scored: Iterable[Rescored]) -> list[Rescored]:
+    """Keep the most common convention for each pair of scores.
 
-    Of grey or small pictures, and of a single one, many conventions are the same.
+    For grey or small images, or for a single image, many conventions give the same scores.
     """
     first: dict[tuple[float, float], Rescored] = {}
-    for one in sorted(found, key=lambda one: one.rarity):
+    for one in sorted(scored, key=lambda one: one.rarity):
         first.setdefault((round(one.psnr, 9), round(one.ssim, 9)), one)
     return list(first.values())

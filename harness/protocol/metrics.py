@@ -1,4 +1,4 @@
-"""PSNR and SSIM of two luma images, and SSIM as other code has it: pure functions of arrays."""
+"""PSNR and SSIM of two luma images, and the SSIM variants of other code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WINDOW /= _WINDOW.sum()
 
 @register_metric("psnr")
 def psnr(sr: AnyArray, hr: AnyArray) -> float:
-    """Peak signal-to-noise ratio in dB, peak 255; infinite for equal images.
+    """Compute the peak signal-to-noise ratio in dB, peak 255; infinite for equal images.
 
     Args:
         sr: any shape, values in [0, 255]; computed in float64.
@@ -39,10 +39,10 @@ def psnr(sr: AnyArray, hr: AnyArray) -> float:
 
 @register_metric("ssim")
 def ssim(sr: AnyArray, hr: AnyArray) -> float:
-    """Structural similarity, at most 1.
+    """Compute the structural similarity, at most 1.
 
     Gaussian window 11 x 11 with sigma 1.5, K = (0.01, 0.03), L = 255, averaged over the positions
-    where the window lies wholly inside the image.
+    where the whole window is inside the image.
 
     Args:
         sr: ``(H, W)``, at least 11 x 11, values in [0, 255].
@@ -62,11 +62,11 @@ def ssim(sr: AnyArray, hr: AnyArray) -> float:
 
 @register_metric("ssim-whole")
 def ssim_whole(sr: AnyArray, hr: AnyArray) -> float:
-    """SSIM averaged over every pixel, edges continued by their last pixel: MATLAB's ``ssim``.
+    """Compute SSIM averaged over every pixel, the last pixel replicated, as MATLAB's ``ssim`` does.
 
-    Window and constants are those of `ssim`. Authors who used that function print values that
-    differ from `ssim` by about 0.001. Like MATLAB's it takes colour for a volume, with a window of
-    11 x 11 x 11.
+    Window and constants are those of `ssim`. Authors who used MATLAB's function print values that
+    differ from `ssim` by about 0.001. As in MATLAB, a colour image is treated as a volume, with a
+    window of 11 x 11 x 11.
 
     Args:
         sr: ``(H, W)`` or ``(H, W, 3)``, values in [0, 255].
@@ -80,19 +80,19 @@ def ssim_whole(sr: AnyArray, hr: AnyArray) -> float:
 
 
 def ssim_map(sr: AnyArray, hr: AnyArray, beyond: str = "nearest") -> FloatArray:
-    """SSIM at every pixel.
+    """Compute the SSIM at every pixel.
 
-    The variances enter as their sum alone, so four means under the window are enough.
+    Only the sum of the two variances is needed, so four means under the window are enough.
 
     Args:
-        sr: of any number of dimensions, with the window along each; values in [0, 255].
+        sr: any number of dimensions, with the window along each; values in [0, 255].
         hr: the same shape.
-        beyond: how edges are continued, as a mode of `scipy.ndimage.correlate1d`.
+        beyond: how edges are padded, as a mode of `scipy.ndimage.correlate1d`.
     """
     from scipy.ndimage import correlate1d
 
     def smooth(values: FloatArray) -> FloatArray:
-        """The mean under the window; writes over what it is given."""
+        """Compute the mean under the window, in place."""
         for axis in range(values.ndim):
             correlate1d(values, _WINDOW, axis, output=values, mode=beyond)
         return values
@@ -113,7 +113,7 @@ def _same_shape(sr: AnyArray, hr: AnyArray) -> None:
 
 
 def ssim_uniform(sr: AnyArray, hr: AnyArray) -> float:
-    """SSIM by scikit-image's default: a uniform window of 7 x 7, unbiased variances.
+    """Compute SSIM as scikit-image does by default: uniform 7 x 7 window, unbiased variances.
 
     Args:
         sr: ``(H, W)``, or ``(H, W, 3)`` for the mean over the channels; values in [0, 255].
@@ -127,7 +127,7 @@ def ssim_uniform(sr: AnyArray, hr: AnyArray) -> float:
 
 
 def ssim_zero_padded(sr: AnyArray, hr: AnyArray) -> float:
-    """SSIM averaged over every pixel, with zeros beyond the edge.
+    """Compute SSIM averaged over every pixel, with zero padding.
 
     Args:
         sr: ``(H, W)``, values in [0, 255].
@@ -139,10 +139,10 @@ def ssim_zero_padded(sr: AnyArray, hr: AnyArray) -> float:
 
 
 def ssim_downsampled(sr: AnyArray, hr: AnyArray) -> float:
-    """SSIM of images shrunk to a shorter side of about 256 pixels.
+    """Compute the SSIM of images downsampled to a shorter side of about 256 pixels.
 
-    Both are averaged over f x f pixels, edges mirrored, and every f-th pixel is kept; f is the
-    shorter side over 256, rounded.
+    Both images are averaged over f x f pixels, edges mirrored, and every f-th pixel is kept; f is
+    the shorter side divided by 256, rounded.
 
     Args:
         sr: ``(H, W)``, values in [0, 255].
@@ -155,9 +155,10 @@ def ssim_downsampled(sr: AnyArray, hr: AnyArray) -> float:
 
 
 def _downsample(image: AnyArray, factor: int) -> FloatArray:
-    """MATLAB's ``imfilter`` has the middle of an even window left of centre, SciPy right of it."""
+    """Average over ``factor`` pixels and subsample, as MATLAB's ``imfilter`` does."""
     from scipy.ndimage import uniform_filter
 
+    # The origin of an even window is left of the centre in MATLAB, and right of it in SciPy.
     origin = 0 if factor % 2 else -1
     mean = uniform_filter(image.astype(np.float64), factor, mode="reflect", origin=origin)
     return mean[::factor, ::factor]

@@ -1,4 +1,4 @@
-"""A protocol: the exact rules between an HR image and a score, named and hashed.
+"""Protocols: the exact rules from an HR image to a score, with a name and a hash.
 
 Two pipelines are in use, and published tables mix them:
 
@@ -13,7 +13,7 @@ compared   uint8 luma                         float luma, not rounded
 =========  =================================  ============================
 
 With ``float_y`` nothing is rounded in ``y``: HR luma, output and comparison are in double, as in
-MATLAB code that never leaves ``im2double``.
+MATLAB code that keeps images in ``im2double``.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from harness.cards import AnyArray, ByteArray, FloatArray
 
 RULES = 1
-"""Raised whenever a rule of this folder changes a number; part of every protocol's hash."""
+"""Increased when a change in this folder changes a score; part of every protocol's hash."""
 
 USUAL_GREY: Mapping[Pipeline, GreyRule] = {"y": "full-range", "rgb": "as-rgb"}
-"""How each pipeline scores grey images, unless told otherwise.
+"""How each pipeline scores grey images by default.
 
-Test-set scripts of RGB networks (RDN, RCAN) copy a grey image to three channels first, and the
-published weights of IMDN, PAN and BSRN reach what they print for Set14 only so.
+Test-set scripts of RGB networks (RDN, RCAN) first copy a grey image to three channels. Only with
+this rule do the published weights of IMDN, PAN and BSRN reach their papers' numbers for Set14.
 """
 
 
@@ -57,15 +57,15 @@ class Protocol:
     """The rules of one degradation, scale and pipeline.
 
     Attributes:
-        pipeline: what is degraded and compared, see the module.
+        pipeline: what is degraded and compared, see the module's table.
         scale: the factor between LR and HR.
-        border: how imresize continues an image.
+        border: how imresize pads an image.
         grey: how a grey image is scored, see `USUAL_GREY` for the defaults. ``as-rgb`` compresses
             its range, which raises that image's PSNR by 1.3 dB and the mean of Set14 by 0.09 dB.
         float_lr: LR images of the ``rgb`` pipeline are made in double and not rounded, as SRMD's
-            authors did; worth 0.01 dB.
-        float_y: luma of the ``y`` pipeline is never rounded, neither that of the HR image nor the
-            output, which is only clipped; worth 0.005 to 0.02 dB and 0.0005 of SSIM.
+            authors did; the effect is 0.01 dB.
+        float_y: the luma of HR and output in the ``y`` pipeline is not rounded, and the output is
+            only clipped; the effect is 0.005 to 0.02 dB and 0.0005 of SSIM.
     """
 
     pipeline: Pipeline
@@ -81,7 +81,7 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """``BI-x4/y``, with every rule that is not the pipeline's own: ``BI-x4/y+as-rgb``."""
+        """``BI-x4/y``, followed by all rules not at their default, as in ``BI-x4/y+as-rgb``."""
         options: list[str] = [self.grey] * (self.grey != USUAL_GREY[self.pipeline])
         options += [self.border] * (self.border != "replicate")
         options += ["float-lr"] * self.float_lr + ["float-y"] * self.float_y
@@ -99,27 +99,26 @@ class Protocol:
 
     @property
     def smallest_side(self) -> int:
-        """The shortest HR side that can be scored: the SSIM window inside the cropped border."""
+        """The shortest HR side that can be scored: the SSIM window plus both borders."""
         return SSIM_WINDOW + 2 * self.crop_border
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of a name such as ``BI-x4/rgb`` or ``BI-x4/y+as-rgb``.
+    """Parse the name of a protocol, such as ``BI-x4/rgb`` or ``BI-x4/y+as-rgb``.
 
     Raises:
-        UsageError: no such protocol.
+        UsageError: no protocol has this name.
     """
     match = re.fullmatch(r"BI-x([234])/(y|rgb)((?:\+[a-z-]+)*)", name)
     if match:
-        made = Protocol("y" if match[2] == "y" else "rgb", int(match[1]))
+        base = Protocol("y" if match[2] == "y" else "rgb", int(match[1]))
         options = [option for option in match[3].split("+") if option]
-        made = _with_options(made, options)
-        if made.name == name:
-            return made
+        result = _with_options(base, options)
+        if result.name == name:
+            return result
     raise UsageError(
-        f"No protocol {name!r}: one is BI-x2, BI-x3 or BI-x4, then /y or /rgb, "
-        "then the other grey rule (+as-rgb or +full-range), +symmetric, +float-lr and +float-y "
-        "where wanted."
+        f"No protocol is called {name!r}: a name is BI-x2, BI-x3 or BI-x4, then /y or /rgb, then "
+        "any of the other grey rule (+as-rgb or +full-range), +symmetric, +float-lr and +float-y."
     )
 
 
@@ -135,8 +134,8 @@ class Sample:
     """One image ready for a network.
 
     Attributes:
-        hr: the HR image as the protocol sees it, uint8 ``(H, W)`` or ``(H, W, 3)``, sides
-            multiples of the scale; its luma alone in the ``y`` pipeline, float64 with ``float_y``.
+        hr: the HR image under the protocol, uint8 ``(H, W)`` or ``(H, W, 3)``, with sides that
+            are multiples of the scale; only luma in the ``y`` pipeline, float64 with ``float_y``.
         lr: ``(H / scale, W / scale[, 3])``, float64 in about [0, 1] (``y``, and ``rgb`` with
             ``float_lr``) or uint8 (``rgb``).
     """
@@ -169,26 +168,26 @@ def make_sample(image: ByteArray, rules: Protocol) -> Sample:
 
 
 def given_lr(image: ByteArray, hr: AnyArray, rules: Protocol) -> AnyArray:
-    """An LR image that was not made here, as the protocol hands it to a network.
+    """Convert an LR image that the user gives to what the protocol passes to a network.
 
     Args:
         image: uint8 ``(h, w)`` grey or ``(h, w, 3)`` RGB.
-        hr: the HR image as the protocol sees it, of which it has the channels.
+        hr: the HR image of the `Sample`, which decides the number of channels.
         rules: the protocol.
 
     Returns:
-        what `Sample` holds: luma / 255 in the ``y`` pipeline, rounded as that of the HR image is.
+        the ``lr`` of a `Sample`: luma / 255 in the ``y`` pipeline, rounded like the HR luma.
     """
     if rules.pipeline == "rgb":
-        colour = image.ndim == 2 and hr.ndim == 3
-        return np.repeat(image[:, :, None], 3, axis=2) if colour else image
-    seen = hr_image(image, replace(rules, scale=1))
-    luma = _luma(seen) if rules.float_y else to_uint8(_luma(seen))
+        to_rgb = image.ndim == 2 and hr.ndim == 3
+        return np.repeat(image[:, :, None], 3, axis=2) if to_rgb else image
+    lr = hr_image(image, replace(rules, scale=1))
+    luma = _luma(lr) if rules.float_y else to_uint8(_luma(lr))
     return luma / 255.0
 
 
 def hr_image(image: ByteArray, rules: Protocol) -> ByteArray:
-    """The HR image to look at: cropped to multiples of the scale, the grey rule applied."""
+    """Crop an image to multiples of the scale, and apply the grey rule."""
     cropped = crop_to_multiple(image, rules.scale)
     if cropped.ndim == 2 and rules.grey == "as-rgb":
         return np.repeat(cropped[:, :, None], 3, axis=2)
@@ -202,10 +201,10 @@ def crop_to_multiple(image: ByteArray, scale: int) -> ByteArray:
 
 
 def network_input(lr: AnyArray, rules: Protocol, *, enlarged: bool) -> FloatArray:
-    """What a network is given: float64 ``(h, w, C)`` in [0, 1], C = 1 (``y``) or 3 (``rgb``).
+    """Make the network input: float64 ``(h, w, C)`` in [0, 1], C = 1 (``y``) or 3 (``rgb``).
 
-    With ``enlarged`` it is the bicubic enlargement to the SR size, in the arithmetic of the LR
-    image: double in the ``y`` pipeline, uint8 with rounding in ``rgb``.
+    With ``enlarged``, the LR image is enlarged to the SR size (bicubic) in its own dtype: double in
+    the ``y`` pipeline, uint8 with rounding in ``rgb``.
     """
     image = imresize(lr, rules.scale, rules.border) if enlarged else lr
     if image.dtype == np.uint8:
@@ -216,15 +215,15 @@ def network_input(lr: AnyArray, rules: Protocol, *, enlarged: bool) -> FloatArra
 
 
 def sr_image(output: AnyArray, sample: Sample) -> AnyArray:
-    """A network's output as the image that is scored.
+    """Convert a network's output to the image that is scored.
 
     Args:
         output: ``(H, W, C)``, values in about [0, 1].
         sample: the sample it was made from.
 
     Returns:
-        the HR image's shape and dtype, in [0, 255]; colour is averaged back to grey where the HR
-        is grey.
+        an image in [0, 255] with the shape and dtype of the HR image; if the HR image is grey, the
+        channels are averaged.
     """
     values = output.astype(np.float64) * 255
     values = values.mean(axis=2) if sample.hr.ndim == 2 else values
@@ -234,14 +233,14 @@ def sr_image(output: AnyArray, sample: Sample) -> AnyArray:
 def score(
     sr: AnyArray, sample: Sample, rules: Protocol, metrics: Sequence[str], image: str = "the image"
 ) -> dict[str, float]:
-    """The named metrics of an SR image against its HR image, on luma, borders left out.
+    """Compute metrics of an SR image against its HR image, on luma without the border.
 
     Args:
-        sr: what `sr_image` made.
+        sr: the result of `sr_image`.
         sample: the sample it was made from.
         rules: the protocol.
         metrics: registered names.
-        image: what an error calls the image.
+        image: the image's name in error messages.
 
     Raises:
         HarnessError: a metric fails, or what it returns is not a number.
@@ -254,23 +253,23 @@ def score(
         if METRICS.is_built_in(name):
             scores[name] = METRICS.get(name)(*(luma[inner] for luma in lumas))
         else:
-            # A plug-in's metric may write into its arguments. A copy has the strides of the
-            # original, on which the order of a sum depends.
+            # A plug-in's metric may modify its arguments. A copy keeps the strides of the
+            # original, since the order of a sum depends on them.
             scores[name] = _plugin_score(name, [np.copy(luma)[inner] for luma in lumas], image)
     return scores
 
 
 _ONE_AT_A_TIME = threading.Lock()
-"""A plug-in's metric may keep things while it computes, as the objects of torchmetrics do."""
+"""A plug-in's metric may keep state while it computes, as torchmetrics objects do."""
 
 
 def _plugin_score(name: str, pair: Sequence[FloatArray], image: str) -> float:
-    """What a plug-in's metric returns for an SR and an HR image, as a float."""
+    """Call a plug-in's metric on an SR and an HR image, and return its value as a float."""
     origin = METRICS.origin(name)
     try:
         with _ONE_AT_A_TIME:
             value: Any = METRICS.get(name)(*pair)
-    except (Exception, SystemExit) as error:  # an outsider's code may raise anything
+    except (Exception, SystemExit) as error:  # plug-in code may raise anything
         raise HarnessError(
             f"The metric {name} of {origin} fails on {image} ({sentence(error)}): it gets two luma "
             "arrays (H, W), and must return one number."
@@ -285,27 +284,27 @@ def _plugin_score(name: str, pair: Sequence[FloatArray], image: str) -> float:
 
 
 def _as_float(value: Any) -> float:
-    """A number, or an array or tensor that holds one, as a float; NaN for anything else."""
+    """Convert a number, or an array or tensor of one element, to float; NaN for anything else."""
     try:
-        # Tensors and arrays of numpy have `item`, wherever they lie and however many dimensions.
+        # Tensors and numpy arrays have `item`, on any device and with any number of dimensions.
         number = value.item() if hasattr(value, "item") else value
         return math.nan if isinstance(number, str | bytes) else float(number)
-    except Exception:  # an outsider's object may raise anything
+    except Exception:  # a plug-in's object may raise anything
         return math.nan
 
 
 def colour_image(sr: AnyArray, image: ByteArray, rules: Protocol) -> ByteArray:
-    """The SR image to look at, uint8: a luma result gets the chroma of the bicubic enlargement.
+    """Make a viewable uint8 SR image: a luma result gets the chroma of the bicubic enlargement.
 
     Args:
-        sr: what `sr_image` made.
+        sr: the result of `sr_image`.
         image: the HR image it belongs to, before `make_sample`.
         rules: the protocol.
     """
-    seen = hr_image(image, rules)
-    if rules.pipeline == "rgb" or seen.ndim == 2:
+    hr = hr_image(image, rules)
+    if rules.pipeline == "rgb" or hr.ndim == 2:
         return to_uint8(sr)
-    ycbcr = rgb_to_ycbcr(seen) / 255
+    ycbcr = rgb_to_ycbcr(hr) / 255
     small = imresize(ycbcr, 1 / rules.scale, rules.border)
     large = imresize(small, rules.scale, rules.border) * 255
     large[:, :, 0] = sr
@@ -313,5 +312,5 @@ def colour_image(sr: AnyArray, image: ByteArray, rules: Protocol) -> ByteArray:
 
 
 def _luma(image: AnyArray) -> FloatArray:
-    """Float luma of an RGB image; a grey image's stored values."""
+    """Return the float luma of an RGB image, or the stored values of a grey one."""
     return image.astype(np.float64) if image.ndim == 2 else rgb_to_y(image)

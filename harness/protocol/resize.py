@@ -1,8 +1,8 @@
 """MATLAB's ``imresize(image, scale, 'bicubic')``, the resize behind every "BI" benchmark.
 
-Reproduces published low-resolution images bit for bit. What makes it differ from most ports: the
-kernel is stretched when shrinking, uint8 images are rounded after *each* pass, and two ways to
-continue an image beyond its border exist in published data.
+Reproduces published LR images bit for bit. It differs from most ports: the kernel is stretched when
+shrinking, uint8 images are rounded after *each* pass, and there are two ways of padding, since
+published data use both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 if TYPE_CHECKING:
     from harness.cards import AnyArray, Border, FloatArray
 
-# Output rows computed at a time: keeps the double-precision copy of the input rows in the cache.
+# Output rows computed at a time: the double-precision copy of their input rows fits in the cache.
 _BLOCK = 32
 
 
@@ -27,7 +27,7 @@ def imresize(image: AnyArray, scale: float, border: Border = "replicate") -> Any
     Args:
         image: ``(H, W)`` or ``(H, W, C)``; uint8, or float64 of any range.
         scale: output size over input size, the same for both sides; above 0.
-        border: how the image goes on beyond its edge, see `harness.cards.Border`.
+        border: how the image is padded beyond its edge, see `harness.cards.Border`.
 
     Returns:
         ``(ceil(H * scale), ceil(W * scale)[, C])`` of the input's dtype. uint8 input is rounded
@@ -53,7 +53,7 @@ def imresize(image: AnyArray, scale: float, border: Border = "replicate") -> Any
 
 
 def enlargement_matrix(length: int, scale: int) -> FloatArray:
-    """The matrix M with ``M @ image @ M.T == imresize(image, scale)`` for square images.
+    """Return the matrix M with ``M @ image @ M.T == imresize(image, scale)`` for square images.
 
     Returns:
         ``(length * scale, length)`` float64, borders replicated.
@@ -62,7 +62,7 @@ def enlargement_matrix(length: int, scale: int) -> FloatArray:
 
 
 def _resize_rows(image: AnyArray, scale: float, border: Border) -> AnyArray:
-    """One pass: resize along the first axis, ``(H, W[, C])`` to ``(ceil(H * scale), W[, C])``.
+    """Resize along the first axis, ``(H, W[, C])`` to ``(ceil(H * scale), W[, C])``.
 
     A sparse product adds the taps in a fixed order, unlike a BLAS, so that every machine rounds
     the same way.
@@ -82,7 +82,7 @@ def _resize_rows(image: AnyArray, scale: float, border: Border) -> AnyArray:
 
 
 def _round(values: FloatArray) -> FloatArray:
-    """Round half up and clip to [0, 255], in place; below zero only the clip matters."""
+    """Round half up and clip to [0, 255], in place; negative values are clipped anyway."""
     values += 0.5
     np.floor(values, out=values)
     return np.clip(values, 0, 255, out=values)
@@ -90,7 +90,7 @@ def _round(values: FloatArray) -> FloatArray:
 
 @lru_cache(maxsize=128)
 def _weights(length: int, scale: float, border: Border) -> csr_array:
-    """The ``(ceil(length * scale), length)`` matrix of one pass, rows summing to 1."""
+    """Return the ``(ceil(length * scale), length)`` matrix of one pass; its rows sum to 1."""
     taps, values = _taps(length, scale)
     inside = _replicate(taps, length) if border == "replicate" else _mirror(taps, length)
     rows = np.broadcast_to(np.arange(len(taps))[:, None], taps.shape)
@@ -101,7 +101,7 @@ def _weights(length: int, scale: float, border: Border) -> csr_array:
 
 
 def _taps(length: int, scale: float) -> tuple[AnyArray, FloatArray]:
-    """Positions (0-based, possibly outside the image) and weights, both ``(outputs, taps)``."""
+    """Return positions (0-based, may lie outside) and weights, both ``(outputs, taps)``."""
     stretch = min(scale, 1.0)
     support = 4 / stretch
     k = np.arange(1, math.ceil(length * scale) + 1)

@@ -439,7 +439,9 @@ class TestVerify:
         self, card: DatasetCard, tmp_path: Path
     ) -> None:
         folder = write(tmp_path / "Tiny")
-        assert next(verify(["tiny"], 4, tmp_path)).message.startswith("Tiny: 3 images, as published")
+        assert next(verify(["tiny"], 4, tmp_path)).message.startswith(
+            "Tiny: 3 images, as published"
+        )
         (folder / "img_1.png").write_bytes(b"broken")
         (broken,) = verify(["tiny"], 4, tmp_path)
         assert not broken.sound
