@@ -1,8 +1,8 @@
-"""The canonical form of a file of code: it changes when the code may compute something else.
+"""The canonical form of a source file, which changes only if the code may compute something else.
 
-It must change with every number in the code, and with nothing else: not with a docstring, a
-comment, an annotation or an import of types, and not with the version of Python that parses the
-file. ``ast.dump`` and ``ast.unparse`` differ between versions; this form does not.
+It must change with every number in the code, but not with a docstring, a comment, an annotation or
+an import of types, and not with the version of Python that parses the file. ``ast.dump`` and
+``ast.unparse`` differ between versions; this form does not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STACK = frozenset(
     {"click", "jinja2", "matplotlib", "numpy", "pandas", "PIL", "platformdirs", "pooch", "requests"}
     | {"rich", "safetensors", "scipy", "skimage", "tabulate", "thop", "torch"}
 )
-"""Top-level packages that the harness itself depends on; a record says their versions."""
+"""Top-level packages that the harness depends on; a record stores their versions."""
 
 LIBRARY = frozenset(
     sys.stdlib_module_names
@@ -26,36 +26,36 @@ LIBRARY = frozenset(
     | {"mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd"}
     | {"sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib", "typing_extensions"}
 )
-"""The standard library of Python 3.11 to 3.14, and a package that stands in for parts of it."""
+"""The standard library of Python 3.11 to 3.14, and a backport of parts of it."""
 
 NETWORKS = "harness.baselines"
-"""The networks of the paper; unlike the rest of the harness they count, as any network's code."""
+"""The paper's networks; unlike other modules of the harness, they count as network code."""
 
 _HARNESS = "harness"
 _TYPES = ("typing", "typing_extensions", "collections.abc")
 _FIELD_KINDS = ("ClassVar", "InitVar", "KW_ONLY")
 _REGISTER = ("register_model", "register_metric", "register_report")
 _CARD = ("pipeline", "input", "scales", "paper", "params", "global_pooling", "stand_in", "layouts")
-"""What a network is registered with; its card says it."""
+"""The arguments with which a network is registered; its card has them."""
 
 
 def is_left_out(module: str) -> bool:
-    """Whether a hash leaves a module out: one of the standard library, `STACK` or the harness."""
+    """Whether hashes leave a module out: it is in the standard library, `STACK` or the harness."""
     top = module.partition(".")[0]
     return top in LIBRARY or top in STACK or is_harness(module)
 
 
 def is_harness(module: str) -> bool:
-    """Whether a module is one of the harness, but for its networks, which others build upon."""
+    """Whether a module belongs to the harness; the paper's networks do not count as part of it."""
     return module.partition(".")[0] == _HARNESS and not f"{module}.".startswith(f"{NETWORKS}.")
 
 
 def canonical_digest(tree: ast.Module, package: str = "") -> str:
-    """SHA-256 of a syntax tree's canonical form; it changes the tree.
+    """Return the SHA-256 of a syntax tree's canonical form; the tree is modified.
 
     Args:
-        tree: of a file; what does not count is removed from it.
-        package: dotted name of the package that the file lies in, which may move.
+        tree: the tree of a file; parts that do not count are removed from it.
+        package: dotted name of the package of the file; the package may move.
     """
     types = _annotating_names(tree) | _names_of_types(tree)
     _prune(tree)
@@ -69,7 +69,7 @@ def canonical_digest(tree: ast.Module, package: str = "") -> str:
 
 
 def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, str, list[ast.stmt], bool]]:
-    """Every list of statements: the node and field that hold it, whether it is in a class body."""
+    """Yield each list of statements: its node, its field, and whether it is in a class body."""
     todo: list[tuple[ast.AST, bool]] = [(tree, False)]
     while todo:
         node, in_class = todo.pop()
@@ -83,12 +83,12 @@ def _blocks(tree: ast.Module) -> Iterator[tuple[ast.AST, str, list[ast.stmt], bo
 
 
 def _annotations(node: ast.AST) -> Iterator[str]:
-    """The fields of a node that annotate."""
+    """Yield the fields of a node that are annotations."""
     return (name for name in ("annotation", "returns") if getattr(node, name, None) is not None)
 
 
 def _annotating_names(tree: ast.Module) -> set[str]:
-    """Names in annotations, also in those that are written as text."""
+    """Collect the names in annotations, also in those written as strings."""
     said = [getattr(node, name) for node in ast.walk(tree) for name in _annotations(node)]
     parts = [part for one in said for part in ast.walk(one)]
     texts = (part.value for part in parts if isinstance(part, ast.Constant))
@@ -97,7 +97,7 @@ def _annotating_names(tree: ast.Module) -> set[str]:
 
 
 def _names_of_types(tree: ast.Module) -> set[str]:
-    """`typing`, and the names that a file imports from modules of types."""
+    """Collect `typing` and the names that a file imports from modules of types."""
     given = (
         alias.asname or alias.name
         for node in ast.walk(tree)
@@ -126,7 +126,7 @@ def _prune(tree: ast.Module) -> None:
 
 
 def _dispatching(tree: ast.Module) -> set[ast.AST]:
-    """The arguments whose annotations decide when a function is called (``singledispatch``)."""
+    """Collect the arguments whose annotations select the function (``singledispatch``)."""
     return {
         argument
         for node in ast.walk(tree)
@@ -137,7 +137,7 @@ def _dispatching(tree: ast.Module) -> set[ast.AST]:
 
 
 def _kind(annotation: ast.expr) -> str:
-    """The name of an annotation that changes what a dataclass does; empty for all others."""
+    """Return the name of an annotation that changes what a dataclass does; empty for others."""
     if isinstance(annotation, ast.Constant):
         said = re.match(r"(?:\w+\.)*(\w+)", str(annotation.value))
         name = said[1] if said else ""
@@ -147,9 +147,9 @@ def _kind(annotation: ast.expr) -> str:
 
 
 def _kept(statement: ast.stmt, in_class: bool) -> list[ast.stmt]:
-    """The statements that stand for one in the canonical form.
+    """Return the statements that replace a statement in the canonical form.
 
-    In the body of a class an annotated name stays one, since dataclasses make a field of it.
+    In a class body an annotated name is kept, since dataclasses make a field of it.
     """
     if isinstance(statement, ast.If) and _is_never_true(statement.test):
         return [kept for one in statement.orelse for kept in _kept(one, in_class)]
@@ -176,12 +176,12 @@ def _registers_data(call: ast.expr) -> bool:
 
 
 def _name(node: ast.expr) -> str:
-    """``b`` of ``b`` and of ``a.b``; empty for anything else."""
+    """Return ``b`` for ``b`` and for ``a.b``; empty for anything else."""
     return str(getattr(node, "id", "") or getattr(node, "attr", ""))
 
 
 def _counts(statement: ast.stmt, types: set[str]) -> bool:
-    """Whether a statement counts; removes from an import the names that do not."""
+    """Whether a statement counts; names that do not count are removed from imports."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         statement.names = [one for one in statement.names if _name_counts(statement, one, types)]
         return bool(statement.names)
@@ -189,11 +189,11 @@ def _counts(statement: ast.stmt, types: set[str]) -> bool:
 
 
 def _name_counts(statement: ast.Import | ast.ImportFrom, alias: ast.alias, types: set[str]) -> bool:
-    """Whether a name that is imported counts.
+    """Whether an imported name counts.
 
-    A name from the standard library or `STACK` that only annotations use does not. Any other file
-    runs when it is imported, so its names always count. Modules of the harness may move: of their
-    names only renamed ones count.
+    A name from the standard library or `STACK` that only annotations use does not count. Any other
+    file runs when it is imported, so its names always count. Modules of the harness may move, so
+    only names imported from them under another name count.
     """
     renamed = alias.asname not in (None, alias.name)
     if isinstance(statement, ast.Import):
@@ -206,9 +206,9 @@ def _name_counts(statement: ast.Import | ast.ImportFrom, alias: ast.alias, types
 
 
 def _tokens(tree: ast.Module, package: str) -> Iterator[str]:
-    """The tree as a row of words: kinds of nodes, and their fields that are not empty, by name.
+    """Serialise the tree to words: node types, and the names and values of non-empty fields.
 
-    An empty field is left out, so that one which only newer versions of Python have says nothing.
+    Empty fields are left out, so that fields of newer Python versions make no difference.
     """
     todo: list[object] = [tree]
     while todo:
@@ -240,7 +240,7 @@ _SILENT = ("ctx", "type_comment", "type_ignores")
 
 
 def _joined(parts: list[ast.expr]) -> list[ast.expr]:
-    """The parts of an f-string; texts side by side are one, which versions of Python cut apart."""
+    """Join adjacent texts of an f-string, which Python versions split in different places."""
     made: list[ast.expr] = []
     for part in parts:
         text = part.value if isinstance(part, ast.Constant) else None
@@ -255,7 +255,7 @@ def _joined(parts: list[ast.expr]) -> list[ast.expr]:
 def _without_place(
     statement: ast.Import | ast.ImportFrom, package: str
 ) -> ast.Import | ast.ImportFrom:
-    """An import that says the same wherever the packages around the file lie."""
+    """Rewrite an import so that it does not depend on where the file's packages are."""
     if isinstance(statement, ast.ImportFrom):
         module = statement.module or ""
         if statement.level:
@@ -270,7 +270,7 @@ def _without_place(
 
 
 def _placeless(module: str, package: str) -> str:
-    """As much of a module's name as says what it is, in a file of a package.
+    """Shorten a module's name to the part that does not change when packages move.
 
     The file's package may move, and so may modules of the harness.
     """
