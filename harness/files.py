@@ -197,17 +197,17 @@ class FileLock:
         return taken
 
     @contextmanager
-    def held(self, otherwise: str = "") -> Iterator[None]:
+    def held(self, message: str = "") -> Iterator[None]:
         """Hold the lock for the block, then release it.
 
         Args:
-            otherwise: the error message if another process holds the lock; empty to wait for it.
+            message: the error message if another process holds the lock; empty to wait for it.
 
         Raises:
             HarnessError: another process holds the lock, or it cannot be taken.
         """
-        if not self.acquire(wait=not otherwise):
-            raise HarnessError(otherwise)
+        if not self.acquire(wait=not message):
+            raise HarnessError(message)
         try:
             yield
         finally:

@@ -114,7 +114,7 @@ class Identity:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Identity:
-        """Read what `to_json` returned.
+        """Create an object from the JSON of `to_json`.
 
         Raises:
             ValidationError: fields are missing or have the wrong type.
@@ -191,7 +191,7 @@ class ImageResult:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> ImageResult:
-        """Read what `to_json` returned.
+        """Create an object from the JSON of `to_json`.
 
         Raises:
             ValidationError: fields are missing or have the wrong type.
@@ -292,7 +292,7 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
-        """Read what `to_json` returned.
+        """Create an object from the JSON of `to_json`.
 
         Raises:
             ValueError: fields are missing or have the wrong type, the schema is unknown, the id is

@@ -1,4 +1,4 @@
-"""Only files are opened, and none that are larger than their kind can be."""
+"""Safe reading and atomic writing of files."""
 
 import os
 import platform

@@ -248,7 +248,7 @@ def test_a_report_of_a_plugin_meets_the_built_in_one_before_anyone_asks_for_repo
 
 
 def install(site: Path, distribution: str, module: str, text: str) -> None:
-    """Put a package with an entry point where Python finds it, as pip does."""
+    """Install a package with an entry point, as pip does."""
     site.mkdir(exist_ok=True)
     (site / f"{module}.py").write_text(text)
     info = site / f"{distribution.replace('-', '_')}-0.1.dist-info"
@@ -260,7 +260,7 @@ def install(site: Path, distribution: str, module: str, text: str) -> None:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed packages, which come before all others."""
+    """A folder of installed packages, first on the path."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -303,7 +303,7 @@ def test_packages_that_fail_or_exit_cost_only_themselves(site, harness) -> None:
 
 def test_the_networks_are_found_beside_another_package_called_baselines(site, harness) -> None:
     text = "from harness.registry import declare_package; declare_package(__name__)"
-    install(site, "drfn-harness", "baselines", text)  # as an earlier version was installed
+    install(site, "drfn-harness", "baselines", text)  # as an earlier version did
     shown = harness("list", "models")
     assert shown.exit_code == 0 and "harness.baselines.drfn" in shown.output
     assert "rename" not in shown.output and not FAILURES

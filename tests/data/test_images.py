@@ -1,4 +1,4 @@
-"""None"""
+"""Reading image files, and finding HR and LR images in folders."""
 
 import io
 import json
@@ -68,14 +68,14 @@ def test_16_bits_a_channel_are_refused_in_grey_and_in_colour(tmp_path: Path) -> 
     colour = tmp_path / "colour.png"
     colour.write_bytes(sixteen_bit_rgb_png())
     with Image.open(colour) as image:
-        assert image.mode == "RGB", "Pillow does not tell"
+        assert image.mode == "RGB", "Pillow hides the 16 bits"
     for path in (grey, colour, saved(Image.fromarray(GREY.astype(np.float32)), tmp_path / "f.tif")):
         with pytest.raises(HarnessError, match="more than 8 bits a channel"):
             read_image(path)
 
 
 def test_a_wide_8_bit_image_is_not_taken_for_a_deep_one(tmp_path: Path) -> None:
-    # The decoder of this BMP is told a stride of 2160 bytes, which has a 16 in it.
+    # The decoder arguments of this BMP have a stride of 2160 bytes, which contains "16".
     wide = picture(4, 720)
     loaded = read_image(saved(Image.fromarray(wide), tmp_path / "wide.bmp"))
     np.testing.assert_array_equal(loaded.pixels, wide)
@@ -154,7 +154,7 @@ def test_what_a_file_says_beside_its_pixels_is_passed_over_in_silence(tmp_path: 
     broken = b"Exif\0\0II*\0" + b"\xff" * 4
     Image.fromarray(RGB).save(tmp_path / "x.jpg", exif=broken)
     script = "from pathlib import Path; from harness.data.images import read_image as read; read"
-    # In a process of its own, since pytest makes errors of warnings.
+    # In a separate process, since pytest turns warnings into errors.
     command = [sys.executable, "-c", f"{script}(Path('x.jpg'))"]
     shown = subprocess.run(command, capture_output=True, text=True)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -296,7 +296,7 @@ class TestGivenLR:
 
     @pytest.fixture
     def lr(self, tmp_path: Path) -> Path:
-        """LR images that MATLAB's imresize would make, called as those of RDN."""
+        """LR images as MATLAB's imresize makes them, with the file names of RDN."""
         from harness.data.images import read_image
         from harness.protocol.protocols import Protocol, make_sample
 

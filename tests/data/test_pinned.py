@@ -1,4 +1,4 @@
-"""None"""
+"""Downloads of pinned files."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ from harness.errors import HarnessError, MismatchError
 from tests.conftest import Host
 
 CONTENT = b"some pixels"
-# Before any test puts a host of its own in its place.
+# Saved before tests replace the host.
 PUBLIC_HOST = pinned.HOST
 
 
@@ -86,7 +86,7 @@ def test_every_address_is_one_of_https() -> None:
 
 
 class Odd(BaseHTTPRequestHandler):
-    """A host that sends no end of bytes, sends elsewhere, stalls or trickles."""
+    """A host that sends too many bytes, redirects, stalls or trickles."""
 
     sent = 0
     over: threading.Event
@@ -184,7 +184,7 @@ def test_one_download_that_fails_ends_the_others_at_once(odd_host: str, tmp_path
 
 
 def started(host: str, code: str, *words: str) -> subprocess.Popen[str]:
-    """Python code in a process of its own, with downloads from a host."""
+    """Run Python code in a separate process, with downloads from a host."""
     start = f"from harness.data import pinned; pinned.HOST = {host!r}; "
     command = [sys.executable, "-c", start + code, *words]
     return subprocess.Popen(

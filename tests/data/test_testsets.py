@@ -1,4 +1,4 @@
-"""None"""
+"""Finding, downloading and verifying test sets."""
 
 import os
 import shutil
@@ -193,7 +193,7 @@ def test_a_sound_set_is_found_behind_a_broken_one(
 
 
 class TestFetching:
-    """A set is downloaded when it is missing, completed when that was cut short, and never else."""
+    """A missing set is downloaded and an incomplete download completed; no others are fetched."""
 
     @staticmethod
     def bring(card: DatasetCard, asked: list[Path]) -> Callable[[Sequence[tuple]], None]:
@@ -241,11 +241,11 @@ class TestFetching:
 
 
 class TestUserCache:
-    """Files of the user cache are the harness's own to replace."""
+    """The harness may replace files in the user cache."""
 
     @pytest.fixture
     def hosted(self, card: DatasetCard, host: Host) -> DatasetCard:
-        """A set that the host has, in the user cache already."""
+        """A set that the host serves and that is already in the user cache."""
         known = []
         folder = write(host.root / "a/b/c/data/Tiny/image_SRF_4", pattern="{}_HR.png")
         for image in card.known:
@@ -261,7 +261,7 @@ class TestUserCache:
 
     @staticmethod
     def damage(card: DatasetCard, how: str) -> tuple[Path, bytes]:
-        """Damage an image in the user cache; gives its path and what it held."""
+        """Damage an image in the user cache; return its path and old content."""
         path = downloads(card)[1][1]
         content = path.read_bytes()
         if how == "truncated":
@@ -449,11 +449,11 @@ class TestVerify:
         (absent,) = verify(["tiny"], 4, tmp_path)
         assert not absent.sound and "not on this machine" in absent.message
         everything = {verdict.message.split()[0]: verdict for verdict in verify(["all"], 4)}
-        assert everything["Urban100"].sound, "nobody insists on it"
+        assert everything["Urban100"].sound, "`all` does not require it"
 
 
 class TestScales:
-    """The images of `TestScales.card` were cropped for x4 from ones that are a pixel larger."""
+    """The images of the card, cropped for x4 from originals that are one pixel larger."""
 
     @pytest.fixture
     def cropped(self, card: DatasetCard) -> DatasetCard:

@@ -1,4 +1,4 @@
-"""None"""
+"""Finding, downloading and caching training images."""
 
 import json
 import random
@@ -113,7 +113,7 @@ def test_images_too_small_for_a_patch_are_named(photos: Path) -> None:
 
 def test_an_image_too_small_for_the_protocol_is_left_out(photos: Path) -> None:
     Image.fromarray(picture(21, 18)).save(photos / "aa.png")
-    for _ in range(2):  # made, and found in the cache
+    for _ in range(2):  # prepared first, then loaded from the cache
         kept = prepare_images(find_images([str(photos)]), RGB)
         assert kept.names == ("a.png", "b.png", "c.png")
         assert kept.paths == tuple(photos / name for name in kept.names)
@@ -127,7 +127,7 @@ def test_a_bad_image_is_named_and_left_out_only_on_request(photos: Path) -> None
     paths = find_images([str(photos)])
     with pytest.raises(HarnessError, match=r"bad\.png cannot be read"):
         prepare_images(paths, RGB)
-    for _ in range(2):  # made, and found in the cache
+    for _ in range(2):  # prepared first, then loaded from the cache
         kept = prepare_images(paths, RGB, skip_bad=True)
         assert kept.names == ("a.png", "b.png", "c.png")
         assert list(kept.skipped) == [photos / "bad.png"]
@@ -167,7 +167,7 @@ def test_an_uncropped_copy_under_another_name_is_found_too(photos: Path) -> None
 @pytest.mark.real_data
 def test_the_known_near_duplicate_is_found_by_its_pixels(photos: Path) -> None:
     set5 = find(DATASETS.get("set5"), 4)
-    # As in BSDS500: 1.39 times as large, and a JPEG.
+    # As in BSDS500: enlarged 1.39 times, and saved as JPEG.
     for image in set5.images:
         with Image.open(image.path) as opened:
             larger = opened.resize((321, 481), Image.Resampling.BICUBIC)
@@ -265,7 +265,7 @@ def test_a_set_that_is_missing_is_downloaded(tmp_path: Path, host, monkeypatch) 
     monkeypatch.setattr("harness.data.trainsets.pinned_rows", lambda _: rows)
     assert [path.name for path in find_images(["t91"])] == ["0.png", "1.png", "2.png"]
     assert training_folder("t91") == (cache_root() / "data/T91", [])
-    # One that was cut short is completed.
+    # An incomplete download is completed.
     (cache_root() / "data/T91/1.png").unlink()
     assert len(find_images(["t91"])) == 3
 

@@ -1,4 +1,4 @@
-"""None"""
+"""Conventions of scoring, and which of them explain a claimed number."""
 
 import math
 
@@ -77,7 +77,7 @@ def test_full_range_luma_is_that_of_pillow() -> None:
 
 
 def test_opencv_rounds_some_colours_otherwise() -> None:
-    """Found with ``cv2.cvtColor(., COLOR_BGR2YCrCb)`` of OpenCV 5.0.0."""
+    """Computed with ``cv2.cvtColor(., COLOR_BGR2YCrCb)`` of OpenCV 5.0.0."""
     opencv = {
         (255, 255, 255): 255,
         (255, 0, 0): 76,
@@ -227,7 +227,7 @@ def gauss(dimensions: int) -> np.ndarray:
 
 
 def similarity(x: np.ndarray, y: np.ndarray, mode: str) -> np.ndarray:
-    """The definition of Wang et al. 2004 with one window of as many dimensions as the images."""
+    """The definition of Wang et al. 2004, with a window of the images' number of dimensions."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         return correlate(values, gauss(values.ndim), mode=mode)
@@ -261,7 +261,7 @@ def test_zeros_go_on_beyond_the_edge_of_pytorch_ssim() -> None:
 def shrunk(image: np.ndarray, factor: int) -> np.ndarray:
     """``imfilter(image, ones(f) / f^2, 'symmetric')`` and every f-th pixel, pixel by pixel."""
     height, width = image.shape
-    # The middle of MATLAB's window is its pixel floor((f + 1) / 2), counted from one.
+    # The origin of MATLAB's window is its pixel floor((f + 1) / 2), counted from one.
     before = (factor + 1) // 2 - 1
     padded = np.pad(image.astype(float), factor, "symmetric")
     rows = []
@@ -315,7 +315,7 @@ class TestClaims:
         ]
 
     def test_of_those_that_give_it_the_commonest_comes_first(self) -> None:
-        """The mistaken one is nearer to 28.43 than the other."""
+        """The wrong convention is nearer to 28.43 than the right one."""
         mistaken = Convention("Y", "none", order="both as BGR")
         found = [
             Rescored(Convention("Y"), 4, 28.2, 0.8),

@@ -77,10 +77,10 @@ def test_any_two_images_have_scores_within_bounds_whichever_comes_first(
         assert -1 <= metric(one, two) <= 1
         assert metric(one, two) == pytest.approx(metric(two, one), abs=1e-12)
         assert metric(one, one) == pytest.approx(1, abs=1e-12)
-    # An error of 255 everywhere is the worst there is.
+    # An error of 255 everywhere is the largest possible one.
     assert 0 <= psnr(one, two) == psnr(two, one)
     assert psnr(one, one) == math.inf
-    # One pixel that is one level off is the least that differs.
+    # One pixel that differs by one level is the smallest error.
     least = 20 * math.log10(255) + 10 * math.log10(one.size)
     assert psnr(one, two) == math.inf or psnr(one, two) <= least + 1e-9
 
