@@ -208,7 +208,7 @@ def _elsewhere(judged: JudgedCell | None, metric: Score) -> str:
     """Such as ``28.181 under grey images as-rgb``, where only other rules give what is printed."""
     if judged is None or judged.measured is None or judged.standing == judged.verdict:
         return ""
-    return f"{metric.as_measured(judged.measured.value)} under {judged.measured.said}"
+    return f"{metric.as_measured(judged.measured.value)} under {judged.measured.rules_text}"
 
 
 def signed(value: float, decimals: int) -> str:

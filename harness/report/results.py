@@ -23,7 +23,7 @@ from harness.paper.select import (
     speaks_for_the_authors,
 )
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
-from harness.paper.tolerances import PRINTED, PRINTED_SAID
+from harness.paper.tolerances import PRINTED, PRINTED_TEXT
 from harness.paper.verdicts import JudgedCell, judge_cells
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import (
@@ -278,7 +278,7 @@ def _verdict_row(cell: JudgedCell, remark: str) -> dict[str, Any]:
         "metric": cell.metric,
         "printed": cell.printed,
         "measured": round(one.value, 6) if one else None,
-        "rules": one.said if one else "",
+        "rules": one.rules_text if one else "",
         "training": training(one.run) if one else "",
         "verdict": cell.verdict,
         "remark": remark,
@@ -293,7 +293,7 @@ def _verdicts_caption(cells: Collection[JudgedCell]) -> str:
     failed = sum(bool(cell.broken) for cell in cells)
     return (
         f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
-        f"with the authors' weights within {PRINTED_SAID}, or reached with others "
+        f"with the authors' weights within {PRINTED_TEXT}, or reached with others "
         f"({TRAINED_HERE}), which cannot refute a number; under the default rules, or under others "
         "in use, which the report rules names. Inconsistent in print: it contradicts other printed "
         f"numbers. Runs that failed: {failed or 'none'}."
@@ -389,7 +389,7 @@ def _rules_caption(tidy: pd.DataFrame) -> str:
     agreeing = tidy.groupby("cell")["agrees"].any()
     return (
         "Table 2 under the rules in use, with the authors' weights where they exist: each printed "
-        f"number that was measured, and the rules under which it agrees within {PRINTED_SAID}; "
+        f"number that was measured, and the rules under which it agrees within {PRINTED_TEXT}; "
         f"{agreeing.sum()} of {len(agreeing)} agree under one at least. "
         "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
         "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
