@@ -123,7 +123,7 @@ def computing_power(evidence: Evidence) -> Finding:
     names = [name for name in evidence.table2 if name in MODELS]
     work = {name: evidence.complexity(name).macs for name in (*names, *readings)}
     known = {name: macs for name, macs in work.items() if macs is not None}
-    better, better_with_two = (_better_for_less(evidence, known, name) for name in readings)
+    better, with_two = (_better_for_less(evidence, known, name) for name in readings)
     amounts = [
         f"{evidence.table2[name]['method']} {macs / 1e9:,.0f}"
         for name, macs in sorted(known.items(), key=lambda entry: entry[1])

@@ -12,10 +12,10 @@ from harness.paper.findings import Evidence
 from harness.paper.schema import SCORES, Score, listed, title
 from harness.paper.select import (
     Measurement,
+    measured_under,
     measurements,
     speaks_for_the_authors,
     training_notes,
-    measured_under,
 )
 from harness.paper.statistics import ablations
 from harness.paper.tolerances import PRINTED
