@@ -361,8 +361,8 @@ def _with_remark(row: CheckRow, paper: Mapping[str, Any], official: bool) -> Che
     for entry in paper.get("suspicious", ()):
         place = (entry["table"], entry["row"], entry["column"], entry["metric"])
         if place == ("table2", row.model, row.dataset, row.metric):
-            known = official and _meets(row, entry.get("measured"))
-            excuse = _EXCUSES.get(entry["seen"], "") if known else ""
+            is_known = official and _meets(row, entry.get("measured"))
+            excuse = _EXCUSES.get(entry["seen"], "") if is_known else ""
             return replace(row, known=excuse, reason=entry["reason"])
     return row
 

@@ -58,8 +58,8 @@ def _rank(evidence: Evidence, dataset: str, metric: str, *, misprints: bool) -> 
         for model, row in evidence.table2.items()
         if dataset in row and (misprints or (model, dataset, metric) not in evidence.misprints)
     ]
-    own = evidence.table2["drfn"][dataset][place]
-    return 1 + sum(value > own for value in column), len(column)
+    drfn_score = evidence.table2["drfn"][dataset][place]
+    return 1 + sum(value > drfn_score for value in column), len(column)
 
 
 def _ranks(ranks: Mapping[tuple[str, str], Rank], metric: str) -> str:
@@ -94,17 +94,17 @@ def fewer_parameters(evidence: Evidence) -> Finding:
 
 
 def _similar(evidence: Evidence, *rivals: str) -> Finding:
-    own, msrn = evidence.table2["drfn"], evidence.table2["msrn"]
+    drfn, msrn = evidence.table2["drfn"], evidence.table2["msrn"]
     sizes, gaps, smallest = [], [], []
     for name in rivals:
         row = evidence.table2[name]
-        behind = {key: row[key][PSNR] - own[key][PSNR] for key in evidence.sets if key in row}
+        behind = {key: row[key][PSNR] - drfn[key][PSNR] for key in evidence.sets if key in row}
         ratio = evidence.complexity(name).parameters / evidence.complexity("drfn").parameters
         sizes.append(f"{row['method']} has {ratio:.1f} times the parameters")
         by_set = listed([f"{gap:.2f} on {title(key)}" for key, gap in behind.items()])
         gaps.append(f"{row['method']} by {by_set}")
         smallest.append(min(behind.values()))
-    leads = [own[name][PSNR] - msrn[name][PSNR] for name in evidence.sets]
+    leads = [drfn[name][PSNR] - msrn[name][PSNR] for name in evidence.sets]
     lead, ahead = max(leads), sum(one > 0 for one in leads)
     text = (
         f"{listed(sizes)}, so that half holds. As printed, DRFN is behind {'; behind '.join(gaps)} "
@@ -122,20 +122,20 @@ def computing_power(evidence: Evidence) -> Finding:
     readings = ("drfn", "drfn-2conv")
     names = [name for name in evidence.table2 if name in MODELS]
     work = {name: evidence.complexity(name).macs for name in (*names, *readings)}
-    known = {name: macs for name, macs in work.items() if macs is not None}
-    better, with_two = (_better_for_less(evidence, known, name) for name in readings)
+    counted = {name: macs for name, macs in work.items() if macs is not None}
+    better, with_two = (_better_for_less(evidence, counted, name) for name in readings)
     amounts = [
         f"{evidence.table2[name]['method']} {macs / 1e9:,.0f}"
-        for name, macs in sorted(known.items(), key=lambda entry: entry[1])
+        for name, macs in sorted(counted.items(), key=lambda entry: entry[1])
         if name in evidence.table2 and macs
     ]
-    twice = f"two convolutions a residual block ({known['drfn-2conv'] / 1e9:,.0f} G)"
+    twice = f"two convolutions a residual block ({counted['drfn-2conv'] / 1e9:,.0f} G)"
     text = (
         f"{_who(better)} DRFN in print with no more multiplications (for an output of 1280x720, "
         f"in G: {listed(amounts)}). "
         + (f"With {twice} it fails: {_who(with_two)} it." if with_two else f"With {twice}, too.")
     )
-    unknown = [row["method"] for name, row in evidence.table2.items() if name not in known]
+    unknown = [row["method"] for name, row in evidence.table2.items() if name not in counted]
     if unknown:
         text += f" Not known here: {listed(unknown)}."
     if better:
@@ -145,13 +145,13 @@ def computing_power(evidence: Evidence) -> Finding:
 
 def _better_for_less(evidence: Evidence, macs: Mapping[str, int], reading: str) -> list[str]:
     """List the cells of Table 2 above DRFN's, from networks with no more multiplications."""
-    own = evidence.table2["drfn"]
+    drfn = evidence.table2["drfn"]
     return [
         f"{row['method']} on {title(dataset)}"
         for name, row in evidence.table2.items()
         if name != "drfn" and name in macs and macs[name] <= macs[reading]
         for dataset in evidence.sets
-        if dataset in row and row[dataset][PSNR] > own[dataset][PSNR]
+        if dataset in row and row[dataset][PSNR] > drfn[dataset][PSNR]
     ]
 
 

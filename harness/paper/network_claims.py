@@ -60,13 +60,13 @@ def depth(evidence: Evidence) -> Finding:
     one, two = (evidence.depth(name) for name in READINGS)
     claimed = evidence.number("layers")
     width = evidence.number("width")
-    least = claimed * width * (width * 9 + 1)
+    parameters_needed = claimed * width * (width * 9 + 1)
     text = (
         f"The longest chain of convolutions has {one.chain} (one a residual block) or {two.chain} "
         f"(two); all convolutions together are {one.convolutions} or {two.convolutions}. Counting "
         f"activations and poolings as well, the chains have {one.operations} and {two.operations}. "
         f"{claimed:.0f} convolutions of 3x3 with {width:.0f} filters alone would have "
-        f"{_in_millions(least, 1)}M parameters, where "
+        f"{_in_millions(parameters_needed, 1)}M parameters, where "
         f"{_in_millions(evidence.number('parameters'), 1)}M are claimed. Other readings: any "
         f"operation as a layer exceeds {claimed:.0f} with two convolutions a residual block only, "
         f"whose {_in_millions(_count(evidence, 'drfn-2conv'), 1)}M parameters contradict that "
@@ -77,7 +77,7 @@ def depth(evidence: Evidence) -> Finding:
 
 def receptive_field(evidence: Evidence) -> Finding:
     """Compare the receptive field of DRFN's convolutions with those of its rivals."""
-    own = evidence.receptive_radius("drfn")
+    reach = evidence.receptive_radius("drfn")
     rivals = [name for name in evidence.table2 if name in MODELS and name != "drfn"]
     radii = {name: evidence.receptive_radius(name) for name in rivals}
     others = [
@@ -86,12 +86,12 @@ def receptive_field(evidence: Evidence) -> Finding:
         if MODELS.get(name).params
     ]
     text = (
-        f"Through its convolutions an output pixel of DRFN depends on LR pixels up to {own} "
-        f"away, a field of {2 * own + 1} x {2 * own + 1}, and through the pooling of its "
+        f"Through its convolutions an output pixel of DRFN depends on LR pixels up to {reach} "
+        f"away, a field of {2 * reach + 1} x {2 * reach + 1}, and through the pooling of its "
         f"channel attention on the whole image. Of the networks of Table 2: "
         f"{listed(others)}. How large is very large is not said."
     )
-    return Finding("reproduced" if own > max(radii.values()) else "refuted", text)
+    return Finding("reproduced" if reach > max(radii.values()) else "refuted", text)
 
 
 def downscaling_filters(evidence: Evidence) -> Finding:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def highest(evidence: Evidence) -> Finding:
     """Compare the gain that self-ensemble needs with the gain that it gives."""
-    own = {name: evidence.table2["drfn"][name][PSNR] for name in evidence.sets}
+    drfn = {name: evidence.table2["drfn"][name][PSNR] for name in evidence.sets}
     best = {name: _best_of_the_others(evidence, name) for name in evidence.sets}
     text = (
         "No such row is printed. To be the highest, self-ensemble would have to add "
-        f"{_by_set({name: best[name] - own[name] for name in evidence.sets})} dB"
-        f"{_without_misprints(evidence, own, best)}"
+        f"{_by_set({name: best[name] - drfn[name] for name in evidence.sets})} dB"
+        f"{_without_misprints(evidence, drfn, best)}"
     )
     pairs = _ensemble_pairs(evidence)
     if not pairs:
@@ -38,7 +38,7 @@ def highest(evidence: Evidence) -> Finding:
     reached = {
         name: ensemble >= best[name]
         for name, (plain, ensemble) in scores.items()
-        if plain >= own[name] - PRINTED.psnr
+        if plain >= drfn[name] - PRINTED.psnr
     }
     ids = _ids(pairs.values())
     if not reached:
@@ -56,11 +56,11 @@ def _best_of_the_others(evidence: Evidence, dataset: str, *, misprints: bool = T
 
 
 def _without_misprints(
-    evidence: Evidence, own: Mapping[str, float], best: Mapping[str, float]
+    evidence: Evidence, drfn: Mapping[str, float], best: Mapping[str, float]
 ) -> str:
     """State the gain needed without the best cells that contradict other printed numbers."""
     sound = {name: _best_of_the_others(evidence, name, misprints=False) for name in best}
-    changed = {name: sound[name] - own[name] for name in best if sound[name] < best[name]}
+    changed = {name: sound[name] - drfn[name] for name in best if sound[name] < best[name]}
     if not changed:
         return ""
     return f" ({_by_set(changed)} without a cell that contradicts other printed numbers)"
@@ -123,8 +123,8 @@ def _largest_effect(pairs: Iterable[tuple[RunRecord, RunRecord]], metric: str) -
 
 def _lead(evidence: Evidence) -> float:
     """Return DRFN's lead over MSRN on Set14 (dB), the smallest that the paper argues from."""
-    own, msrn = (evidence.table2[name]["set14"][PSNR] for name in ("drfn", "msrn"))
-    return float(own - msrn)
+    drfn, msrn = (evidence.table2[name]["set14"][PSNR] for name in ("drfn", "msrn"))
+    return float(drfn - msrn)
 
 
 def grey_image(evidence: Evidence) -> Finding:
@@ -141,7 +141,7 @@ def grey_image(evidence: Evidence) -> Finding:
             "Run harness run --models bicubic --datasets set14 --grey full-range, and again with "
             "--grey as-rgb.",
         )
-    least = min(two.means["psnr"] - one.means["psnr"] for one, two in pairs.values())
+    gain = min(two.means["psnr"] - one.means["psnr"] for one, two in pairs.values())
     groups: dict[GreyRule, list[str]] = {}
     for name, pair in pairs.items():
         rule = _rule(evidence.table2[name]["set14"][PSNR], *pair)
@@ -150,7 +150,7 @@ def grey_image(evidence: Evidence) -> Finding:
     follows = [f"{listed(names)} follows {rule}" for rule, names in groups.items()]
     text = (
         "Set14 holds a grey image. Scoring it as RGB instead of over its full range raises the "
-        f"mean by {least:.3f} dB or more{_times(least, _lead(evidence))}. The printed PSNR of "
+        f"mean by {gain:.3f} dB or more{_times(gain, _lead(evidence))}. The printed PSNR of "
         f"{', that of '.join(follows)}"
     )
     ids = _ids(pairs.values())

@@ -229,10 +229,10 @@ def broken_variants(
     if runs.empty:
         return set()
     plain = plain_runs(runs, table["scale"], grey or table["grey"], self_ensemble=False)
-    own = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
+    of_ablation = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
     tried, done = (
         {_variant(record.identity.hyper, table) for record in frame["record"]}
-        for frame in (own, finished(own))
+        for frame in (of_ablation, finished(of_ablation))
     )
     return {name for name in tried - done if name}
 

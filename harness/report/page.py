@@ -471,7 +471,7 @@ def _other_tables(
 ) -> list[Table]:
     """Make every registered table except those whose numbers the page draws itself.
 
-    A table that says so replaces a plug-in's table whose code fails.
+    If a plug-in's code fails, a table with the error takes the place of its table.
     """
     names = sorted(REPORTS, key=lambda name: (not REPORTS.is_built_in(name), name))
     names = [name for name in names if name not in _DRAWN and not takes_pictures(name)]

@@ -264,9 +264,9 @@ def _array(boxes: Sequence[LabelBox]) -> FloatArray:
     return np.array(boxes, float).reshape(-1, 4)
 
 
-def _shared(some: Sequence[LabelBox], others: FloatArray) -> float:
+def _shared(boxes: Sequence[LabelBox], others: FloatArray) -> float:
     """Compute the area that boxes share with others."""
-    x, y, width, height = _array(some).T[:, :, None]
+    x, y, width, height = _array(boxes).T[:, :, None]
     left, low, wide, high = others.T
     across = np.minimum(x + width, left + wide) - np.maximum(x, left)
     up = np.minimum(y + height, low + high) - np.maximum(y, low)

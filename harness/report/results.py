@@ -268,9 +268,9 @@ def _verdict_text(cell: JudgedCell | None) -> str:
     """Write a number as printed, with its mark."""
     if cell is None:
         return "-"
-    own = dagger(cell.measured.run) if cell.measured else ""
+    mark = dagger(cell.measured.run) if cell.measured else ""
     failed = f" {FAILED}" if cell.broken else ""
-    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{own}{failed}"
+    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{mark}{failed}"
 
 
 def _verdict_row(cell: JudgedCell, remark: str) -> dict[str, Any]:
