@@ -125,7 +125,7 @@ def restrict(
 
 
 def with_tolerance(rows: Iterable[CheckRow], psnr: float) -> list[CheckRow]:
-    """Replace the PSNR tolerance (dB) of every tier."""
+    """Set one PSNR tolerance (dB) for all tiers."""
     return [
         replace(row, tolerance=psnr) if row.metric == "psnr" and row.tier else row for row in rows
     ]

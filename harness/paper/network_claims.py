@@ -95,7 +95,7 @@ def receptive_field(evidence: Evidence) -> Finding:
 
 
 def downscaling_filters(evidence: Evidence) -> Finding:
-    """Count the filters to which the channel attention reduces."""
+    """Check the number of filters to which the channel attention reduces the features."""
     width, claimed = int(evidence.number("width")), int(evidence.number("downscaling_filters"))
     counts = {
         filters: count

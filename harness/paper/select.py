@@ -151,7 +151,7 @@ def choose_runs(
 def broken_runs(
     runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, every_rule: bool = False
 ) -> dict[tuple[str, str], RunRecord]:
-    """Find the latest failed run for each model and set that have no finished run.
+    """Find the latest failed run of each model and set without a finished run.
 
     Only models with default arguments count. The arguments are those of `rank_runs`.
     """
@@ -209,9 +209,9 @@ def measurements(
 
 
 def measured_under(measured: Sequence[Measurement], rules: Sequence[str]) -> Measurement | None:
-    """Return a cell's measurement under some rules, without those under which it never ran.
+    """Return a cell's measurement under some rules; those that none of its runs used are ignored.
 
-    For example, a set without grey images never runs under a grey rule.
+    For example, no run of a set without grey images uses a grey rule.
     """
     known = {word for one in measured for word in one.rules}
     return next((one for one in measured if set(one.rules) == known & set(rules)), None)

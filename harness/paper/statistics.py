@@ -39,7 +39,7 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half the interval's length; the choice of images may cause a smaller difference."""
+        """Half the interval's length: a smaller difference may come from the choice of images."""
         return (self.high - self.low) / 2
 
     def __str__(self) -> str:
