@@ -39,26 +39,26 @@ JUDGES: Mapping[str, Callable[[Evidence], Finding]] = {
     "other-results": print_claims.other_results,
     "visual-quality": print_claims.visual_quality,
 }
-"""What judges each claim of ``drfn2020.toml``."""
+"""The function that judges each claim of ``drfn2020.toml``."""
 
 
 def judge(runs: pd.DataFrame, paper: Mapping[str, Any]) -> tuple[Judgement, ...]:
     """Judge every claim of the paper, then every row of its Table 2.
 
     Args:
-        runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.schema.paper` gives.
+        runs: the output of `ResultStore.load`; may be empty.
+        paper: the output of `harness.paper.schema.paper`.
     """
     evidence = Evidence(runs, paper)
     claims = [
-        Judgement(claim["key"], claim["statement"], claim["where"], *_find(claim["key"], evidence))
+        Judgement(claim["key"], claim["statement"], claim["where"], *_judge(claim["key"], evidence))
         for claim in paper["claims"]
     ]
     return (*claims, *judge_rows(evidence))
 
 
-def _find(claim: str, evidence: Evidence) -> Finding:
-    """What a claim's judge finds; a network that is not registered leaves the claim open."""
+def _judge(claim: str, evidence: Evidence) -> Finding:
+    """Judge one claim; it is not measured if its network is not registered."""
     try:
         return JUDGES[claim](evidence)
     except UsageError as error:

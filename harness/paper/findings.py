@@ -1,4 +1,4 @@
-"""Everything that claims are judged from: the printed numbers, the runs, the networks."""
+"""The evidence for judging claims: the printed numbers, the runs, the networks."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that claims are judged from: the printed numbers, the runs, the networks.
+    """The evidence for judging claims: the printed numbers, the runs, the networks.
 
     Attributes:
-        runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.schema.paper` gives.
+        runs: the output of `ResultStore.load`.
+        paper: the output of `harness.paper.schema.paper`.
     """
 
     runs: pd.DataFrame
@@ -58,7 +58,7 @@ class Evidence:
         )
 
     def number(self, key: str) -> float:
-        """A number of the running text."""
+        """Return a number from the paper's running text."""
         return float(self.paper["numbers"][key]["value"])
 
     @cached_property
@@ -78,7 +78,7 @@ class Evidence:
         *,
         self_ensemble: bool = False,
     ) -> RunRecord | None:
-        """The run that speaks for a model on a set, or None; see `rank_runs` for ``grey``."""
+        """Return the best run of a model on a set, or None; see `rank_runs` for ``grey``."""
         row = self._chosen[self_ensemble, grey].get((model, dataset))
         return None if row is None else row["record"]
 
@@ -89,11 +89,11 @@ class Evidence:
 
     @cached_property
     def broken(self) -> dict[tuple[str, str], RunRecord]:
-        """Runs that broke, by model and set, where none is finished under any rule."""
+        """Failed runs, by model and set, where none is finished under any rule."""
         return broken_runs(self.runs, self.scale, None, every_rule=True)
 
     def complexity(self, model: str) -> Complexity:
-        """Size and work of a network, counted on the network itself.
+        """Count the size and work of a network, on the network itself.
 
         Raises:
             UsageError: no network is registered under this name.
@@ -101,7 +101,7 @@ class Evidence:
         return _complexity(MODELS.get(model), self.scale)
 
     def depth(self, model: str) -> Depth:
-        """The layers of a network, counted on the network itself.
+        """Count the layers of a network, on the network itself.
 
         Raises:
             UsageError: no network is registered under this name.
@@ -109,7 +109,7 @@ class Evidence:
         return _depth(MODELS.get(model), self.scale)
 
     def receptive_radius(self, model: str) -> int:
-        """LR pixels on each side that an output pixel depends on through convolutions, at most.
+        """Count the LR pixels to each side that convolutions can carry to an output pixel.
 
         Raises:
             UsageError: no network is registered under this name.
@@ -117,7 +117,7 @@ class Evidence:
         return _receptive_radius(MODELS.get(model), self.scale)
 
     def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
-        """The convolutions of a network by input width, output width and kernel side.
+        """Count the convolutions of a network by input width, output width and kernel side.
 
         Raises:
             UsageError: no network is registered under this name.
@@ -127,7 +127,7 @@ class Evidence:
         return convolution_shapes(MODELS.get(model), self.scale, {})
 
 
-# Counting takes half a second a network.
+# Counting takes half a second per network.
 @cache
 def _complexity(card: ModelCard, scale: int) -> Complexity:
     from harness.models.cost import measure_complexity

@@ -1,4 +1,4 @@
-"""Claims that run records decide."""
+"""Judges claims from run records."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 
 def highest(evidence: Evidence) -> Finding:
-    """What self-ensemble would have to give, and what it gives."""
-    own = {name: evidence.table2["drfn"][name][PSNR] for name in evidence.sets}
+    """Compare the gain that self-ensemble needs with the gain that it gives."""
+    drfn = {name: evidence.table2["drfn"][name][PSNR] for name in evidence.sets}
     best = {name: _best_of_the_others(evidence, name) for name in evidence.sets}
-    said = (
+    text = (
         "No such row is printed. To be the highest, self-ensemble would have to add "
-        f"{_by_set({name: best[name] - own[name] for name in evidence.sets})} dB"
-        f"{_without_misprints(evidence, own, best)}"
+        f"{_by_set({name: best[name] - drfn[name] for name in evidence.sets})} dB"
+        f"{_without_misprints(evidence, drfn, best)}"
     )
     pairs = _ensemble_pairs(evidence)
     if not pairs:
         advice = "what it adds is measured by running drfn with and without --self-ensemble"
-        return Finding("not measured", f"{said}; {advice}.")
-    scores = {name: (one.means["psnr"], two.means["psnr"]) for name, (one, two) in pairs.items()}
+        return Finding("not measured", f"{text}; {advice}.")
+    scores = {name: (a.means["psnr"], b.means["psnr"]) for name, (a, b) in pairs.items()}
     gains = {name: ensemble - plain for name, (plain, ensemble) in scores.items()}
-    said = f"{said}; with the weights at hand it adds {_by_set(gains)} dB"
+    text = f"{text}; with the weights at hand it adds {_by_set(gains)} dB"
     reached = {
         name: ensemble >= best[name]
         for name, (plain, ensemble) in scores.items()
-        if plain >= own[name] - PRINTED.psnr
+        if plain >= drfn[name] - PRINTED.psnr
     }
     ids = _ids(pairs.values())
     if not reached:
-        return Finding("not measured", f"{said}, but they do not reach the plain row.", ids)
-    return Finding("reproduced" if all(reached.values()) else "refuted", f"{said}.", ids)
+        return Finding("not measured", f"{text}, but they do not reach the plain row.", ids)
+    return Finding("reproduced" if all(reached.values()) else "refuted", f"{text}.", ids)
 
 
 def _best_of_the_others(evidence: Evidence, dataset: str, *, misprints: bool = True) -> float:
@@ -56,18 +56,18 @@ def _best_of_the_others(evidence: Evidence, dataset: str, *, misprints: bool = T
 
 
 def _without_misprints(
-    evidence: Evidence, own: Mapping[str, float], best: Mapping[str, float]
+    evidence: Evidence, drfn: Mapping[str, float], best: Mapping[str, float]
 ) -> str:
-    """What is left to add where the best is a cell that contradicts other printed numbers."""
+    """State the gain needed without the best cells that contradict other printed numbers."""
     sound = {name: _best_of_the_others(evidence, name, misprints=False) for name in best}
-    changed = {name: sound[name] - own[name] for name in best if sound[name] < best[name]}
+    changed = {name: sound[name] - drfn[name] for name in best if sound[name] < best[name]}
     if not changed:
         return ""
     return f" ({_by_set(changed)} without a cell that contradicts other printed numbers)"
 
 
 def _ensemble_pairs(evidence: Evidence) -> dict[str, tuple[RunRecord, RunRecord]]:
-    """Runs of DRFN without and with self-ensemble, of the same weights, by set."""
+    """Pair runs of DRFN without and with self-ensemble, with the same weights, by set."""
     return {
         name: (plain, ensemble)
         for name in evidence.sets
@@ -78,7 +78,7 @@ def _ensemble_pairs(evidence: Evidence) -> dict[str, tuple[RunRecord, RunRecord]
 
 
 def _by_set(values: Mapping[str, float]) -> str:
-    """Such as ``0.31 on Set5 and 0.19 on Set14``."""
+    """Write values by set, such as ``0.31 on Set5 and 0.19 on Set14``."""
     return listed([f"{value:.2f} on {title(name)}" for name, value in values.items()])
 
 
@@ -87,7 +87,7 @@ def _ids(pairs: Iterable[Sequence[RunRecord]]) -> tuple[str, ...]:
 
 
 def one_pipeline(evidence: Evidence) -> Finding:
-    """Bicubic interpolation under both pipelines, against its printed row."""
+    """Compare bicubic interpolation under both pipelines with its printed row."""
     pairs = {
         name: (luma, colour)
         for name in evidence.sets
@@ -101,7 +101,7 @@ def one_pipeline(evidence: Evidence) -> Finding:
         for name, pair in pairs.items()
     }
     nearest = listed([f"{pipeline} on {title(name)}" for name, pipeline in follows.items()])
-    said = (
+    text = (
         "Networks on luma are fed luma that was degraded in double (pipeline y), those on RGB, as "
         "DRFN, colour that was degraded in uint8 (rgb). For bicubic interpolation this moves PSNR "
         f"by up to {_largest_effect(pairs.values(), 'psnr'):.3f} dB and SSIM by up to "
@@ -109,7 +109,7 @@ def one_pipeline(evidence: Evidence) -> Finding:
         f"{_lead(evidence):.2f} dB). By SSIM the printed Bicubic row follows {nearest}."
     )
     mixed = len(set(follows.values())) > 1
-    return Finding("inconsistent in print" if mixed else "reproduced", said, _ids(pairs.values()))
+    return Finding("inconsistent in print" if mixed else "reproduced", text, _ids(pairs.values()))
 
 
 def _nearest_pipeline(printed: float, *runs: RunRecord) -> str:
@@ -122,13 +122,13 @@ def _largest_effect(pairs: Iterable[tuple[RunRecord, RunRecord]], metric: str) -
 
 
 def _lead(evidence: Evidence) -> float:
-    """Of DRFN over MSRN on Set14 (dB), the smallest difference that the paper argues from."""
-    own, msrn = (evidence.table2[name]["set14"][PSNR] for name in ("drfn", "msrn"))
-    return float(own - msrn)
+    """Return DRFN's lead over MSRN on Set14 (dB), the smallest that the paper argues from."""
+    drfn, msrn = (evidence.table2[name]["set14"][PSNR] for name in ("drfn", "msrn"))
+    return float(drfn - msrn)
 
 
 def grey_image(evidence: Evidence) -> Finding:
-    """What the rule for Set14's grey image is worth, and which rule each row follows."""
+    """Measure the effect of the rule for Set14's grey image, and find each row's rule."""
     pairs = {
         name: (full, as_rgb)
         for name in evidence.table2
@@ -141,66 +141,66 @@ def grey_image(evidence: Evidence) -> Finding:
             "Run harness run --models bicubic --datasets set14 --grey full-range, and again with "
             "--grey as-rgb.",
         )
-    least = min(two.means["psnr"] - one.means["psnr"] for one, two in pairs.values())
+    gain = min(two.means["psnr"] - one.means["psnr"] for one, two in pairs.values())
     groups: dict[GreyRule, list[str]] = {}
     for name, pair in pairs.items():
         rule = _rule(evidence.table2[name]["set14"][PSNR], *pair)
         if rule:
             groups.setdefault(rule, []).append(evidence.table2[name]["method"])
     follows = [f"{listed(names)} follows {rule}" for rule, names in groups.items()]
-    said = (
+    text = (
         "Set14 holds a grey image. Scoring it as RGB instead of over its full range raises the "
-        f"mean by {least:.3f} dB or more{_times(least, _lead(evidence))}. The printed PSNR of "
+        f"mean by {gain:.3f} dB or more{_times(gain, _lead(evidence))}. The printed PSNR of "
         f"{', that of '.join(follows)}"
     )
     ids = _ids(pairs.values())
     if len(groups) > 1:
-        return Finding("inconsistent in print", f"{said}: the column mixes both rules.", ids)
-    return Finding("not measured", f"{said}; the rule of DRFN and MSRN is not known.", ids)
+        return Finding("inconsistent in print", f"{text}: the column mixes both rules.", ids)
+    return Finding("not measured", f"{text}; the rule of DRFN and MSRN is not known.", ids)
 
 
 def _times(effect: float, lead: float) -> str:
-    """How often a difference (dB) fits into an effect; nothing where there is none."""
+    """Write an effect as a multiple of a lead (dB); nothing if the lead is 0."""
     return f", {effect / lead:.1f} times the {lead:.2f} dB between the two" if lead else ""
 
 
 def _rule(printed: float, full: RunRecord, as_rgb: RunRecord) -> GreyRule | None:
-    """The grey rule under which a printed PSNR was measured again; None for neither."""
-    off = [abs(run.means["psnr"] - printed) for run in (full, as_rgb)]
-    if min(off) > PRINTED.psnr:
+    """Find the grey rule under which the measured PSNR agrees with the printed one, if any."""
+    distances = [abs(run.means["psnr"] - printed) for run in (full, as_rgb)]
+    if min(distances) > PRINTED.psnr:
         return None
-    return "full-range" if off[0] <= off[1] else "as-rgb"
+    return "full-range" if distances[0] <= distances[1] else "as-rgb"
 
 
 def feature_fusion(evidence: Evidence) -> Finding:
-    """What the feature fusion adds, without and with the connections."""
+    """Judge the gain of the feature fusion, without and with the connections."""
     return _ablated(evidence, [("ff", "none"), ("both", "lsc")])
 
 
 def connections(evidence: Evidence) -> Finding:
-    """What the long and short connections add, without and with the feature fusion."""
+    """Judge the gain of the long and short connections, without and with the feature fusion."""
     return _ablated(evidence, [("lsc", "none"), ("both", "ff")])
 
 
 def _ablated(evidence: Evidence, pairs: Sequence[tuple[str, str]]) -> Finding:
-    """Whether the first of each pair is better than the second."""
+    """Judge whether the first variant of each pair is better than the second."""
     table = evidence.paper["table1"]
-    said = "Printed"
+    text = "Printed"
     for reading in table["readings"]:
         cells = dict(zip(reading["variants"], table["psnr"], strict=True))
         gains = listed([f"{cells[more] - cells[less]:+.2f}" for more, less in pairs])
-        said += f"{':' if said == 'Printed' else ', or'} {gains} dB (columns {reading['name']})"
+        text += f"{':' if text == 'Printed' else ', or'} {gains} dB (columns {reading['name']})"
     measured = ablations(evidence.runs, evidence.paper)
     needed = {name for pair in pairs for name in pair}
     best = next((one for one in measured if needed <= one.runs.keys()), None)
     if best is None:
         return Finding(
             "not measured",
-            f"{said}. To measure it, train the four variants alike (harness train drfn --variant "
+            f"{text}. To measure it, train the four variants alike (harness train drfn --variant "
             "none, ff, lsc, both) and run them on Set14.",
         )
     intervals = [best.gain(more, less) for more, less in pairs]
-    said += (
+    text += (
         f". Measured on Set14 with {best.budget} a variant: {listed([str(i) for i in intervals])} "
         "dB (95 % over images)"
     )
@@ -208,10 +208,10 @@ def _ablated(evidence: Evidence, pairs: Sequence[tuple[str, str]]) -> Finding:
     floor = bicubic[table["set"]][0]
     unlearned = [f"{n} ({best.psnr(n):.2f} dB)" for n in sorted(needed) if best.psnr(n) < floor]
     if unlearned:
-        said += (
+        text += (
             f"; what still falls short of bicubic interpolation ({floor:.2f} dB) after so little "
             f"training says nothing of a trained network: {listed(unlearned)}"
         )
     elif all(one.difference > 0 for one in intervals):
-        return Finding("reproduced", f"{said}.", best.ids())
-    return Finding("not measured", f"{said}; so short a training cannot refute it.", best.ids())
+        return Finding("reproduced", f"{text}.", best.ids())
+    return Finding("not measured", f"{text}; so short a training cannot refute it.", best.ids())

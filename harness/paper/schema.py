@@ -1,4 +1,4 @@
-"""The paper as data: every printed number, read from ``papers/drfn2020.toml``; words for them."""
+"""The paper as data: every printed number, from ``papers/drfn2020.toml``, and text helpers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.registry import DATASETS
 
 @cache
 def paper() -> dict[str, Any]:
-    """The paper's numbers as printed, typographical errors included."""
+    """Read the paper's numbers as printed, typographical errors included."""
     text = files("harness.paper").joinpath("papers", "drfn2020.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
@@ -23,11 +23,11 @@ class Score(NamedTuple):
     """A score of Table 2.
 
     Attributes:
-        name: of the metric.
-        title: with its unit.
+        name: the metric's name.
+        title: its title with the unit.
         printed: decimals in the paper.
-        measured: decimals of a measured number that stands beside a printed one.
-        exact: decimals that show what tells two runs apart.
+        measured: decimals of a measured number next to a printed one.
+        exact: decimals that show the difference between two runs.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Score(NamedTuple):
     exact: int
 
     def as_printed(self, value: float) -> str:
-        """With the paper's decimals."""
+        """Format a value with the paper's decimals."""
         return f"{value:.{self.printed}f}"
 
     def as_measured(self, value: float) -> str:
-        """With the decimals of a measured number."""
+        """Format a value with the decimals of a measured number."""
         return f"{value:.{self.measured}f}"
 
 
@@ -49,37 +49,37 @@ SCORES: Mapping[str, Score] = {
     "psnr": Score("psnr", "PSNR in dB", 2, 3, 4),
     "ssim": Score("ssim", "SSIM", 4, 4, 6),
 }
-"""In the order in which a cell has them."""
+"""In their order within a cell."""
 
 
 def title(dataset: str) -> str:
-    """What papers call a set."""
+    """Return the name that papers use for a set."""
     return DATASETS.get(dataset).title if dataset in DATASETS else dataset
 
 
 def listed(words: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Join words: ``a``, ``a and b``, ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def ordinal(rank: int) -> str:
-    """``1st``, ``2nd``, ``3rd``, ``4th``, up to ``20th``."""
+    """Format a rank: ``1st``, ``2nd``, ``3rd``, ``4th``, up to ``20th``."""
     return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"
 
 
 ABLATION = "table1"
-"""The table of the paper's ablation; begins the tags of weights of its variants."""
+"""The table of the paper's ablation; weights of its variants have tags that begin with this."""
 
 
 def variant_arguments(model: str, variant: str) -> dict[str, Any]:
-    """The arguments that make a variant of the paper's ablation of a network.
+    """Return the network's arguments for a variant of the paper's ablation.
 
     Args:
         model: the network's registered name.
         variant: the variant's name in the paper's TOML.
 
     Returns:
-        the arguments; none for the whole network.
+        the arguments; empty for the whole network.
 
     Raises:
         UsageError: the paper has no such ablation or variant.

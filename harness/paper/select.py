@@ -1,4 +1,4 @@
-"""Which runs speak for a printed number, what they measured, and how their weights were trained."""
+"""Selects the runs to compare with the paper's numbers, and reads how weights were trained."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 
 
 EARLIER = 10
-"""Added to the rank of a record of an earlier version."""
+"""Added to the rank of a record that an earlier version of the harness wrote."""
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
 
 def foreign_origin(record: RunRecord) -> str:
-    """Whose code a run is of that only has the name of a built-in model or metric, or empty.
+    """Name the foreign code that a run used under the name of a built-in model or metric.
 
-    Such a run speaks for no printed number.
+    Empty where there is none. Such a run is not compared with the paper.
     """
     for name, facts in record.plugins.items():
         if _is_built_in(name, record) and not is_built_in(facts):
-            said = facts.get("module", facts.get("file", "an unknown file"))
+            file = facts.get("module", facts.get("file", "an unknown file"))
             installed = facts.get("distribution")
-            return f"{said} ({installed})" if installed else said
+            return f"{file} ({installed})" if installed else file
     return ""
 
 
 def _is_built_in(name: str, record: RunRecord) -> bool:
-    """Whether a name that a record tells the origin of is a built-in's or a printed network's."""
+    """Whether a name in a record's ``plugins`` is a built-in's or a network's of Table 2."""
     if name != record.identity.model:
         return METRICS.is_built_in(name)
     return MODELS.is_built_in(name) or name in (row["model"] for row in paper()["table2"]["rows"])
 
 
 def finished(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that have scores."""
+    """Return the runs that have scores."""
     return runs if runs.empty else runs[runs["status"] == "finished"]
 
 
@@ -65,29 +65,29 @@ def rank_runs(
     self_ensemble: bool = False,
     every_rule: bool = False,
 ) -> pd.DataFrame:
-    """Finished runs of whole images under the default rules but for the grey rule, best first.
+    """Rank the finished whole-image runs under the default rules and a grey rule, best first.
 
-    Records of today come before those of earlier versions, the authors' weights before retrained
-    ones, and those before files of unknown origin; of retrained ones those that saw most pixels in
-    training; then the latest run counts.
+    Records of the current version come before those of earlier versions. Then the authors' weights
+    come before retrained ones, and those before files of unknown origin. Among retrained weights,
+    those that saw more pixels in training come first; then later runs.
 
     Args:
-        runs: what `ResultStore.load` gives.
+        runs: the output of `ResultStore.load`.
         scale: the factor.
         grey: the rule for grey images; None for that of each cell, see `cell_grey`.
         self_ensemble: runs with it, or without.
-        every_rule: take the runs under all rules but with another border, which nothing printed
-            follows; ``grey`` plays no part then.
+        every_rule: take the runs under all rules except other borders, which no printed number
+            uses; ``grey`` is ignored.
     """
     if runs.empty:
         return runs
-    fits = plain_runs(finished(runs), scale, grey, self_ensemble, every_rule=every_rule)
-    earlier = [record.earlier for record in fits["record"]]
-    ranks = fits["tag"].map(_TAG_ORDER).fillna(2) + EARLIER * pd.Series(
-        earlier, fits.index, dtype=int
+    plain = plain_runs(finished(runs), scale, grey, self_ensemble, every_rule=every_rule)
+    earlier = [record.earlier for record in plain["record"]]
+    ranks = plain["tag"].map(_TAG_ORDER).fillna(2) + EARLIER * pd.Series(
+        earlier, plain.index, dtype=int
     )
-    seen = [training_notes(record).pixels for record in fits["record"]]
-    return fits.assign(rank=ranks, seen=seen).sort_values(
+    pixels = [training_notes(record).pixels for record in plain["record"]]
+    return plain.assign(rank=ranks, seen=pixels).sort_values(
         ["rank", "seen", "time", "id"], ascending=[True, False, False, True], kind="stable"
     )
 
@@ -100,9 +100,9 @@ def plain_runs(
     *,
     every_rule: bool = False,
 ) -> pd.DataFrame:
-    """Runs of whole images under the default rules but for the grey rule; see `rank_runs`.
+    """Select whole-image runs under the default rules and a grey rule; see `rank_runs`.
 
-    Those of other code under the name of a built-in are left out; see `foreign_origin`.
+    Runs of foreign code under a built-in's name are left out; see `foreign_origin`.
     """
     if every_rule:
         follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
@@ -110,16 +110,16 @@ def plain_runs(
         cells = zip(runs["protocol"], runs["model"], runs["dataset"], strict=True)
         plain = [rules in plain_protocols(scale, grey, *cell) for rules, *cell in cells]
         follows = pd.Series(plain, runs.index, dtype=bool)
-    alike = runs["self_ensemble"].astype(bool) == self_ensemble
-    ours = [not (one.identity.lr_sha256 or foreign_origin(one)) for one in runs["record"]]
-    speaks = pd.Series(ours, runs.index, dtype=bool)
-    return runs[follows & alike & runs["tile"].isna() & speaks]
+    same_ensemble = runs["self_ensemble"].astype(bool) == self_ensemble
+    ours = [not (run.identity.lr_sha256 or foreign_origin(run)) for run in runs["record"]]
+    comparable = pd.Series(ours, runs.index, dtype=bool)
+    return runs[follows & same_ensemble & runs["tile"].isna() & comparable]
 
 
 def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str) -> set[str]:
-    """The default rules of both pipelines but for the grey rule, by which a cell may be run.
+    """Name the protocols that a cell's runs may follow: default rules, one for each pipeline.
 
-    Where the set holds no grey image, a run under either grey rule will do.
+    Both grey rules are accepted where the set has no grey image.
     """
     wanted = {pipeline: [grey or cell_grey(model, dataset, pipeline)] for pipeline in USUAL_GREY}
     if dataset in sets_without_grey():
@@ -132,7 +132,7 @@ def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str)
 
 
 def cell_grey(model: str, dataset: str, pipeline: Pipeline) -> GreyRule:
-    """The grey rule of a cell: its pipeline's own, or the one that the printed PSNR follows."""
+    """Return the grey rule of a cell: its pipeline's, or the one that the printed PSNR follows."""
     rule: GreyRule = paper()["grey"].get(model, {}).get(dataset, USUAL_GREY[pipeline])
     return rule
 
@@ -140,7 +140,7 @@ def cell_grey(model: str, dataset: str, pipeline: Pipeline) -> GreyRule:
 def choose_runs(
     runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, self_ensemble: bool = False
 ) -> dict[tuple[str, str], pd.Series[Any]]:
-    """The first choice of `rank_runs` for each model, as registered, and set."""
+    """Choose the best run of `rank_runs` for each set and model with default arguments."""
     if runs.empty:
         return {}
     ranked = rank_runs(runs, scale, grey, self_ensemble=self_ensemble)
@@ -151,22 +151,22 @@ def choose_runs(
 def broken_runs(
     runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, every_rule: bool = False
 ) -> dict[tuple[str, str], RunRecord]:
-    """The latest run that broke, for each model, as registered, and set that has no finished one.
+    """Find the latest failed run of each model and set without a finished run.
 
-    The arguments are those of `rank_runs`.
+    Only models with default arguments count. The arguments are those of `rank_runs`.
     """
     if runs.empty:
         return {}
     registered = runs[~runs["hyper"].astype(bool)]
     plain = plain_runs(registered, scale, grey, self_ensemble=False, every_rule=every_rule)
     ordered = plain.sort_values(["time", "id"], kind="stable")["record"]
-    latest = {(one.identity.model, one.identity.dataset): one for one in ordered}
-    done = {(one.identity.model, one.identity.dataset) for one in finished(plain)["record"]}
+    latest = {(run.identity.model, run.identity.dataset): run for run in ordered}
+    done = {(run.identity.model, run.identity.dataset) for run in finished(plain)["record"]}
     return {cell: record for cell, record in latest.items() if cell not in done}
 
 
 WHOLE = "SSIM of the whole image"
-"""The rule of ``ssim-whole``, MATLAB's ``ssim``."""
+"""The rule of the metric ``ssim-whole``, MATLAB's ``ssim``."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ class Measurement:
 
     Attributes:
         value: PSNR in dB, or SSIM.
-        rules: what departs from the default rules, in words; empty for the default.
-        run: the record it comes from.
+        rules: the rules that differ from the default ones, in words; empty for the default.
+        run: the record that holds it.
     """
 
     value: float
@@ -184,7 +184,7 @@ class Measurement:
     run: RunRecord
 
     @property
-    def said(self) -> str:
+    def rules_text(self) -> str:
         """The rules in words."""
         return ", ".join(self.rules) or "default rules"
 
@@ -192,38 +192,38 @@ class Measurement:
 def measurements(
     candidates: Mapping[tuple[str, str], Sequence[RunRecord]], model: str, dataset: str, metric: str
 ) -> list[Measurement]:
-    """Every measurement that may speak for a cell, one for each set of rules, simplest first.
+    """List the measurements of a cell, one for each set of rules, fewest rules first.
 
-    Weights trained here speak under the default rules only: they reach a number or they do not.
+    Runs with other weights than the authors' count under the default rules only.
     """
-    found: dict[tuple[str, ...], Measurement] = {}
+    by_rules: dict[tuple[str, ...], Measurement] = {}
     for run in candidates.get((model, dataset), ()):
         rules = departures(run)
         if rules and not speaks_for_the_authors(run):
             continue
-        found.setdefault(rules, Measurement(run.means[metric], rules, run))
+        by_rules.setdefault(rules, Measurement(run.means[metric], rules, run))
         if metric == "ssim" and "ssim-whole" in run.means:
             whole = (*rules, WHOLE)
-            found.setdefault(whole, Measurement(run.means["ssim-whole"], whole, run))
-    return sorted(found.values(), key=lambda one: (len(one.rules), one.rules))
+            by_rules.setdefault(whole, Measurement(run.means["ssim-whole"], whole, run))
+    return sorted(by_rules.values(), key=lambda one: (len(one.rules), one.rules))
 
 
-def under(found: Sequence[Measurement], rules: Sequence[str]) -> Measurement | None:
-    """The measurement of a cell under some rules, of which only those count that it was run with.
+def measured_under(measured: Sequence[Measurement], rules: Sequence[str]) -> Measurement | None:
+    """Return a cell's measurement under some rules; those that none of its runs used are ignored.
 
-    A set without grey images, for instance, is not run under a rule for these.
+    For example, no run of a set without grey images uses a grey rule.
     """
-    known = {word for one in found for word in one.rules}
-    return next((one for one in found if set(one.rules) == known & set(rules)), None)
+    known = {word for one in measured for word in one.rules}
+    return next((one for one in measured if set(one.rules) == known & set(rules)), None)
 
 
 def speaks_for_the_authors(run: RunRecord) -> bool:
-    """It used the authors' weights, or a method without any."""
+    """Whether a run used the authors' weights, or a method without weights."""
     return run.weights is None or run.weights.tag == "official"
 
 
 def departures(run: RunRecord) -> tuple[str, ...]:
-    """The rules of a run that are not those of its cell, in words."""
+    """List the rules of a run that differ from its cell's, in words."""
     rules = protocol(run.identity.protocol)
     usual = cell_grey(run.identity.model, run.identity.dataset, rules.pipeline)
     grey = rules.grey != usual and run.identity.dataset not in sets_without_grey()
@@ -236,29 +236,29 @@ def departures(run: RunRecord) -> tuple[str, ...]:
 
 
 def candidates(runs: pd.DataFrame, scale: int) -> dict[tuple[str, str], list[RunRecord]]:
-    """Runs on whole images by model, as registered, and set, those of the best weights first."""
+    """Collect the whole-image runs of the best kind of weights for each model and set."""
     if runs.empty:
         return {}
     ranked = rank_runs(runs, scale, None, every_rule=True)
     plain = ranked[~ranked["hyper"].astype(bool)]
     kind = plain["rank"] % EARLIER
     best = plain[kind == kind.groupby([plain["model"], plain["dataset"]]).transform("min")]
-    found: dict[tuple[str, str], list[RunRecord]] = {}
+    by_cell: dict[tuple[str, str], list[RunRecord]] = {}
     for cell in zip(best["model"], best["dataset"], best["record"], strict=True):
-        found.setdefault(cell[:2], []).append(cell[2])
-    return found
+        by_cell.setdefault(cell[:2], []).append(cell[2])
+    return by_cell
 
 
 @dataclass(frozen=True)
 class TrainingNotes:
-    """What weights were trained with.
+    """The training budget of weights.
 
     Attributes:
-        key: equal where recipe and device are, whatever the seed; empty where nothing is known.
+        key: a hash of recipe and device without the seed; empty where nothing is known.
         steps: optimiser steps.
-        patches: LR patches a step and their side.
-        minutes: on ``device``.
-        before: of the weights that the training started from, where it did.
+        patches: number of LR patches per step, and their side in pixels.
+        minutes: training time on ``device``.
+        before: the notes of the weights that the training started from, if any.
     """
 
     key: str = ""
@@ -270,7 +270,7 @@ class TrainingNotes:
 
     @property
     def pixels(self) -> int:
-        """LR pixels that were seen, each as often as it was, over the whole chain of trainings."""
+        """LR pixels seen in the whole chain of trainings, repeats included."""
         count, side = self.patches
         return self.steps * count * side**2 + (self.before.pixels if self.before else 0)
 
@@ -286,9 +286,9 @@ class TrainingNotes:
 
 
 def training_notes(record: RunRecord) -> TrainingNotes:
-    """The budget of a run's weights, as far as their package ships notes of their training.
+    """Return the training budget of a run's weights, where the model's package ships such notes.
 
-    The weights themselves need not be shipped.
+    The package need not ship the weights themselves.
     """
     model, sha256 = record.identity.model, record.identity.weights_sha256
     source = MODELS.get(model).source if model in MODELS else None
@@ -299,7 +299,7 @@ def training_notes(record: RunRecord) -> TrainingNotes:
 
 
 def notes_from(notes: Mapping[str, Any]) -> TrainingNotes:
-    """The budget that notes tell of; an unknown one where they are of weights from elsewhere."""
+    """Read the budget from training notes; it is unknown for weights trained elsewhere."""
     if not {"recipe", "steps", "seconds"} <= notes.keys():
         return TrainingNotes()
     before, device = notes.get("from"), notes.get("device", "a device that is not known")
@@ -316,9 +316,9 @@ def notes_from(notes: Mapping[str, Any]) -> TrainingNotes:
 
 @cache
 def _notes(folder: Path) -> Mapping[str | None, Mapping[str, Any]]:
-    """What training left beside the weights in a folder, by the weights' hash.
+    """Read the training notes in a folder of weights, by the weights' hash.
 
-    A folder of somebody's weights may hold other JSON files, too.
+    The folder may also hold other JSON files.
     """
     notes = map(read_notes, sorted(folder.glob("*.json")))
     return {one["tensors_sha256"]: one for one in notes if one}

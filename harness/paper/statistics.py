@@ -1,4 +1,4 @@
-"""What a difference is worth: between runs, over weights, between variants trained alike."""
+"""Statistics of PSNR differences: between runs, over weights, between variants of an ablation."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class Interval:
 def paired_bootstrap(
     a: FloatArray, b: FloatArray, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Mean of ``a - b`` with its 95 % percentile interval over resampled images.
+    """Compute the mean of ``a - b`` and its 95 % percentile interval over resampled images.
 
     Args:
-        a: ``(n,)``, one score an image.
+        a: ``(n,)``, one score per image.
         b: ``(n,)``, of the same images.
         resamples: how often n images are drawn with replacement.
         seed: the same seed gives the same interval.
@@ -61,7 +61,7 @@ def paired_bootstrap(
         UsageError: fewer than two images, arrays of other shapes, or a score that is not finite.
     """
     if np.shape(a) != np.shape(b) or np.ndim(a) != 1 or len(a) < 2:
-        raise UsageError("A paired bootstrap needs two scores of each of at least two images.")
+        raise UsageError("A paired bootstrap needs two scores per image and at least two images.")
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if not np.isfinite(differences).all():
         raise UsageError("A paired bootstrap needs finite scores: an image equals its original.")
@@ -74,64 +74,64 @@ def paired_bootstrap(
 
 
 def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
-    """The PSNR (dB) of two runs on the same images, in the same order, ``(n,)`` each.
+    """Return the PSNR (dB) of two runs on the same images, in the same order, ``(n,)`` each.
 
     Images with an infinite PSNR in either run are left out. Runs under two grey rules are compared
-    on the colour images alone: on a grey one the rules differ by more than networks do.
+    on colour images only: on grey ones, the rules differ by more than networks do.
 
     Raises:
-        MismatchError: they are of different images; no image is left; they follow two grey rules
-            on a set of which it is not known which images are grey.
+        MismatchError: the runs used different images; no image is left; they follow two grey rules
+            on a set whose grey images are not known.
     """
     if a.identity.dataset_sha256 != b.identity.dataset_sha256:
         raise MismatchError(
             f"{a.identity.model} on {a.identity.dataset} and {b.identity.model} on "
-            f"{b.identity.dataset} were run on different images: compare runs of one set."
+            f"{b.identity.dataset} ran on different images: compare runs of one set."
         )
     incomparable = _scored_by_two_rules(a, b)
     first, second = (
-        {one.image: one.scores["psnr"] for one in run.images if one.image not in incomparable}
+        {i.image: i.scores["psnr"] for i in run.images if i.image not in incomparable}
         for run in (a, b)
     )
     names = [name for name in first if math.isfinite(first[name] + second[name])]
     if not names:
         raise MismatchError(
             f"{a.identity.model} and {b.identity.model} cannot be compared on "
-            f"{a.identity.dataset}: each image has an infinite PSNR, or is grey and was scored "
-            "under another rule."
+            f"{a.identity.dataset}: each image has an infinite PSNR, or is grey and the runs "
+            "scored it under different rules."
         )
     return np.array([first[name] for name in names]), np.array([second[name] for name in names])
 
 
 def _scored_by_two_rules(a: RunRecord, b: RunRecord) -> frozenset[str]:
-    """The grey images, where two runs follow different rules for them."""
+    """Return the grey images if the two runs follow different rules for them, else no images."""
     if protocol(a.identity.protocol).grey == protocol(b.identity.protocol).grey:
         return frozenset()
     grey = grey_images().get(a.identity.dataset)
-    # Images that were recognised by their sizes alone have the names of their files.
+    # Images that were identified by size alone keep their file names.
     if grey is None or not grey <= {one.image for one in a.images}:
         raise MismatchError(
-            f"{a.identity.model} and {b.identity.model} were run on {a.identity.dataset} under two "
+            f"{a.identity.model} and {b.identity.model} ran on {a.identity.dataset} under two "
             "grey rules: run both with the same --grey."
         )
     return grey
 
 
 def compare_runs(a: RunRecord, b: RunRecord) -> Interval:
-    """How much higher the PSNR (dB) of the first run is, over the images of their set."""
+    """Compute the PSNR difference (dB), first run minus second, over the images of their set."""
     return paired_bootstrap(*paired_scores(a, b))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """PSNR (dB) of one network, run with several weights that were trained alike.
+    """PSNR (dB) of one network over several weights with the same training budget.
 
     Attributes:
-        identity: of the runs, without their weights.
-        budget: of each training.
-        count: how many weights.
-        mean: over the weights.
-        sd: standard deviation, n - 1.
+        identity: the identity of the runs, without their weights.
+        budget: the budget of each training.
+        count: the number of weights.
+        mean: mean over the weights.
+        sd: standard deviation over the weights, with n - 1.
     """
 
     identity: Identity
@@ -142,19 +142,18 @@ class Spread:
 
 
 def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
-    """Mean and standard deviation where a network was run with several weights.
+    """Compute mean and standard deviation for networks that ran with several weights.
 
-    The runs of a group are alike in everything but the weights, which have the same tag and were
-    trained with the same budget: what is left is the seed. Weights of whose training nothing is
-    known are left out.
+    The runs of a group differ only in their weights, and these only in the training's seed: they
+    have the same tag and budget. Weights without training notes are left out.
     """
     groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
     for record in finished(runs).get("record", ()):
         budget = training_notes(record)
         if record.weights and budget.key and not foreign_origin(record):
             bare = record.identity.to_json() | {"weights_sha256": None}
-            alike = (digest(bare), record.weights.tag, budget.key)
-            groups.setdefault(alike, {})[record.weights.tensors_sha256] = record
+            key = (digest(bare), record.weights.tag, budget.key)
+            groups.setdefault(key, {})[record.weights.tensors_sha256] = record
     return tuple(_spread(list(group.values())) for group in groups.values() if len(group) > 1)
 
 
@@ -171,10 +170,10 @@ def _spread(records: Sequence[RunRecord]) -> Spread:
 
 @dataclass(frozen=True)
 class Ablation:
-    """Variants of one network, trained alike and run on the set of Table 1.
+    """Variants of one network with the same training budget, run on the set of Table 1.
 
     Attributes:
-        budget: of the training; of the first one, where several took a different time.
+        budget: the training budget; that of the first training if their times differ.
         runs: by variant, one record for each set of weights.
     """
 
@@ -182,57 +181,58 @@ class Ablation:
     runs: Mapping[str, Sequence[RunRecord]]
 
     def scores(self, variant: str) -> FloatArray:
-        """PSNR (dB) of each image, ``(images,)``: the mean over the weights."""
+        """Compute the PSNR (dB) of each image, averaged over the weights, ``(images,)``."""
         rows = [[image.scores["psnr"] for image in run.images] for run in self.runs[variant]]
         return np.mean(rows, axis=0)
 
     def psnr(self, variant: str) -> float:
-        """Mean PSNR (dB) over images and weights."""
+        """Compute the mean PSNR (dB) over images and weights."""
         return float(self.scores(variant).mean())
 
     def sd(self, variant: str) -> float | None:
-        """Standard deviation (dB, n - 1) over the weights, where there are several."""
+        """Compute the standard deviation (dB, n - 1) over the weights; None for a single one."""
         means = [run.means["psnr"] for run in self.runs[variant]]
         return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
     def gain(self, variant: str, over: str) -> Interval:
-        """How much better a variant is than another, over the images."""
+        """Compute the PSNR gain of one variant over another, over the images."""
         return paired_bootstrap(self.scores(variant), self.scores(over))
 
     def ids(self) -> tuple[str, ...]:
-        """Of all records."""
+        """Return the ids of all records."""
         return tuple(run.identity.id for runs in self.runs.values() for run in runs)
 
 
 def ablations(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> tuple[Ablation, ...]:
-    """The variants that were run, one entry for each budget, the most complete first."""
+    """Group the variants that ran by training budget, the most complete group first."""
     table = paper["table1"]
     ranked = rank_runs(runs, table["scale"], grey or table["grey"])
-    found: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
+    by_budget: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
     for record in ranked.get("record", ()):
         identity = record.identity
         variant = _variant(identity.hyper, table)
         if variant and (identity.model, identity.dataset) == (table["model"], table["set"]):
-            alike = found.setdefault((identity.dataset_sha256, training_notes(record).key), {})
-            alike.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
-    made = [_ablation(by_variant, list(table["variants"])) for by_variant in found.values()]
-    return tuple(sorted(made, key=lambda one: (-len(one.runs), -one.budget.steps)))
+            key = (identity.dataset_sha256, training_notes(record).key)
+            by_variant = by_budget.setdefault(key, {})
+            by_variant.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
+    groups = [_ablation(group, list(table["variants"])) for group in by_budget.values()]
+    return tuple(sorted(groups, key=lambda group: (-len(group.runs), -group.budget.steps)))
 
 
 def broken_variants(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> set[str]:
-    """The variants whose every run broke."""
+    """Find the variants whose runs all failed."""
     table = paper["table1"]
     if runs.empty:
         return set()
     plain = plain_runs(runs, table["scale"], grey or table["grey"], self_ensemble=False)
-    own = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
+    of_ablation = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
     tried, done = (
-        {_variant(record.identity.hyper, table) for record in some["record"]}
-        for some in (own, finished(own))
+        {_variant(record.identity.hyper, table) for record in frame["record"]}
+        for frame in (of_ablation, finished(of_ablation))
     )
     return {name for name in tried - done if name}
 
@@ -245,7 +245,7 @@ def _ablation(
 
 
 def _variant(hyper: Mapping[str, Any], table: Mapping[str, Any]) -> str | None:
-    """The variant that arguments of the ablation's network make; None for other arguments."""
+    """Name the variant that the network's arguments build; None for other arguments."""
     variants = table["variants"]
     whole = variants[table["whole"]]
     if hyper.keys() - whole.keys():

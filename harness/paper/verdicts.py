@@ -1,4 +1,4 @@
-"""A verdict for every number of Table 2, for its rows, and for the variants of Table 1."""
+"""Judges the numbers and rows of Table 2, and the variants of Table 1."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from harness.paper.findings import Evidence
 from harness.paper.schema import SCORES, Score, listed, title
 from harness.paper.select import (
     Measurement,
+    measured_under,
     measurements,
     speaks_for_the_authors,
     training_notes,
-    under,
 )
 from harness.paper.statistics import ablations
 from harness.paper.tolerances import PRINTED
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
 """``reproduced``: the evidence agrees; ``refuted``: it does not; ``inconsistent in print``: printed
-numbers contradict each other; ``not measured``: evidence is missing, or cannot decide."""
+numbers contradict each other; ``not measured``: evidence is missing or not conclusive."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim of the paper and what has become of it.
+    """A claim of the paper and its verdict.
 
     Attributes:
         claim: short key, such as ``parameters``.
@@ -40,7 +40,7 @@ class Judgement:
         where: section or table.
         verdict: see `Verdict`.
         evidence: one to three sentences with the figures.
-        runs: ids of the run records that the evidence rests on.
+        runs: ids of the run records used as evidence.
     """
 
     claim: str
@@ -52,7 +52,7 @@ class Judgement:
 
 
 class Finding(NamedTuple):
-    """A verdict before it is put beside the claim."""
+    """A verdict with its evidence, not yet joined with its claim."""
 
     verdict: Verdict
     evidence: str
@@ -66,20 +66,20 @@ CellStatus = Literal[
     "inconsistent in print",
     "not measured",
 ]
-"""What has become of a printed number."""
+"""The verdict on a printed number; see `JudgedCell.standing`."""
 
 
 @dataclass(frozen=True)
 class JudgedCell:
-    """A printed number and what was measured.
+    """A printed number and its measurement.
 
     Attributes:
-        model, dataset, metric: where it stands.
+        model, dataset, metric: its place in Table 2.
         printed: as printed.
-        measured: the measurement that speaks for it: of those that agree the one with the fewest
-            departures from the default rules; where none agrees, the nearest.
-        verdict: weights trained here can reproduce a number by reaching it, and cannot refute it.
-        broken: the run that broke, where none is finished.
+        measured: among the measurements that agree, the one whose rules differ least from the
+            default ones; the nearest if none agrees.
+        verdict: weights trained here can reproduce a number by reaching it, but cannot refute it.
+        broken: the failed run, where none is finished.
     """
 
     model: str
@@ -92,13 +92,13 @@ class JudgedCell:
 
     @property
     def standing(self) -> CellStatus:
-        """The verdict, and whether it rests on other rules than the default."""
-        elsewhere = self.verdict == "reproduced" and self.measured and self.measured.rules
-        return "reproduced under other rules" if elsewhere else self.verdict
+        """The verdict, and whether it depends on other rules than the default ones."""
+        other_rules = self.verdict == "reproduced" and self.measured and self.measured.rules
+        return "reproduced under other rules" if other_rules else self.verdict
 
 
 def judge_cells(evidence: Evidence) -> tuple[JudgedCell, ...]:
-    """Every printed number of Table 2, row by row."""
+    """Judge every printed number of Table 2, row by row."""
     return tuple(
         _cell(evidence, model, dataset, metric, row[dataset][place])
         for model, row in evidence.table2.items()
@@ -109,30 +109,30 @@ def judge_cells(evidence: Evidence) -> tuple[JudgedCell, ...]:
 
 
 def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> JudgedCell:
-    doubtful = (model, dataset, metric) in evidence.misprints
-    fallback: Verdict = "inconsistent in print" if doubtful else "not measured"
-    found = measurements(evidence.candidates, model, dataset, metric)
-    if not found:
+    suspicious = (model, dataset, metric) in evidence.misprints
+    fallback: Verdict = "inconsistent in print" if suspicious else "not measured"
+    options = measurements(evidence.candidates, model, dataset, metric)
+    if not options:
         broken = evidence.broken.get((model, dataset))
         return JudgedCell(model, dataset, metric, printed, None, fallback, broken)
 
     def agrees(one: Measurement) -> bool:
         return abs(one.value - printed) <= PRINTED.of(metric)
 
-    nearest = min(found, key=lambda one: abs(one.value - printed))
-    best = next(filter(agrees, found), nearest)
-    own = not speaks_for_the_authors(best.run)
-    if agrees(best) or (own and best.value > printed and not doubtful):
+    nearest = min(options, key=lambda one: abs(one.value - printed))
+    best = next(filter(agrees, options), nearest)
+    retrained = not speaks_for_the_authors(best.run)
+    if agrees(best) or (retrained and best.value > printed and not suspicious):
         verdict: Verdict = "reproduced"
     else:
-        verdict = fallback if own or doubtful else "refuted"
+        verdict = fallback if retrained or suspicious else "refuted"
     return JudgedCell(model, dataset, metric, printed, best, verdict)
 
 
 def judge_table1(evidence: Evidence) -> dict[str, Verdict]:
-    """The verdict for each variant of Table 1.
+    """Judge each variant of Table 1.
 
-    The whole network contradicts Table 2; the others are reached by weights trained here, or not.
+    The whole network's number contradicts Table 2. Weights trained here may reach the others.
     """
     table = evidence.paper["table1"]
     printed = dict(zip(table["readings"][0]["variants"], table["psnr"], strict=True))
@@ -142,21 +142,21 @@ def judge_table1(evidence: Evidence) -> dict[str, Verdict]:
         for variant in measured.runs
     ]
     reached = {name for name, psnr in tried if psnr >= printed[name] - PRINTED.psnr}
-    found: dict[str, Verdict] = {
+    verdicts: dict[str, Verdict] = {
         name: "reproduced" if name in reached else "not measured" for name in printed
     }
-    return found | {"both": "inconsistent in print"}
+    return verdicts | {"both": "inconsistent in print"}
 
 
 def judge_rows(evidence: Evidence) -> tuple[Judgement, ...]:
-    """One judgement for each row of Table 2."""
+    """Judge each row of Table 2."""
     rows = groupby(judge_cells(evidence), key=lambda cell: cell.model)
     return tuple(_row(evidence, model, list(cells)) for model, cells in rows)
 
 
 def row_verdict(evidence: Evidence, model: str) -> Verdict:
-    """What has become of one row of Table 2."""
-    return next(one.verdict for one in judge_rows(evidence) if one.claim == _claim(model))
+    """Return the verdict of one row of Table 2."""
+    return next(row.verdict for row in judge_rows(evidence) if row.claim == _claim(model))
 
 
 def _claim(model: str) -> str:
@@ -170,8 +170,8 @@ def _row(evidence: Evidence, model: str, cells: Sequence[JudgedCell]) -> Judgeme
         for name in evidence.sets
         if name in row
     )
-    found = [cell.measured for cell in cells if cell.measured]
-    runs = {one.run.identity.id: one.run for one in found}
+    measured = [cell.measured for cell in cells if cell.measured]
+    runs = {one.run.identity.id: one.run for one in measured}
     if not runs:
         finding = _not_run(model, cells)
     elif all(map(speaks_for_the_authors, runs.values())):
@@ -212,30 +212,33 @@ def _how_to_measure(model: str) -> str:
 
 
 def _one_set_of_rules(evidence: Evidence, cells: Sequence[JudgedCell]) -> str:
-    """The rules under which more of a row agrees than under the default ones; empty if none are.
+    """Describe the one set of rules under which more of a row agrees than under the default ones.
 
-    Where each number may have rules of its own, some would agree by chance.
+    Empty if there is none. With separate rules for each number, some would agree by chance.
     """
-    found = [
+    measured = [
         measurements(evidence.candidates, cell.model, cell.dataset, cell.metric) for cell in cells
     ]
 
     def gaps(rules: tuple[str, ...]) -> list[tuple[str, float]]:
-        pairs = [(cell, under(many, rules)) for cell, many in zip(cells, found, strict=True)]
-        far = [(cell.metric, abs(one.value - cell.printed)) for cell, one in pairs if one]
-        return [(metric, gap) for metric, gap in far if gap <= PRINTED.of(metric)]
+        chosen = [measured_under(options, rules) for options in measured]
+        pairs = zip(cells, chosen, strict=True)
+        all_gaps = [(cell.metric, abs(one.value - cell.printed)) for cell, one in pairs if one]
+        return [(metric, gap) for metric, gap in all_gaps if gap <= PRINTED.of(metric)]
 
     def fit(rules: tuple[str, ...]) -> tuple[int, float]:
         return len(gaps(rules)), -sum(gap / PRINTED.of(metric) for metric, gap in gaps(rules))
 
-    best = max(sorted({one.rules for many in found for one in many}), key=fit)
+    best = max(sorted({one.rules for options in measured for one in options}), key=fit)
     if len(gaps(best)) == len(gaps(())):
         return ""
-    most: dict[str, float] = {}
+    largest: dict[str, float] = {}
     for metric, gap in sorted(gaps(best), key=lambda entry: entry[1]):
-        most[metric] = gap
+        largest[metric] = gap
     within = [
-        f"{name.upper()} {SCORES[name].as_measured(most[name])}" for name in SCORES if name in most
+        f"{name.upper()} {score.as_measured(largest[name])}"
+        for name, score in SCORES.items()
+        if name in largest
     ]
     return (
         f"under one set of rules ({', '.join(best)}) {len(gaps(best))} do, the farthest "
@@ -244,43 +247,43 @@ def _one_set_of_rules(evidence: Evidence, cells: Sequence[JudgedCell]) -> str:
 
 
 def _measured_again(cells: Sequence[JudgedCell], together: str) -> Finding:
-    """With the authors' weights, or without any.
+    """Judge a row measured with the authors' weights, or with a method without weights.
 
     Args:
         cells: of the row.
-        together: what one set of rules gives, if it is more than the default rules do.
+        together: the text of `_one_set_of_rules`.
     """
     measured = [cell for cell in cells if cell.measured is not None]
     agree = [cell for cell in measured if cell.verdict == "reproduced"]
-    off = [cell for cell in measured if cell.verdict != "reproduced"]
+    disagree = [cell for cell in measured if cell.verdict != "reproduced"]
     weights = any(cell.measured and cell.measured.run.weights for cell in measured)
     how = "With the authors' weights" if weights else "Computed again"
-    said = (
+    text = (
         f"{how}, {len(agree)} of "
         f"{len(measured)} numbers on {_sets(measured)} agree within {PRINTED.psnr:g} dB / "
         f"{PRINTED.ssim:g}"
     )
-    elsewhere: dict[str, list[str]] = {}
+    by_rules: dict[str, list[str]] = {}
     for cell in agree:
         if cell.measured and cell.measured.rules:
-            elsewhere.setdefault(cell.measured.said, []).append(_name(cell))
-    if elsewhere:
-        rules = [f"{listed(names)} under {rule}" for rule, names in elsewhere.items()]
-        said += f" ({'; '.join(rules)})"
-    said += f"; {together}" if together else ""
-    if off:
-        said += f"; outside: {listed([_gap(cell) for cell in off])}"
-    for word, some in (
+            by_rules.setdefault(cell.measured.rules_text, []).append(_name(cell))
+    if by_rules:
+        rules = [f"{listed(names)} under {rule}" for rule, names in by_rules.items()]
+        text += f" ({'; '.join(rules)})"
+    text += f"; {together}" if together else ""
+    if disagree:
+        text += f"; outside: {listed([_gap(cell) for cell in disagree])}"
+    for word, missing in (
         ("Not measured", [cell for cell in cells if not (cell.measured or cell.broken)]),
         ("Failed", [cell for cell in cells if cell.broken]),
     ):
-        said += f". {word}: {_sets(some)}" if some else ""
-    refuted = any(cell.verdict == "refuted" for cell in off)
-    return Finding("refuted" if refuted else "reproduced", f"{said}.")
+        text += f". {word}: {_sets(missing)}" if missing else ""
+    refuted = any(cell.verdict == "refuted" for cell in disagree)
+    return Finding("refuted" if refuted else "reproduced", f"{text}.")
 
 
 def _trained_here(cells: Sequence[JudgedCell], runs: Sequence[RunRecord]) -> Finding:
-    """With weights that were trained by someone else."""
+    """Judge a row measured with other weights than the authors'."""
     measured = [cell for cell in cells if cell.measured is not None and cell.metric == "psnr"]
     scores = [
         f"{cell.measured.value:.2f} of {cell.printed:.2f} dB on {title(cell.dataset)}"
@@ -288,10 +291,10 @@ def _trained_here(cells: Sequence[JudgedCell], runs: Sequence[RunRecord]) -> Fin
         if cell.measured
     ]
     budgets = listed(sorted({str(training_notes(run)) for run in runs}))
-    said = f"With weights trained here ({budgets}) it gives {listed(scores)}"
+    text = f"With weights trained here ({budgets}) it gives {listed(scores)}"
     if all(cell.verdict == "reproduced" for cell in measured):
-        return Finding("reproduced", f"{said}.")
-    return Finding("not measured", f"{said}; weights trained with less cannot refute the row.")
+        return Finding("reproduced", f"{text}.")
+    return Finding("not measured", f"{text}; weights trained with less cannot refute the row.")
 
 
 def _sets(cells: Sequence[JudgedCell]) -> str:
@@ -304,6 +307,6 @@ def _name(cell: JudgedCell) -> str:
 
 def _gap(cell: JudgedCell) -> str:
     one, score = cell.measured, SCORES[cell.metric]
-    rules = f" ({one.said})" if one and one.rules else ""
+    rules = f" ({one.rules_text})" if one and one.rules else ""
     value = score.as_measured(one.value) if one else ""
     return f"{_name(cell)} {value} for {score.as_printed(cell.printed)}{rules}"

@@ -25,12 +25,12 @@ _TITLES = {"none": "neither", "ff": "FF", "lsc": "LSC", "both": "both"}
 
 @register_report("table1")
 def ablation(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Table 1: what is printed, its verdict, and the variants as measured, a line a budget.
+    """Report Table 1: printed values, their verdicts, and measured ones, one line per budget.
 
     Args:
-        runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: the rule whose runs are shown; None for each row's own.
+        runs: the output of `ResultStore.load`; may be empty.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: the grey rule of the runs shown; None for each row's own.
     """
     reading = paper["table1"]["readings"][0]
     order: Sequence[str] = reading["variants"]
@@ -62,7 +62,7 @@ def _label(measured: Ablation) -> str:
 
 
 def _mean(measured: Ablation, variant: str) -> str:
-    """Such as ``27.412``, or ``27.412 (sd 0.021, 3 trainings)``; empty where it was not run."""
+    """Write ``27.412 (sd 0.021, 3 trainings)``, say, or ``27.412``; empty without a run."""
     if variant not in measured.runs:
         return ""
     mean, sd = measured.psnr(variant), measured.sd(variant)
@@ -71,7 +71,7 @@ def _mean(measured: Ablation, variant: str) -> str:
 
 
 def _tidy(measured: Ablation | None, variant: str) -> dict[str, Any]:
-    """What was measured of a variant; empty where it was not run."""
+    """Collect the measurements of a variant; empty without a run."""
     if measured is None or variant not in measured.runs:
         return {}
     return {

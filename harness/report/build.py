@@ -1,4 +1,4 @@
-"""Making reports from run records, and writing them out."""
+"""Makes reports from run records and writes them to files."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ if TYPE_CHECKING:
 
 
 class ReportError(HarnessError):
-    """A report's own code failed, or what it makes is no report: the others go on."""
+    """A report's code failed or did not return a report; the other reports continue."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"The report {name} of {REPORTS.origin(name)} failed: {why.rstrip('.')}.")
 
 
 def make(name: str, runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> Report:
-    """Make one report; its function is handed ``pictures`` where it has such a parameter.
+    """Make one report; its function gets ``pictures`` if it has such a parameter.
 
     Raises:
         HarnessError: see `call`.
     """
-    shown = {"pictures": pictures} if takes_pictures(name) else {}
-    return call(name, runs, paper(), grey, **shown)
+    options = {"pictures": pictures} if takes_pictures(name) else {}
+    return call(name, runs, paper(), grey, **options)
 
 
 def takes_pictures(name: str) -> bool:
     """Whether a report's function has a parameter ``pictures``."""
     try:
         return "pictures" in signature(REPORTS.get(name)).parameters
-    except (TypeError, ValueError):  # calling it will tell
+    except (TypeError, ValueError):  # the call itself will fail
         return False
 
 
 def call(
-    name: str, runs: pd.DataFrame, printed: Mapping[str, Any], grey: GreyRule | None, **shown: Any
+    name: str, runs: pd.DataFrame, printed: Mapping[str, Any], grey: GreyRule | None, **options: Any
 ) -> Report:
-    """What the function of a report returns; one of a plug-in gets copies, which it may change.
+    """Call a report's function; a plug-in's gets copies, which it may change.
 
     Raises:
-        ReportError: it raised anything, or it returned no report.
-        HarnessError: it is the harness's own, and needs runs or another request.
+        ReportError: the function raised an error, or did not return a report.
+        HarnessError: a built-in report needs runs or a different request.
     """
     if not REPORTS.is_built_in(name):
         runs, printed = runs.copy(), deepcopy(printed)
-    with _named(name):
-        report: Report = REPORTS.get(name)(runs, printed, grey, **shown)
+    with _errors_of(name):
+        report: Report = REPORTS.get(name)(runs, printed, grey, **options)
         fault = _fault(report)
     if fault:
         raise ReportError(name, fault)
@@ -69,52 +69,52 @@ def call(
 
 
 def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format, bytes]:
-    """What goes into the files of a report.
+    """Render the content of a report's files.
 
     Raises:
-        ReportError: it cannot be rendered.
-        HarnessError: it is the harness's own, and an image cannot be read, say.
+        ReportError: the report cannot be rendered.
+        HarnessError: a built-in report failed: for example, it cannot read an image.
     """
-    with _named(name):
-        return {form: _rendered(report, form) for form in forms}
+    with _errors_of(name):
+        return {form: _render(report, form) for form in forms}
 
 
-def _rendered(report: Report, form: Format) -> bytes:
-    made: object = report.render(form)
-    if isinstance(made, str):
-        return made.encode()
-    if isinstance(made, bytes | bytearray | memoryview):
-        return bytes(made)
-    raise TypeError(f"render({form!r}) returned {type(made).__name__}, not str or bytes")
+def _render(report: Report, form: Format) -> bytes:
+    content: object = report.render(form)
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, bytes | bytearray | memoryview):
+        return bytes(content)
+    raise TypeError(f"render({form!r}) returned {type(content).__name__}, not str or bytes")
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Name the report whose code fails, unless the harness's own says what is wrong."""
+def _errors_of(name: str) -> Iterator[None]:
+    """Name the report in its errors, except in a built-in report's own messages."""
     try:
         yield
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # an outsider's code may raise anything
+    except BaseException as error:  # a plug-in may raise anything
         if isinstance(error, HarnessError) and REPORTS.is_built_in(name):
             raise
         raise ReportError(name, sentence(error)) from error
 
 
 def _fault(report: object) -> str:
-    """What a report lacks; empty if nothing."""
+    """Describe what is wrong with a report; empty if nothing is."""
     stem, formats = getattr(report, "name", None), getattr(report, "formats", None)
     if stem is None or formats is None or not callable(getattr(report, "render", None)):
-        return f"it returned {type(report).__name__}, without the name, formats and render it needs"
+        return f"it returned {type(report).__name__}, which lacks name, formats or render"
     if not is_plain_name(stem):
         return f"its files cannot be called {stem!r}"
     known = get_args(Format)
     unknown = next((form for form in formats if form not in known), None)
-    return "" if unknown is None else f"{unknown!r} is no format: there are {', '.join(known)}"
+    return "" if unknown is None else f"{unknown!r} is not a format: there are {', '.join(known)}"
 
 
 class Written(NamedTuple):
-    """The files of a report, and what of it a terminal shows, if anything."""
+    """The files of a report, and its text for the terminal, if any."""
 
     paths: list[Path]
     shown: str
@@ -128,19 +128,18 @@ def build(
     grey: GreyRule | None,
     pictures: Pictures,
 ) -> Iterator[Written | HarnessError]:
-    """Build the reports of a name, a glob or ``all``, and write each in the formats asked for.
+    """Build the reports that match a name, a glob or ``all``, and write the requested formats.
 
     Args:
         name: the reports.
-        formats: those wanted, each for the reports that have it; none for all.
+        formats: the requested formats, each for the reports that have it; none for all.
         results: the folder of the run records.
-        out: where the files go.
-        grey: the rule whose runs are shown; None for each row's own.
-        pictures: handed to the reports that take it.
+        out: the output folder.
+        grey: the grey rule of the runs shown; None for each row's own.
+        pictures: passed to the reports that take it.
 
     Yields:
-        each report that was written, or why one was not: its own code failed, or its files cannot
-        be written.
+        each written report, or an error: a report's code failed, or its files cannot be written.
 
     Raises:
         UsageError: no such report or format, or none of the reports has the format.
@@ -150,7 +149,7 @@ def build(
     unknown = next((word for word in formats if word not in known), None)
     if unknown:
         raise UsageError(f"No format is called {unknown!r}: there are {', '.join(known)}.")
-    # All are made before the first is written: without runs nothing is left half done.
+    # Make all reports before writing the first: without runs, no file is written.
     REPORTS.load_built_ins()
     reports, failed = _make_all(REPORTS.select(name), ResultStore(results).load(), grey, pictures)
     yield from failed
@@ -169,7 +168,7 @@ def build(
 def _make_all(
     names: Sequence[str], runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures
 ) -> tuple[dict[str, Report], list[ReportError]]:
-    """The reports of some names, and why others could not be made."""
+    """Make the reports of these names, and collect the errors of those that fail."""
     reports: dict[str, Report] = {}
     failed: list[ReportError] = []
     holders: dict[str, str] = {}
@@ -180,7 +179,7 @@ def _make_all(
             if holder == name and report.name in REPORTS:
                 holder = report.name
             if holder != name:
-                why = f"its files would be called {report.name}, as those of {holder} are"
+                why = f"the report {holder} already uses the file name {report.name}"
                 raise ReportError(name, why)
             reports[name] = report
         except ReportError as error:
@@ -191,9 +190,9 @@ def _make_all(
 def _write(
     name: str, report: Report, formats: Sequence[str], out: Path, grey: GreyRule | None
 ) -> Written:
-    """Write a report's files, none of them before all are rendered."""
+    """Render all files of a report, then write them."""
     forms = [form for form in report.formats if form in formats or not formats]
-    shown = contents(name, report, ["md"]) if isinstance(report, Table) and forms else {}
+    preview = contents(name, report, ["md"]) if isinstance(report, Table) and forms else {}
     files = {
         out / f"{report.name}{f'-{grey}' if grey else ''}.{form}": content
         for form, content in contents(name, report, forms).items()
@@ -203,4 +202,4 @@ def _write(
             write_atomically(path, content)
         except OSError as error:
             raise HarnessError(f"The report {path} cannot be written ({error}).") from error
-    return Written(list(files), "".join(text.decode() for text in shown.values()))
+    return Written(list(files), "".join(text.decode() for text in preview.values()))

@@ -1,4 +1,4 @@
-"""The paper's claims and what has become of them, as a report."""
+"""The report on the paper's claims and their verdicts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClaimsTable(Table):
     """A table of verdicts, followed by the paper's words and the evidence for each."""
 
     def render(self, form: Format) -> str:
-        """The table, then one paragraph a claim; as CSV, one row a claim with everything."""
+        """Render the table, then a paragraph per claim; as CSV, only a full row per claim."""
         table = super().render(form)
         claims = self.tidy.to_dict("records")
         if form == "md":
@@ -44,48 +44,48 @@ class ClaimsTable(Table):
 
 
 def _markdown(claim: Mapping[Any, Any]) -> str:
-    said = {name: escape_markdown(str(value)) for name, value in claim.items()}
-    runs = f"\n\nRuns: {said['runs']}" if said["runs"] else ""
+    escaped = {name: escape_markdown(str(value)) for name, value in claim.items()}
+    runs = f"\n\nRuns: {escaped['runs']}" if escaped["runs"] else ""
     return (
-        f"\n### {said['claim']}: {said['verdict']}\n\n"
-        f"> {markdown_paragraph(claim['statement'])} ({said['where']})\n\n"
+        f"\n### {escaped['claim']}: {escaped['verdict']}\n\n"
+        f"> {markdown_paragraph(claim['statement'])} ({escaped['where']})\n\n"
         f"{markdown_paragraph(claim['evidence'])}{runs}\n"
     )
 
 
 def _html(claim: Mapping[Any, Any]) -> str:
-    said = {name: escape_html(str(value)) for name, value in claim.items()}
-    runs = f"<p>Runs: {said['runs']}</p>\n" if said["runs"] else ""
+    escaped = {name: escape_html(str(value)) for name, value in claim.items()}
+    runs = f"<p>Runs: {escaped['runs']}</p>\n" if escaped["runs"] else ""
     return (
-        f"<h2>{said['claim']}: {said['verdict']}</h2>\n"
-        f"<blockquote>{said['statement']} ({said['where']})</blockquote>\n"
-        f"<p>{said['evidence']}</p>\n{runs}"
+        f"<h2>{escaped['claim']}: {escaped['verdict']}</h2>\n"
+        f"<blockquote>{escaped['statement']} ({escaped['where']})</blockquote>\n"
+        f"<p>{escaped['evidence']}</p>\n{runs}"
     )
 
 
 def _latex(claim: Mapping[Any, Any]) -> str:
-    said = {name: escape_latex(str(value)) for name, value in claim.items()}
-    runs = f" Runs: {said['runs']}." if said["runs"] else ""
+    escaped = {name: escape_latex(str(value)) for name, value in claim.items()}
+    runs = f" Runs: {escaped['runs']}." if escaped["runs"] else ""
     return (
-        f"\\item[{{{said['claim']}: {said['verdict']}}}] "
-        f"``{said['statement']}'' ({said['where']}). {said['evidence']}{runs}\n"
+        f"\\item[{{{escaped['claim']}: {escaped['verdict']}}}] "
+        f"``{escaped['statement']}'' ({escaped['where']}). {escaped['evidence']}{runs}\n"
     )
 
 
 @register_report("claims")
 def claims(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Every claim of the paper with its verdict and evidence.
+    """Report every claim of the paper with its verdict and evidence.
 
     Args:
-        runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: without influence; claims are judged from the runs under both rules.
+        runs: the output of `ResultStore.load`; may be empty.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: ignored; claims are judged from the runs under both rules.
     """
     return claims_table(judge(runs, paper), paper)
 
 
 def claims_table(judgements: Sequence[Judgement], paper: Mapping[str, Any]) -> Table:
-    """Judgements as a report."""
+    """Make a report of judgements."""
     count = Counter(judgement.verdict for judgement in judgements)
     numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
     caption = (

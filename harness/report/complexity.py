@@ -1,4 +1,4 @@
-"""The size and work of the networks, beside the parameter counts that the paper prints."""
+"""The report on the size and work of the networks, with the paper's parameter counts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @register_report("complexity")
 def complexity(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Parameters, operations and activations of every registered network at the paper's scale.
+    """Report parameters, operations and activations of every registered network.
 
-    The networks are counted as they are; ``runs`` and ``grey`` play no part.
+    They are counted on the networks, at the paper's scale; ``runs`` and ``grey`` are ignored.
     """
     del runs, grey
     scale = paper["table2"]["scale"]
@@ -35,14 +35,14 @@ def complexity_table(
     output_size: tuple[int, int] | None = None,
     speeds: Mapping[str, Speed] | None = None,
 ) -> Table:
-    """A table of networks, one a row.
+    """Make a table of networks, one per row.
 
     Args:
         cards: the networks.
         scale: the factor.
-        paper: what `harness.paper.schema.paper` gives.
+        paper: the output of `harness.paper.schema.paper`.
         output_size: width and height of the SR image, cut to multiples of the scale; 1280 x 720
-            without it.
+            by default.
         speeds: time and memory by model, where measured.
 
     Raises:
@@ -70,7 +70,7 @@ def complexity_table(
 
 
 def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
-    """What was counted, and what thop counts."""
+    """Collect the counts, and those of thop."""
     from harness.models.cost import disagreements, thop_macs
 
     facts: dict[str, Any] = {
@@ -132,7 +132,7 @@ def _row(fact: Mapping[str, Any], *, timed: bool) -> list[str]:
 
 
 def _caption(scale: int, size: tuple[int, int], speeds: Mapping[str, Speed] | None) -> str:
-    said = (
+    text = (
         f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
         "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
         "is twice that. Activations are the values that convolutions put out. thop counts some "
@@ -140,8 +140,8 @@ def _caption(scale: int, size: tuple[int, int], speeds: Mapping[str, Speed] | No
         "code nor a count was published the network is a reading of its paper."
     )
     if speeds is not None:
-        said += (
+        text += (
             " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
             "are of this machine, a megapixel (MP) of output."
         )
-    return said
+    return text

@@ -1,4 +1,4 @@
-"""Enlarged regions side by side: HR, bicubic and each model, as in the paper's Figures 3 and 4."""
+"""Shows enlarged regions side by side: HR, bicubic and each model, as in Figures 3 and 4."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Box(NamedTuple):
     height: int
 
     def cut(self, pixels: ByteArray) -> ByteArray:
-        """That part of an image."""
+        """Cut this part out of an image."""
         return pixels[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 class Region(NamedTuple):
-    """A part of one image of a set; without a box, a piece from its middle."""
+    """A part of one image of a set; without a box, from its middle."""
 
     dataset: str
     image: str
@@ -49,7 +49,7 @@ class Region(NamedTuple):
 
 
 SIZE = (96, 72)
-"""Width and height of a region that nobody chose."""
+"""Default width and height of a region."""
 REGIONS = (
     Region("urban100", "img_004"),
     Region("manga109", "YumeiroCooking"),
@@ -58,18 +58,18 @@ REGIONS = (
     Region("demo", "chelsea", Box(290, 86, *SIZE)),
     Region("demo", "camera", Box(236, 132, *SIZE)),
 )
-"""Shown where nobody chose: the images of the paper's Figures 3 and 4, then sharp details."""
+"""Default regions: the images of the paper's Figures 3 and 4, then sharp details."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a user wants to see, and where it may lie.
+    """Which images to show, and where to find them.
 
     Attributes:
-        folder: what ``harness run --save-images`` wrote.
-        data_root: searched for HR images first.
-        region: the one to show, or None for those of `REGIONS` that have pictures.
-        models: the ones to show, or none for all that were run.
+        folder: the output folder of ``harness run --save-images``.
+        data_root: the first folder in which to look for HR images.
+        region: the region to show; None for those of `REGIONS` that have SR images.
+        models: the models to show; none for all that ran.
     """
 
     folder: Path
@@ -78,18 +78,18 @@ class Pictures:
     models: Sequence[str] = ()
 
     def path(self, record: RunRecord, image: str) -> Path:
-        """Where the SR image of a run is, if it was saved."""
+        """Return the path of a run's SR image, whether it exists or not."""
         return picture_path(self.folder, record.identity, image)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One image in a row of images to be compared.
+    """One image in a row of images to compare.
 
     Attributes:
-        model: its name, or empty for the HR image.
-        label: what is written below it.
-        pixels: uint8 ``(H, W)`` or ``(H, W, 3)``, or None where it was not saved.
+        model: the model's name; empty for the HR image.
+        label: the text below the image.
+        pixels: uint8 ``(H, W)`` or ``(H, W, 3)``; None where it was not saved.
         psnr: of the whole image, in dB; None for the HR image.
         ssim: of the whole image; None for the HR image.
     """
@@ -103,14 +103,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The HR image of a region and what models made of it.
+    """The HR image of a region and the models' SR images.
 
     Attributes:
         title: of the set and image.
-        box: the part that is enlarged.
+        box: the enlarged part.
         hr: the whole HR image.
         panels: whole images, the HR image first.
-        note: what a dagger behind a label means, where there is one.
+        note: explains the dagger after a label, if there is one.
     """
 
     region: Region
@@ -124,15 +124,15 @@ class Comparison:
 def regions(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> list[Region]:
-    """The region asked for; else those of `REGIONS` that have a picture, or the first of demo."""
+    """Choose the requested region, else those of `REGIONS` with SR images, or demo's first."""
     if pictures.region:
         return [pictures.region]
     scale = paper["table2"]["scale"]
     records = [run["record"] for run in choose_runs(runs, scale, grey).values()]
 
     def pictured(region: Region) -> bool:
-        some = (one for one in records if one.identity.dataset == region.dataset)
-        return any(pictures.path(record, region.image).exists() for record in some)
+        of_set = (record for record in records if record.identity.dataset == region.dataset)
+        return any(pictures.path(record, region.image).exists() for record in of_set)
 
     def present(region: Region) -> bool:
         try:
@@ -177,7 +177,7 @@ def compare(
 
 
 def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
-    """What must be said of a grey image that is scored by the rules of both pipelines."""
+    """Write the note on a grey image that runs scored under the rules of both pipelines."""
     rules = {protocol(record.identity.protocol).grey for record in records}
     if hr.ndim == 3 or len(rules) < 2:
         return ""
@@ -199,7 +199,7 @@ def _hr(image_set: ImageSet, region: Region) -> ByteArray:
 
 
 def _fitting(region: Region, hr: ByteArray) -> Box:
-    """The region's box, or one in the middle of the image."""
+    """Return the region's box, or one in the middle of the image."""
     height, width = hr.shape[:2]
     wide, high = min(SIZE[0], width), min(SIZE[1], height)
     box = region.box or Box((width - wide) // 2, (height - high) // 2, wide, high)
@@ -216,20 +216,20 @@ def _shown(
     paper: Mapping[str, Any],
     chosen: Mapping[tuple[str, str], pd.Series[Any]],
     dataset: str,
-    wanted: Sequence[str],
+    requested: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
-    """Models and their labels: those wanted, or all with a run, in the order of Table 2.
+    """Yield models and their labels: the requested ones, or all with a run, in Table 2's order.
 
-    Interpolation of the other pipeline looks the same and is shown on request only.
+    Interpolation of the other pipeline looks the same and is shown only on request.
     """
     labels = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     run = {model for model, where in chosen if where == dataset}
     others = sorted(
         model for model in run - labels.keys() if model not in MODELS or MODELS.get(model).params
     )
-    for model in wanted or [*(model for model in labels if model in run), *others]:
+    for model in requested or [*(model for model in labels if model in run), *others]:
         if model not in MODELS and model not in run:
-            MODELS.get(model)  # says which names are near
+            MODELS.get(model)  # its error suggests similar names
         yield model, labels.get(model, model)
 
 
@@ -241,17 +241,17 @@ def _panel(
     record: RunRecord | None,
     pictures: Pictures,
 ) -> Panel:
-    """What a model made of the image; empty without a run on these very pixels."""
+    """Show a model's SR image; empty without a run on exactly these pixels."""
     if record is None:
         return Panel(model, label, None)
     scores = next(one.scores for one in record.images if one.image == image)
     label += dagger(record)
-    pixels, bad = _picture(pictures.path(record, image), hr)
-    return Panel(model, f"{label}{bad}", pixels, scores["psnr"], scores["ssim"])
+    pixels, remark = _picture(pictures.path(record, image), hr)
+    return Panel(model, f"{label}{remark}", pixels, scores["psnr"], scores["ssim"])
 
 
 def _picture(path: Path, hr: ByteArray) -> tuple[ByteArray | None, str]:
-    """A picture that was saved, or None, and what is to be said of one that is no use."""
+    """Read a saved picture, or return None and a remark if it is not usable."""
     try:
         pixels = read_image(path).pixels
     except MissingImageError:
@@ -268,11 +268,11 @@ CREDITS: Mapping[tuple[str, str], str] = {
     ("demo", "chelsea"): "photograph by Stefan van der Walt, CC0",
     ("demo", "camera"): "photograph by Lav Varshney, CC0",
 }
-"""Of the images that may be handed on, as scikit-image states them."""
+"""Credits of the images that may be redistributed, as scikit-image states them."""
 _PATCH, _WORDS, _GAP, _TITLE, _NOTE = 1.92, 0.42, 0.12, 0.32, 0.4
-"""In inches: a patch's width, the height of what is written below it, space, a title, and a note.
+"""In inches: a patch's width, the height of its text, the space, and heights of title and note.
 
-At 150 dots an inch a patch has 288 dots: three for each pixel of a region of the default size.
+At 150 dots per inch, a patch has 288 dots: three for each pixel of a region of default size.
 """
 
 
@@ -280,21 +280,25 @@ At 150 dots an inch a patch has 288 dots: three for each pixel of a region of th
 def crops(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> Figure:
-    """HR, bicubic and each model on a region, enlarged, with the whole image's PSNR and SSIM.
+    """Show HR, bicubic and each model on an enlarged region, with the whole image's PSNR and SSIM.
 
     Args:
-        runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: the rule whose runs are shown; None for each row's own.
+        runs: the output of `ResultStore.load`.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: the grey rule of the runs shown; None for each row's own.
         pictures: where the images are, and which are shown.
 
     Raises:
         UsageError: there is no such set, image or model, or the box does not fit.
         HarnessError: the set is not on this machine, or an image cannot be read.
     """
-    shown = regions(runs, paper, grey, pictures)
-    rows = [compare(region, runs, paper, grey, pictures) for region in shown]
-    parts = [f"{one.dataset}-{one.image}" for one in shown if pictures.region or _is_published(one)]
+    chosen = regions(runs, paper, grey, pictures)
+    rows = [compare(region, runs, paper, grey, pictures) for region in chosen]
+    parts = [
+        f"{region.dataset}-{region.image}"
+        for region in chosen
+        if pictures.region or _is_restricted(region)
+    ]
     return Figure(
         "-".join(["crops", *parts]),
         lambda: _draw(rows),
@@ -309,8 +313,8 @@ def _described(row: Comparison) -> str:
     return f"{row.title}: {'; '.join(scores)}."
 
 
-def _is_published(region: Region) -> bool:
-    """Whether its images may not be handed on, so that their crops need another file name."""
+def _is_restricted(region: Region) -> bool:
+    """Whether a region's image may not be redistributed; its crops need their own file name."""
     return (region.dataset, region.image) not in CREDITS
 
 
@@ -327,7 +331,7 @@ def _draw(rows: Sequence[Comparison]) -> figure.Figure:
     top = height
 
     def place(x: float, y: float, wide: float, high: float) -> axes.Axes:
-        """Axes at a place in inches, from the top left."""
+        """Add axes at a place in inches from the top left."""
         box = (x / width, (top - y - high) / height, wide / width, high / height)
         return canvas.add_axes(box, xticks=[], yticks=[])
 
@@ -341,7 +345,7 @@ def _draw(rows: Sequence[Comparison]) -> figure.Figure:
 
 
 def _draw_row(row: Comparison, place: Any) -> None:
-    """The whole HR image with the region's outline, then the region of each panel in two lines."""
+    """Draw the whole HR image with the region's outline, then each panel's region in two lines."""
     from matplotlib.patches import Rectangle
 
     patch, (wide, high) = _patch_height(row), _whole_size(row)
@@ -387,7 +391,7 @@ def _height(row: Comparison) -> float:
 
 
 def _whole_size(row: Comparison) -> tuple[float, float]:
-    """The whole image, as high as the two lines of patches."""
+    """Compute the size of the whole image, as high as the two lines of patches."""
     high = 2 * _patch_height(row) + _WORDS
     return high * row.hr.shape[1] / row.hr.shape[0], high
 

@@ -1,4 +1,4 @@
-"""What stands behind and beside numbers in the reports: one legend for all of them."""
+"""The marks and notes that all reports share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 MISSING, FAILED = "missing", "failed"
-"""What stands in the place of a number: nobody ran it, or its run broke."""
+"""Shown in place of a number that was not run, or whose run failed."""
 
 MARKS: Mapping[CellStatus, str] = {
     "reproduced": "✓",
@@ -25,19 +25,19 @@ MARKS: Mapping[CellStatus, str] = {
     "inconsistent in print": "≠",
     "not measured": "○",
 }
-"""What stands behind a printed number, in the order of the legend."""
+"""The marks after printed numbers, in the order of the legend."""
 
 TRAINED_HERE = "†"
-"""What stands behind a number that other weights than the authors' gave."""
+"""The mark after a number from other weights than the authors'."""
 
 
 def dagger(record: RunRecord) -> str:
-    """`TRAINED_HERE` where a run used other weights than the authors'."""
+    """Return `TRAINED_HERE` for a run with other weights than the authors', else nothing."""
     return "" if speaks_for_the_authors(record) else TRAINED_HERE
 
 
 def grey_note(grey: GreyRule | None) -> str:
-    """The grey rule of what is shown, as the beginning of a sentence.
+    """Write the grey rule of the runs shown, as the beginning of a sentence.
 
     Args:
         grey: the rule of all rows; None for each row's own.
@@ -45,36 +45,36 @@ def grey_note(grey: GreyRule | None) -> str:
     if grey:
         return f"Grey images: {grey}"
     usual = listed([f"{rule} in pipeline {pipeline}" for pipeline, rule in USUAL_GREY.items()])
-    own = [
+    exceptions = [
         f"{rule} for {model} on {title(dataset)}"
         for model, cells in paper()["grey"].items()
         for dataset, rule in cells.items()
     ]
-    printed = f", but {listed(own)}, whose printed PSNR follows it" if own else ""
+    printed = f", but {listed(exceptions)}, whose printed PSNR follows it" if exceptions else ""
     return f"Grey images: {usual}{printed}"
 
 
 def training(record: RunRecord) -> str:
-    """How other weights than the authors' were trained; empty for the authors'."""
+    """Describe how weights other than the authors' were trained; empty for the authors'."""
     return "" if speaks_for_the_authors(record) else str(training_notes(record))
 
 
 def dagger_note(records: Iterable[RunRecord], methods: Mapping[str, str]) -> str:
-    """What the dagger means, with the training of each network; empty where nothing has one.
+    """Explain the dagger, with the training of each network; empty if no record has one.
 
     Args:
-        records: those that are shown.
-        methods: what the paper calls models.
+        records: the records shown.
+        methods: the paper's names of the models.
     """
     budgets: dict[str, list[str]] = {}
     for record in records:
-        if said := training(record):
-            names = budgets.setdefault(said, [])
+        if budget := training(record):
+            names = budgets.setdefault(budget, [])
             name = methods.get(record.identity.model, record.identity.model)
             names += [name] * (name not in names)
     if not budgets:
         return ""
-    trained = "; ".join(f"{listed(names)} with {said}" for said, names in budgets.items())
+    trained = "; ".join(f"{listed(names)} with {budget}" for budget, names in budgets.items())
     return (
         f"{TRAINED_HERE} Not the authors' weights, which may reach a printed number and cannot "
         f"refute one: {trained}."

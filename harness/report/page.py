@@ -1,4 +1,4 @@
-"""Run records for the page: what a number rests on, and the command that makes it again."""
+"""Builds the HTML page: verdicts, tables, figures, images, and run records with their commands."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ if TYPE_CHECKING:
 
 
 class RecordCard(NamedTuple):
-    """A record to be looked up.
+    """A run record as the page shows it.
 
     Attributes:
-        anchor: what links point to.
-        title: which model on which set, by which rules.
-        scores: the means, or why the run broke, as text.
-        command: what makes the run again.
-        facts: names and values, the important ones.
-        text: the record as JSON, without its images, whose scores the page draws.
+        anchor: the target of links.
+        title: model, set and rules.
+        scores: the means, or why the run failed, as text.
+        command: the command that repeats the run.
+        facts: names and values of the important facts.
+        text: the record as JSON, without the images, whose scores the page draws.
     """
 
     id: str
@@ -75,12 +75,12 @@ class RecordCard(NamedTuple):
 
 
 def record_cards(records: Iterable[RunRecord], methods: Mapping[str, str]) -> list[RecordCard]:
-    """A card for each record; ``methods`` says what the paper calls the models."""
+    """Make a card for each record; ``methods`` has the paper's names of the models."""
     return [_card(record, methods) for record in records]
 
 
 def anchor(run: str) -> str:
-    """The id of the element that shows a record."""
+    """Return the id of the element that shows a record."""
     return f"run-{run[:12]}"
 
 
@@ -92,7 +92,7 @@ def _card(record: RunRecord, methods: Mapping[str, str]) -> RecordCard:
     origin = foreign_origin(record)
     method = f"{identity.model} of {origin}" if origin else methods.get(identity.model)
     name = f"{method or identity.model}{ensemble} on {title}"
-    shown = {key: value for key, value in record.to_json().items() if key != "images"}
+    content = {key: value for key, value in record.to_json().items() if key != "images"}
     done = record.status == "finished"
     return RecordCard(
         identity.id,
@@ -101,12 +101,12 @@ def _card(record: RunRecord, methods: Mapping[str, str]) -> RecordCard:
         _means(record) if done else f"failed: {record.error}",
         command(record),
         tuple(_facts(record).items()),
-        json.dumps(shown, indent=1, ensure_ascii=False),
+        json.dumps(content, indent=1, ensure_ascii=False),
     )
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
-    identity, weights, made = record.identity, record.weights, record.provenance
+    identity, weights, provenance = record.identity, record.weights, record.provenance
     pixels = "as published" if record.verified else "not verified against published pixels"
     return {
         "run": identity.id,
@@ -118,22 +118,22 @@ def _facts(record: RunRecord) -> dict[str, str]:
         "protocol": identity.protocol,
         "protocol's SHA-256": identity.protocol_sha256,
         "network's SHA-256": identity.source_sha256,
-        "made": f"{made.get('utc', 'unknown')}, on {record.execution.device}",
+        "made": f"{provenance.get('utc', 'unknown')}, on {record.execution.device}",
     }
 
 
 def command(record: RunRecord) -> str:
-    """The ``harness run`` that makes a run again.
+    """Write the ``harness run`` command that repeats a run.
 
     Raises:
         UsageError: the record names a protocol that this harness does not know.
     """
     identity, weights = record.identity, record.weights
     rules = protocol(identity.protocol)
-    given = weights is not None and weights.tag == "file"
-    model = f"{identity.model}:{weights.tag}" if weights and not given else identity.model
+    from_file = weights is not None and weights.tag == "file"
+    model = f"{identity.model}:{weights.tag}" if weights and not from_file else identity.model
     words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
-    if weights and given:
+    if weights and from_file:
         words += ["--weights", f"{identity.model}={weights.file}"]
     options = {
         "--scale": (rules.scale, 4),
@@ -164,11 +164,11 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 18, 14, 48
 _PLANE = 480
 _ROW, _LABEL = 34, 116
 _LETTER, _LINE = 8.2, 15
-"""About the width and height of a letter of the size the names are written in."""
+"""The approximate width and height of a letter of the names."""
 
 
 class Tick(NamedTuple):
-    """A line of the grid and what stands at its end."""
+    """A grid line and the text at its end."""
 
     at: float
     text: str
@@ -178,8 +178,8 @@ class Mark(NamedTuple):
     """A point of the scatter plot.
 
     Attributes:
-        name: or its number in the key, which stands at ``name_x, name_y``; or empty.
-        leader: the ends of the line from the name to the point, where it is not beside it.
+        name: the name at ``name_x, name_y``, or its number in the key; or empty.
+        leader: the ends of the line from the name to the point; None where they are adjacent.
     """
 
     x: float
@@ -194,10 +194,10 @@ class Mark(NamedTuple):
 
 
 class Scatter(NamedTuple):
-    """Parameters against PSNR.
+    """The scatter plot of parameters against PSNR.
 
     Attributes:
-        key: the points by their numbers from 1 on, where names have no room; else empty.
+        key: the points in the order of their numbers, from 1; empty where names fit.
     """
 
     width: int
@@ -218,7 +218,7 @@ class Dot(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """One model's scores on a set: a dot an image, quartiles, and the mean that tables show."""
+    """A model's scores on a set: a dot for each image, quartiles, and the mean of the tables."""
 
     label: str
     run: str
@@ -240,7 +240,7 @@ class Distribution(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """A straight line from values to places."""
+    """A linear map from values to positions."""
 
     low: float
     high: float
@@ -259,7 +259,7 @@ def _axis(values: Sequence[float], start: float, end: float, margin: float) -> _
 
 
 def _ticks(axis: _Axis, wanted: int) -> tuple[Tick, ...]:
-    """Round numbers, about as many as wanted."""
+    """Choose about ``wanted`` round numbers."""
     rough = (axis.high - axis.low) / wanted
     size = 10 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
@@ -271,7 +271,7 @@ def _ticks(axis: _Axis, wanted: int) -> tuple[Tick, ...]:
 
 
 def scatter(drawn: Sequence[Point]) -> Scatter:
-    """Place the points of Figure 5, the logarithm of the parameters across."""
+    """Place the points of Figure 5, with the logarithm of the parameters on the x axis."""
     across = _axis([math.log10(p.parameters) for p in drawn], _LEFT, WIDTH - _RIGHT, 0.1)
     height = round(_PLANE * room_for(len(named(drawn))))
     up = _axis([p.psnr for p in drawn], height - _BOTTOM, _TOP, 0.1)
@@ -308,24 +308,24 @@ def _tip(point: Point) -> str:
 def distributions(
     chosen: Mapping[tuple[str, str], pd.Series[Any]], methods: Mapping[str, str]
 ) -> list[Distribution]:
-    """Per-image PSNR of every run that stands in a table, set by set.
+    """Collect the per-image PSNR of every run in a table, set by set.
 
     Args:
-        chosen: what `choose_runs` gives.
-        methods: what the paper calls models, in its order.
+        chosen: the output of `choose_runs`.
+        methods: the paper's names of the models, in its order.
     """
     names = [*methods, *sorted({model for model, _ in chosen} - methods.keys())]
-    known = [name for name in DATASETS if any(name == where for _, where in chosen)]
-    sets = [*known, *sorted({where for _, where in chosen} - set(known))]
-    found = []
+    registered = [name for name in DATASETS if any(name == run_set for _, run_set in chosen)]
+    sets = [*registered, *sorted({run_set for _, run_set in chosen} - set(registered))]
+    by_set = []
     for dataset in sets:
-        shown = {
+        runs = {
             name: chosen[name, dataset]["record"] for name in names if (name, dataset) in chosen
         }
-        records = [(methods.get(name, name) + dagger(one), one) for name, one in shown.items()]
+        records = [(methods.get(name, name) + dagger(run), run) for name, run in runs.items()]
         title = DATASETS.get(dataset).title if dataset in DATASETS else dataset
-        found.append(_distribution(title, records))
-    return found
+        by_set.append(_distribution(title, records))
+    return by_set
 
 
 def _distribution(title: str, records: Sequence[tuple[str, RunRecord]]) -> Distribution:
@@ -348,7 +348,7 @@ def _strip(label: str, record: RunRecord, axis: _Axis, y: float) -> Strip:
     dots = tuple(
         Dot(
             axis.at(one.scores["psnr"]),
-            # Dots are moved up and down by the golden ratio, so that few cover each other.
+            # Move dots up and down by the golden ratio, so that few cover each other.
             round(y + (index * 0.618034 % 1 - 0.5) * 0.5 * _ROW, 1),
             f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}",
         )
@@ -357,19 +357,19 @@ def _strip(label: str, record: RunRecord, axis: _Axis, y: float) -> Strip:
     )
     low, middle, high = np.percentile(_finite(record), (25, 50, 75))
     mean = float(np.mean(_finite(record)))
-    said = (
+    summary = (
         f"{label}: mean {mean:.2f} dB, half of the {len(dots)} images between {low:.2f} "
         f"and {high:.2f} dB"
     )
     quartiles = (axis.at(low), axis.at(middle), axis.at(high))
-    return Strip(label, record.identity.id, y, dots, quartiles, axis.at(mean), said)
+    return Strip(label, record.identity.id, y, dots, quartiles, axis.at(mean), summary)
 
 
 VERDICTS: Mapping[Verdict, str] = {verdict: MARKS[verdict] for verdict in get_args(Verdict)}
-"""Verdicts in the order in which they are counted, with the mark that goes with the colour."""
+"""Verdicts in the order of their counts, with the mark for each colour."""
 _DRAWN = ("claims", "table2", "verdicts")
 _SIDE = 256
-"""Side of the piece of an image that the slider shows, in HR pixels."""
+"""Side of the square of an image that the slider shows, in HR pixels."""
 
 
 @dataclass(frozen=True)
@@ -377,7 +377,7 @@ class Page:
     """One self-contained HTML file.
 
     Attributes:
-        context: what the template is filled with.
+        context: the variables of the template.
     """
 
     context: Mapping[str, Any]
@@ -385,14 +385,14 @@ class Page:
     formats: ClassVar[tuple[Format, ...]] = ("html",)
 
     def render(self, form: Format) -> str:
-        """The page; all text is escaped."""
+        """Render the page, with all text escaped."""
         environment = templates()
         environment.filters["anchor"] = anchor
         return environment.get_template("page.html.j2").render(self.context)
 
 
 class Picture(NamedTuple):
-    """An image inside the page."""
+    """An image embedded in the page."""
 
     label: str
     scores: str
@@ -400,7 +400,7 @@ class Picture(NamedTuple):
 
 
 class Look(NamedTuple):
-    """Images of one photograph to be compared by eye."""
+    """Versions of one photograph, to compare by eye."""
 
     title: str
     credit: str
@@ -411,12 +411,12 @@ class Look(NamedTuple):
 def page(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> Page:
-    """Verdicts, tables, figures, images and run records in one file.
+    """Show verdicts, tables, figures, images and run records in one file.
 
     Args:
-        runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: the rule whose runs are shown; None for each row's own.
+        runs: the output of `ResultStore.load`.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: the grey rule of the runs shown; None for each row's own.
         pictures: where the images of the slider are.
 
     Raises:
@@ -452,7 +452,7 @@ def page(
 
 
 class Claims(NamedTuple):
-    """The judged claims, how many got each verdict, and what to call the runs they rest on."""
+    """The judged claims, the count of each verdict, and the titles of the runs behind them."""
 
     judged: tuple[Judgement, ...]
     counts: Mapping[Verdict, int]
@@ -460,18 +460,18 @@ class Claims(NamedTuple):
 
 
 def claims(judged: Sequence[Judgement], cards: Sequence[RecordCard]) -> Claims:
-    """What the verdict summary shows."""
-    counted = Counter(one.verdict for one in judged)
-    counts = {verdict: counted[verdict] for verdict in VERDICTS}
+    """Summarise the verdicts."""
+    counter = Counter(judgement.verdict for judgement in judged)
+    counts = {verdict: counter[verdict] for verdict in VERDICTS}
     return Claims(tuple(judged), counts, {card.id: card.title for card in cards})
 
 
 def _other_tables(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
 ) -> list[Table]:
-    """Every registered table but those whose numbers the page draws itself.
+    """Make every registered table except those whose numbers the page draws itself.
 
-    Where the code of a plug-in's fails, its place says so.
+    If a plug-in's code fails, a table with the error takes the place of its table.
     """
     names = sorted(REPORTS, key=lambda name: (not REPORTS.is_built_in(name), name))
     names = [name for name in names if name not in _DRAWN and not takes_pictures(name)]
@@ -494,29 +494,29 @@ def _other_table(
 def _looks(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> list[Look]:
-    """The photographs that may be handed on and have pictures."""
+    """Collect the photographs that may be redistributed and have SR images."""
     all_models = replace(pictures, region=None, models=())
-    found = []
+    looks = []
     for region in regions(runs, paper, grey, all_models):
         if credit := CREDITS.get((region.dataset, region.image)):
-            shown = compare(region, runs, paper, grey, all_models)
-            if any(panel.pixels is not None for panel in shown.panels[1:]):
-                found.append(_look(shown, credit))
-    return found
+            comparison = compare(region, runs, paper, grey, all_models)
+            if any(panel.pixels is not None for panel in comparison.panels[1:]):
+                looks.append(_look(comparison, credit))
+    return looks
 
 
-def _look(shown: Comparison, credit: str) -> Look:
-    box = _around(shown.box, shown.hr)
+def _look(comparison: Comparison, credit: str) -> Look:
+    box = _around(comparison.box, comparison.hr)
     pictures = [
         Picture(panel.label, _scores(panel), _uri(box.cut(panel.pixels)))
-        for panel in shown.panels
+        for panel in comparison.panels
         if panel.pixels is not None
     ]
-    return Look(shown.title, credit, tuple(pictures))
+    return Look(comparison.title, credit, tuple(pictures))
 
 
 def _around(box: Box, hr: ByteArray) -> Box:
-    """A square about the middle of a box, moved into the image."""
+    """Take a square around the middle of a box, moved into the image."""
     height, width = hr.shape[:2]
     wide, high = min(_SIDE, width), min(_SIDE, height)
     x = min(max(box.x + (box.width - wide) // 2, 0), width - wide)

@@ -1,4 +1,4 @@
-"""Table 2 for the page: one grid a metric, its cells coloured by their distance from the print."""
+"""Table 2 for the page: a grid for each metric, coloured by the distance from the print."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 Key = tuple[str, str, str]
-"""Where a number of Table 2 stands: model, set and metric."""
+"""The place of a number in Table 2: model, set and metric."""
 
 
 STEPS: Mapping[str, tuple[float, float, float]] = {
     "psnr": (0.01, 0.05, 0.2),
     "ssim": (0.0001, 0.0005, 0.002),
 }
-"""Which distances from the print count as how far.
+"""The limits between levels of distance from the print.
 
 The first is one unit of the last printed digit; the others suit retrained networks.
 """
 
 
 class Level(NamedTuple):
-    """How far a measured number lies from the printed one.
+    """A level of distance between a measured and a printed number.
 
     Attributes:
-        name: of the style sheet's class.
-        mark: says the same as the colour.
-        said: in words, for the legend.
+        name: the class in the style sheet.
+        mark: a character with the same meaning as the colour.
+        said: the level in words, for the legend.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Level(NamedTuple):
 
 
 def level(difference: float, score: Score) -> Level:
-    """The level of a difference, measured less printed, as it is shown."""
+    """Return the level of a difference, measured minus printed, after rounding as displayed."""
     far = sum(round(abs(difference), score.measured) > step for step in STEPS[score.name])
     return _LEVELS[far if difference > 0 else -far]
 
@@ -60,11 +60,11 @@ def _levels() -> dict[int, Level]:
         f"up to {psnr[2]} dB / {ssim[2]}",
         f"more than {psnr[2]} dB / {ssim[2]}",
     ]
-    found = {0: Level("same", "=", f"as printed: {words[0]}")}
+    levels = {0: Level("same", "=", f"as printed: {words[0]}")}
     for far in (1, 2, 3):
-        found[far] = Level(f"over{far}", "▲" * far, f"above by {words[far]}")
-        found[-far] = Level(f"under{far}", "▼" * far, f"below by {words[far]}")
-    return found
+        levels[far] = Level(f"over{far}", "▲" * far, f"above by {words[far]}")
+        levels[-far] = Level(f"under{far}", "▼" * far, f"below by {words[far]}")
+    return levels
 
 
 _LEVELS = _levels()
@@ -89,23 +89,23 @@ DOUBT_KINDS: Mapping[str, str] = {
     "measurement": "other rules",
     "unusual": "unusual",
 }
-"""What a suspicious cell is called, by how it was found."""
+"""The names of suspicious cells, by how they were found."""
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One number: as printed, as measured, and how they differ.
+    """A number as printed and as measured, and their difference.
 
     Attributes:
         printed, measured, difference: as text, or empty.
         values: the same as numbers, for sorting; empty text where there is none.
-        level: how far they are apart, where both exist.
+        level: the level of the difference, where both exist.
         run: the id of the record, or empty.
         status: ``measured``, ``failed`` or ``missing``.
-        dagger: a mark where other weights than the authors' were used.
-        standing: what has become of the printed number, or empty where none is printed.
-        elsewhere: what other rules give, where only they give the printed number.
-        doubt: why the printed number looks wrong, if so.
+        dagger: a mark for other weights than the authors'.
+        standing: the verdict on the printed number; empty where none is printed.
+        elsewhere: the number under other rules, where only they give the printed one.
+        doubt: why the printed number looks wrong, if it does.
     """
 
     printed: str
@@ -139,46 +139,46 @@ class Grid(NamedTuple):
 
 
 def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Grid]:
-    """Table 2 as one grid a metric.
+    """Convert Table 2 to one grid per metric.
 
     Args:
-        table: what `harness.report.results.results` gives.
-        runs: what it was made of.
-        paper: what `harness.paper.schema.paper` gives.
+        table: the output of `harness.report.results.results`.
+        runs: the runs that the table was made from.
+        paper: the output of `harness.paper.schema.paper`.
     """
     cells = judge_cells(Evidence(runs, paper))
     judged = {(cell.model, cell.dataset, cell.metric): cell for cell in cells}
-    found = doubts(paper)
-    return [_grid(table, metric, judged, found) for metric in SCORES.values()]
+    suspicious = doubts(paper)
+    return [_grid(table, metric, judged, suspicious) for metric in SCORES.values()]
 
 
 def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
-    """The suspicious cells of Table 2 by model, set and metric."""
+    """Collect the suspicious cells of Table 2 by model, set and metric."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    found = {}
+    cells = {}
     for cell in paper["suspicious"]:
         if cell["table"] == "table2":
             key = (cell["row"], cell["column"], cell["metric"])
             number = f"{key[2].upper()} {SCORES[key[2]].as_printed(cell['printed'])}"
             title = f"{methods[key[0]]}, {DATASETS.get(key[1]).title}, {number}"
             kind = DOUBT_KINDS[cell["seen"]]
-            found[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"], kind)
-    return found
+            cells[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"], kind)
+    return cells
 
 
 def _grid(
-    table: Table, metric: Score, judged: Mapping[Key, JudgedCell], found: Mapping[Key, Doubt]
+    table: Table, metric: Score, judged: Mapping[Key, JudgedCell], suspicious: Mapping[Key, Doubt]
 ) -> Grid:
-    some = table.tidy[table.tidy["metric"] == metric.name]
-    columns = tuple(DATASETS.get(name).title for name in some["dataset"].unique())
+    tidy = table.tidy[table.tidy["metric"] == metric.name]
+    columns = tuple(DATASETS.get(name).title for name in tidy["dataset"].unique())
     lines = []
-    # A model has three lines in the table; the first says its method and pipeline.
-    groups = some.groupby("model", sort=False)
+    # A model has three lines in the table; the first has its method and pipeline.
+    groups = tidy.groupby("model", sort=False)
     for row, (model, numbers) in zip(table.rows[::3], groups, strict=True):
         cells = []
         for number in numbers.to_dict("records"):
             key = (str(model), str(number["dataset"]), metric.name)
-            cells.append(_cell(number, metric, judged.get(key), found.get(key)))
+            cells.append(_cell(number, metric, judged.get(key), suspicious.get(key)))
         lines.append(Line(row[0], str(model), row[1], tuple(cells)))
     return Grid(metric, columns, tuple(lines))
 
@@ -205,21 +205,21 @@ def _cell(
 
 
 def _elsewhere(judged: JudgedCell | None, metric: Score) -> str:
-    """Such as ``28.181 under grey images as-rgb``, where only other rules give what is printed."""
+    """Write, say, ``28.181 under grey images as-rgb``, where only other rules give the print."""
     if judged is None or judged.measured is None or judged.standing == judged.verdict:
         return ""
-    return f"{metric.as_measured(judged.measured.value)} under {judged.measured.said}"
+    return f"{metric.as_measured(judged.measured.value)} under {judged.measured.rules_text}"
 
 
 def signed(value: float, decimals: int) -> str:
-    """A difference with its sign: a real minus, and ``±`` for what rounds to nothing."""
+    """Write a signed difference, with a real minus sign, and ``±`` if it rounds to zero."""
     if not round(value, decimals):
         return f"±{0:.{decimals}f}"
     return f"{value:+.{decimals}f}".replace("-", "−")
 
 
 class Share(NamedTuple):
-    """How many cells are printed, measured, and measured with other weights than the authors'."""
+    """The number of cells measured, measured with other weights than the authors', and printed."""
 
     measured: int
     trained: int
@@ -227,12 +227,12 @@ class Share(NamedTuple):
 
 
 def measured_share(grid: Grid) -> Share:
-    """The share of the printed cells that are measured."""
+    """Count the printed cells that are measured."""
     printed = [cell for line in grid.lines for cell in line.cells if cell.printed]
     measured = [cell for cell in printed if cell.measured]
     return Share(len(measured), sum(bool(cell.dagger) for cell in measured), len(printed))
 
 
 def plain_tables(tables: Sequence[Table]) -> list[tuple[Table, bool]]:
-    """Other tables, each with whether its rows stand alone and may be sorted."""
+    """Pair each table with whether its rows are independent and can be sorted."""
     return [(table, all(row and row[0] for row in table.rows)) for table in tables]

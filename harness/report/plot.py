@@ -1,4 +1,4 @@
-"""The plot of Figure 5, parameters against PSNR on Set14: its points, their labels, its drawing."""
+"""Draws Figure 5, parameters against PSNR on Set14, and places its labels."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _STYLE: Mapping[Any, Any] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "svg.hashsalt": "drfn-harness",
-    # Text stays text, which can be searched, edited and read aloud.
+    # Keep text as text, so that it can be searched, edited and read aloud.
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
-    "text.parse_math": False,  # a dollar sign in a name begins no formula
-    # Deflate is not the same in every build of zlib.
+    "text.parse_math": False,  # a dollar sign in a name is just a character
+    # Builds of zlib compress differently.
     "pdf.compression": 0,
     "savefig.dpi": 150,
 }
@@ -47,14 +47,14 @@ _METADATA: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure to be written in several formats.
+    """A figure that can be written in several formats.
 
     Attributes:
-        name: its files' stem.
-        draw: makes the matplotlib figure, in the house style.
-        formats: of ``png``, ``svg`` and ``pdf``, those that suit it.
-        title: what the figure is, for those who do not see it; by default its name.
-        description: what it shows.
+        name: the stem of its files.
+        draw: makes the matplotlib figure, with the style of this module.
+        formats: the suitable ones of ``png``, ``svg`` and ``pdf``.
+        title: a title for screen readers; by default the name.
+        description: a description for screen readers.
     """
 
     name: str
@@ -64,14 +64,14 @@ class Figure:
     description: str = ""
 
     def render(self, form: Format) -> bytes:
-        """The figure as a PNG, SVG or PDF file, with its title and description."""
+        """Render a PNG, SVG or PDF file, with title and description."""
         import matplotlib
         from matplotlib.text import Text
 
         with matplotlib.rc_context(), warnings.catch_warnings():
-            # A letter that the font lacks is drawn as a box.
+            # Matplotlib draws a box for a letter that the font lacks.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
-            matplotlib.rcdefaults()  # whatever the user's matplotlibrc says
+            matplotlib.rcdefaults()  # ignore the user's matplotlibrc
             matplotlib.rcParams.update(_STYLE)
             stream, drawn = BytesIO(), self.draw()
             for text in drawn.findobj(Text):
@@ -88,17 +88,17 @@ class Figure:
         }
 
     def _titled(self, svg: bytes) -> bytes:
-        """Name and describe an SVG file to browsers and screen readers."""
+        """Add title and description to an SVG file, for browsers and screen readers."""
         start, opening, rest = svg.decode().partition("<svg ")
         attributes, _, content = rest.partition(">")
         words = {"title": self.title or self.name, "desc": self.description}
-        stem = self.name.replace(" ", "-")  # a list of ids has spaces between them
-        said = {f"{stem}-{tag}": (tag, words[tag]) for tag in words if words[tag]}
+        stem = self.name.replace(" ", "-")  # spaces separate ids in a list
+        elements_by_id = {f"{stem}-{tag}": (tag, words[tag]) for tag in words if words[tag]}
         elements = "".join(
             f'\n <{tag} id="{escape_html(key)}">{escape_html(text)}</{tag}>'
-            for key, (tag, text) in said.items()
+            for key, (tag, text) in elements_by_id.items()
         )
-        role = f'role="img" aria-labelledby="{escape_html(" ".join(said))}"'
+        role = f'role="img" aria-labelledby="{escape_html(" ".join(elements_by_id))}"'
         return f"{start}{opening}{role} {attributes}>{elements}{content}".encode()
 
 
@@ -109,7 +109,7 @@ Line = tuple[Spot, Spot]
 
 
 class LabelBox(NamedTuple):
-    """A rectangle: its lowest x and y, width and height, in any one unit."""
+    """A rectangle: its lowest x and y, width and height, all in the same unit."""
 
     x: float
     y: float
@@ -118,13 +118,13 @@ class LabelBox(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """What may be written at the points.
+    """Texts to write at the points.
 
     Attributes:
         by_point: texts by the index of their point.
-        size: gives the width and height of a point's text.
-        gap: half a point's size; a text stands one and a half gaps from the middle of its point.
-        reach: how far from it a text may stand where it is not beside it.
+        size: returns the width and height of a point's text.
+        gap: half a point's size; a text is placed 1.5 gaps from the middle of its point.
+        reach: the largest distance of a text from its point.
     """
 
     by_point: Mapping[int, str]
@@ -137,11 +137,11 @@ class Label(NamedTuple):
     """A text and its place.
 
     Attributes:
-        point: index of the point that it names.
-        text: the name, or its number in a key.
-        box: where the text stands.
-        leader: the line from the text to its point; None where the text is beside it.
-        covers: the area that it shares with points, lines, other texts and what lies outside.
+        point: index of the point.
+        text: its name, or its number in a key.
+        box: the place of the text.
+        leader: the line from the text to its point; None where the text is next to it.
+        covers: the area that it shares with points, lines, other texts and the outside.
     """
 
     point: int
@@ -153,23 +153,23 @@ class Label(NamedTuple):
 
 _SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _BETWEEN = ((1, 0.5), (-1, 0.5), (1, -0.5), (-1, -0.5), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1))
-"""Where a text may stand, favourite first: right, left, above, below, the corners; then between."""
+"""Directions from a point to its text, best first: right, left, above, below, corners, between."""
 
 
 def label_points(
     points: Sequence[Spot], choices: Sequence[Texts], within: LabelBox, lines: Sequence[Line] = ()
 ) -> list[Label]:
-    """Find places for the first of several choices of texts that covers nothing, or for the last.
+    """Place the first of several choices of texts whose labels cover nothing, else the last.
 
     Texts are placed one after another. A text takes the nearest place around its point where it
-    covers neither points, lines, earlier texts, nor what lies outside; where it covers something
-    everywhere, it takes the place where it covers least.
+    covers no points, lines, earlier texts or the outside; if there is none, it takes the place
+    where it covers least.
 
     Args:
-        points: all of them, named or not.
-        choices: such as names, and then numbers.
-        within: where texts should stay.
-        lines: which texts should not cover.
+        points: all points, with or without a label.
+        choices: for example, names and then numbers.
+        within: the area in which texts should stay.
+        lines: lines that texts should not cover.
     """
     for texts in choices[:-1]:
         labels = []
@@ -189,13 +189,13 @@ def _place(
     taken = [box for line in lines for box in _along(line, gap / 2)]
     for index in texts.by_point:
         others = spots[np.abs(spots - spots[index]).max(axis=1) > gap / 2]
-        label = _least(_around(index, points[index], texts), others, taken, within, gap)
+        label = _best_label(_around(index, points[index], texts), others, taken, within, gap)
         yield label
         taken += [label.box, *_along(label.leader, gap / 2)]
 
 
 def _around(index: int, point: Spot, texts: Texts) -> Iterator[Label]:
-    """Places for a point's text, the nearest first."""
+    """Yield places for a point's text, the nearest first."""
     text, size = texts.by_point[index], texts.size(index, texts.by_point[index])
     near = 1.5 * texts.gap
     for distance in np.arange(near, texts.reach, near).tolist():
@@ -216,7 +216,7 @@ def _beside(
 
 
 def _leader(box: LabelBox, point: Spot, gap: float) -> Line:
-    """The line from a box to the edge of a point."""
+    """Compute the line from a box to the edge of a point."""
     x = min(max(point[0], box.x), box.x + box.width)
     y = min(max(point[1], box.y), box.y + box.height)
     share = gap / float(np.hypot(x - point[0], y - point[1]))
@@ -224,7 +224,7 @@ def _leader(box: LabelBox, point: Spot, gap: float) -> Line:
 
 
 def _along(line: Line | None, side: float) -> list[LabelBox]:
-    """Small squares along a line."""
+    """Cover a line with small squares."""
     if not line:
         return []
     count = 1 + int(np.hypot(*np.subtract(*line)) / side)
@@ -235,24 +235,24 @@ def _square(middle: Sequence[float], half: float) -> LabelBox:
     return LabelBox(middle[0] - half, middle[1] - half, 2 * half, 2 * half)
 
 
-def _least(
-    around: Iterator[Label],
+def _best_label(
+    candidates: Iterator[Label],
     others: FloatArray,
     taken: Sequence[LabelBox],
     within: LabelBox,
     gap: float,
 ) -> Label:
-    """The first label that covers nothing, or else the one that covers least."""
+    """Return the first label that covers nothing, or else the one that covers least."""
     obstacles = _array([*(_square(spot, gap) for spot in others.tolist()), *taken])
     tried: list[Label] = []
-    for label in around:
+    for label in candidates:
         x, y, width, height = label.box
-        # Numbers side by side must not read as one.
+        # Two adjacent numbers must not read as one.
         box = LabelBox(x - gap / 2, y, width + gap, height)
         covers = width * height - _shared([label.box], _array([within]))
         covers = round(covers + _shared([box], obstacles), 6)
         if not covers:
-            # Where nothing is free, a line that crosses something is the smaller fault.
+            # If no place is free, a crossing line is better than a covered text.
             covers = round(_shared(_along(label.leader, gap / 2), obstacles) / 1000, 6)
         tried.append(label._replace(covers=covers))
         if not covers:
@@ -264,9 +264,9 @@ def _array(boxes: Sequence[LabelBox]) -> FloatArray:
     return np.array(boxes, float).reshape(-1, 4)
 
 
-def _shared(some: Sequence[LabelBox], others: FloatArray) -> float:
-    """The area that boxes have in common with others."""
-    x, y, width, height = _array(some).T[:, :, None]
+def _shared(boxes: Sequence[LabelBox], others: FloatArray) -> float:
+    """Compute the area that boxes share with others."""
+    x, y, width, height = _array(boxes).T[:, :, None]
     left, low, wide, high = others.T
     across = np.minimum(x + width, left + wide) - np.maximum(x, left)
     up = np.minimum(y + height, low + high) - np.maximum(y, low)
@@ -287,11 +287,11 @@ SUBJECT = "drfn"
 
 @dataclass(frozen=True)
 class Point:
-    """One network on the plane.
+    """A network in the figure.
 
     Attributes:
-        method: as the paper writes it, with a dagger where other weights than the authors' ran.
-        parameters: trainable values.
+        method: as the paper writes it, with a dagger for other weights than the authors'.
+        parameters: number of trainable values.
         psnr: on Set14, in dB.
         run: the id of the run that measured it, or empty.
     """
@@ -305,35 +305,35 @@ class Point:
 
 
 def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None) -> list[Point]:
-    """Printed points, then measured ones.
+    """List the printed points, then the measured ones.
 
-    Where the paper prints no parameter count, that of the network as published is taken.
+    Where the paper prints no parameter count, the published network's is used.
     """
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    found = []
+    drawn = []
     for point in paper["figure5"]["points"]:
         model, counted = point["model"], point["parameters"]
         kind: Kind = "printed" if point["parameters_printed"] else "declared"
         kind = "reading" if point.get("reading") else kind
-        found.append(Point(model, methods[model], kind, counted, point["psnr"]))
+        drawn.append(Point(model, methods[model], kind, counted, point["psnr"]))
     for model, run in _measured(runs, paper, grey).items():
-        own = dagger(run["record"])
-        kind = "trained" if own else "measured"
-        method, count = methods.get(model, model) + own, int(run["parameters"])
-        found.append(Point(model, method, kind, count, float(run["psnr"]), run["id"]))
-    return found
+        mark = dagger(run["record"])
+        kind = "trained" if mark else "measured"
+        method, count = methods.get(model, model) + mark, int(run["parameters"])
+        drawn.append(Point(model, method, kind, count, float(run["psnr"]), run["id"]))
+    return drawn
 
 
 def _measured(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
 ) -> dict[str, pd.Series[Any]]:
-    """The run on the figure's set of each model that has parameters and a finite mean."""
+    """Choose the run on the figure's set for each model with parameters and a finite mean."""
     chosen = choose_runs(runs, paper["figure5"]["scale"], grey).items()
     return {
         model: run
         for (model, dataset), run in chosen
         if dataset == paper["figure5"]["set"]
-        and (run["parameters"] or 0) > 0  # a stranger's record need not say
+        and (run["parameters"] or 0) > 0  # a record of other code may lack it
         and isfinite(run["psnr"])
     }
 
@@ -341,50 +341,50 @@ def _measured(
 def footnotes(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, drawn: Sequence[Point]
 ) -> list[str]:
-    """What has no place in the figure, and what its dagger means."""
+    """List the methods that the figure leaves out, and explain its dagger."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     absent = unplaced(paper, drawn)
-    said = [f"Not placed, having no parameters or no known count: {listed(absent)}."]
+    missing = [f"Not placed, having no parameters or no known count: {listed(absent)}."]
     records = [run["record"] for run in _measured(runs, paper, grey).values()]
-    return [*(said if absent else []), *filter(None, [dagger_note(records, methods)])]
+    return [*(missing if absent else []), *filter(None, [dagger_note(records, methods)])]
 
 
 def unplaced(paper: Mapping[str, Any], drawn: Sequence[Point]) -> list[str]:
-    """Methods of Table 2 that have no place: no parameters, or no count that is known."""
+    """List the methods of Table 2 without parameters or without a known count."""
     models = {point.model for point in drawn}
     return [row["method"] for row in paper["table2"]["rows"] if row["model"] not in models]
 
 
 def described(drawn: Sequence[Point]) -> str:
-    """What the figure shows, in words."""
-    said = ["Trainable parameters, on a logarithmic axis, against PSNR on Set14 at x4."]
+    """Describe the figure in words."""
+    sentences = ["Trainable parameters, on a logarithmic axis, against PSNR on Set14 at x4."]
     for kind, label in POINT_KINDS.items():
-        some = [
+        entries = [
             f"{point.method} {short_count(point.parameters)}, {point.psnr:.2f} dB"
             for point in drawn
             if point.kind == kind
         ]
-        said += [f"{label[0].upper()}{label[1:]}: {'; '.join(some)}."] if some else []
-    return " ".join(said)
+        sentences += [f"{label[0].upper()}{label[1:]}: {'; '.join(entries)}."] if entries else []
+    return " ".join(sentences)
 
 
 def named(drawn: Sequence[Point]) -> dict[int, str]:
-    """Names by point: of all but those that a named one of their network all but covers."""
-    chosen: dict[int, str] = {}
+    """Name the points, except those that nearly coincide with a named point of their network."""
+    names: dict[int, str] = {}
     for index, point in enumerate(drawn):
-        twins = (drawn[i] for i in chosen if drawn[i].model == point.model)
+        twins = (drawn[i] for i in names if drawn[i].model == point.model)
         if not any(_close(point, twin, 0.1, 1.25) for twin in twins):
-            chosen[index] = point.method
-    return chosen
+            names[index] = point.method
+    return names
 
 
 def key_order(drawn: Sequence[Point]) -> list[int]:
-    """The points that get a name in the order of a numbered key: from left to right."""
+    """Order the points that get a name as in a numbered key: from left to right."""
     return sorted(named(drawn), key=lambda index: (drawn[index].parameters, -drawn[index].psnr))
 
 
 def numbered(drawn: Sequence[Point]) -> dict[int, str]:
-    """Numbers in the key by point, such as 7, or 7–9 at the first of three in one place."""
+    """Number the points as in the key: 7, say, or 7–9 for the first of three in one place."""
     order, numbers, first = key_order(drawn), {}, 0
     for place, index in enumerate(order):
         if not _close(drawn[index], drawn[order[first]], 0.01, 1.01):
@@ -394,12 +394,12 @@ def numbered(drawn: Sequence[Point]) -> dict[int, str]:
 
 
 def room_for(count: int) -> float:
-    """Height of the plot for a number of names, as a multiple of its usual height."""
+    """Compute the plot's height for a number of names, relative to its usual height."""
     return min(max(1.0, count / 50), 2.5)
 
 
 def links(drawn: Sequence[Point]) -> list[tuple[int, int]]:
-    """Which printed point belongs to which measured one."""
+    """Pair each measured point with the printed one of its network."""
     printed = {point.model: i for i, point in enumerate(drawn) if point.kind not in MEASURED}
     return [
         (printed[point.model], i)
@@ -414,12 +414,12 @@ def _close(one: Point, other: Point, psnr: float, ratio: float) -> bool:
 
 
 def is_named(labels: Sequence[Label], drawn: Sequence[Point]) -> bool:
-    """Whether labels are names; else they are numbers."""
+    """Whether labels are names rather than numbers."""
     return all(label.text == named(drawn)[label.point] for label in labels)
 
 
 def short_count(value: float) -> str:
-    """A count in three digits, in thousands or millions where it has more: ``57.3k``, ``5.21M``."""
+    """Write a count in three digits, with k or M for more: ``57.3k``, ``5.21M``."""
     rounded = float(f"{value:.3g}")
     size, letter = next((s for s in ((1e6, "M"), (1e3, "k")) if rounded >= s[0]), (1, ""))
     return f"{rounded / size:g}{letter}"
@@ -433,33 +433,33 @@ _STYLES: Mapping[Kind, Mapping[str, Any]] = {
     "measured": {"s": 26, "marker": "o", "color": "#0b62a4", "zorder": 3},
     "trained": {"s": 38, "marker": "^", "color": "#0b62a4", "zorder": 3},
 }
-"""Hollow marks are larger than filled ones, so that neither hides the other."""
+"""Hollow marks are larger than filled ones, so that both stay visible."""
 _DPI = 100
 _WIDTH, _LEFT, _PLANE, _BELOW, _ABOVE, _LEGEND = 7.2, 0.648, (6.408, 3.9), 1.98, 0.12, 0.468
-"""In inches: the figure, the plane's left edge, the plane, and what is below and above it; how far
-below it the legend is."""
+"""In inches: the figure's width, the plot's left edge and size, the space below and above it, and
+the legend's distance below it."""
 _KEY_TOP, _LINE, _NUMBER = 0.53, 0.145, 0.5
-"""In inches: how far the key is from the bottom, the height of its lines, room for a number."""
+"""In inches: the key's distance from the bottom, its line height, and the width of a number."""
 _NOTE_LINE, _NOTE_LINES = 0.12, 3
-"""The height of a line of the notes, in inches, and for how many lines there is room."""
+"""The line height of the notes, in inches, and how many lines fit."""
 _KEY_WIDTH = 48
-"""Letters on a line of the key; longer names go on below."""
+"""Letters on a line of the key; longer names wrap."""
 
 
 @register_report("figure5")
 def plot(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Figure:
-    """Parameters (log axis) against PSNR on Set14: printed points hollow, measured ones filled.
+    """Plot parameters (log axis) against PSNR on Set14: print hollow, measurements filled.
 
     Args:
-        runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: the rule whose runs are shown; None for each row's own.
+        runs: the output of `ResultStore.load`.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: the grey rule of the runs shown; None for each row's own.
     """
     drawn = points(runs, paper, grey)
     notes = footnotes(runs, paper, grey, drawn)
     title = f'Figure 5 of "{paper["source"]["title"]}": parameters against PSNR on Set14'
-    said = " ".join([described(drawn), *notes])
-    return Figure("figure5", lambda: _draw(drawn, notes), title=title, description=said)
+    description = " ".join([described(drawn), *notes])
+    return Figure("figure5", lambda: _draw(drawn, notes), title=title, description=description)
 
 
 def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
@@ -480,10 +480,10 @@ def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
         across, up = [drawn[i].parameters for i in ends], [drawn[i].psnr for i in ends]
         plane.plot(across, up, color="0.6", linewidth=1, zorder=2)
     for kind, label in POINT_KINDS.items():
-        some = [point for point in drawn if point.kind == kind]
+        of_kind = [point for point in drawn if point.kind == kind]
         plane.scatter(
-            [p.parameters for p in some],
-            [p.psnr for p in some],
+            [p.parameters for p in of_kind],
+            [p.psnr for p in of_kind],
             label=label,
             **_STYLES[kind],
         )
@@ -504,27 +504,27 @@ def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
 
 
 def _lay_out(canvas: figure.Figure, plane: axes.Axes, high: float, below: float) -> None:
-    """Give the figure its size and the plane its place, with some inches below it."""
+    """Set the size of the figure and the place of the plot, ``below`` inches above the bottom."""
     height = below + high + _ABOVE
     canvas.set_size_inches(_WIDTH, height)
     plane.set_position((_LEFT / _WIDTH, below / height, _PLANE[0] / _WIDTH, high / height))
 
 
 def _write_labels(plane: axes.Axes, drawn: Sequence[Point]) -> list[Label]:
-    """Write names beside the points, or numbers, in places measured in the canvas's pixels."""
+    """Write names or numbers next to the points; places are in pixels of the canvas."""
     spots = [tuple(plane.transData.transform((p.parameters, p.psnr))) for p in drawn]
     inside = plane.get_window_extent().padded(-3)
     within = LabelBox(inside.x0, inside.y0, inside.width, inside.height)
 
-    def write(index: int, said: str) -> text.Annotation:
+    def write(index: int, label_text: str) -> text.Annotation:
         point = (drawn[index].parameters, drawn[index].psnr)
-        is_name = said == drawn[index].method
+        is_name = label_text == drawn[index].method
         look: dict[str, Any] = {"va": "bottom", "fontweight": _weight(drawn[index])}
         look["fontsize"] = 8.5 if is_name else 7.5
-        return plane.annotate(said, point, (0, 0), textcoords="offset points", **look)
+        return plane.annotate(label_text, point, (0, 0), textcoords="offset points", **look)
 
-    def size(index: int, said: str) -> tuple[float, float]:
-        written = write(index, said)
+    def size(index: int, label_text: str) -> tuple[float, float]:
+        written = write(index, label_text)
         extent = written.get_window_extent()
         written.remove()
         return extent.width, extent.height
@@ -543,7 +543,7 @@ def _weight(point: Point) -> str:
 
 
 def _move(written: text.Annotation, label: Label, spot: tuple[float, float]) -> None:
-    """Put a text in its place, held where it is nearest to its point: fonts differ in width."""
+    """Move a text to its place, aligned to the side next to its point, since font widths differ."""
     x, y, width, _ = label.box
     side: Literal["left", "center", "right"] = "center"
     if x > spot[0]:
@@ -564,16 +564,16 @@ def _draw_leader(plane: axes.Axes, label: Label) -> None:
 
 
 def _write_below(canvas: figure.Figure, key: Sequence[Point], notes: Sequence[str]) -> float:
-    """Write a key and notes at the bottom; give how many inches are needed below the plane."""
+    """Write a key and notes at the bottom; return the height below the plot in inches."""
     inches = canvas.dpi_scale_trans
     look: dict[str, Any] = {"va": "top", "fontsize": 7.5, "transform": inches}
     texts = ["\n".join(wrap(point.method, _KEY_WIDTH)) for point in key]
     names = [
-        canvas.text(0, 0, said, fontweight=_weight(point), **look)
-        for said, point in zip(texts, key, strict=True)
+        canvas.text(0, 0, entry, fontweight=_weight(point), **look)
+        for entry, point in zip(texts, key, strict=True)
     ]
     widest = max((name.get_window_extent().width for name in names), default=0) / _DPI + _NUMBER
-    lines = [said.count("\n") + 1 for said in texts]
+    lines = [entry.count("\n") + 1 for entry in texts]
     places, tall = _columns(lines, columns=max(1, int(_PLANE[0] / widest)))
     bottom = max(0, len(notes) - _NOTE_LINES) * _NOTE_LINE
     for number, (name, (column, row)) in enumerate(zip(names, places, strict=True), start=1):
@@ -586,7 +586,7 @@ def _write_below(canvas: figure.Figure, key: Sequence[Point], notes: Sequence[st
 
 
 def _columns(lines: Sequence[int], columns: int) -> tuple[list[tuple[int, int]], int]:
-    """Column and first line of each entry of a key, given its lines; and how high the key is."""
+    """Compute the column and first line of each entry of a key, and the key's height in lines."""
     height = -(-sum(lines) // columns)
     places, column, row, tall = [], 0, 0, 0
     for count in lines:

@@ -1,4 +1,4 @@
-"""Table 2, printed beside measured: the numbers, their verdicts, the rules, the differences."""
+"""Reports on Table 2, printed and measured: the numbers, their verdicts, rules and differences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.paper.select import (
     speaks_for_the_authors,
 )
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
-from harness.paper.tolerances import PRINTED, PRINTED_SAID
+from harness.paper.tolerances import PRINTED, PRINTED_TEXT
 from harness.paper.verdicts import JudgedCell, judge_cells
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import (
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
 @register_report("table2")
 def results(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Table 2 of the paper: printed value, measured value and difference for every cell.
+    """Report Table 2: printed value, measured value and difference for every cell.
 
     Args:
-        runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: the rule whose runs are shown; None for each row's own.
+        runs: the output of `ResultStore.load`.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: the grey rule of the runs shown; None for each row's own.
 
     Raises:
         HarnessError: there are no runs.
@@ -73,8 +73,8 @@ def results(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None 
         rows += _three_lines(model, printed.get(model, {}).get("method", model), cells)
     tidy = pd.DataFrame([number for cell in numbers for number in _tidy(cell)])
     headers = ["Method", "Pipeline", "", *(card.title for card in columns)]
-    shown = [cell["record"] for cell in numbers if cell["run"] is not None]
-    return Table("table2", _caption(paper, scale, grey, tidy, shown), headers, rows, tidy)
+    records = [cell["record"] for cell in numbers if cell["run"] is not None]
+    return Table("table2", _caption(paper, scale, grey, tidy, records), headers, rows, tidy)
 
 
 def _cell(
@@ -84,7 +84,7 @@ def _cell(
     chosen: Mapping[tuple[str, str], pd.Series[Any]],
     broken: Mapping[tuple[str, str], RunRecord],
 ) -> dict[str, Any]:
-    """One model on one set: what is printed, what was measured, or the run that broke."""
+    """Collect the printed and measured values of a model on a set, or its failed run."""
     run = chosen.get((model, card.name))
     return {
         "model": model,
@@ -97,7 +97,7 @@ def _cell(
 
 
 def _three_lines(model: str, method: str, cells: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A model's lines: as printed, as measured, and the difference."""
+    """Write a model's three lines: printed, measured, and the difference."""
     pipeline = MODELS.get(model).pipeline if model in MODELS else _pipeline_of(cells)
     return [
         [
@@ -125,17 +125,17 @@ def _gap(cell: Mapping[str, Any]) -> str:
 
 
 def _pipeline_of(cells: Sequence[Mapping[str, Any]]) -> str:
-    """The pipeline of a model whose plug-in is not at hand, from its runs."""
+    """Read the pipeline of a model from its runs, when its plug-in is not loaded."""
     names = {cell["run"]["protocol"] for cell in cells if cell["run"] is not None}
     return "/".join(sorted(name.split("/")[1].split("+")[0] for name in names))
 
 
-def _pair(values: Sequence[float] | None, written: Callable[[Score, float], str]) -> str:
-    return "/".join(map(written, SCORES.values(), values)) if values else "-/-"
+def _pair(values: Sequence[float] | None, write: Callable[[Score, float], str]) -> str:
+    return "/".join(map(write, SCORES.values(), values)) if values else "-/-"
 
 
 def _tidy(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a metric, with what is needed to check the number."""
+    """Make a row for each metric, with the facts needed to check the number."""
     run, record = cell["run"], cell["record"]
     unmeasured = FAILED if record else MISSING
     rows = []
@@ -173,48 +173,52 @@ def _caption(
     scale: int,
     grey: GreyRule | None,
     tidy: pd.DataFrame,
-    shown: Sequence[RunRecord],
+    records: Sequence[RunRecord],
 ) -> str:
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     unverified = tidy.loc[tidy["verified_images"] == False, "dataset"].unique()  # noqa: E712
-    said = (
+    text = (
         f'Table 2 of "{paper["source"]["title"]}": PSNR in dB / SSIM at x{scale} (bicubic '
         f"degradation, MATLAB imresize, luma, border of {scale} pixels left out), printed and "
         f"measured; {_share(tidy)}. Pipeline y: luma degraded in double, compared in uint8; "
         "pipeline rgb: colour degraded in uint8, float luma compared; rows of different pipelines "
         f"do not compare exactly. {grey_note(grey)} (--grey shows all rows under one rule)."
     )
-    if note := dagger_note(shown, methods):
-        said += f" {note}"
+    if note := dagger_note(records, methods):
+        text += f" {note}"
     stand_ins = {card.name: card.stand_in for card in map(MODELS.get, MODELS) if card.stand_in}
     measured = set(tidy.loc[tidy["measured"].notna(), "model"])
     for model, smaller in stand_ins.items():
         if smaller in measured and model not in measured:
-            said += f" {model} has no weights here; {smaller}, in a row of its own, is no "
-            said += "measure of it."
+            text += f" {model} has no weights here; {smaller}, in a row of its own, is no "
+            text += "measure of it."
     if len(unverified):
-        said += f" Not verified against published pixels: {', '.join(sorted(unverified))}."
-    return said
+        text += f" Not verified against published pixels: {', '.join(sorted(unverified))}."
+    return text
 
 
 def _share(tidy: pd.DataFrame) -> str:
-    """How many printed cells are measured, and by which weights."""
+    """State how many printed cells are measured, and with which weights."""
     printed = tidy[(tidy["metric"] == "psnr") & tidy["printed"].notna()]
     measured = printed[printed["status"] == "measured"]
-    own, failed = (measured["training"] != "").sum(), (printed["status"] == FAILED).sum()
-    said = f"{len(measured)} of {len(printed)} printed cells are measured"
-    said += f", {own} of them with other weights than the authors' ({TRAINED_HERE})" if own else ""
-    return said + (f", the runs of {failed} failed" if failed else "")
+    retrained, failed = (measured["training"] != "").sum(), (printed["status"] == FAILED).sum()
+    text = f"{len(measured)} of {len(printed)} printed cells are measured"
+    text += (
+        f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
+        if retrained
+        else ""
+    )
+    return text + (f", the runs of {failed} failed" if failed else "")
 
 
-def _exact(record: RunRecord, metric: str) -> str:
-    """How many images a mean leaves out since their score is infinite."""
+def _infinite(record: RunRecord, metric: str) -> str:
+    """State how many images a mean leaves out because their score is infinite."""
     count = record.infinite.get(metric)
     return f" ({count} infinite)" if count else ""
 
 
 def summary(records: Sequence[RunRecord]) -> str:
-    """The table that closes ``harness run``: one line a run."""
+    """Write the summary table of ``harness run``: one line per run."""
     rows = []
     computed = (name for record in records for name in record.identity.metrics)
     metrics = list(dict.fromkeys((*SCORES, *computed)))
@@ -223,7 +227,7 @@ def summary(records: Sequence[RunRecord]) -> str:
         done = record.status == "finished"
         label = identity.model + ("+" if identity.self_ensemble else "")
         scores = [
-            f"{readable(means.get(name))}{_exact(record, name)}" if done else FAILED
+            f"{readable(means.get(name))}{_infinite(record, name)}" if done else FAILED
             for name in metrics
         ]
         tag = record.weights.tag if record.weights else "-"
@@ -237,12 +241,12 @@ def summary(records: Sequence[RunRecord]) -> str:
 
 @register_report("verdicts")
 def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Every printed number of Table 2 with its verdict.
+    """Report every printed number of Table 2 with its verdict.
 
     Args:
-        runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: without influence; a number counts as reproduced under any rule in use.
+        runs: the output of `ResultStore.load`; may be empty.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: ignored; a number counts as reproduced under any rule in use.
     """
     evidence = Evidence(runs, paper)
     cells = {(cell.model, cell.dataset, cell.metric): cell for cell in judge_cells(evidence)}
@@ -261,12 +265,12 @@ def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
 
 
 def _verdict_text(cell: JudgedCell | None) -> str:
-    """A number as printed, and its mark."""
+    """Write a number as printed, with its mark."""
     if cell is None:
         return "-"
-    own = dagger(cell.measured.run) if cell.measured else ""
+    mark = dagger(cell.measured.run) if cell.measured else ""
     failed = f" {FAILED}" if cell.broken else ""
-    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{own}{failed}"
+    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{mark}{failed}"
 
 
 def _verdict_row(cell: JudgedCell, remark: str) -> dict[str, Any]:
@@ -278,7 +282,7 @@ def _verdict_row(cell: JudgedCell, remark: str) -> dict[str, Any]:
         "metric": cell.metric,
         "printed": cell.printed,
         "measured": round(one.value, 6) if one else None,
-        "rules": one.said if one else "",
+        "rules": one.rules_text if one else "",
         "training": training(one.run) if one else "",
         "verdict": cell.verdict,
         "remark": remark,
@@ -293,7 +297,7 @@ def _verdicts_caption(cells: Collection[JudgedCell]) -> str:
     failed = sum(bool(cell.broken) for cell in cells)
     return (
         f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
-        f"with the authors' weights within {PRINTED_SAID}, or reached with others "
+        f"with the authors' weights within {PRINTED_TEXT}, or reached with others "
         f"({TRAINED_HERE}), which cannot refute a number; under the default rules, or under others "
         "in use, which the report rules names. Inconsistent in print: it contradicts other printed "
         f"numbers. Runs that failed: {failed or 'none'}."
@@ -315,12 +319,12 @@ _RULES_COLUMNS = [
 
 @register_report("rules")
 def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Each printed number that was measured, with its value under every rule that was run.
+    """Report each printed number that was measured, with its value under every rule that ran.
 
     Args:
-        runs: what `ResultStore.load` gives.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: without influence; both rules are shown.
+        runs: the output of `ResultStore.load`.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: ignored; both rules are shown.
     """
     del grey
     evidence = Evidence(runs, paper)
@@ -341,10 +345,10 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = 
 def _rules_row(
     evidence: Evidence, model: str, dataset: str, metric: str, printed: float
 ) -> list[dict[str, Any]]:
-    found = measurements(evidence.candidates, model, dataset, metric)
-    # Bicubic has a name in each pipeline; which of them the paper used is not said.
+    measured = measurements(evidence.candidates, model, dataset, metric)
+    # Bicubic has one name per pipeline; the paper does not say which pipeline it used.
     twin = "bicubic-rgb" if model == "bicubic" else ""
-    other = measurements(evidence.candidates, twin, dataset, metric)
+    twin_measured = measurements(evidence.candidates, twin, dataset, metric)
     tolerance = PRINTED.of(metric)
     return [
         {
@@ -358,7 +362,7 @@ def _rules_row(
             "agrees": abs(one.value - printed) <= tolerance,
             "run": one.run.identity.id,
         }
-        for one in [*found, *other]
+        for one in [*measured, *twin_measured]
     ]
 
 
@@ -371,8 +375,8 @@ def _rules_line(evidence: Evidence, cell: pd.DataFrame) -> list[str]:
     first = cell.iloc[0]
     score = SCORES[first["metric"]]
     measured = [
-        f"{score.as_measured(value)} ({said})"
-        for value, said in zip(cell["measured"], cell["rules"], strict=True)
+        f"{score.as_measured(value)} ({rules})"
+        for value, rules in zip(cell["measured"], cell["rules"], strict=True)
     ]
     agreeing = list(cell.loc[cell["agrees"], "rules"])
     return [
@@ -389,7 +393,7 @@ def _rules_caption(tidy: pd.DataFrame) -> str:
     agreeing = tidy.groupby("cell")["agrees"].any()
     return (
         "Table 2 under the rules in use, with the authors' weights where they exist: each printed "
-        f"number that was measured, and the rules under which it agrees within {PRINTED_SAID}; "
+        f"number that was measured, and the rules under which it agrees within {PRINTED_TEXT}; "
         f"{agreeing.sum()} of {len(agreeing)} agree under one at least. "
         "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
         "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
@@ -399,20 +403,20 @@ def _rules_caption(tidy: pd.DataFrame) -> str:
 
 
 ARGUED = (("drfn", "msrn"), ("rdn", "drfn"))
-"""Pairs that the paper compares in words."""
+"""Pairs that the paper compares in its text."""
 _ANSWERS = {True: "yes", False: "no", None: ""}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two rows of Table 2 on one set.
+    """The difference between two rows of Table 2 on one set.
 
     Attributes:
         printed: difference of the printed PSNRs (dB).
         measured: with its interval; None where one of the two was not measured, or where they
-            follow different grey rules and it is not known which images are grey.
-        half_width: of that interval, or the typical one of the set (dB); None where nothing was
-            measured on it.
+            follow different grey rules and the grey images are not known.
+        half_width: half of that interval's length, or the set's typical one (dB); None where the
+            set has no measurements.
     """
 
     dataset: str
@@ -424,17 +428,17 @@ class Difference:
 
     @property
     def share(self) -> float | None:
-        """The printed difference in half-widths: up to 1 it is within what the images do."""
+        """The printed difference in half-widths; up to 1, the choice of images may explain it."""
         return abs(self.printed) / self.half_width if self.half_width else None
 
     @property
     def contains_zero(self) -> bool | None:
-        """Whether the images leave open which of the two is better."""
+        """Whether the images cannot decide which of the two is better."""
         return self._contains(0.0)
 
     @property
     def contains_printed(self) -> bool | None:
-        """Whether the images allow the printed difference."""
+        """Whether the printed difference is inside the interval."""
         return self._contains(self.printed)
 
     def _contains(self, value: float) -> bool | None:
@@ -446,42 +450,42 @@ class Difference:
 def differences(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> Table:
-    """Differences between rows of Table 2 beside their intervals over the images.
+    """Report differences between rows of Table 2 with their intervals over the images.
 
     Args:
-        runs: what `ResultStore.load` gives; may be empty.
-        paper: what `harness.paper.schema.paper` gives.
-        grey: the rule whose runs are compared; None for each row's own.
+        runs: the output of `ResultStore.load`; may be empty.
+        paper: the output of `harness.paper.schema.paper`.
+        grey: the grey rule of the runs compared; None for each row's own.
     """
     evidence = Evidence(runs, paper)
-    found = [one for name in evidence.sets for one in _on_set(evidence, name, grey)]
+    compared = [one for name in evidence.sets for one in _on_set(evidence, name, grey)]
     headers = [
         *("Set", "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
         *("Interval contains 0", "Printed inside interval", "Half-width (dB)"),
         "Printed / half-width",
     ]
-    rows = [_difference_line(one, evidence) for one in found]
-    tidy = pd.DataFrame([_difference_row(one) for one in found])
+    rows = [_difference_line(one, evidence) for one in compared]
+    tidy = pd.DataFrame([_difference_row(one) for one in compared])
     return Table("differences", _differences_caption(runs, grey), headers, rows, tidy)
 
 
 def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Difference]:
-    """Neighbours by printed PSNR among the measured rows, then the pairs the paper argues from."""
+    """Compare neighbours by printed PSNR among the measured rows, then the pairs of `ARGUED`."""
     runs: dict[str, RunRecord] = {}
     for model, row in evidence.table2.items():
         run = evidence.run(model, dataset, grey)
         if run and dataset in row and speaks_for_the_authors(run):
             runs[model] = run
     ordered = sorted(runs, key=lambda model: -evidence.table2[model][dataset][0])
-    made = []
+    compared = []
     for better, worse in pairwise(ordered):
         interval = _interval(runs[better], runs[worse])
         printed = _printed(evidence, dataset, better, worse)
         width = interval.half_width if interval else None
-        made.append(Difference(dataset, better, worse, printed, interval, width))
-    widths = [one.half_width for one in made if one.half_width is not None]
+        compared.append(Difference(dataset, better, worse, printed, interval, width))
+    widths = [one.half_width for one in compared if one.half_width is not None]
     typical = median(widths) if widths else None
-    return made + [
+    return compared + [
         Difference(dataset, *pair, _printed(evidence, dataset, *pair), None, typical)
         for pair in ARGUED
         if not set(pair) <= runs.keys()
@@ -489,7 +493,7 @@ def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Dif
 
 
 def _interval(better: RunRecord, worse: RunRecord) -> Interval | None:
-    """The measured difference; None where the two runs cannot be compared."""
+    """Measure a difference; None where the two runs cannot be compared."""
     try:
         return compare_runs(better, worse)
     except MismatchError:

@@ -1,7 +1,7 @@
-"""What a report is: something with a name that renders itself; and the commonest, the table.
+"""Reports, which have a name and render themselves, and their most common kind, tables.
 
-Tables are written as text, Markdown, LaTeX, HTML and CSV. In LaTeX long text wraps, long tables go
-over several floats, and wide ones shrink.
+Tables are written as text, Markdown, LaTeX, HTML and CSV. In LaTeX, long text wraps, long tables
+are split into several floats, and wide tables shrink.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ if TYPE_CHECKING:
 Format = Literal["md", "tex", "csv", "html", "png", "svg", "pdf"]
 
 _FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""What a formula begins with, to Excel, LibreOffice and Google Sheets."""
+"""The first characters of formulas in Excel, LibreOffice and Google Sheets."""
 
 
 class Report(Protocol):
-    """What a function registered with `harness.registry.register_report` returns.
+    """The return type of functions registered with `harness.registry.register_report`.
 
-    Rendering is a pure function: the same bytes every time.
+    Rendering is deterministic: it gives the same bytes every time.
     """
 
     @property
     def name(self) -> str:
-        """The stem of its files' names."""
+        """The stem of its file names."""
 
     @property
     def formats(self) -> tuple[Format, ...]:
-        """The forms it can be rendered in."""
+        """The formats it can be rendered in."""
 
     def render(self, form: Format) -> str | bytes:
-        """What goes into the file of that form."""
+        """Return the content of the file in that format."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be written in several formats.
+    """A table that can be written in several formats.
 
     Attributes:
-        name: its file's stem and LaTeX label.
-        caption: what the numbers are, and by which rules.
+        name: the stem of its files and its LaTeX label.
+        caption: describes the numbers and their rules.
         headers: of the columns.
-        rows: cells of any type; see `readable` for how they become text. In HTML, those that are
-            empty at the beginning of a row belong to the row above.
-        tidy: the same numbers, one a row, for machines.
+        rows: cells of any type; `readable` turns them into text. In HTML, empty cells at the
+            beginning of a row belong to the row above.
+        tidy: the same numbers in long form, one per row.
 
     Raises:
-        HarnessError: a row has other cells than text, or more or fewer than there are headers.
+        HarnessError: a row has more or fewer cells than there are headers.
     """
 
     name: str
@@ -78,25 +78,25 @@ class Table:
         uneven = next((row for row in rows if len(row) != len(self.headers)), None)
         if uneven is not None:
             raise HarnessError(
-                f"a row of the table {self.name} has {len(uneven)} cells and its headers are "
-                f"{len(self.headers)}: {uneven}"
+                f"the table {self.name} has {len(self.headers)} headers, but a row with "
+                f"{len(uneven)} cells: {uneven}"
             )
         object.__setattr__(self, "rows", rows)
 
     def render(self, form: Format) -> str:
-        """The table as Markdown, LaTeX (booktabs and graphicx) or HTML, or its numbers as CSV."""
+        """Render as Markdown, LaTeX (booktabs and graphicx) or HTML, or the numbers as CSV."""
         return _RENDERERS[form](self)
 
 
 def plain_table(
     headers: Sequence[str], rows: Sequence[Sequence[object]], align: Sequence[str] | None = None
 ) -> str:
-    """A table for a terminal, each row on one line; see `readable` for how it writes a value.
+    """Format a table for a terminal, one line per row; `readable` formats the values.
 
     Args:
         headers: of the columns.
         rows: cells of any type.
-        align: left or right for each column; by default columns of numbers go to the right.
+        align: left or right for each column; by default, columns of numbers are right-aligned.
     """
     cells = [[printable(readable(cell)) for cell in row] for row in rows]
     align = align or ["right" if _are_numbers(c) else "left" for c in zip(*rows, strict=True)]
@@ -104,7 +104,7 @@ def plain_table(
 
 
 def readable(value: object) -> str:
-    """A value as a person reads it: nothing where it is missing, and a number's telling digits."""
+    """Format a value for people: empty if missing, and numbers with their significant digits."""
     match value:
         case None:
             return ""
@@ -120,18 +120,18 @@ def readable(value: object) -> str:
 
 
 def _are_numbers(values: Iterable[object]) -> bool:
-    """Whether there are numbers and nothing else, but for what is missing."""
+    """Whether all values are numbers or missing, and at least one is a number."""
     kinds = {type(value) for value in values} - {type(None)}
     return bool(kinds) and kinds <= {int, float}
 
 
 def json_text(value: object) -> str:
-    """A value as JSON in ASCII without control characters; infinity becomes the string ``inf``."""
+    """Write a value as ASCII JSON without control characters; infinity is the string ``inf``."""
     return json.dumps(_finite(value), indent=1, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def _finite(value: Any) -> Any:
-    """A value whose numbers JSON can write: those that are not finite are words."""
+    """Turn the numbers that JSON cannot write, infinite ones and NaN, into strings."""
     match value:
         case float():
             return value if math.isfinite(value) else str(value)
@@ -143,7 +143,7 @@ def _finite(value: Any) -> Any:
 
 
 def escape_html(text: str) -> str:
-    """Text for the body of an HTML file or an attribute in quotes."""
+    """Escape text for the body of an HTML file or a quoted attribute."""
     return escape(printable(text))
 
 
@@ -153,7 +153,7 @@ def _markdown(table: Table) -> str:
 
 
 def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """CSV with all digits of its numbers; no spreadsheet takes its text for a formula."""
+    """Write CSV with all digits of numbers, and text that spreadsheets do not read as formulas."""
     from pandas import DataFrame
 
     cells = [[_csv_cell(value) for value in row] for row in rows]
@@ -166,7 +166,7 @@ def _csv(table: Table) -> str:
 
 
 def _csv_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: an apostrophe makes it text."""
+    """Put an apostrophe before text that a spreadsheet would read as a formula."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -182,10 +182,10 @@ def _is_number(text: str) -> bool:
 
 
 class HtmlCell(NamedTuple):
-    """A cell of a table in HTML.
+    """A cell of an HTML table.
 
     Attributes:
-        is_header: whether it names its row.
+        is_header: whether it is a row header.
         rows: how many rows it spans.
     """
 
@@ -195,33 +195,33 @@ class HtmlCell(NamedTuple):
 
 
 def html_rows(table: Table) -> list[list[HtmlCell]]:
-    """The rows of a table with their headers.
+    """Lay out the rows of an HTML table, row headers included.
 
-    What is empty at the beginning of a row belongs to the cell above; the first cell of a row names
-    it, and so does the first cell in a column where no row is empty at its beginning.
+    Empty cells at the beginning of a row belong to the cell above. Row headers are the cells of the
+    first column, and of the first column that no row leaves to the row above.
     """
     empty = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
-    empty[:1] = [0]  # above the first row there is nothing
-    names = {0, max(empty, default=0)}
-    found = []
+    empty[:1] = [0]  # the first row has no row above it
+    header_columns = {0, max(empty, default=0)}
+    rows = []
     for place, row in enumerate(table.rows):
         cells = []
         for column in range(empty[place], len(row)):
             text, below = printable(row[column]), empty[place + 1 :]
             spans = next((i for i, count in enumerate(below, 1) if count <= column), len(below) + 1)
-            cells.append(HtmlCell(text, column in names and bool(text.strip()), spans))
-        found.append(cells)
-    return found
+            cells.append(HtmlCell(text, column in header_columns and bool(text.strip()), spans))
+        rows.append(cells)
+    return rows
 
 
 def templates() -> Environment:
-    """The templates of HTML files; what they print is escaped."""
+    """Load the templates of HTML files, which escape their output."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,
-        finalize=_shown,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -231,18 +231,18 @@ def templates() -> Environment:
     return environment
 
 
-def _shown(value: object) -> object:
-    """What a template prints; text that it has escaped already stays as it is."""
+def _finalize(value: object) -> object:
+    """Make text printable before a template prints it, unless it is already escaped."""
     is_text = isinstance(value, str) and not hasattr(value, "__html__")
     return printable(str(value), keep="\n") if is_text else value
 
 
 def html_file(table: Table, after: str = "") -> str:
-    """A table as an HTML file.
+    """Write a table as an HTML file.
 
     Args:
-        table: what it shows.
-        after: HTML to follow the table.
+        table: the table.
+        after: HTML that follows the table.
     """
     template = templates().get_template("table_file.html.j2")
     return template.render(table=table, rows=html_rows(table), after=after)
@@ -250,8 +250,8 @@ def html_file(table: Table, after: str = "") -> str:
 
 _SPECIAL = re.compile(
     r"""
-    [|`*~$]                             # the end of a cell, code, emphasis, struck out, formulas
-    | _(?![^\W_]) | (?<![^\W_])_        # emphasis; inside a word it is none
+    [|`*~$]                             # end of a cell, code, emphasis, strikethrough, formulas
+    | _(?![^\W_]) | (?<![^\W_])_        # emphasis, except inside a word
     | \](?=[(\[:])                      # the target of a link
     | <(?=[A-Za-z/!?]) | &(?=[A-Za-z#]) # HTML
     | \\(?=[!-/:-@\[-`{-~]|\Z)          # an escape
@@ -259,23 +259,23 @@ _SPECIAL = re.compile(
     re.VERBOSE,
 )
 _BLOCK = re.compile(r"\A(\d*)(>|[#+).-](?=[\s#-]|\Z))")
-"""What would make a heading, a quotation, a list or a rule of a paragraph."""
+"""Matches a beginning that would turn a paragraph into a heading, quotation, list or rule."""
 
 
 def escape_markdown(text: str) -> str:
-    """Text for a cell or for a place within a paragraph, on one line; a reader sees it as it is."""
+    """Escape text, on one line, for a cell or the inside of a paragraph."""
     return _SPECIAL.sub(r"\\\g<0>", printable(text).strip())
 
 
 def markdown_paragraph(text: str) -> str:
-    """Text that is a paragraph, or begins one."""
+    """Escape text that is a paragraph or the beginning of one."""
     return _BLOCK.sub(r"\1\\\2", escape_markdown(text))
 
 
 def markdown_table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str] | None = None
 ) -> str:
-    """A table of text; ``align`` says left or right for each column."""
+    """Write a Markdown table; ``align`` is left or right for each column."""
     cells = [[escape_markdown(cell) for cell in row] for row in rows]
     titles = [escape_markdown(header) for header in headers]
     return tabulate(cells, titles, tablefmt="github", colalign=align, disable_numparse=True)
@@ -283,16 +283,16 @@ def markdown_table(
 
 PREAMBLE = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."
 LINE = 82
-"""Letters of ``\\footnotesize`` on a line of an article on letter paper, about."""
+"""Letters in ``\\footnotesize`` that fit on a line of an article on letter paper, about."""
 _LINES = 40
-"""Of a float, beside its caption."""
+"""Lines of a float, without its caption."""
 _SPACE = 2
 """Letters that fit into the space between two columns."""
 _LONG, _NARROW = 26, 24
-"""A cell from which on its column wraps, and the least width of such a column, in letters."""
+"""A column with a cell of at least the first length wraps, to at least the second, in letters."""
 _SLACK = 1.01
 _LABEL = re.compile(r"[^A-Za-z0-9_.-]")
-"""What has no place in a label."""
+"""Characters that a label must not contain."""
 _SYMBOLS: Mapping[str, str] = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"✓": "$\\surd$", "≈": "$\\approx$", "✗": "$\\times$", "≠": "$\\neq$", "○": "$\\circ$"},
@@ -312,19 +312,19 @@ _ACCENTS: Mapping[str, str] = {
 
 
 def escape_latex(text: str) -> str:
-    r"""Text for the body of a LaTeX document, in ASCII.
+    r"""Escape text for the body of a LaTeX document, in ASCII.
 
-    A character that pdfLaTeX cannot set without more packages is shown as ``\u4e2d`` is.
+    A character that pdfLaTeX cannot typeset without more packages is written like ``\u4e2d``.
     """
     plain = normalize("NFC", printable(text)).strip()
-    # Two hyphens would become a dash.
+    # LaTeX would turn two hyphens into a dash.
     safe = re.sub("-(?=-)", "-{}", "".join(map(_letter, plain)))
-    # The end of a row before it would take a star or a bracket as its own.
+    # The row's end before it would read a star or a bracket as its argument.
     return "{}" + safe if safe.startswith(("[", "*")) else safe
 
 
 def _letter(letter: str) -> str:
-    """One printable character in LaTeX."""
+    """Write one printable character in LaTeX."""
     if letter in _SYMBOLS or letter.isascii():
         return _SYMBOLS.get(letter, letter)
     parts = normalize("NFD", letter)
@@ -334,10 +334,10 @@ def _letter(letter: str) -> str:
 
 
 def latex(name: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as one or several ``table*``, no wider than the text.
+    """Write a table as one or several ``table*`` floats, no wider than the text.
 
     Args:
-        name: ends the label.
+        name: the end of the label.
         caption: of the first float.
         headers: of the columns.
         rows: as text.
@@ -359,7 +359,7 @@ def latex(name: str, caption: str, headers: Sequence[str], rows: Sequence[Sequen
 
 
 def _widths(longest: Sequence[int]) -> list[float | None]:
-    """The width of each column in letters; None where it is that of its longest cell."""
+    """Compute the width of each column in letters; None for that of its longest cell."""
     taken = sum(size for size in longest if size < _LONG) + _SPACE * len(longest)
     long = {place: size**0.5 for place, size in enumerate(longest) if size >= _LONG}
     left = max(LINE - taken, _NARROW * len(long))
@@ -370,16 +370,16 @@ def _widths(longest: Sequence[int]) -> list[float | None]:
 
 
 def _parts(
-    rows: Sequence[Sequence[str]], widths: Sequence[float | None], most: float
+    rows: Sequence[Sequence[str]], widths: Sequence[float | None], max_lines: float
 ) -> Iterator[Sequence[Sequence[str]]]:
-    """The rows in pieces of at most so many lines; one empty piece where there are none."""
+    """Split the rows into parts of at most ``max_lines`` lines; one empty part without rows."""
     part: list[Sequence[str]] = []
     filled = 0
     for row in rows:
         # Words leave about a sixth of a narrow column empty.
         sizes = zip(row, widths, strict=True)
         lines = max(ceil(1.2 * len(text) / width) if width else 1 for text, width in sizes)
-        if part and filled + lines > most:
+        if part and filled + lines > max_lines:
             yield part
             part, filled = [], 0
         part.append(row)
@@ -388,7 +388,7 @@ def _parts(
 
 
 def _float(name: str, caption: str, tabular: str, wide: bool, *, first: bool) -> str:
-    """One float; those after the first keep its number."""
+    """Write one float; floats after the first keep its number."""
     caption = escape_latex(caption) if first else "Continued."
     if wide:
         tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
@@ -422,19 +422,19 @@ def _tabular(
 
 
 def _header(headers: Sequence[str]) -> str:
-    """The headers, those of several lines stacked."""
-    shown = []
+    """Write the headers, with several lines stacked."""
+    titles = []
     for header in headers:
         lines = [escape_latex(line) for line in header.split("\n")]
         stacked = "\\\\".join(lines)
-        shown.append(f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked)
-    return " & ".join(shown) + " \\tabularnewline"
+        titles.append(f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked)
+    return " & ".join(titles) + " \\tabularnewline"
 
 
 def _row(cells: Sequence[str], widths: Sequence[float | None]) -> str:
     ragged = ["\\raggedright " if width else "" for width in widths]
-    shown = [lead + escape_latex(text) for lead, text in zip(ragged, cells, strict=True)]
-    return " & ".join(shown) + " \\tabularnewline"
+    texts = [lead + escape_latex(text) for lead, text in zip(ragged, cells, strict=True)]
+    return " & ".join(texts) + " \\tabularnewline"
 
 
 _RENDERERS: Mapping[str, Callable[[Table], str]] = {

@@ -126,7 +126,7 @@ class TestAgainstTheReference:
         rows = against_reference([broken], [theirs])
         assert verdicts(rows) == ["FAIL", "FAIL"]
         assert all(row.violates(require=False) for row in rows)
-        assert {row.reason for row in rows} == {"the run broke: no memory"}
+        assert {row.reason for row in rows} == {"the run failed: no memory"}
         again = otherwise(broken, source_sha256="0" * 64)
         assert verdicts(against_reference([again, theirs], [theirs])) == ["ok", "ok"]
         assert verdicts(against_reference([theirs], [theirs, again])) == ["ok", "ok"]
@@ -385,7 +385,7 @@ class TestAgainstThePaper:
         mine = record("vdsr", "set5")
         broken = replace(mine, status="error", images=(), error="no memory")
         row = self.row(broken, "psnr")
-        assert (row.verdict, row.reason) == ("FAIL", "the run broke: no memory")
+        assert (row.verdict, row.reason) == ("FAIL", "the run failed: no memory")
         (row,) = (
             row
             for row in against_paper([broken, mine], paper())
@@ -486,7 +486,7 @@ class TestTheCommand:
     def test_a_word_that_names_nothing_is_refused(self, check) -> None:
         shown = check("--models", "bicubik")
         assert shown.exit_code == 2
-        assert "No model 'bicubik' is among what is expected: bicubic, " in shown.output
+        assert "No expected model matches 'bicubik': there are bicubic, " in shown.output
         assert check("--datasets", "manga109").exit_code == 2
         assert check("--datasets", "manga109", "--against", "paper").exit_code == 0
 
@@ -584,7 +584,7 @@ class TestPluginMetrics:
         assert shown.exit_code == 3
         assert "2 are ok, 0 FAIL" in shown.output and "2 were not run" in shown.output
         assert "2 of them because they were not run" in shown.stderr
-        assert "not run: make the run again with --metric mse01" in shown.output
+        assert "not run: run it again with --metric mse01" in shown.output
         suite = ElementTree.parse("check.xml").getroot()
         assert (suite.get("failures"), suite.get("skipped")) == ("2", "0")
         metric("1", "--results", "mine")

@@ -30,7 +30,7 @@ def test_markdown() -> None:
 
 @pytest.mark.parametrize("row", [["x_1"], ["x_1", 30.5, "0.87"]])
 def test_a_row_that_does_not_fit_the_headers_is_named(row: list[str]) -> None:
-    with pytest.raises(HarnessError, match="table t has . cells and its headers are 2: .*x_1"):
+    with pytest.raises(HarnessError, match="table t has 2 headers, but a row with . cells: .*x_1"):
         Table("t", "", ["Method", "Set5"], [["x_0", "30"], row], pd.DataFrame())
 
 
