@@ -1,5 +1,3 @@
-"""None"""
-
 from itertools import product
 
 import numpy as np

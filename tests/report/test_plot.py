@@ -1,5 +1,3 @@
-"""None"""
-
 import math
 from dataclasses import replace
 from io import BytesIO

@@ -1,5 +1,3 @@
-"""None"""
-
 import json
 import threading
 import time

@@ -1,5 +1,3 @@
-"""None"""
-
 import os
 import signal
 import subprocess

@@ -1,5 +1,3 @@
-"""None"""
-
 import os
 import random
 from functools import partial

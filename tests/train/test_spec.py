@@ -1,5 +1,3 @@
-"""None"""
-
 import csv
 import json
 import math
