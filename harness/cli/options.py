@@ -123,7 +123,7 @@ def tell_changed(who: str, changed: Collection[str]) -> None:
         echo(f"Note: {who} sets torch's {settings} for all code: set back.", err=True)
 
 
-def read_told(results: Path) -> ResultStore:
+def open_results(results: Path) -> ResultStore:
     """A folder of run records; those that are damaged or of an earlier version are told of.
 
     The default folder may not be there yet, which is told, too.

@@ -21,7 +21,7 @@ from harness.cli.options import (
     folder_to_read,
     json_option,
     plugin_option,
-    read_told,
+    open_results,
     reference_option,
     reference_records,
     results_option,
@@ -100,7 +100,7 @@ def report(
     out = out or (Path("reports") if results == reference_records() else results / "reports")
     region = _region(image, box)
     pictures = Pictures(images or results, data_root, region, split_words(models))
-    read_told(results)
+    open_results(results)
     failed = False
     for made in build(name, split_words(formats), results, out, grey, pictures):
         if isinstance(made, HarnessError):
@@ -138,7 +138,7 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
     """Move local records to the reference records: ids, their beginnings, or all."""
     from harness.run.store import ResultStore, accept_records
 
-    for path in accept_records(ids, read_told(results), ResultStore(reference)):
+    for path in accept_records(ids, open_results(results), ResultStore(reference)):
         echo(path)
 
 
@@ -158,7 +158,7 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     from harness.report.table import json_text
 
     fill_registries(plugins)
-    runs = read_told(results).load()
+    runs = open_results(results).load()
     judgements = judge(runs, paper())
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in judgements]))

@@ -100,7 +100,7 @@ class TestFaults:
         assert not list(slow.results.rglob("*.lock"))
         again = slow.start(*AGAIN)
         assert again.wait() == 0, again.said()
-        assert f"{len(kept)} known already" in again.said()
+        assert f"{len(kept)} already finished" in again.said()
         assert len(kept) >= 3 and all(slow.computed()[name] == 1 for name in kept)
 
     def test_a_client_that_is_killed_goes_on_from_its_journal(self, tmp_path: Path) -> None:
