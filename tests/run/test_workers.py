@@ -318,9 +318,9 @@ class TestCluster:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--workers", "2"], "go with --executor dask"),
-        (["--scheduler", "tcp://127.0.0.1:9"], "go with --executor dask"),
-        ([*LOCAL, "--scheduler", "tcp://127.0.0.1:9"], "give one of the two"),
+        (["--workers", "2"], "need --executor dask"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "need --executor dask"),
+        ([*LOCAL, "--scheduler", "tcp://127.0.0.1:9"], "not both"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(harness, words, said) -> None:
