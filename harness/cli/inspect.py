@@ -245,9 +245,7 @@ def list_models() -> list[Row]:
         for card in map(MODELS.get, MODELS)
     ]
     failed = [{"from": name, "error": why} for name, why in FAILURES.items()]
-    rejected = [
-        {"from": " and ".join(clash.origins), "error": str(clash)} for clash in clashes()
-    ]
+    rejected = [{"from": " and ".join(clash.origins), "error": str(clash)} for clash in clashes()]
     return [*rows, *rejected, *failed]
 
 
