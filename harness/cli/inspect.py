@@ -20,8 +20,8 @@ from harness.cli.options import (
     data_option,
     fill_registries,
     json_option,
-    plugin_option,
     open_results,
+    plugin_option,
     results_option,
     scale_option,
 )

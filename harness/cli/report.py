@@ -20,8 +20,8 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     json_option,
-    plugin_option,
     open_results,
+    plugin_option,
     reference_option,
     reference_records,
     results_option,
@@ -237,8 +237,8 @@ def _size(text: str) -> tuple[int, int]:
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    help="Compare the runs with this rule for grey images with the paper.  [default: each row's "
-    "own rule]",
+    help="With --against paper: use the runs with this rule for grey images.  [default: each "
+    "row's own rule]",
 )
 @click.option(
     "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
@@ -260,7 +260,7 @@ def check(
     reference: Path,
     as_json: bool,
 ) -> None:
-    """Compare run records with the reference records or with the paper (exit code 3)."""
+    """Compare run records with the reference records or the paper; exit code 3 if they differ."""
     from harness.paper.check import (
         against_paper,
         against_reference,
