@@ -170,8 +170,9 @@ def isolated(
         )
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    arguments_sent = (sender, os.getcwd(), function, arguments)
-    process = context.Process(target=_send, args=arguments_sent, daemon=True)
+    process = context.Process(
+        target=_send, args=(sender, os.getcwd(), function, arguments), daemon=True
+    )
     process.start()
     sender.close()
     end = time.monotonic() + seconds
@@ -216,7 +217,7 @@ def _die_with_parent() -> None:
 def _send(
     sender: Connection, folder: str, function: Callable[..., Iterator[T]], arguments: Any
 ) -> None:
-    """Run in the new process: send each value, then a mark for the end, or an error."""
+    """Run in the new process: send each value, then an end marker or an error."""
     os.setsid()  # a process group of its own, so that all of it can be killed at once
     Thread(target=_die_with_parent, daemon=True).start()
     os.chdir(folder)  # a spawned process starts in the first process's original folder

@@ -113,10 +113,10 @@ def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
     for clash in clashes():
         echo(f"Warning: {clash}", err=True)
     for name, changed in SETTINGS.items():
-        tell_changed(f"The plug-in {name}", changed)
+        note_changed(f"The plug-in {name}", changed)
 
 
-def tell_changed(owner: str, changed: Collection[str]) -> None:
+def note_changed(owner: str, changed: Collection[str]) -> None:
     """Print which global settings of torch a model's or plug-in's code changed, if any."""
     if changed:
         settings = " and ".join(sorted(changed))
@@ -135,18 +135,18 @@ def open_results(results: Path) -> ResultStore:
         echo(f"There are no run records in {results} yet: harness run writes them.", err=True)
         return store
     sound = store.sound(lambda _, error: echo(f"Left out: {error}", err=True))
-    tell_read(results, sound)
-    tell_earlier(sound.values())
-    tell_foreign(sound.values())
+    note_read(results, sound)
+    note_earlier(sound.values())
+    note_foreign(sound.values())
     return store
 
 
-def tell_read(results: Path, records: Sized) -> None:
+def note_read(results: Path, records: Sized) -> None:
     """Print how many records were read, and from where."""
     echo(f"Run records read from {results}: {len(records)}.", err=True)
 
 
-def tell_earlier(records: Iterable[RunRecord]) -> None:
+def note_earlier(records: Iterable[RunRecord]) -> None:
     """Print how many records have the identity of an earlier version, if any."""
     count = sum(record.earlier for record in records)
     if count:
@@ -157,7 +157,7 @@ def tell_earlier(records: Iterable[RunRecord]) -> None:
         )
 
 
-def tell_foreign(records: Iterable[RunRecord]) -> None:
+def note_foreign(records: Iterable[RunRecord]) -> None:
     """Print which records have a built-in model's name but were made by other code, if any."""
     from harness.paper.select import foreign_origin
 

@@ -20,6 +20,9 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     json_option,
+    note_earlier,
+    note_foreign,
+    note_read,
     open_results,
     plugin_option,
     reference_option,
@@ -27,9 +30,6 @@ from harness.cli.options import (
     results_option,
     scale_option,
     split_words,
-    tell_earlier,
-    tell_foreign,
-    tell_read,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
@@ -277,14 +277,14 @@ def check(
             "their folder with --results."
         )
     local, rows = read_records(ResultStore(results))
-    tell_read(results, local)
-    tell_earlier(local)
-    tell_foreign(local)
+    note_read(results, local)
+    note_earlier(local)
+    note_foreign(local)
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:
         references, damaged = read_records(ResultStore(reference))
-        tell_read(reference, references)
+        note_read(reference, references)
         rows += damaged
         if references or not damaged:
             rows += against_reference(local, references)

@@ -18,12 +18,12 @@ from harness.cli.options import (
     data_option,
     fill_registries,
     json_option,
+    note_changed,
     plugin_option,
     reference_option,
     results_option,
     scale_option,
     split_words,
-    tell_changed,
     weights_key_option,
 )
 from harness.cli.progress import (
@@ -105,7 +105,7 @@ class TileSide(click.IntRange):
 @results_option("results/local", made=True)
 @click.option("--save-images", type=PathOption, metavar="DIR", help="Write the SR images there.")
 @click.option("--force", is_flag=True, help="Compute finished runs again.")
-@click.option("--strict", is_flag=True, help="Stop if a test set is not available.")
+@click.option("--strict", is_flag=True, help="Treat a missing test set as an error.")
 @data_option
 @plugin_option
 @json_option
@@ -192,7 +192,7 @@ def run(
     order = {run.identity.id: index for index, run in enumerate(planned.runs)}
     records.sort(key=lambda record: order[record.identity.id])
     for record in records:
-        tell_changed(record.identity.model, record.provenance.get("changed_settings", ()))
+        note_changed(record.identity.model, record.provenance.get("changed_settings", ()))
     if as_json:
         echo_lines(json_text([record.to_json() for record in records]))
     elif records:
