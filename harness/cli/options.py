@@ -161,7 +161,9 @@ def note_foreign(records: Iterable[RunRecord]) -> None:
     """Print which records have a built-in model's name but were made by other code, if any."""
     from harness.paper.select import foreign_origin
 
-    origins = [(it.identity.model, origin) for it in records if (origin := foreign_origin(it))]
+    origins = [
+        (record.identity.model, origin) for record in records if (origin := foreign_origin(record))
+    ]
     if origins:
         names = "; ".join(dict.fromkeys(f"{model} by {origin}" for model, origin in origins))
         echo(
