@@ -1,6 +1,6 @@
-"""The command line: one verb a function, options in, one call, print.
+"""The command line: each verb is a function that reads its options, makes one call, and prints.
 
-Imports of the layers below happen inside the verbs, so that ``harness --help`` answers at once.
+Verbs import the layers below inside their functions, so that ``harness --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from harness.errors import HarnessError, sentence
 
 
 class Group(click.Group):
-    """Turns errors into one sentence and an exit code; ``--debug`` shows the traceback."""
+    """Prints an error as one sentence and sets the exit code; ``--debug`` shows the traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line, with somewhere to print to in any case."""
+        """Run the command line, with streams that can be printed to even if they are closed."""
         open_streams()
         try:
             return super().main(*args, **kwargs)
-        except OSError as error:  # click itself could not print, such as a help page
+        except OSError as error:  # click itself could not print, for instance a help page
             echo(f"Error: Standard output cannot be written ({error.strerror}).", err=True)
             sys.exit(1)
 
@@ -40,12 +40,12 @@ class Group(click.Group):
         except Exception as error:
             if isinstance(error, OSError):
                 if error.filename is None:
-                    raise  # of a stream: `main` says so, and click ends quietly where nobody reads
+                    raise  # from a stream: `main` reports it, and click ignores a closed pipe
                 error = HarnessError(f"{error.filename} cannot be used ({error.strerror}).")
             if ctx.params.get("debug"):
                 raise
-            known = isinstance(error, HarnessError)
-            hint = "" if known else " (unexpected; --debug before the verb shows where)"
+            expected = isinstance(error, HarnessError)
+            hint = "" if expected else " (unexpected; --debug before the verb shows where)"
             echo(f"Error: {sentence(error)}{hint}", err=True)
             ctx.exit(error.exit_code if isinstance(error, HarnessError) else 1)
 
@@ -54,9 +54,9 @@ class Group(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="drfn-harness", prog_name="harness")
 def main(debug: bool) -> None:
-    """Check the numbers of super-resolution papers, and put your own network to the same test."""
+    """Check the numbers of super-resolution papers, and evaluate your own network the same way."""
 
 
-_READING = (report, claims, check, explain, complexity, bench, list_, check_model)
-for verb in (run, train, *_READING, data, weights, accept):
+_READERS = (report, claims, check, explain, complexity, bench, list_, check_model)
+for verb in (run, train, *_READERS, data, weights, accept):
     main.add_command(verb)

@@ -1,4 +1,4 @@
-"""Test sets, training images and weights: where they are, fetched, verified, imported."""
+"""The verbs ``harness data`` and ``harness weights``: find, verify, download, import, ship."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def data() -> None:
 def data_where(
     scale: int, data_root: Path | None, plugins: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Say where sets are looked for, which are there, and which can be downloaded."""
+    """List the folders to search, the sets found there, and the sets that can be downloaded."""
     from harness.data.testsets import roots
 
     fill_registries(plugins)
     if not as_json:
-        echo("Searched, first choice first:")
+        echo("Searched in this order:")
         for root in roots(data_root):
             echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
     tests = list_datasets(scale, data_root)
@@ -77,13 +77,13 @@ def data_verify(
     if leaks:
         _verify_leaks(names, data_root)
         return
-    wrong = 0
+    failed = 0
     for verdict in verify(names or ("all",), scale, data_root):
-        wrong += not verdict.sound
+        failed += not verdict.sound
         mark = "FAIL" if not verdict.sound else "skip" if verdict.absent else "ok  "
         echo(f"{mark}  {verdict.message}")
-    if wrong:
-        raise MismatchError(f"{wrong} of the sets are not what they must be.")
+    if failed:
+        raise MismatchError(f"{failed} of the sets differ from the published ones.")
 
 
 def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
@@ -91,7 +91,7 @@ def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
     from harness.errors import MismatchError
 
     if not names:
-        raise UsageError("Name the training sets or folders to look through.")
+        raise UsageError("Name the training sets or folders to search.")
     paths = find_images(names, data_root)
     sentences = list(leaking(paths))
     for sentence in sentences:
@@ -131,14 +131,14 @@ def data_fetch(names: tuple[str, ...]) -> None:
 
 @click.group()
 def weights() -> None:
-    """Import, fetch and ship weights, and say where they are."""
+    """Import, fetch and ship weights, and list where they are."""
 
 
 @weights.command("import")
 @click.argument("model")
 @click.argument("path", type=PathOption)
-@click.option("--tag", help="A name for them; the authors' own files are called official.")
-@click.option("--licence", help="As their owner states it.")
+@click.option("--tag", help="A name for the weights; the authors' own files are called official.")
+@click.option("--licence", help="The licence of the weights.")
 @weights_key_option
 @scale_option
 @plugin_option
@@ -151,7 +151,7 @@ def weights_import(
     scale: int,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Store a weights file as safetensors in the user cache; it is loaded before and after."""
+    """Store a weights file as safetensors in the user cache; load it before and after as a test."""
     from harness.models.find_weights import copy_notes, store_weights
     from harness.models.upscaler import Upscaler
     from harness.models.weights import read_weights, relabel
@@ -159,14 +159,14 @@ def weights_import(
 
     fill_registries(plugins)
     card = MODELS.get(model)
-    read = relabel(read_weights(card, scale, path, key=weights_key), tag, licence)
-    if read.note:
-        echo(f"Note: {read.note}", err=True)
-    Upscaler(card, scale, read)
-    stored = store_weights(read, card, scale)
+    loaded = relabel(read_weights(card, scale, path, key=weights_key), tag, licence)
+    if loaded.note:
+        echo(f"Note: {loaded.note}", err=True)
+    Upscaler(card, scale, loaded)
+    stored = store_weights(loaded, card, scale)
     Upscaler(card, scale, read_weights(card, scale, stored))
-    copy_notes(path, stored, read.info.tensors_sha256)
-    echo(f"{path} is stored as {stored} ({read.info.licence}).")
+    copy_notes(path, stored, loaded.info.tensors_sha256)
+    echo(f"{path} is stored as {stored} ({loaded.info.licence}).")
 
 
 @weights.command("fetch")
@@ -185,7 +185,7 @@ def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...])
             echo(f"{card.name}: {file.path} of {file.repository}, licence: {licence}")
         download([(file, path) for file, path, _ in files])
         for _, path, _ in files:
-            echo(f"It is in {path}.")
+            echo(f"Stored in {path}.")
 
 
 @weights.command("ship")
@@ -194,7 +194,7 @@ def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...])
 @results_option("results/local")
 @plugin_option
 def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...]) -> None:
-    """Put trained weights and their scores beside the networks of a package."""
+    """Copy trained weights and their scores into the folder of a package's networks."""
     from harness.run.store import ResultStore
     from harness.train.export import ship
 
@@ -207,6 +207,6 @@ def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...])
 @plugin_option
 @json_option
 def weights_where(scale: int, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """Say which weights each model has on this machine."""
+    """List the weights that each model has on this machine."""
     fill_registries(plugins)
     echo_lines(show(list_weights(scale), as_json))

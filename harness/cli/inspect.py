@@ -1,4 +1,4 @@
-"""What there is: models, sets, weights, runs, and whether a plug-in keeps the contract."""
+"""Verbs that list models, image sets, weights and runs, and check the contract of a plug-in."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from harness.cli.options import (
     data_option,
     fill_registries,
     json_option,
+    open_results,
     plugin_option,
-    read_told,
     results_option,
     scale_option,
 )
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
 @data_option
 @plugin_option
 @json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV; of runs, a row a metric.")
-@click.option("--images", is_flag=True, help="In the CSV of runs, a row an image and metric.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV; runs get one row per metric.")
+@click.option("--images", is_flag=True, help="With runs --csv: one row per image and metric.")
 def list_(
     what: str,
     scale: int,
@@ -71,9 +71,9 @@ def list_(
 ) -> None:
     """List models, datasets, weights or runs."""
     if as_csv and as_json:
-        raise UsageError("The list is either --csv or --json: name one.")
+        raise UsageError("Give either --csv or --json, not both.")
     if images and not (as_csv and what == "runs"):
-        raise UsageError("--images is for harness list runs --csv.")
+        raise UsageError("--images needs harness list runs --csv.")
     fill_registries(plugins)
     match what:
         case "datasets":
@@ -81,7 +81,7 @@ def list_(
         case "weights":
             rows = list_weights(scale)
         case "runs":
-            store = read_told(results)
+            store = open_results(results)
             if as_csv:
                 echo_lines(runs_csv(store, images=images), nl=False)
                 return
@@ -102,14 +102,14 @@ def list_(
     type=click.FloatRange(0, min_open=True),
     default=300,
     show_default=True,
-    help="Seconds, after which a plug-in counts as hanging.",
+    help="Seconds after which the check is stopped as hanging.",
 )
 @click.option(
     "--weights",
     "weights_file",
     type=PathOption,
     metavar="FILE",
-    help="Its weights: with them it is tested on a photograph, too.  [default: those found]",
+    help="Its weights, to test it on a photograph too.  [default: the installed weights]",
 )
 @scale_option
 @plugin_option
@@ -120,20 +120,20 @@ def check_model(
     scale: int,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Test a model plug-in against the contract, in a process of its own."""
+    """Test a model plug-in against the contract, in a separate process."""
     failed = 0
-    keep_stdout()  # which the process of the check inherits
-    words = (name, scale, plugins, weights_file)
-    with closing(isolated(_findings, words, time_limit)) as findings:
-        for finding in findings:
-            failed += finding.fails
-            mark = "ok  " if finding.holds else "FAIL" if finding.fails else "WARN"
-            echo(f"{mark}  {finding.rule}: {finding.seen}")
+    keep_stdout()  # the check's process inherits the redirected descriptor
+    arguments = (name, scale, plugins, weights_file)
+    with closing(isolated(_check_contract, arguments, time_limit)) as checks:
+        for result in checks:
+            failed += result.fails
+            mark = "ok  " if result.holds else "FAIL" if result.fails else "WARN"
+            echo(f"{mark}  {result.rule}: {result.seen}")
     if failed:
-        raise HarnessError(f"{name} breaks the contract in {failed} points.")
+        raise HarnessError(f"{name} breaks the contract: {failed} checks failed.")
 
 
-def _findings(
+def _check_contract(
     name: str, scale: int, plugins: tuple[Path, ...], weights_file: Path | None
 ) -> Iterator[ContractCheck]:
     from harness.models.contract import check_model as check
@@ -147,19 +147,20 @@ T = TypeVar("T")
 
 
 def isolated(
-    work: Callable[..., Iterator[T]], words: tuple[Any, ...], seconds: float
+    function: Callable[..., Iterator[T]], arguments: tuple[Any, ...], seconds: float
 ) -> Generator[T, None, None]:
-    """What ``work(*words)`` yields in another process, which is ended when its time is over.
+    """Call ``function(*arguments)`` in a new process and yield what it yields.
 
-    Whatever processes it has started end with it, and it ends when this process is killed.
+    When the time is over or this process is killed, the new process is killed too, with all
+    processes that it has started.
 
     Args:
-        work: a function of a module; what it takes and yields can be pickled.
-        words: its arguments.
-        seconds: from the start of the process, its imports included.
+        function: a module-level function; its arguments and results can be pickled.
+        arguments: the arguments of the function.
+        seconds: the time limit, counted from the start of the process, its imports included.
 
     Raises:
-        HarnessError: it was raised there, the process died, the time is over, or this system,
+        HarnessError: the function raised it, the process died, the time is over, or this system,
             such as Windows, has no process groups.
     """
     if not hasattr(os, "killpg"):
@@ -167,9 +168,11 @@ def isolated(
             "This system cannot end a check with all its processes: run drfn-harness on Linux, "
             "macOS or WSL."
         )
-    fresh = get_context("spawn")
-    receiver, sender = fresh.Pipe(duplex=False)
-    process = fresh.Process(target=_send, args=(sender, os.getcwd(), work, words), daemon=True)
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_send, args=(sender, os.getcwd(), function, arguments), daemon=True
+    )
     process.start()
     sender.close()
     end = time.monotonic() + seconds
@@ -182,51 +185,54 @@ def isolated(
                 return
             yield value
         raise HarnessError(
-            f"The check did not end within {seconds:g} seconds: it hangs, or --time-limit is short."
+            f"The check did not end within {seconds:g} seconds: the plug-in hangs, or needs a "
+            "longer --time-limit."
         )
     except EOFError:
         process.join()
         raise HarnessError(
-            f"The process of the check died with exit code {process.exitcode}: mend the plug-in."
+            f"The process of the check died with exit code {process.exitcode}: fix the plug-in."
         ) from None
     finally:
-        _end(process)
+        _kill_group(process)
 
 
-def _end(process: SpawnProcess) -> None:
-    """Kill a process and those that it has started, which are in its process group."""
+def _kill_group(process: SpawnProcess) -> None:
+    """Kill a process and all processes of its group, that is, those that it has started."""
     assert process.pid is not None
-    with suppress(OSError):  # it has no group yet, or nobody is left in it
+    with suppress(OSError):  # the group does not exist yet, or is empty
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()
 
 
-def _end_with_parent() -> None:
-    """Wait until the process that started this one is gone, then kill this one's group."""
+def _die_with_parent() -> None:
+    """Wait until the parent process ends, then kill this process and its group."""
     parent = parent_process()
     if parent:
         parent.join()
     os.kill(0, signal.SIGKILL)
 
 
-def _send(sender: Connection, folder: str, work: Callable[..., Iterator[T]], words: Any) -> None:
-    """In the other process: hand over one value after the other, then the end or an error."""
-    os.setsid()  # a group of its own, to be killed as one
-    Thread(target=_end_with_parent, daemon=True).start()
-    os.chdir(folder)  # a new process starts where the first one was started
+def _send(
+    sender: Connection, folder: str, function: Callable[..., Iterator[T]], arguments: Any
+) -> None:
+    """Run in the new process: send each value, then an end marker or an error."""
+    os.setsid()  # a process group of its own, so that all of it can be killed at once
+    Thread(target=_die_with_parent, daemon=True).start()
+    os.chdir(folder)  # a spawned process starts in the first process's original folder
     try:
-        for value in work(*words):
+        for value in function(*arguments):
             sender.send((False, value))
         sender.send((True, None))
     except HarnessError as error:
         sender.send((True, error))
-    except Exception as error:  # an outsider's code may raise anything
+    except Exception as error:  # a plug-in may raise anything
         sender.send((True, HarnessError(f"{type(error).__name__}: {error}")))
 
 
 def list_models() -> list[Row]:
-    """Registered models, then what was left out of plug-ins, and the plug-ins that failed."""
+    """List the registered models, then the plug-ins' rejected names, then failed plug-ins."""
     rows = [
         {
             "model": card.name,
@@ -240,16 +246,16 @@ def list_models() -> list[Row]:
         for card in map(MODELS.get, MODELS)
     ]
     failed = [{"from": name, "error": why} for name, why in FAILURES.items()]
-    left_out = [{"from": " and ".join(one.origins), "error": str(one)} for one in clashes()]
-    return [*rows, *left_out, *failed]
+    rejected = [{"from": " and ".join(clash.origins), "error": str(clash)} for clash in clashes()]
+    return [*rows, *rejected, *failed]
 
 
 def list_datasets(scale: int, data_root: Path | None) -> list[Row]:
-    """Registered test sets and whether they are on this machine."""
-    return [_dataset(name, scale, data_root) for name in DATASETS]
+    """List the registered test sets, and whether they are on this machine."""
+    return [_dataset_row(name, scale, data_root) for name in DATASETS]
 
 
-def _dataset(name: str, scale: int, data_root: Path | None) -> Row:
+def _dataset_row(name: str, scale: int, data_root: Path | None) -> Row:
     from harness.data.testsets import DatasetUnavailable, find
 
     card = DATASETS.get(name)
@@ -283,13 +289,13 @@ def _is_here(card: DatasetCard, scale: int, data_root: Path | None) -> bool:
 
 
 def list_training_sets(data_root: Path | None) -> list[Row]:
-    """The training and validation sets that are known by name, and whether they are here."""
+    """List the registered training and validation sets, and whether they are on this machine."""
     from harness.data.trainsets import FOLDERS
 
-    return [_training_set(name, data_root) for name in FOLDERS]
+    return [_training_set_row(name, data_root) for name in FOLDERS]
 
 
-def _training_set(name: str, data_root: Path | None) -> Row:
+def _training_set_row(name: str, data_root: Path | None) -> Row:
     from harness.data.trainsets import count_of, training_downloads, training_folder
 
     row: Row = {"dataset": name, "images": count_of(name)}
@@ -304,40 +310,40 @@ def _training_set(name: str, data_root: Path | None) -> Row:
 
 
 def list_weights(scale: int) -> list[Row]:
-    """Every weights file of every model, and the models that have none."""
+    """List every weights file of every model, and the models that have none."""
     rows: list[Row] = []
     for card in map(MODELS.get, MODELS):
         if card.params != 0 and scale in card.scales:
-            rows += list(_weights(card.name, scale))
+            rows += list(_weights_rows(card.name, scale))
     return rows
 
 
-def _weights(name: str, scale: int) -> Iterator[Row]:
+def _weights_rows(name: str, scale: int) -> Iterator[Row]:
     from harness.models.find_weights import installed, official_rows
     from harness.models.weights import read_weights
 
     card = MODELS.get(name)
-    found = installed(card, scale)
-    for path, tag in found:
+    files = installed(card, scale)
+    for path, tag in files:
         try:
             info = read_weights(card, scale, path, tag).info
-            yield _file(info, name, str(path), installed=True)
+            yield _weights_row(info, name, str(path), installed=True)
         except HarnessError as error:
             broken = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
-            yield _file(broken, name, str(path), installed=True)
-    if "official" in (tag for _, tag in found):
+            yield _weights_row(broken, name, str(path), installed=True)
+    if "official" in (tag for _, tag in files):
         return
     for row in official_rows(card, scale):
         place = f"not here: harness weights fetch {name}"
         info = WeightsInfo("official", row["file"], row["sha256"], "", row["licence"])
-        yield _file(info, name, place, installed=False)
+        yield _weights_row(info, name, place, installed=False)
         return
-    if not found:
+    if not files:
         place = f"not here: harness train {name}, or --weights {name}=FILE"
-        yield _file(WeightsInfo("none", "", "", "", ""), name, place, installed=False)
+        yield _weights_row(WeightsInfo("none", "", "", "", ""), name, place, installed=False)
 
 
-def _file(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
+def _weights_row(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
     return {
         "model": model,
         "tag": info.tag,
@@ -350,7 +356,7 @@ def _file(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
 
 
 def _source(info: WeightsInfo) -> str:
-    """Repository, commit and path of the authors' files; the file's name for others."""
+    """Return repository, commit and path for the authors' files, else the file's name."""
     from harness.data.pinned import pinned_rows
 
     for row in pinned_rows("weights"):
@@ -360,7 +366,7 @@ def _source(info: WeightsInfo) -> str:
 
 
 class Run(NamedTuple):
-    """The facts of a run, in the order in which the CSV has them; see docs/records.md."""
+    """One run, with its fields in the order of the CSV columns; see docs/records.md."""
 
     id: str
     model: str
@@ -389,7 +395,7 @@ class Run(NamedTuple):
 
 
 def list_runs(store: ResultStore) -> list[Row]:
-    """Run records with the means of their metrics; damaged ones are named."""
+    """List the run records with the mean of each metric, and the paths of damaged records."""
     from harness.run.store import set_names
 
     sound = store.sound()
@@ -397,15 +403,16 @@ def list_runs(store: ResultStore) -> list[Row]:
     rows: list[Row] = []
     for path in store.paths():
         if path in sound:
-            facts = _run(sound[path], names)._asdict()
-            rows.append(facts | _means_of(sound[path]) | facts)  # whatever its scores are called
+            fields = _run(sound[path], names)._asdict()
+            # The fields win over a metric of the same name, but keep their place in front.
+            rows.append(fields | _means_of(sound[path]) | fields)
         else:
             rows.append({"status": "damaged", "error": str(path)})
     return rows
 
 
 def brief_runs(rows: Sequence[Row]) -> list[Row]:
-    """Those columns of `list_runs` that a terminal has room for."""
+    """Select the columns of `list_runs` that fit on a terminal."""
     metrics = dict.fromkeys(name for row in rows for name in row if name not in Run._fields)
     first = ("id", "model", "dataset", "protocol", "weights", "how", "status")
     names = (*first, *metrics, "utc", "error")
@@ -413,7 +420,7 @@ def brief_runs(rows: Sequence[Row]) -> list[Row]:
 
 
 def runs_csv(store: ResultStore, *, images: bool) -> str:
-    """One row a run and metric; with ``images`` one a run, image and metric."""
+    """Format run records as CSV, one row per run and metric (and image, with ``images``)."""
     from harness.run.store import set_names
 
     records = store.records()
@@ -459,13 +466,13 @@ def _run(record: RunRecord, names: Mapping[tuple[int, str, str], str]) -> Run:
 
 
 def _means_of(record: RunRecord) -> dict[str, float | None]:
-    """The mean of each metric; none of a run that broke, whatever images it finished."""
-    done = record.status == "finished"
-    return {name: record.means[name] if done else None for name in record.identity.metrics}
+    """Return the mean of each metric; None for a run that failed, even if it has some images."""
+    finished = record.status == "finished"
+    return {name: record.means[name] if finished else None for name in record.identity.metrics}
 
 
 def _how(row: Row) -> list[str]:
-    """What is unusual about a run, in words."""
+    """Describe in words what is unusual about a run."""
     how = ["self-ensemble"] * bool(row.get("self_ensemble"))
     how += [f"tile {row['tile']}"] if row.get("tile") else []
     how += ["given LR images"] * bool(row.get("lr_sha256"))
@@ -480,7 +487,7 @@ def _mean_lines(run: Run, record: RunRecord) -> Iterator[tuple[object, ...]]:
 
 
 def _image_lines(run: Run, record: RunRecord) -> Iterator[tuple[object, ...]]:
-    """A run that broke has one line a metric, without an image."""
+    """Yield one line per image and metric; for a failed run, one per metric with no image."""
     if record.status != "finished":
         yield from ((*run, None, metric, None) for metric in record.identity.metrics)
         return

@@ -1,4 +1,4 @@
-"""What several verbs share: options, and filling the registries."""
+"""Options that several verbs share, and helpers that load plug-ins and read run records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder_to_read(context: click.Context, parameter: click.Parameter, path: Any
     """Refuse a folder that cannot be read; only the default one may be missing.
 
     Raises:
-        UsageError: it is missing, is something else, or may not be looked into.
+        UsageError: it is missing, is not a folder, or its permissions forbid reading it.
     """
     named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
     if named or (path and os.path.lexists(path)):
@@ -35,7 +35,7 @@ def folder_to_read(context: click.Context, parameter: click.Parameter, path: Any
         except OSError as error:
             raise UsageError(
                 f"The folder {path} of {parameter.opts[0]} cannot be read ({error.strerror}): "
-                "check its name."
+                "check the path."
             ) from error
     return path
 
@@ -47,13 +47,13 @@ data_option = click.option(
     "--data-root",
     type=PathOption,
     callback=folder_to_read,
-    help="Searched for test sets before HARNESS_DATA.",
+    help="A folder to search for image sets before HARNESS_DATA.",
 )
 weights_key_option = click.option(
     "--weights-key",
     default="",
     metavar="KEY",
-    help="Where in a checkpoint the network is, such as params or state_dict.generator.",
+    help="The key of the network in a checkpoint, such as params or state_dict.generator.",
 )
 scale_option = click.option("--scale", type=click.IntRange(1), default=4, show_default=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -63,44 +63,44 @@ REFERENCE = Path("results/reference")
 
 
 def reference_records() -> Path:
-    """The folder of the reference records: one in the working directory, else the package's."""
+    """Return the folder of the reference records: the working directory's, else the package's."""
     package = Path(harness.__file__).parent
-    places = (REFERENCE, package.parent / REFERENCE, package / "reference")
-    return next((place for place in places if place.is_dir()), REFERENCE)
+    folders = (REFERENCE, package.parent / REFERENCE, package / "reference")
+    return next((folder for folder in folders if folder.is_dir()), REFERENCE)
 
 
 def results_option(default: str = "", *, made: bool = False) -> Callable[[Command], Command]:
-    """``--results DIR``; without a default, the reference records are read.
+    """Add the option ``--results DIR``; without a default, it is the reference records' folder.
 
     Args:
-        default: the folder where the user names none.
-        made: the verb makes the folder, which need not be there.
+        default: the folder if the user names none.
+        made: the verb creates the folder, so it need not exist.
     """
     return click.option(
         "--results",
         type=PathOption,
         callback=None if made else folder_to_read,
         default=default or reference_records,
-        show_default=True if default else _REFERENCE_SAID,
-        help="Run records.",
+        show_default=True if default else _REFERENCE_DEFAULT,
+        help="The folder of run records.",
     )
 
 
-_REFERENCE_SAID = f"{REFERENCE}, or the package's own"
+_REFERENCE_DEFAULT = f"{REFERENCE}, or the package's own"
 reference_option = click.option(
     "--reference",
     type=PathOption,
     callback=folder_to_read,
     default=reference_records,
-    show_default=_REFERENCE_SAID,
+    show_default=_REFERENCE_DEFAULT,
     help="The records to compare with.",
 )
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
-    """Fill the registries, and say which plug-ins failed, and which names they do not get.
+    """Fill the registries, and warn about plug-ins that fail and names that are refused.
 
-    From here on, what plug-ins print goes to standard error.
+    From this call on, everything that plug-ins print goes to standard error.
     """
     from harness.data.testsets import register_testsets
     from harness.registry import FAILURES, SETTINGS, clashes, load_plugins
@@ -113,64 +113,66 @@ def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
     for clash in clashes():
         echo(f"Warning: {clash}", err=True)
     for name, changed in SETTINGS.items():
-        tell_changed(f"The plug-in {name}", changed)
+        note_changed(f"The plug-in {name}", changed)
 
 
-def tell_changed(who: str, changed: Collection[str]) -> None:
-    """Say which of torch's settings somebody's code changed, if any."""
+def note_changed(owner: str, changed: Collection[str]) -> None:
+    """Print which global settings of torch a model's or plug-in's code changed, if any."""
     if changed:
         settings = " and ".join(sorted(changed))
-        echo(f"Note: {who} sets torch's {settings} for all code: set back.", err=True)
+        echo(f"Note: {owner} changed torch's global {settings}: restored.", err=True)
 
 
-def read_told(results: Path) -> ResultStore:
-    """A folder of run records; those that are damaged or of an earlier version are told of.
+def open_results(results: Path) -> ResultStore:
+    """Open a folder of run records, and print which of them are damaged or of an earlier version.
 
-    The default folder may not be there yet, which is told, too.
+    The default folder may not exist yet; then a line says so.
     """
     from harness.run.store import ResultStore
 
     store = ResultStore(results)
     if not results.is_dir():
-        echo(f"There are no run records in {results} yet: harness run makes them.", err=True)
+        echo(f"There are no run records in {results} yet: harness run writes them.", err=True)
         return store
     sound = store.sound(lambda _, error: echo(f"Left out: {error}", err=True))
-    tell_read(results, sound)
-    tell_earlier(sound.values())
-    tell_foreign(sound.values())
+    note_read(results, sound)
+    note_earlier(sound.values())
+    note_foreign(sound.values())
     return store
 
 
-def tell_read(results: Path, records: Sized) -> None:
-    """Say how many records were read, and from where."""
+def note_read(results: Path, records: Sized) -> None:
+    """Print how many records were read, and from where."""
     echo(f"Run records read from {results}: {len(records)}.", err=True)
 
 
-def tell_earlier(records: Iterable[RunRecord]) -> None:
-    """Say how many records have the identity of an earlier version, if any."""
+def note_earlier(records: Iterable[RunRecord]) -> None:
+    """Print how many records have the identity of an earlier version, if any."""
     count = sum(record.earlier for record in records)
     if count:
         echo(
             f"Note: run records of an earlier version: {count}. Their numbers are shown (harness "
-            "list runs marks them); harness run makes them again.",
+            "list runs marks them); harness run computes them again.",
             err=True,
         )
 
 
-def tell_foreign(records: Iterable[RunRecord]) -> None:
-    """Say which records are of other code than their names say, if any."""
+def note_foreign(records: Iterable[RunRecord]) -> None:
+    """Print which records have a built-in model's name but were made by other code, if any."""
     from harness.paper.select import foreign_origin
 
-    origins = [(one.identity.model, origin) for one in records if (origin := foreign_origin(one))]
+    origins = [
+        (record.identity.model, origin) for record in records if (origin := foreign_origin(record))
+    ]
     if origins:
-        whose = "; ".join(dict.fromkeys(f"{model} by {origin}" for model, origin in origins))
+        names = "; ".join(dict.fromkeys(f"{model} by {origin}" for model, origin in origins))
         echo(
             f"Note: run records of other code under the name of a built-in: {len(origins)} "
-            f"({whose}). They speak for no printed number.",
+            f"({names}). They are not compared with printed numbers.",
             err=True,
         )
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a comma-separated list."""
+    """Split a comma-separated list into its words."""
     return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,4 +1,4 @@
-"""What is printed: lines, lists of facts, and how a run or training goes; bars on a terminal."""
+"""Printing: lines, tables, and the progress of runs and trainings, with bars on a terminal."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from harness.train.spec import Training
 
 
-class _Unread:
-    """Standard error: what cannot be written, since nobody reads it or its disk is full, is lost.
+class _LenientStderr:
+    """Standard error that drops text it cannot write (closed pipe, full disk).
 
-    A run does not fail for that, and a wrong request keeps its exit code.
+    So a run does not fail because of it, and a wrong request keeps its exit code.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -51,41 +51,41 @@ class _Unread:
 
 
 def open_streams() -> None:
-    """Make standard streams that can be printed to in any case, be they closed (``2>&-``)."""
-    global _kept
-    _kept = None
+    """Set up the standard streams so that printing works even if they are closed (``2>&-``)."""
+    global _stdout
+    _stdout = None
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # or else the next file that is opened would be the stream
+        except OSError:  # otherwise the next file to be opened would get this descriptor
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
+    sys.stdout = sys.stdout or _open_devnull()
+    sys.stderr = sys.stderr or _open_devnull()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):  # file names may hold undecodable bytes
             stream.reconfigure(errors="backslashreplace")
-    sys.stderr = cast(TextIO, _Unread(sys.stderr))
+    sys.stderr = cast(TextIO, _LenientStderr(sys.stderr))
 
 
-_kept: TextIO | None = None
-"""Standard output, once `keep_stdout` has taken it from everyone else."""
+_stdout: TextIO | None = None
+"""The real standard output, once `keep_stdout` has reserved it for `echo`."""
 
 
 def keep_stdout() -> None:
-    """Keep standard output for `echo`: what anyone else prints goes to standard error from now on.
+    """Reserve standard output for `echo`: all other code prints to standard error from now on.
 
-    Plug-ins print when they are imported and at work, and so may the processes that they or the
-    harness start, which is why the file descriptor itself is turned.
+    Plug-ins may print when they are imported and when they run, and so may the processes that
+    they or the harness start. Therefore the file descriptor itself is redirected.
     """
-    global _kept
-    if _kept is None:
-        _kept, sys.stdout = _taken(sys.stdout), sys.stderr
+    global _stdout
+    if _stdout is None:
+        _stdout, sys.stdout = _redirect(sys.stdout), sys.stderr
 
 
-def _taken(stream: TextIO) -> TextIO:
-    """Another handle on standard output, whose own becomes one on standard error.
+def _redirect(stream: TextIO) -> TextIO:
+    """Point file descriptor 1 at standard error; return a stream to the real standard output.
 
-    A stream of another kind, such as one that a test reads, is nobody else's.
+    A stream that is not file descriptor 1, such as one that a test captures, is returned as it is.
     """
     try:
         number = stream.fileno()
@@ -94,17 +94,17 @@ def _taken(stream: TextIO) -> TextIO:
     if number != 1:
         return stream
     stream.flush()
-    own = os.fdopen(os.dup(1), "w", encoding=stream.encoding, errors=stream.errors)
+    copy = os.fdopen(os.dup(1), "w", encoding=stream.encoding, errors=stream.errors)
     os.dup2(2, 1)
-    return own
+    return copy
 
 
-def _nowhere() -> TextIO:
+def _open_devnull() -> TextIO:
     return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def echo(line: object, *, err: bool = False) -> None:
-    """Print one line: what a terminal would obey is shown, and no text begins another line.
+    """Print one line, with control characters and line breaks escaped.
 
     Raises:
         HarnessError: standard output cannot be written.
@@ -113,7 +113,7 @@ def echo(line: object, *, err: bool = False) -> None:
 
 
 def echo_lines(text: str, *, nl: bool = True) -> None:
-    """Print text of several lines, such as a table, whose cells keep to theirs.
+    """Print several lines, such as a table, with control characters escaped.
 
     Raises:
         HarnessError: standard output cannot be written.
@@ -123,47 +123,48 @@ def echo_lines(text: str, *, nl: bool = True) -> None:
 
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
     try:
-        click.echo(text, None if err else _kept, err=err, nl=nl)
+        click.echo(text, None if err else _stdout, err=err, nl=nl)
     except BrokenPipeError:
-        raise  # click ends quietly
+        raise  # click exits without a message
     except OSError as error:
-        sys.stdout = _nowhere()  # or else Python tries again at its end
+        sys.stdout = _open_devnull()  # otherwise Python tries to flush it again on exit
         raise HarnessError(f"Standard output cannot be written ({error.strerror}).") from error
 
 
 def listener() -> Lines:
-    """Bars when standard error is a terminal, plain lines otherwise."""
+    """Return `Bars` if standard error is a terminal, else `Lines`."""
     return Bars() if sys.stderr.isatty() else Lines()
 
 
 def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
-    """Download files like `harness.data.pinned.fetch`, and show how it goes."""
+    """Download files like `harness.data.pinned.fetch`, and show the progress."""
     missing = unsound(files)
     if not missing:
         return
     damaged = [str(path) for _, path in missing if path.exists()]
     if damaged:
         more = f" and {len(damaged) - 1} more" if damaged[1:] else ""
-        echo(f"Truncated or altered, and downloaded again: {damaged[0]}{more}.", err=True)
+        echo(f"Truncated or altered, downloading again: {damaged[0]}{more}.", err=True)
     size = sum(file.bytes for file, _ in missing) / 1e6
     title = f"{len(missing)} files of {missing[0][0].repository}, {size:.1f} MB"
     if not sys.stderr.isatty():
         echo(f"Downloading {title}", err=True)
         fetch(missing)
         return
-    with _bar() as progress:
+    with _count_bar() as progress:
         task = progress.add_task(f"Downloading {title}", total=len(missing))
         fetch(missing, lambda path: progress.advance(task))
 
 
-def _bar() -> Progress:
+def _count_bar() -> Progress:
+    """Make a progress bar that shows a count, such as 3/10, and the time left."""
     from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
     return _progress(MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def _progress(*columns: ProgressColumn) -> Progress:
-    """Bars after the name of what is done, in which brackets and colons have no meaning."""
+    """Make a progress bar with a description, in which brackets and colons are plain text."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -178,58 +179,59 @@ def _outcome(record: RunRecord, computed: int) -> str:
     if record.status != "finished":
         return f"failed: {record.error}"
     scores = ", ".join(f"{name} {readable(value)}" for name, value in record.means.items())
-    return f"{scores} ({f'{_images(computed)} computed' if computed else 'already finished'})"
+    done = f"{_image_count(computed)} computed" if computed else "already finished"
+    return f"{scores} ({done})"
 
 
-def _images(count: int) -> str:
+def _image_count(count: int) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
 
 
 class Lines:
-    """A line when a run starts, one for whatever is odd, and one when it ends.
+    """Prints a line when a run starts, when an image has a note, and when the run ends.
 
-    Use it in a ``with`` statement, which leaves the terminal as it was.
+    Use it in a ``with`` statement, which restores the terminal.
     """
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing is left on the screen."""
+        """Do nothing: plain lines need no cleanup."""
 
     def waiting(self, reason: str) -> None:
-        """Say why nothing happens."""
+        """Print what the command waits for."""
         echo(f"{reason}: waiting.", err=True)
 
     def started(self, run: Run, total: int, known: int) -> None:
-        """Say what begins, unless all of it is known."""
+        """Print that the run starts, unless all its images are finished already."""
         if known < total:
-            resumed = f", {known} known already" if known else ""
-            echo(f"{run.title}: {_images(total)}{resumed}", err=True)
+            resumed = f", {known} already finished" if known else ""
+            echo(f"{run.title}: {_image_count(total)}{resumed}", err=True)
 
     def image(self, run: Run, result: ImageResult) -> None:
-        """Say how an image was converted."""
+        """Print the image's note, such as how its file was converted, if there is one."""
         if result.note:
             echo(f"  {result.image}: {result.note}", err=True)
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
-        """Say how it ended."""
+        """Print the scores of the run, or its error."""
         echo(f"{run.title}: {_outcome(record, computed)}", err=True)
 
 
 class Bars(Lines):
-    """A progress bar for each run under way, with the images that are done and the time left."""
+    """Shows a progress bar for each active run, with the finished images and the time left."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
     def started(self, run: Run, total: int, known: int) -> None:
-        """Show a bar."""
+        """Show a bar for the run."""
         if known == total:
             return
         if self._progress is None:
-            self._progress = _bar()
+            self._progress = _count_bar()
             self._progress.start()
         self._tasks[run.identity.id] = self._progress.add_task(
             printable(run.title), total=total, completed=known
@@ -242,7 +244,7 @@ class Bars(Lines):
         super().image(run, result)
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
-        """Replace the bar by the outcome."""
+        """Replace the run's bar with its result."""
         task = self._tasks.pop(run.identity.id, None)
         if not self._tasks:
             self.__exit__()
@@ -251,28 +253,28 @@ class Bars(Lines):
         super().ended(run, record, computed)
 
     def __exit__(self, *error: object) -> None:
-        """Take the bars away, also after an interruption."""
+        """Remove the bars, also after an interruption."""
         if self._progress:
             self._progress.stop()
             self._progress = None
 
 
 def images_bar(paths: Iterable[Path]) -> Iterator[Path]:
-    """Pass images on, with a bar on a terminal and a line elsewhere."""
-    everything = list(paths)
+    """Yield the paths, and show the progress: a bar on a terminal, one line elsewhere."""
+    images = list(paths)
     if not sys.stderr.isatty():
-        echo(f"Preparing {_images(len(everything))}", err=True)
-        yield from everything
+        echo(f"Preparing {_image_count(len(images))}", err=True)
+        yield from images
         return
-    with _bar() as progress:
-        yield from progress.track(everything, description="Preparing images")
+    with _count_bar() as progress:
+        yield from progress.track(images, description="Preparing images")
 
 
 class TrainLines:
-    """One line for each line of the training log.
+    """Prints one line for each row of the training log.
 
     Args:
-        shown: whether anything is said; one process of several speaks.
+        shown: whether to print at all; of several processes, only one prints.
     """
 
     def __init__(self, *, shown: bool = True) -> None:
@@ -282,18 +284,18 @@ class TrainLines:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing is left on the screen."""
+        """Do nothing: plain lines need no cleanup."""
 
     def started(self, training: Training, step: int) -> None:
-        """Say what begins, after what the user should know of it."""
+        """Print the training's notes, then that it starts."""
         for sentence in training.notes:
             self.told(sentence)
-        begun = f", from step {step} on" if step else ""
-        images = _images(len(training.images.names))
-        self._show(f"{training.card.name} x{training.scale}: {images}{begun}", 0.0, keep=False)
+        resumed = f", continuing from step {step}" if step else ""
+        images = _image_count(len(training.images.names))
+        self._show(f"{training.card.name} x{training.scale}: {images}{resumed}", 0.0, keep=False)
 
     def logged(self, training: Training, row: LogRow, progress: float) -> None:
-        """Print the line."""
+        """Print the row."""
         left = row.seconds * (1 - progress) / progress if progress else 0
         score = f", validation {row.psnr:.3f} dB / {row.ssim:.4f}" if row.psnr else ""
         self._show(
@@ -305,7 +307,7 @@ class TrainLines:
         )
 
     def validated(self, training: Training, rows: Sequence[LogRow]) -> None:
-        """Draw the curve anew; one that cannot be written costs nothing."""
+        """Redraw the training curve; if it cannot be written, print why and go on."""
         from harness.train.export import draw_training
 
         try:
@@ -324,7 +326,7 @@ class TrainLines:
 
 
 class TrainBar(TrainLines):
-    """A bar with loss, rate and time left; validations stay on the screen."""
+    """Shows a bar with loss, rate and time left; validation lines stay on the screen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -333,7 +335,7 @@ class TrainBar(TrainLines):
         self._progress.start()
 
     def __exit__(self, *error: object) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def told(self, sentence: str) -> None:
@@ -347,55 +349,55 @@ class TrainBar(TrainLines):
 
 
 def _fraction_bar() -> Progress:
-    """A bar for what is no count: it shows the share that is done."""
+    """Make a progress bar that shows a percentage."""
     from rich.progress import TextColumn
 
     return _progress(TextColumn("{task.percentage:.0f}%"))
 
 
 def train_listener(*, shown: bool = True) -> TrainLines:
-    """A bar when standard error is a terminal, plain lines otherwise."""
+    """Return a `TrainBar` if standard error is a terminal, else `TrainLines`."""
     return TrainBar() if shown and sys.stderr.isatty() else TrainLines(shown=shown)
 
 
 Row = dict[str, Any]
 
-_HASHED = ("id", "sha256", "source")
+_HASH_COLUMNS = ("id", "sha256", "source")
 _HASH = re.compile(r"[0-9a-f]{40,64}")
 
 
 def show(rows: Sequence[Row], as_json: bool) -> str:
-    """Rows as a plain table, without empty columns and with the first digits of hashes; or as JSON.
+    """Format rows as JSON or as a plain table.
 
-    In JSON every row has all names.
+    The table leaves out empty columns and shortens hashes. In JSON every row has all keys.
     """
-    names = _names(rows)
+    names = _column_names(rows)
     if as_json:
         return json_text([{name: row.get(name) for name in names} for row in rows])
     if not rows:
         return "There is nothing to list."
     headers = [name for name in names if any(row.get(name) not in (None, "", []) for row in rows)]
-    return plain_table(headers, [[_short(row, name) for name in headers] for row in rows])
+    return plain_table(headers, [[_short_cell(row, name) for name in headers] for row in rows])
 
 
-def _short(row: Row, name: str) -> object:
-    """A cell, with the first digits of a hash."""
+def _short_cell(row: Row, name: str) -> object:
+    """Return a cell's value, with hashes cut to 12 digits."""
     value = row.get(name)
-    if name in _HASHED and isinstance(value, str):
-        return _HASH.sub(lambda found: found[0][:12], value)
+    if name in _HASH_COLUMNS and isinstance(value, str):
+        return _HASH.sub(lambda match: match[0][:12], value)
     return value
 
 
 def rows_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV, in which lists are written as JSON."""
-    names = _names(rows)
+    """Format rows as CSV, with lists and objects as JSON."""
+    names = _column_names(rows)
     return csv_text(names, ([flat(row.get(name)) for name in names] for row in rows))
 
 
 def flat(value: object) -> object:
-    """What goes into a cell of a CSV: lists and objects as JSON."""
+    """Convert a value to a CSV cell: lists and objects become JSON."""
     return canonical_json(value) if isinstance(value, list | Mapping) else value
 
 
-def _names(rows: Iterable[Row]) -> list[str]:
+def _column_names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))

@@ -1,4 +1,4 @@
-"""From run records to reports and verdicts: report, claims, check, accept; and complexity."""
+"""The verbs that read run records: report, claims, check, accept; and complexity."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     json_option,
+    note_earlier,
+    note_foreign,
+    note_read,
+    open_results,
     plugin_option,
-    read_told,
     reference_option,
     reference_records,
     results_option,
     scale_option,
     split_words,
-    tell_earlier,
-    tell_foreign,
-    tell_read,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
@@ -48,31 +48,31 @@ if TYPE_CHECKING:
     "formats",
     default="",
     metavar="md,tex,csv,html,png,svg,pdf",
-    help="Write these, each for the reports that have it.  [default: all]",
+    help="Formats to write, for the reports that have them.  [default: all]",
 )
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    help="Show the runs that scored grey images so.  [default: each row's own rule]",
+    help="Show the runs with this rule for grey images.  [default: each row's own rule]",
 )
 @results_option()
 @click.option(
     "--out",
     type=PathOption,
-    help="The reports' folder.  [default: reports, or a folder "
-    "of that name beside the records where --results names others than the reference]",
+    help="The reports' folder.  [default: reports; with --results other than the reference, "
+    "the folder reports in it]",
 )
 @click.option(
     "--images",
     type=PathOption,
     callback=folder_to_read,
     metavar="DIR",
-    help="What harness run --save-images wrote, for crops and page.  [default: the run records' "
-    "folder]",
+    help="The folder that harness run --save-images wrote, for crops and page.  [default: the run "
+    "records' folder]",
 )
 @click.option("--image", metavar="SET/IMAGE", help="The image of crops.")
-@click.option("--box", metavar="X,Y,W,H", help="The part of it that is enlarged, in HR pixels.")
-@click.option("--models", default="", help="The models of crops.  [default: all that were run]")
+@click.option("--box", metavar="X,Y,W,H", help="The part of it to enlarge, in HR pixels.")
+@click.option("--models", default="", help="The models of crops.  [default: all with runs]")
 @data_option
 @plugin_option
 def report(
@@ -91,7 +91,7 @@ def report(
     """Rebuild the paper's tables and figures, and the page, from run records.
 
     NAME is table1, table2, verdicts, rules, claims, differences, complexity, figure5, crops, page,
-    one that a plug-in brings, a glob, or all.
+    the name of a plug-in's report, a glob, or all.
     """
     from harness.report.build import build
     from harness.report.crops import Pictures
@@ -100,26 +100,26 @@ def report(
     out = out or (Path("reports") if results == reference_records() else results / "reports")
     region = _region(image, box)
     pictures = Pictures(images or results, data_root, region, split_words(models))
-    read_told(results)
+    open_results(results)
     failed = False
-    for made in build(name, split_words(formats), results, out, grey, pictures):
-        if isinstance(made, HarnessError):
+    for result in build(name, split_words(formats), results, out, grey, pictures):
+        if isinstance(result, HarnessError):
             failed = True
-            echo(f"Error: {made}", err=True)
-        elif made.paths:
-            echo_lines(made.shown, nl=bool(made.shown))
-            echo(f"Written: {', '.join(map(str, made.paths))}", err=True)
+            echo(f"Error: {result}", err=True)
+        elif result.paths:
+            echo_lines(result.shown, nl=bool(result.shown))
+            echo(f"Written: {', '.join(map(str, result.paths))}", err=True)
     if failed:
         sys.exit(1)
 
 
 def _region(image: str | None, box: str | None) -> Region | None:
-    """What ``--image`` and ``--box`` say."""
+    """Parse ``--image`` and ``--box``."""
     from harness.report.crops import Box, Region
 
     if not image:
         if box:
-            raise UsageError("--box needs the --image it is cut from.")
+            raise UsageError("--box needs the --image to cut it from.")
         return None
     dataset, slash, stem = image.partition("/")
     if not slash or not stem:
@@ -135,10 +135,10 @@ def _region(image: str | None, box: str | None) -> Region | None:
 @results_option("results/local")
 @click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
 def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
-    """Move local records to the reference records: ids, their beginnings, or all."""
+    """Move local records to the reference records: IDS are ids, their first digits, or all."""
     from harness.run.store import ResultStore, accept_records
 
-    for path in accept_records(ids, read_told(results), ResultStore(reference)):
+    for path in accept_records(ids, open_results(results), ResultStore(reference)):
         echo(path)
 
 
@@ -149,7 +149,7 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 )
 @plugin_option
 def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
-    """Judge every claim of the paper: its words, the evidence, a verdict."""
+    """Print every claim of the paper: its words, the evidence, a verdict."""
     from dataclasses import asdict
 
     from harness.paper.claims import judge
@@ -158,7 +158,7 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
     from harness.report.table import json_text
 
     fill_registries(plugins)
-    runs = read_told(results).load()
+    runs = open_results(results).load()
     judgements = judge(runs, paper())
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in judgements]))
@@ -169,11 +169,11 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
 @click.command()
 @click.argument("models", nargs=-1)
 @click.option(
-    "--output-size", default="1280x720", show_default=True, help="Of the SR image, for counts."
+    "--output-size", default="1280x720", show_default=True, help="Size of the SR image for counts."
 )
-@click.option("--time", "timed", is_flag=True, help="Measure time and memory as well.")
+@click.option("--time", "timed", is_flag=True, help="Also measure time and memory.")
 @click.option(
-    "--time-size", default="640x360", show_default=True, help="Of the SR image, for times."
+    "--time-size", default="640x360", show_default=True, help="Size of the SR image for times."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @click.option(
@@ -195,7 +195,7 @@ def complexity(
     scale: int,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Count parameters, operations and activations of models (all without a name)."""
+    """Count parameters, operations and activations of MODELS, by default of all."""
     from harness.paper.schema import paper
     from harness.registry import MODELS
     from harness.report.complexity import complexity_table
@@ -210,14 +210,14 @@ def complexity(
         from harness.models.network import pick_device
         from harness.models.resources import measure_speed
 
-        place, size = pick_device(device), _size(time_size)
-        speeds = {card.name: measure_speed(card, scale, place, size) for card in cards}
+        torch_device, size = pick_device(device), _size(time_size)
+        speeds = {card.name: measure_speed(card, scale, torch_device, size) for card in cards}
     table = complexity_table(cards, scale, paper(), _size(output_size), speeds)
     echo_lines(table.render(form))
 
 
 def _size(text: str) -> tuple[int, int]:
-    """Width and height of ``1280x720``."""
+    """Parse a size such as ``1280x720`` into width and height."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UsageError(f"A size is WIDTHxHEIGHT, such as 1280x720, not {text!r}.")
@@ -237,11 +237,13 @@ def _size(text: str) -> tuple[int, int]:
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    help="Hold the runs that scored grey images so against the paper.  [default: each row's own "
-    "rule]",
+    help="With --against paper: use the runs with this rule for grey images.  [default: each "
+    "row's own rule]",
 )
-@click.option("--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR, for every tier.")
-@click.option("--require", is_flag=True, help="What was not run is a failure.")
+@click.option(
+    "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
+)
+@click.option("--require", is_flag=True, help="Count numbers that were not run as failures.")
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
 @results_option("results/local")
 @reference_option
@@ -258,7 +260,7 @@ def check(
     reference: Path,
     as_json: bool,
 ) -> None:
-    """Compare run records with the reference records or with the paper (exit code 3)."""
+    """Compare run records with the reference records or the paper; exit code 3 if they differ."""
     from harness.paper.check import (
         against_paper,
         against_reference,
@@ -271,21 +273,21 @@ def check(
 
     if not (require or results.is_dir()):
         raise UsageError(
-            f"There are no run records in {results} yet: make them with harness run, or name their "
-            "folder with --results."
+            f"There are no run records in {results} yet: make them with harness run, or give "
+            "their folder with --results."
         )
     local, rows = read_records(ResultStore(results))
-    tell_read(results, local)
-    tell_earlier(local)
-    tell_foreign(local)
+    note_read(results, local)
+    note_earlier(local)
+    note_foreign(local)
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:
-        theirs, bad = read_records(ResultStore(reference))
-        tell_read(reference, theirs)
-        rows += bad
-        if theirs or not bad:
-            rows += against_reference(local, theirs)
+        references, damaged = read_records(ResultStore(reference))
+        note_read(reference, references)
+        rows += damaged
+        if references or not damaged:
+            rows += against_reference(local, references)
     rows = restrict(rows, split_words(models), split_words(datasets))
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
@@ -295,10 +297,8 @@ def check(
     violations = [row.verdict for row in rows if row.violates(require)]
     if violations:
         absent = violations.count("not run")
-        why = f", {absent} of them because they were not run" if absent else ""
-        raise MismatchError(
-            f"{len(violations)} of {len(rows)} numbers are not what they must be{why}."
-        )
+        reason = f", {absent} of them because they were not run" if absent else ""
+        raise MismatchError(f"{len(violations)} of {len(rows)} numbers fail the check{reason}.")
 
 
 _HEADERS = (
@@ -317,43 +317,43 @@ _HEADERS = (
 
 
 def check_markdown(rows: Sequence[CheckRow], against: str) -> str:
-    """The rows as a Markdown table, and how many numbers had which verdict as a sentence."""
+    """Format the rows as a Markdown table, and count the verdicts in a sentence."""
     align = ("left",) * 3 + ("right",) * 4 + ("left",) * 4
     table = markdown_table(_HEADERS, [_cells(row) for row in rows], align)
     counts = Counter(row.verdict for row in rows)
     return (
         f"{table}\n\n"
         f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
-        f"{counts['known misprint']} are known misprints, {counts['other rules']} are as printed "
-        f"under other rules, {counts['not run']} were not run."
+        f"{counts['known misprint']} are known misprints, {counts['other rules']} match the "
+        f"printed ones under other rules, {counts['not run']} were not run."
     )
 
 
 def _cells(row: CheckRow) -> list[str]:
     numbers = [
-        "" if value is None else _shown(row.metric, value, sign)
+        "" if value is None else _score(row.metric, value, sign)
         for value, sign in ((row.measured, ""), (row.expected, ""), (row.difference, "+"))
     ]
     tolerance = "" if row.tolerance is None else f"{row.tolerance:g}"
     where = [row.model, row.dataset, row.metric]
-    return [*where, *numbers, tolerance, row.tier, row.run, row.record, _said(row)]
+    return [*where, *numbers, tolerance, row.tier, row.run, row.record, _verdict(row)]
 
 
-def _shown(metric: str, value: float, sign: str = "") -> str:
-    """A score, or with the sign ``+`` a difference; six digits where the scale is unknown."""
+def _score(metric: str, value: float, sign: str = "") -> str:
+    """Format a score, or a difference with the sign ``+``; six digits for unknown metrics."""
     from harness.paper.schema import SCORES
 
     form = f".{SCORES[metric].exact}f" if metric in SCORES else ".6g"
     return f"{value:{sign}{form}}"
 
 
-def _said(row: CheckRow) -> str:
-    """The verdict with its reason."""
+def _verdict(row: CheckRow) -> str:
+    """Return the verdict with its reason."""
     if row.verdict == "ok":
         return row.verdict
     reasons = [row.reason] if row.reason else []
     if row.tolerance is not None and not abs(row.apart) <= row.tolerance:
-        reasons.append(f"{row.image} is off by {_shown(row.metric, row.apart, '+')}")
+        reasons.append(f"{row.image} is off by {_score(row.metric, row.apart, '+')}")
     return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
 
 
@@ -371,7 +371,7 @@ def write_junit(rows: Sequence[CheckRow], against: str, require: bool, path: Pat
 
 
 def _junit(rows: Sequence[CheckRow], against: str, require: bool) -> str:
-    """One test case a row: violations fail, other numbers that were not run are skipped."""
+    """Make one test case per row: violations fail, other numbers that were not run are skipped."""
     suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
     for row in rows:
         name = " ".join(filter(None, (row.model, row.metric, row.run)))
@@ -385,10 +385,10 @@ def _junit(rows: Sequence[CheckRow], against: str, require: bool) -> str:
             ElementTree.SubElement(case, "system-out").text = _sentence(row)
     for name, kind in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
         suite.set(name, str(sum(1 for _ in suite.iter(kind))))
-    for one in suite.iter():
+    for element in suite.iter():
         # XML has no control characters, not even escaped ones.
-        one.attrib |= {key: printable(text) for key, text in one.items()}
-        one.text = printable(one.text or "")
+        element.attrib |= {key: printable(text) for key, text in element.items()}
+        element.text = printable(element.text or "")
     ElementTree.indent(suite)
     body = ElementTree.tostring(suite, "unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
@@ -396,13 +396,13 @@ def _junit(rows: Sequence[CheckRow], against: str, require: bool) -> str:
 
 def _sentence(row: CheckRow) -> str:
     facts = zip(_HEADERS, _cells(row), strict=True)
-    shown = [f"{name} {text}" for name, text in list(facts)[3:8] if text]
-    return f"{_said(row)} ({', '.join(shown)})"
+    numbers = [f"{name} {text}" for name, text in list(facts)[3:8] if text]
+    return f"{_verdict(row)} ({', '.join(numbers)})"
 
 
 def check_json(rows: Sequence[CheckRow]) -> str:
-    """The rows with their verdicts as JSON; null where there is nothing to say."""
+    """Format the rows with their verdicts as JSON; empty fields are null."""
     facts = [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
     return json_text(
-        [{key: None if value == "" else value for key, value in one.items()} for one in facts]
+        [{key: None if value == "" else value for key, value in fact.items()} for fact in facts]
     )

@@ -1,4 +1,4 @@
-"""Verbs that run networks: run, explain, bench."""
+"""The verbs that run networks: run, explain, bench."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harness.cli.options import (
     data_option,
     fill_registries,
     json_option,
+    note_changed,
     plugin_option,
     reference_option,
     results_option,
     scale_option,
     split_words,
-    tell_changed,
     weights_key_option,
 )
 from harness.cli.progress import (
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 
 
 class TileSide(click.IntRange):
-    """A number of LR pixels from 8 on, or ``auto``."""
+    """An option type: at least 8 LR pixels, or ``auto``."""
 
     def __init__(self) -> None:
         super().__init__(8)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The number, or the word itself."""
+        """Return the number, or ``auto``."""
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
@@ -61,7 +61,7 @@ class TileSide(click.IntRange):
     "--tile",
     type=TileSide(),
     metavar="N|auto",
-    help="Cut images into tiles of N LR pixels, or of what fits in memory.",
+    help="Cut images into tiles of N LR pixels; auto picks N by the free memory.",
 )
 @click.option(
     "--grey",
@@ -73,7 +73,7 @@ class TileSide(click.IntRange):
     type=click.Choice(get_args(Border)),
     default="replicate",
     show_default=True,
-    help="How imresize continues an image.",
+    help="How imresize pads the image border.",
 )
 @click.option("--float-lr", is_flag=True, help="Do not round the LR images of the rgb pipeline.")
 @click.option("--float-y", is_flag=True, help="Do not round luma in the y pipeline.")
@@ -81,9 +81,9 @@ class TileSide(click.IntRange):
     "--lr-images",
     type=PathOption,
     metavar="DIR",
-    help="LR images of the one set, instead of making them.",
+    help="Read the LR images of the one set from there, instead of making them.",
 )
-@click.option("--metric", "metrics", multiple=True, help="One more metric (repeatable).")
+@click.option("--metric", "metrics", multiple=True, help="An additional metric (repeatable).")
 @click.option(
     "--weights",
     "weight_files",
@@ -97,15 +97,15 @@ class TileSide(click.IntRange):
     type=click.Choice(["serial", "dask"]),
     default="serial",
     show_default=True,
-    help="One after the other here, or on the workers of a dask cluster.",
+    help="Run in this process, or on the workers of a dask cluster.",
 )
-@click.option("--scheduler", metavar="ADDRESS", help="Of a dask cluster: tcp://host:port.")
+@click.option("--scheduler", metavar="ADDRESS", help="The dask scheduler: tcp://host:port.")
 @click.option("--workers", type=click.IntRange(1), help="Start N dask workers on this machine.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @results_option("results/local", made=True)
 @click.option("--save-images", type=PathOption, metavar="DIR", help="Write the SR images there.")
 @click.option("--force", is_flag=True, help="Compute finished runs again.")
-@click.option("--strict", is_flag=True, help="A test set that cannot be had is fatal.")
+@click.option("--strict", is_flag=True, help="Treat a missing test set as an error.")
 @data_option
 @plugin_option
 @json_option
@@ -147,7 +147,7 @@ def run(
 
     require_locks()
     fill_registries(plugins)
-    carry_out = _executor(executor, scheduler, workers, plugins)
+    execute = _executor(executor, scheduler, workers, plugins)
     files = _weight_files(weight_files)
     request = Request(
         split_words(models),
@@ -167,37 +167,37 @@ def run(
         download,
         weights_key,
     )
-    made = plan(request)
-    choose_tiles(made, device, asked=tile == "auto")
-    for sentence in made.notes:
-        echo(f"Note: {sentence}", err=True)
-    for sentence in made.absent:
-        echo(f"Skipped: {sentence}", err=True)
-    for sentence in made.problems:
-        echo(f"Error: {sentence}", err=True)
-    watcher = listener()
-    context = RunContext(ResultStore(results), watcher, Options(device, force, save_images))
-    require_folders(made.runs, context)
-    records, broken = [], list(made.problems)
-    with watcher, closing(carry_out(made.runs, context)) as ended:
-        for outcome in ended:
+    planned = plan(request)
+    choose_tiles(planned, device, asked=tile == "auto")
+    for message in planned.notes:
+        echo(f"Note: {message}", err=True)
+    for message in planned.absent:
+        echo(f"Skipped: {message}", err=True)
+    for message in planned.problems:
+        echo(f"Error: {message}", err=True)
+    progress = listener()
+    context = RunContext(ResultStore(results), progress, Options(device, force, save_images))
+    require_folders(planned.runs, context)
+    records, errors = [], list(planned.problems)
+    with progress, closing(execute(planned.runs, context)) as outcomes:
+        for outcome in outcomes:
             if isinstance(outcome, HarnessError):
-                broken.append(str(outcome))
+                errors.append(str(outcome))
                 echo(f"Error: {outcome}", err=True)
             else:
                 records.append(outcome)
-    for sentence in context.unsaved:
-        broken.append(sentence)
-        echo(f"Error: {sentence}", err=True)
-    asked = {run.identity.id: place for place, run in enumerate(made.runs)}
-    records.sort(key=lambda record: asked[record.identity.id])
+    for message in context.unsaved:
+        errors.append(message)
+        echo(f"Error: {message}", err=True)
+    order = {run.identity.id: index for index, run in enumerate(planned.runs)}
+    records.sort(key=lambda record: order[record.identity.id])
     for record in records:
-        tell_changed(record.identity.model, record.provenance.get("changed_settings", ()))
+        note_changed(record.identity.model, record.provenance.get("changed_settings", ()))
     if as_json:
         echo_lines(json_text([record.to_json() for record in records]))
     elif records:
         echo_lines("\n" + summary(records))
-    if broken or not records or any(record.status != "finished" for record in records):
+    if errors or not records or any(record.status != "finished" for record in records):
         sys.exit(1)
 
 
@@ -216,7 +216,7 @@ def _weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
 def _executor(
     name: ExecutorName, scheduler: str | None, workers: int | None, plugins: Sequence[Path]
 ) -> Executor:
-    """The executor that the options of ``harness run`` ask for.
+    """Return the executor that the options of ``harness run`` select.
 
     Args:
         name: ``serial`` or ``dask``.
@@ -233,12 +233,12 @@ def _executor(
 
     if name == "serial":
         if scheduler or workers:
-            raise UsageError("--scheduler and --workers go with --executor dask.")
+            raise UsageError("--scheduler and --workers need --executor dask.")
         return serial
     if scheduler and workers:
         raise UsageError(
-            "--workers starts workers on this machine, and --scheduler uses those that are "
-            "there: give one of the two."
+            "Give --workers, which starts workers on this machine, or --scheduler, which uses "
+            "the workers of that scheduler, not both."
         )
     if find_spec("distributed") is None:
         raise UsageError("--executor dask needs pip install 'drfn-harness[cluster]'.")
@@ -247,8 +247,8 @@ def _executor(
     return dispatcher(scheduler, workers, plugins)
 
 
-SHOWN = 30
-"""Rows of the table; the nearest come first."""
+MAX_ROWS = 30
+"""The number of rows in the table of ``explain``; the closest conventions come first."""
 
 
 def _number(text: str | None) -> Number | None:
@@ -257,18 +257,21 @@ def _number(text: str | None) -> Number | None:
     try:
         return None if text is None else Number.read(text)
     except ValueError as error:
-        raise UsageError(f"{error}: give a number such as 30.56.") from error
+        raise UsageError(f"{error}: give a number, such as 30.56.") from error
 
 
 @click.command()
 @click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
-@click.option("--claimed", metavar="DB", help="A PSNR to be explained, with its digits.")
-@click.option("--claimed-ssim", metavar="S", help="An SSIM to be explained, with its digits.")
+@click.option("--claimed", metavar="DB", help="The claimed PSNR, with all its printed digits.")
+@click.option("--claimed-ssim", metavar="S", help="The claimed SSIM, with all its digits.")
 @click.option(
-    "--all", "every", is_flag=True, help="Make the images in every way, whatever the first give."
+    "--all",
+    "every",
+    is_flag=True,
+    help="Try every way of making the images, even if one gives the claimed numbers.",
 )
 @scale_option
-@click.option("--weights", type=PathOption, metavar="PATH", help="The file of the run's weights.")
+@click.option("--weights", type=PathOption, metavar="PATH", help="The run's weights file.")
 @weights_key_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @results_option("results/local")
@@ -293,10 +296,11 @@ def explain(
 ) -> None:
     """Score a run's images, or an SR and an HR file, under other conventions.
 
-    RUN is a run's id or its beginning, see harness list runs; --scale is for two files. With
-    --claimed it is said which convention gives that number, rounded to the digits it is given
-    with: 30.9 is any PSNR from 30.85 to 30.95. Where none does, a run's images are also made with
-    the other border, rounding and grey rule, in all combinations, and scored again.
+    RUN is a run's id or the first digits of it, see harness list runs; --scale is for two files.
+    With --claimed, the command names the convention that gives that number, rounded to the
+    given digits: 30.9 is any PSNR from 30.85 to 30.95. If no convention gives it, the run's images
+    are also made with the other border, rounding and grey rule, in all combinations, and scored
+    again.
     """
     from harness.protocol.conventions import ClaimedNumbers, rank
     from harness.run.explain import explain_images, explain_run, rebuild
@@ -305,49 +309,49 @@ def explain(
     fill_registries(plugins)
     claim = ClaimedNumbers(_number(claimed), _number(claimed_ssim))
     if len(what) == 2:
-        found = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
+        scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
         path, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
         echo(f"The run record is {path}.", err=True)
         run = rebuild(record, weights, data_root, weights_key)
-        notes = partial(echo, err=True)
-        found = explain_run(record, run, claim, device, notes, every=every)
+        notify = partial(echo, err=True)
+        scored = explain_run(record, run, claim, device, notify, every=every)
     else:
         raise UsageError("Name a run, or an SR image and its HR image.")
-    ranked = rank(found, claim)
-    shown = ranked if as_json else ranked[:SHOWN]
+    ranked = rank(scored, claim)
+    shown = ranked if as_json else ranked[:MAX_ROWS]
     echo_lines(show(rescored(shown, claim), as_json))
     if as_json:
         return
     if len(shown) < len(ranked):
-        echo(f"{len(shown)} of {len(ranked)} are shown; --json has all.")
+        echo(f"{len(shown)} of {len(ranked)} conventions are shown; --json lists all.")
     if claim != ClaimedNumbers():
         echo_lines("\n" + claim.explain(ranked))
 
 
-def rescored(found: Sequence[Rescored], claim: ClaimedNumbers) -> list[Row]:
-    """What each convention gives, and how far that is from what is claimed."""
+def rescored(results: Sequence[Rescored], claim: ClaimedNumbers) -> list[Row]:
+    """List the scores under each convention, and their differences from the claimed numbers."""
     return [
         {
-            "compared": one.convention.channel,
-            "border": one.convention.border(one.scale),
-            "window": one.convention.window,
-            "otherwise": list(one.convention.oddities),
-            "made": list(one.made),
-            "own": one.own,
-            "psnr": one.psnr,
-            "ssim": one.ssim,
+            "compared": result.convention.channel,
+            "border": result.convention.border(result.scale),
+            "window": result.convention.window,
+            "otherwise": list(result.convention.oddities),
+            "made": list(result.made),
+            "own": result.own,
+            "psnr": result.psnr,
+            "ssim": result.ssim,
         }
-        | ({} if claim.psnr is None else {"psnr_difference": one.psnr - claim.psnr.value})
-        | ({} if claim.ssim is None else {"ssim_difference": one.ssim - claim.ssim.value})
-        for one in found
+        | ({} if claim.psnr is None else {"psnr_difference": result.psnr - claim.psnr.value})
+        | ({} if claim.ssim is None else {"ssim_difference": result.ssim - claim.ssim.value})
+        for result in results
     ]
 
 
 @click.command()
 @click.option("--models", required=True, help="Names, globs or all; comma-separated.")
 @click.option("--datasets", default="set14", show_default=True)
-@click.option("--against", type=click.Choice(["naive"]), help="Time a plain script as well.")
+@click.option("--against", type=click.Choice(["naive"]), help="Also time a plain script.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @scale_option
@@ -365,26 +369,26 @@ def bench(
     plugins: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Measure how fast this machine is, the bare networks, and the harness around them."""
+    """Measure the speed of this machine, of the bare networks, and of whole runs."""
     from harness.models.network import pick_device
     from harness.run.bench import measure, measure_roof
     from harness.run.plan import Request, plan
 
     fill_registries(plugins)
-    made = plan(Request(split_words(models), split_words(datasets), scale, data_root=data_root))
-    for sentence in [*made.notes, *made.absent, *made.problems]:
-        echo(f"Note: {sentence}", err=True)
-    place = pick_device(device)
-    roof = measure_roof(place)
+    planned = plan(Request(split_words(models), split_words(datasets), scale, data_root=data_root))
+    for message in [*planned.notes, *planned.absent, *planned.problems]:
+        echo(f"Note: {message}", err=True)
+    torch_device = pick_device(device)
+    roof = measure_roof(torch_device)
     benches = []
-    for run in made.runs:
+    for run in planned.runs:
         try:
-            benches.append(measure(run, place, rounds, naive=against == "naive"))
+            benches.append(measure(run, torch_device, rounds, naive=against == "naive"))
         except Exception as error:  # from a plug-in; the other runs go on
-            made.problems.append(str(own_error(error, run.title)))
-            echo(f"Error: {made.problems[-1]}", err=True)
+            planned.problems.append(str(own_error(error, run.title)))
+            echo(f"Error: {planned.problems[-1]}", err=True)
     echo_lines((bench_json if as_json else bench_markdown)(roof, benches))
-    if made.problems or not benches:
+    if planned.problems or not benches:
         sys.exit(1)
 
 
@@ -403,7 +407,7 @@ _HEADERS = [
 
 
 def bench_markdown(roof: Roof, benches: Sequence[Bench]) -> str:
-    """The roof in a sentence, then one line a model and set."""
+    """Format the machine's peak speed as a sentence, and a table with one line per run."""
     compared = any(bench.naive is not None for bench in benches)
     headers = [*_HEADERS, *(["naive (s)", "naive / harness", "PSNR differs (dB)"] * compared)]
     table = markdown_table(headers, [_line(roof, bench) for bench in benches])
@@ -414,8 +418,8 @@ def bench_markdown(roof: Roof, benches: Sequence[Bench]) -> str:
 
 
 def bench_json(roof: Roof, benches: Sequence[Bench]) -> str:
-    """The same for machines."""
-    return json_text({"roof": asdict(roof), "benches": [asdict(one) for one in benches]})
+    """Format the same figures as JSON."""
+    return json_text({"roof": asdict(roof), "benches": [asdict(bench) for bench in benches]})
 
 
 def _line(roof: Roof, bench: Bench) -> list[str]:

@@ -1,4 +1,4 @@
-"""Training networks."""
+"""The verb that trains networks."""
 
 from __future__ import annotations
 
@@ -28,34 +28,41 @@ from harness.cli.progress import echo
     help="short, paper, finetune, generic, or a .toml file.",
 )
 @click.option("--steps", type=int, help="Optimiser steps.")
-@click.option("--minutes", type=float, help="Train for so long instead of --steps.")
+@click.option("--minutes", type=float, help="Train for this time instead of --steps.")
 @click.option("--batch", type=int)
-@click.option("--patch", type=int, help="Side of an LR patch.")
-@click.option("--lr", type=float)
+@click.option("--patch", type=int, help="Side of an LR patch, in pixels.")
+@click.option("--lr", type=float, help="Learning rate.")
 @click.option("--seed", type=int)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]))
 @click.option("--train-data", help="Sets by name or path, comma-separated.")
 @click.option("--val-data", help="Sets by name or path, comma-separated.")
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other value.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other value of the recipe."
+)
 @click.option("--variant", metavar="NAME", help="A variant of the paper's ablation, such as ff.")
 @click.option(
     "--compile/--no-compile",
     "compiled",
     default=None,
-    help="Compile repeated blocks.  [default: on a GPU, for more than two minutes]",
+    help="Compile repeated blocks.  [default: on a GPU, for trainings of over two minutes]",
 )
 @click.option(
-    "--stop-after", type=float, metavar="SECONDS", help="End, weights written, within that time."
+    "--stop-after",
+    type=float,
+    metavar="SECONDS",
+    help="Write the weights and end within this time.",
 )
-@click.option("--from", "start", default="", metavar="WEIGHTS", help="Start from a file or tag.")
+@click.option(
+    "--from", "start", default="", metavar="WEIGHTS", help="Start from a weights file or tag."
+)
 @weights_key_option
-@click.option("--fp16", is_flag=True, help="Write the weights in fp16 in any case.")
-@click.option("--split", is_flag=True, help="Write the weights in parts of 15 MiB as well.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--fp16", is_flag=True, help="Always write the weights in fp16.")
+@click.option("--split", is_flag=True, help="Also write the weights in parts of 15 MiB.")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
 @click.option(
     "--skip-bad",
     is_flag=True,
-    help="Leave out images that cannot be read, of training and validation.",
+    help="Leave out training and validation images that cannot be read.",
 )
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=PathOption, default="results/local/train", show_default=True)
@@ -89,7 +96,7 @@ def train(
     val_data: str | None,
     **values: Any,
 ) -> None:
-    """Train a network; several GPUs with torchrun --nproc-per-node N -m harness train MODEL."""
+    """Train a network; for N GPUs: torchrun --nproc-per-node N -m harness train MODEL."""
     from harness.cli.progress import download, images_bar, train_listener
     from harness.paper.schema import ABLATION, variant_arguments
     from harness.train.distributed import failures_named, process
@@ -128,13 +135,13 @@ def train(
         rank, _ = process(training.device)
         with (
             folder_held(training, resume=resume) if rank == 0 else nullcontext(),
-            train_listener(shown=rank == 0) as watcher,
+            train_listener(shown=rank == 0) as progress,
         ):
-            trainer = Trainer(training, watcher, resume=resume)
+            trainer = Trainer(training, progress, resume=resume)
             network = trainer.run()
             if rank == 0:
                 training, rows = trainer.training, trainer.log.rows
                 weights_path = finish(training, network, trainer.state, rows, trainer.how())
-                watcher.validated(training, rows)
+                progress.validated(training, rows)
     if rank == 0:
         echo(f"The weights are {weights_path}.")

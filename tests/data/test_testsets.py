@@ -278,7 +278,7 @@ class TestUserCache:
         path, content = self.damage(hosted, how)
         shown = harness("run", "--models", "bicubic", "--datasets", "hosted", "--scale", scale)
         assert shown.exit_code == 0, shown.output
-        assert f"Truncated or altered, and downloaded again: {path}." in shown.stderr
+        assert f"Truncated or altered, downloading again: {path}." in shown.stderr
         assert path.read_bytes() == content
         assert len([one for one in host.requests if "img" in one]) == 1
 

@@ -62,9 +62,7 @@ CASES += [
         "/etc/passwd  (not there)",
     ),
     Case("data root: nowhere", setting(HARNESS_DATA="/nowhere"), HERE, 0, "/nowhere  (not there)"),
-    Case(
-        "data root: no name", setting(HARNESS_DATA=":::"), HERE, 0, "Searched, first choice first"
-    ),
+    Case("data root: no name", setting(HARNESS_DATA=":::"), HERE, 0, "Searched in this order"),
     Case("data root: too long", setting(HARNESS_DATA=LONG), HERE, 0, "x  (not there)"),
     Case("data root: not in UTF-8", setting(HARNESS_DATA="/\udcff"), HERE, 0, "(not there)"),
     Case(

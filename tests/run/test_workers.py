@@ -98,7 +98,7 @@ class TestFaults:
         assert not list(slow.results.rglob("*.lock"))
         again = slow.start(*AGAIN)
         assert again.wait() == 0, again.said()
-        assert f"{len(kept)} known already" in again.said()
+        assert f"{len(kept)} already finished" in again.said()
         assert len(kept) >= 3 and all(slow.computed()[name] == 1 for name in kept)
 
     def test_a_client_that_is_killed_goes_on_from_its_journal(self, tmp_path: Path) -> None:
@@ -316,9 +316,9 @@ class TestCluster:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--workers", "2"], "go with --executor dask"),
-        (["--scheduler", "tcp://127.0.0.1:9"], "go with --executor dask"),
-        ([*LOCAL, "--scheduler", "tcp://127.0.0.1:9"], "give one of the two"),
+        (["--workers", "2"], "need --executor dask"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "need --executor dask"),
+        ([*LOCAL, "--scheduler", "tcp://127.0.0.1:9"], "not both"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(harness, words, said) -> None:
