@@ -187,7 +187,7 @@ def isolated(
     except EOFError:
         process.join()
         raise HarnessError(
-            f"The process of the check died with exit code {process.exitcode}: mend the plug-in."
+            f"The process of the check died with exit code {process.exitcode}: fix the plug-in."
         ) from None
     finally:
         _end(process)

@@ -17,7 +17,7 @@ from harness.global_state import seed_all, settings_guarded
 from harness.models.cost import count_parameters
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.network import build_network, copy_network, on_smallest, require_images
-from harness.models.resources import KEEPS, disturbance
+from harness.models.resources import KEEPS_STATE, disturbance
 from harness.models.upscaler import SEED, Upscaler
 from harness.protocol.protocols import Protocol, make_sample, network_input
 
@@ -256,8 +256,8 @@ def _evaluates(upscaler: Upscaler) -> Seen:
 def _side_by_side(upscaler: Upscaler) -> Seen:
     """Copies that would be disturbed are slower, not wrong: the network then runs alone."""
     found = disturbance(upscaler)
-    seen = f"no, {found}{'' if found == KEEPS else ': it runs alone'}" if found else "yes"
-    return found != KEEPS, seen
+    seen = f"no, {found}{'' if found == KEEPS_STATE else ': it runs alone'}" if found else "yes"
+    return found != KEEPS_STATE, seen
 
 
 def _trains(upscaler: Upscaler, weights: Weights | None) -> Seen:

@@ -451,8 +451,8 @@ def convolution_shapes(
             if isinstance(module, nn.Conv2d)
         ]
 
-    kind = list[tuple[int, int, int]]
-    return Counter(cached_count(kind, count, ("convolutions",), card, scale, hyper))
+    shapes = cached_count(list[tuple[int, int, int]], count, ("convolutions",), card, scale, hyper)
+    return Counter(shapes)
 
 
 def receptive_radius(card: ModelCard, scale: int) -> int:

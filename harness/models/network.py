@@ -61,10 +61,10 @@ def require_images(output: object, given: Tensor, factor: int, name: str) -> Ten
     output = require_tensor(output, expected, name)
     if tuple(output.shape) != expected:
         raise HarnessError(
-            f"{name} made {tuple(output.shape)} of {shape}, not {expected}: mend the plug-in."
+            f"{name} made {tuple(output.shape)} of {shape}, not {expected}: fix the plug-in."
         )
     if not output.is_floating_point():
-        raise HarnessError(f"{name} made {output.dtype} values: mend the plug-in.")
+        raise HarnessError(f"{name} made {output.dtype} values: fix the plug-in.")
     return output
 
 
