@@ -313,7 +313,7 @@ def _run(network: nn.Module, image: Tensor) -> tuple[object, int]:
 
 
 def _leaves(network: nn.Module) -> dict[str, str]:
-    """Names and kinds of all layers without child layers; a shared layer under each of its names."""
+    """Names and kinds of layers without children; a shared layer has an entry for each name."""
     layers = {
         name: layer
         for name, layer in network.named_modules(remove_duplicate=False)
@@ -379,7 +379,7 @@ def _flat(layers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def disagreements(ours: Mapping[str, int], thop: Mapping[str, int]) -> dict[str, tuple[int, str]]:
-    """Return where the counts of thop and PyTorch differ: by kind, the difference and its reason."""
+    """Compare the counts of thop and PyTorch: by kind, the difference and its reason."""
     return {
         kind: (thop.get(kind, 0) - ours.get(kind, 0), _reason(kind))
         for kind in sorted(ours.keys() | thop.keys())

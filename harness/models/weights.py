@@ -338,7 +338,9 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
             if state[name].is_floating_point() and weights.tensors[name].dtype.kind != "f"
         ),
     }
-    problems = [f"{len(names)} {what} ({_listed(names)})" for what, names in misfits.items() if names]
+    problems = [
+        f"{len(names)} {what} ({_listed(names)})" for what, names in misfits.items() if names
+    ]
     if problems:
         match = owner(given, model, weights.hyper) if given != own else ""
         reasons = [match] if match else [*differences(given, own), *problems]

@@ -104,7 +104,9 @@ CASES = [
     weights("arguments nested deep", lambda: files.arrays(hyper="[" * 10**5), UNREADABLE),
     big("arguments that are no number", UNREADABLE, width=np.nan),
     weights("tag that is a path", lambda: files.arrays(tag="../../x"), 'metadata field "tag" of'),
-    weights("licence that clears the screen", lambda: files.arrays(licence="\x1b[2J"), 'field "licence" of'),
+    weights(
+        "licence that clears the screen", lambda: files.arrays(licence="\x1b[2J"), '"licence" of'
+    ),
     big("a billion groups", "fewer values than the network it asks for", groups=10**9),
     big("filters beyond memory", "failed to build drfn", width=10**6),
     big("filters of no number", "failed to build drfn", width="x"),

@@ -625,8 +625,8 @@ class TestAnOutputIsChecked:
     @pytest.mark.parametrize(
         ("model", "said"),
         [
-            ("onechannel", "made (4, 1, 48, 48) of (4, 3, 12, 12), not (4, 3, 48, 48): mend the"),
-            ("half", "made (4, 3, 24, 24) of (4, 3, 12, 12), not (4, 3, 48, 48): mend the"),
+            ("onechannel", "returned (4, 1, 48, 48) for (4, 3, 12, 12), not (4, 3, 48, 48): fix"),
+            ("half", "returned (4, 3, 24, 24) for (4, 3, 12, 12), not (4, 3, 48, 48): fix"),
             ("aslist", "returned a list ([0] (4, 3, 48, 48)), not a tensor of (4, 3, 48, 48)"),
         ],
     )
