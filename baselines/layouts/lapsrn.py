@@ -47,7 +47,7 @@ def _read(content: Mapping[str, Any]) -> Iterator[tuple[str, AnyArray]]:
 
 
 def _own_name(layer: str, levels: int) -> str:
-    """Convert a name: ``level2_conv3`` of two levels is ``levels.0.body.4``; level 1 is the last."""
+    """``level2_conv3`` of two levels is ``levels.0.body.4``; level 1 is the last."""
     if layer == "input_conv":
         return "head.0"
     level, part = layer.removeprefix("level").split("_", 1)
