@@ -31,7 +31,7 @@ def _read(words: AnyArray) -> Iterator[tuple[str, AnyArray]]:
     start, inputs = 0, _PLANES
     for layer in range(_DEPTH):
         left = len(words) - start
-        # Two words for the flag; for each filter nine words per input channel, and two for the bias.
+        # Two words for the flag; per filter nine words per input channel, and two for its bias.
         outputs = _WIDTH if layer < _DEPTH - 1 else (left - 2) // (9 * inputs + 2)
         filters = start + 2
         biases = filters + 9 * inputs * outputs
