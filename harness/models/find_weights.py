@@ -58,7 +58,7 @@ def find_weights(
     for file, file_tag in installed(card, scale):
         if tag in (None, file_tag):
             return read_weights(card, scale, file, tag=file_tag)
-    wanted = f"{card.name}:{tag}" if tag else card.name
+    name = f"{card.name}:{tag}" if tag else card.name
     advice = (
         f"run harness weights fetch {card.name}, or put the authors' file under a root named in "
         "HARNESS_WEIGHTS"
@@ -66,7 +66,7 @@ def find_weights(
         else f"name a file with --weights {card.name}=FILE"
         + (", or declare params=0 if it has none" if card.params is None else "")
     )
-    raise WeightsMissing(f"There are no weights for {wanted} at x{scale}: {advice}.")
+    raise WeightsMissing(f"There are no weights for {name} at x{scale}: {advice}.")
 
 
 def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:

@@ -396,13 +396,13 @@ def _is_plain(tensor: Tensor) -> bool:
     )
 
 
-def _are_equal(one: Tensor, other: Tensor) -> bool:
+def _are_equal(a: Tensor, b: Tensor) -> bool:
     import torch
 
-    if one is other:
+    if a is b:
         return True
-    plain = _is_plain(one) and _is_plain(other)
-    return plain and one.dtype == other.dtype and torch.equal(one, other)
+    plain = _is_plain(a) and _is_plain(b)
+    return plain and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _array(tensor: Tensor) -> AnyArray:
