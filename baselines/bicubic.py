@@ -1,4 +1,4 @@
-"""Bicubic interpolation, the row every table starts with."""
+"""Bicubic interpolation, the first row of every table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.registry import register_model
     "bicubic", pipeline="y", input="bicubic", scales=(2, 3, 4), params=0, paper="Keys, TASSP 1981"
 )
 def bicubic(scale: int = 4) -> nn.Module:
-    """MATLAB's bicubic enlargement of the luma, made by the protocol; nothing is left to do."""
+    """MATLAB's bicubic enlargement of the luma, which the protocol computes as the input."""
     return nn.Identity()
 
 

@@ -1,10 +1,11 @@
 """DCSR (Zhang et al., TIP 2019): ordinary and dilated convolutions side by side in every layer.
 
-No code or weights were published. The reading here follows the paper's abstract: "We mix standard
-convolutions and dilated convolutions in each layer"; their features "are concatenated"; "a 20-layer
-deep network"; several scales in a single network. Not stated there, and chosen here: half of the
-64 filters of a layer are dilated, by 2; the first and the last layer are ordinary; the network
-works on the enlarged luma and its output is added to it, as in VDSR, with as many parameters.
+No code or weights were published. This implementation follows the paper's abstract: "We mix
+standard convolutions and dilated convolutions in each layer"; their features "are concatenated";
+"a 20-layer deep network"; several scales in a single network. Our own choices, which the abstract
+does not state: half of the 64 filters of a layer have dilation 2; the first and the last layer are
+ordinary; the input is the enlarged luma, to which the output is added. The number of parameters is
+that of VDSR.
 """
 
 from __future__ import annotations
@@ -54,5 +55,5 @@ class DCSR(nn.Module):
     params=665_921,
 )
 def dcsr(scale: int = 4, *, depth: int = 20, width: int = 64, dilation: int = 2) -> nn.Module:
-    """20 layers of 64 filters in the reading of this module: 665,921 parameters."""
+    """20 layers of 64 filters with the choices of this module: 665,921 parameters."""
     return DCSR(depth, width, dilation)

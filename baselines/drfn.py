@@ -1,11 +1,11 @@
 """DRFN (Wang et al., J. Phys.: Conf. Ser. 1693, 2020), the subject of this harness.
 
-The text leaves readings open; each is a named choice here.
+The paper is ambiguous in places; each of our choices has a name here.
 
 Residual block
     The paper claims 5.2M parameters for 16 groups of 8 residual blocks with 64 filters. One 3x3
-    convolution a block gives 5,207,203, two (the usual block) give 9,933,987. ``drfn`` takes the
-    reading that agrees with the claim, ``drfn-2conv`` the usual one.
+    convolution per block gives 5,207,203, two (the usual block) give 9,933,987. ``drfn`` uses one,
+    which agrees with the claim; ``drfn-2conv`` uses two.
 Input of the first fusion
     Adjacent features are fused in pairs (F_{g-1}, F_g) for g = 1 to 16, F_0 being the shallow
     feature; 16 fusions are part of the count above.
@@ -68,9 +68,9 @@ class SpatialAttention(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv(ReLU(x)), or x + conv(ReLU(conv(x))) with two convolutions (X_{g,m} of Eq. 5).
 
-    The paper does not say how it starts. Here the last convolution starts at a tenth of He's
-    values, so that 128 blocks in a row begin close to the identity (as in Wang et al., ECCVW
-    2018); PyTorch's own start lets the features grow until the first outputs are near 75.
+    The paper does not state the initialisation. Here the last convolution starts at a tenth of
+    He's values, so that 128 blocks in a row begin close to the identity (as in Wang et al., ECCVW
+    2018); with PyTorch's default the features grow until the first outputs are near 75.
     """
 
     def __init__(self, width: int, convs: int) -> None:
@@ -122,7 +122,7 @@ class FeatureFusionGroup(nn.Module):
     """FFG, Eq. 2: F_DF = Phi_RA(F_0) + sum over g of FF(F_{g-1}, F_g) + F_0.
 
     Phi_RA is the chain of groups followed by a 3x3 convolution; F_0 is the shallow feature.
-    Without ``fusion`` the sum goes; without ``skip`` the last term goes.
+    Without ``fusion`` the sum is left out; without ``skip`` the last term is left out.
     """
 
     def __init__(self, width: int, groups: nn.ModuleList, *, fusion: bool, skip: bool) -> None:
@@ -181,19 +181,19 @@ def drfn(
     feature_fusion: bool = True,
     long_short_connections: bool = True,
 ) -> nn.Module:
-    """The paper's network with one convolution a residual block: 5,207,203 parameters at x4.
+    """The paper's network with one convolution per residual block: 5,207,203 parameters at x4.
 
     Args:
         scale: 2, 3 or 4.
         groups: residual attention groups G (Section 3.3: 16).
-        blocks: residual blocks a group M (Section 3.3: 8).
-        convs: 3x3 convolutions a residual block, 1 or 2.
+        blocks: residual blocks per group M (Section 3.3: 8).
+        convs: 3x3 convolutions per residual block, 1 or 2.
         width: filters.
-        reduction: of the channel attention.
+        reduction: the reduction ratio of the channel attention.
         feature_fusion: the FF of Table 1.
-        long_short_connections: the long and short connections of Table 1, read as F_0 added at
-            the end (long) and each group's input added to its output (short); the residual
-            blocks keep theirs.
+        long_short_connections: the long and short connections of Table 1, understood as F_0 added
+            at the end (long) and each group's input added to its output (short); the residual
+            blocks keep their own skip connections.
     """
     skip = long_short_connections
     chain = nn.ModuleList(
@@ -213,5 +213,5 @@ def drfn(
     global_pooling=True,
 )
 def drfn_2conv(scale: int = 4, *, convs: int = 2, **options: Any) -> nn.Module:
-    """The reading with the usual two convolutions a residual block: 9,933,987 parameters at x4."""
+    """The variant with the usual two convolutions per block: 9,933,987 parameters at x4."""
     return drfn(scale, convs=convs, **options)

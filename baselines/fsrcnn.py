@@ -1,6 +1,6 @@
 """FSRCNN (Dong et al., ECCV 2016): shrink, map, expand, and one transposed convolution at the end.
 
-Edges are continued by their last pixel everywhere, as in the authors' MATLAB code.
+All layers replicate the edge pixels, as the authors' MATLAB code does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .layers import conv
 
 
 class Enlarge(nn.Module):
-    """The 9x9 transposed convolution of step ``scale``, with edges continued by one pixel."""
+    """The 9x9 transposed convolution of stride ``scale``, with edges replicated by one pixel."""
 
     def __init__(self, width: int, scale: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Enlarge(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """``(N, width, H, W)`` to ``(N, 1, scale H, scale W)``."""
         height, width = (side * self.scale for side in features.shape[2:])
-        # The continued pixel takes one step, and half the kernel lies before the first output.
+        # The replicated pixel takes one stride, and half the kernel lies before the first output.
         start = self.scale + self.deconv.kernel_size[0] // 2
         full = self.deconv(pad(features, (1, 1, 1, 1), "replicate"))
         return full[:, :, start : start + height, start : start + width]
@@ -40,7 +40,7 @@ class Enlarge(nn.Module):
     layouts="harness.baselines.layouts.fsrcnn:layouts",
 )
 def fsrcnn(scale: int = 4, *, width: int = 56, shrunk: int = 12, mapping: int = 4) -> nn.Module:
-    """FSRCNN(56, 12, 4) with one slope a PReLU, as the authors' files have: 12,644 parameters."""
+    """FSRCNN(56, 12, 4) with one slope per PReLU, as in the authors' files: 12,644 parameters."""
     shapes = [
         (1, width, 5),
         (width, shrunk, 1),

@@ -11,7 +11,7 @@ from .layers import conv
 
 
 def leaky() -> nn.Module:
-    """The activation after every convolution of the features."""
+    """Make the activation that follows every convolution of the features."""
     return nn.LeakyReLU(0.2, inplace=True)
 
 
@@ -34,7 +34,7 @@ class Level(nn.Module):
 
     def forward(self, features: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, width, H, W)`` and ``(N, 1, H, W)`` to the same at twice the size."""
-        # A kernel of 3 makes one row and column more than twice as many; the authors cut the last.
+        # A kernel of 3 adds one row and one column to the doubled size; the authors cut the last.
         larger = self.enlarge(self.body(features))[:, :, :-1, :-1]
         features = self.activation(larger)
         return features, self.enlarge_image(image) + self.residual(features)
@@ -66,5 +66,5 @@ class LapSRN(nn.Module):
     layouts="harness.baselines.layouts.lapsrn:layouts",
 )
 def lapsrn(scale: int = 4, *, depth: int = 10, width: int = 64) -> nn.Module:
-    """Ten convolutions of 64 filters a level, no weights shared: 814,242 parameters at x4."""
+    """Ten convolutions of 64 filters per level, no shared weights: 814,242 parameters at x4."""
     return LapSRN(scale.bit_length() - 1, depth, width)

@@ -12,7 +12,7 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, **options: object) -> nn.Conv2d:
-    """A convolution with bias that keeps the size (zero padding unless told otherwise)."""
+    """Make a convolution with bias that keeps the size (zero padding by default)."""
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)  # type: ignore[arg-type]
 
 

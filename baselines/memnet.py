@@ -1,10 +1,10 @@
-"""MemNet (Tai et al., ICCV 2017): memory blocks that keep what earlier blocks and steps found.
+"""MemNet (Tai et al., ICCV 2017): memory blocks that keep the features of earlier blocks and steps.
 
-The reading M6R6 (6 blocks of 6 recursions) with multi-supervision. Convolutions have no bias and
-come after batch normalisation and ReLU. The recursions of a block share their convolutions and
-have normalisations of their own, since each sees features of another distribution. The
-convolutions hold 676,992 values, the paper's "677K"; with the normalisations (16,642) and the
-weights of the outputs (6) there are 693,640 parameters.
+This is M6R6 (6 blocks of 6 recursions) with multi-supervision. Convolutions have no bias and come
+after batch normalisation and ReLU. The recursions of a block share their convolutions, but each has
+its own normalisations, since the distribution of its features differs. The convolutions hold
+676,992 values, the paper's "677K"; with the normalisations (16,642) and the weights of the outputs
+(6) there are 693,640 parameters.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def activated(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
 class MemoryBlock(nn.Module):
     """A recursive unit and a gate unit (Eqs. 4 to 6).
 
-    The recursions give the short-term memory, all earlier blocks the long-term memory; the gate, a
+    The recursions are the short-term memory, all earlier blocks the long-term memory; the gate, a
     1x1 convolution, weighs both.
 
     Args:
         width: filters.
         recursions: residual steps with the same weights.
-        earlier: how many memories it is given.
+        earlier: the number of memories in its input.
     """
 
     def __init__(self, width: int, recursions: int, earlier: int) -> None:
@@ -55,7 +55,7 @@ class MemoryBlock(nn.Module):
 
 
 class MemNet(nn.Module):
-    """Every block's memory is reconstructed, by the same layer; the output is their weighted sum.
+    """One layer reconstructs an image from each block's memory; the output is their weighted sum.
 
     Source: Eqs. 7 to 9.
     """

@@ -1,7 +1,7 @@
 """MSRN (Li et al., ECCV 2018): residual blocks of two kernel sizes that exchange features.
 
-Two variants were published: the one of the paper on luma, and the authors' later one on RGB,
-trained in the manner of EDSR. This is the latter.
+The authors published two variants: that of the paper on luma, and a later one on RGB, trained like
+EDSR. This is the later one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MultiScaleBlock(nn.Module):
 
 
 class MSRN(nn.Module):
-    """A head, multi-scale blocks, and a tail that is given the outputs of all of them."""
+    """A head, multi-scale blocks, and a tail that takes the outputs of the head and all blocks."""
 
     def __init__(self, scale: int, blocks: int, width: int) -> None:
         super().__init__()

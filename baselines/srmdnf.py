@@ -1,7 +1,7 @@
-"""SRMDNF (Zhang et al., CVPR 2018): a plain network that is told how the image was degraded.
+"""SRMDNF (Zhang et al., CVPR 2018): a plain network whose input includes the degradation.
 
 This is the noise-free network. Besides the image it takes the blur kernel, projected on 15
-principal components and repeated at every pixel. Bicubic degradation is the kernel without blur.
+principal components and repeated at every pixel. For bicubic degradation the kernel has no blur.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""VDSR (Kim et al., CVPR 2016): a deep plain network for the residual of the enlargement."""
+"""VDSR (Kim et al., CVPR 2016): a deep plain network that adds a residual to the enlarged luma."""
 
 from __future__ import annotations
 

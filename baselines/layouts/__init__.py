@@ -1,1 +1,1 @@
-"""How published files of networks are laid out: a file a network, which its card names."""
+"""Layouts of published weights, one file for each network; the cards of the networks name them."""

@@ -1,4 +1,4 @@
-"""Checkpoints of EDSR as its authors publish it, and as BasicSR does."""
+"""Checkpoints of EDSR from its authors and from BasicSR."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from harness.cards import CheckpointLayout
 
 _MEAN = np.array([0.4488, 0.4371, 0.4040])
-"""Of DIV2K, which the network here subtracts and adds itself."""
+"""The RGB mean of DIV2K, which our network subtracts and adds itself."""
 
 EDSR_PYTORCH = CheckpointLayout(
     "head.0.weight",
@@ -19,7 +19,7 @@ EDSR_PYTORCH = CheckpointLayout(
         "add_mean.weight": np.eye(3).reshape(3, 3, 1, 1),
     },
 )
-"""EDSR-PyTorch and code built on it; its images are in [0, 255]."""
+"""The layout of EDSR-PyTorch and of code built on it; its images are in [0, 255]."""
 
 _BASICSR = CheckpointLayout(
     "conv_after_body.weight",

@@ -1,4 +1,4 @@
-"""The authors' MATLAB file of FSRCNN (Dong et al.): cells of columns, biases and slopes."""
+"""The authors' MATLAB file of FSRCNN (Dong et al.): cells of filters, biases and PReLU slopes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def layouts() -> tuple[FileLayout, ...]:
 
 
 def _read(content: Mapping[str, Any]) -> Iterator[tuple[str, AnyArray]]:
-    """The last layer is the transposed convolution."""
+    """Yield names and arrays; the last layer is the transposed convolution."""
     filters, biases = content["weights_conv"], content["biases_conv"]
     last = len(filters) - 1
     inputs = 1
@@ -32,7 +32,7 @@ def _read(content: Mapping[str, Any]) -> Iterator[tuple[str, AnyArray]]:
         yield f"{2 * layer}.bias", np.reshape(biases[layer], outputs)
         yield f"{2 * layer + 1}.weight", np.reshape(slope, 1)
         inputs = outputs
-    # (k * k, in): one column an input.
+    # (k * k, in): one column for each input channel.
     columns = from_columns(filters[last], 1, inputs)
     yield f"{2 * last}.deconv.weight", columns
     yield f"{2 * last}.deconv.bias", np.reshape(biases[last], 1)

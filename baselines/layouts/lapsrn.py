@@ -19,7 +19,7 @@ def layouts() -> tuple[FileLayout, ...]:
 
 
 def _is_lapsrn(content: Mapping[str, Any]) -> bool:
-    """Whether a file holds a MatConvNet network with levels; other authors' have other layers."""
+    """Whether a file holds a MatConvNet network with the layers of LapSRN."""
     try:
         names = {row["name"] for row in content["net"]["params"]}
     except (KeyError, IndexError, TypeError, ValueError):
@@ -28,9 +28,9 @@ def _is_lapsrn(content: Mapping[str, Any]) -> bool:
 
 
 def _read(content: Mapping[str, Any]) -> Iterator[tuple[str, AnyArray]]:
-    """Filters are ``(H, W, in, out)``, axes of length 1 squeezed.
+    """Yield names and arrays; filters are ``(H, W, in, out)`` without axes of length 1.
 
-    Transposed convolutions have ``(H, W, out, in)``, which PyTorch turns round as well.
+    Transposed convolutions are ``(H, W, out, in)``; PyTorch swaps these two axes as well.
     """
     values = {row["name"]: np.asarray(row["value"]) for row in content["net"]["params"]}
     levels = max(int(name[5]) for name in values if name.startswith("level"))
@@ -40,14 +40,14 @@ def _read(content: Mapping[str, Any]) -> Iterator[tuple[str, AnyArray]]:
         if kind == "b":
             yield f"{target}.bias", value.reshape(-1)
             continue
-        # Only the layers that make a residual image have one output; their last axis is gone.
+        # Only the layers that output an image have one channel; their last axis is missing.
         last = 1 if layer.endswith(("residual_conv", "img_up")) else value.shape[-1]
         shaped = value.reshape(*value.shape[:2], -1, last)
         yield f"{target}.weight", shaped.transpose(3, 2, 0, 1)
 
 
 def _own_name(layer: str, levels: int) -> str:
-    """``level2_conv3`` of two levels is ``levels.0.body.4``: level 1 is the last."""
+    """``level2_conv3`` of two levels is ``levels.0.body.4``; level 1 is the last."""
     if layer == "input_conv":
         return "head.0"
     level, part = layer.removeprefix("level").split("_", 1)

@@ -1,4 +1,4 @@
-"""Checkpoints of MSRN as its authors publish it, whose code is built on EDSR-PyTorch."""
+"""Checkpoints of MSRN from its authors, whose code is built on EDSR-PyTorch."""
 
 from __future__ import annotations
 

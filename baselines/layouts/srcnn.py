@@ -26,7 +26,7 @@ def _read(content: Mapping[str, Any]) -> Iterator[tuple[str, AnyArray]]:
 
 
 def from_columns(filters: AnyArray, inputs: int, outputs: int) -> AnyArray:
-    """``(in, k * k, out)`` to ``(out, in, k, k)``; squares were flattened column by column."""
+    """Reshape ``(in, k * k, out)`` to ``(out, in, k, k)``; kernels are flattened by columns."""
     side = round((filters.size / inputs / outputs) ** 0.5)
     # The middle axes are (column, row) since MATLAB stores columns first.
     return filters.reshape(inputs, side, side, outputs).transpose(3, 0, 2, 1)

@@ -1,4 +1,4 @@
-"""The ncnn file of SRMDNF, whose weights are fp16 cut off from fp32."""
+"""The ncnn file of SRMDNF, whose weights are fp32 truncated to fp16."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def layouts() -> tuple[FileLayout, ...]:
 
 
 def _read(words: AnyArray) -> Iterator[tuple[str, AnyArray]]:
-    """For each convolution a flag, the filters, the biases; the last has the filters that are left.
+    """Yield names and arrays: each convolution is stored as a flag, its filters and its biases.
+
+    The number of filters of the last one follows from the size of the file.
 
     Raises:
-        ValueError: the file is not laid out so.
+        ValueError: the file has another layout.
     """
     start, inputs = 0, _PLANES
     for layer in range(_DEPTH):
         left = len(words) - start
-        # Two words of flag; for each filter nine words an input, and two of bias.
+        # Two words for the flag; per filter nine words per input channel, and two for its bias.
         outputs = _WIDTH if layer < _DEPTH - 1 else (left - 2) // (9 * inputs + 2)
         filters = start + 2
         biases = filters + 9 * inputs * outputs
@@ -44,12 +46,13 @@ def _read(words: AnyArray) -> Iterator[tuple[str, AnyArray]]:
         raise ValueError(f"{2 * (len(words) - start)} bytes are left over")
 
 
-def midpoint(cut: AnyArray) -> FloatArray:
-    """The middle of the values that are cut off to a given fp16 value.
+def midpoint(truncated: AnyArray) -> FloatArray:
+    """Return the middle of the values that truncate to each fp16 value.
 
-    The file's weights were cut towards zero, not rounded; a random value lies half a unit in the
-    last place further out. That brings SRMDNF from 31.936 to 31.946 dB on Set5, where the authors'
-    own fp32 weights are (96.4 % of the samples are then theirs).
+    The weights in the file were truncated towards zero, not rounded; on average the true value is
+    half a unit in the last place further from zero. This correction brings SRMDNF from 31.936 to
+    31.946 dB on Set5, the PSNR of the authors' own fp32 weights (96.4 % of the samples then equal
+    theirs).
     """
-    values = cut.astype(np.float64)
-    return values + np.sign(values) * np.spacing(np.abs(cut)).astype(np.float64) / 2
+    values = truncated.astype(np.float64)
+    return values + np.sign(values) * np.spacing(np.abs(truncated)).astype(np.float64) / 2

@@ -19,12 +19,12 @@ def layouts() -> tuple[FileLayout, ...]:
 
 
 def _is_vdsr(content: Mapping[str, Any]) -> bool:
-    held = content.get("model")
-    return isinstance(held, Mapping) and {"weight", "bias"} <= held.keys()
+    model = content.get("model")
+    return isinstance(model, Mapping) and {"weight", "bias"} <= model.keys()
 
 
 def _read(content: Mapping[str, Any]) -> Iterator[tuple[str, AnyArray]]:
-    """Axes of length 1 are squeezed from the first and last layer."""
+    """Yield names and arrays; the first and last layer are stored without axes of length 1."""
     weights, biases = content["model"]["weight"], content["model"]["bias"]
     last = len(weights) - 1
     for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):

@@ -1,4 +1,4 @@
-"""Testing a model plug-in against the contract."""
+"""Test a model plug-in against the contract."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.global_state import seed_all, settings_guarded
 from harness.models.cost import count_parameters
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.network import build_network, copy_network, on_smallest, require_images
-from harness.models.resources import KEEPS, disturbance
+from harness.models.resources import KEEPS_STATE, disturbance
 from harness.models.upscaler import SEED, Upscaler
 from harness.protocol.protocols import Protocol, make_sample, network_input
 
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 ODD_SIZES = ((33, 47), (48, 31), (41, 41))
 PATCH = (48, 48)
 TOLERANCE = 1e-4
-"""Of values in [0, 1]: what an image may differ by in tiles, or in a batch."""
+"""How much an output in [0, 1] may differ when the image is cut into tiles or put in a batch."""
 
 BELOW_BICUBIC = 1.0
-"""PSNR (dB) that a network may lose to bicubic interpolation without being suspected."""
+"""How far (dB of PSNR) a network may be below bicubic interpolation without being suspected."""
 
 NOTED_GAIN, CLEAR_GAIN = 0.1, 3.0
-"""PSNR (dB) that another range or order of channels must gain to be named, or to be a failure.
+"""How many dB another range or channel order must gain to be reported, and to be a failure.
 
-The networks of the paper with their weights gain nothing; one that was trained in [-1, 1] and is
-given [0, 1] loses 0.2 to 0.5 dB.
+The networks of the paper with their weights gain nothing; a network that was trained on [-1, 1] and
+gets [0, 1] loses 0.2 to 0.5 dB.
 """
 
 
 @dataclass(frozen=True)
 class ContractCheck:
-    """One line of the contract, whether it holds, and what was seen.
+    """One rule of the contract, whether it holds, and what was observed.
 
     Attributes:
-        breaks: where it does not hold the contract is broken; otherwise it is worth knowing.
+        breaks: whether the contract is broken if the rule does not hold; otherwise it is a warning.
     """
 
     rule: str
@@ -64,17 +64,17 @@ class ContractCheck:
 
 
 def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterator[ContractCheck]:
-    """Run a network on small images and compare with what its card declares.
+    """Run a network on small images and compare the results with its card.
 
     Args:
-        card: what is declared.
+        card: the card of the network.
         scale: the factor.
-        file: of its weights; without it, those on this machine are used where there are some, and
-            a fresh network otherwise, which cannot show what a wrong card does to images.
+        file: its weights; None for those on this machine, or for random weights if there are none,
+            with which the effect of a wrong card on images does not show.
 
     Raises:
         HarnessError: the network cannot be built or the weights do not fit.
-        UsageError: there are weights for a network that has no parameters.
+        UsageError: weights are given for a network that has no parameters.
     """
     if file and card.params == 0:
         raise UsageError(f"{card.name} has no parameters and takes no weights.")
@@ -84,17 +84,18 @@ def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterat
         weights, trained = None, False
     upscaler = Upscaler(card, scale, weights)
     yield _parameters(card, scale, upscaler)
-    outputs = [_tried(*_output(upscaler, *size)) for size in ODD_SIZES]
+    outputs = [_check(*_output(upscaler, *size)) for size in ODD_SIZES]
     yield from outputs
-    if not all(finding.holds for finding in outputs):
+    if not all(check.holds for check in outputs):
         return
     if trained:
-        yield _tried(_PHOTOGRAPH, lambda: _photograph(upscaler))
+        yield _check(_PHOTOGRAPH, lambda: _photograph(upscaler))
     else:
-        yield ContractCheck(_PHOTOGRAPH, False, "not tried without weights (--weights FILE)", False)
+        seen = "not tested without weights (--weights FILE)"
+        yield ContractCheck(_PHOTOGRAPH, False, seen, False)
     yield from _behaviour(upscaler)
     if count_parameters(upscaler.network):
-        yield _tried(_TRAINS, lambda: _trains(upscaler, weights), breaks=False)
+        yield _check(_TRAINS, lambda: _trains(upscaler, weights), breaks=False)
     yield ContractCheck(
         "torch's settings stay as they are",
         not upscaler.changed,
@@ -102,29 +103,29 @@ def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterat
     )
     if not card.global_pooling:
         rule = "tiles give what the whole image gives (else declare global_pooling=True)"
-        yield _tried(rule, lambda: _tiles(upscaler))
+        yield _check(rule, lambda: _tiles(upscaler))
 
 
 Seen = tuple[bool, str]
-"""Whether a line of the contract holds, and what was seen."""
+"""Whether a rule of the contract holds, and what was observed."""
 
 _PHOTOGRAPH = "with its weights it super-resolves a photograph"
 _TRAINS = "harness train can train it"
 
 
-def _tried(
+def _check(
     rule: str, test: Callable[[], Seen | ContractCheck], *, breaks: bool = True
 ) -> ContractCheck:
-    """What a test finds; an error is a finding, too."""
+    """Run a test of a rule; if it raises an error, the rule does not hold."""
     try:
-        found = test()
-    except (Exception, SystemExit) as error:  # an outsider's code may raise anything
+        result = test()
+    except (Exception, SystemExit) as error:  # plug-in code may raise anything
         return ContractCheck(rule, False, sentence(error), breaks)
-    return found if isinstance(found, ContractCheck) else ContractCheck(rule, *found, breaks)
+    return result if isinstance(result, ContractCheck) else ContractCheck(rule, *result, breaks)
 
 
 def _image(card: ModelCard, height: int, width: int) -> FloatArray:
-    """A smooth image with some texture, the same every time."""
+    """Make a smooth image with some texture, the same every time."""
     rng = np.random.default_rng(0)
     ramp = np.linspace(0.2, 0.8, height)[:, None, None] * np.linspace(0.5, 1.0, width)[:, None]
     return np.clip(ramp + rng.normal(0, 0.05, (height, width, card.channels)), 0, 1)
@@ -133,14 +134,14 @@ def _image(card: ModelCard, height: int, width: int) -> FloatArray:
 def _parameters(card: ModelCard, scale: int, upscaler: Upscaler) -> ContractCheck:
     count = count_parameters(upscaler.network)
     declared = card.params is not None and scale == max(card.scales)
-    said = f", {card.params:,} declared" if declared else ", none declared for this scale"
+    expected = f"{card.params:,} declared" if declared else "none declared for this scale"
     return ContractCheck(
-        "parameter count", not declared or count == card.params, f"{count:,}{said}"
+        "parameter count", not declared or count == card.params, f"{count:,}, {expected}"
     )
 
 
 def _output(upscaler: Upscaler, height: int, width: int) -> tuple[str, Callable[[], Seen]]:
-    """The size and kind of the output."""
+    """Return the rule about the size and dtype of the output, and its test."""
 
     def test() -> Seen:
         output = upscaler(_image(upscaler.card, height, width))
@@ -151,9 +152,9 @@ def _output(upscaler: Upscaler, height: int, width: int) -> tuple[str, Callable[
 
 
 def _photograph(upscaler: Upscaler) -> ContractCheck:
-    """Compare what a network makes of a photograph with bicubic interpolation, and with nothing.
+    """Compare a network's SR image of a photograph with bicubic interpolation and with one colour.
 
-    Perceptual networks lose to bicubic interpolation; none loses to an image of one colour.
+    Perceptual networks may be worse than bicubic interpolation, but not than one flat colour.
     """
     from skimage.data import astronaut
 
@@ -162,10 +163,10 @@ def _photograph(upscaler: Upscaler) -> ContractCheck:
     sample = make_sample(astronaut()[:192, 128:320], rules)
     hr = sample.hr.reshape(*sample.hr.shape[:2], card.channels) / 255
     bicubic = network_input(sample.lr, rules, enlarged=True)
-    given = bicubic if card.input == "bicubic" else network_input(sample.lr, rules, enlarged=False)
-    own, usual, flat = (_psnr(hr, made) for made in (upscaler(given), bicubic, hr.mean((0, 1))))
+    image = bicubic if card.input == "bicubic" else network_input(sample.lr, rules, enlarged=False)
+    own, usual, flat = (_psnr(hr, sr) for sr in (upscaler(image), bicubic, hr.mean((0, 1))))
     seen = f"{own:.2f} dB, bicubic {usual:.2f}, one colour {flat:.2f}"
-    best, why = max((_psnr(hr, image), why) for why, image in _readings(upscaler, given))
+    best, why = max((_psnr(hr, sr), why) for why, sr in _alternatives(upscaler, image))
     least = usual - BELOW_BICUBIC
     gain = best - own if best >= least else 0.0
     if gain > NOTED_GAIN:
@@ -174,105 +175,106 @@ def _photograph(upscaler: Upscaler) -> ContractCheck:
     return ContractCheck(_PHOTOGRAPH, holds, seen, breaks=own <= flat or gain > CLEAR_GAIN)
 
 
-def _readings(upscaler: Upscaler, given: FloatArray) -> Iterator[tuple[str, AnyArray]]:
-    """What else an output may be than the contract says, and the image that it then is."""
-    made = upscaler(given)
-    yield "its output is in [0, 255]: divide it by 255", made / 255
-    yield "its output is in [-1, 1]: add 1 and halve it", (made + 1) / 2
-    if given.shape[2] == 3:
+def _alternatives(upscaler: Upscaler, image: FloatArray) -> Iterator[tuple[str, AnyArray]]:
+    """Yield mistakes in range or channel order, and the SR image if the network makes them."""
+    output = upscaler(image)
+    yield "its output is in [0, 255]: divide it by 255", output / 255
+    yield "its output is in [-1, 1]: add 1 and halve it", (output + 1) / 2
+    if image.shape[2] == 3:
         for order in list(permutations(range(3)))[1:]:
             name = "".join("RGB"[channel] for channel in order)
-            yield f"its channels come out as {name}: return RGB", made[:, :, np.argsort(order)]
-    with suppress(HarnessError):  # what is not finite is no image
-        yield "it works in [0, 255]: multiply, then divide, by 255", upscaler(given * 255) / 255
-        yield "it works in [-1, 1]: map to it and back", (upscaler(given * 2 - 1) + 1) / 2
+            yield f"its channels come out as {name}: return RGB", output[:, :, np.argsort(order)]
+    with suppress(HarnessError):  # the output may not be finite
+        yield "it works in [0, 255]: multiply, then divide, by 255", upscaler(image * 255) / 255
+        yield "it works in [-1, 1]: map to it and back", (upscaler(image * 2 - 1) + 1) / 2
 
 
-def _psnr(hr: FloatArray, made: AnyArray) -> float:
+def _psnr(hr: FloatArray, sr: AnyArray) -> float:
     """PSNR in dB over all channels of images in [0, 1]; nothing is clipped."""
-    return float(-10 * np.log10(np.square(made - hr).mean()))
+    return float(-10 * np.log10(np.square(sr - hr).mean()))
 
 
 def _behaviour(upscaler: Upscaler) -> Iterator[ContractCheck]:
-    """What a network does with an image again, with another seed, in a copy, and in a batch."""
+    """Run an image again, in a copy, with another seed and in a batch; check the layers' modes."""
     batch = upscaler.batch(_image(upscaler.card, *ODD_SIZES[0]))
-    made = _made(upscaler, batch)
-    repeats = _tried(
-        "the same image gives the same output", lambda: _repeats(upscaler, batch, made)
+    output = _run(upscaler, batch)
+    repeats = _check(
+        "the same image gives the same output", lambda: _repeats(upscaler, batch, output)
     )
     yield repeats
-    yield _tried("a copy of it gives the same output", lambda: _copies(upscaler, batch))
+    yield _check("a copy of it gives the same output", lambda: _copies(upscaler, batch))
     if repeats.holds:
         rule = "it draws no random numbers"
-        draws = _tried(rule, lambda: _draws(upscaler, batch, made), breaks=False)
+        draws = _check(rule, lambda: _draws(upscaler, batch, output), breaks=False)
         yield draws
         if draws.holds:
             rule = "an image gives the same output alone and in a batch"
-            yield _tried(rule, lambda: _batches(upscaler, batch, made))
+            yield _check(rule, lambda: _batches(upscaler, batch, output))
     rule = "every layer is in evaluation mode"
-    yield _tried(rule, lambda: _evaluates(upscaler), breaks=False)
-    yield _tried("copies may run side by side", lambda: _side_by_side(upscaler))
+    yield _check(rule, lambda: _evaluates(upscaler), breaks=False)
+    yield _check("copies may run side by side", lambda: _side_by_side(upscaler))
 
 
-def _repeats(upscaler: Upscaler, batch: Tensor, made: AnyArray) -> Seen:
-    worst = _difference(_made(upscaler, batch), made)
-    why = ": it keeps something between calls, or draws what no seed decides" if worst else ""
+def _repeats(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
+    worst = _difference(_run(upscaler, batch), output)
+    why = ": it keeps state between calls, or draws random numbers without a seed" if worst else ""
     return worst == 0, f"differs by {worst:.1e}{why}"
 
 
 def _copies(upscaler: Upscaler, batch: Tensor) -> Seen:
-    """Trainings are validated on copies; one that cannot be made is refused there."""
+    """Compare with a copy: training validates copies, and refuses networks that it cannot copy."""
     try:
         copied = upscaler.copy_for_thread()
-    except Exception as error:  # an outsider's modules may hold anything, such as a lock
+    except Exception as error:  # plug-in modules may hold anything, such as a lock
         return True, f"it cannot be copied ({sentence(error)})"
-    other = batch.flip(3)  # not what the network, and with it the copy, has kept something of
-    worst = _difference(_made(copied, other), _made(upscaler, other))
+    other = batch.flip(3)  # a new image, of which the network and its copy have no state
+    worst = _difference(_run(copied, other), _run(upscaler, other))
     return worst <= TOLERANCE, f"differs by {worst:.1e}"
 
 
-def _draws(upscaler: Upscaler, batch: Tensor, made: AnyArray) -> Seen:
-    """Seeded before each image, a network that draws is defined, but by the seed as well."""
-    worst = _difference(_made(upscaler, batch, SEED + 1), made)
-    said = f"another seed changes its output by {worst:.1e}, so its scores are those of one seed"
-    return worst == 0, said if worst else "another seed changes nothing"
+def _draws(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
+    """Use another seed: the seed is set before each image, but it should not matter."""
+    worst = _difference(_run(upscaler, batch, SEED + 1), output)
+    seen = f"another seed changes its output by {worst:.1e}, so its scores are those of one seed"
+    return worst == 0, seen if worst else "another seed changes nothing"
 
 
-def _batches(upscaler: Upscaler, batch: Tensor, made: AnyArray) -> Seen:
-    """Networks are trained on batches, and scored on single images."""
+def _batches(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
+    """Compare with a batch: networks are trained on batches, but scored on single images."""
     pair = torch.cat([batch, 1 - batch.flip(3)])
-    worst = _difference(_made(upscaler, pair)[:1], made)
+    worst = _difference(_run(upscaler, pair)[:1], output)
     return worst <= TOLERANCE, f"differs by {worst:.1e}"
 
 
 def _evaluates(upscaler: Upscaler) -> Seen:
-    """Forward passes were made by now, which may have changed it."""
+    """Look for layers in training mode after forward passes, which may switch modes."""
     modes = {name or "the network": m.training for name, m in upscaler.network.named_modules()}
     training = [name for name, is_training in modes.items() if is_training]
-    said = f"{', '.join(training[:3])}{', ...' if len(training) > 3 else ''}"
-    return not training, f"not {said}, though eval() was called" if training else "yes"
+    listed = f"{', '.join(training[:3])}{', ...' if len(training) > 3 else ''}"
+    return not training, f"not {listed}, though eval() was called" if training else "yes"
 
 
 def _side_by_side(upscaler: Upscaler) -> Seen:
-    """Copies that would be disturbed are slower, not wrong: the network then runs alone."""
-    found = disturbance(upscaler)
-    seen = f"no, {found}{'' if found == KEEPS else ': it runs alone'}" if found else "yes"
-    return found != KEEPS, seen
+    """Test copies in parallel; if they interfere, the network runs alone: slower, but correct."""
+    reason = disturbance(upscaler)
+    seen = f"no, {reason}{'' if reason == KEEPS_STATE else ': it runs alone'}" if reason else "yes"
+    return reason != KEEPS_STATE, seen
 
 
 def _trains(upscaler: Upscaler, weights: Weights | None) -> Seen:
-    """Run a new network in training mode, in which it may do something else, on a batch."""
+    """Run a new network on a batch in training mode, in which it may behave differently."""
     card, scale = upscaler.card, upscaler.scale
     network = copy_network(build_network(card, scale, weights.hyper if weights else {})).train()
     patch = upscaler.batch(_image(card, *PATCH))
     batch = torch.cat([patch, 1 - patch])
     with settings_guarded(upscaler.changed):
-        made = require_images(network(batch), batch, upscaler.factor, "In training mode it")
-    return made.requires_grad, "yes" if made.requires_grad else "no gradient reaches its weights"
+        output = require_images(network(batch), batch, upscaler.factor, "In training mode it")
+    trains = output.requires_grad
+    return trains, "yes" if trains else "no gradient reaches its weights"
 
 
 def _tiles(upscaler: Upscaler) -> Seen:
-    """Compare two tiles, neither of which sees the whole image, with the image at once."""
+    """Compare the output in two tiles, neither of which sees the whole image, with one pass."""
     upscaler.use_tiles(1)
     per_pixel = upscaler.tile or 1
     side = max(upscaler.overlap + 4, *ODD_SIZES[0]) // per_pixel + 1
@@ -288,13 +290,13 @@ def _tiles(upscaler: Upscaler) -> Seen:
     return worst <= TOLERANCE, f"differs by {worst:.1e}"
 
 
-def _made(upscaler: Upscaler, batch: Tensor, seed: int = SEED) -> AnyArray:
-    """What the bare network makes of a batch, after seeding."""
+def _run(upscaler: Upscaler, batch: Tensor, seed: int = SEED) -> AnyArray:
+    """Set the seed, and run the network itself on a batch."""
     seed_all(seed)
     with settings_guarded(upscaler.changed), torch.inference_mode():
-        made = upscaler.network(batch.clone())
-    return require_images(made, batch, upscaler.factor, upscaler.card.name).numpy()
+        output = upscaler.network(batch.clone())
+    return require_images(output, batch, upscaler.factor, upscaler.card.name).numpy()
 
 
-def _difference(one: AnyArray, other: AnyArray) -> float:
-    return float(np.abs(one - other).max())
+def _difference(a: AnyArray, b: AnyArray) -> float:
+    return float(np.abs(a - b).max())

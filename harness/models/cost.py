@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, operations and depth, counted once for the same code."""
+"""Count the parameters, operations and layers of a network, and cache the counts by its code."""
 
 from __future__ import annotations
 
@@ -31,64 +31,64 @@ if TYPE_CHECKING:
 Count = TypeVar("Count")
 
 _COUNTING = ("cost.py", "network.py", "upscaler.py")
-"""The files of this folder whose code counts: one that changes may count otherwise."""
+"""The files of this folder that take part in counting; a change in them may change counts."""
 
 _COUNTED_WITH = ("torch", "thop")
-"""The distributions that count."""
+"""The packages that take part in counting."""
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     """A file of the cache.
 
     Attributes:
-        count: the JSON of what was counted.
-        sha256: of the key and the count.
+        count: the count as JSON.
+        sha256: the hash of the key and the count.
     """
 
     count: msgspec.Raw
     sha256: str
 
 
-def kept(
+def cached_count(
     kind: type[Count],
     count: Callable[[], Count],
-    asked: Sequence[object],
+    query: Sequence[object],
     card: ModelCard,
     scale: int,
     hyper: Mapping[str, Any],
     source_sha256: str | None = None,
 ) -> Count:
-    """What is counted of a network, or what was counted of the same code before.
+    """Return a count from the cache, or count and store it there.
 
-    An error is not kept, and a file that is not as it was written is not used.
+    Errors are not cached, and altered files of the cache are ignored.
 
     Args:
         kind: the type of the count.
-        count: counts it.
-        asked: what is counted, and for what size.
+        count: does the counting.
+        query: what is counted, and for what size.
         card: the network.
         scale: the factor.
         hyper: the arguments it is built with.
-        source_sha256: what `harness.models.source.network_digest` gave, if it was asked already.
+        source_sha256: the result of `harness.models.source.network_digest`, if already computed.
 
     Raises:
-        Exception: what ``count`` raises.
+        Exception: whatever ``count`` raises.
     """
     try:
-        key = _key(asked, card, scale, hyper, source_sha256)
-    except Exception:  # it cannot be built on shapes alone, say
+        key = _key(query, card, scale, hyper, source_sha256)
+    except Exception:  # such as a network that cannot be built on the meta device
         return count()
     path = cache_root() / "counts" / f"{key}.json"
-    with suppress(OSError, ValueError, RecursionError):  # it is missing, or damaged
+    with suppress(OSError, ValueError, RecursionError):  # the file is missing or damaged
         return _read(path, key, kind)
-    counted = count()
+    result = count()
     with suppress(OSError):
-        _write(path, key, counted)
-    return counted
+        _write(path, key, result)
+    return result
 
 
 def _key(
-    asked: Sequence[object],
+    query: Sequence[object],
     card: ModelCard,
     scale: int,
     hyper: Mapping[str, Any],
@@ -97,26 +97,26 @@ def _key(
     """SHA-256 of everything that decides a count."""
     declared = [card.name, card.pipeline, card.input, card.scales]
     code = _code(card, scale, hyper, source_sha256)
-    return digest([asked, declared, scale, hyper, code, _counting()])
+    return digest([query, declared, scale, hyper, code, _counting()])
 
 
 @cache
 def _counting() -> list[str]:
-    """The versions of what counts."""
+    """The hashes and versions of the code that counts."""
     ours = [file_digest(Path(__file__).with_name(name)) for name in _COUNTING]
     return [*ours, *map(version, _COUNTED_WITH)]
 
 
 def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: str | None) -> str:
-    """A hash of a network's code, and of the layers of a network that others wrote.
+    """Hash the code of a network, and for plug-ins also its layers.
 
-    Theirs may read a width, say, from elsewhere; ours import all they are made of.
+    A plug-in may read a width, say, from a file; our own networks are defined by code alone.
     """
     if card.origin.startswith(f"{NETWORKS}."):
-        known = card.name, card.source
-        if known not in _codes:
-            _codes[known] = unbuilt_digest(card)
-        return source_sha256 or _codes[known]
+        own = card.name, card.source
+        if own not in _codes:
+            _codes[own] = unbuilt_digest(card)
+        return source_sha256 or _codes[own]
     import torch
 
     from harness.models.network import build_network
@@ -124,20 +124,20 @@ def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: 
     with torch.device("meta"):
         network = build_network(card, scale, hyper)
     shapes = [[name, list(value.shape)] for name, value in network.state_dict().items()]
-    layers = re.sub(" at 0x[0-9a-f]+", "", str(network))  # where something is in memory
+    layers = re.sub(" at 0x[0-9a-f]+", "", str(network))  # without memory addresses
     return digest([source_sha256 or network_digest(card, scale, hyper), shapes, layers])
 
 
 _codes: dict[tuple[str, Path | None], str] = {}
-"""The code of networks before they were imported: what is edited after that does not run."""
+"""Hashes of networks, computed once: code that is edited after its import is not run."""
 
 
 def _read(path: Path, key: str, kind: type[Count]) -> Count:
-    """A count that was kept.
+    """Read a count from the cache.
 
     Raises:
-        OSError: there is none, or it cannot be read.
-        ValueError, RecursionError: it is not as it was written.
+        OSError: the file is missing, or cannot be read.
+        ValueError, RecursionError: the file was altered.
     """
     entry = msgspec.json.decode(regular(path, TEXT).read_bytes(), type=_Entry)
     if entry.sha256 != digest([key, bytes(entry.count).decode()]):
@@ -145,8 +145,8 @@ def _read(path: Path, key: str, kind: type[Count]) -> Count:
     return msgspec.json.decode(entry.count, type=kind)
 
 
-def _write(path: Path, key: str, counted: object) -> None:
-    raw = msgspec.json.encode(counted)
+def _write(path: Path, key: str, count: object) -> None:
+    raw = msgspec.json.encode(count)
     entry = _Entry(msgspec.Raw(raw), digest([key, raw.decode()]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
@@ -154,10 +154,10 @@ def _write(path: Path, key: str, counted: object) -> None:
 
 
 OUTPUT_SIZE = (1280, 720)
-"""Width and height of the output for which multiplications are stated, as papers do."""
+"""Width and height of the SR image for which papers usually state multiplications."""
 
 _SHARED = "shared "
-"""Before the kind of a layer that stands under several names in a network."""
+"""Prefix for the kind of a layer that has several names in a network."""
 _NORMALISED = "counts element-wise scaling, which is no convolution"
 _ENLARGED = "counts interpolation, which is no convolution"
 _POOLED = "counts the sums of pooling, which are no convolution"
@@ -179,16 +179,16 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Complexity:
-    """Size and work of a network.
+    """Number of parameters and operations of a network.
 
     Attributes:
         parameters: trainable values.
         macs: multiply-accumulate operations of one forward pass; FLOPs are twice as many. None
-            for a network that cannot be run on shapes alone.
-        input_size: width and height of the network's input they are stated for.
-        activations: values that convolutions put out (as the NTIRE challenges count them).
+            for a network that cannot be run on the meta device.
+        input_size: width and height of the network's input that they are counted for.
+        activations: values that convolutions output (as the NTIRE challenges count them).
         by_kind: the operations by kind of layer; ``functional`` for those outside layers.
-        obstacle: why operations could not be counted, where they could not.
+        obstacle: why operations could not be counted; empty if they were.
     """
 
     parameters: int
@@ -200,7 +200,7 @@ class Complexity:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable values, shared ones once."""
+    """Count the trainable values of a network, shared ones once."""
     return sum(p.numel() for p in network.parameters())
 
 
@@ -211,17 +211,17 @@ def measure_complexity(
     output_size: tuple[int, int] = OUTPUT_SIZE,
     source_sha256: str | None = None,
 ) -> Complexity:
-    """Count on the meta device, which computes shapes and no values, or find what was counted.
+    """Count on the meta device, which computes shapes but no values; counts are cached.
 
     Args:
         card: the model.
         scale: the factor.
         hyper: the arguments it is built with.
-        output_size: width and height of the SR image; the input is that over the scale.
-        source_sha256: what `harness.models.source.network_digest` gave, if it was asked already.
+        output_size: width and height of the SR image; the input is smaller by the scale.
+        source_sha256: the result of `harness.models.source.network_digest`, if already computed.
 
     Raises:
-        HarnessError: the network cannot be built, or returns something else than a tensor.
+        HarnessError: the network cannot be built, or does not return a tensor.
         UsageError: the output is too small.
     """
     size = input_size(card, scale, output_size)
@@ -230,8 +230,8 @@ def measure_complexity(
         return _count(card, scale, hyper, size)
 
     try:
-        asked = "complexity", *size
-        return kept(Complexity, count, asked, card, scale, hyper, source_sha256)
+        query = "complexity", *size
+        return cached_count(Complexity, count, query, card, scale, hyper, source_sha256)
     except _NotCountedError as error:
         from harness.models.network import build_network
 
@@ -240,7 +240,7 @@ def measure_complexity(
 
 
 class _NotCountedError(Exception):
-    """A network cannot be run on shapes alone."""
+    """A network cannot be run on the meta device."""
 
 
 def _count(
@@ -257,7 +257,7 @@ def _count(
             output, activations = _run(network, image)
         total = counter.get_total_flops() // 2
         by_kind = _by_kind(network, counter.get_flop_counts(), total)
-    except Exception as error:  # a network may need values, or dislike the size
+    except Exception as error:  # a network may need values, or refuse the size
         raise _NotCountedError(sentence(error).splitlines()[0]) from error
     width, height = (side * card.input_scale(scale) for side in size)
     require_tensor(output, (1, card.channels, height, width), card.name)
@@ -265,7 +265,7 @@ def _count(
 
 
 def input_size(card: ModelCard, scale: int, output_size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the network's input for an SR image of the given size.
+    """Compute width and height of the network's input for an SR image of the given size.
 
     Raises:
         UsageError: the SR image is too small.
@@ -276,10 +276,10 @@ def input_size(card: ModelCard, scale: int, output_size: tuple[int, int]) -> tup
 
 
 def whole_multiples(output_size: tuple[int, int], scale: int) -> tuple[int, int]:
-    """The largest SR image of at most the given width and height that a network can make.
+    """Round an output size down to multiples of the scale.
 
     Raises:
-        UsageError: that is none.
+        UsageError: the output is too small.
     """
     width, height = output_size
     if min(width, height) < scale:
@@ -297,12 +297,12 @@ def _on_meta(
 
 
 def _run(network: nn.Module, image: Tensor) -> tuple[object, int]:
-    """What the network makes of an image, and how many values its convolutions put out."""
+    """Run a network; return its output and the number of values that its convolutions output."""
     from torch import nn
 
     sizes: list[int] = []
     hooks = [
-        layer.register_forward_hook(lambda _layer, _given, made: sizes.append(made.numel()))
+        layer.register_forward_hook(lambda _layer, _inputs, output: sizes.append(output.numel()))
         for layer in network.modules()
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
     ]
@@ -313,7 +313,7 @@ def _run(network: nn.Module, image: Tensor) -> tuple[object, int]:
 
 
 def _leaves(network: nn.Module) -> dict[str, str]:
-    """Names and kinds of the layers that have no layers inside; shared ones under every name."""
+    """Names and kinds of layers without children; a shared layer has an entry for each name."""
     layers = {
         name: layer
         for name, layer in network.named_modules(remove_duplicate=False)
@@ -337,7 +337,7 @@ def _by_kind(
 
 
 def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
-    """Multiply-accumulate operations by kind of layer as thop counts, or counted, them on a copy.
+    """Count multiply-accumulate operations by kind of layer with thop; counts are cached.
 
     They add up to thop's own total.
 
@@ -348,7 +348,7 @@ def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, i
     def count() -> dict[str, int]:
         return _count_by_thop(card, scale, size)
 
-    return kept(dict[str, int], count, ("thop", *size), card, scale, {})
+    return cached_count(dict[str, int], count, ("thop", *size), card, scale, {})
 
 
 def _count_by_thop(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
@@ -363,23 +363,23 @@ def _count_by_thop(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[s
             copy_network(network), inputs=(image,), verbose=False, ret_layer_info=True
         )
     kinds = _leaves(network)
-    counted: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name, count in _flat(layers):
         if name in kinds:
-            counted[kinds[name]] += int(count)
-    counted[type(network).__name__] += int(total) - sum(counted.values())
-    return {kind: count for kind, count in counted.items() if count}
+            counts[kinds[name]] += int(count)
+    counts[type(network).__name__] += int(total) - sum(counts.values())
+    return {kind: count for kind, count in counts.items() if count}
 
 
-def _flat(layers: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
-    """Names and counts of thop's nested answer."""
+def _flat(layers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the names and counts of thop's nested result."""
     for name, (count, _parameters, inner) in layers.items():
-        yield before + name, count
-        yield from _flat(inner, f"{before}{name}.")
+        yield prefix + name, count
+        yield from _flat(inner, f"{prefix}{name}.")
 
 
 def disagreements(ours: Mapping[str, int], thop: Mapping[str, int]) -> dict[str, tuple[int, str]]:
-    """Where thop counts otherwise than PyTorch: by kind, the difference and its reason."""
+    """Compare the counts of thop and PyTorch: by kind, the difference and its reason."""
     return {
         kind: (thop.get(kind, 0) - ours.get(kind, 0), _reason(kind))
         for kind in sorted(ours.keys() | thop.keys())
@@ -397,11 +397,11 @@ def _reason(kind: str) -> str:
 
 @dataclass(frozen=True)
 class Depth:
-    """Layers of a network.
+    """The number of layers of a network.
 
     Attributes:
         chain: convolutions on the longest path from input to output.
-        convolutions: all of them, side paths included.
+        convolutions: all convolutions, including those on side paths.
         operations: modules of any kind on the longest path: activations, poolings and pixel
             shuffles as well as convolutions.
     """
@@ -412,11 +412,11 @@ class Depth:
 
 
 def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Depth:
-    """Count the layers of a network whose path does not depend on values, or find what was counted.
+    """Count the layers of a network that `torch.fx` can trace; counts are cached.
 
     Raises:
         HarnessError: the network cannot be built.
-        torch.fx.proxy.TraceError: its path depends on values.
+        torch.fx.proxy.TraceError: its control flow depends on values.
     """
 
     def count() -> Depth:
@@ -430,13 +430,13 @@ def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Dept
             _longest(traced, lambda module: True),
         )
 
-    return kept(Depth, count, ("depth",), card, scale, hyper)
+    return cached_count(Depth, count, ("depth",), card, scale, hyper)
 
 
 def convolution_shapes(
     card: ModelCard, scale: int, hyper: Mapping[str, Any]
 ) -> Counter[tuple[int, int, int]]:
-    """How many convolutions a network has of each input width, output width and kernel side.
+    """Count the convolutions of a network by input channels, output channels and kernel side.
 
     Raises:
         HarnessError: the network cannot be built.
@@ -451,12 +451,12 @@ def convolution_shapes(
             if isinstance(module, nn.Conv2d)
         ]
 
-    shapes = kept(list[tuple[int, int, int]], count, ("convolutions",), card, scale, hyper)
+    shapes = cached_count(list[tuple[int, int, int]], count, ("convolutions",), card, scale, hyper)
     return Counter(shapes)
 
 
 def receptive_radius(card: ModelCard, scale: int) -> int:
-    """Input pixels on each side that an output pixel depends on through convolutions, at most.
+    """Count the input pixels on each side that an output pixel can depend on, at most.
 
     Raises:
         HarnessError: the network cannot be built, or fails on images of every size that is tried.
@@ -467,7 +467,7 @@ def receptive_radius(card: ModelCard, scale: int) -> int:
 
         return Upscaler(card, scale, None).receptive_radius()
 
-    return kept(int, count, ("receptive radius",), card, scale, {})
+    return cached_count(int, count, ("receptive radius",), card, scale, {})
 
 
 def _built_on_meta(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.Module:
@@ -479,11 +479,11 @@ def _built_on_meta(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.
         return build_network(card, scale, hyper)
 
 
-def _longest(traced: fx.GraphModule, counts: Callable[[nn.Module], bool]) -> int:
-    """The greatest number of modules that count on any path."""
-    reached: dict[fx.Node, int] = {}
+def _longest(traced: fx.GraphModule, is_counted: Callable[[nn.Module], bool]) -> int:
+    """Count the selected modules on the path that has most of them."""
+    lengths: dict[fx.Node, int] = {}
     for node in traced.graph.nodes:
-        before = max((reached[source] for source in node.all_input_nodes), default=0)
-        is_layer = node.op == "call_module" and counts(traced.get_submodule(node.target))
-        reached[node] = before + is_layer
-    return max(reached.values())
+        before = max((lengths[source] for source in node.all_input_nodes), default=0)
+        is_layer = node.op == "call_module" and is_counted(traced.get_submodule(node.target))
+        lengths[node] = before + is_layer
+    return max(lengths.values())

@@ -1,4 +1,4 @@
-"""Where weights and the notes of their training lie, and where the authors' are downloaded from."""
+"""Find weights and their training notes on this machine, and where to download the authors'."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def find_weights(
     tag: str | None = None,
     key: str = "",
 ) -> Weights | None:
-    """The weights a run is to use; None for a model that has no parameters.
+    """Find the weights for a run; None for a model that has no parameters.
 
     Args:
         card: the model.
         scale: the factor.
-        path: a file that decides it.
-        key: where in that file they are, see `read_weights`.
+        path: the file to read, instead of searching for one.
+        key: the keys that lead to the weights in that file, see `read_weights`.
         tag: ``official`` or ``repro``; without it, whichever is found first.
 
     Raises:
-        WeightsMissing: there are none, with what to do.
+        WeightsMissing: there are none; the message says how to get them.
         HarnessError: a file is broken or of another network.
     """
     if card.params == 0:
         return None
     if path:
         return read_weights(card, scale, path, key=key)
-    for found, found_tag in installed(card, scale):
-        if tag in (None, found_tag):
-            return read_weights(card, scale, found, tag=found_tag)
-    wanted = f"{card.name}:{tag}" if tag else card.name
+    for file, file_tag in installed(card, scale):
+        if tag in (None, file_tag):
+            return read_weights(card, scale, file, tag=file_tag)
+    name = f"{card.name}:{tag}" if tag else card.name
     advice = (
         f"run harness weights fetch {card.name}, or put the authors' file under a root named in "
         "HARNESS_WEIGHTS"
@@ -66,22 +66,22 @@ def find_weights(
         else f"name a file with --weights {card.name}=FILE"
         + (", or declare params=0 if it has none" if card.params is None else "")
     )
-    raise WeightsMissing(f"There are no weights for {wanted} at x{scale}: {advice}.")
+    raise WeightsMissing(f"There are no weights for {name} at x{scale}: {advice}.")
 
 
 def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
-    """Every weights file of a model on this machine, first choice first, with its tag.
+    """List the weights files of a model on this machine with their tags, the preferred one first.
 
-    The authors' come first, then those trained by this project, then others; among equals the
-    order of the places decides.
+    The authors' come first, then those trained by this project, then others; within each group the
+    order of the folders decides.
 
     Raises:
         HarnessError: a folder cannot be read.
     """
     try:
-        return sorted(_candidates(card, scale), key=lambda found: _ORDER.get(found[1], 2))
+        return sorted(_candidates(card, scale), key=lambda file: _ORDER.get(file[1], 2))
     except OSError as error:
-        raise HarnessError(f"The weights of {card.name} cannot be looked for ({error}).") from error
+        raise HarnessError(f"Cannot search for the weights of {card.name} ({error}).") from error
 
 
 def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
@@ -103,19 +103,19 @@ def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, s
 
 
 def _official(root: Path, card: ModelCard, scale: int) -> Iterator[Path]:
-    """Files below a root that are, byte for byte, the authors' weights of a model."""
+    """Find files below a root that are, byte for byte, the authors' weights of a model."""
     for row in official_rows(card, scale):
         expected = root / row["file"]
         others = (path for path in sorted(root.rglob(f"*{expected.suffix}")) if path.is_file())
-        of_size = (path for path in others if path.stat().st_size == int(row["bytes"]))
-        for path in [expected, *of_size]:
+        same_size = (path for path in others if path.stat().st_size == int(row["bytes"]))
+        for path in [expected, *same_size]:
             if path.is_file() and file_digest(path) == row["sha256"]:
                 yield path
                 break
 
 
 def official_rows(card: ModelCard, scale: int) -> list[dict[str, str]]:
-    """The registry's rows of the authors' files of a model at a scale."""
+    """Return the pinned rows of the authors' files of a model at a scale."""
     return [
         row
         for row in pinned_rows("weights")
@@ -124,29 +124,29 @@ def official_rows(card: ModelCard, scale: int) -> list[dict[str, str]]:
 
 
 def fetchable(patterns: Iterable[str], scale: int) -> list[ModelCard]:
-    """The models that names and globs stand for; of several, those whose authors' files are known.
+    """Select models by names and globs; a glob prefers models whose weights can be downloaded.
 
     Raises:
-        UsageError: nothing fits a pattern.
+        UsageError: no model matches a pattern.
     """
     cards: dict[str, ModelCard] = {}
     for pattern in patterns:
-        found = [MODELS.get(name) for name in MODELS.select(pattern)]
-        known = [card for card in found if official_rows(card, scale)]
-        cards |= {card.name: card for card in known or found}
+        matching = [MODELS.get(name) for name in MODELS.select(pattern)]
+        pinned = [card for card in matching if official_rows(card, scale)]
+        cards |= {card.name: card for card in pinned or matching}
     return list(cards.values())
 
 
 def downloads(card: ModelCard, scale: int) -> list[tuple[RemoteFile, Path, str]]:
-    """The authors' files of a model, the places in the user cache they go to, and their licences.
+    """List the authors' files of a model, their paths in the user cache, and their licences.
 
     Raises:
-        HarnessError: none are registered.
+        HarnessError: no files are registered.
     """
     rows = official_rows(card, scale)
     if not rows:
         raise HarnessError(
-            f"No weights of {card.name} at x{scale} are registered for download: bring a file and "
+            f"No weights of {card.name} at x{scale} are registered for download: get a file and "
             f"run harness weights import {card.name} FILE."
         )
     folder = cache_root() / "weights"
@@ -154,22 +154,22 @@ def downloads(card: ModelCard, scale: int) -> list[tuple[RemoteFile, Path, str]]
 
 
 def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
-    """Keep weights in the user cache, where runs find them; returns the path.
+    """Store weights in the user cache, where runs find them; return the path.
 
     Raises:
-        HarnessError: other weights have the tag already, or the cache cannot be written.
+        HarnessError: other weights have this tag already, or the cache cannot be written.
     """
     tag, sha256 = weights.info.tag, weights.info.tensors_sha256
     folder = cache_root() / "weights"
     require_writable(folder, "cache", "the environment variable XDG_CACHE_HOME")
-    for path, taken in _stored(folder, card, scale):
-        if taken == tag and read_weights(card, scale, path).info.tensors_sha256 != sha256:
+    for path, stored_tag in _stored(folder, card, scale):
+        if stored_tag == tag and read_weights(card, scale, path).info.tensors_sha256 != sha256:
             raise HarnessError(f"Other weights are stored as {path}: choose another --tag.")
     return save_weights(weights, card, scale, folder)
 
 
 class _Recipe(TypedDict):
-    """The values of a recipe that are used; there are others."""
+    """The fields of a recipe that are read; there are others."""
 
     batch: int
     patch: int
@@ -196,7 +196,7 @@ _Training = TypedDict(
 
 
 class _Notes(_Training, total=False):
-    """The types of what is used of notes; see `harness.train.export.finish` for all of them."""
+    """The fields of notes that are read; see `harness.train.export.finish` for all of them."""
 
     tensors_sha256: Required[str]
     model: str
@@ -204,13 +204,13 @@ class _Notes(_Training, total=False):
 
 
 def notes_path(path: Path) -> Path:
-    """Where the notes of a training lie, beside its weights or any part of them."""
-    found = PART.fullmatch(path.name)
-    return path.with_name(found[1] if found else path.name).with_suffix(".json")
+    """Return the path of the training notes, beside the weights file or any part of it."""
+    match = PART.fullmatch(path.name)
+    return path.with_name(match[1] if match else path.name).with_suffix(".json")
 
 
 def read_notes(path: Path) -> Mapping[str, Any] | None:
-    """The notes in a JSON file; None where there are none, such as in a file of somebody else's."""
+    """Read notes from a JSON file; None if there are none, such as in another program's file."""
     try:
         notes = json.loads(regular(path, TEXT).read_text(encoding="utf-8"))
         convert(notes, _Notes)
@@ -232,12 +232,12 @@ def write_notes(path: Path, text: str) -> None:
 
 
 def copy_notes(path: Path, stored: Path, tensors_sha256: str) -> None:
-    """Keep the notes of a training beside weights that were stored elsewhere.
+    """Copy the notes of a training to where its weights were stored.
 
     Args:
-        path: the weights' file, or a part of it; notes beside it that are of others are left.
-        stored: where they were stored.
-        tensors_sha256: of what was stored.
+        path: the original weights file, or a part of it; notes of other weights are not copied.
+        stored: the path of the stored weights.
+        tensors_sha256: the hash of the stored weights.
 
     Raises:
         HarnessError: the folder cannot be written.

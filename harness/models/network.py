@@ -1,4 +1,4 @@
-"""Networks: built from their cards, copied, put on a device; names and shapes of their values."""
+"""Build networks from their cards, copy them, and compare the shapes of their weights."""
 
 from __future__ import annotations
 
@@ -22,63 +22,63 @@ Value = TypeVar("Value")
 
 
 def on_smallest(sides: Sequence[int], work: Callable[[int], Value], who: str) -> Value:
-    """What is found with the smallest image that a network takes.
+    """Try image sizes from small to large; return the result for the first that a network accepts.
 
     A network may refuse small images, or pad them by more pixels than they have.
 
     Args:
-        sides: of the images that are tried, in pixels.
+        sides: the sides of the images to try, in pixels.
         work: runs the network on an image of the given side.
-        who: begins the sentence about a network that takes none.
+        who: the beginning of the error message.
 
     Raises:
-        HarnessError: the network fails on all of them.
+        HarnessError: the network fails on all sizes.
     """
-    said = ""
+    message = ""
     for side in sides:
         try:
             return work(side)
-        except (Exception, SystemExit) as error:  # an outsider's code may raise anything
-            said = sentence(error)
+        except (Exception, SystemExit) as error:  # plug-in code may raise anything
+            message = sentence(error)
     tried = " and ".join([", ".join(map(str, sides[:-1])), str(sides[-1])])
-    raise HarnessError(f"{who} fails on images of {tried} pixels a side ({said}).")
+    raise HarnessError(f"{who} fails on images of {tried} pixels a side ({message}).")
 
 
 def require_images(output: object, given: Tensor, factor: int, name: str) -> Tensor:
-    """What a network made, if it is images of the size and channels that it should make.
+    """Check that a network's output is a batch of images of the right shape, and return it.
 
     Args:
-        output: what it made.
-        given: ``(N, C, h, w)``.
-        factor: by which it enlarges what it is given.
-        name: of the network.
+        output: the output of the network.
+        given: its input, ``(N, C, h, w)``.
+        factor: output size over input size.
+        name: the name of the network in messages.
 
     Raises:
-        HarnessError: it is something else.
+        HarnessError: the output is something else.
     """
     shape = tuple(given.shape)
     expected = (*shape[:2], *(side * factor for side in shape[2:]))
     output = require_tensor(output, expected, name)
     if tuple(output.shape) != expected:
         raise HarnessError(
-            f"{name} made {tuple(output.shape)} of {shape}, not {expected}: mend the plug-in."
+            f"{name} returned {tuple(output.shape)} for {shape}, not {expected}: fix the plug-in."
         )
     if not output.is_floating_point():
-        raise HarnessError(f"{name} made {output.dtype} values: mend the plug-in.")
+        raise HarnessError(f"{name} returned {output.dtype} values: fix the plug-in.")
     return output
 
 
 def require_tensor(output: object, expected: tuple[int, ...], name: str) -> Tensor:
-    """What a network made, if it is one tensor, of any shape.
+    """Check that a network's output is one tensor, of any shape, and return it.
 
     Args:
-        output: what it made.
+        output: the output of the network.
         expected: the shape that it should have.
-        name: of the network.
+        name: the name of the network in messages.
 
     Raises:
-        HarnessError: it is something else, such as a tuple; the message says which part of it to
-            return instead.
+        HarnessError: the output is something else, such as a tuple; the message says which part of
+            it to return instead.
     """
     if isinstance(output, Tensor):
         return output
@@ -113,17 +113,17 @@ def build_network(
 
     Raises:
         UsageError: the model is not defined for the scale.
-        HarnessError: the plug-in failed or returned something else.
+        HarnessError: the plug-in failed, or did not return a torch module.
     """
     if scale not in card.scales:
-        known = ", ".join(f"x{s}" for s in card.scales)
-        raise UsageError(f"{card.name} is not defined for x{scale}, only for {known}.")
+        defined = ", ".join(f"x{s}" for s in card.scales)
+        raise UsageError(f"{card.name} is not defined for x{scale}, only for {defined}.")
     try:
         with settings_guarded(set() if changed is None else changed):
             network = card.build(scale=scale, **hyper)
     except (HarnessError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # an outsider's code may raise anything
+    except BaseException as error:  # plug-in code may raise anything
         raise HarnessError(
             f"The plug-in {card.origin} failed to build {card.name} "
             f"({type(error).__name__}: {error})."
@@ -134,37 +134,38 @@ def build_network(
 
 
 def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
-    """A copy of a network, with values of its own.
+    """Copy a network, with its parameters and buffers.
 
     Args:
-        network: to copy. Results that its modules keep, such as the weight that ``weight_norm``
-            computes anew in each forward pass, lose their history: they could not be copied.
-        shared: parameters and buffers that the copy shares with it.
+        network: the network. Computed tensors that its modules store, such as the weight that
+            ``weight_norm`` recomputes in each forward pass, are detached: autograd's history cannot
+            be copied.
+        shared: parameters and buffers that the copy shares with the network.
     """
     for module in network.modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 vars(module)[name] = value.detach()
-    return copy.deepcopy(network, {id(one): one for one in shared})
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
 
 
 def pick_device(name: str) -> str:
-    """Resolve ``auto``, and refuse a device that is not there.
+    """Resolve ``auto``, and check that the device exists.
 
     Raises:
-        UsageError: no such device.
+        UsageError: there is no such device.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name).item()  # a device from which nothing comes back is none
+        torch.zeros(1, device=name).item()  # item() also fails on devices without values (meta)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {name!r} here: use cpu, cuda or auto.") from error
     return name
 
 
 def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Shapes:
-    """Names and shapes of a network's values.
+    """Return the names and shapes of a network's parameters and buffers.
 
     Raises:
         UsageError: the model is not defined for the scale.
@@ -176,15 +177,15 @@ def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Sha
 
 
 def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
-    """Whose weights these are, of the model at its other scales and of the other models.
+    """Say which network weights belong to: the model at another scale, or another model.
 
     Args:
-        given: names and shapes that do not fit the model.
-        model: its registered name.
+        given: names and shapes of weights that do not fit the model.
+        model: the registered name of the model.
         hyper: the arguments it was built with.
 
     Returns:
-        the network they fit, in words; empty where there is none.
+        a phrase that names the network; empty if the weights fit none.
     """
     for name in sorted(MODELS, key=lambda name: name != model):
         card = MODELS.get(name)
@@ -197,17 +198,17 @@ def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
 
 
 def _fits(given: Shapes, card: ModelCard, scale: int, hyper: Mapping[str, Any] | None) -> bool:
-    """Whether shapes fit a network; another one (without arguments) also under a prefix."""
+    """Whether shapes fit a network; without arguments, prefixes of the names are ignored."""
     try:
         with torch.device("meta"):
-            theirs = network_shapes(card, scale, hyper or {})
-    except Exception:  # an outsider's network may raise anything
+            shapes = network_shapes(card, scale, hyper or {})
+    except Exception:  # a plug-in may raise anything
         return False
-    return given == theirs if hyper is not None else bool(theirs) and _bare(given) == _bare(theirs)
+    return given == shapes if hyper is not None else bool(shapes) and _bare(given) == _bare(shapes)
 
 
 def _bare(shapes: Shapes) -> Shapes:
-    """Shapes by names without the words that all of them begin with."""
+    """Remove the prefix that all names share."""
     split = [name.split(".") for name in shapes]
     shared = 0
     for words in zip(*(words[:-1] for words in split), strict=False):
@@ -218,14 +219,14 @@ def _bare(shapes: Shapes) -> Shapes:
 
 
 def differences(given: Shapes, own: Shapes) -> list[str]:
-    """What sets a network apart from one that is built alike: channels, features, depth.
+    """Describe how two similar networks differ: in channels, features or depth.
 
     Args:
-        given: names and shapes of the one.
-        own: those of the other.
+        given: names and shapes of the weights that were read.
+        own: names and shapes of the network.
 
     Returns:
-        phrases such as ``256 features instead of 64``; none where they are not built alike.
+        phrases such as ``256 features instead of 64``; none if the networks are not similar.
     """
     shared = [(given[name], own[name]) for name in own if name in given]
     if 2 * len(shared) < min(len(given), len(own)):
@@ -252,23 +253,23 @@ def _features(shared: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> list
 
 def _depth(given: Shapes, own: Shapes) -> list[str]:
     theirs, ours = _counts(given), _counts(own)
-    for place in sorted(ours, key=len):  # the outermost first
-        if place in theirs and theirs[place] != ours[place]:
-            (count, word), (expected, _) = theirs[place], ours[place]
-            return [f"{count} {word} instead of {expected} in {place}"]
+    for parent in sorted(ours, key=len):  # the outermost first
+        if parent in theirs and theirs[parent] != ours[parent]:
+            (count, word), (expected, _) = theirs[parent], ours[parent]
+            return [f"{count} {word} instead of {expected} in {parent}"]
     return []
 
 
 def _counts(names: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """How many alike modules are numbered after a name, and whether they are layers or blocks."""
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    """Count the similar numbered modules under each name; say if they are layers or blocks."""
+    numbered: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name in names:
         words = name.split(".")
         for at, word in enumerate(words):
             if word.isdigit():
-                found[".".join(words[:at])][word].add(".".join(words[at + 1 :]))
+                numbered[".".join(words[:at])][word].add(".".join(words[at + 1 :]))
     counts = {}
-    for place, modules in found.items():
+    for parent, modules in numbered.items():
         ((kind, count),) = Counter(map(frozenset, modules.values())).most_common(1)
-        counts[place] = count, "blocks" if any("." in rest for rest in kind) else "layers"
+        counts[parent] = count, "blocks" if any("." in rest for rest in kind) else "layers"
     return counts

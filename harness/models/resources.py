@@ -1,4 +1,4 @@
-"""What a network takes of a machine: time, memory, and whether copies may run side by side."""
+"""Measure the time and memory a network needs, and whether copies of it may run in parallel."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Speed:
-    """What one megapixel of output costs.
+    """Time and memory for one megapixel of output.
 
     Attributes:
-        seconds: of the network alone, the fastest of several runs after a warm-up.
-        bytes: the most memory held beyond the network and its input; None where the system does
-            not tell.
+        seconds: the time of the network alone, the fastest of several runs after a warm-up.
+        bytes: the peak memory beyond the network and its input; None if the system does not report
+            it.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class Speed:
 def measure_speed(
     card: ModelCard, scale: int, device: str, output_size: tuple[int, int], runs: int = 3
 ) -> Speed:
-    """Run a network with random values on a random image, after one run that is not measured.
+    """Time a network with random weights on a random image, after a warm-up run.
 
     Args:
         card: the model.
@@ -64,18 +64,18 @@ def measure_speed(
     width, height = input_size(card, scale, output_size)
     image = np.random.default_rng(0).random((height, width, card.channels))
     try:
-        upscaler(image)  # compiled kernels and threads cost memory once, whatever the size
+        upscaler(image)  # compiled kernels and threads take memory once, whatever the size
     except HarnessError:
         raise
-    except Exception as error:  # what a network raises may be anything
+    except Exception as error:  # a network may raise any error
         raise HarnessError(
             f"{card.name} fails on {width} x {height} pixels ({sentence(error)}): choose another "
             "--time-size."
         ) from error
-    before = reset_peak(device)  # also gives back what the first run left behind
-    made = upscaler(image)
+    before = reset_peak(device)  # also returns freed memory of the first run to the system
+    output = upscaler(image)
     peak = peak_bytes(device)
-    megapixels = made.shape[0] * made.shape[1] / 1e6
+    megapixels = output.shape[0] * output.shape[1] / 1e6
     seconds = min(_seconds(upscaler, image) for _ in range(runs))
     used = None if before is None or peak is None else int((peak - before) / megapixels)
     return Speed(seconds / megapixels, used)
@@ -83,22 +83,23 @@ def measure_speed(
 
 def _seconds(upscaler: Upscaler, image: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
     begin = time.perf_counter()
-    upscaler(image)  # brings the result to the CPU, and so waits for the device
+    upscaler(image)  # copies the result to the CPU, and so waits for the device
     return time.perf_counter() - begin
 
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MEMORY = Path("/proc/meminfo")
-_SIDES = 64, 128  # pixels of the images for which a forward pass is counted
+_SIDES = 64, 128  # sides in pixels of the images for which the memory of a forward pass is counted
 _GROUP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def keep_freed(keep: bool = True) -> None:
-    """Let this process keep the memory that it frees, for the next image; glibc only.
+    """Let this process keep freed memory for the next image; glibc only.
 
-    By default large blocks go back to Linux at once, which then clears every page anew: a tenth
-    or more of a forward pass. ``keep=False`` sets what glibc itself would settle on.
+    By default glibc returns large blocks to Linux at once, and Linux clears each page before it is
+    used again: a tenth or more of a forward pass. ``keep=False`` sets the values that glibc itself
+    would adapt to.
     """
     mmap, trim = (1 << 30, (1 << 31) - 1) if keep else (1 << 25, 1 << 26)
     try:
@@ -107,42 +108,42 @@ def keep_freed(keep: bool = True) -> None:
         libc.mallopt(_TRIM_THRESHOLD, trim)
         if not keep:
             libc.malloc_trim(0)
-    except (OSError, AttributeError, TypeError):  # another C library: nothing to choose
+    except (OSError, AttributeError, TypeError):  # another C library: nothing to set
         return
 
 
 def reset_peak(device: str) -> int | None:
-    """Begin to watch the most memory held; returns the bytes held now, None if not known."""
+    """Reset the peak of memory; return the bytes in use now, or None if unknown."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     gc.collect()
     try:
-        # Memory that is free but still held would hide what the next run takes: give it back.
+        # Freed memory that the process still holds would hide what the next run needs.
         ctypes.CDLL(None).malloc_trim(0)
-        _CLEAR.write_text("5")  # Linux: the peak of resident memory starts again from now
+        _CLEAR.write_text("5")  # Linux: reset the peak of resident memory
     except (OSError, AttributeError, TypeError):
         return None
     return _kilobytes(_STATUS, "VmRSS")
 
 
 def peak_bytes(device: str) -> int | None:
-    """The most bytes held since `reset_peak`; None if not known."""
+    """Return the peak of the bytes in use since `reset_peak`; None if unknown."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     return _kilobytes(_STATUS, "VmHWM")
 
 
 def free_bytes(device: str) -> int | None:
-    """Bytes that can be had on a device without pushing anything out; None if not known."""
+    """Return the bytes that can be allocated on a device without swapping; None if unknown."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(device)[0]
-    left = [_kilobytes(_MEMORY, "MemAvailable"), *_left_to_groups()]
-    return min((one for one in left if one is not None), default=None)
+    limits = [_kilobytes(_MEMORY, "MemAvailable"), *_free_in_groups()]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _left_to_groups() -> Iterator[int]:
-    """Bytes that control groups (version 2) leave this process: containers and Slurm limit so."""
+def _free_in_groups() -> Iterator[int]:
+    """Yield the free bytes in each control group (version 2); containers and Slurm use these."""
     try:
         lines = _GROUP.read_text().splitlines()
     except OSError:
@@ -150,64 +151,65 @@ def _left_to_groups() -> Iterator[int]:
     own = next((line[4:] for line in lines if line.startswith("0::/")), "")
     for group in (_GROUPS / own, *(_GROUPS / own).parents):
         with suppress(OSError, ValueError):  # no group, or one without a limit
-            limit, held = (
+            limit, used = (
                 int((group / f"memory.{name}").read_text()) for name in ("max", "current")
             )
-            facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-            yield max(0, limit - held + int(facts["inactive_file"]))
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            yield max(0, limit - used + int(stat["inactive_file"]))
 
 
 def forward_bytes(network: nn.Module, channels: int, name: str = "the network") -> float:
-    """The most bytes a forward pass holds at once, for each pixel of its input.
+    """Count the peak of the bytes in a forward pass, for each pixel of its input.
 
-    Counted without computing anything, from tensors alone: what a convolution needs for itself
-    comes on top.
+    Only the sizes of tensors are counted, on the meta device; the workspace of convolutions comes
+    on top.
 
     Args:
-        network: stays as it is.
-        channels: of its input.
-        name: of the network.
+        network: the network; it is not changed.
+        channels: the channels of its input.
+        name: the name of the network in messages.
 
     Raises:
-        HarnessError: it cannot be run without values, or fails on images of every size.
+        HarnessError: the network cannot be run on the meta device, or fails on images of every
+            size.
     """
 
-    def most(side: int) -> float:
-        bare = copy_network(network).to("meta").eval()
-        first = next(bare.parameters(), None)
+    def peak(side: int) -> float:
+        on_meta = copy_network(network).to("meta").eval()
+        first = next(on_meta.parameters(), None)
         dtype = first.dtype if first is not None else None
-        given = torch.empty(1, channels, side, side, device="meta", dtype=dtype)
-        with torch.inference_mode(), _Held() as held:
-            bare(given)
-        return held.most / side**2
+        image = torch.empty(1, channels, side, side, device="meta", dtype=dtype)
+        with torch.inference_mode(), _PeakMemory() as memory:
+            on_meta(image)
+        return memory.peak / side**2
 
     who = f"The memory that {name} needs cannot be counted, so choose --tile N yourself: it"
-    return on_smallest(_SIDES, most, who)
+    return on_smallest(_SIDES, peak, who)
 
 
-class _Held(TorchDispatchMode):
-    """Counts the bytes of tensors made under it that are alive, and remembers the most."""
+class _PeakMemory(TorchDispatchMode):
+    """Counts the bytes of live tensors that were created under it, and records the peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
+        self.now = self.peak = 0
         self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, given: Any = (), named: Any = None
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        made = function(*given, **(named or {}))
-        for tensor in tree_leaves(made):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor.untyped_storage())
-        return made
+        return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         if storage in self._alive:
             return
         self._alive.add(storage)
         self.now += storage.nbytes()
-        self.most = max(self.most, self.now)
+        self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._free, storage.nbytes())
 
     def _free(self, size: int) -> None:
@@ -215,86 +217,86 @@ class _Held(TorchDispatchMode):
 
 
 def _kilobytes(file: Path, field: str) -> int | None:
-    """A line of one of Linux's tables, in bytes; None where there is none."""
+    """Read a field of a file in /proc, in bytes; None if there is none."""
     try:
         lines = file.read_text().splitlines()
     except OSError:
         return None
-    found = next((line for line in lines if line.startswith(f"{field}:")), None)
-    return int(found.split()[1]) * 1024 if found else None
+    line = next((line for line in lines if line.startswith(f"{field}:")), None)
+    return int(line.split()[1]) * 1024 if line else None
 
 
 _SIZES = ((16, 24), (64, 96), (128, 192))
-"""LR pixels of the sides of the images that are tried; larger ones where smaller ones fail."""
+"""Sides in LR pixels of the test images; larger ones are used if smaller ones fail."""
 
 _TOLERANCE = 1e-5
-"""Of values in [0, 1]: what kernels may differ by from one call to the next."""
+"""How much values in [0, 1] may differ from one call of a kernel to the next."""
 
 _PATIENCE = 10.0
-"""Seconds after which a network that waits for something else than its turn is given up."""
+"""Seconds to wait for the turn of a network, which may be waiting for something else."""
 
-KEEPS = "the same image gives other values after another one"
+KEEPS_STATE = "an image gives other values after another image"
 
 
 def instances(network: Upscaler, count: int) -> list[Upscaler]:
-    """A network and copies of it for other threads; it alone where copies would be disturbed.
+    """Return a network and copies of it for other threads; no copies if they would interfere.
 
     Args:
-        network: as it was built.
-        count: how many threads there are.
+        network: the network, as it was built.
+        count: the number of threads.
 
     Raises:
-        HarnessError: what the network makes of an image depends on the images before.
+        HarnessError: the output of the network depends on the images before.
     """
     if network.disturbance is None:
         network.disturbance = disturbance(network)
-    if network.disturbance == KEEPS:
+    if network.disturbance == KEEPS_STATE:
         raise HarnessError(
-            f"{network.card.name} keeps state from image to image ({KEEPS}), so that its scores "
-            "would depend on the order of the images: mend the plug-in."
+            f"{network.card.name} keeps state from image to image ({KEEPS_STATE}), so its scores "
+            "would depend on the order of the images: fix the plug-in."
         )
     copies = 0 if network.disturbance else count - 1
     return [network, *(network.copy_for_thread() for _ in range(copies))]
 
 
 def disturbance(network: Upscaler) -> str:
-    """Why copies of a network must not run at the same time; empty when they may.
+    """Say why copies of a network must not run at the same time; empty if they may.
 
-    The network and a copy work on two images in turns: each waits for the other after every
-    operation of torch, so that one writes what they share before the other reads it.
+    Two copies work on two images in turns: each waits for the other after every torch operation,
+    so that one of them overwrites shared state before the other reads it.
     """
     plain = copy.copy(network)
     plain.tile, plain.self_ensemble = None, False
-    found = ""
+    reason = ""
     for small, large in _SIZES:
         try:
-            return _tried(plain, small, large)
+            return _disturbance(plain, small, large)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # an outsider's code may raise anything, such as SystemExit
-            found = f"it cannot be tried ({sentence(error)})"
-    return found
+        except BaseException as error:  # plug-in code may raise anything, such as SystemExit
+            reason = f"it cannot be tested ({sentence(error)})"
+    return reason
 
 
-def _tried(network: Upscaler, small: int, large: int) -> str:
-    """Try a network on images of two sizes; copies are tried first, so that it forgets nothing."""
+def _disturbance(network: Upscaler, small: int, large: int) -> str:
+    """Test a network on images of two sizes; copies run first, while its state is still fresh."""
     try:
         pair = network.copy_for_thread(), network.copy_for_thread()
-    except Exception as error:  # an outsider's modules may hold anything, such as a lock
+    except Exception as error:  # plug-in modules may hold anything, such as a lock
         pair, why = (network, network), f"it cannot be copied ({sentence(error)})"
     else:
         why = ""
-    one, fresh = pair
+    used, fresh = pair
     a, b, c = _images(network, small, large)
-    made = [one(image) for image in (a, b, c, a)]
-    if _differ(made[:1], made[3:]) or _differ(made[1:2], [fresh(b)]):
-        return KEEPS
+    outputs = [used(image) for image in (a, b, c, a)]
+    if _differ(outputs[:1], outputs[3:]) or _differ(outputs[1:2], [fresh(b)]):
+        return KEEPS_STATE
     if why:
         return why
-    if _differ(made[:1], [network(a)]):
+    if _differ(outputs[:1], [network(a)]):
         return "a copy of it gives other values"
-    for images, wanted in (((a, b), made[:2]), ((b, a), made[1::-1])):
-        if _differ(wanted, _in_turns(pair, images)):
+    for images, expected in (((a, b), outputs[:2]), ((b, a), outputs[1::-1])):
+        if _differ(expected, _in_turns(pair, images)):
             return "it gives other values while a copy runs beside it"
     if network.changed:
         return f"it sets torch's {' and '.join(sorted(network.changed))}"
@@ -302,90 +304,90 @@ def _tried(network: Upscaler, small: int, large: int) -> str:
 
 
 def _images(network: Upscaler, small: int, large: int) -> list[FloatArray]:
-    """Two images of one size, and one of another."""
+    """Make two images of the same size, and one of another size."""
     rng = np.random.default_rng(0)
-    finer = network.scale // network.factor
+    enlarged = network.scale // network.factor  # 1 if the network takes the LR image
     shapes = [(small, small), (small, small), (small, large)]
     return [
-        rng.uniform(low, low + 0.5, (height * finer, width * finer, network.card.channels))
+        rng.uniform(low, low + 0.5, (height * enlarged, width * enlarged, network.card.channels))
         for low, (height, width) in zip((0, 0.5, 0.25), shapes, strict=True)
     ]
 
 
-def _differ(wanted: Sequence[AnyArray], made: Sequence[AnyArray]) -> bool:
-    pairs = zip(wanted, made, strict=True)
-    return any(float(np.abs(one - other).max()) > _TOLERANCE for one, other in pairs)
+def _differ(expected: Sequence[AnyArray], outputs: Sequence[AnyArray]) -> bool:
+    pairs = zip(expected, outputs, strict=True)
+    return any(float(np.abs(a - b).max()) > _TOLERANCE for a, b in pairs)
 
 
 def _in_turns(networks: Sequence[Upscaler], images: Sequence[FloatArray]) -> list[AnyArray]:
-    """Run networks side by side, an operation of one after an operation of the other."""
+    """Run networks in parallel threads that alternate after every operation."""
     turns = _Turns(len(networks))
 
-    def work(place: int) -> AnyArray:
+    def work(index: int) -> AnyArray:
         try:
-            turns.wait(place)
-            with _InTurns(turns, place):
-                return networks[place](images[place])
+            turns.wait(index)
+            with _InTurns(turns, index):
+                return networks[index](images[index])
         finally:
-            turns.leave(place)
+            turns.leave(index)
 
     with ThreadPoolExecutor(len(networks)) as pool:
         return list(pool.map(work, range(len(networks))))
 
 
 class _Turns:
-    """Which of several threads may go on."""
+    """Decides which of several threads may run."""
 
     def __init__(self, count: int) -> None:
         self._queue = list(range(count))
-        self._moved = threading.Condition()
+        self._changed = threading.Condition()
 
-    def wait(self, place: int) -> None:
+    def wait(self, index: int) -> None:
         """Wait for the turn of a thread.
 
         Raises:
-            TimeoutError: it does not come.
+            TimeoutError: the turn does not come.
         """
-        with self._moved:
-            if not self._moved.wait_for(lambda: self._queue[0] == place, _PATIENCE):
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._queue[0] == index, _PATIENCE):
                 raise TimeoutError("its copies wait for each other")
 
-    def end(self, place: int) -> None:
-        """Go behind the others."""
-        with self._moved:
-            self._queue.remove(place)
-            self._queue.append(place)
-            self._moved.notify_all()
+    def end(self, index: int) -> None:
+        """End the turn of a thread: move it to the end of the queue."""
+        with self._changed:
+            self._queue.remove(index)
+            self._queue.append(index)
+            self._changed.notify_all()
 
-    def leave(self, place: int) -> None:
-        """Have no more turns."""
-        with self._moved:
-            self._queue.remove(place)
-            self._moved.notify_all()
+    def leave(self, index: int) -> None:
+        """Remove a thread from the queue."""
+        with self._changed:
+            self._queue.remove(index)
+            self._changed.notify_all()
 
 
 class _InTurns(TorchDispatchMode):
-    """Lets another thread go on after each operation of torch."""
+    """Ends the turn of a thread after each torch operation."""
 
-    def __init__(self, turns: _Turns, place: int) -> None:
+    def __init__(self, turns: _Turns, index: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._turns, self._place = turns, place
+        self._turns, self._index = turns, index
 
     def __torch_dispatch__(
-        self, function: Callable[..., Any], types: Any, given: Any = (), named: Any = None
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        made = function(*given, **(named or {}))
-        self._turns.end(self._place)
-        self._turns.wait(self._place)
-        return made
+        result = function(*args, **(kwargs or {}))
+        self._turns.end(self._index)
+        self._turns.wait(self._index)
+        return result
 
 
-# PyTorch's allocator of the CPU; cuBLAS and cuDNN.
-_FULL = "can't allocate memory", "_STATUS_ALLOC_FAILED"
+# Messages of PyTorch's CPU allocator, and of cuBLAS and cuDNN.
+_OUT_OF_MEMORY = "can't allocate memory", "_STATUS_ALLOC_FAILED"
 
 
 def is_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short, of a GPU or of the machine."""
+    """Whether an error means that a GPU or the machine is out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
     )

@@ -1,4 +1,4 @@
-"""The code that decides what a network, or a metric, computes: its hash, and where it came from."""
+"""Hash the code that a network or a metric runs, and record where that code came from."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def network_digest(
     """SHA-256 of the code of a network.
 
     It covers the file that registers the network, the files of the classes of its modules, what
-    these import (`harness.models.source.source_of`), and what its card says of how it is run.
+    these import (`source_of`), and the fields of its card that decide how it is run.
 
     Args:
         card: the network.
         scale: the factor.
         hyper: the arguments it is built with.
-        weights: those that the arguments came with, if any: the network must fit them.
+        weights: the weights that the arguments came with, if any: the network must fit them.
 
     Raises:
         HarnessError: a file cannot be read.
@@ -58,8 +58,8 @@ def network_digest(
 def unbuilt_digest(card: ModelCard) -> str:
     """SHA-256 of the code of a network, as far as it is known without building the network.
 
-    It is that of `network_digest` where the file that registers the network imports, directly or
-    through others, the classes of all its modules.
+    It equals `network_digest` if the file that registers the network imports, directly or through
+    others, the classes of all its modules.
 
     Raises:
         HarnessError: a file cannot be read.
@@ -75,13 +75,13 @@ def _digest(card: ModelCard, classes: Sequence[Path]) -> str:
 
 
 _class_files: dict[tuple[Any, ...], tuple[Path, ...]] = {}
-"""What `_files_of_classes` gave, by the network and its arguments."""
+"""Results of `_files_of_classes`, by the network and its arguments."""
 
 
 def _files_of_classes(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], weights: Weights | None
 ) -> tuple[Path, ...] | None:
-    """The files of the classes of a network's modules; None where it cannot be built."""
+    """List the files of the classes of a network's modules; None if it cannot be built."""
     import torch
 
     from harness.global_state import random_state_kept
@@ -91,30 +91,30 @@ def _files_of_classes(
     try:
         with no_larger_than(weights), random_state_kept(torch.device("cpu")):
             network = build_network(card, scale, hyper)
-    except HarnessError:  # the run will say so
+    except HarnessError:  # the run will report it
         return None
     classes = {base for module in network.modules() for base in type(module).__mro__}
-    files = {_file_of_class(one) for one in classes if not is_left_out(one.__module__)}
+    files = {_file_of_class(cls) for cls in classes if not is_left_out(cls.__module__)}
     return tuple(sorted(file for file in files if file))
 
 
-def _file_of_class(one: type) -> Path | None:
-    """The file of a class: that of its methods, or else of the module that is loaded by its name.
+def _file_of_class(cls: type) -> Path | None:
+    """Return the file of a class: that of its methods, or else that of its loaded module.
 
-    Several cloned repositories may have a module of one name, such as ``models``.
+    Several cloned repositories may have a module of the same name, such as ``models``.
     """
-    functions = (
-        inspect.unwrap(made)
-        for made in vars(one).values()
-        if inspect.isfunction(made) and made.__module__ == one.__module__
+    methods = (
+        inspect.unwrap(value)
+        for value in vars(cls).values()
+        if inspect.isfunction(value) and value.__module__ == cls.__module__
     )
-    files = [made.__code__.co_filename for made in functions if hasattr(made, "__code__")]
-    files.append(getattr(sys.modules.get(one.__module__), "__file__", None) or "")
+    files = [method.__code__.co_filename for method in methods if hasattr(method, "__code__")]
+    files.append(getattr(sys.modules.get(cls.__module__), "__file__", None) or "")
     return next((Path(file) for file in files if Path(file).is_file()), None)
 
 
 def metrics_digest(metrics: Sequence[str]) -> str | None:
-    """SHA-256 of the code of those of some metrics that the harness does not define, or None."""
+    """SHA-256 of the code of the metrics that plug-ins define; None if there are none."""
     sources = {
         name: source_of([file], _files_of(METRICS.get(name))).sha256
         for name, file in _foreign_metrics(metrics)
@@ -123,10 +123,10 @@ def metrics_digest(metrics: Sequence[str]) -> str | None:
 
 
 def _files_of(function: Any) -> list[Path]:
-    """The files that define a function and what it wraps."""
+    """List the files that define a function and the function that it wraps."""
     functions = [function, inspect.unwrap(function), getattr(function, "func", None)]
     # A built-in method, such as [].count, has no module.
-    modules = {module for one in functions if (module := getattr(one, "__module__", None))}
+    modules = {module for f in functions if (module := getattr(f, "__module__", None))}
     files = (
         getattr(sys.modules.get(name), "__file__", None)
         for name in sorted(modules)
@@ -136,16 +136,16 @@ def _files_of(function: Any) -> list[Path]:
 
 
 def plugins(model: str, metrics: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Where a model and metrics came from, but for the metrics of the harness.
+    """Describe where a model and metrics came from; the harness's own metrics are left out.
 
     Returns:
-        by name: the plug-in's ``file`` or ``module``, the ``distribution`` that an installed one
-        belongs to, and the ``sha256`` of the file that registers it.
+        by name: the plug-in's ``file`` or ``module``, the ``distribution`` of an installed
+        plug-in, and the ``sha256`` of the file that registers it.
     """
     card = MODELS.get(model)
-    found = [(card.name, card.origin, card.source)] if card.source else []
-    found += [(name, METRICS.origin(name), file) for name, file in _foreign_metrics(metrics)]
-    return {name: _facts(origin, file) for name, origin, file in found}
+    used = [(card.name, card.origin, card.source)] if card.source else []
+    used += [(name, METRICS.origin(name), file) for name, file in _foreign_metrics(metrics)]
+    return {name: _facts(origin, file) for name, origin, file in used}
 
 
 def _facts(origin: str, file: Path) -> dict[str, str]:
@@ -158,9 +158,9 @@ def _facts(origin: str, file: Path) -> dict[str, str]:
 
 
 def is_built_in(facts: Mapping[str, str]) -> bool:
-    """Whether a network is the harness's own, by what `plugins` says of it.
+    """Whether a network belongs to the harness, given its entry of `plugins`.
 
-    Earlier versions called the package ``baselines``, as others do theirs.
+    Earlier versions named the package ``baselines``, a name that other projects use, too.
     """
     installed = facts.get("distribution", DISTRIBUTION)
     own = installed.partition(" ")[0] == DISTRIBUTION and "," not in installed
@@ -168,7 +168,7 @@ def is_built_in(facts: Mapping[str, str]) -> bool:
 
 
 def _foreign_metrics(metrics: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """The metrics that the harness does not define, and the files that register them."""
+    """Yield the metrics that the harness does not define, and the files that register them."""
     for name in metrics:
         origin = METRICS.origin(name)
         if origin.endswith(".py"):
@@ -179,15 +179,15 @@ def _foreign_metrics(metrics: Sequence[str]) -> Iterator[tuple[str, Path]]:
 
 _SITES = ("site-packages", "dist-packages")
 _BUILDS = re.compile(r"\+(cpu|cu\d+|rocm[\d.]+|xpu)$")
-"""What versions of one source end in, by the machines they were built for."""
+"""The suffix of a version that names the machines it was built for; the source is the same."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Code, by what it computes.
+    """Hashed code and the packages that it imports.
 
     Attributes:
-        files: for each file a SHA-256 of its canonical form and of those that it imports, sorted.
+        files: for each file a SHA-256 of its canonical form and of its imports, sorted.
         packages: versions of the installed distributions that the files import, by name.
     """
 
@@ -201,16 +201,16 @@ class Source:
 
 
 def source_of(roots: Iterable[Path], others: Iterable[Path] = ()) -> Source:
-    """Files of code and what they import, directly or through others.
+    """Hash files of code and what they import, directly or through others.
 
     The standard library, `STACK` and the harness are left out: the record states their versions,
-    and `RULES` and `INFERENCE` stand for the harness's own code. An installed distribution counts
-    by its name and version; the one that a root belongs to counts by the content of its files, and
-    so do the networks of the harness, so that a checkout and an installed copy are one.
+    and `RULES` and `INFERENCE` represent the harness's own code. An installed distribution counts
+    by its name and version. The distribution of a root, and the networks of the harness, count by
+    the content of their files, so that a checkout and an installed copy have the same hash.
 
     Args:
         roots: files of the plug-in itself.
-        others: files that take part, whatever package they belong to.
+        others: further files to include, whatever package they belong to.
 
     Raises:
         HarnessError: a file cannot be read.
@@ -234,15 +234,15 @@ def source_of(roots: Iterable[Path], others: Iterable[Path] = ()) -> Source:
 
 
 def _with_imports(imported: Mapping[Path, list[Path]]) -> tuple[str, ...]:
-    """A hash of each file that also says what it imports, and what that imports, and so on.
+    """Hash each file together with its imports, the imports of these, and so on.
 
-    Two files of one content that import different ones are told apart in each round, until a
-    further round tells no more files apart.
+    Each round distinguishes files of the same content that import different files. The loop ends
+    when a round distinguishes no more files.
     """
     hashes = {path: _read(path).sha256 for path in imported}
     while True:
         refined = {
-            path: digest([hashes[path], *(hashes[one] for one in inner if one in hashes)])
+            path: digest([hashes[path], *(hashes[file] for file in inner if file in hashes)])
             for path, inner in imported.items()
         }
         if len(set(refined.values())) == len(set(hashes.values())):
@@ -252,7 +252,7 @@ def _with_imports(imported: Mapping[Path, list[Path]]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _File:
-    """A file's canonical hash, and the modules that it imports: level, module and names."""
+    """The canonical hash of a file, and its imports: level, module and names."""
 
     sha256: str
     imports: tuple[tuple[int, str, tuple[str, ...]], ...] = ()
@@ -268,7 +268,7 @@ def _read(path: Path) -> _File:
 
 @cache
 def _parsed(path: Path, changed: int) -> _File:
-    """A file as it was at that time."""
+    """Parse a file; ``changed`` is its modification time, so that the cache notices edits."""
     tree = _tree(path) if path.suffix == ".py" else None
     if tree is None:  # such as an extension module
         return _File(file_digest(path))
@@ -278,7 +278,7 @@ def _parsed(path: Path, changed: int) -> _File:
 
 
 def _tree(path: Path) -> ast.Module | None:
-    """The syntax tree of a file; None where it has none."""
+    """Parse a file into a syntax tree; None if it is not valid Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as that of an invalid escape sequence
@@ -291,36 +291,36 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str, tuple[str, ...]]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name, ()) for alias in node.names)
-            # A plain ``import a.b`` gives all that a has, too.
-            plain = (one.name.partition(".") for one in node.names if not one.asname)
+            # A plain ``import a.b`` makes everything in ``a`` available, too.
+            plain = (alias.name.partition(".") for alias in node.names if not alias.asname)
             yield from ((0, top, ()) for top, dot, _ in plain if dot)
         elif isinstance(node, ast.ImportFrom):
             yield node.level, node.module or "", tuple(alias.name for alias in node.names)
 
 
 def _imported(path: Path) -> Iterator[Path]:
-    """The files that a file imports, and those of the packages around them."""
+    """Yield the files that a file imports, and those of the packages that contain them."""
     around = {(up / "__init__.py").resolve() for up in list(path.parents)[: len(_package(path))]}
     for level, module, names in _read(path).imports:
         if not level and is_left_out(module) and not _is_beside(module, path):
             continue
         words = [part for part in module.split(".") if part]
-        # A relative import goes up from the file, also where folders have no __init__.py.
+        # A relative import goes up from the file, even if the folders have no __init__.py.
         start = path.parents[min(level, len(path.parents)) - 1]
         find = partial(_below, start) if level else partial(_file, path)
-        outer = [words[:end] for end in range(1, len(words))]
-        prefixes = [find(one) for one in outer if level or not is_harness(".".join(one))]
+        outers = [words[:end] for end in range(1, len(words))]
+        prefixes = [find(outer) for outer in outers if level or not is_harness(".".join(outer))]
         yield from (file for file in prefixes if file and file.resolve() not in around)
         inner = [find([*words, name]) for name in names]
         itself = find(words)
-        # A package around the file runs anyway; it counts where a name is taken from it.
+        # A package around the file is always run; it counts only if a name is imported from it.
         if itself and (itself.resolve() not in around or not all(inner) or not names):
             yield itself
         yield from filter(None, inner)
 
 
 def _package(path: Path) -> tuple[str, ...]:
-    """The packages that a file lies in, outermost first."""
+    """Return the names of the packages that contain a file, the outermost first."""
     top = path.parent
     while (top / "__init__.py").is_file():
         top = top.parent
@@ -328,26 +328,26 @@ def _package(path: Path) -> tuple[str, ...]:
 
 
 def _is_beside(module: str, importer: Path) -> bool:
-    """Whether a module that is called like one of the standard library is the plug-in's own file.
+    """Whether a module with a name of the standard library is the plug-in's own file.
 
-    `LIBRARY` also holds names that this Python lacks, and a plug-in's folder may be searched first.
+    `LIBRARY` also has names that this Python lacks, and a plug-in's folder may be searched first.
     """
     top = module.partition(".")[0]
     root = _root(importer)
-    found = _file(importer, [top]) if top in LIBRARY else None
-    return found in (root / f"{top}.py", root / top / "__init__.py")
+    file = _file(importer, [top]) if top in LIBRARY else None
+    return file in (root / f"{top}.py", root / top / "__init__.py")
 
 
 def _root(path: Path) -> Path:
-    """The folder that the packages of a file lie in."""
+    """Return the folder that contains the outermost package of a file."""
     return path.parents[len(_package(path))]
 
 
 def _file(importer: Path, words: Sequence[str]) -> Path | None:
-    """The file of a module that a file imports by its full name, given in words.
+    """Find the file of a module that a file imports by its full name, split at the dots.
 
-    It is that of the loaded module, or else the one that Python would import. The packages of the
-    file itself are those around it, whatever else is loaded under their names.
+    It is the file of the loaded module, or else the one that Python would import. A module of the
+    file's own package is searched for around the file, whatever is loaded under that name.
     """
     root, top = _root(importer), words[0]
     if [top] == list(_package(importer)[:1]):
@@ -360,11 +360,11 @@ def _file(importer: Path, words: Sequence[str]) -> Path | None:
         return _below(root, words)
     if len(words) == 1:
         return _existing(spec.origin if spec.has_location else None)
-    return _found(list(spec.submodule_search_locations or ()), words[1:])
+    return _find_in(list(spec.submodule_search_locations or ()), words[1:])
 
 
 def _spec(top: str) -> ModuleSpec | None:
-    """What Python knows of a top-level module."""
+    """Return Python's spec of a top-level module; None if it has none."""
     try:
         return sys.modules[top].__spec__ if top in sys.modules else find_spec(top)
     except (ImportError, ValueError, AttributeError):
@@ -372,39 +372,39 @@ def _spec(top: str) -> ModuleSpec | None:
 
 
 def _below(folder: Path, words: Sequence[str]) -> Path | None:
-    """The file of a module below a folder, which may be a package."""
-    return _found([str(folder)], words) if words else _existing(str(folder / "__init__.py"))
+    """Find the file of a module below a folder, which may be a package."""
+    return _find_in([str(folder)], words) if words else _existing(str(folder / "__init__.py"))
 
 
-def _found(places: list[str], words: Sequence[str]) -> Path | None:
-    """The file of a module, looked for in folders, and then in those of each package."""
+def _find_in(folders: list[str], words: Sequence[str]) -> Path | None:
+    """Find the file of a module in some folders, descending one package at a time."""
     spec = None
     for word in words:
-        # By its last name alone: Python needs the packages loaded for a full one.
-        spec = PathFinder.find_spec(word, places) if places else None
-        places = list(spec.submodule_search_locations or ()) if spec else []
+        # One word at a time: for a full name, Python would need the packages to be loaded.
+        spec = PathFinder.find_spec(word, folders) if folders else None
+        folders = list(spec.submodule_search_locations or ()) if spec else []
     return _existing(spec.origin if spec and spec.has_location else None)
 
 
 def _existing(name: str | None) -> Path | None:
-    """A file by its name; None for what lies in an archive, say."""
+    """Return the path of a file that exists; None for others, such as those in an archive."""
     return _absolute(Path(name)) if name and Path(name).is_file() else None
 
 
 def _absolute(path: Path) -> Path:
-    """A path from the root; links stay, since installers may link to files elsewhere."""
+    """Make a path absolute; keep links, since installers may link to files elsewhere."""
     return Path(os.path.abspath(path))
 
 
 def _distribution(path: Path) -> dict[str, str]:
-    """Name and version of the distribution that a file was installed with; empty for others."""
-    place = next((up for up in path.parents if up.name in _SITES), None)
-    if place is None:
+    """Name and version of the distribution that installed a file; empty for other files."""
+    site = next((up for up in path.parents if up.name in _SITES), None)
+    if site is None:
         return {}
-    top = path.relative_to(place).parts[0].partition(".")[0]
+    top = path.relative_to(site).parts[0].partition(".")[0]
     names = distributions().get(top, [])
     try:
-        if len(names) > 1:  # a folder that several share, such as google/
+        if len(names) > 1:  # a folder that several distributions share, such as google/
             names = [name for name in names if _holds(name, path)] or names
         return {name: _BUILDS.sub("", version(name)) for name in names}
     except PackageNotFoundError:
@@ -419,5 +419,5 @@ def _holds(name: str, path: Path) -> bool:
 
 @cache
 def distributions() -> Mapping[str, list[str]]:
-    """The distributions that each top-level package was installed with; listing takes a while."""
+    """The distributions of each top-level package, cached because listing them takes a while."""
     return packages_distributions()

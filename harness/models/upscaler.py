@@ -1,4 +1,4 @@
-"""Running a network on one image: whole, in tiles, or as the mean of eight orientations."""
+"""Run a network on one image: whole, in tiles, or as the mean over eight orientations."""
 
 from __future__ import annotations
 
@@ -27,46 +27,47 @@ if TYPE_CHECKING:
 
 
 INFERENCE = 1
-"""Raised whenever a change here, or in how images are handed to networks, changes a number.
+"""Version of how networks are run: whole, in tiles and as self-ensembles.
 
-Networks are run whole, in tiles and as self-ensembles; part of every run's identity.
+Increase it whenever a change here, or in how images are passed to networks, changes a number. It
+is part of every run's identity.
 """
 
 SEED = 0
-"""Of the random numbers that a network draws while it is built, or for an image."""
+"""Seed of the random numbers that a network draws while it is built, or for an image."""
 
 POOLED_OVERLAP = 32
-"""LR pixels by which tiles overlap at most where a network pools over the whole image.
+"""The largest overlap of tiles, in LR pixels, if a network pools over the whole image.
 
-No overlap makes such tiles exact, and the bound of a deep network, some 200 pixels, would make most
-of the work twice.
+No overlap makes such tiles exact, and the receptive radius of a deep network, some 200 pixels,
+would double most of the work.
 """
 
 PROBE_SIDES = (16, 32, 64, 128)
-"""Pixels of the sides of the images that tell how far a network sees.
+"""Sides in pixels of the images on which the receptive radius is measured.
 
-The first that it takes decides, as part of the numbers: how far layers reach is counted on it.
+The network is run on the first size that it accepts. A change here may change scores in tiles.
 """
 
 
 class Upscaler:
-    """A network with its weights on a device, ready for images.
+    """A network with its weights on a device, ready to run on images.
 
-    Scores are made in fp32 without TF32; a model without parameters runs in double.
+    Networks run in fp32 without TF32; a model without parameters runs in double.
 
     Args:
         card: the model.
         scale: the factor.
-        weights: its values; None for a model without parameters.
+        weights: its weights; None for a model without parameters.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         self_ensemble: average over the eight flips and rotations (Lim et al., CVPRW 2017).
         tile: side of a tile in LR pixels; None for the whole image at once.
-        network: one that is at hand, instead of building one; it is put into evaluation mode.
+        network: a network to use instead of building one; it is put into evaluation mode.
 
     Attributes:
-        changed: global settings of torch that the network's code changed; they were set back.
-        disturbance: why copies must not run beside it, see `harness.models.resources`; empty when
-            they may, None before that is tried.
+        changed: global settings of torch that the network's code changed; they were restored.
+        disturbance: why copies must not run in parallel, see `harness.models.resources`; empty if
+            they may, None before the test.
 
     Raises:
         HarnessError: the network cannot be built, or the weights do not fit.
@@ -95,7 +96,7 @@ class Upscaler:
         if weights:
             load_into(network, weights, card.name)
         network = network.eval().requires_grad_(False).to(device)
-        # Convolutions on CPUs are up to 1.5 times faster on channels that lie side by side.
+        # Convolutions on CPUs are up to 1.5 times faster in this memory format.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = torch.device(device)
         first = next(self.network.parameters(), None)
@@ -111,7 +112,7 @@ class Upscaler:
 
         Args:
             image: ``(h, w, C)`` in about [0, 1], as `harness.protocol.protocols.network_input`
-                makes it.
+                returns it.
 
         Returns:
             ``(H, W, C)`` in about [0, 1], on the CPU.
@@ -122,15 +123,15 @@ class Upscaler:
         return self.render(image, lambda part: part)
 
     def render(self, image: FloatArray, finish: Callable[[AnyArray], AnyArray]) -> AnyArray:
-        """Super-resolve one image, and turn the output into something smaller tile by tile.
+        """Super-resolve one image, and convert the output tile by tile, to save memory.
 
         Args:
-            image: as for a call.
-            finish: takes ``(H, W, C)`` in about [0, 1] to an array of as many rows and columns,
-                such as its uint8 levels; pixel by pixel.
+            image: as for `__call__`.
+            finish: converts ``(H, W, C)`` in about [0, 1] pixel by pixel to an array with as many
+                rows and columns, such as uint8 levels.
 
         Returns:
-            what ``finish`` makes of the whole output.
+            the converted output.
 
         Raises:
             HarnessError: the network's output has another size or is not finite.
@@ -150,42 +151,42 @@ class Upscaler:
         return whole
 
     def batch(self, image: FloatArray) -> Tensor:
-        """One image ``(h, w, C)`` as a batch on the device, in the network's dtype and layout."""
+        """Make a batch of one image ``(h, w, C)`` on the device, in the network's dtype."""
         planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
         return planes.to(self.device, self.dtype, memory_format=torch.channels_last)
 
     def use_tiles(self, side: int) -> None:
-        """From now on, cut images into tiles of ``side`` LR pixels, overlapping as needed."""
+        """Cut images into tiles of ``side`` LR pixels from now on, which overlap as needed."""
         self.tile = side * self.scale // self.factor
         self.overlap = self.receptive_radius()
         if self.card.global_pooling:
             self.overlap = min(self.overlap, POOLED_OVERLAP)
 
     def copy_for_thread(self) -> Self:
-        """Another one with the same parameters in memory, for another thread.
+        """Make a copy for another thread, which shares the parameters.
 
-        Networks may keep things on their modules and in their buffers while they run, so each
-        thread has its own; `harness.models.resources` tells whether that is enough.
+        Networks may store values in their modules and buffers while they run, so each thread has
+        its own copy; `harness.models.resources` tests whether that is enough.
         """
         other = copy.copy(self)
         other.network = copy_network(self.network, self.network.parameters())
         return other
 
     def _parts(self, batch: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Rows and columns of the output, and what belongs there."""
+        """Yield the rows and columns of each part of the output, and the part."""
         height, width = batch.shape[2:]
         tile, f = self.tile or max(height, width), self.factor
         for (y0, y1), (x0, x1) in product(spans(height, tile), spans(width, tile)):
             top, left = max(y0 - self.overlap, 0), max(x0 - self.overlap, 0)
             window = batch[:, :, top : y1 + self.overlap, left : x1 + self.overlap]
-            if self.tile is not None:  # a network may write into what it is given
+            if self.tile is not None:  # a network may write into its input
                 window = window.clone()
             part = self._oriented(window)
             part = part[:, :, (y0 - top) * f : (y1 - top) * f, (x0 - left) * f : (x1 - left) * f]
             yield slice(y0 * f, y1 * f), slice(x0 * f, x1 * f), part
 
     def _oriented(self, batch: Tensor) -> Tensor:
-        """The network's output, or its mean over the eight flips and rotations."""
+        """Return the network's output, or its mean over the eight flips and rotations."""
         if not self.self_ensemble:
             return self._output(batch)
         total = torch.zeros(())
@@ -198,15 +199,15 @@ class Upscaler:
     def _output(self, batch: Tensor) -> Tensor:
         output = require_images(self.network(batch), batch, self.factor, self.card.name)
         if not torch.isfinite(output).all():
-            raise HarnessError(f"{self.card.name} made values that are not finite.")
+            raise HarnessError(f"{self.card.name} returned values that are not finite.")
         return output
 
     def receptive_radius(self) -> int:
-        """Input pixels beyond its own position that an output pixel can depend on, at most.
+        """Count the input pixels beyond its own position that an output pixel can depend on.
 
-        Adds the reach of every convolution, pooling and interpolation as if they stood in one
-        chain. It sees modules only: ``harness check-model`` tells whether that bounds a network,
-        and networks that pool over the whole image have no bound.
+        The result is an upper bound: the sum of the radii of all convolutions, poolings and
+        interpolations, as if they formed one chain. Only modules are counted; ``harness
+        check-model`` tests whether that is enough. Pooling over the whole image has no bound.
 
         Raises:
             HarnessError: the network fails on images of every size that is tried.
@@ -215,12 +216,12 @@ class Upscaler:
         return math.ceil(on_smallest(PROBE_SIDES, self._reach, who)) + 1
 
     def _reach(self, side: int) -> float:
-        """The bound without rounding, from a forward pass on an image of the given side."""
+        """Compute the bound without rounding, from a forward pass on an image of that side."""
         reach = 0.0
 
         def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             nonlocal reach
-            # A kernel's steps are those of its input, but a transposed one lies on its output.
+            # A kernel is measured in pixels of its input; a transposed one in those of its output.
             on_output = isinstance(layer, nn.ConvTranspose2d)
             grid = (output if on_output else inputs[0]).shape[-1]
             reach += _kernel_radius(layer) * side / grid
@@ -241,7 +242,7 @@ _LOCAL = (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.MaxPool2d, nn.Upsample
 
 
 def _kernel_radius(layer: nn.Module) -> float:
-    """Half the span of a layer's kernel; two pixels for interpolation, bicubic at most."""
+    """Half the span of a layer's kernel; two pixels for any interpolation, as for bicubic."""
 
     def widest(value: Any) -> int:
         return max(value) if isinstance(value, tuple) else int(value)

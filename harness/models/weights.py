@@ -1,7 +1,7 @@
-"""Weights: reading them from any known file, storing them, and loading them strictly.
+"""Read weights from any known kind of file, store them, and load them strictly.
 
-They are stored as safetensors, named ``<model>-x<scale>.<tag>.safetensors``, with their source in
-the file's metadata.
+Weights are stored as safetensors files named ``<model>-x<scale>.<tag>.safetensors``, with their
+source in the metadata.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 
 
 PART = re.compile(r"(.+\.safetensors)\.(\d{1,3})of(\d{1,3})")
-"""The name of a part of weights, see `harness.models.weights.split_weights`."""
+"""The file name of one part of split weights, see `split_weights`."""
 
 
 _TAG = r"[\w-]+"
 
 PART_BYTES = 15 << 20
-"""The most that a part of a weights file may have, see `split_weights`."""
+"""The largest size of one part of a weights file, see `split_weights`."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A network's values.
+    """The weights of a network.
 
     Attributes:
         info: where they came from.
         tensors: parameter names and arrays.
         hyper: the arguments the network must be built with.
-        note: where in a file of several things they were, for the user to read.
+        note: tells the user which part of a checkpoint was read; may be empty.
     """
 
     info: WeightsInfo
@@ -61,18 +61,18 @@ class Weights:
 def read_weights(
     card: ModelCard, scale: int, path: Path, tag: str = "file", key: str = ""
 ) -> Weights:
-    """Read a weights file of any known kind, or one in parts of which any is named.
+    """Read a weights file of any known kind.
 
     Args:
         card: the network.
         scale: the factor.
-        path: the file.
-        tag: what they are called where the file does not say.
-        key: where a checkpoint has them, dots between words; empty to look for them.
+        path: the file, or any part of a split one.
+        tag: the tag of the weights if the file does not state one.
+        key: the keys that lead to the weights in a checkpoint, joined by dots; empty to search.
 
     Raises:
-        HarnessError: it is missing, broken, of another network or scale, or not finite.
-        UsageError: the key does not fit the file, or it needs one.
+        HarnessError: the file is missing, broken, for another network or scale, or not finite.
+        UsageError: the key does not fit the file, or the file needs a key.
     """
     if PART.fullmatch(path.name):
         with TemporaryDirectory() as folder:
@@ -82,18 +82,18 @@ def read_weights(
     else:
         shapes = partial(_own_shapes, card, scale)
         tensors, note = read_tensors(card.name, path, shapes, key)
-        source = file_digest(path)
+        sha256 = file_digest(path)
         rows = pinned_rows("weights")
-        known = next((row for row in rows if row["sha256"] == source), None)
-        if known and str(scale) not in known["scales"].split():
-            made_for = " and ".join(f"x{s}" for s in known["scales"].split())
+        official = next((row for row in rows if row["sha256"] == sha256), None)
+        if official and str(scale) not in official["scales"].split():
+            made_for = " and ".join(f"x{s}" for s in official["scales"].split())
             raise HarnessError(f"{path} holds weights for {made_for}, not for x{scale}.")
         info = WeightsInfo(
-            "official" if known else tag,
+            "official" if official else tag,
             path.name,
-            source,
+            sha256,
             tensors_digest(tensors),
-            known["licence"] if known else "not stated",
+            official["licence"] if official else "not stated",
         )
         weights = Weights(info, tensors, note=note)
     bad = next((name for name, v in weights.tensors.items() if not np.isfinite(v).all()), None)
@@ -103,7 +103,7 @@ def read_weights(
 
 
 def _own_shapes(card: ModelCard, scale: int) -> Shapes:
-    """The names and shapes of a network; empty where it cannot be built, as the run will say."""
+    """Names and shapes of a network's values; empty if it cannot be built (the run reports it)."""
     from harness.models.network import network_shapes
 
     try:
@@ -118,32 +118,35 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: st
     try:
         with safe_open(regular(path, WEIGHTS), framework="numpy") as stream:
             metadata = stream.metadata() or {}
-            tensors = {name: _stored(path, stream, name) for name in stream.keys()}  # noqa: SIM118
+            names = stream.keys()
+            tensors = {name: _read_tensor(path, stream, name) for name in names}
         sha256 = tensors_digest(tensors)
-        metadata = _sealed(metadata, sha256, path)
+        metadata = _verified(metadata, sha256, path)
         hyper = json.loads(metadata.get("hyper", "{}"))
         if not isinstance(hyper, dict):
             raise TypeError(f"hyper is {hyper!r}")
-        canonical_json(hyper)  # JSON's readers let NaN pass, and no identity can hold it
+        canonical_json(hyper)  # refuses NaN, which json.loads accepts and no identity can hold
     except FileNotFoundError:
         raise HarnessError(f"There is no weights file {path}.") from None
-    except AttributeError as error:  # safetensors asks numpy for a dtype that it has not
+    except AttributeError as error:  # safetensors asks numpy for a dtype that numpy lacks
         raise HarnessError(
-            f"{path} holds values of a kind that is not read (such as F8): convert it to fp32."
+            f"{path} holds values of a dtype that cannot be read (such as F8): convert it to fp32."
         ) from error
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise HarnessError(f"{path} is not a readable safetensors file ({error}).") from error
-    strange = next((key for key, value in metadata.items() if not value.isprintable()), None)
-    if strange or not re.fullmatch(_TAG, metadata.get("tag", "file")):
-        raise HarnessError(f"{path} says of itself what is no {strange or 'tag'}: refused.")
+    invalid = next((field for field, text in metadata.items() if not text.isprintable()), None)
+    if invalid or not re.fullmatch(_TAG, metadata.get("tag", "file")):
+        raise HarnessError(
+            f'The metadata field "{invalid or "tag"}" of {path} is not valid: refusing to load it.'
+        )
     owner, made_for = metadata.get("model", card.name), metadata.get("scale", str(scale))
     if (owner, made_for) != (card.name, str(scale)):
         raise HarnessError(
             f"{path} holds weights of {owner} at x{made_for}, not of {card.name} at x{scale}."
         )
     note = ""
-    if key or not metadata:  # not written here
-        tensors, note = _of_stranger(card, scale, path, tensors, key)
+    if key or not metadata:  # not written by save_weights
+        tensors, note = _find_foreign(card, scale, path, tensors, key)
         sha256 = tensors_digest(tensors)
     info = WeightsInfo(
         metadata.get("tag", tag),
@@ -155,20 +158,20 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: st
     return Weights(info, tensors, hyper, note)
 
 
-def _stored(path: Path, stream: Any, name: str) -> AnyArray:
-    """A tensor of a safetensors file; bf16, which numpy has not, as fp32."""
+def _read_tensor(path: Path, stream: Any, name: str) -> AnyArray:
+    """Read a tensor of a safetensors file; bf16, which numpy lacks, becomes fp32."""
     from safetensors import safe_open
 
     if stream.get_slice(name).get_dtype() != "BF16":
         return stream.get_tensor(name)
-    with safe_open(path, framework="pt") as exact:
-        return exact.get_tensor(name).float().numpy()
+    with safe_open(path, framework="pt") as torch_stream:
+        return torch_stream.get_tensor(name).float().numpy()
 
 
-def _of_stranger(
+def _find_foreign(
     card: ModelCard, scale: int, path: Path, tensors: Tensors, key: str
 ) -> tuple[Tensors, str]:
-    """The network in a safetensors file that is laid out like a checkpoint; see `find_network`."""
+    """Find the network in a safetensors file that others wrote; see `find_network`."""
     import torch
 
     from harness.models.formats.checkpoints import find_network
@@ -180,32 +183,32 @@ def _of_stranger(
     return find_network(content, path, shapes, key, checkpoint_layouts(card.name))
 
 
-_FACTS = frozenset({*(one.name for one in fields(WeightsInfo)), "model", "scale", "hyper"})
-"""What `save_weights` writes about weights beside their seal, ``sha256``."""
+_FIELDS = frozenset({*(field.name for field in fields(WeightsInfo)), "model", "scale", "hyper"})
+"""The metadata fields that `save_weights` writes, apart from their checksum ``sha256``."""
 
 
-def _sealed(metadata: Mapping[str, str], tensors_sha256: str, path: Path) -> Mapping[str, str]:
-    """The metadata of a file that `save_weights` wrote; none of a file that others wrote.
+def _verified(metadata: Mapping[str, str], tensors_sha256: str, path: Path) -> Mapping[str, str]:
+    """Check the metadata of a file that `save_weights` wrote; empty for a file that others wrote.
 
     Raises:
-        HarnessError: it is not what was written, or the values are not.
+        HarnessError: the metadata or the values do not match their checksums.
     """
-    # Others may write a word of ours; of what is damaged, most words are left.
-    if len(_FACTS & metadata.keys()) <= len(_FACTS) / 2:
+    # Other programs may use some of these names; a damaged file still has most of them.
+    if len(_FIELDS & metadata.keys()) <= len(_FIELDS) / 2:
         return {}
     facts = {name: value for name, value in metadata.items() if name != "sha256"}
-    # Earlier versions wrote no seal.
-    whole = metadata.get("sha256") == digest(facts) or metadata.keys() == _FACTS
-    if not whole or facts.get("tensors_sha256") != tensors_sha256:
+    # Earlier versions wrote no checksum.
+    intact = metadata.get("sha256") == digest(facts) or metadata.keys() == _FIELDS
+    if not intact or facts.get("tensors_sha256") != tensors_sha256:
         raise HarnessError(
-            f"{path} is damaged, it is not what was written: remove it, and fetch, import or train "
+            f"{path} is damaged, its checksums do not match: remove it, and fetch, import or train "
             "the weights again."
         )
     return facts
 
 
 def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) -> Path:
-    """Write weights as safetensors with their source, by rename; returns the path.
+    """Write weights and their source to a safetensors file, by rename; return the path.
 
     Raises:
         HarnessError: the folder cannot be written.
@@ -217,28 +220,29 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     facts = asdict(weights.info) | {"model": card.name, "scale": str(scale)}
     facts["hyper"] = json.dumps(dict(weights.hyper))
     facts["sha256"] = digest(facts)
-    # Not ascontiguousarray, which gives single values, such as counts of batches, an axis.
+    # Not ascontiguousarray, which adds an axis to scalars, such as num_batches_tracked.
     tensors = {name: np.asarray(value, order="C") for name, value in weights.tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Not its own save_file, whose files only their owner may read.
+        # Not safetensors' save_file, which makes files that only their owner may read.
         write_atomically(path, save(tensors, facts))
     except (OSError, SafetensorError) as error:
         raise HarnessError(f"{path} cannot be written ({error}).") from error
     return path
 
 
-def split_weights(path: Path, most: int = PART_BYTES) -> list[Path]:
-    """Copy a weights file in parts, for transfers that take small files only.
+def split_weights(path: Path, part_bytes: int = PART_BYTES) -> list[Path]:
+    """Copy a weights file into parts, for transfers that accept only small files.
 
     Returns:
-        the parts beside it: ``<file>.1of3`` and so on.
+        the parts, which are written beside the file: ``<file>.1of3`` and so on.
 
     Raises:
-        HarnessError: they cannot be written.
+        HarnessError: the parts cannot be written.
     """
     content = regular(path, WEIGHTS).read_bytes()
-    pieces = [content[start : start + most] for start in range(0, len(content), most)]
+    starts = range(0, len(content), part_bytes)
+    pieces = [content[start : start + part_bytes] for start in starts]
     parts = []
     try:
         for number, piece in enumerate(pieces, start=1):
@@ -250,39 +254,41 @@ def split_weights(path: Path, most: int = PART_BYTES) -> list[Path]:
 
 
 def join_weights(part: Path, folder: Path) -> Path:
-    """The file that `split_weights` has cut, put together in a folder.
+    """Join the parts of a file that `split_weights` has split; return the path of the file.
 
     Args:
-        part: any of the parts; the others lie beside it.
-        folder: gets the file.
+        part: any of the parts; the others are in the same folder.
+        folder: where to write the file.
 
     Raises:
         HarnessError: a part is missing or cannot be read.
     """
-    found = PART.fullmatch(part.name)
-    assert found, part
-    count = int(found[3])
-    if not 1 <= int(found[2]) <= count:
-        raise HarnessError(f"{part} is called as no part of weights is: such as .1of{count or 1}.")
-    parts = [part.with_name(f"{found[1]}.{n + 1}of{found[3]}") for n in range(count)]
+    match = PART.fullmatch(part.name)
+    assert match, part
+    count = int(match[3])
+    if not 1 <= int(match[2]) <= count:
+        raise HarnessError(
+            f"{part} is not a valid name for a part of weights: it must end like .1of{count or 1}."
+        )
+    parts = [part.with_name(f"{match[1]}.{n + 1}of{match[3]}") for n in range(count)]
     try:
-        with (folder / found[1]).open("wb") as whole_file:
-            for one in parts:
-                whole_file.write(regular(one, WEIGHTS).read_bytes())
+        with (folder / match[1]).open("wb") as whole_file:
+            for path in parts:
+                whole_file.write(regular(path, WEIGHTS).read_bytes())
     except FileNotFoundError as error:
         raise HarnessError(
-            f"The part {error.filename} is missing: all {len(parts)} must lie in one folder."
+            f"The part {error.filename} is missing: all {len(parts)} must be in one folder."
         ) from error
     except OSError as error:
-        raise HarnessError(f"The parts of {found[1]} cannot be joined ({error}).") from error
-    return folder / found[1]
+        raise HarnessError(f"The parts of {match[1]} cannot be joined ({error}).") from error
+    return folder / match[1]
 
 
 def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
-    """The same weights under another tag or licence, where given.
+    """Return the weights with another tag or licence, where one is given.
 
     Raises:
-        UsageError: the tag is no word.
+        UsageError: the tag is not valid.
     """
     if tag is not None and not re.fullmatch(_TAG, tag):
         raise UsageError(f"A tag has letters, digits, '_' and '-' only, unlike {tag!r}.")
@@ -292,7 +298,7 @@ def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
 
 
 def tensors_digest(tensors: Mapping[str, AnyArray]) -> str:
-    """SHA-256 over names, dtypes, shapes and values, independent of the file that held them."""
+    """SHA-256 over names, dtypes, shapes and values, independent of the file they came from."""
     rows = [
         (
             name,
@@ -306,10 +312,10 @@ def tensors_digest(tensors: Mapping[str, AnyArray]) -> str:
 
 
 def load_into(network: nn.Module, weights: Weights, model: str) -> None:
-    """Give a network its values; every name and shape must fit.
+    """Load weights into a network; every name and shape must fit.
 
     Raises:
-        HarnessError: they do not, naming what differs.
+        HarnessError: they do not fit; the message names the differences.
     """
     import torch
 
@@ -318,7 +324,7 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
     state = network.state_dict()
     own = {name: tuple(tensor.shape) for name, tensor in state.items()}
     given = {name: tuple(value.shape) for name, value in weights.tensors.items()}
-    wrong = {
+    misfits = {
         "missing": sorted(own.keys() - given.keys()),
         "unknown": sorted(given.keys() - own.keys()),
         "of another shape": sorted(
@@ -326,16 +332,18 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
             for name in own.keys() & given.keys()
             if own[name] != given[name]
         ),
-        "not of floating point": sorted(
+        "not floating-point": sorted(
             name
             for name in own.keys() & given.keys()
             if state[name].is_floating_point() and weights.tensors[name].dtype.kind != "f"
         ),
     }
-    said = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in wrong.items() if names]
-    if said:
-        theirs = owner(given, model, weights.hyper) if given != own else ""
-        reasons = [theirs] if theirs else [*differences(given, own), *said]
+    problems = [
+        f"{len(names)} {what} ({_listed(names)})" for what, names in misfits.items() if names
+    ]
+    if problems:
+        match = owner(given, model, weights.hyper) if given != own else ""
+        reasons = [match] if match else [*differences(given, own), *problems]
         raise HarnessError(f"{weights.info.file} does not fit {model}: {'; '.join(reasons)}.")
     tensors = {name: torch.from_numpy(value.copy()) for name, value in weights.tensors.items()}
     network.load_state_dict(tensors, strict=True)
@@ -346,20 +354,20 @@ def _shape(sides: tuple[int, ...]) -> str:
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:
-    """Names after one another, and how many are left out."""
+    """Join names with commas; say how many are left out."""
     left = len(names) - most
     return ", ".join(names[:most]) + (f" and {left} more" if left > 0 else "")
 
 
 @contextmanager
 def no_larger_than(weights: Weights | None) -> Iterator[None]:
-    """Stop a network from growing beyond the values it is to get.
+    """Refuse to build a network with more parameters than the weights have values.
 
-    The arguments that come with weights are as little to be trusted as the weights, and few of them
-    ask for all the memory there is.
+    The arguments stored with weights are as untrusted as the weights, and a few of them can ask for
+    all the memory of the machine.
 
     Raises:
-        HarnessError: it grows beyond them.
+        HarnessError: the network has more parameters.
     """
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -367,7 +375,7 @@ def no_larger_than(weights: Weights | None) -> Iterator[None]:
         yield
         return
     left = sum(value.size for value in weights.tensors.values())
-    seen: dict[int, nn.Parameter] = {}  # by id: a layer may enter its own more than once
+    seen: dict[int, nn.Parameter] = {}  # by id: a layer may register a parameter more than once
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal left
@@ -376,8 +384,8 @@ def no_larger_than(weights: Weights | None) -> Iterator[None]:
             left -= parameter.numel()
         if left < 0:
             raise HarnessError(
-                f"{weights.info.file} holds fewer values than the network it asks for: it is no "
-                "weights file."
+                f"{weights.info.file} holds fewer values than the network it asks for: it is not a "
+                "valid weights file."
             )
 
     hook = register_module_parameter_registration_hook(count)

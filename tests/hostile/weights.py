@@ -49,7 +49,7 @@ def big(name: str, said: str, **hyper: object) -> Case:
     return Case(f"weights: {name}", partial(files.asking, **hyper), words, 1, said)
 
 
-NESTED = "holds tuples within tuples"
+NESTED = "holds deeply nested tuples"
 DEVICE = "is a device, not a file"
 UNREADABLE = "is not a readable safetensors file"
 NOT_RUN = "does not hold plain tensors, and nothing in it was run"
@@ -80,11 +80,11 @@ CASES = [
     weights(
         "whole numbers",
         lambda: files.checkpoint(first=srcnn()["0.weight"].int()),
-        "1 not of floating point (0.weight)",
+        "1 not floating-point (0.weight)",
         "pth",
     ),
-    weights("bits", lambda: files.arrays(np.bool_), "6 not of floating point"),
-    weights("complex safetensors", lambda: files.arrays(np.complex64), "not of floating point"),
+    weights("bits", lambda: files.arrays(np.bool_), "6 not floating-point"),
+    weights("complex safetensors", lambda: files.arrays(np.complex64), "not floating-point"),
     weights("not a number", lambda: files.arrays(fill=np.nan), "values that are not finite"),
     weights("infinite", lambda: files.arrays(fill=np.inf), "values that are not finite"),
     weights("another shape", lambda: files.checkpoint(first=ONE), "1 of another shape", "pth"),
@@ -103,8 +103,10 @@ CASES = [
     ),
     weights("arguments nested deep", lambda: files.arrays(hyper="[" * 10**5), UNREADABLE),
     big("arguments that are no number", UNREADABLE, width=np.nan),
-    weights("tag that is a path", lambda: files.arrays(tag="../../x"), "what is no tag"),
-    weights("licence that clears the screen", lambda: files.arrays(licence="\x1b[2J"), "no lice"),
+    weights("tag that is a path", lambda: files.arrays(tag="../../x"), 'metadata field "tag" of'),
+    weights(
+        "licence that clears the screen", lambda: files.arrays(licence="\x1b[2J"), '"licence" of'
+    ),
     big("a billion groups", "fewer values than the network it asks for", groups=10**9),
     big("filters beyond memory", "failed to build drfn", width=10**6),
     big("filters of no number", "failed to build drfn", width="x"),
@@ -147,6 +149,6 @@ CASES = [
     weights(
         "part of ten billion", nothing, "There is no weights file", "safetensors.1of9999999999"
     ),
-    weights("part of none", nothing, "is called as no part", "safetensors.1of0"),
+    weights("part of none", nothing, "is not a valid name for a part", "safetensors.1of0"),
     weights("name too long", nothing, "cannot be read", "x" * 300 + ".mat"),
 ]

@@ -233,7 +233,7 @@ TRAINS = "harness train can train it"
 @pytest.mark.parametrize(
     ("network", "rule", "fails", "said"),
     [
-        (Counting, REPEATS, True, "keeps something between calls"),
+        (Counting, REPEATS, True, "keeps state between calls"),
         (Closed, COPIES, True, "differs by"),
         (Dropping, DRAWS, False, "another seed changes its output"),
         (Noisy, DRAWS, False, "another seed changes its output"),

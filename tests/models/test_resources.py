@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from harness.cards import ModelCard
 from harness.errors import HarnessError
 from harness.models import resources
-from harness.models.resources import KEEPS, disturbance, instances
+from harness.models.resources import KEEPS_STATE, disturbance, instances
 from harness.models.upscaler import Upscaler
 from harness.registry import MODELS
 
@@ -139,7 +139,7 @@ def test_a_network_that_waits_for_its_copy_runs_alone(monkeypatch) -> None:
 
 @pytest.mark.parametrize("kind", [FromImageToImage, FirstMean, Recurrent, InEights])
 def test_a_network_that_remembers_images_is_refused(kind: type[nn.Module]) -> None:
-    with pytest.raises(HarnessError, match=f"{kind.__name__} keeps state .*{KEEPS}"):
+    with pytest.raises(HarnessError, match=f"{kind.__name__} keeps state .*{KEEPS_STATE}"):
         instances(upscaler(kind()), 1)
 
 

@@ -623,8 +623,8 @@ class TestAnOutputIsChecked:
     @pytest.mark.parametrize(
         ("model", "said"),
         [
-            ("onechannel", "made (4, 1, 48, 48) of (4, 3, 12, 12), not (4, 3, 48, 48): mend the"),
-            ("half", "made (4, 3, 24, 24) of (4, 3, 12, 12), not (4, 3, 48, 48): mend the"),
+            ("onechannel", "returned (4, 1, 48, 48) for (4, 3, 12, 12), not (4, 3, 48, 48): fix"),
+            ("half", "returned (4, 3, 24, 24) for (4, 3, 12, 12), not (4, 3, 48, 48): fix"),
             ("aslist", "returned a list ([0] (4, 3, 48, 48)), not a tensor of (4, 3, 48, 48)"),
         ],
     )
@@ -722,7 +722,7 @@ class TestFolderOfAnother:
     def test_that_holds_before_a_deadline_too(self, words, monkeypatch) -> None:
         monkeypatch.setattr(harness, "STARTED", time.monotonic())
         one = training(words, "onechannel", val_images=0, stop_after=60.0)
-        with pytest.raises(HarnessError, match="mend the plug-in"):
+        with pytest.raises(HarnessError, match="fix the plug-in"):
             Trainer(one, Said(), resume=False).run()
         assert not (one.folder / "last.pt").exists()
 

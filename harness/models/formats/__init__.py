@@ -1,8 +1,8 @@
-"""Reading weights from the files that authors published, as named float32 arrays.
+"""Read weights from files that authors published, as named float32 arrays.
 
-How the files of a network are laid out is named by its card, see `harness.cards.ModelCard`. A
-``.mat`` file is checked before SciPy reads it, which unpacks whatever a file holds, and follows
-cells within cells until the stack overflows, which ends the process.
+The card of a network names the layouts of its files, see `harness.cards.ModelCard`. ``.mat`` files
+are checked first, because SciPy unpacks whatever a file holds, and crashes the process on deeply
+nested cells.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 def read_tensors(
     model: str, path: Path, shapes: Callable[[], Shapes], key: str = ""
 ) -> tuple[Tensors, str]:
-    """The weights of a model in a published file.
+    """Read the weights of a model from a published file.
 
     Args:
         model: the network's registered name.
         path: a ``.mat`` or ncnn ``.bin`` file of the model's authors, or a PyTorch checkpoint.
-        shapes: gives the names and shapes of the network, by which a checkpoint is searched.
-        key: where a checkpoint holds it, see `read_checkpoint`.
+        shapes: returns the names and shapes of the network, used to search a checkpoint.
+        key: the keys that lead to the network in a checkpoint, see `read_checkpoint`.
 
     Returns:
         the network's parameter names and float32 arrays, and a sentence on where in the file they
-        were, see `harness.models.formats.checkpoints.find_network`.
+        were found, see `harness.models.formats.checkpoints.find_network`.
 
     Raises:
         HarnessError: the file is missing, broken, of another network, or of an unknown kind.
@@ -59,7 +59,7 @@ def read_tensors(
     if path.suffix in CHECKPOINTS and not ncnn:
         return read_checkpoint(path, shapes(), key, checkpoint_layouts(model))
     if key:
-        raise UsageError(f"{path} holds one network: --weights-key is for checkpoints.")
+        raise UsageError(f"{path} holds one network: --weights-key is only for checkpoints.")
     if path.suffix == ".mat":
         return _read_file(model, path, "mat", _mat_content(path)), ""
     if ncnn:
@@ -67,66 +67,67 @@ def read_tensors(
     if path.suffix == ".param":
         raise HarnessError(f"{path} describes layers: the weights are in the .bin file beside it.")
     raise HarnessError(
-        f"{path} is of a kind that cannot be imported: it takes .safetensors, .mat, .pth or the "
-        ".bin of ncnn."
+        f"{path} is of a kind that cannot be imported: use a .safetensors, .mat or .pth file, or "
+        "the .bin file of ncnn."
     )
 
 
 def checkpoint_layouts(model: str) -> tuple[CheckpointLayout, ...]:
-    """The layouts of checkpoints that any network's card names, those of a model first.
+    """Return the checkpoint layouts of all networks, those of the given model first.
 
-    A checkpoint may be of another network than the one that is asked for, and is then named.
+    The other layouts serve to name the network if a checkpoint belongs to another one.
 
     Raises:
-        HarnessError: those of the model cannot be loaded.
+        HarnessError: the layouts of the model cannot be loaded.
     """
-    found = [one for _, one in _layouts(model) if isinstance(one, CheckpointLayout)]
-    return tuple({id(one): one for one in found}.values())
+    found = [layout for _, layout in _layouts(model) if isinstance(layout, CheckpointLayout)]
+    return tuple({id(layout): layout for layout in found}.values())
 
 
 def _layouts(model: str) -> Iterator[tuple[str, CheckpointLayout | FileLayout]]:
-    """The layouts that the cards of networks name, with the networks, those of a model first."""
+    """Yield the layouts of all networks with the networks' names, those of a model first."""
     for name in sorted(MODELS, key=lambda name: name != model):
         card = MODELS.get(name)
         try:
-            found = _load(card.layouts) if card.layouts else ()
+            layouts = _load(card.layouts) if card.layouts else ()
         except Exception as error:  # from a plug-in
             if name != model:
                 continue
             raise HarnessError(
                 f"The layouts {card.layouts} of {card.origin} cannot be loaded "
-                f"({type(error).__name__}: {error}): mend the plug-in."
+                f"({type(error).__name__}: {error}): fix the plug-in."
             ) from error
-        yield from ((name, one) for one in found)
+        yield from ((name, layout) for layout in layouts)
 
 
 @cache
 def _load(address: str) -> tuple[CheckpointLayout | FileLayout, ...]:
-    """What the function ``module:function`` returns."""
+    """Call the function ``module:function`` and return its layouts."""
     module, _, function = address.partition(":")
     return tuple(getattr(importlib.import_module(module), function)())
 
 
 def _read_file(model: str, path: Path, kind: str, content: Any) -> Tensors:
-    """The weights of a model in a file of its authors that is no checkpoint.
+    """Read the weights of a model from a file of its authors that is not a checkpoint.
 
     Raises:
-        HarnessError: it is of another network, or laid out otherwise.
+        HarnessError: the file is of another network, or has another layout.
     """
-    known = [
-        (name, one)
-        for name, one in _layouts(model)
-        if isinstance(one, FileLayout) and one.kind == kind
+    layouts = [
+        (name, layout)
+        for name, layout in _layouts(model)
+        if isinstance(layout, FileLayout) and layout.kind == kind
     ]
-    owner, layout = next(((name, one) for name, one in known if one.fits(content)), ("", None))
+    fitting = ((name, layout) for name, layout in layouts if layout.fits(content))
+    owner, layout = next(fitting, ("", None))
     if owner != model or layout is None:
-        no_other = f"no known weights, of {model} or of another network"
-        held = f"weights of {owner}, not of {model}" if owner else no_other
+        unknown = f"no known weights, of {model} or of another network"
+        held = f"weights of {owner}, not of {model}" if owner else unknown
         raise HarnessError(f"{path} holds {held}.")
     try:
-        read = layout.read(content)
-        return {name: np.ascontiguousarray(value, np.float32) for name, value in read}
-    except Exception as error:  # what a file holds need not be what it should
+        named = layout.read(content)
+        return {name: np.ascontiguousarray(value, np.float32) for name, value in named}
+    except Exception as error:  # a damaged file may raise any error
         raise HarnessError(
             f"{path} is not laid out like the weights of {model} ({error})."
         ) from error
@@ -143,7 +144,7 @@ def is_ncnn(path: Path) -> bool:
     """Whether a file begins like an ncnn model with fp16 weights.
 
     Raises:
-        HarnessError: it cannot be read.
+        HarnessError: the file cannot be read.
     """
     try:
         with path.open("rb") as stream:
@@ -156,40 +157,40 @@ def _mat_content(path: Path) -> dict[str, Any]:
     """The variables of a ``.mat`` file, by name.
 
     Raises:
-        HarnessError: it is broken, or would take much memory.
+        HarnessError: the file is broken, or would take much memory.
     """
     from scipy.io import loadmat
 
     try:
         require_harmless(path)
         return loadmat(path, simplify_cells=True)
-    except Exception as error:  # the reader meets what it does not know in many ways
+    except Exception as error:  # SciPy raises many kinds of errors
         raise HarnessError(f"{path} is not a readable .mat file ({error}).") from error
 
 
 LARGEST = 1 << 26
-"""Bytes that a file's variables may unpack to; those of the authors' files take up to 3 million."""
+"""The most bytes that a file may unpack to; the authors' files unpack to at most 3 million."""
 MATRICES = 3_000
-"""Tags of arrays, cells and structures in a file; the authors' files have up to 1,241."""
+"""The most arrays, cells and structures that a file may have; the authors' have at most 1,241."""
 
 _HEADER, _TAG = 128, 8
 _MATRIX, _COMPRESSED = 14, 15
 
 
 def require_harmless(path: Path) -> None:
-    """Refuse a ``.mat`` file that would take much memory or nest too deep.
+    """Refuse a ``.mat`` file that would take too much memory or is nested too deep.
 
-    Its layout is that of "MAT-File Format" (MathWorks), level 5.
+    The format is level 5 of "MAT-File Format" (MathWorks).
 
     Raises:
-        ValueError: it would, or it is of another level than 5.
-        OSError: it cannot be read.
+        ValueError: the file is refused, or it is not of level 5.
+        OSError: the file cannot be read.
     """
     content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER])
     if order is None or not all(content[:4]):
         raise ValueError("not a MATLAB 5 file")
-    # Sizes may lie, so that nesting cannot be told; but each level has the tag of a matrix.
+    # Stated sizes may be wrong, which hides the nesting; but each level has the tag of a matrix.
     tag = struct.pack(f"{order}I", _MATRIX)
     size = matrices = 0
     for piece in chain([content], _unpacked(content, order)):
@@ -202,15 +203,15 @@ def require_harmless(path: Path) -> None:
 
 
 def _unpacked(content: bytes, order: str) -> Iterator[bytes]:
-    """The variables that are compressed, each up to a little more than `LARGEST`."""
-    place = _HEADER
-    while place + _TAG <= len(content):
-        kind, size = struct.unpack_from(f"{order}II", content, place)
-        place += _TAG
+    """Decompress the compressed variables, each up to one byte more than `LARGEST`."""
+    offset = _HEADER
+    while offset + _TAG <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, offset)
+        offset += _TAG
         if kind == _COMPRESSED:
             try:
                 unpacker = zlib.decompressobj()
-                yield unpacker.decompress(content[place : place + size], LARGEST + 1)
+                yield unpacker.decompress(content[offset : offset + size], LARGEST + 1)
             except zlib.error as error:
                 raise ValueError(str(error)) from error
-        place += size
+        offset += size

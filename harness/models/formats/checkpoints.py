@@ -1,4 +1,4 @@
-"""PyTorch checkpoints: the network among all that a trainer stored, read without running code."""
+"""Read a network from a PyTorch checkpoint, whatever else it holds, without running its code."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ _KEYS = (
     *("params_ema", "params", "state_dict", "model", "average"),
     *("model_state_dict", "net", "network", "netG", "generator", "model_ema", "ema"),
 )
-"""Where checkpoints hold a network, first choice first.
+"""The keys under which checkpoints hold a network, the preferred one first.
 
-``params_ema`` is what the authors of BasicSR score. ``average`` is of ``harness train``, which has
-the last step under ``network``.
+The authors of BasicSR score ``params_ema``. ``harness train`` stores the averaged weights under
+``average`` and those of the last step under ``network``.
 """
 _LARGEST_RATIO = 4
-"""Tensors over file size: values may be stored once and used twice, and no more than that."""
+"""The largest size of the tensors relative to the file; a few tensors may share their values."""
 _DEEPEST = 4
-"""Dictionaries within dictionaries, and words before the names of a network, that are looked at."""
+"""How many levels of nested dictionaries, and of name prefixes, are searched for a network."""
 
 
 def read_checkpoint(
     path: Path, shapes: Shapes, key: str = "", layouts: Sequence[CheckpointLayout] = ()
 ) -> tuple[Tensors, str]:
-    """The values of a network in a checkpoint; nothing in the file is run.
+    """Read the weights of a network from a checkpoint; no code in the file is run.
 
     Args:
         path: the file.
-        shapes: the names and shapes of the network, which tell it from what lies beside it.
-        key: where it is, dots between words; empty to look for it.
+        shapes: the names and shapes of the network's values, by which it is recognised.
+        key: the keys that lead to the network, joined by dots; empty to search for it.
         layouts: how published implementations name the values of networks.
 
     Returns:
-        its tensors, under this project's names, and where they were found, see `find_network`.
+        the tensors under this project's names, and a note on where they were, see `find_network`.
 
     Raises:
-        HarnessError: it cannot be read, holds no network, or would take more memory than its own
-            size calls for.
+        HarnessError: the file cannot be read, holds no network, or would take far more memory than
+            its size.
         UsageError: there is nothing under the key, or several networks fit and no key was given.
     """
     return find_network(_unpickle(path), path, shapes, key, layouts)
@@ -66,87 +66,91 @@ def read_checkpoint(
 def find_network(
     content: object, path: Path, shapes: Shapes, key: str, layouts: Sequence[CheckpointLayout]
 ) -> tuple[Tensors, str]:
-    """The values of a network in what a file holds; see `read_checkpoint`.
+    """Find the weights of a network in the content of a file; see `read_checkpoint`.
 
-    Where none fits, those are given that have most names in common with the network.
+    If none fit, those that share the most names with the network are returned.
 
     Returns:
-        the tensors, and a sentence on where they were found; empty where the file holds no more.
+        the tensors, and a sentence on where they were found; empty if the file holds nothing else.
     """
-    readings = [
-        reading
-        for place, tensors in sorted(_places(content), key=lambda found: _rank(found[0]))
-        for reading in _readings(place, tensors, layouts)
+    candidates = [
+        candidate
+        for keys, tensors in sorted(_dictionaries(content), key=lambda found: _rank(found[0]))
+        for candidate in _candidates(keys, tensors, layouts)
     ]
-    if not readings:
+    if not candidates:
         raise HarnessError(f"{path} does not hold a dictionary of tensors{_instead(content)}.")
-    named = [one for one in readings if not key or f"{one.key}.".startswith(f"{key}.")]
-    if not named:
-        raise UsageError(f"{path} has no tensors under {key}: {_there(readings, shapes)}.")
-    fitting = [one for one in named if one.shapes == shapes]
-    chosen = fitting[0] if fitting else max(named, key=lambda one: one.common(shapes))
+    under_key = [c for c in candidates if not key or f"{c.key}.".startswith(f"{key}.")]
+    if not under_key:
+        raise UsageError(f"{path} has no tensors under {key}: {_available(candidates, shapes)}.")
+    fitting = [c for c in under_key if c.shapes == shapes]
+    chosen = fitting[0] if fitting else max(under_key, key=lambda c: c.common(shapes))
     _require_plain(chosen.tensors, path)
-    # Views of one value, repeated without end, would fit into a small file.
+    # A small file could hold any number of views of one value.
     if sum(t.nbytes for t in chosen.tensors.values()) > _LARGEST_RATIO * path.stat().st_size:
-        raise HarnessError(f"{path} would unpack to far more than it holds: it is no weights file.")
-    others = [one for one in fitting if one.differs(chosen)]
-    if any(_rank(one.place) == _rank(chosen.place) for one in others):
-        keys = _and([chosen.key, *(one.key for one in others)])
-        raise UsageError(f"{path} holds several that fit, {keys}: choose with --weights-key.")
+        raise HarnessError(
+            f"{path} would unpack to far more than it holds: it is not a valid weights file."
+        )
+    others = [c for c in fitting if c.differs(chosen)]
+    if any(_rank(other.keys) == _rank(chosen.keys) for other in others):
+        fits = _and([chosen.key, *(other.key for other in others)])
+        raise UsageError(f"{path} holds several that fit, {fits}: choose with --weights-key.")
     return chosen.arrays(path), _note(chosen, others, path)
 
 
-def _places(content: object) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """The dictionaries with tensors in them, by the keys that lead there."""
+def _dictionaries(content: object) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Yield the tensors of every dictionary in a file, with the keys that lead to it."""
     import torch
 
     waiting: deque[tuple[tuple[str, ...], object]] = deque([((), content)])
-    seen: Counter[int] = Counter()
+    visits: Counter[int] = Counter()
     while waiting:
-        place, found = waiting.popleft()
-        # The tensors of an optimizer are none of a network. One dictionary may stand under several
-        # keys, and in a hostile file under any number.
-        if not isinstance(found, Mapping) or "param_groups" in found or seen[id(found)] == _DEEPEST:
+        keys, value = waiting.popleft()
+        # An optimizer's tensors are not weights. One dictionary may be stored under several keys,
+        # and in a hostile file under any number of them.
+        if not isinstance(value, Mapping):
             continue
-        seen[id(found)] += 1
-        tensors = {str(k): value for k, value in found.items() if isinstance(value, torch.Tensor)}
+        if "param_groups" in value or visits[id(value)] == _DEEPEST:
+            continue
+        visits[id(value)] += 1
+        tensors = {str(k): inner for k, inner in value.items() if isinstance(inner, torch.Tensor)}
         if tensors:
-            yield place, tensors
-        if len(place) < _DEEPEST:
-            waiting += [((*place, str(key)), value) for key, value in found.items()]
+            yield keys, tensors
+        if len(keys) < _DEEPEST:
+            waiting += [((*keys, str(key)), inner) for key, inner in value.items()]
 
 
-def _rank(place: Sequence[str]) -> list[int]:
-    """The order of preference; a file's own top level comes after the known keys."""
+def _rank(keys: Sequence[str]) -> list[int]:
+    """The order of preference; the top level of a file comes after the known keys."""
     known = len(_KEYS)
-    return [_KEYS.index(key) if key in _KEYS else known + 1 for key in place] or [known]
+    return [_KEYS.index(key) if key in _KEYS else known + 1 for key in keys] or [known]
 
 
 @dataclass(frozen=True, eq=False)
-class _Reading:
-    """Tensors that may be a network's.
+class _Candidate:
+    """Tensors that may be the weights of a network.
 
     Attributes:
-        place: the keys that lead to their dictionary.
-        prefix: what stands before their names there.
-        tensors: by the rest of their names.
-        layout: that of the names, if any is assumed.
-        among: all tensors of the dictionary.
+        keys: the keys that lead to their dictionary.
+        prefix: the prefix that their names share in the dictionary.
+        tensors: the tensors, by their names without the prefix.
+        layout: the layout that the names are assumed to follow, if any.
+        siblings: all tensors of the dictionary.
     """
 
-    place: tuple[str, ...]
+    keys: tuple[str, ...]
     prefix: str
     tensors: Mapping[str, Tensor]
     layout: CheckpointLayout | None
-    among: Mapping[str, Tensor]
+    siblings: Mapping[str, Tensor]
 
     @property
     def key(self) -> str:
-        return ".".join(filter(None, (*self.place, self.prefix)))
+        return ".".join(filter(None, (*self.keys, self.prefix)))
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What the names are here."""
+        """This project's names, by the names in the file."""
         if self.layout is None:
             return {name: name for name in self.tensors}
         return self.layout.own_names(self.tensors)
@@ -156,40 +160,40 @@ class _Reading:
         return {own: tuple(self.tensors[name].shape) for name, own in self.names.items()}
 
     def common(self, shapes: Shapes) -> tuple[int, bool]:
-        """How much of a network's names are here."""
+        """How many names it shares with a network, and whether a layout is assumed."""
         return len(self.shapes.keys() & shapes.keys()), self.layout is not None
 
-    def differs(self, other: _Reading) -> bool:
-        """Whether any value is another, of two readings that fit one network."""
+    def differs(self, other: _Candidate) -> bool:
+        """Whether any value differs from that of another candidate for the same network."""
         theirs = {own: other.tensors[name] for name, own in other.names.items()}
         return not all(
             _are_equal(self.tensors[name], theirs[own]) for name, own in self.names.items()
         )
 
     def arrays(self, path: Path) -> Tensors:
-        """The values under this project's names, in its range."""
-        made = {own: _array(self.tensors[name]) for name, own in self.names.items()}
+        """The values under this project's names, for images in [0, 1]."""
+        arrays = {own: _array(self.tensors[name]) for name, own in self.names.items()}
         if self.layout is None:
-            return made
+            return arrays
         _require_constants(self.layout, self.tensors, path)
         span = self.layout.range
-        return {own: v / span if own.endswith(".bias") else v for own, v in made.items()}
+        return {own: v / span if own.endswith(".bias") else v for own, v in arrays.items()}
 
 
-def _readings(
-    place: tuple[str, ...], tensors: Mapping[str, Tensor], layouts: Sequence[CheckpointLayout]
-) -> Iterator[_Reading]:
-    """The tensors of a dictionary that may be a network's: all, or those of one prefix."""
+def _candidates(
+    keys: tuple[str, ...], tensors: Mapping[str, Tensor], layouts: Sequence[CheckpointLayout]
+) -> Iterator[_Candidate]:
+    """Yield the tensors of a dictionary that may be a network: all, or those with one prefix."""
     bare = {_unwrapped(name): tensor for name, tensor in tensors.items()}
-    for named in (tensors,) if bare.keys() == tensors.keys() else (tensors, bare):
-        for prefix, group in _groups(named).items():
-            layout = next((one for one in layouts if one.mark in group), None)
-            for one in (layout, None) if layout else (None,):
-                yield _Reading(place, prefix, group, one, named)
+    for siblings in (tensors,) if bare.keys() == tensors.keys() else (tensors, bare):
+        for prefix, group in _groups(siblings).items():
+            matching = next((layout for layout in layouts if layout.mark in group), None)
+            for layout in (matching, None) if matching else (None,):
+                yield _Candidate(keys, prefix, group, layout, siblings)
 
 
 def _require_constants(layout: CheckpointLayout, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse stored values that differ from those that the network here makes itself.
+    """Check that stored constants, such as the mean, equal those that our network defines itself.
 
     Raises:
         HarnessError: one differs.
@@ -199,19 +203,19 @@ def _require_constants(layout: CheckpointLayout, tensors: Mapping[str, Tensor], 
     for name, value in tensors.items():
         if not layout.is_constant(name):
             continue
-        wanted = torch.from_numpy(np.asarray(layout.constants.get(name, np.zeros(0))))
+        expected = torch.from_numpy(np.asarray(layout.constants.get(name, np.zeros(0))))
         if value.is_floating_point():  # bf16 rounds 111.46 to 111.5
-            wanted = wanted.to(value.dtype)
+            expected = expected.to(value.dtype)
         stored = value.detach().double()
-        if stored.shape != wanted.shape or not np.allclose(stored, wanted.double(), 0, 0.05):
+        if stored.shape != expected.shape or not np.allclose(stored, expected.double(), 0, 0.05):
             raise HarnessError(
                 f"{path} has {name} = {stored.numpy().ravel()}, and the network here has "
-                f"{wanted.double().numpy().ravel()}: it cannot take these weights."
+                f"{expected.double().numpy().ravel()}: it cannot take these weights."
             )
 
 
 def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by what their names begin with, up to the dot, and by the rest of the name."""
+    """Group tensors by every prefix of their names, up to a dot; keep the rest of the names."""
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         words = name.split(".")
@@ -221,46 +225,46 @@ def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 _WRAPPERS = ("module", "_orig_mod")
-"""What ``DataParallel`` and ``torch.compile`` put before the names of what they wrap."""
+"""Prefixes that ``DataParallel`` and ``torch.compile`` add to the names of a wrapped module."""
 
 
 def _unwrapped(name: str) -> str:
     return ".".join(word for word in name.split(".") if word not in _WRAPPERS)
 
 
-def _there(readings: Sequence[_Reading], shapes: Shapes) -> str:
-    """The keys of a file: of what fits, or else of its dictionaries, or the beginnings of names."""
+def _available(candidates: Sequence[_Candidate], shapes: Shapes) -> str:
+    """List the keys that fit, or else the keys of all dictionaries, or else name prefixes."""
     keys = (
-        [one.key for one in readings if one.shapes == shapes and one.key]
-        or [one.key for one in readings if not one.prefix and one.key]
-        or [one.key for one in readings if "." not in one.prefix and one.key]
+        [c.key for c in candidates if c.shapes == shapes and c.key]
+        or [c.key for c in candidates if not c.prefix and c.key]
+        or [c.key for c in candidates if "." not in c.prefix and c.key]
     )
-    return f"there are {_and(keys)}" if keys else "its names have no beginnings"
+    return f"there are {_and(keys)}" if keys else "the names of its tensors have no prefixes"
 
 
-def _note(chosen: _Reading, others: Iterable[_Reading], path: Path) -> str:
-    """Which of a file's tensors were taken; empty where there are no others."""
-    said = []
+def _note(chosen: _Candidate, others: Iterable[_Candidate], path: Path) -> str:
+    """Say which tensors of a file are used; empty if the file holds no others."""
+    notes = []
     if _unwrapped(chosen.key):
-        said.append(f"the weights are those under {chosen.key}")
+        notes.append(f"the weights are those under {chosen.key}")
     start = f"{chosen.prefix}." if chosen.prefix else ""
-    left = [name.split(".")[0] for name in chosen.among if not name.startswith(start)]
-    if left:
-        said.append(f"not used: {_and(left)}")
+    unused = [name.split(".")[0] for name in chosen.siblings if not name.startswith(start)]
+    if unused:
+        notes.append(f"not used: {_and(unused)}")
     if others:
         keys = _and(other.key for other in others)
-        said.append(f"{keys} would fit, too, with other values (--weights-key)")
-    return f"{path.name}: {'; '.join(said)}." if said else ""
+        notes.append(f"{keys} would fit, too, with other values (--weights-key)")
+    return f"{path.name}: {'; '.join(notes)}." if notes else ""
 
 
 def _and(words: Iterable[str]) -> str:
-    """Up to ten words, each once."""
-    *most, last = [word[:60] for word in dict.fromkeys(words)][:10]
-    return f"{', '.join(most)} and {last}" if most else last
+    """Join up to ten words, each once."""
+    *first, last = [word[:60] for word in dict.fromkeys(words)][:10]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _instead(content: object) -> str:
-    """What a file holds that has no tensors."""
+    """Say what a file without tensors holds instead."""
     advice = "save the network's state_dict()"
     if not isinstance(content, Mapping):
         return f" but {_kind(content)}: {advice}"
@@ -283,9 +287,9 @@ def _kind(value: object) -> str:
 
 
 class _NumpyValue:
-    """Stands for a value of numpy, such as the best PSNR so far, which is no weight and not made.
+    """Takes the place of a numpy value, such as the best PSNR, which is not a weight.
 
-    A hostile file could ask numpy for one of any size.
+    The numpy value is never created: a hostile file could ask for one of any size.
     """
 
     def __init__(self, *_: object) -> None:
@@ -309,23 +313,23 @@ def _unpickle(path: Path) -> object:
 
     if any(Path(entry.filename).name == "constants.pkl" for entry in _entries(path)):
         raise HarnessError(
-            f"{path} is an archive of torch.jit, which is code: save the network's state_dict()."
+            f"{path} is a torch.jit archive, which holds code: save the network's state_dict()."
         )
-    if _is_packed(path):
-        raise HarnessError(f"{path} is compressed, as no weights file of PyTorch is.")
+    if _is_compressed(path):
+        raise HarnessError(f"{path} is compressed, but PyTorch never compresses weights files.")
     if _is_damaged(path):
         raise HarnessError(
-            f"{path} is damaged, its checksums do not fit: copy or download it again."
+            f"{path} is damaged, its checksums do not match: copy or download it again."
         )
     if is_hostile(path):
-        raise HarnessError(f"{path} holds tuples within tuples, as no weights file does: refused.")
+        raise HarnessError(f"{path} holds deeply nested tuples: refusing to load it.")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise HarnessError(f"{path} cannot be read ({error}).") from error
-    except Exception as error:  # the reader meets what it does not know in many ways
+    except Exception as error:  # torch.load raises many kinds of errors
         raise HarnessError(
             f"{path} does not hold plain tensors, and nothing in it was run{_needed(error)}: save "
             "the network's state_dict() instead."
@@ -333,20 +337,20 @@ def _unpickle(path: Path) -> object:
 
 
 def _needed(error: Exception) -> str:
-    """The code that a file cannot be read without, as far as the reader says it."""
-    found = re.search(r"GLOBAL (\S{1,100})", str(error))
-    return f" (it needs {found[1]})" if found else ""
+    """Name the class or function that a file needs, if PyTorch's error names it."""
+    match = re.search(r"GLOBAL (\S{1,100})", str(error))
+    return f" (it needs {match[1]})" if match else ""
 
 
-def _is_packed(path: Path) -> bool:
-    """Whether a file is an archive that unpacks to more than itself; nothing is unpacked."""
+def _is_compressed(path: Path) -> bool:
+    """Whether a file is a compressed archive; nothing is unpacked."""
     return any(entry.compress_type != ZIP_STORED for entry in _entries(path))
 
 
 def _is_damaged(path: Path) -> bool:
-    """Whether a file is not what its seal or its checksums say, at which PyTorch does not look.
+    """Whether a file does not match its seal or its checksums, which PyTorch does not check.
 
-    There are no checksums in files that are saved under ``set_crc32_options(False)``.
+    Files saved under ``set_crc32_options(False)`` have no checksums.
     """
     if is_sealed(path):
         return not seal_fits(path)
@@ -355,24 +359,24 @@ def _is_damaged(path: Path) -> bool:
     try:
         with ZipFile(path) as archive:
             return archive.testzip() is not None
-    except Exception:  # what is damaged is met in many ways
+    except Exception:  # damaged archives raise many kinds of errors
         return True
 
 
 def _entries(path: Path) -> list[ZipInfo]:
-    """What an archive says it holds; nothing for other files."""
+    """The entries that a zip file lists; empty for other files."""
     try:
         with ZipFile(path) as archive:
             return archive.infolist()
-    except Exception:  # what is none, or damaged, is met in many ways
+    except Exception:  # files that are damaged or not archives raise many kinds of errors
         return []
 
 
 def _require_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors but those of real numbers, one after the other in memory.
+    """Check that all tensors are dense tensors of real numbers on the CPU.
 
     Raises:
-        HarnessError: there are others, naming the first.
+        HarnessError: one is not; the message names the first.
     """
     odd = next((name for name, tensor in tensors.items() if not _is_plain(tensor)), None)
     if odd is not None:
@@ -392,68 +396,68 @@ def _is_plain(tensor: Tensor) -> bool:
     )
 
 
-def _are_equal(one: Tensor, other: Tensor) -> bool:
+def _are_equal(a: Tensor, b: Tensor) -> bool:
     import torch
 
-    if one is other:
+    if a is b:
         return True
-    plain = _is_plain(one) and _is_plain(other)
-    return plain and one.dtype == other.dtype and torch.equal(one, other)
+    plain = _is_plain(a) and _is_plain(b)
+    return plain and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _array(tensor: Tensor) -> AnyArray:
-    """Floating values as float32; whole numbers (counters of layers) as they are."""
+    """Convert floating-point values to float32; leave integers (such as counters) as they are."""
     value = tensor.detach()
     return (value.float() if value.is_floating_point() else value).numpy()
 
 
 _SEAL = 64
-"""SHA-256 of all that comes before, in hexadecimal: the comment of the zip file that PyTorch
-writes, which readers of zip files pass over."""
+"""Length of the seal: the SHA-256 of all bytes before it, in hexadecimal. It is the comment of the
+zip file that PyTorch writes; readers of zip files ignore comments."""
 
 _LENGTH = _SEAL.to_bytes(2, "little")
-"""How a zip file states the length of its comment, just before it; 0 where it has none."""
+"""The field of a zip file just before its comment, which states its length; 0 without a comment."""
 
 
 def seal(stream: BinaryIO) -> None:
-    """Put the hash of a zip file without a comment into its comment."""
+    """Write the hash of a zip file, which has no comment yet, into its comment."""
     size = stream.seek(-len(_LENGTH), os.SEEK_END)
-    stated = _digest(stream, size)
+    sha256 = _digest(stream, size)
     stream.seek(size)
-    stream.write(_LENGTH + stated)
+    stream.write(_LENGTH + sha256)
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a file ends with a seal, be it right or not.
+    """Whether a file ends with a seal, valid or not.
 
     Raises:
-        OSError: it is no file, or cannot be read.
+        OSError: the path is not a regular file, or it cannot be read.
     """
     with regular(path, WEIGHTS).open("rb") as stream:
-        return _stated(stream) is not None
+        return _read_seal(stream) is not None
 
 
 def seal_fits(path: Path) -> bool:
-    """Whether a sealed file is what its seal says.
+    """Whether the content of a sealed file matches its seal.
 
     Raises:
-        OSError: it is no file, or cannot be read.
+        OSError: the path is not a regular file, or it cannot be read.
     """
     with regular(path, WEIGHTS).open("rb") as stream:
-        stated = _stated(stream)
-        return stated == _digest(stream, stream.tell() - len(_LENGTH) - _SEAL)
+        sha256 = _read_seal(stream)
+        return sha256 == _digest(stream, stream.tell() - len(_LENGTH) - _SEAL)
 
 
-def _stated(stream: BinaryIO) -> bytes | None:
-    """The hash at the end of a file, which is read to its end; None where there is none."""
+def _read_seal(stream: BinaryIO) -> bytes | None:
+    """Read the seal at the end of a file, up to its last byte; None if there is none."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - len(_LENGTH) - _SEAL))
-    found = re.fullmatch(re.escape(_LENGTH) + rb"([0-9a-f]{%d})" % _SEAL, stream.read())
-    return found[1] if found else None
+    match = re.fullmatch(re.escape(_LENGTH) + rb"([0-9a-f]{%d})" % _SEAL, stream.read())
+    return match[1] if match else None
 
 
 def _digest(stream: BinaryIO, size: int) -> bytes:
-    """SHA-256 of a file's first bytes, in hexadecimal."""
+    """SHA-256 of the first ``size`` bytes of a file, in hexadecimal."""
     stream.seek(0)
     content = hashlib.sha256()
     while size > 0 and (piece := stream.read(min(size, 1 << 20))):
@@ -463,52 +467,52 @@ def _digest(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Size(NamedTuple):
-    """How deep tuples nest in a value, and how many values it holds, each as often as it does."""
+    """How deep tuples are nested in a value, and how many values it holds, counting repeats."""
 
     depth: int = 0
     values: int = 1
 
 
 _MOST = _Size(100, 100_000)
-"""Of a tuple. PyTorch nests four; the state of Python's random numbers has 627 values."""
+"""The limits for a tuple. PyTorch nests four levels; Python's random state has 627 values."""
 
 _ZIP = b"PK\x03\x04"
-"""How a file begins that PyTorch reads as a zip file, whatever follows."""
+"""The first bytes of a file that PyTorch reads as a zip file, whatever follows."""
 
 _EARLIER_PICKLES = 5
-"""How many pickles a file begins with that is not a zip file, as PyTorch wrote them once."""
+"""How many pickles the older format of PyTorch, which is not a zip file, begins with."""
 
 
 def is_hostile(path: Path) -> bool:
-    """Whether a file makes tuples of tuples that end the process when they are hashed.
+    """Whether a file holds nested tuples that would crash or hang Python when it hashes them.
 
-    Python hashes the keys of dictionaries, and follows their nesting until the stack overflows, or
-    repeated parts until the end of time. Nothing is made of the file.
+    Python hashes the keys of dictionaries: deep nesting overflows the stack, and repeated parts
+    take practically forever. The file is not unpickled for this check.
     """
     try:
         return any(size.depth > _MOST.depth or size.values > _MOST.values for size in _tuples(path))
-    except Exception:  # PyTorch says what is wrong with a file
+    except Exception:  # torch.load will report what is wrong with the file
         return False
 
 
 def _tuples(path: Path) -> Iterator[_Size]:
-    """The sizes of all tuples that a file makes."""
+    """Yield the sizes of all tuples in a file."""
     with regular(path, WEIGHTS).open("rb") as stream:
         is_zip = stream.read(len(_ZIP)) == _ZIP
         stream.seek(0)
         if not is_zip:
             for _ in range(_EARLIER_PICKLES):
-                yield from _made(stream)
+                yield from _pickled_tuples(stream)
             return
         with ZipFile(stream) as archive:
             for entry in archive.infolist():
                 if entry.filename.endswith(".pkl"):
                     with archive.open(entry) as pickled:
-                        yield from _made(pickled)
+                        yield from _pickled_tuples(pickled)
 
 
-def _made(pickled: IO[bytes]) -> Iterator[_Size]:
-    """The sizes of the tuples that a pickle makes."""
+def _pickled_tuples(pickled: IO[bytes]) -> Iterator[_Size]:
+    """Yield the sizes of the tuples in a pickle."""
     stack: list[_Size | None] = []  # None is a mark
     memo: dict[object, _Size | None] = {}
     for opcode, argument, _ in pickletools.genops(pickled):
@@ -521,21 +525,21 @@ def _made(pickled: IO[bytes]) -> Iterator[_Size]:
         elif "PUT" in opcode.name or opcode.name == "MEMOIZE":
             memo[len(memo) if argument is None else argument] = stack[-1]
         else:
-            taken, size = _taken(stack, opcode), _Size()
+            items, size = _pop(stack, opcode), _Size()
             if "TUPLE" in opcode.name:
-                depth = max((one.depth for one in taken), default=0)
-                size = _Size(1 + depth, 1 + sum(one.values for one in taken))
+                depth = max((item.depth for item in items), default=0)
+                size = _Size(1 + depth, 1 + sum(item.values for item in items))
                 yield size
             stack += [size] * len(opcode.stack_after)
 
 
-def _taken(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Size]:
-    """What an instruction takes off the stack, all down to the last mark where it says so."""
+def _pop(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Size]:
+    """Pop the operands of an instruction off the stack, down to the last mark if it says so."""
     before = opcode.stack_before
     if pickletools.markobject not in before:
         return [size for _ in before if (size := stack.pop())]
-    taken = []
+    items = []
     while (size := stack.pop()) is not None:
-        taken.append(size)
+        items.append(size)
     del stack[len(stack) - before.index(pickletools.markobject) :]
-    return taken
+    return items
