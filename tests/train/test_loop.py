@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     wild = ("--lr", 1e38, "--set", "clip=0", "--set", "warmup=1000000000")
     shown = harness(*words[:-2], *out, *wild)
     assert shown.exit_code == 1
-    assert "is not finite" in shown.output and "train anew with a lower --lr" in shown.output
+    assert "is not finite" in shown.output and "train again with a lower --lr" in shown.output
     kept = tmp_path / "out/tiny-x4/last.pt"
     if kept.exists():
         assert f"the last good checkpoint is {kept}" in shown.output
