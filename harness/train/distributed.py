@@ -194,8 +194,8 @@ def shared_by_processes(
             wait for their gradients.
     """
     parallel = nn.parallel.DistributedDataParallel
-    # Do not broadcast buffers: gloo cannot write into a single (1, C, 1, 1) buffer in channels_last,
-    # and a network may recreate its buffers. The seed or checkpoint makes them equal at the start.
+    # Do not broadcast buffers: gloo cannot write into a (1, C, 1, 1) buffer in channels_last, and a
+    # network may recreate its buffers. The seed or checkpoint makes them equal at the start.
     buffers = [name for name, _ in network.named_buffers()]
     parallel._set_params_and_buffers_to_ignore_for_model(network, buffers)
     return parallel(

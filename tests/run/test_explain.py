@@ -29,7 +29,7 @@ def test_a_run_whose_record_is_damaged_is_not_taken_from_elsewhere(harness) -> N
     shutil.copytree("results/local", "results/reference")
     path.write_text(path.read_text().replace('"finished"', '"finishen"'))
     shown = harness("explain", path.stem[-12:])
-    assert shown.exit_code == 1 and "is not a sound run record" in shown.output
+    assert shown.exit_code == 1 and "is not a valid run record" in shown.output
 
 
 def rows(harness, *words: object) -> list[dict]:
