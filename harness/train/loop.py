@@ -121,9 +121,7 @@ COMPILE_SECONDS = 120
 """Blocks are compiled only if a training on a GPU lasts longer than this."""
 
 
-INTERRUPTED = (
-    "Interrupted, the current step will be finished and saved (Ctrl-C again ends at once)"
-)
+INTERRUPTED = "Interrupted, the current step will be finished and saved (Ctrl-C again ends at once)"
 
 DEBOUNCE_SECONDS = 1.0
 """Signals within this time count as one: torchrun forwards Ctrl-C a second time."""
