@@ -597,7 +597,7 @@ class TestStrangersMachine:
             "kodak24 is not on this machine",
             "Training goes on without validation.",
             "1 image with no room for a patch of 24 LR pixels is left out: 1 of t91.",
-            f"{sets / 'T91'} is used as t91: it has as many images, and other files",
+            f"{sets / 'T91'} is used as t91: it has as many images, but other files",
         ):
             assert said in shown.output, said
         notes = json.loads(Path("out/tiny-x4/tiny-x4.repro.json").read_text())

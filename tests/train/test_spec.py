@@ -59,7 +59,7 @@ class TestBeforeTheFirstStep:
         (tmp_path / "val/torn.png").write_bytes(b"torn")
         words = [*words, "--steps", "2", "--out", str(tmp_path / "out")]
         shown = harness(*words)
-        assert shown.exit_code == 1 and "val/icon.png cannot be validated on: 16 x 16" in (
+        assert shown.exit_code == 1 and "val/icon.png cannot be used for validation: 16 x 16" in (
             shown.output
         )
         skipped = harness(*words, "--skip-bad")
