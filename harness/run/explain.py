@@ -138,12 +138,12 @@ def explain_run(
     network, conventions = upscaler(run, pick_device(device)), _usable(run, claim.conventions)
 
     def score(way: _Way, some: Sequence[SetImage]) -> dict[str, Scores]:
-        changes = f" with {', '.join(way.made)}" if way.made else ""
+        changes = f" with {', '.join(way.changes)}" if way.changes else ""
         notify(f"Making {len(some)} image{'s' * (len(some) > 1)}{changes}.")
         return _rescored(replace(run, rules=way.rules), some, conventions, network)
 
-    scored = {own.rules: score(own, images)}
-    results = _means(scored[own.rules], conventions, own)
+    scores = {own.rules: score(own, images)}
+    results = _means(scores[own.rules], conventions, own)
     _compare(results, record, notify)
     # The other grey rule changes grey images only.
     todo = [(way, grey if way.rules.grey != run.rules.grey else images) for way in others]
@@ -153,9 +153,9 @@ def explain_run(
         return distinct(results)
     notify(f"Making them {total}.")
     for way, some in todo:
-        colour_scores = scored.get(replace(way.rules, grey=run.rules.grey), {})
-        scored[way.rules] = colour_scores | score(way, some)
-        results += _means(scored[way.rules], conventions, way)
+        colour_scores = scores.get(replace(way.rules, grey=run.rules.grey), {})
+        scores[way.rules] = colour_scores | score(way, some)
+        results += _means(scores[way.rules], conventions, way)
     return distinct(results)
 
 
@@ -195,7 +195,7 @@ class _Way(NamedTuple):
     """A way to make images: its rules, and the changes from the rules of the run."""
 
     rules: Protocol
-    made: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
@@ -261,7 +261,7 @@ def _means(
     for convention in conventions:
         psnrs, ssims = zip(*(image[convention] for image in scores.values()), strict=True)
         psnr, ssim = convention.psnr_of_set(psnrs), finite_mean(ssims)
-        results.append(Rescored(convention, way.rules.scale, psnr, ssim, way.made, usual))
+        results.append(Rescored(convention, way.rules.scale, psnr, ssim, way.changes, usual))
     return results
 
 

@@ -127,9 +127,9 @@ def _fp16_is_enough(training: Training, network: nn.Module, state: State) -> boo
         return False
     rounded = copy_network(network)
     rounded.load_state_dict({name: torch.from_numpy(value) for name, value in half.items()})
-    known = state.scores if state.scores and state.scores[0] == state.step else None
+    current = state.scores if state.scores and state.scores[0] == state.step else None
     try:
-        exact = known[1] if known else training.validate(copy_network(network))
+        exact = current[1] if current else training.validate(copy_network(network))
         approximate = training.validate(rounded)
     except Exception:  # the weights must be written even if a validation fails
         return False

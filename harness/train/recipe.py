@@ -270,23 +270,23 @@ def _from_text(name: str, text: str) -> Any:
 _MOST, _SEEDS = 1 << 16, 1 << 32
 
 
-def _check(made: Recipe) -> None:
-    numbers = [value for value in asdict(made).values() if isinstance(value, int | float)]
-    budgets = (made.steps, made.minutes, made.stop_after)
+def _check(chosen: Recipe) -> None:
+    numbers = [value for value in asdict(chosen).values() if isinstance(value, int | float)]
+    budgets = (chosen.steps, chosen.minutes, chosen.stop_after)
     rules = {
         "every number is finite and none is negative": all(0 <= n < math.inf for n in numbers),
-        "steps, batch and patch are at least 1": min(made.batch, made.patch) >= 1
+        "steps, batch and patch are at least 1": min(chosen.batch, chosen.patch) >= 1
         and max(budgets) > 0,
-        f"batch and patch are at most {_MOST:,}": max(made.batch, made.patch) <= _MOST,
-        f"seed is below {_SEEDS:,}": made.seed < _SEEDS,
-        "lr is positive": made.lr > 0,
-        "train_data names a set": bool(made.train_data),
-        "schedule is cosine or halve": made.schedule in ("cosine", "halve"),
-        "halving needs halve_every": made.schedule != "halve" or made.halve_every > 0,
-        "loss is l1 or l2": made.loss in ("l1", "l2"),
-        "precision is fp32 or bf16": made.precision in ("fp32", "bf16"),
-        "ema, beta1 and beta2 are below 1": max(made.ema, made.beta1, made.beta2) < 1,
+        f"batch and patch are at most {_MOST:,}": max(chosen.batch, chosen.patch) <= _MOST,
+        f"seed is below {_SEEDS:,}": chosen.seed < _SEEDS,
+        "lr is positive": chosen.lr > 0,
+        "train_data names a set": bool(chosen.train_data),
+        "schedule is cosine or halve": chosen.schedule in ("cosine", "halve"),
+        "halving needs halve_every": chosen.schedule != "halve" or chosen.halve_every > 0,
+        "loss is l1 or l2": chosen.loss in ("l1", "l2"),
+        "precision is fp32 or bf16": chosen.precision in ("fp32", "bf16"),
+        "ema, beta1 and beta2 are below 1": max(chosen.ema, chosen.beta1, chosen.beta2) < 1,
     }
-    broken = next((rule for rule, holds in rules.items() if not holds), None)
-    if broken:
-        raise UsageError(f"The recipe cannot be used: {broken}.")
+    violated = next((rule for rule, holds in rules.items() if not holds), None)
+    if violated:
+        raise UsageError(f"The recipe cannot be used: {violated}.")
