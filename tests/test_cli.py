@@ -89,7 +89,7 @@ def sentences(output: str) -> list[str]:
         ),
         (["--models", "vdsr:best", "--datasets", "demo"], 1, "There are no weights for vdsr:best"),
         (["--models", "bicubic:x", "--datasets", "demo"], 2, "takes no weights"),
-        (["--models", "vdsr:a", "--datasets", "demo", "--weights", "vdsr=b"], 2, "are at odds"),
+        (["--models", "vdsr:a", "--datasets", "demo", "--weights", "vdsr=b"], 2, "contradict"),
         (["--models", "vdsr", "--weights", "vdsr=a", "--weights", "vdsr=b"], 2, "vdsr twice"),
         (["--models", "bicubic", "--datasets", ""], 2, "No test sets are named"),
         (["--models", "bicubic", "--datasets", "demo", "--scale", "7"], 1, "not defined for x7"),

@@ -1,4 +1,4 @@
-"""How fast the harness is on this machine, beside the bare network and a plain script."""
+"""Time the harness on this machine, next to the bare network and a plain script."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 
 @dataclass(frozen=True)
 class Roof:
-    """What a device can do at most.
+    """The peak performance of a device.
 
     Attributes:
-        flops: floating-point operations a second, of a large fp32 matrix product.
-        bandwidth: bytes a second, read and written, of a large copy.
+        flops: FLOP/s of a large fp32 matrix product.
+        bandwidth: bytes per second, read and written, of a large copy.
     """
 
     flops: float
@@ -45,22 +45,22 @@ class Roof:
 
 @dataclass(frozen=True)
 class Bench:
-    """One model on one set. Seconds are of all its images, the median of the rounds.
+    """Timings of one model on one set. Seconds are for all images, the median of the rounds.
 
     Attributes:
-        model: its name.
-        dataset: the set.
-        images: how many.
-        megapixels: of all SR images.
-        forward: seconds of the bare network, inputs ready, in the faster layout.
-        layout: that layout.
-        harness: seconds of decoding, LR making, network and scores, as in ``harness run``.
-        naive: seconds of the plain script; None where it was not asked for.
-        over_forward: harness over forward, the median of the rounds.
-        naive_over: naive over harness, the median of the rounds.
+        model: the name of the model.
+        dataset: the name of the set.
+        images: the number of images.
+        megapixels: the total size of all SR images.
+        forward: seconds of the bare network on prepared inputs, in the faster layout.
+        layout: the faster layout.
+        harness: seconds of decoding, making LR images, network and scores, as in ``harness run``.
+        naive: seconds of the plain script; None if it was not timed.
+        over_forward: harness divided by forward, the median of the rounds.
+        naive_over: naive divided by harness, the median of the rounds.
         difference: the largest difference of an image's PSNR (dB) between harness and script.
-        flops: floating-point operations a second of the bare network; None if not countable.
-        peak_bytes: memory held beyond what was held before; None if not known.
+        flops: FLOP/s of the bare network; None if they cannot be counted.
+        peak_bytes: peak memory above that held before; None if unknown.
     """
 
     model: str
@@ -79,7 +79,7 @@ class Bench:
 
 
 def measure_roof(device: str) -> Roof:
-    """Multiply matrices of 2048 x 2048 and copy 256 MB, the best of five each."""
+    """Time a 2048 x 2048 matrix product and a copy of 256 MB, the best of five each."""
     a, b = (torch.rand(2048, 2048, device=device) for _ in range(2))
     source = torch.rand(64 * 2**20, device=device)
     target = torch.empty_like(source)
@@ -89,12 +89,12 @@ def measure_roof(device: str) -> Roof:
 
 
 def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
-    """Time a model on a set; the ways take turns, so that all meet the same machine.
+    """Time a model on a set; each round times every way, so that all see the same load.
 
     Args:
-        run: what is carried out; nothing is recorded.
+        run: the run to time; nothing is recorded.
         device: ``cpu`` or ``cuda``.
-        rounds: timed rounds, after one that warms up.
+        rounds: timed rounds, after a warm-up.
         naive: time the plain script as well.
 
     Raises:
@@ -105,7 +105,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     held = reset_peak(device)
     psnr = {result.image: result.scores["psnr"] for result, _ in compute(run, images, network)}
     peak = peak_bytes(device)
-    inputs = [network.batch(prepare_image(run, image).given) for image in images]
+    inputs = [network.batch(prepare_image(run, image).input) for image in images]
     ways: dict[str, Callable[[], object]] = {"harness": lambda: list(compute(run, images, network))}
     ways |= {name: _forward(network.network, inputs, form) for name, form in LAYOUTS.items()}
     difference = None
@@ -122,7 +122,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
         model=run.card.name,
         dataset=run.image_set.card.name,
         images=len(images),
-        megapixels=sum(one.size[0] * one.size[1] for one in images) / 1e6,
+        megapixels=sum(image.size[0] * image.size[1] for image in images) / 1e6,
         forward=forward,
         layout=layout,
         harness=median(row["harness"] for row in times),
@@ -138,20 +138,20 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
 def _forward(
     network: nn.Module, inputs: Sequence[Tensor], form: torch.memory_format
 ) -> Callable[[], None]:
-    """Run a copy of the bare network on every input, weights and inputs laid out one way."""
+    """A function that runs a copy of the bare network on every input, in one memory format."""
     bare = copy_network(network).to(memory_format=form)  # type: ignore[call-overload]
-    laid_out = [batch.contiguous(memory_format=form) for batch in inputs]
+    batches = [batch.contiguous(memory_format=form) for batch in inputs]
 
     def run() -> None:
         with torch.inference_mode():
-            for batch in laid_out:
+            for batch in batches:
                 bare(batch)
 
     return run
 
 
 def _by_itself(script: Callable[[], object]) -> None:
-    """Call a script with the memory allocation that it would have without the harness."""
+    """Call a script with the default memory allocation, as without the harness."""
     keep_freed(False)
     try:
         script()
@@ -160,7 +160,7 @@ def _by_itself(script: Callable[[], object]) -> None:
 
 
 def _operations(run: Run, inputs: Sequence[Tensor]) -> int | None:
-    """FLOPs of all forward passes, by the pixels of the inputs."""
+    """FLOPs of all forward passes, proportional to the pixels of the inputs."""
     identity = run.identity
     counted = measure_complexity(
         run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
@@ -180,7 +180,7 @@ def _seconds(action: Callable[[], object], device: str) -> float:
 
 
 def naive_network(run: Run, device: str) -> nn.Module:
-    """The run's network, as it is built."""
+    """The run's network, without the preparations of the harness."""
     network = build_network(run.card, run.rules.scale, run.identity.hyper)
     if run.weights:
         load_into(network, run.weights, run.card.name)
@@ -188,13 +188,13 @@ def naive_network(run: Run, device: str) -> nn.Module:
 
 
 def naive_scores(run: Run, network: nn.Module, device: str) -> dict[str, float]:
-    """PSNR of every image of the run's set, one after the other; SSIM is computed as well."""
+    """Score every image of the run's set, one after the other; return the PSNRs by name."""
     scores = {}
     edge = slice(run.rules.scale, -run.rules.scale)
     for image in run.image_set.images:
         sample = make_sample(np.asarray(Image.open(image.path)), run.rules)
-        given = network_input(sample.lr, run.rules, enlarged=run.card.input == "bicubic")
-        batch = torch.from_numpy(given.transpose(2, 0, 1).copy())[None].float().to(device)
+        pixels = network_input(sample.lr, run.rules, enlarged=run.card.input == "bicubic")
+        batch = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None].float().to(device)
         with torch.inference_mode():
             output = network(batch)[0].cpu().numpy().transpose(1, 2, 0)
         if sample.hr.ndim == 2:

@@ -1,4 +1,4 @@
-"""Super-resolving and scoring the images of a set, several at once."""
+"""Super-resolve and score the images of a set, several at once."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from harness.models.upscaler import Upscaler
 
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 LARGE = 4_000_000
-"""Pixels of an HR image from which on it has the whole machine."""
+"""HR images with at least this many pixels run one at a time, on all cores."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +37,25 @@ class Prepared:
     """An image of a set, ready for a network.
 
     Attributes:
-        loaded: the HR image as it lies on the disk.
+        loaded: the HR image as stored on disk.
         sample: the HR and LR images under the run's rules.
-        given: what the network is given, float64 ``(h, w, C)``.
+        input: the input of the network, float64 ``(h, w, C)``.
     """
 
     loaded: LoadedImage
     sample: protocols.Sample
-    given: FloatArray
+    input: FloatArray
 
 
 @dataclass(frozen=True)
 class Upscaled:
-    """An image of a set and what a network made of it.
+    """An image of a set and its SR image.
 
     Attributes:
-        loaded: the HR image as it lies on the disk.
+        loaded: the HR image as stored on disk.
         sample: the HR and LR images under the run's rules.
-        sr: of the shape and dtype of ``sample.hr``.
-        seconds: of the forward pass.
+        sr: the SR image, with the shape and dtype of ``sample.hr``.
+        seconds: the time of the forward pass.
     """
 
     image: SetImage
@@ -69,7 +69,7 @@ def upscaler(run: Run, device: str) -> Upscaler:
     """The run's network on a device.
 
     Raises:
-        HarnessError: it cannot be built, or the weights do not fit.
+        HarnessError: the network cannot be built, or the weights do not fit it.
     """
     from harness.models.upscaler import Upscaler
 
@@ -84,10 +84,10 @@ def upscaler(run: Run, device: str) -> Upscaler:
 
 
 def prepare_image(run: Run, image: SetImage) -> Prepared:
-    """Read an image and make what the run's network is given.
+    """Read an image and make the input of the run's network.
 
     Raises:
-        HarnessError: the image cannot be read, or changed.
+        HarnessError: the image cannot be read, or has changed.
     """
     loaded = _load(image.path, image.pixels_sha256)
     sample = protocols.make_sample(loaded.pixels, run.rules)
@@ -104,23 +104,23 @@ def upscale(
     run: Run,
     images: Sequence[SetImage],
     network: Upscaler,
-    then: Callable[[Upscaled], Made],
-    enough: Callable[[], bool] = bool,
-) -> Generator[Made, None, None]:
+    finish: Callable[[Upscaled], Result],
+    stop: Callable[[], bool] = bool,
+) -> Generator[Result, None, None]:
     """Super-resolve images of a run's set, several at once, the largest first.
 
-    On a CPU each image has a core of its own, as far as there are images; a GPU has one image
-    at a time, while others are read and scored beside it.
+    On a CPU the images share the cores, at best one core per image. A GPU processes one image at
+    a time, while other images are read and scored on the CPU.
 
     Args:
-        run: decides the rules.
-        images: of its set.
-        network: from `upscaler`.
-        then: what is done with each result on the same thread, such as scoring.
-        enough: asked before each image but the first; once it says so, none is begun any more.
+        run: the run, which sets the rules.
+        images: images of its set.
+        network: the network, from `upscaler`.
+        finish: called with each SR image on the same thread, for example to score it.
+        stop: called before each image but the first; when it returns true, no image is begun.
 
     Yields:
-        what ``then`` gives, as images are finished.
+        the results of ``finish``, as images are finished.
 
     Raises:
         HarnessError: the network or an image does not fit, or memory runs out; see `Upscaler`.
@@ -131,22 +131,22 @@ def upscale(
 
     keep_freed()
     cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
-    # Of the whole set: the rest of a killed run, or a worker's part, gets as many threads an image.
+    # Count the whole set: a resumed run and a worker's shard use as many threads per image.
     lanes = images_at_once(run.image_set.images, cores)
     networks = instances(network, lanes if on_cpu else 1)
     lanes = len(networks) if on_cpu else lanes
     free: SimpleQueue[Upscaler] = SimpleQueue()
-    for one in networks:
-        free.put(one)
+    for copy in networks:
+        free.put(copy)
 
-    def work(image: SetImage) -> Made:
-        ready = prepare_image(run, image)
+    def process(image: SetImage) -> Result:
+        prepared = prepare_image(run, image)
         own = free.get()
         try:
             begin = time.perf_counter()
-            sr = own.render(ready.given, lambda part: protocols.sr_image(part, ready.sample))
+            sr = own.render(prepared.input, lambda part: protocols.sr_image(part, prepared.sample))
             seconds = time.perf_counter() - begin
-        except Exception as error:  # what a network raises may be anything
+        except Exception as error:  # a network may raise anything
             if run.tile is None or isinstance(error, HarnessError) or is_memory(error):
                 raise
             raise HarnessError(
@@ -155,13 +155,13 @@ def upscale(
             ) from error
         finally:
             free.put(own)
-        return then(Upscaled(image, ready.loaded, ready.sample, sr, seconds))
+        return finish(Upscaled(image, prepared.loaded, prepared.sample, sr, seconds))
 
-    def work_or_not(image: SetImage) -> Made | None:
-        if image is not largest_first[0] and enough():
+    def process_unless_stopped(image: SetImage) -> Result | None:
+        if image is not largest_first[0] and stop():
             return None
         try:
-            return work(image)
+            return process(image)
         except Exception as error:
             if not is_memory(error):
                 raise
@@ -175,13 +175,14 @@ def upscale(
             raise HarnessError(f"{run.title} tried to end the process ({error!r}).") from error
 
     largest_first = sorted(images, key=_area, reverse=True)
-    for made in side_by_side(work_or_not, largest_first, lanes, max(1, cores // lanes)):
-        if made is not None:
-            yield made
+    threads = max(1, cores // lanes)
+    for result in side_by_side(process_unless_stopped, largest_first, lanes, threads):
+        if result is not None:
+            yield result
 
 
 def images_at_once(images: Sequence[SetImage], cores: int) -> int:
-    """How many images are worked on at once."""
+    """How many images are processed at once."""
     largest = max(map(_area, images), default=0)
     return max(1, min(cores, len(images))) if largest < LARGE else 1
 
@@ -193,7 +194,7 @@ def _area(image: SetImage) -> int:
 def _load(path: Path, sha256: str) -> LoadedImage:
     loaded = read_image(path)
     if loaded.sha256 != sha256:
-        raise HarnessError(f"The image {path} changed while the run was under way: run again.")
+        raise HarnessError(f"The image {path} changed during the run: run again.")
     return loaded
 
 
@@ -203,34 +204,33 @@ def compute(
     network: Upscaler,
     *,
     pictures: bool = False,
-    enough: Callable[[], bool] = bool,
+    stop: Callable[[], bool] = bool,
 ) -> Generator[tuple[ImageResult, bytes | None], None, None]:
     """Super-resolve and score images of a run's set.
 
     Args:
-        run: decides the rules and the metrics.
-        images: of its set.
-        network: from `upscaler`.
-        pictures: make PNG files, too.
-        enough: asked before each image but the first; once it says so, none is begun any more.
+        run: the run, which sets the rules and the metrics.
+        images: images of its set.
+        network: the network, from `upscaler`.
+        pictures: also encode the SR images as PNG.
+        stop: called before each image but the first; when it returns true, no image is begun.
 
     Yields:
-        a result, and the SR image as a PNG file's bytes where ``pictures`` are wanted, as images
-        are finished.
+        the result of each finished image and, with ``pictures``, the bytes of its PNG file.
 
     Raises:
         HarnessError: the network or an image does not fit, see `Upscaler`; or a metric fails.
     """
 
-    def scored(made: Upscaled) -> tuple[ImageResult, bytes | None]:
+    def score(done: Upscaled) -> tuple[ImageResult, bytes | None]:
         picture = None
         if pictures:
-            picture = _png(protocols.colour_image(made.sr, made.loaded.pixels, run.rules))
-        name = made.image.name
-        scores = protocols.score(made.sr, made.sample, run.rules, run.metrics, name)
-        return ImageResult(name, scores, made.seconds, made.loaded.note), picture
+            picture = _png(protocols.colour_image(done.sr, done.loaded.pixels, run.rules))
+        name = done.image.name
+        scores = protocols.score(done.sr, done.sample, run.rules, run.metrics, name)
+        return ImageResult(name, scores, done.seconds, done.loaded.note), picture
 
-    return upscale(run, images, network, scored, enough)
+    return upscale(run, images, network, score, stop)
 
 
 def _png(pixels: ByteArray) -> bytes:
@@ -242,47 +242,47 @@ def _png(pixels: ByteArray) -> bytes:
 Item = TypeVar("Item")
 
 READY = 2
-"""Items handed to the pool for each lane: one at work, and one that lies ready."""
+"""Items submitted to the pool per lane: one in progress and one waiting."""
 
 
 def side_by_side(
-    work: Callable[[Item], Made], items: Iterable[Item], lanes: int, threads: int
-) -> Generator[Made, None, None]:
+    function: Callable[[Item], Result], items: Iterable[Item], lanes: int, threads: int
+) -> Generator[Result, None, None]:
     """Call a function on items, several at once.
 
-    After an error no item is begun any more; those under way are finished and given first.
+    After an error no further item is begun; the items in progress are finished and yielded first.
 
     Args:
-        work: what is done with each; releases Python's lock where time goes.
-        items: taken in their order.
-        lanes: how many at once.
-        threads: of PyTorch, for each lane.
+        function: called with each item; should spend most of its time without the GIL.
+        items: the items, taken in order.
+        lanes: how many calls run at once.
+        threads: PyTorch threads of each lane.
 
     Yields:
-        what the calls give, as they end.
+        the results, as the calls end.
 
     Raises:
         Exception: the first that a call raised.
     """
     import torch
 
-    before, waiting = torch.get_num_threads(), iter(items)
-    broken: BaseException | None = None
+    before, remaining = torch.get_num_threads(), iter(items)
+    failure: BaseException | None = None
     pool = ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(threads,))
     try:
-        pending = {pool.submit(work, item) for item in islice(waiting, READY * lanes)}
+        pending = {pool.submit(function, item) for item in islice(remaining, READY * lanes)}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 if future.exception() is None:
                     yield future.result()
-            broken = broken or next(filter(None, (one.exception() for one in done)), None)
-            if broken:
-                pending = {one for one in pending if not one.cancel()}
+            failure = failure or next(filter(None, (call.exception() for call in done)), None)
+            if failure:
+                pending = {call for call in pending if not call.cancel()}
             else:
-                pending |= {pool.submit(work, item) for item in islice(waiting, len(done))}
-        if broken:
-            raise broken
+                pending |= {pool.submit(function, item) for item in islice(remaining, len(done))}
+        if failure:
+            raise failure
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""Re-scores a run, or two images, under other conventions, and says which gives a number."""
+"""Re-score a run or two images under other conventions, to find which gives a claimed number."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ if TYPE_CHECKING:
     from harness.record import RunRecord
 
 SAME = 1e-4
-"""PSNR (dB) to which a run made anew must give what its record says."""
+"""Largest difference (dB) between a recorded PSNR and that of the repeated run."""
 
 
 def rebuild(
     record: RunRecord, weights: Path | None, data_root: Path | None, weights_key: str = ""
 ) -> Run:
-    """The run that a record tells of, ready to be carried out again.
+    """Rebuild the run of a record, to carry it out again.
 
     Args:
-        record: of a finished run.
-        weights: the file of its weights, where they are not installed.
-        data_root: searched for its set first.
-        weights_key: where in that file they are; empty to look for them.
+        record: the record of a finished run.
+        weights: the file of its weights, if they are not installed.
+        data_root: a folder to search first for its set.
+        weights_key: the key of the weights in that file; empty to find it.
 
     Raises:
         HarnessError: its set or weights are not on this machine.
-        UsageError: its model or set is not known here.
+        UsageError: its model or set is unknown.
     """
     identity = record.identity
     if identity.lr_sha256:
@@ -83,10 +83,10 @@ def rebuild(
         strict=True,
         weights_key=weights_key,
     )
-    made = plan(request)
-    if not made.runs:
-        raise HarnessError(made.problems[0])
-    run = made.runs[0]
+    result = plan(request)
+    if not result.runs:
+        raise HarnessError(result.problems[0])
+    run = result.runs[0]
     if record.weights and run.identity.weights_sha256 != identity.weights_sha256:
         raise HarnessError(
             f"The weights of {identity.model} found here are not those of the run: give the run's "
@@ -96,7 +96,7 @@ def rebuild(
 
 
 def _require_found(dataset: str, data_root: Path | None) -> None:
-    """Raise an error that says how to name the folder of a user's own set."""
+    """If the set is not found, raise an error that names --data-root."""
     try:
         select([dataset], data_root)
     except UsageError as error:
@@ -111,26 +111,26 @@ def explain_run(
     run: Run,
     claim: ClaimedNumbers,
     device: str,
-    told: Callable[[str], None],
+    notify: Callable[[str], None],
     *,
     every: bool = False,
 ) -> list[Rescored]:
-    """Make a run's images anew and score them under the conventions that matter to a claim.
+    """Make a run's SR images again and score them under the conventions that matter to a claim.
 
-    Where none of them gives what is claimed, the images are also made in every other way: with the
-    other border of imresize, with LR images or luma that are (not) rounded, under the other grey
-    rule where the set has grey images, and all combinations of these.
+    If no convention gives the claimed number, the images are also made in every other way: with the
+    other border of imresize, with LR images or luma (not) rounded, with the other grey rule if the
+    set has grey images, and with all combinations of these.
 
     Args:
-        record: of the run.
-        run: what `rebuild` gives for it.
-        claim: the number to be explained.
+        record: the record of the run.
+        run: the run, from `rebuild`.
+        claim: the number to explain.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
-        told: hears what is being made, and whether the record's mean was met.
-        every: make the images in every way in any case.
+        notify: receives a message for each way, and a note if the recorded mean is not reached.
+        every: always make the images in every way.
 
     Returns:
-        one result for each number that is given.
+        one result for each distinct number.
     """
     images = run.image_set.images
     grey = [image for image in images if read_image(image.path).pixels.ndim == 2]
@@ -138,72 +138,72 @@ def explain_run(
     network, conventions = upscaler(run, pick_device(device)), _usable(run, claim.conventions)
 
     def score(way: _Way, some: Sequence[SetImage]) -> dict[str, Scores]:
-        made = f" with {', '.join(way.made)}" if way.made else ""
-        told(f"Making {len(some)} image{'s' * (len(some) > 1)}{made}.")
+        changes = f" with {', '.join(way.changes)}" if way.changes else ""
+        notify(f"Making {len(some)} image{'s' * (len(some) > 1)}{changes}.")
         return _rescored(replace(run, rules=way.rules), some, conventions, network)
 
-    scored = {own.rules: score(own, images)}
-    found = _means(scored[own.rules], conventions, own)
-    _compare(found, record, told)
-    # Only grey images look otherwise under the other grey rule.
+    scores = {own.rules: score(own, images)}
+    results = _means(scores[own.rules], conventions, own)
+    _compare(results, record, notify)
+    # The other grey rule changes grey images only.
     todo = [(way, grey if way.rules.grey != run.rules.grey else images) for way in others]
     total = f"in {len(todo)} other ways ({sum(len(some) for _, some in todo)} images)"
-    if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, found))):
-        told(f"To make them {total} as well, give --all.")
-        return distinct(found)
-    told(f"Making them {total}.")
+    if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, results))):
+        notify(f"To make them {total} as well, give --all.")
+        return distinct(results)
+    notify(f"Making them {total}.")
     for way, some in todo:
-        known = scored.get(replace(way.rules, grey=run.rules.grey), {})
-        scored[way.rules] = known | score(way, some)
-        found += _means(scored[way.rules], conventions, way)
-    return distinct(found)
+        colour_scores = scores.get(replace(way.rules, grey=run.rules.grey), {})
+        scores[way.rules] = colour_scores | score(way, some)
+        results += _means(scores[way.rules], conventions, way)
+    return distinct(results)
 
 
 def explain_images(
     sr_path: Path, hr_path: Path, scale: int, conventions: Sequence[Convention]
 ) -> list[Rescored]:
-    """Score two image files under the conventions; grey ones under both grey rules.
+    """Score two image files under the conventions; grey images under both grey rules.
 
     Returns:
-        one result for each number that is given.
+        one result for each distinct number.
 
     Raises:
         HarnessError: a file cannot be read, or is too small.
-        UsageError: the two are not of one kind and size.
+        UsageError: the images differ in kind or size.
     """
     sr, hr = (crop_to_multiple(read_image(path).pixels, scale) for path in (sr_path, hr_path))
     as_rgb = Protocol("rgb", scale, grey="as-rgb")
-    if sr.ndim == 3 and hr.ndim == 2:  # what a network on RGB made of a grey image
+    if sr.ndim == 3 and hr.ndim == 2:  # the SR image of an RGB network for a grey image
         hr = hr_image(hr, as_rgb)
     if sr.shape != hr.shape:
         raise UsageError(
-            f"{sr_path} and {hr_path} are {_shape(sr)} and {_shape(hr)} once cut to multiples of "
-            f"{scale}: name an SR image and its HR image."
+            f"{sr_path} and {hr_path} are {_shape(sr)} and {_shape(hr)} after cropping to "
+            f"multiples of {scale}: name an SR image and its HR image."
         )
-    usable = [one for one in conventions if one.fits(min(sr.shape[:2]), scale)]
+    usable = [rule for rule in conventions if rule.fits(min(sr.shape[:2]), scale)]
     if OWN["rgb"] not in usable:
         raise HarnessError(f"{sr_path} is too small to be scored: it is {_shape(sr)}.")
-    found = _means({"": rescore(Pair(sr, hr), usable, scale)}, usable, _Way(as_rgb))
+    results = _means({"": rescore(Pair(sr, hr), usable, scale)}, usable, _Way(as_rgb))
     if sr.ndim == 2:
         colour = Pair(hr_image(sr, as_rgb), hr_image(hr, as_rgb))
         way = _Way(as_rgb, ("grey as-rgb",))
-        found += _means({"": rescore(colour, usable, scale)}, usable, way)
-    return distinct(found)
+        results += _means({"": rescore(colour, usable, scale)}, usable, way)
+    return distinct(results)
 
 
 class _Way(NamedTuple):
-    """A way to make pictures: its rules, and which of them are not the run's."""
+    """A way to make images: its rules, and the changes from the rules of the run."""
 
     rules: Protocol
-    made: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
-    """All that make other pictures of the same set, those that change the least first.
+    """All ways to make images of a set, those with the fewest changes first.
 
     Args:
-        rules: of the run.
-        grey: the set has grey images.
+        rules: the rules of the run.
+        grey: whether the set has grey images.
     """
     other_grey: GreyRule = "as-rgb" if rules.grey == "full-range" else "full-range"
     border: Border = "symmetric" if rules.border == "replicate" else "replicate"
@@ -217,8 +217,8 @@ def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
     changes += [(f"grey {other_grey}", {"grey": other_grey})] if grey else []
     return [
         _Way(
-            replace(rules, **{name: value for _, one in some for name, value in one.items()}),
-            tuple(said for said, _ in some),
+            replace(rules, **{name: value for _, change in some for name, value in change.items()}),
+            tuple(description for description, _ in some),
         )
         for count in range(len(changes) + 1)
         for some in combinations(changes, count)
@@ -226,10 +226,10 @@ def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
 
 
 def _usable(run: Run, conventions: Sequence[Convention]) -> list[Convention]:
-    """Those that leave enough of each image; the run's own does, or it could not be made."""
+    """The conventions whose crop leaves enough of each image; the run's own always does."""
     scale = run.rules.scale
     shortest = min(side - side % scale for image in run.image_set.images for side in image.size)
-    return [one for one in conventions if one.fits(shortest, scale)]
+    return [rule for rule in conventions if rule.fits(shortest, scale)]
 
 
 def _rescored(
@@ -238,40 +238,40 @@ def _rescored(
     conventions: Sequence[Convention],
     network: Upscaler,
 ) -> dict[str, Scores]:
-    """The scores of a run's images, by name."""
+    """Make and score a run's images; return the scores by name."""
 
-    def scored(made: Upscaled) -> tuple[str, Scores]:
-        pair = Pair(made.sr, made.sample.hr)
+    def score(done: Upscaled) -> tuple[str, Scores]:
+        pair = Pair(done.sr, done.sample.hr)
         if run.rules.pipeline == "y":
-            pixels = made.loaded.pixels
-            sr, hr = colour_image(made.sr, pixels, run.rules), hr_image(pixels, run.rules)
-            pair = Pair(sr, hr, luma=(made.sr, made.sample.hr))
-        return made.image.name, rescore(pair, conventions, run.rules.scale)
+            pixels = done.loaded.pixels
+            sr, hr = colour_image(done.sr, pixels, run.rules), hr_image(pixels, run.rules)
+            pair = Pair(sr, hr, luma=(done.sr, done.sample.hr))
+        return done.image.name, rescore(pair, conventions, run.rules.scale)
 
-    return dict(upscale(run, images, network, scored))
+    return dict(upscale(run, images, network, score))
 
 
 def _means(
     scores: Mapping[str, Scores], conventions: Sequence[Convention], way: _Way
 ) -> list[Rescored]:
-    """What each convention gives for a set."""
-    # Luma that was never rounded is compared as it is.
+    """The mean scores of a set under each convention."""
+    # Luma that is not rounded is compared directly.
     usual = OWN["rgb" if way.rules.float_y else way.rules.pipeline]
-    found = []
-    for one in conventions:
-        psnrs, ssims = zip(*(each[one] for each in scores.values()), strict=True)
-        psnr, ssim = one.psnr_of_set(psnrs), finite_mean(ssims)
-        found.append(Rescored(one, way.rules.scale, psnr, ssim, way.made, usual))
-    return found
+    results = []
+    for convention in conventions:
+        psnrs, ssims = zip(*(image[convention] for image in scores.values()), strict=True)
+        psnr, ssim = convention.psnr_of_set(psnrs), finite_mean(ssims)
+        results.append(Rescored(convention, way.rules.scale, psnr, ssim, way.changes, usual))
+    return results
 
 
-def _compare(found: Sequence[Rescored], record: RunRecord, told: Callable[[str], None]) -> None:
-    """Tell of a record that says another PSNR than its images made anew have."""
-    psnr, again = record.means["psnr"], next(one.psnr for one in found if one.own)
+def _compare(results: Sequence[Rescored], record: RunRecord, notify: Callable[[str], None]) -> None:
+    """Notify the user if the repeated run has another PSNR than the record."""
+    psnr, again = record.means["psnr"], next(result.psnr for result in results if result.own)
     if again != psnr and not abs(again - psnr) <= SAME:
-        told(
-            f"Note: the record says {psnr:.4f} dB, and its images made anew give "
-            f"{again:.4f} dB: the code, the set or the machine is another."
+        notify(
+            f"Note: the record states {psnr:.4f} dB, but the repeated run gives "
+            f"{again:.4f} dB: the code, the set or the machine has changed."
         )
 
 

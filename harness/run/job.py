@@ -1,7 +1,7 @@
-"""One run in progress: its lock, its journal, what is left to do, and its record.
+"""One run in progress: its lock, its journal, the images left to do, and its record.
 
-One process at a time carries out a run of a results folder, and alone writes its journal, record
-and pictures.
+Only one process at a time carries out a run of a results folder. Only that process writes the
+journal, the record and the pictures of the run.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def require_folders(runs: Sequence[Run], context: RunContext) -> None:
-    """Make the folders of records and SR images where there is something to write, and try them.
+    """Create the folders of records and SR images if any run is unfinished, and check them.
 
     Raises:
-        HarnessError: one cannot be written.
+        HarnessError: one of the folders cannot be written.
     """
     if all(_is_finished(run, context) for run in runs):
         return
@@ -47,40 +47,40 @@ def begin_runs(
     runs: Sequence[Run],
     context: RunContext,
     execution: Callable[[], Execution],
-    later: list[Run] | None,
+    busy: list[Run] | None,
 ) -> Iterator[RunRecord | HarnessError | Job]:
-    """Begin runs, one each time the caller asks for the next.
+    """Begin runs one by one, each when the caller asks for the next.
 
     Args:
-        runs: what is to be carried out.
-        context: where.
-        execution: tells how and on what it will be; asked only when there is something to do.
-        later: gets the runs that another process is on; where it is None, they are waited for.
+        runs: the runs to carry out.
+        context: the store, the listener and the options.
+        execution: returns the device and threads; called only if a run has images to compute.
+        busy: collects the runs that another process is carrying out; None to wait for them.
 
     Yields:
-        a run; its record if nothing is left to do; why its record or journal is of no use.
+        a job; the record if the run is finished; or the error that stopped the run from beginning.
 
     Raises:
-        UsageError: no such device.
-        ClusterError: there are no workers.
+        UsageError: the device does not exist.
+        WorkersError: there are no workers.
     """
     for run in runs:
         try:
-            begun = _begin(run, context, execution, wait=later is None)
+            begun = _begin(run, context, execution, wait=busy is None)
         except (UsageError, WorkersError):
             raise
-        except Exception as error:  # what a run meets costs no other one
+        except Exception as error:  # the other runs go on
             begun = own_error(error, run.title)
         if begun is not None:
             yield begun
-        elif later is not None:
-            later.append(run)
+        elif busy is not None:
+            busy.append(run)
 
 
 def _begin(
     run: Run, context: RunContext, execution: Callable[[], Execution], *, wait: bool
 ) -> RunRecord | HarnessError | Job | None:
-    """A run, or its record if nothing is left to do; None if another process is on it."""
+    """Begin a run; return its record if it is finished, None if another process has its lock."""
     record = _finished(run, context)
     if record:
         _remove_leftovers(context.store, run.identity)
@@ -93,51 +93,51 @@ def _begin(
         lock.acquire(wait=True)
     with ExitStack() as stack:
         stack.callback(lock.release)
-        # Whoever had the lock may have done the work.
+        # The process that held the lock may have finished the run.
         record = _finished(run, context)
         if record:
             return record
-        work = Job(run, context, execution(), lock)
+        job = Job(run, context, execution(), lock)
         stack.pop_all()
-        return work
+        return job
 
 
 class Job:
     """A run that this process carries out.
 
-    Images that a finished record or a journal knows are not computed again.
+    An image with a result in a finished record or in the journal is not computed again.
 
     Args:
-        run: what is carried out.
-        context: where.
-        execution: how and on what.
-        lock: the run's, held; given back at the end.
+        run: the run to carry out.
+        context: the store, the listener and the options.
+        execution: the device and threads.
+        lock: the lock of the run, already held; `close` releases it.
 
     Attributes:
-        todo: the images without a result or, where pictures are wanted, without a picture.
+        todo: the images that lack a result or, if pictures are to be saved, a picture.
     """
 
     def __init__(self, run: Run, context: RunContext, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._context, self._lock = run, execution, context, lock
-        self._unsaved = False
-        # Read now: the user may edit the plug-in's file while the run goes on.
+        self._picture_failed = False
+        # Read now: the user may edit the plug-in's file during the run.
         self._plugins = plugins(run.card.name, run.metrics)
         self._stored = context.store.finished(run.identity)
-        self._kept = None if context.options.force else self._stored
+        self._reused = None if context.options.force else self._stored
         self._journal = journal_of(context.store, run.identity, execution)
-        known: Iterable[ImageResult] = ()
+        previous: Iterable[ImageResult] = ()
         if not context.options.force:
-            known = self._kept.images if self._kept else self._journal.read()
-        self._results = {result.image: result for result in known}
+            previous = self._reused.images if self._reused else self._journal.read()
+        self._results = {result.image: result for result in previous}
         self.todo = _todo(run, self._results, context)
         total = len(run.image_set.images)
         context.listener.started(run, total, total - len(self.todo))
         self._journal.start(list(self._results.values()))
 
     def add(self, result: ImageResult, picture: bytes | None) -> None:
-        """Keep an image's result, and its SR image where there is one.
+        """Record the result of an image, and save its SR image if there is one.
 
-        A picture that cannot be written costs the run nothing: it is told of at the end.
+        The run goes on if a picture cannot be written; the command reports it at the end.
 
         Raises:
             HarnessError: the journal cannot be written.
@@ -151,18 +151,18 @@ class Job:
         self._context.listener.image(self.run, result)
 
     def end(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        """Write the record; one with an error never replaces a finished one.
+        """Write the record; a record with an error never replaces a finished one.
 
         Args:
-            error: why the run broke, or empty.
-            provenance: the machine and software it was carried out with.
+            error: why the run failed, or empty.
+            provenance: the machine and software used.
 
         Raises:
             HarnessError: the record cannot be written.
         """
-        if self._kept:
-            status = "error" if error else self._kept.status
-            record = replace(self._kept, status=status, error=error)
+        if self._reused:
+            status = "error" if error else self._reused.status
+            record = replace(self._reused, status=status, error=error)
         else:
             record = self._record(error, provenance)
             if not (error and self._stored):
@@ -173,7 +173,7 @@ class Job:
         return record
 
     def close(self) -> None:
-        """Let other processes have the run."""
+        """Release the lock, so that other processes can carry out the run."""
         self._lock.release()
 
     def _save(self, picture: bytes, path: Path) -> None:
@@ -181,17 +181,17 @@ class Job:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, picture)
         except OSError as error:
-            if not self._unsaved:
+            if not self._picture_failed:
                 self._context.unsaved.append(f"The picture {path} cannot be written ({error}).")
-            self._unsaved = True
+            self._picture_failed = True
 
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        run, size = self.run, None if error else _complexity(self.run)
+        run, cost = self.run, None if error else _complexity(self.run)
         if run.asked_for:
             provenance = {**provenance, "in_place_of": run.asked_for}
-        given = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
-        if given:
-            provenance = {**provenance, "lr_images": given.name}
+        lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
+        if lr_folder:
+            provenance = {**provenance, "lr_images": lr_folder.name}
         names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,
@@ -200,9 +200,9 @@ class Job:
             execution=self.execution,
             provenance=provenance,
             weights=run.weights.info if run.weights else None,
-            parameters=size.parameters if size else None,
-            macs=size.macs if size else None,
-            macs_input_size=size.input_size if size else None,
+            parameters=cost.parameters if cost else None,
+            macs=cost.macs if cost else None,
+            macs_input_size=cost.input_size if cost else None,
             verified=run.image_set.verified,
             error=error,
             plugins=self._plugins,
@@ -213,7 +213,7 @@ _counted: dict[str, Complexity] = {}
 
 
 def _complexity(run: Run) -> Complexity:
-    """What the network consists of; counting takes up to seconds, so once for all sets."""
+    """Parameters and MACs of the network; cached, because counting can take seconds."""
     from harness.models.cost import measure_complexity
 
     identity = run.identity
@@ -226,16 +226,16 @@ def _complexity(run: Run) -> Complexity:
 
 
 def _finished(run: Run, context: RunContext) -> RunRecord | None:
-    """The record of a run with which nothing is left to do; it is told of."""
-    record = _complete(run, context)
+    """The record of a finished run, reported to the listener; None if work is left."""
+    record = _complete_record(run, context)
     if record:
         context.listener.started(run, len(record.images), len(record.images))
         context.listener.ended(run, record, 0)
     return record
 
 
-def _complete(run: Run, context: RunContext) -> RunRecord | None:
-    """The record of a run with which nothing is left to do."""
+def _complete_record(run: Run, context: RunContext) -> RunRecord | None:
+    """The record of a run whose results and pictures are all there; None if work is left."""
     record = None if context.options.force else context.store.finished(run.identity)
     if record is None or _todo(run, {image.image: image for image in record.images}, context):
         return None
@@ -244,8 +244,8 @@ def _complete(run: Run, context: RunContext) -> RunRecord | None:
 
 def _is_finished(run: Run, context: RunContext) -> bool:
     try:
-        return _complete(run, context) is not None
-    except Exception:  # what is wrong with its record is told when its turn comes
+        return _complete_record(run, context) is not None
+    except Exception:  # `begin_runs` reports a bad record
         return False
 
 
@@ -258,13 +258,13 @@ def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> 
 
 
 def serial(runs: Sequence[Run], context: RunContext) -> Outcomes:
-    """Carry runs out one after the other in this process.
+    """Carry out runs one after the other in this process.
 
-    A run that breaks leaves a record with the error, and the others go on. Those that another
-    process is on come last.
+    If a run fails, its record states the error and the other runs go on. Runs that another
+    process is carrying out come last.
 
     Raises:
-        UsageError: no such device.
+        UsageError: the device does not exist.
     """
 
     def execution() -> Execution:
@@ -274,42 +274,42 @@ def serial(runs: Sequence[Run], context: RunContext) -> Outcomes:
 
         return Execution(pick_device(context.options.device), torch.get_num_threads())
 
-    later: list[Run] = []
+    busy: list[Run] = []
     everything = chain(
-        begin_runs(runs, context, execution, later), begin_runs(later, context, execution, None)
+        begin_runs(runs, context, execution, busy), begin_runs(busy, context, execution, None)
     )
     for begun in everything:
-        yield _one_by_one(begun, context) if isinstance(begun, Job) else begun
+        yield _carry_out(begun, context) if isinstance(begun, Job) else begun
 
 
-def _one_by_one(work: Job, context: RunContext) -> RunRecord | HarnessError:
+def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
     from harness.global_state import interrupts_held
     from harness.run.provenance import provenance
 
     error, changed = "", set[str]()
-    with closing(work):
-        device = work.execution.device
+    with closing(job):
+        device = job.execution.device
         try:
-            network = upscaler(work.run, device)
+            network = upscaler(job.run, device)
             changed = network.changed
             pictures = context.options.save_images is not None
             with interrupts_held(context.listener.waiting) as stop:
-                made = compute(work.run, work.todo, network, pictures=pictures, enough=stop.is_set)
-                for result, picture in made:
-                    work.add(result, picture)
-        except Exception as broken:  # a plug-in may raise anything; the other runs go on
-            error = sentence(broken)
+                results = compute(job.run, job.todo, network, pictures=pictures, stop=stop.is_set)
+                for result, picture in results:
+                    job.add(result, picture)
+        except Exception as failure:  # a plug-in may raise anything; the other runs go on
+            error = sentence(failure)
         try:
-            return work.end(error, provenance(device, changed))
-        except (Exception, SystemExit) as unwritten:
-            return own_error(unwritten, work.run.title)
+            return job.end(error, provenance(device, changed))
+        except (Exception, SystemExit) as failure:
+            return own_error(failure, job.run.title)
 
 
 class Journal:
-    """Results of single images, appended as they come, so that a killed run can go on.
+    """Results of single images, appended one by one, so that a killed run can be continued.
 
-    A journal of another execution (device, threads) or software, be it the harness itself, is not
-    continued: a record tells of one.
+    A record describes one execution (device, threads) and one software environment. A journal
+    written under another one, including another version of the harness, is not continued.
     """
 
     def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
@@ -321,7 +321,7 @@ class Journal:
         self._header = {"id": identity.id, **facts}
 
     def read(self) -> list[ImageResult]:
-        """The results so far, up to the first line that is not one (cut off by a kill, say)."""
+        """The results so far, up to the first bad line (for example, one cut off by a kill)."""
         try:
             header, *lines = regular(self.path, TEXT).read_bytes().split(b"\n")[:-1]
             if json.loads(header) != self._header:
@@ -332,7 +332,7 @@ class Journal:
         for line in lines:
             try:
                 result = _sealed_result(line)
-            except Exception:  # what is no result fails in many ways
+            except Exception:  # a damaged line can raise anything
                 break
             if set(result.scores) != self._metrics:
                 break
@@ -340,7 +340,7 @@ class Journal:
         return results
 
     def start(self, results: list[ImageResult]) -> None:
-        """Begin anew with the results that still hold.
+        """Start a new journal with the results that are still valid.
 
         Raises:
             HarnessError: the folder cannot be written.
@@ -356,7 +356,7 @@ class Journal:
         """Add one result.
 
         Raises:
-            HarnessError: it cannot be written, because the disk is full, say.
+            HarnessError: it cannot be written, for example because the disk is full.
         """
         try:
             with self.path.open("a", encoding="utf-8") as stream:
@@ -365,12 +365,12 @@ class Journal:
             raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
 
     def remove(self) -> None:
-        """Forget the journal; the record stands."""
+        """Delete the journal file; the record stays."""
         self.path.unlink(missing_ok=True)
 
 
 def _sealed_line(result: ImageResult) -> str:
-    """A line of a journal: a result and the digest that tells whether it was damaged."""
+    """A line of a journal: a result and its digest, which reveals damage."""
     row = result.to_json()
     return json.dumps({"result": row, "sha256": digest(row)}) + "\n"
 
@@ -378,7 +378,7 @@ def _sealed_line(result: ImageResult) -> str:
 def _sealed_result(line: bytes) -> ImageResult:
     data = json.loads(line)
     if digest(data["result"]) != data["sha256"]:
-        raise ValueError("not what its SHA-256 says")
+        raise ValueError("its SHA-256 does not match")
     return ImageResult.from_json(data["result"])
 
 
@@ -388,14 +388,14 @@ def journal_of(store: ResultStore, identity: Identity, execution: Execution) -> 
 
 
 def _lock_of(store: ResultStore, identity: Identity) -> FileLock:
-    """What a process holds while it carries out the run."""
+    """The lock that a process holds while it carries out the run."""
     return FileLock(store.path(identity).with_suffix(".lock"))
 
 
 def _remove_leftovers(store: ResultStore, identity: Identity) -> None:
-    """Remove what a process has left that was killed just after it wrote the record.
+    """Remove the journal of a process that was killed just after it wrote the record.
 
-    In a folder that cannot be written it stays.
+    In a read-only folder the journal stays.
     """
     lock = _lock_of(store, identity)
     try:

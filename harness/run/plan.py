@@ -1,4 +1,4 @@
-"""From what a user asks for to the runs that answer it, in tiles where memory is short."""
+"""Plan the runs of a request, in tiles if memory is short."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for.
+    """The request of a user.
 
     Attributes:
         models: names, ``name:tag``, globs or ``all``.
         datasets: names, folders, globs or ``all``.
-        scale: the factor.
-        grey: the rule for grey images; None for that of each model's pipeline.
+        scale: the scale.
+        grey: the rule for grey images; None for the rule of each model's pipeline.
         float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
         float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
-        weight_files: a file for each of some models.
-        metrics: registered names beyond psnr and ssim.
-        data_root: searched for sets first.
-        lr_images: the folder of the LR images of the one set, which are then not made.
-        strict: a set that cannot be had is an error.
-        fetch: what downloads sets that are missing.
-        weights_key: where in the weight files the networks are; empty to look for them.
+        weight_files: weight files by model name.
+        metrics: registered metrics besides psnr and ssim.
+        data_root: a folder to search first for sets.
+        lr_images: a folder of LR images of the only set, used instead of making them.
+        strict: treat an unavailable set as an error.
+        fetch: downloads missing sets.
+        weights_key: the key of the weights in the weight files; empty to find it.
     """
 
     models: Sequence[str]
@@ -65,13 +65,13 @@ class Request:
 
 @dataclass
 class Plan:
-    """The runs of a request, and what stands in the way of others.
+    """The runs of a request, and why others are not possible.
 
     Attributes:
-        runs: model by model, in the order of the request.
-        problems: why some models or sets cannot be run; each is a failure.
-        absent: sets that are not on this machine and that nobody insists on.
-        notes: what a reader of the numbers should know.
+        runs: the runs, model by model, in the order of the request.
+        problems: errors of models or sets that cannot be run; each is a failure.
+        absent: messages about unavailable sets that are not required.
+        notes: sentences for readers of the scores.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -86,51 +86,51 @@ def plan(request: Request) -> Plan:
     Raises:
         UsageError: a name or option does not fit.
     """
-    made = Plan()
+    result = Plan()
     cards = _cards(request.models)
     _check_weights(request, cards)
     _check_metrics(request.metrics, cards)
     metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
     sets = select(request.datasets, request.data_root)
     _check_lr_images(request, sets)
-    ready = [pair for pair in (_with_weights(made, request, *c) for c in cards) if pair]
-    found = [b for b in (_image_set(made, request, card) for card in sets) if b] if ready else []
-    for card, weights, asked_for in ready:
+    models = [model for c in cards if (model := _with_weights(result, request, *c))]
+    image_sets = [s for card in sets if (s := _image_set(result, request, card))] if models else []
+    for card, weights, asked_for in models:
         if request.tile and card.global_pooling:
-            made.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
+            result.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
         rules = _rules(request, card)
-        for image_set in found:
+        for image_set in image_sets:
             options = (request.self_ensemble, request.tile, metrics, asked_for)
             run = Run(card, weights, image_set, rules, *options)
-            with _kept_apart(made, run.title):
-                if run.identity not in (other.identity for other in made.runs):
-                    made.runs.append(run)
-    return made
+            with _collect_problems(result, run.title):
+                if run.identity not in (other.identity for other in result.runs):
+                    result.runs.append(run)
+    return result
 
 
 @contextmanager
-def _kept_apart(made: Plan, title: str) -> Iterator[None]:
-    """Note what one model or set meets as a problem of its own, whatever it is."""
+def _collect_problems(result: Plan, title: str) -> Iterator[None]:
+    """Add an error in this block to the problems, so that other models and sets go on."""
     try:
         yield
-    except Exception as error:  # files and plug-ins may hold anything
-        made.problems.append(str(own_error(error, title)))
+    except Exception as error:  # files and plug-ins may raise anything
+        result.problems.append(str(own_error(error, title)))
 
 
 def _rules(request: Request, card: ModelCard) -> Protocol:
-    """The protocol of a model's runs: each pipeline has a rounding of its own to leave out."""
+    """The protocol of a model's runs; each rounding option applies to one pipeline only."""
     return Protocol(
         card.pipeline,
         request.scale,
         request.border,
-        request.grey,  # type: ignore[arg-type] # None is for the pipeline's own
+        request.grey,  # type: ignore[arg-type] # None means the rule of the pipeline
         float_lr=request.float_lr and card.pipeline == "rgb",
         float_y=request.float_y and card.pipeline == "y",
     )
 
 
 def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
-    """The models that words such as ``name``, ``na*`` or ``name:tag`` name, with their tags."""
+    """The models and tags for words such as ``name``, ``na*`` or ``name:tag``."""
     chosen: dict[tuple[str, str | None], None] = {}
     for word in words:
         pattern, _, tag = word.partition(":")
@@ -141,7 +141,7 @@ def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
 
 
 def _check_metrics(names: Sequence[str], cards: Sequence[tuple[ModelCard, str | None]]) -> None:
-    """Refuse unknown metrics, and those called as a model: a record has one origin a name."""
+    """Refuse unknown metrics, and metrics with the name of a model: names must be unique."""
     for name in names:
         METRICS.get(name)
         if name in (card.name for card, _ in cards):
@@ -149,19 +149,19 @@ def _check_metrics(names: Sequence[str], cards: Sequence[tuple[ModelCard, str | 
 
 
 def _check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
-    """Refuse LR images for several sets, and rules for making those that are given."""
+    """Refuse LR images for several sets, and options for making LR images that are given."""
     if request.lr_images is None:
         return
     if len(sets) > 1:
         raise UsageError("--lr-images goes with one test set: name it with --datasets.")
     if request.float_lr:
-        raise UsageError("--float-lr makes LR images, and --lr-images brings them: choose one.")
+        raise UsageError("--float-lr makes LR images, and --lr-images reads them: choose one.")
     if not os.path.isdir(request.lr_images):
         raise UsageError(f"There is no folder {request.lr_images}.")
 
 
 def _check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
-    """Refuse weights for models that are not named, that have a tag, or that need none."""
+    """Refuse weights for models that are not requested, have a tag, or have no parameters."""
     if request.weights_key and not request.weight_files:
         raise UsageError("--weights-key is for the files of --weights: name one.")
     for name in request.weight_files:
@@ -172,26 +172,30 @@ def _check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None
         if card.params == 0 and (tag or file):
             raise UsageError(f"{card.name} has no parameters and takes no weights.")
         if tag and file:
-            raise UsageError(f"{card.name}:{tag} and --weights {card.name}={file} are at odds.")
+            raise UsageError(
+                f"{card.name}:{tag} and --weights {card.name}={file} contradict each other."
+            )
 
 
 def _with_weights(
-    made: Plan, request: Request, card: ModelCard, tag: str | None
+    result: Plan, request: Request, card: ModelCard, tag: str | None
 ) -> tuple[ModelCard, Weights | None, str] | None:
-    """A model and its weights; the name that was asked for, if it is another."""
+    """A model, its weights, and the requested name if another model runs in its place."""
     if request.scale not in card.scales:
-        known = ", ".join(f"x{scale}" for scale in card.scales)
-        made.problems.append(f"{card.name} is not defined for x{request.scale}, only for {known}.")
+        scales = ", ".join(f"x{scale}" for scale in card.scales)
+        result.problems.append(
+            f"{card.name} is not defined for x{request.scale}, only for {scales}."
+        )
         return None
-    with _kept_apart(made, card.name):
+    with _collect_problems(result, card.name):
         try:
             path, key = request.weight_files.get(card.name), request.weights_key
             weights = find_weights(card, request.scale, path=path, tag=tag, key=key)
             if weights and weights.note:
-                made.notes.append(weights.note)
+                result.notes.append(weights.note)
             return card, weights, ""
         except WeightsMissing:
-            stand_in = None if tag else _stand_in(made, request, card)
+            stand_in = None if tag else _stand_in(result, request, card)
             if stand_in is None:
                 raise
             return stand_in
@@ -199,9 +203,9 @@ def _with_weights(
 
 
 def _stand_in(
-    made: Plan, request: Request, card: ModelCard
+    result: Plan, request: Request, card: ModelCard
 ) -> tuple[ModelCard, Weights | None, str] | None:
-    """The smaller model that runs in the place of one without weights, if it has some."""
+    """The smaller model that replaces a model without weights, if it has weights itself."""
     if not card.stand_in:
         return None
     smaller = MODELS.get(card.stand_in)
@@ -209,20 +213,20 @@ def _stand_in(
         weights = find_weights(smaller, request.scale)
     except WeightsMissing:
         return None
-    made.notes.append(
+    result.notes.append(
         f"{card.name} has no weights here: {smaller.name} runs in its place, under its own name."
     )
     return smaller, weights, card.name
 
 
-def _image_set(made: Plan, request: Request, card: DatasetCard) -> ImageSet | None:
-    with _kept_apart(made, card.title):
+def _image_set(result: Plan, request: Request, card: DatasetCard) -> ImageSet | None:
+    with _collect_problems(result, card.title):
         try:
             image_set = find_or_fetch(card, request.scale, request.data_root, request.fetch)
         except DatasetUnavailable as error:
-            (made.problems if request.strict else made.absent).append(str(error))
+            (result.problems if request.strict else result.absent).append(str(error))
             return None
-        made.notes += image_set.notes
+        result.notes += image_set.notes
         _require_size(image_set, Protocol("y", request.scale))
         if request.lr_images:
             image_set = with_lr_images(image_set, request.lr_images, request.scale)
@@ -241,41 +245,41 @@ def _require_size(image_set: ImageSet, rules: Protocol) -> None:
 
 
 SHARE = 0.5
-"""Of the free memory that tensors may take: convolutions need some for themselves."""
+"""Share of the free memory for tensors; convolutions need the rest as workspace."""
 
 SMALLEST = 16
-"""LR pixels of a tile's side, or twice, four times and so on: the side belongs to a run's identity,
-so that it must not change whenever a little more memory is free."""
+"""Smallest side of a tile in LR pixels. Larger sides are this times a power of two: the side is a
+part of the run's identity, and must not change with small changes of the free memory."""
 
 
-def choose_tiles(made: Plan, device: str, *, asked: bool) -> None:
-    """Cut into tiles what a plan has too large, and note it there; see `choose_tile`."""
-    runs, made.runs = made.runs, []
+def choose_tiles(result: Plan, device: str, *, asked: bool) -> None:
+    """Choose tiles for the runs of a plan that need them, and add notes; see `choose_tile`."""
+    runs, result.runs = result.runs, []
     for run in runs:
         try:
-            fitting, said = (run, "") if run.tile else choose_tile(run, device, asked=asked)
+            fitting, note = (run, "") if run.tile else choose_tile(run, device, asked=asked)
         except UsageError:
             raise
         except (Exception, SystemExit) as error:  # from a plug-in; the other runs go on
-            made.problems.append(str(own_error(error, run.title)))
+            result.problems.append(str(own_error(error, run.title)))
             continue
-        made.runs.append(fitting)
-        made.notes += [said] * bool(said)
+        result.runs.append(fitting)
+        result.notes += [note] * bool(note)
 
 
 def choose_tile(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
-    """Cut a run's images into tiles where the largest would not fit in memory whole.
+    """Choose a tile size for a run if its largest image does not fit in memory.
 
     Args:
-        run: one without tiles.
+        run: a run without tiles.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
-        asked: look at all sets, not only at those with images beyond any benchmark's.
+        asked: check every set, not only sets with images larger than those of any benchmark.
 
     Returns:
-        the run, in tiles where needed, and what to tell the user then.
+        the run, with tiles if needed, and a message for the user, or an empty one.
 
     Raises:
-        HarnessError: not even the smallest tiles fit, or what fits cannot be told.
+        HarnessError: not even the smallest tiles fit, or the needed memory cannot be measured.
     """
     largest = max(width * height for width, height in (i.size for i in run.image_set.images))
     if not asked and largest < LARGE:
@@ -290,15 +294,15 @@ def choose_tile(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
     free = free_bytes(device)
     if free is None:
         return run, ""
-    on_cpu = device == "cpu"  # other devices have one image at a time
+    on_cpu = device == "cpu"  # other devices process one image at a time
     lanes = images_at_once(run.image_set.images, torch.get_num_threads()) if on_cpu else 1
     per_pixel = forward_bytes(network.network, run.card.channels, run.card.name)
-    if per_pixel == 0:  # what makes nothing needs no more than its input
+    if per_pixel == 0:  # no memory beyond the input
         return run, ""
     pixels = SHARE * free / lanes / per_pixel
     if largest / network.factor**2 <= pixels:
         return run, ""
-    finer = run.rules.scale / network.factor  # pixels of the network's input for one of LR
+    finer = run.rules.scale / network.factor  # input pixels of the network per LR pixel
     side = (math.sqrt(pixels) - 2 * network.overlap) / finer
     if side < SMALLEST:
         raise HarnessError(
@@ -306,9 +310,9 @@ def choose_tile(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
             f"{SMALLEST} LR pixels: use a machine with more memory."
         )
     tile = SMALLEST << int(math.log2(side / SMALLEST))
-    said = (
-        f"{run.title} would need about {largest / network.factor**2 * per_pixel / 1e9:.1f} GB an "
-        f"image, more than may be used here: it runs in tiles of {tile} LR pixels"
+    note = (
+        f"{run.title} would need about {largest / network.factor**2 * per_pixel / 1e9:.1f} GB per "
+        f"image, more than is available: it runs in tiles of {tile} LR pixels"
         + (", and pools over each instead of the whole." * run.card.global_pooling or ".")
     )
-    return replace(run, tile=tile), said
+    return replace(run, tile=tile), note

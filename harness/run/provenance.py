@@ -1,4 +1,4 @@
-"""What a run was carried out with: software, source, machine, numerics."""
+"""The provenance of a run: software, source, machine, numerics."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "safetensors",
 
 
 def packages() -> dict[str, str | None]:
-    """Versions of the packages that take part in a number."""
+    """Versions of the packages that can change a score."""
     return {name: _version(name) for name in _PACKAGES}
 
 
 def provenance(device: str, changed: Collection[str] = ()) -> dict[str, Any]:
-    """Facts for a run record.
+    """The provenance for a run record.
 
     Args:
-        device: what the run was carried out on, as torch calls it.
-        changed: settings of torch that the network's code changed, and that were set back.
+        device: the torch device of the run.
+        changed: torch settings that the network's code changed and the harness restored.
     """
     import torch
 
@@ -50,18 +50,18 @@ def provenance(device: str, changed: Collection[str] = ()) -> dict[str, Any]:
     }
 
 
-def joint(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The provenance of what several machines did together, until now.
+def joint(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The provenance of a run that several machines carried out.
 
     Args:
-        several: what `provenance` said on each.
+        origins: the result of `provenance` on each machine.
 
     Returns:
-        their common facts; where they differ, the list of what there was.
+        the common facts; where they differ, the list of the different values.
     """
     facts = {}
-    for key in dict.fromkeys(key for one in several for key in one):
-        values = [one[key] for one in several if key in one]
+    for key in dict.fromkeys(key for origin in origins for key in origin):
+        values = [origin[key] for origin in origins if key in origin]
         different = [v for place, v in enumerate(values) if v not in values[:place]]
         facts[key] = values[0] if len(different) == 1 else different
     return facts | {"utc": _now()}
@@ -81,7 +81,7 @@ def _version(package: str) -> str | None:
 def source_digest() -> str:
     """Hash of this package's Python files, the same for a checkout and an installed copy.
 
-    Without those of the networks, which lie elsewhere in a checkout and have hashes of their own.
+    Files of the networks are excluded: they are elsewhere in a checkout and have their own hashes.
     """
     root = Path(__file__).parents[1]
     files = sorted(path for path in root.rglob("*.py") if root / "baselines" not in path.parents)
@@ -89,7 +89,7 @@ def source_digest() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit and cleanness of the checkout this code runs from; None when it is installed."""
+    """Commit of the checkout and whether it has changes; None for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -99,7 +99,7 @@ def _git() -> dict[str, Any] | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # Files that git does not know, such as pictures, change no commit.
+        # Ignore untracked files, such as pictures.
         changes = git("status", "--porcelain", "--untracked-files=no")
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.CalledProcessError):
@@ -107,7 +107,7 @@ def _git() -> dict[str, Any] | None:
 
 
 def _cpu() -> str:
-    """The processor's name, from the kernel where it tells."""
+    """The name of the processor, from /proc/cpuinfo if it is there."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

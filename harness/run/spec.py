@@ -1,4 +1,4 @@
-"""The vocabulary of runs: what a run is, how it is carried out, and who is told of it."""
+"""Types of runs: the run itself, its options, its listener and its executor."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from harness.cards import (
-    ModelCard,
-)
+from harness.cards import ModelCard
 from harness.errors import HarnessError
 from harness.models.source import metrics_digest, network_digest
 from harness.protocol import protocols
@@ -24,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One model on one set under one protocol: all that decides the numbers.
+    """One model on one set under one protocol: everything that determines the scores.
 
     Attributes:
         weights: None for a model without parameters.
         metrics: registered names, ``psnr`` and ``ssim`` first.
-        asked_for: the model in whose place this one runs, if any.
+        asked_for: the requested model, if this model runs in its place.
     """
 
     card: ModelCard
@@ -43,12 +41,12 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What the run is called when people are told of it."""
+        """The title of the run in messages."""
         return f"{self.card.name} on {self.image_set.card.title} ({self.rules.name})"
 
     @cached_property
     def identity(self) -> Identity:
-        """The identity its record carries."""
+        """The identity in the record of the run."""
         from harness.models.upscaler import INFERENCE
 
         hyper = dict(self.weights.hyper) if self.weights else {}
@@ -72,29 +70,29 @@ class Run:
 
 
 class Listener(Protocol):
-    """Who is told how runs go; several may be under way at once."""
+    """Receives the progress of runs; several may be in progress at once."""
 
     def waiting(self, reason: str) -> None:
-        """Nothing can be done for now, and why."""
+        """The command waits, for this reason."""
 
     def started(self, run: Run, total: int, known: int) -> None:
-        """A run begins; ``known`` of its ``total`` images need no work."""
+        """A run begins; ``known`` of its ``total`` images are already computed."""
 
     def image(self, run: Run, result: ImageResult) -> None:
         """An image is finished."""
 
     def ended(self, run: Run, record: RunRecord, computed: int) -> None:
-        """A run ended with a record, after computing so many images."""
+        """A run ended with a record, after ``computed`` images."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How runs are carried out, without influence on their numbers.
+    """Options of carrying out runs that do not change their scores.
 
     Attributes:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         force: compute finished runs again.
-        save_images: the folder that gets the SR images, below ``x<scale>/<set>/<model>-<id12>``.
+        save_images: the folder for SR images, saved in ``x<scale>/<set>/<model>-<id12>`` below it.
     """
 
     device: str = "auto"
@@ -103,15 +101,15 @@ class Options:
 
 
 class WorkersError(HarnessError):
-    """The workers cannot be reached, or cannot be used: no run can go on."""
+    """The workers cannot be reached or used, so no run can go on."""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all runs of a command share: where records go, who is told, and how runs are made.
+    """What all runs of a command share: the store, the listener and the options.
 
     Attributes:
-        unsaved: of each run whose SR images could not all be saved, why.
+        unsaved: a message for each run whose SR images could not all be saved.
     """
 
     store: ResultStore
@@ -121,10 +119,10 @@ class RunContext:
 
 
 ExecutorName = Literal["serial", "dask"]
-"""Who carries runs out: this process, one after the other, or the workers of a dask cluster."""
+"""``serial``: this process, one run after the other; ``dask``: the workers of a cluster."""
 
 Outcomes: TypeAlias = Generator[RunRecord | HarnessError, None, None]
-"""The record of each run, or why there is none, as the runs end."""
+"""The record or the error of each run, as the runs end."""
 
 Executor: TypeAlias = Callable[[Sequence[Run], RunContext], Outcomes]
-"""Carries runs out."""
+"""Carries out runs."""

@@ -1,6 +1,6 @@
-"""Run records on disk: one JSON file a run.
+"""Run records on disk: one JSON file per run.
 
-Records lie at ``<root>/x<scale>/<dataset>/<model>-<id12>.json`` and are written whole, by rename.
+The path is ``<root>/x<scale>/<dataset>/<model>-<id12>.json``. Records are written atomically.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 
 def ignored(path: Path, error: HarnessError) -> None:
-    """Say nothing of a bad record."""
+    """Ignore a bad record."""
 
 
 class ResultStore:
-    """The run records below one folder.
+    """The run records in a folder.
 
     Args:
-        root: the folder; made when the first record is written.
+        root: the folder; created when the first record is written.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, identity: Identity) -> Path:
-        """Where the record of a run lies."""
+        """The path of the record of a run."""
         name = f"{identity.model}-{identity.id[:12]}.json"
         return self.root / f"x{identity.scale}" / identity.dataset / name
 
     def finished(self, identity: Identity) -> RunRecord | None:
-        """The record of a run if it is finished.
+        """The record of a run if the run is finished, else None.
 
         Raises:
             HarnessError: the record cannot be read.
@@ -57,7 +57,7 @@ class ResultStore:
         return record if record.status == "finished" and record.identity == identity else None
 
     def write(self, record: RunRecord) -> Path:
-        """Write a record by rename.
+        """Write a record atomically.
 
         Raises:
             HarnessError: the folder cannot be written.
@@ -72,49 +72,50 @@ class ResultStore:
         return path
 
     def paths(self) -> list[Path]:
-        """The files of all records, in order."""
+        """The paths of all records, sorted."""
         return sorted(self.root.glob("x*/*/*.json"))
 
     def sound(self, bad: Callable[[Path, HarnessError], object] = ignored) -> dict[Path, RunRecord]:
-        """The records that can be read, by path, in the order of the paths.
+        """The valid records by path, in the order of the paths.
 
         Args:
-            bad: called with the path of each record that is damaged or was altered, and with what
-                is wrong with it.
+            bad: called with the path and the error of each damaged or altered record.
         """
-        found = {}
+        records = {}
         for path in self.paths():
             try:
-                found[path] = read_record(path)
+                records[path] = read_record(path)
             except HarnessError as error:
                 bad(path, error)
-        return found
+        return records
 
     def named(
         self, beginning: str, bad: Callable[[Path, HarnessError], object] = ignored
     ) -> dict[Path, RunRecord]:
-        """The sound records of finished runs whose id begins so, by path; see `sound` for bad."""
-        found = self.sound(bad).items()
-        done = ((path, record) for path, record in found if record.status == "finished")
-        return {p: record for p, record in done if record.identity.id.startswith(beginning)}
+        """The valid records of finished runs whose id starts with a text; see `sound` for bad."""
+        return {
+            path: record
+            for path, record in self.sound(bad).items()
+            if record.status == "finished" and record.identity.id.startswith(beginning)
+        }
 
     def records(self) -> list[RunRecord]:
-        """The sound records, in the order of their paths."""
+        """The valid records, in the order of their paths."""
         return list(self.sound().values())
 
     def load(self) -> pd.DataFrame:
-        """One row a sound record, for reports: finished runs, and broken ones without scores.
+        """One row per valid record, for reports; failed runs have no scores.
 
-        Every registered metric, and every one of the records, has a column; a score that a run
-        does not have is missing.
+        Every registered metric and every metric of the records has a column. Scores that a run
+        does not have are missing values.
         """
         import pandas as pd
 
         records = self.records()
         names = set_names(records)
         rows = [_row(record) | {"dataset": names[set_of(record)]} for record in records]
-        held = [name for row in rows for name in row]
-        columns = dict.fromkeys([*held, "model", "dataset", *METRICS])
+        present = [name for row in rows for name in row]
+        columns = dict.fromkeys([*present, "model", "dataset", *METRICS])
         return pd.DataFrame(rows, columns=list(columns))
 
 
@@ -122,12 +123,12 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """Move finished records from one store to another.
 
     Args:
-        ids: of runs, or their beginnings; ``all`` for every finished run.
-        local: where they are.
-        reference: where they go.
+        ids: ids of runs, or their first digits; ``all`` for every finished run.
+        local: the source.
+        reference: the target.
 
     Raises:
-        UsageError: an id fits no run, several, or one that broke.
+        UsageError: an id matches no finished run, or several.
     """
     if local.root.resolve() == reference.root.resolve():
         raise UsageError(f"The records in {local.root} are the reference already.")
@@ -139,17 +140,17 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
 
 def _accept(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
     chosen: dict[Path, RunRecord] = {}
-    for wanted in ids:
-        if wanted == "all":
+    for word in ids:
+        if word == "all":
             chosen |= local.named("")
         else:
-            path, record = find_run(wanted, [local])
+            path, record = find_run(word, [local])
             chosen[path] = record
     earlier = next((record for record in chosen.values() if record.earlier), None)
     if earlier:
         raise UsageError(
-            f"The run {earlier.identity.id[:12]} has the identity of an earlier version: make it "
-            "again with harness run."
+            f"The run {earlier.identity.id[:12]} has the identity of an earlier version: repeat "
+            "it with harness run."
         )
     if not chosen:
         raise UsageError(f"There are no finished runs in {local.root}: see harness list runs.")
@@ -161,31 +162,33 @@ def _accept(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> l
 
 
 def find_run(beginning: str, stores: Sequence[ResultStore]) -> tuple[Path, RunRecord]:
-    """The finished run whose id begins so, and its path; the first store that has some decides.
+    """The path and record of the finished run whose id starts with a text.
+
+    Only the first store that has matching runs counts.
 
     Raises:
-        UsageError: none fits, or several.
-        HarnessError: the record whose name fits cannot be read.
+        UsageError: no run matches, or several.
+        HarnessError: the record whose file name matches cannot be read.
     """
 
     def bad(path: Path, error: HarnessError) -> None:
-        """A record that cannot be read is not passed over if it is the one that was asked for."""
+        """Raise the error of a bad record if its file name matches the requested id."""
         digits = path.stem.rpartition("-")[2]
         if beginning and digits and (digits.startswith(beginning) or beginning.startswith(digits)):
             raise error
 
-    fits = next(filter(None, (store.named(beginning, bad) for store in stores)), {})
-    if len(fits) != 1 or not beginning:
+    matches = next(filter(None, (store.named(beginning, bad) for store in stores)), {})
+    if len(matches) != 1 or not beginning:
         places = " or ".join(str(store.root) for store in stores)
         raise UsageError(
-            f"{beginning!r} names {len(fits)} finished runs in {places}, and must name one: "
+            f"{beginning!r} names {len(matches)} finished runs in {places}, and must name one: "
             "see harness list runs."
         )
-    return next(iter(fits.items()))
+    return next(iter(matches.items()))
 
 
 def picture_path(folder: Path, identity: Identity, image: str) -> Path:
-    """Where the SR image of a run is saved: below a folder, as its record lies below the store."""
+    """The path of an SR image of a run, in the same layout as the records of a store."""
     return ResultStore(folder).path(identity).with_suffix("") / f"{image}.png"
 
 
@@ -193,65 +196,65 @@ def read_record(path: Path) -> RunRecord:
     """Read a record.
 
     Raises:
-        HarnessError: it is no record, damaged, or of another schema.
-        MismatchError: its means are not those of its images, or its content is not what its
-            SHA-256 says.
+        HarnessError: the file is not a record, is damaged, or has another schema.
+        MismatchError: its means are not those of its images, or its SHA-256 does not match.
     """
     try:
         data = json.loads(regular(path, TEXT).read_text(encoding="utf-8"))
         record = RunRecord.from_json(data)
         if protocol(record.identity.protocol).scale != record.identity.scale:
-            raise ValueError("its protocol is of another scale")
+            raise ValueError("its protocol has another scale")
         stated = {name: float(value) for name, value in data["means"].items()}
         means = record.means
         content = {name: value for name, value in data.items() if name != "sha256"}
         sealed = digest(content) == data["sha256"]
     except OSError as error:
         raise HarnessError(f"The record {path} cannot be read ({error}).") from error
-    except Exception as error:  # what is no record fails in many ways
+    except Exception as error:  # a damaged file can raise anything
         raise HarnessError(
-            f"{path} is not a sound run record ({error}): move it away and run again."
+            f"{path} is not a valid run record ({error}): move it away and run again."
         ) from error
     if stated != means:
         raise MismatchError(
-            f"{path} states means of {stated}, and those of its images are {means}: "
+            f"{path} states means of {stated}, but those of its images are {means}: "
             "it was altered; move it away and run again."
         )
     if not sealed:
         raise MismatchError(
-            f"{path} is not what its SHA-256 says: it was altered or damaged; move it away and run "
+            f"{path} does not match its SHA-256: it was altered or damaged; move it away and run "
             "again."
         )
     return record
 
 
 def set_names(records: Iterable[RunRecord]) -> dict[tuple[int, str, str], str]:
-    """What to call each set, given by scale, name and hash: sets of one name get digits of it.
+    """The display name of each set; the keys are scale, name and hash.
 
-    The set whose pixels are the published ones keeps its name.
+    If several sets have the same name, digits of their hash are added. The set with the published
+    pixels keeps its name.
     """
     records = list(records)
-    known = {set_of(record): record.verified for record in records}
-    held = [(scale, name) for scale, name, _ in known]
+    verified = {set_of(record): record.verified for record in records}
+    names = [(scale, name) for scale, name, _ in verified]
     return {
         (scale, name, sha256): (
-            name if published or held.count((scale, name)) == 1 else f"{name}-{sha256[:8]}"
+            name if published or names.count((scale, name)) == 1 else f"{name}-{sha256[:8]}"
         )
-        for (scale, name, sha256), published in known.items()
+        for (scale, name, sha256), published in verified.items()
     }
 
 
 def set_of(record: RunRecord) -> tuple[int, str, str]:
     """The scale, name and hash of a run's set."""
-    one = record.identity
-    return one.scale, one.dataset, one.dataset_sha256
+    identity = record.identity
+    return identity.scale, identity.dataset, identity.dataset_sha256
 
 
 def _row(record: RunRecord) -> dict[str, Any]:
     identity = asdict(record.identity)
     weights = record.weights
-    done = record.status == "finished"
-    scores = record.means if done else dict.fromkeys(record.identity.metrics)
+    finished = record.status == "finished"
+    scores = record.means if finished else dict.fromkeys(record.identity.metrics)
     facts = {
         "id": record.identity.id,
         "status": record.status,
@@ -267,4 +270,4 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "time": record.provenance.get("utc", ""),
         "record": record,
     }
-    return facts | scores | facts  # whatever a stranger's record calls its scores
+    return facts | scores | facts  # facts win over metrics of the same name

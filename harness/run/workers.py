@@ -1,4 +1,4 @@
-"""The workers of a dask cluster (extra ``cluster``): what they are sent, and how they score it."""
+"""Runs on the workers of a dask cluster (extra ``cluster``)."""
 
 from __future__ import annotations
 
@@ -43,31 +43,30 @@ if TYPE_CHECKING:
     from harness.run.spec import Executor, Listener, Outcomes, RunContext
 
     Facts = Mapping[str, Any]
-    """What processes must have in common to give the same numbers: software, device, threads."""
+    """Software, device and threads: all workers need the same ones to get the same numbers."""
 
 
 CONNECT_SECONDS = 10.0
-"""How long a scheduler has to answer."""
+"""Time limit for the scheduler to answer."""
 
 _CONFIGURATION = {
-    # Weights may be large.
+    # Dask would warn about large weights.
     "distributed.admin.large-graph-warning-threshold": "1 TiB",
-    # Dask would set these variables, one thread each, in this process and leave them there.
+    # Dask would set these variables to one thread in this process, and never restore them.
     "distributed.nanny.pre-spawn-environ": {},
 }
 
 
 class Cluster:
-    """Workers of one kind, connected to when they are first needed.
+    """A connection to the workers of a scheduler, opened at the first use.
 
-    Use it in a ``with`` statement. Whatever is asked of it raises `WorkersError` when the
-    scheduler is gone.
+    Use it in a ``with`` statement. All methods raise `WorkersError` when the scheduler is gone.
 
     Args:
-        scheduler: its address; None for workers on this machine, started and ended here.
-        workers: how many of those; by default one for each GPU, or for each four cores.
-        device: as the user named it; each worker picks its own.
-        listener: is told when no worker has come yet.
+        scheduler: the address of the scheduler; None to start workers on this machine.
+        workers: the number of workers to start; by default one per GPU, or per four cores.
+        device: the device option of the user; each worker picks its own device.
+        listener: notified while no worker is connected yet.
     """
 
     def __init__(
@@ -81,55 +80,56 @@ class Cluster:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let go of the scheduler; workers that were started here end."""
+        """Disconnect from the scheduler, and end the workers that were started here."""
         self._stack.close()
 
     @cached_property
     def first_worker(self) -> tuple[Facts, Mapping[str, Any]]:
-        """Facts and provenance of whichever worker answers first.
+        """Facts and provenance of the worker that answers first.
 
         Raises:
-            ClusterError: its software is not that of this process.
-            UsageError: it has no such device.
+            WorkersError: its software differs from that of this process.
+            UsageError: it does not have the device.
         """
         with self._reached() as client:
             future = client.submit(survey, self._device, pure=False)
             if not client.nthreads():
-                self._listener.waiting("No worker has come yet")
+                self._listener.waiting("No worker is connected yet")
             facts, origin = future.result()
-        unlike = differences(facts, software())
-        if unlike:
+        difference = differences(facts, software())
+        if difference:
             raise WorkersError(
-                f"A worker differs from this process ({unlike}): give both the same environment."
+                f"A worker differs from this process ({difference}): "
+                "give both the same environment."
             )
         return facts, origin
 
     def count(self) -> int:
-        """How many workers there are now, or 1 where there are none for the moment."""
+        """The number of workers that are connected now, at least 1."""
         with self._reached() as client:
             return max(1, len(client.nthreads()))
 
     def keep(self, key: str, function: Callable[..., Any], value: Any) -> Future[Any]:
-        """Have workers keep what a function makes of a value, under a key, for other tasks."""
+        """Call a function with a value on a worker, and keep the result there for other tasks."""
         with self._reached() as client:
             return client.submit(function, value, key=key)
 
-    def submit(self, rank: int, function: Callable[..., Any], *given: Any) -> Future[Any]:
-        """Have a worker call a function; a lower rank goes first."""
+    def submit(self, rank: int, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Call a function on a worker; calls of a lower rank go first."""
         with self._reached() as client:
-            future = client.submit(function, *given, pure=False, priority=-rank)
+            future = client.submit(function, *args, pure=False, priority=-rank)
             self._arrivals.add(future)
             return future
 
     def next(self) -> Future[Any]:
-        """Wait for whichever call ends next."""
+        """Wait until a call ends, and return its future."""
         return next(self._arrivals)
 
     def result(self, future: Future[Any]) -> Any:
-        """What a call gave.
+        """The result of a call.
 
         Raises:
-            KilledWorker: several workers died over it.
+            KilledWorker: several workers died during the call.
         """
         with self._reached():
             return future.result()
@@ -142,7 +142,7 @@ class Cluster:
             try:
                 cluster = self._stack.enter_context(_local_cluster(self._workers))
                 return self._stack.enter_context(Client(cluster, set_as_default=False))
-            except Exception as error:  # dask's own settings may hold anything
+            except Exception as error:  # bad dask settings may raise anything
                 raise WorkersError(f"Workers cannot be started ({sentence(error)}).") from error
         return self._stack.enter_context(_connected(self._scheduler))
 
@@ -152,7 +152,7 @@ class Cluster:
 
     @contextmanager
     def _reached(self) -> Iterator[Client]:
-        """Say what fails in here for want of the scheduler or of a worker's code."""
+        """Turn the errors of dask in this block into `WorkersError`."""
         try:
             yield self._client
         except (HarnessError, KilledWorker):
@@ -167,40 +167,40 @@ class Cluster:
 
 
 def _connected(address: str) -> Client:
-    """A client of a scheduler.
+    """Connect a client to a scheduler.
 
     Raises:
-        UsageError: the address is none.
-        ClusterError: no scheduler answers there.
+        UsageError: the address is not valid.
+        WorkersError: no scheduler answers there.
     """
     try:
         get_address_host(address)
     except ValueError as error:
         raise UsageError(f"--scheduler takes tcp://host:port ({error}).") from error
     try:
-        # A client would wait without end for an answer, and for long at the exit of Python.
+        # A client would wait forever for an answer, and delay the exit of Python.
         kind = asyncio.run(_kind(address))
         if kind != "Scheduler":
-            raise WorkersError(f"At {address} is a dask {kind.lower()}: name its scheduler.")
+            raise WorkersError(f"{address} is a dask {kind.lower()}: name its scheduler.")
         return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except WorkersError:
         raise
     except OSError as error:
         raise WorkersError(
-            f"No dask scheduler answers at {address}: start one, or mend the address."
+            f"No dask scheduler answers at {address}: start one, or correct the address."
         ) from error
-    except Exception as error:  # something else may answer anything
+    except Exception as error:  # another kind of server may raise anything
         raise WorkersError(
-            f"What is at {address} cannot be used as a dask scheduler ({sentence(error)}): mend "
+            f"The server at {address} is not a usable dask scheduler ({sentence(error)}): correct "
             "the address."
         ) from error
 
 
 async def _kind(address: str) -> str:
-    """What answers at an address: ``Scheduler``, ``Worker`` or ``Nanny``.
+    """The kind of dask server at an address: ``Scheduler``, ``Worker`` or ``Nanny``.
 
     Raises:
-        OSError: nothing does, in time.
+        OSError: no server answers in time.
     """
     arguments = Security().get_connection_args("client")
     async with asyncio.timeout(CONNECT_SECONDS), rpc(address, connection_args=arguments) as remote:
@@ -208,7 +208,7 @@ async def _kind(address: str) -> str:
 
 
 def _local_cluster(workers: int | None) -> LocalCluster:
-    """Workers on this machine that share its cores."""
+    """Start workers on this machine, which share its cores."""
     count = workers or _default_count()
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, CPU_COUNT // count))
     return LocalCluster(
@@ -229,29 +229,29 @@ def _default_count() -> int:
 
 
 def _silence() -> None:
-    """Keep dask's log off the screen: what matters of it is said in one sentence."""
+    """Hide the log of dask; the harness reports errors in one sentence."""
     for name in tuple(logging.root.manager.loggerDict):
         if name.split(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 LARGEST_SHARD = 25
-"""Images that are handed to a worker at once, at most."""
+"""Largest number of images in a shard."""
 
 SHARDS_A_WORKER = 4
-"""Towards the end shards get so small that there are this many for each worker."""
+"""Shards get smaller towards the end, so that about this many are left per worker."""
 
 AHEAD = 2
-"""Shards for each worker that are under way or lie ready; runs begin no faster."""
+"""Shards in progress or waiting per worker; the next run begins only below this number."""
 
 
 def dispatcher(scheduler: str | None, workers: int | None, plugins: Sequence[Path]) -> Executor:
-    """Carry runs out on the workers of a scheduler, or on some that are started here.
+    """Make an executor for the workers of a scheduler, or for workers on this machine.
 
     Args:
-        scheduler: its address; None for workers on this machine.
-        workers: how many of those; None for as many as fit.
-        plugins: files that the workers load.
+        scheduler: the address of the scheduler; None to start workers on this machine.
+        workers: the number of workers to start; None for one per GPU, or per four cores.
+        plugins: plug-in files that the workers load.
     """
     return partial(_carry_out, scheduler, workers, tuple(path.resolve() for path in plugins))
 
@@ -264,63 +264,65 @@ def _carry_out(
     context: RunContext,
 ) -> Outcomes:
     with Cluster(scheduler, workers, context.options.device, context.listener) as cluster:
-        sent = Dispatch(cluster, context, plugins, sum(len(run.image_set.images) for run in runs))
-        later: list[Run] = []
+        images = sum(len(run.image_set.images) for run in runs)
+        dispatch = Dispatch(cluster, context, plugins, images)
+        busy: list[Run] = []
         try:
-            for some, put_off in ((runs, later), (later, None)):
-                for begun in begin_runs(some, context, sent.execution, put_off):
-                    yield from sent.out(begun) if isinstance(begun, Job) else [begun]
-                    # While this process waits for another one, no result must wait for it.
-                    while sent.full() or (put_off is None and sent.busy()):
-                        yield from sent.collect()
-                while sent.busy():
-                    yield from sent.collect()
+            for batch, postponed in ((runs, busy), (busy, None)):
+                for begun in begin_runs(batch, context, dispatch.execution, postponed):
+                    yield from dispatch.send(begun) if isinstance(begun, Job) else [begun]
+                    # The next run may have to wait for another process: collect all results first.
+                    while dispatch.full() or (postponed is None and dispatch.busy()):
+                        yield from dispatch.collect()
+                while dispatch.busy():
+                    yield from dispatch.collect()
         except WorkersError as error:
             yield error
         finally:
-            sent.close()
+            dispatch.close()
 
 
 @dataclass(eq=False)
 class _SentRun:
-    """A run whose images are with workers.
+    """A run whose images were sent to workers.
 
     Attributes:
-        parcel: what workers know of it.
-        rank: how many runs began before it; workers take the images of those first.
+        job: the run in this process.
+        spec: the description of the run that is sent to workers.
+        rank: the number of runs that began before it; workers take the images of those first.
         tensors: the values of its weights, which workers keep.
-        shards: those that have not come back for good.
-        error: why it broke, or empty.
+        shards: the number of unfinished shards.
+        error: why it failed, or empty.
         origins: the provenance of the workers.
     """
 
-    work: Job
-    parcel: Shard
+    job: Job
+    spec: Shard
     rank: int
     tensors: Future[Any] | None = None
     shards: int = 0
     error: str = ""
     origins: list[Mapping[str, Any]] = field(default_factory=list)
 
-    def take(self, handed: ShardResult) -> None:
-        """Keep what a worker handed back."""
-        self.origins.append(handed.provenance)
+    def add(self, returned: ShardResult) -> None:
+        """Record the results that a worker returned."""
+        self.origins.append(returned.provenance)
         try:
-            for result, picture in handed.made:
-                self.work.add(result, picture)
-        except (HarnessError, OSError) as unwritten:
-            self.error = self.error or sentence(unwritten)
-        self.error = self.error or handed.error
+            for result, picture in returned.results:
+                self.job.add(result, picture)
+        except (HarnessError, OSError) as failure:
+            self.error = self.error or sentence(failure)
+        self.error = self.error or returned.error
 
 
 class Dispatch:
-    """What is with the workers of a cluster, and what came back.
+    """Sends runs to the workers of a cluster in shards, and collects their results.
 
     Args:
         cluster: the workers.
-        context: where runs are carried out.
-        plugins: files that the workers load.
-        images: how many there are in all runs.
+        context: the store, the listener and the options.
+        plugins: plug-in files that the workers load.
+        images: the number of images in all runs.
     """
 
     def __init__(
@@ -328,119 +330,119 @@ class Dispatch:
     ) -> None:
         self._cluster, self._context, self._plugins = cluster, context, plugins
         self._left, self._begun = images, 0
-        self._jobs: list[_SentRun] = []
-        self._away: dict[Future[Any], tuple[_SentRun, Sequence[SetImage]]] = {}
+        self._sent: list[_SentRun] = []
+        self._pending: dict[Future[Any], tuple[_SentRun, Sequence[SetImage]]] = {}
         self._suspects: list[tuple[_SentRun, Sequence[SetImage]]] = []
-        self._tried: Future[Any] | None = None
+        self._retried: Future[Any] | None = None
 
     def execution(self) -> Execution:
-        """How runs are carried out here, as the first worker says."""
+        """The device and threads of the first worker."""
         facts, _ = self._cluster.first_worker
         return Execution(facts["device"], facts["threads"], "dask")
 
-    def out(self, work: Job) -> Iterator[RunRecord | HarnessError]:
-        """Send a run's images out; a run without any ends at once."""
-        job = _SentRun(work, self._parcel(work.run), self._begun)
-        self._jobs.append(job)
-        job.tensors = self._tensors(work.run)
+    def send(self, job: Job) -> Iterator[RunRecord | HarnessError]:
+        """Send the images of a run to workers; a run without images to compute ends at once."""
+        sent = _SentRun(job, self._spec(job.run), self._begun)
+        self._sent.append(sent)
+        sent.tensors = self._tensors(job.run)
         size = math.ceil(self._left / (SHARDS_A_WORKER * self._cluster.count()))
         size = max(1, min(size, LARGEST_SHARD))
-        shards = [work.todo[start : start + size] for start in range(0, len(work.todo), size)]
-        job.shards = len(shards)
+        shards = [job.todo[start : start + size] for start in range(0, len(job.todo), size)]
+        sent.shards = len(shards)
         for shard in shards:
-            self._submit(job, shard)
+            self._submit(sent, shard)
         self._begun += 1
-        self._left -= len(work.run.image_set.images)
+        self._left -= len(job.run.image_set.images)
         if not shards:
-            yield self._end(job)
+            yield self._end(sent)
 
     def busy(self) -> bool:
         """Whether any run that began has not ended."""
-        return bool(self._jobs)
+        return bool(self._sent)
 
     def full(self) -> bool:
         """Whether the workers have enough to do."""
-        return bool(self._away) and len(self._away) >= AHEAD * self._cluster.count()
+        return bool(self._pending) and len(self._pending) >= AHEAD * self._cluster.count()
 
     def collect(self) -> Iterator[RunRecord | HarnessError]:
-        """Wait for what comes back next, and keep it; gives the record of a run that ends.
+        """Wait for the next shard, and record its results; yields the record of a run that ends.
 
-        Workers that die take what lies ready for them along. What was with several dead ones is
-        tried again when nothing else is away, to know whether it is what kills them.
+        A worker that dies takes its waiting shards along. A shard that was lost with several
+        workers is tried again alone at the end, to see whether it is the one that kills them.
         """
         from harness.global_state import interrupts_held
 
-        if not self._away:
-            job, images = self._suspects.pop()
-            if job.error:
-                yield from self._back(job)
+        if not self._pending:
+            sent, images = self._suspects.pop()
+            if sent.error:
+                yield from self._finish_shard(sent)
                 return
-            self._tried = self._submit(job, images)
-        # Ctrl-C may come while dask is in a finaliser, where an exception would be lost.
+            self._retried = self._submit(sent, images)
+        # During Ctrl-C dask may be in a finaliser, where an exception would be lost.
         with interrupts_held(self._context.listener.waiting):
-            back = self._arrival()
-        if back is None:
+            arrival = self._arrival()
+        if arrival is None:
             return
-        job, rest = back
-        if rest and not job.error:
-            self._submit(job, rest)
+        sent, rest = arrival
+        if rest and not sent.error:
+            self._submit(sent, rest)
         else:
-            yield from self._back(job)
+            yield from self._finish_shard(sent)
 
     def _arrival(self) -> tuple[_SentRun, Sequence[SetImage]] | None:
-        """Keep what comes back next: its run, and which images of the shard are still to be done.
+        """Record the results of the next shard; return its run and the images still to compute.
 
-        None where the shard was with dead workers, and is to be tried again.
+        Returns None if the workers of the shard died and it must be tried again.
         """
         future = self._cluster.next()
-        job, images = self._away.pop(future)
+        sent, images = self._pending.pop(future)
         try:
-            handed: ShardResult = self._cluster.result(future)
+            returned: ShardResult = self._cluster.result(future)
         except KilledWorker:
-            if future is not self._tried and not job.error:
-                self._suspects.append((job, images))
+            if future is not self._retried and not sent.error:
+                self._suspects.append((sent, images))
                 return None
             names = " to ".join(dict.fromkeys((images[0].name, images[-1].name)))
-            said = f"Several workers died, one after the other, over {names}: is memory short?"
-            handed = ShardResult((), said, self._cluster.first_worker[1])
-        job.take(handed)
-        known = {result.image for result, _ in handed.made}
-        return job, [image for image in images if image.name not in known]
+            message = f"Several workers died, one after the other, over {names}: is memory short?"
+            returned = ShardResult((), message, self._cluster.first_worker[1])
+        sent.add(returned)
+        computed = {result.image for result, _ in returned.results}
+        return sent, [image for image in images if image.name not in computed]
 
     def close(self) -> None:
-        """Let other processes have the runs that did not end."""
-        for job in self._jobs:
-            job.work.close()
+        """Release the locks of the runs that did not end."""
+        for sent in self._sent:
+            sent.job.close()
 
-    def _submit(self, job: _SentRun, images: Sequence[SetImage]) -> Future[Any]:
+    def _submit(self, sent: _SentRun, images: Sequence[SetImage]) -> Future[Any]:
         shard = [_absolute(image) for image in images]
-        future = self._cluster.submit(job.rank, score_shard, job.parcel, job.tensors, shard)
-        self._away[future] = job, images
+        future = self._cluster.submit(sent.rank, score_shard, sent.spec, sent.tensors, shard)
+        self._pending[future] = sent, images
         return future
 
-    def _back(self, job: _SentRun) -> Iterator[RunRecord | HarnessError]:
-        """Count a shard as done, and end its run with the last one."""
-        job.shards -= 1
-        if job.shards == 0:
-            yield self._end(job)
+    def _finish_shard(self, sent: _SentRun) -> Iterator[RunRecord | HarnessError]:
+        """Count a shard as done; the last shard ends the run."""
+        sent.shards -= 1
+        if sent.shards == 0:
+            yield self._end(sent)
 
-    def _end(self, job: _SentRun) -> RunRecord | HarnessError:
+    def _end(self, sent: _SentRun) -> RunRecord | HarnessError:
         try:
-            return job.work.end(job.error, joint(job.origins or [self._cluster.first_worker[1]]))
-        except (Exception, SystemExit) as unwritten:
-            return own_error(unwritten, job.work.run.title)
+            return sent.job.end(sent.error, joint(sent.origins or [self._cluster.first_worker[1]]))
+        except (Exception, SystemExit) as failure:
+            return own_error(failure, sent.job.run.title)
         finally:
-            job.work.close()
-            self._jobs.remove(job)
+            sent.job.close()
+            self._sent.remove(sent)
 
-    def _parcel(self, run: Run) -> Shard:
-        known = {one.name: getattr(run, one.name) for one in fields(Run)}
-        card, weights = known.pop("card"), known.pop("weights")
+    def _spec(self, run: Run) -> Shard:
+        values = {field.name: getattr(run, field.name) for field in fields(Run)}
+        card, weights = values.pop("card"), values.pop("weights")
         return Shard(
             run.identity.id,
             card.name,
             weights and replace(weights, tensors={}),
-            known,
+            values,
             self._plugins,
             self._context.options.device,
             self._cluster.first_worker[0],
@@ -448,7 +450,7 @@ class Dispatch:
         )
 
     def _tensors(self, run: Run) -> Future[Any] | None:
-        """The values of a run's weights, sent once for all shards that need them at a time."""
+        """Send the values of a run's weights once; its shards share them."""
         if run.weights is None:
             return None
         key = f"weights-{run.weights.info.tensors_sha256}"
@@ -456,37 +458,37 @@ class Dispatch:
 
 
 def _absolute(image: SetImage) -> SetImage:
-    """An image whose files workers find, whatever folder they run in."""
+    """An image with absolute paths, which do not depend on the folder a worker runs in."""
     lr = image.lr and replace(image.lr, path=image.lr.path.absolute())
     return replace(image, path=image.path.absolute(), lr=lr)
 
 
-HAND_BACK_SECONDS = 5.0
-"""After so long a worker hands back what it has of a shard; a lost one loses no more than that."""
+RETURN_SECONDS = 5.0
+"""A worker returns its results at least this often, so that its death loses no more."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""A worker with several threads still has one device."""
+"""A worker with several threads has only one device."""
 
 _networks: dict[str, Upscaler] = {}
-"""The network of the last run, by the run's id."""
+"""The network of the last run, by run id."""
 
 _sources: dict[tuple[str, ...], tuple[str | None, ...]] = {}
-"""Hashes of the files of networks and metrics when they were first used here, by their names."""
+"""Hashes of the files of networks and metrics at their first use here, by their names."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What a worker needs to know of a run; code is found by its name or path.
+    """The description of a run for a worker, which finds code by its name or path.
 
     Attributes:
-        id: of the run's identity.
-        model: the network's name.
-        weights: where its values come from.
+        id: the id of the run's identity.
+        model: the name of the network.
+        weights: the weights without their values.
         fields: the other fields of the `Run`.
-        plugins: files that are loaded first.
-        device: as the user named it; ``auto`` is what the worker has.
-        facts: what the worker must have in common with the others.
-        pictures: SR images are wanted.
+        plugins: plug-in files to load first.
+        device: the device option of the user; each worker picks its own device for ``auto``.
+        facts: the software, device and threads that every worker must have.
+        pictures: whether to return SR images.
     """
 
     id: str
@@ -501,45 +503,45 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What a worker hands back of a shard.
+    """What a worker returns for a shard.
 
     Attributes:
-        made: the result of each of the first images, and its picture where one is wanted.
-        error: why the worker broke off, or empty when the shard or the time was up.
-        provenance: of the worker.
+        results: the result of each finished image, and its picture if it is to be saved.
+        error: why the worker failed, or empty if the shard or the time ended.
+        provenance: the provenance of the worker.
     """
 
-    made: tuple[tuple[ImageResult, bytes | None], ...]
+    results: tuple[tuple[ImageResult, bytes | None], ...]
     error: str
     provenance: Mapping[str, Any]
 
 
 def software() -> Facts:
-    """Versions of what takes part in a number."""
+    """Versions of the software that can change a score."""
     return {**packages(), "harness": source_digest()[:12]}
 
 
 def differences(here: Facts, wanted: Facts) -> str:
-    """What is not as wanted, such as ``torch 2.12.0, not 2.13.0``; empty if all is."""
+    """Describe the differences, such as ``torch 2.12.0, not 2.13.0``; empty if there are none."""
     return "; ".join(f"{k} {here[k]}, not {wanted[k]}" for k in wanted if here[k] != wanted[k])
 
 
 def keep_tensors(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Values of weights, kept by a worker for other tasks."""
+    """Return the values of weights: a task whose result a worker keeps for other tasks."""
     return tensors
 
 
 def dask_setup(worker: object) -> None:
-    """Leave interruptions from the terminal, which reach every process, to the client."""
+    """Ignore Ctrl-C, which reaches every process of the terminal: the client handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @cache
 def survey(device: str) -> tuple[Facts, Mapping[str, Any]]:
-    """This worker's facts and provenance, as they were when it was first asked.
+    """This worker's facts and provenance at the first call.
 
     Raises:
-        UsageError: it has no such device.
+        UsageError: the worker does not have the device.
     """
     import torch
 
@@ -551,18 +553,18 @@ def survey(device: str) -> tuple[Facts, Mapping[str, Any]]:
     return {**facts, **software()}, provenance(own_device(device))
 
 
-def own_device(wanted: str) -> str:
+def own_device(device: str) -> str:
     """The device of this worker.
 
-    Of several GPUs it takes the one that the number at the end of its name says, counted around:
+    The number at the end of the worker's name picks one of several GPUs, modulo their count:
     with four GPUs, workers 0 to 3 and ``node-4`` to ``node-7`` get one each.
     """
     import torch
 
     from harness.models.network import pick_device
 
-    picked = pick_device(wanted)
-    # A port at the end of an address, which is the name of a worker without one, says nothing.
+    picked = pick_device(device)
+    # The name of an unnamed worker is its address, which ends with a port: ignore that number.
     number = re.search(r"(?:^|[^:\d])(\d+)$", _name())
     if picked != "cuda" or not number:
         return picked
@@ -570,64 +572,64 @@ def own_device(wanted: str) -> str:
 
 
 def score_shard(
-    parcel: Shard, tensors: Mapping[str, Any] | None, images: Sequence[SetImage]
+    spec: Shard, tensors: Mapping[str, Any] | None, images: Sequence[SetImage]
 ) -> ShardResult:
-    """Score images of a run, one at least, for `HAND_BACK_SECONDS` or until it breaks.
+    """Score at least one image of a run, for `RETURN_SECONDS` or until an error.
 
     Args:
-        parcel: the run.
+        spec: the run.
         tensors: the values of its weights.
-        images: of its set.
+        images: images of its set.
 
     Raises:
-        ClusterError: this worker would give other numbers than the others, or none.
+        WorkersError: this worker differs from the others, or cannot score the run.
     """
-    facts, origin = survey(parcel.device)
-    unlike = differences(facts, parcel.facts)
-    if unlike:
+    facts, origin = survey(spec.device)
+    difference = differences(facts, spec.facts)
+    if difference:
         raise WorkersError(
-            f"The worker {_here()} is unlike the first one ({unlike}): "
-            "give all the same environment."
+            f"The worker {_this_worker()} differs from the first one ({difference}): "
+            "give all workers the same environment."
         )
-    made: list[tuple[ImageResult, bytes | None]] = []
+    results: list[tuple[ImageResult, bytes | None]] = []
     error = ""
     with _ONE_AT_A_TIME:
-        run = _unpack(parcel, tensors)
+        run = _unpack(spec, tensors)
         _require_visible(images)
         try:
-            network = _network(run, own_device(parcel.device))
-            until = time.monotonic() + HAND_BACK_SECONDS
-            made += compute(
+            network = _network(run, own_device(spec.device))
+            end = time.monotonic() + RETURN_SECONDS
+            results += compute(
                 run,
                 images,
                 network,
-                pictures=parcel.pictures,
-                enough=lambda: time.monotonic() > until,
+                pictures=spec.pictures,
+                stop=lambda: time.monotonic() > end,
             )
-        except Exception as broken:  # a plug-in may raise anything
-            error = sentence(broken)
-        changed = _networks[parcel.id].changed if parcel.id in _networks else set()
+        except Exception as failure:  # a plug-in may raise anything
+            error = sentence(failure)
+        changed = _networks[spec.id].changed if spec.id in _networks else set()
         origin = {**origin, **({"changed_settings": sorted(changed)} if changed else {})}
-    return ShardResult(tuple(made), error, origin)
+    return ShardResult(tuple(results), error, origin)
 
 
-def _unpack(parcel: Shard, tensors: Mapping[str, Any] | None) -> Run:
-    """The run, with the network as this worker knows it."""
+def _unpack(spec: Shard, tensors: Mapping[str, Any] | None) -> Run:
+    """Rebuild the run, and check that this worker has the same files as the client."""
     try:
-        _load(parcel.plugins)
-        card = MODELS.get(parcel.model)
+        _load(spec.plugins)
+        card = MODELS.get(spec.model)
     except HarnessError as error:
-        raise WorkersError(f"The worker {_here()} lacks a plug-in: {error}") from error
-    weights = parcel.weights and replace(parcel.weights, tensors=tensors or {})
-    run = Run(card, weights, **parcel.fields)
-    # A file that changed since it was imported is not what this process runs.
+        raise WorkersError(f"The worker {_this_worker()} lacks a plug-in: {error}") from error
+    weights = spec.weights and replace(spec.weights, tensors=tensors or {})
+    run = Run(card, weights, **spec.fields)
+    # If a file changed after its import, this process still runs the old code.
     identity = run.identity
     names = (run.card.name, str(identity.scale), canonical_json(identity.hyper), *run.metrics)
     files = (identity.source_sha256, identity.metrics_sha256)
-    if identity.id != parcel.id or _sources.setdefault(names, files) != files:
+    if identity.id != spec.id or _sources.setdefault(names, files) != files:
         raise WorkersError(
-            f"The worker {_here()} knows another {parcel.model}, or other rules: "
-            "give it the files that the client has, and restart it."
+            f"The worker {_this_worker()} has another version of {spec.model} or of the rules: "
+            "give it the same files as the client, and restart it."
         )
     return run
 
@@ -642,13 +644,13 @@ def _require_visible(images: Sequence[SetImage]) -> None:
     for folder in {path.parent for path in files}:
         if not folder.exists():
             raise WorkersError(
-                f"The worker {_here()} does not see {folder}: "
+                f"The worker {_this_worker()} does not see {folder}: "
                 "keep images in a folder that the client and all workers share."
             )
 
 
 def _network(run: Run, device: str) -> Upscaler:
-    """The run's network, kept until another run comes."""
+    """The run's network, kept until the next run."""
     if run.identity.id not in _networks:
         _networks.clear()
         _networks[run.identity.id] = upscaler(run, device)
@@ -661,5 +663,5 @@ def _name() -> str:
     return str(get_worker().name)
 
 
-def _here() -> str:
+def _this_worker() -> str:
     return f"{_name()} on {platform.node()}"

@@ -1,4 +1,4 @@
-"""What a training writes while it goes, its checkpoints and its log, and what it starts from."""
+"""Checkpoints and the log of a training, and the weights that it starts from."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 
 FORMAT = 3
-"""Raised whenever a checkpoint holds something else."""
+"""Version of the content of a checkpoint; incremented at every change."""
 
 
 class Checkpoint(TypedDict):
-    """All that a training needs to go on.
+    """Everything that a training needs to resume.
 
     Attributes:
         format: `FORMAT` of the version that wrote it.
-        facts: what must agree for it to be continued, see `harness.train.spec.Training.facts`.
+        facts: must be equal to resume, see `harness.train.spec.Training.facts`.
         recipe: the fields of the `harness.train.recipe.Recipe`.
         validated_on: see `harness.train.spec.Training.validated_on`.
-        network, average: parameters and buffers of the network, and of its average.
+        network, average: parameters and buffers of the network and of its average.
         optimizer: the optimizer's moments.
         step, seconds, best, validated_from, left_out: see `harness.train.spec.State`.
         origin: the weights that training started from, see `harness.train.checkpoint`.
@@ -64,10 +64,10 @@ class Checkpoint(TypedDict):
 
 
 def save_checkpoint(path: Path, state: Checkpoint) -> None:
-    """Write a checkpoint to a temporary file, seal it, flush it to the disk, and rename it.
+    """Write a checkpoint to a temporary file, seal it, flush it to disk, and rename it.
 
     Raises:
-        HarnessError: it cannot be written; the checkpoint before stays as it was.
+        HarnessError: it cannot be written; the previous checkpoint stays unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,17 +77,17 @@ def save_checkpoint(path: Path, state: Checkpoint) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except (OSError, RuntimeError) as error:
-        before = "the one before it is intact" if path.exists() else "there is none before it"
+        previous = "is intact" if path.exists() else "does not exist"
         raise HarnessError(
-            f"The checkpoint {path} cannot be written ({error}): {before}."
+            f"The checkpoint {path} cannot be written ({error}): the previous one {previous}."
         ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in it is run.
+    """Read a checkpoint, without running any code in it.
 
     Raises:
-        HarnessError: there is none, it is damaged, or another version of this package wrote it.
+        HarnessError: it is missing or damaged, or another version of this package wrote it.
     """
     if not os.path.exists(path):
         raise HarnessError(f"There is no checkpoint {path} to resume: train without --resume.")
@@ -95,25 +95,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if not (is_sealed(path) and seal_fits(path)):
             raise HarnessError(
                 f"The checkpoint {path} is damaged, or another version of drfn-harness wrote it: "
-                "remove it and train anew, or start from the .safetensors that the training left "
-                "(--from)."
+                "remove it and start the training again, or start from the .safetensors file that "
+                "the training wrote (--from)."
             )
         state = _loaded(path)
         if isinstance(state, dict) and state.get("format") != FORMAT:
             raise HarnessError(
-                f"The checkpoint {path} was written by another version of drfn-harness: go on with "
-                "that one, or start from the .safetensors that it left (--from)."
+                f"The checkpoint {path} was written by another version of drfn-harness: use that "
+                "version, or start from the .safetensors file that it wrote (--from)."
             )
-        convert(state, Checkpoint)  # which copies; what PyTorch notes of a state_dict would be lost
+        convert(state, Checkpoint)  # only a check: the copy loses the metadata of a state_dict
     except HarnessError:
         raise
-    except Exception as error:  # the readers meet what they do not know in many ways
+    except Exception as error:  # the readers may raise anything
         raise HarnessError(f"The checkpoint {path} cannot be read ({error}).") from error
     return cast(Checkpoint, state)
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of ``harness train``, be it damaged or of an earlier version.
+    """Whether a file is a checkpoint of ``harness train``, even a damaged or an earlier one.
 
     Raises:
         OSError: it cannot be read.
@@ -122,28 +122,28 @@ def is_checkpoint(path: Path) -> bool:
         return True
     try:
         return {"facts", "optimizer", "average"} <= _loaded(path).keys()
-    except Exception:  # it may be anything
+    except Exception:  # the file may hold anything
         return False
 
 
 def _loaded(path: Path) -> Any:
     if is_hostile(path):
-        raise ValueError("it holds tuples within tuples, as no checkpoint does")
+        raise ValueError("it holds tuples within tuples, unlike any checkpoint")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 _HASHES = {
-    "images": "the training images are others",
+    "images": "the training images differ",
     "source": "the source of the network has changed",
 }
-"""Facts that are hashes, and what it means that they differ."""
+"""Messages for facts that are hashes, when they differ."""
 
 
 def network_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
-    """The values of a network that a checkpoint keeps.
+    """The values of a network for a checkpoint.
 
-    Buffers that the network makes anew for each size of image are those of its average, which has
-    never run.
+    Some networks recreate buffers for each image size. Such buffers are taken from the average
+    network, which has never run.
     """
     own = network.state_dict()
     return {
@@ -152,23 +152,23 @@ def network_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def require_same(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def require_same(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     """Refuse to continue a checkpoint of another training.
 
     Args:
-        saved: what the checkpoint says of itself.
-        wanted: the same facts of the training at hand.
+        saved: the facts in the checkpoint.
+        current: the facts of this training.
 
     Raises:
-        UsageError: they differ, naming how.
+        UsageError: the facts differ; the message names the differences.
     """
     different = [
         _HASHES.get(name, f"{name} was {saved.get(name)!r} and is {value!r}")
-        for name, value in wanted.items()
+        for name, value in current.items()
         if saved.get(name) != value
     ]
     if different:
-        raise UsageError(f"The checkpoint is of another training: {'; '.join(different)}.")
+        raise UsageError(f"The checkpoint belongs to another training: {'; '.join(different)}.")
 
 
 @dataclass
@@ -177,13 +177,13 @@ class LogRow:
 
     Attributes:
         step: optimiser steps so far.
-        seconds: of training so far, over all resumptions.
-        loss: mean over the steps since the last line, of 8-bit levels: absolute errors for l1, in
-            levels, and squared ones for l2, in levels².
+        seconds: training time so far, over all resumptions.
+        loss: mean loss over the steps since the last line, on 8-bit levels: the absolute error in
+            levels for l1, the squared error in levels² for l2.
         lr: learning rate of the last step.
-        rate: steps a second since the last line.
-        data_share: part of the time that was spent waiting for patches.
-        psnr, ssim: of the validation, where this line has one.
+        rate: steps per second since the last line.
+        data_share: share of the time spent waiting for patches.
+        psnr, ssim: scores of the validation, if this line has one.
     """
 
     step: int
@@ -196,22 +196,23 @@ class LogRow:
     ssim: float | None = None
 
 
-_NAMES = [one.name for one in fields(LogRow)]
+_NAMES = [field.name for field in fields(LogRow)]
 
 
 def scored(rows: Sequence[LogRow], after: int) -> list[LogRow]:
-    """The lines with a validation, of those after a step."""
+    """The lines after a step that have scores of a validation."""
     return [row for row in rows if row.psnr is not None and row.step > after]
 
 
 class TrainLog:
-    """The lines so far, and the files they are appended to.
+    """The training log, kept in memory and appended to ``log.csv``.
 
-    TensorBoard gets them too where it is installed (the extra ``tensorboard``).
+    If TensorBoard is installed (the extra ``tensorboard``), it gets the values too.
 
     Args:
-        folder: gets ``log.csv`` and TensorBoard's event files.
-        step: of the checkpoint that is continued: later lines, and one that a kill has torn, go.
+        folder: the folder of ``log.csv`` and of TensorBoard's event files.
+        step: the step of the resumed checkpoint: later lines and a line cut off by a kill are
+            removed.
 
     Raises:
         HarnessError: a file cannot be read or written.
@@ -244,7 +245,7 @@ class TrainLog:
             self._show(row, _NAMES[2:-2])
 
     def score(self, row: LogRow) -> None:
-        """Write a line anew that has got scores.
+        """Rewrite the log after a line has received scores.
 
         Raises:
             HarnessError: the file cannot be written.
@@ -261,18 +262,18 @@ class TrainLog:
             raise HarnessError(f"The log {self.path} cannot be written ({error}).") from error
 
     def _show(self, row: LogRow, names: Sequence[str]) -> None:
-        """Give values of a line to TensorBoard."""
+        """Send values of a line to TensorBoard."""
         for name in names if self._board else ():
             self._board.add_scalar(name, getattr(row, name), row.step)
 
     def close(self) -> None:
-        """Flush what TensorBoard has."""
+        """Flush and close the TensorBoard writer."""
         if self._board:
             self._board.close()
 
 
 def _tensorboard(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, or None where it is not installed."""
+    """A TensorBoard writer, or None if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -290,7 +291,7 @@ def _csv(rows: Sequence[LogRow], *, header: bool = False) -> str:
 
 
 def _read(path: Path, last: int) -> list[LogRow]:
-    """The lines up to a step."""
+    """Read the lines up to a step."""
     rows = []
     whole_lines = regular(path, TEXT).read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
     for line in csv.DictReader(whole_lines):
@@ -302,66 +303,65 @@ def _read(path: Path, last: int) -> list[LogRow]:
     return rows
 
 
-_KEPT = ("hyper", "recipe", "steps", "seconds", "device", "from")
-"""What a link of the chain says of a training."""
+_COPIED = ("hyper", "recipe", "steps", "seconds", "device", "from")
+"""The facts that are copied from the notes of weights into the origin of a training."""
 
 
 def find_origin(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str, key: str = ""
 ) -> tuple[Weights, dict[str, Any]]:
-    """The weights that ``--from`` names.
+    """Find the weights that ``--from`` names.
 
     Args:
-        card: the network that is to start from them.
-        scale: the factor.
-        hyper: its arguments.
-        word: a file, or the tag of weights on this machine, such as ``repro``.
-        key: where in a file they are, see `harness.models.weights.read_weights`.
+        card: the network that starts from them.
+        scale: the scale.
+        hyper: the arguments of the network.
+        word: a file, or the tag of installed weights, such as ``repro``.
+        key: the key of the weights in a file, see `harness.models.weights.read_weights`.
 
     Returns:
-        the weights, and where they came from: their name and hash; recipe, steps and seconds as far
-        as their notes or their checkpoint tell; and under ``from`` the same of the weights that
-        they started from.
+        the weights and their origin: name and hash; recipe, steps and seconds if their notes or
+        checkpoint state them; and under ``from`` the origin of the weights they started from.
 
     Raises:
-        HarnessError: there are no such weights, or they are broken or of another network.
-        UsageError: they are of the network with other arguments, or not under the key.
+        HarnessError: the weights are missing, broken, or belong to another network.
+        UsageError: the network has other arguments, or the key does not exist.
     """
     path = Path(word)
     if not os.path.exists(path):
         if key:
             raise UsageError(f"--weights-key is for files, and there is no file {path}.")
         weights = find_weights(card, scale, tag=word)
-        path = next(found for found, tag in installed(card, scale) if tag == word)
+        path = next(file for file, tag in installed(card, scale) if tag == word)
     else:
         weights = read_weights(card, scale, path, key=key)
     assert weights is not None  # a network without parameters is not trained
     sha256 = weights.info.tensors_sha256
-    told = _notes(path, sha256) or _checkpoint(path)
-    theirs = told.get("hyper", weights.hyper)
-    if dict(theirs) != dict(hyper):
+    notes = _notes(path, sha256) or _checkpoint_notes(path)
+    own_hyper = notes.get("hyper", weights.hyper)
+    if dict(own_hyper) != dict(hyper):
         raise UsageError(
-            f"{path} is {card.name} with the arguments {dict(theirs)}, not {dict(hyper)}: start "
+            f"{path} is {card.name} with the arguments {dict(own_hyper)}, not {dict(hyper)}: start "
             "from other weights, or train the same --variant."
         )
-    facts = {name: told[name] for name in _KEPT if name in told}
-    if "images" in told:  # which ones were skipped is in their own notes
-        images = told["images"]
+    facts = {name: notes[name] for name in _COPIED if name in notes}
+    if "images" in notes:  # the skipped images stay in the notes of the weights
+        images = notes["images"]
         facts["images"] = {name: images[name] for name in ("sha256", "count") if name in images}
     return weights, {"weights": path.name, "tensors_sha256": sha256} | facts
 
 
 def _notes(path: Path, sha256: str) -> dict[str, Any]:
-    """What lies beside weights that were trained here, if it is of these weights."""
+    """The notes beside a weights file, if they belong to these weights."""
     notes = read_notes(notes_path(path))
     return dict(notes) if notes and notes["tensors_sha256"] == sha256 else {}
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
+def _checkpoint_notes(path: Path) -> dict[str, Any]:
     """Recipe, steps and seconds from a checkpoint of ``harness train``; empty for other files."""
     if path.suffix != ".pt" or not is_checkpoint(path):
         return {}
     saved = load_checkpoint(path)
-    told = {"hyper": saved["facts"]["hyper"], "recipe": saved["recipe"], "steps": saved["step"]}
-    before = {"from": saved["origin"]} if saved["origin"] else {}
-    return told | {"seconds": round(saved["seconds"], 1)} | before
+    notes = {"hyper": saved["facts"]["hyper"], "recipe": saved["recipe"], "steps": saved["step"]}
+    origin = {"from": saved["origin"]} if saved["origin"] else {}
+    return notes | {"seconds": round(saved["seconds"], 1)} | origin

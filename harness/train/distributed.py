@@ -1,4 +1,4 @@
-"""The processes of one training: who they are, how they talk, and the time they agree on."""
+"""The processes of one training: rank, communication, and a shared clock."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from harness.train.recipe import Recipe
 
 Value = TypeVar("Value")
 
-# The others wait while the first one prepares images and validates.
-_PATIENCE = timedelta(hours=3)
+# The other processes wait while the first one prepares images and validates.
+_TIMEOUT = timedelta(hours=3)
 
 SYNC_SECONDS = 1.0
 """How often processes agree on the time and on interrupts."""
 
 _MOST_GROWTH = 100
-"""How many times as many steps as between the last two there may be until processes agree again."""
+"""Largest factor by which the steps between two agreements may grow."""
 
 
 def process_device(name: str) -> str:
-    """The device of this process: each of several on one machine has a GPU of its own.
+    """The device of this process; with ``torchrun`` each process on a machine has its own GPU.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: the device does not exist.
     """
-    several = "LOCAL_RANK" in os.environ and name in ("auto", "cuda") and torch.cuda.is_available()
-    device = pick_device(f"cuda:{_number('LOCAL_RANK', '0')}" if several else name)
+    own_gpu = "LOCAL_RANK" in os.environ and name in ("auto", "cuda") and torch.cuda.is_available()
+    device = pick_device(f"cuda:{_number('LOCAL_RANK', '0')}" if own_gpu else name)
     if torch.device(device).type == "cuda" and torch.device(device).index is not None:
-        torch.cuda.set_device(device)  # graphs are recorded on the current one
+        torch.cuda.set_device(device)  # CUDA graphs are recorded on the current device
     return device
 
 
 def process(device: str) -> tuple[int, int]:
-    """Rank and number of the processes that ``torchrun`` started; 0 and 1 without it.
+    """Rank and world size under ``torchrun``; 0 and 1 without it.
 
-    Joins their group on the first call.
+    Joins the process group on the first call.
 
     Args:
-        device: what they train on, which decides how they talk to each other.
+        device: the device of the training, which decides the backend.
 
     Raises:
-        UsageError: ``WORLD_SIZE`` is no number.
+        UsageError: ``WORLD_SIZE`` is not a number.
         HarnessError: the group cannot be joined.
     """
     world = _number("WORLD_SIZE", "1")
@@ -61,17 +61,17 @@ def process(device: str) -> tuple[int, int]:
     if not torch.distributed.is_initialized():
         backend = "nccl" if device.startswith("cuda") else "gloo"
         try:
-            torch.distributed.init_process_group(backend, timeout=_PATIENCE)
+            torch.distributed.init_process_group(backend, timeout=_TIMEOUT)
         except (ValueError, RuntimeError) as error:
             raise HarnessError(
-                f"The {world} processes do not find each other ({error}): start them with torchrun."
+                f"The {world} processes cannot connect ({error}): start them with torchrun."
             ) from error
     return torch.distributed.get_rank(), world
 
 
 @contextmanager
 def one_first() -> Iterator[None]:
-    """On each machine, one process is in here alone; what it leaves, the others find."""
+    """Let one process of each machine run the block first, for example to fill a cache."""
     several, first = torch.distributed.is_initialized(), _number("LOCAL_RANK", "0") == 0
     if several and not first:
         torch.distributed.barrier()
@@ -89,7 +89,7 @@ def summed(value: torch.Tensor) -> torch.Tensor:
 
 
 def agreed(*values: float, device: torch.device) -> list[float]:
-    """The largest of each value among all processes."""
+    """The maximum of each value over all processes."""
     if not torch.distributed.is_initialized():
         return list(values)
     shared = torch.tensor(values, dtype=torch.float64, device=device)
@@ -107,15 +107,15 @@ def gathered(value: Value) -> list[Value]:
 
 
 class SyncSchedule:
-    """After which steps several processes agree: the same for all, about once a second.
+    """Decides after which steps the processes agree: the same for all, about once a second.
 
-    To agree, a process waits for the others, and a GPU for its work; so it is not done each step.
-    One process alone looks at its clock and at interrupts after each step.
+    To agree, a process waits for the others and for its GPU, so it is too slow for every step.
+    A single process checks its clock and interrupts after every step.
 
     Args:
-        step: the last one before training begins or goes on.
-        seconds: of training until then.
-        alone: whether there is one process.
+        step: the last step before training starts or resumes.
+        seconds: training time until then.
+        alone: whether there is only one process.
     """
 
     def __init__(self, step: int, seconds: float, *, alone: bool) -> None:
@@ -127,16 +127,16 @@ class SyncSchedule:
         return self._alone or step >= self._next
 
     def done(self, step: int, seconds: float) -> None:
-        """Plan when to agree next.
+        """Plan the next agreement.
 
         Args:
-            step: after which the processes have agreed.
-            seconds: of training, as all agreed.
+            step: the step after which the processes have agreed.
+            seconds: the training time that they agreed on.
         """
         steps, spent = step - self._last[0], seconds - self._last[1]
         self._last = step, seconds
-        wanted = int(steps * SYNC_SECONDS / max(spent, 1e-9))
-        self._interval = min(max(1, wanted), _MOST_GROWTH * self._interval)
+        interval = int(steps * SYNC_SECONDS / max(spent, 1e-9))
+        self._interval = min(max(1, interval), _MOST_GROWTH * self._interval)
         self._next = step + self._interval
 
 
@@ -144,36 +144,36 @@ def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[
     """The names of the parameters that have no influence on a network's output.
 
     Args:
-        network: stays as it is.
+        network: the network, which is not changed.
         batch: input and target, of a few patches.
 
     Raises:
-        HarnessError: the network makes something else than images of the target's size.
+        HarnessError: the outputs are not images of the target's size.
     """
-    copied, (given, target) = copy_network(network), batch
-    factor = target.shape[-1] // given.shape[-1]
-    output = require_images(copied(given), given, factor, "The network")
+    copied, (input, target) = copy_network(network), batch
+    factor = target.shape[-1] // input.shape[-1]
+    output = require_images(copied(input), input, factor, "The network")
     output.float().sum().backward()
     named = copied.named_parameters()
     return [name for name, value in named if value.requires_grad and value.grad is None]
 
 
 def sharing_notes(network: nn.Module, unused: Sequence[str], share: int) -> list[str]:
-    """What one should know before several processes share a network.
+    """Notes for the user on the effects of sharing a network between processes.
 
     Args:
-        network: to be shared.
+        network: the network to share.
         unused: the names of `unused_parameters`.
-        share: patches a step of each process.
+        share: patches per step of each process.
     """
     notes = []
     if unused:
         names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
         notes.append(f"{names} have no influence on the output, and are not trained")
-    statistics = [
-        one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)
+    layers = [
+        layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
     ]
-    if any(not isinstance(one, nn.SyncBatchNorm) for one in statistics):
+    if any(not isinstance(layer, nn.SyncBatchNorm) for layer in layers):
         patches = f"{share} patch{'' if share == 1 else 'es'}"
         notes.append(
             f"Batches are normalised by each process alone, over {patches}: losses are not those "
@@ -185,17 +185,17 @@ def sharing_notes(network: nn.Module, unused: Sequence[str], share: int) -> list
 def shared_by_processes(
     network: nn.Module, device: torch.device, *, some_unused: bool
 ) -> nn.Module:
-    """A network whose gradients are the means over all processes.
+    """Wrap a network so that its gradients are the means over all processes.
 
     Args:
-        network: the same in each of them.
-        device: what this process trains on.
-        some_unused: whether some parameters have no influence on the output, for which no process
-            may wait.
+        network: the network, identical in each process.
+        device: the device of this process.
+        some_unused: whether some parameters have no influence on the output; processes must not
+            wait for their gradients.
     """
     parallel = nn.parallel.DistributedDataParallel
-    # Gloo cannot write into a lone (1, C, 1, 1) buffer in channels_last, and a network may make its
-    # buffers anew. A seed or a checkpoint gives all processes the same to begin with.
+    # Do not broadcast buffers: gloo cannot write into a (1, C, 1, 1) buffer in channels_last, and a
+    # network may recreate its buffers. The seed or checkpoint makes them equal at the start.
     buffers = [name for name, _ in network.named_buffers()]
     parallel._set_params_and_buffers_to_ignore_for_model(network, buffers)
     return parallel(
@@ -207,7 +207,7 @@ def shared_by_processes(
 
 @contextmanager
 def failures_named() -> Iterator[None]:
-    """What several processes make fail is one sentence.
+    """Turn errors of distributed training into one sentence.
 
     Raises:
         HarnessError: another process has ended, or the network cannot be shared.
@@ -215,28 +215,29 @@ def failures_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        said = str(error)
-        if "Expected to have finished reduction" in said:
+        message = str(error)
+        if "Expected to have finished reduction" in message:
             raise HarnessError(
                 "The network uses other parameters at some steps than at the first, which several "
                 "processes cannot share: train it with one."
             ) from error
         lost = isinstance(error, torch.distributed.DistError)
-        if lost or any(word in said for word in _LOST):
+        if lost or any(words in message for words in _LOST):
             raise HarnessError(
-                "Another process of this training has ended or hangs: what it said tells why."
+                "Another process of this training has ended or hangs: see its messages."
             ) from error
         raise
 
 
-# Gloo has no errors of its own kind.
+# Gloo raises plain RuntimeErrors; these are parts of its messages.
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 
 
 def leave_together() -> None:
-    """Wait for the other processes before their group ends.
+    """Wait for the other processes before leaving the process group.
 
-    The first process validates and saves last; one that left before it would break its links.
+    The first process validates and saves last; a process that left earlier would break its
+    connections.
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
@@ -244,22 +245,22 @@ def leave_together() -> None:
 
 
 def _number(variable: str, default: str) -> int:
-    """What torchrun says in the environment."""
+    """Read a number that torchrun sets in the environment."""
     text = os.environ.get(variable, default)
     if not text.isdecimal():
-        raise UsageError(f"{variable} is {text!r}, no number: unset it, or leave it to torchrun.")
+        raise UsageError(f"{variable} is {text!r}, not a number: unset it, or let torchrun set it.")
     return int(text)
 
 
 class Deadline:
-    """When a process must have ended, and how long its end will take.
+    """The time by which a process must end, and an estimate of how long its end takes.
 
-    The end is a last checkpoint, a last validation, and weights that are written and validated as
-    they are stored: twice the longest saving, validation and drawing of the curve so far, and a
-    margin.
+    At the end the process writes a last checkpoint, validates, writes the weights, and validates
+    them as stored. The estimate is twice the longest save, validation and drawing of the curve so
+    far, plus a margin.
 
     Args:
-        seconds: from the start of the process; 0 for no deadline.
+        seconds: seconds from the start of the process; 0 for no deadline.
     """
 
     MARGIN = 5.0
@@ -270,40 +271,40 @@ class Deadline:
 
     @property
     def is_set(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a deadline."""
         return self._at < math.inf
 
     def left(self) -> float:
-        """Seconds until the end must begin; infinite without a deadline."""
+        """Seconds until training must stop to end in time; infinite without a deadline."""
         ending = self.MARGIN + 2 * sum(self._longest.values())
         return max(0.0, self._at - time.monotonic() - ending)
 
     @contextmanager
     def measured(self, what: str) -> Iterator[None]:
-        """Remember how long it takes, if it took longer than before."""
+        """Measure the time of this block, and keep the longest."""
         begin = time.monotonic()
         yield
         self._longest[what] = max(self._longest.get(what, 0.0), time.monotonic() - begin)
 
     def longest(self, what: str) -> float:
-        """The most seconds that it took so far."""
+        """The longest time of a kind of block so far, in seconds."""
         return self._longest.get(what, 0.0)
 
     def leave_out(self, what: str) -> None:
-        """Plan no time for it any more."""
+        """Plan no more time for a kind of block."""
         self._longest.pop(what, None)
 
 
 class Progress:
-    """How far a training is, by its steps or by the clock, as all of its processes see it.
+    """The progress of a training, by steps or by time, equal in all of its processes.
 
-    Several processes go by the clock of the first, as they last agreed on.
+    Several processes use the clock of the first one, as of their last agreement.
 
     Args:
-        recipe: how long it is to last.
-        deadline: when this process must have ended.
-        seconds: of training so far.
-        device: on which processes agree.
+        recipe: sets the steps or minutes.
+        deadline: the time by which this process must end.
+        seconds: training time so far.
+        device: the device for communication between processes.
     """
 
     def __init__(
@@ -316,25 +317,25 @@ class Progress:
         (self._left,) = agreed(deadline.left(), device=device)
 
     def agree(self, seconds: float, *, stopped: bool) -> tuple[float, bool]:
-        """Let the processes agree.
+        """Agree with the other processes on the time and on interrupts.
 
         Args:
-            seconds: of training by the clock of this process.
+            seconds: training time by the clock of this process.
             stopped: whether this process was interrupted.
 
         Returns:
-            the first process's seconds, and whether any was interrupted.
+            the training time of the first process, and whether any process was interrupted.
         """
         mine = (seconds, self._deadline.left()) if self._first else (0.0, 0.0)
         self._seconds, self._left, any_stopped = agreed(*mine, stopped, device=self._device)
         return self._seconds, bool(any_stopped)
 
     def share(self, step: int, seconds: float) -> float:
-        """The part of the training that is done, 0 to 1.
+        """The share of the training that is done, 0 to 1.
 
         Args:
             step: the steps so far.
-            seconds: of training by the clock of this process.
+            seconds: training time by the clock of this process.
         """
         seconds = seconds if self._alone else self._seconds
         if self._recipe.minutes:
@@ -348,12 +349,12 @@ class Progress:
         return self.share(step, seconds) >= 1 or self._time_left() <= 0
 
     def seconds_left(self, step: int, seconds: float, step_seconds: float) -> float:
-        """How long this training will last, as far as that is known.
+        """Seconds until this training ends, infinite if not known.
 
         Args:
             step: the steps so far.
-            seconds: of training by the clock of this process.
-            step_seconds: that a step takes.
+            seconds: training time by the clock of this process.
+            step_seconds: seconds per step.
         """
         left = math.inf
         if self._recipe.minutes:
@@ -363,5 +364,5 @@ class Progress:
         return min(left, self._deadline.left())
 
     def _time_left(self) -> float:
-        """Seconds until the process must come to its end."""
+        """Seconds until training must stop to end in time."""
         return self._deadline.left() if self._alone else self._left

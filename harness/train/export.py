@@ -1,4 +1,4 @@
-"""From the end of a training to weights that can be used and shipped, with their provenance."""
+"""Write, ship and plot the results of a training: weights with their provenance, and a curve."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 HALF_TOLERANCE = 0.001
-"""PSNR (dB) that rounding the stored weights to fp16 may cost."""
+"""Largest change of the PSNR (dB) allowed for storing the weights in fp16."""
 
 
 def finish(
@@ -52,25 +52,25 @@ def finish(
     *,
     best: bool = False,
 ) -> Path:
-    """Write the weights of a training that has ended, in fp16 where that costs nothing.
+    """Write the weights of a training, in fp16 if that does not change the validation scores.
 
     Args:
-        training: what was done.
-        network: the result, on the CPU.
-        state: at the end.
+        training: the training.
+        network: the average network, on the CPU.
+        state: the state at the end.
         rows: the training log.
-        how: how steps were taken, see `harness.train.loop.Trainer.how`.
-        best: the training goes on, and these are its best weights so far: they get a tag of their
-            own, and are in fp32 unless fp16 was asked for.
+        how: how steps were carried out, see `harness.train.loop.Trainer.how`.
+        best: whether the training goes on and these are its best weights so far. They get their
+            own tag, and are in fp32 unless the user chose fp16.
 
     Returns:
-        the weights' path; the provenance lies beside it as ``.json``.
+        the path of the weights; the provenance is beside it as ``.json``.
     """
     tag = f"{training.tag}-best" if best else training.tag
-    half = training.fp16 or (not best and _bears_fp16(training, network, state))
-    kept = _tensors(network, half=half)
-    info = WeightsInfo(tag, "", "", tensors_digest(kept), "Apache-2.0")
-    weights = Weights(info, kept, training.hyper)
+    half = training.fp16 or (not best and _fp16_is_enough(training, network, state))
+    tensors = _tensors(network, half=half)
+    info = WeightsInfo(tag, "", "", tensors_digest(tensors), "Apache-2.0")
+    weights = Weights(info, tensors, training.hyper)
     path = save_weights(weights, training.card, training.scale, training.folder)
     facts = {
         "weights": path.name,
@@ -113,50 +113,50 @@ def finish(
 
 
 def _tensors(network: nn.Module, *, half: bool) -> dict[str, AnyArray]:
-    """A network's values, on the CPU, floating ones in fp16 where wanted."""
+    """A network's values as arrays, floating-point ones in fp16 if ``half``."""
     return {
         name: (value.half() if half and value.is_floating_point() else value).cpu().numpy().copy()
         for name, value in network.state_dict().items()
     }
 
 
-def _bears_fp16(training: Training, network: nn.Module, state: State) -> bool:
-    """Whether rounding the weights to fp16 is not seen in the validation; False without one."""
+def _fp16_is_enough(training: Training, network: nn.Module, state: State) -> bool:
+    """Whether fp16 weights give the same validation scores; False without a validation."""
     half = _tensors(network, half=True)
     if not training.validation or not all(np.isfinite(v).all() for v in half.values()):
         return False
     rounded = copy_network(network)
     rounded.load_state_dict({name: torch.from_numpy(value) for name, value in half.items()})
-    known = state.scores if state.scores and state.scores[0] == state.step else None
+    current = state.scores if state.scores and state.scores[0] == state.step else None
     try:
-        exact = known[1] if known else training.validate(copy_network(network))
-        made = training.validate(rounded)
-    except Exception:  # whatever ails a validation, the weights are to be written
+        exact = current[1] if current else training.validate(copy_network(network))
+        approximate = training.validate(rounded)
+    except Exception:  # the weights must be written even if a validation fails
         return False
-    return exact is not None and made is not None and _are_close(exact, made)
+    return exact is not None and approximate is not None and _are_close(exact, approximate)
 
 
-def _are_close(exact: Scores, made: Scores) -> bool:
-    """Whether the means are, over the same images."""
-    before, after = exact.means(), made.means()
-    if exact.infinite != made.infinite or before is None or after is None:
-        return exact.images == made.images
+def _are_close(exact: Scores, approximate: Scores) -> bool:
+    """Whether the mean scores over the same images are close."""
+    before, after = exact.means(), approximate.means()
+    if exact.infinite != approximate.infinite or before is None or after is None:
+        return exact.images == approximate.images
     return abs(before[0] - after[0]) < HALF_TOLERANCE
 
 
 def _provenance(device: str) -> dict[str, Any]:
-    """What the training was carried out with, its numerics instead of those of scoring."""
+    """The provenance of the training, with the numerics of training, not of scoring."""
     with training_numerics():
         return provenance(device)
 
 
 def ship(path: Path, store: ResultStore, folder: Path) -> Path:
-    """Copy weights and their provenance, to which the scores of finished runs are added.
+    """Copy weights and their provenance, and add the scores of finished runs to the provenance.
 
     Args:
         path: weights that ``harness train`` wrote, with their ``.json`` beside them.
-        store: holds runs of exactly these weights.
-        folder: where they go, such as ``baselines/weights``.
+        store: the store with finished runs of exactly these weights.
+        folder: the target folder, such as ``baselines/weights``.
 
     Returns:
         the new path of the weights.
@@ -169,7 +169,7 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
     facts = dict(read_notes(notes) or {})
     if not {"model", "scale"} <= facts.keys():
         raise HarnessError(
-            f"{notes} is missing, or is not what training leaves beside {path.name}."
+            f"{notes} is missing, or is not the file that training wrote beside {path.name}."
         )
     weights = read_weights(MODELS.get(facts["model"]), facts["scale"], path)
     sha256 = weights.info.tensors_sha256
@@ -195,7 +195,7 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
 
 
 def _is_plain(record: RunRecord) -> bool:
-    """A finished run under the default rules, whole image, once."""
+    """Whether a run is finished, under the default rules, without tiles or self-ensemble."""
     identity = record.identity
     applied = not identity.self_ensemble and identity.tile is None and identity.lr_sha256 is None
     return applied and "+" not in identity.protocol and record.status == "finished"
@@ -211,7 +211,7 @@ def draw_training(rows: Sequence[LogRow], unit: str, path: Path) -> None:
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     left = figure.add_subplot()
-    dot = "o" if len(rows) == 1 else ""  # of one row there is no line
+    dot = "o" if len(rows) == 1 else ""  # a single row makes no line
     losses = [row.loss for row in rows]
     left.plot([row.step for row in rows], losses, marker=dot, color="0.6", lw=1)
     left.set(xlabel="step", ylabel=f"training loss ({unit})", yscale="log")

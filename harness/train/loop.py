@@ -1,4 +1,4 @@
-"""Time as training counts it."""
+"""The training loop: steps, log lines, validations and checkpoints."""
 
 from __future__ import annotations
 
@@ -65,45 +65,49 @@ from harness.train.step import (
 
 
 class Clock:
-    """Seconds of training, over all resumptions, and those spent waiting for patches."""
+    """Counts the seconds of training over all resumptions, and the seconds of waiting for patches.
 
-    def __init__(self, already: float) -> None:
-        self._start = time.perf_counter() - already
+    Args:
+        before: seconds of training before this process.
+    """
+
+    def __init__(self, before: float) -> None:
+        self._start = time.perf_counter() - before
         self.waited = 0.0
 
     @property
     def seconds(self) -> float:
-        """Training time so far; validation and saving do not count."""
+        """Training time so far, without validation and saving."""
         return time.perf_counter() - self._start
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Time in here does not count."""
+        """Do not count the time in this block."""
         begin = time.perf_counter()
         yield
         self._start += time.perf_counter() - begin
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time in here counts as waiting."""
+        """Count the time in this block as waiting."""
         begin = time.perf_counter()
         yield
         self.waited += time.perf_counter() - begin
 
 
 class Lap:
-    """A point of a clock from which rates are counted."""
+    """A starting point on a clock, from which rates are measured."""
 
     def __init__(self, clock: Clock, step: int) -> None:
         self.clock, self.step = clock, step
         self.seconds, self._waited = clock.seconds, clock.waited
 
     def rate(self, step: int) -> float:
-        """Steps a second since the mark."""
+        """Steps per second since the start."""
         return (step - self.step) / max(self.clock.seconds - self.seconds, 1e-9)
 
     def data_share(self) -> float:
-        """Part of the time since the mark that was spent waiting."""
+        """Share of the time since the start that was spent waiting for patches."""
         spent = max(self.clock.seconds - self.seconds, 1e-9)
         return (self.clock.waited - self._waited) / spent
 
@@ -111,28 +115,26 @@ class Lap:
 Result = TypeVar("Result")
 
 SLOW_SECONDS = 1.0
-"""A first step that takes longer is worth a sentence."""
+"""If the first step takes longer, the user is told when to expect the first log line."""
 
 COMPILE_SECONDS = 120
-"""How long a training on a GPU must last for compiling its blocks to be worth it."""
+"""Blocks are compiled only if a training on a GPU lasts longer than this."""
 
 
-INTERRUPTED = (
-    "Interrupted, the step under way will be finished and saved (Ctrl-C again ends at once)"
-)
+INTERRUPTED = "Interrupted, the current step will be finished and saved (Ctrl-C again ends at once)"
 
 DEBOUNCE_SECONDS = 1.0
-"""Signals within this time are one: torchrun passes a terminal's Ctrl-C on once more."""
+"""Signals within this time count as one: torchrun forwards Ctrl-C a second time."""
 
 
 def _signals() -> list[signal.Signals]:
-    """What ends a training as Ctrl-C does: batch systems send SIGTERM, a lost terminal SIGHUP."""
+    """Signals handled like Ctrl-C: batch systems send SIGTERM, a closed terminal sends SIGHUP."""
     under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if under_nohup else [signal.SIGHUP])]
 
 
 def _network(training: Training) -> nn.Module:
-    """The network as it begins, on its device, its channels side by side."""
+    """Build the network at its start, on its device, in channels_last."""
     network = build_network(training.card, training.scale, training.hyper)
     if training.start:
         load_into(network, training.start, training.card.name)
@@ -141,16 +143,16 @@ def _network(training: Training) -> nn.Module:
 
 
 class Trainer:
-    """A network under training, resumable at any checkpoint.
+    """Trains a network; can resume from any checkpoint.
 
     Args:
-        training: what to do.
-        listener: who is told.
-        resume: go on from the folder's last checkpoint.
+        training: the training to carry out.
+        listener: receives the progress.
+        resume: continue from the folder's last checkpoint.
 
     Raises:
         HarnessError: the checkpoint cannot be read, or the images are too small.
-        UsageError: the checkpoint is of another training.
+        UsageError: the checkpoint belongs to another training.
     """
 
     def __init__(self, training: Training, listener: TrainListener, *, resume: bool) -> None:
@@ -174,7 +176,7 @@ class Trainer:
         self.state, self.acceleration = State(), Acceleration()
         self._validated_on = training.validated_on
         self._interrupted: Callable[[], bool] = bool
-        if self.rank:  # other patches want other random values
+        if self.rank:  # each process needs its own random values
             seed_all(recipe.seed + self.rank)
         if resume:
             self._resume(self._path("last"))
@@ -188,35 +190,35 @@ class Trainer:
         if self.world > 1:
             self.step.forward = self._shared()
         self._deadline = Deadline(recipe.stop_after)
-        self.validator = Validator(self.training, self._deadline, self._tell_once)
+        self.validator = Validator(self.training, self._deadline, self._notify)
         self.progress = Progress(
             self.training.recipe, self._deadline, self.state.seconds, self.device
         )
 
     def run(self) -> nn.Module:
-        """Train until the budget is spent, or the time is up; returns the average, on the CPU.
+        """Train until the budget or the time is used up; return the average network, on the CPU.
 
         Raises:
             HarnessError: loss or weights are not finite, memory runs out, or the disk is full; the
                 last good checkpoint is kept.
-            KeyboardInterrupt: Ctrl-C; the steps until then are saved.
+            KeyboardInterrupt: the user pressed Ctrl-C; the steps until then are saved.
         """
         if self.rank == 0:
             self.log = TrainLog(self.training.folder, self.state.step)
-            # The checkpoint was written before the validation of its step; it knows the others.
+            # The checkpoint was written before the validation of its step: add that score.
             rows = scored(self.log.rows, self.state.validated_from)
             scores = [row.psnr or 0 for row in rows if row.step == self.state.step]
             self.state.best = max(self.state.best, *scores, -math.inf)
             self.listener.started(self.training, self.state.step)
-        held = interrupts_held(
+        interrupts = interrupts_held(
             self.listener.told, INTERRUPTED, _signals(), debounce=DEBOUNCE_SECONDS
         )
         try:
-            with training_numerics(), held as stop:
+            with training_numerics(), interrupts as stop:
                 self._interrupted = stop.is_set
                 self._train()
         finally:
-            if self.rank == 0 and not self.state.step:  # of a saving that was only measured
+            if self.rank == 0 and not self.state.step:  # a save that only measured the time
                 self._path("last").unlink(missing_ok=True)
         if not self.state.step:
             raise HarnessError(
@@ -238,20 +240,20 @@ class Trainer:
             raise KeyboardInterrupt
 
     def how(self) -> dict[str, Any]:
-        """How steps were taken, for the provenance of the weights."""
-        ways = self.acceleration
+        """How steps were carried out, for the provenance of the weights."""
+        acceleration = self.acceleration
         return {
-            "compiled": bool(ways.compiled),
-            "compiled_blocks": ways.compiled,
-            "replayed": ways.replayed,
-            "plain_step_ms": ways.plain_ms,
-            "step_ms": ways.ms,
+            "compiled": bool(acceleration.compiled),
+            "compiled_blocks": acceleration.compiled,
+            "replayed": acceleration.replayed,
+            "plain_step_ms": acceleration.plain_ms,
+            "step_ms": acceleration.ms,
             "processes": self.world,
             "threads": torch.get_num_threads(),
         }
 
     def _accelerate(self) -> None:
-        """Make steps as fast as the device allows; on a CPU, only where compiling is asked for."""
+        """Make steps as fast as the device allows; on a CPU, only if the user asked to compile."""
         cuda = self.device.type == "cuda"
         if cuda and self.training.recipe.precision == "bf16":
             keep_ends_in_fp32(self.network, self._batch(1)[0])
@@ -262,42 +264,42 @@ class Trainer:
             lambda: accelerate(
                 self.step,
                 self._batch(self.training.recipe.batch, self._share),
-                # At the highest rate, so that steps which change nothing are noticed.
+                # At the highest rate, to detect steps that change nothing.
                 lambda ahead: self._rates(ahead, 0.0),
                 blocks=self._to_compile,
                 replay=replay,
-                told=self._tell_once,
+                notify=self._notify,
             ),
             0.0,
         )
-        self._tell_once(str(self.acceleration))
+        self._notify(str(self.acceleration))
 
     def _to_compile(self, seconds: float) -> list[nn.Module]:
         """The modules to compile, given the seconds of a plain step."""
-        wanted = self.training.compile
-        if wanted is None:
+        compiling = self.training.compile
+        if compiling is None:
             left = self.progress.seconds_left(self.state.step, self.state.seconds, seconds)
-            wanted = self.world == 1 and left > COMPILE_SECONDS
-        blocks = repeated_blocks(self.network) if wanted else []
+            compiling = self.world == 1 and left > COMPILE_SECONDS
+        blocks = repeated_blocks(self.network) if compiling else []
         return blocks or [self.network] * bool(self.training.compile)
 
     def _begin(self) -> bool:
-        """Try what comes between steps, before there is anything to lose.
+        """Try a validation and a save before the first step, so that errors lose no work.
 
         Returns:
-            whether training was interrupted meanwhile.
+            whether training was interrupted during this.
         """
         first = self.rank == 0 and bool(self.training.validation)
         if self._is_over(self.state.seconds):
             last = self.log.rows[-1] if first and self.log.rows else None
             if last and last.step == self.state.step and last.psnr is None:
-                self._validate(last)  # the validation at the end was broken off
+                self._validate(last)  # the last validation was stopped
             return self._agree(self.state.seconds)
         if first:
             scores = self.validator.first(self.average, self.state.step, self._interrupted)
-            self._leave_infinite_out(scores, self.state.step)
+            self._exclude_infinite(scores, self.state.step)
         if self._deadline.is_set:
-            self._save()  # which tells how long it takes
+            self._save()  # measures how long a save takes
         return self._agree(self.state.seconds)
 
     def _loop(self) -> None:
@@ -312,7 +314,7 @@ class Trainer:
             loss_sum += self._step(progress, clock)
             self.state.step += 1
             if since.step == self.state.step - 1:
-                self._tell_pace(clock.seconds - since.seconds)
+                self._announce_pace(clock.seconds - since.seconds)
             ending = self._is_over(clock.seconds)
             line = ending or self.state.step % step_lines == 0
             if line or schedule.due(self.state.step):
@@ -337,12 +339,12 @@ class Trainer:
             since = Lap(clock, self.state.step)
 
     def _keep_up(self) -> None:
-        """A GPU is given its steps ahead; before a deadline they may not pile up."""
+        """Before a deadline, keep queued GPU steps from piling up."""
         if self._deadline.is_set and self.device.type == "cuda" and not self.state.step % 10:
             torch.cuda.synchronize(self.device)
 
     def _agree(self, seconds: float) -> bool:
-        """Take over the first process's clock; returns whether any process was interrupted."""
+        """Use the clock of the first process; return whether any process was interrupted."""
         self.state.seconds, stopped = self.progress.agree(seconds, stopped=self._interrupted())
         return stopped
 
@@ -350,7 +352,7 @@ class Trainer:
         return self.progress.is_over(self.state.step, seconds)
 
     def _log(self, row: LogRow, *, validating: bool) -> None:
-        """Add a line to the log, and to the line the scores of a validation."""
+        """Add a line to the log, with scores if a validation is due."""
         if self.rank != 0:
             return
         self.log.add(row)
@@ -361,35 +363,35 @@ class Trainer:
             share = self.progress.share(self.state.step, self.state.seconds)
             self.listener.logged(self.training, row, share)
 
-    def _tell_once(self, sentence: str) -> None:
-        """A sentence from the first of several processes."""
+    def _notify(self, sentence: str) -> None:
+        """Show a sentence to the user, from the first process only."""
         if self.rank == 0:
             self.listener.told(sentence)
 
-    def _tell_pace(self, seconds: float) -> None:
-        """On a slow machine the first line of the log is a while away."""
+    def _announce_pace(self, seconds: float) -> None:
+        """On a slow CPU, tell the user when to expect the first line of the log."""
         steps, lines = self.training.recipe.steps, self.training.log_steps
         soon = seconds < SLOW_SECONDS or 0 < steps <= lines
         if self.state.step > 1 or soon or self.device.type != "cpu":
             return
-        whole = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
-        self._tell_once(
+        total = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
+        self._notify(
             f"The first step took {seconds:.1f} s: the first line of the log, after {lines} steps, "
-            f"comes in about {lines * seconds / 60:.1f} min{whole}"
+            f"comes in about {lines * seconds / 60:.1f} min{total}"
         )
 
     def _close(self, *, stopped: bool) -> None:
-        """Close the log, and say how to go on where there is more to do."""
+        """Close the log; if training is not complete, tell the user how to resume."""
         self.log.close()
-        more = stopped or self.progress.share(self.state.step, self.state.seconds) < 1
-        if more and self.state.step:
+        incomplete = stopped or self.progress.share(self.state.step, self.state.seconds) < 1
+        if incomplete and self.state.step:
             self.listener.told(
                 f"Step {self.state.step} is in {self._path('last')}: go on with --resume and "
                 "otherwise the same options"
             )
 
     def _step(self, progress: float, clock: Clock) -> Tensor:
-        """One optimiser step; returns the loss without waiting for it."""
+        """Carry out one optimiser step; return the loss without waiting for the device."""
 
         def step() -> Tensor:
             with clock.waiting():
@@ -398,34 +400,34 @@ class Trainer:
 
         return self._guarded(step, progress)
 
-    def _guarded(self, work: Callable[[], Result], progress: float) -> Result:
-        """What the work gives; what a network raises, and a lack of memory, is one sentence."""
+    def _guarded(self, action: Callable[[], Result], progress: float) -> Result:
+        """Call an action; errors of the network and a lack of memory become a `HarnessError`."""
         try:
             with failures_named():
-                return work()
+                return action()
         except HarnessError:
             raise
-        except Exception as error:  # what a network raises may be anything
+        except Exception as error:  # a network may raise anything
             if not is_memory(error):
                 patch = self.training.recipe.patch
                 raise HarnessError(
-                    f"A step fails on patches of {patch} LR pixels ({sentence(error)}): mend the "
+                    f"A step fails on patches of {patch} LR pixels ({sentence(error)}): fix the "
                     "plug-in, or use another --patch."
                 ) from error
-        # Out of the except clause, what the failed step held is free again.
+        # Outside of the except clause, the memory of the failed step is free again.
         raise HarnessError(self._what_fits(progress))
 
     def _batch(self, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         return self.sampler.batch(self.state.step, size, share)
 
     def _rates(self, ahead: int, progress: float) -> tuple[float, float]:
-        """Learning rate and decay of the average, at this step or some steps ahead."""
+        """Learning rate and decay of the average, at this step or ``ahead`` steps later."""
         recipe, step = self.training.recipe, self.state.step + ahead
         return recipe.rate(step, progress), recipe.decay(step)
 
     def _what_fits(self, progress: float) -> str:
-        """Which batch would fit; the weights are worth nothing afterwards."""
-        if self.device.type != "cuda" or self.world > 1:  # other processes do not try with it
+        """Say which batch size would fit; the trial steps spoil the weights."""
+        if self.device.type != "cuda" or self.world > 1:  # a trial needs all processes
             where = self.device if self.device.type == "cuda" else "this machine"
             return f"The memory of {where} is full: use a smaller --batch or --patch."
         self.step.release()
@@ -440,7 +442,7 @@ class Trainer:
         return f"The memory of {self.device} is full: {advice}."
 
     def _row(self, since: Lap, loss_sum: Tensor, progress: float, clock: Clock) -> LogRow:
-        """The log's next line; waits for the device."""
+        """The next line of the log; waits for the device."""
         steps = max(1, self.state.step - since.step)
         loss = float(summed(loss_sum)) / self.world / steps
         if not math.isfinite(loss):
@@ -459,7 +461,7 @@ class Trainer:
         """Score the average network, and keep it if it is the best so far."""
         self._require_finite()
         scores = self.validator(self.average, self.state.step, self._interrupted)
-        self._leave_infinite_out(scores, self.state.step - 1)
+        self._exclude_infinite(scores, self.state.step - 1)
         means = scores.means(self.state.left_out) if scores else None
         if scores is None or means is None:
             return
@@ -474,22 +476,22 @@ class Trainer:
         with self._deadline.measured("drawing"):
             self.listener.validated(self.training, self.log.rows)
 
-    def _leave_infinite_out(self, scores: Scores | None, before: int) -> None:
-        """Leave images with an infinite PSNR out of all means to come.
+    def _exclude_infinite(self, scores: Scores | None, before: int) -> None:
+        """Exclude images with an infinite PSNR from all later means.
 
-        Means over other images cannot be compared with those until a step: best weights are chosen
-        among the later ones.
+        Means over different images cannot be compared, so the best weights are then chosen among
+        the validations after step ``before``.
         """
         new = scores.infinite - self.state.left_out if scores else frozenset()
         if scores and new:
             self.state.left_out |= new
             self.state.best, self.state.validated_from = -math.inf, before
-            self._tell_once(
+            self._notify(
                 f"The PSNR of {scores.names(new)} is infinite: left out of the mean from now on"
             )
 
     def _save(self) -> None:
-        """Write the checkpoint from which training can go on."""
+        """Write a checkpoint, from which training can resume."""
         random_states = gathered(random_state(self.device))
         if self.rank != 0:
             return
@@ -516,37 +518,37 @@ class Trainer:
             save_checkpoint(self._path("last"), state)
 
     def _require_finite(self) -> None:
-        """A checkpoint, or a score, of what is not finite would be worth nothing."""
+        """Raise an error if weights or moments are not finite, before a save or a validation."""
         moments = [m for state in self.step.optimizer.state.values() for m in state.values()]
         networks = (self.network, self.average)
-        values = [value for one in networks for value in one.state_dict().values()]
+        values = [value for network in networks for value in network.state_dict().values()]
         if not all_finite([*values, *moments]):
             raise HarnessError(self._diverged("state"))
 
     def _diverged(self, what: str) -> str:
-        """That something is not finite, and what is left."""
+        """The message for a loss or state that is not finite."""
         last = self._path("last")
-        kept = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
+        saved = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
         return (
-            f"The {what} of step {self.state.step} is not finite; {kept}: train anew with a lower "
-            "--lr or --set clip=1, and another --out."
+            f"The {what} of step {self.state.step} is not finite; {saved}: train again with a "
+            "lower --lr or --set clip=1, and another --out."
         )
 
     def _resume(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         saved = load_checkpoint(path)
         try:
             self._restore(saved)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise HarnessError(
                 f"The checkpoint {path} is not as training wrote it ({sentence(error)}): remove it "
-                "and train anew."
+                "and start the training again."
             ) from error
 
     def _restore(self, saved: Checkpoint) -> None:
         recipe, facts = self.training.recipe, saved["facts"]
         if not (recipe.steps or recipe.minutes):
-            # A time limit alone does not change the budget of what it is given to.
+            # With a time limit only, the budget is that of the checkpoint.
             budget = {name: facts[f"recipe.{name}"] for name in ("steps", "minutes")}
             self.training = replace(self.training, recipe=replace(recipe, **budget))
         require_same(facts, self.training.facts)
@@ -568,17 +570,17 @@ class Trainer:
         if changed:
             self.state.best, self.state.validated_from = -math.inf, self.state.step
             self.state.left_out = frozenset()
-            self._tell_once(changed)
+            self._notify(changed)
 
     def _path(self, name: str) -> Path:
         return self.training.folder / f"{name}.pt"
 
     def _shared(self) -> nn.Module:
-        """The network as several processes call it; what they should know goes into the notes."""
+        """The network, shared by the processes; adds notes for the user."""
         with random_state_kept(self.device):
-            # Two: of one, a layer that normalises what was pooled over the image has no statistics.
+            # Two patches: batch normalisation after global pooling fails on a batch of one.
             unused = self._guarded(lambda: unused_parameters(self.network, self._batch(2)), 0.0)
-        # Where layers are dropped at random, processes see different ones, and must agree.
+        # If layers are dropped at random, processes see different ones and must agree.
         unused = list(dict.fromkeys(name for names in gathered(unused) for name in names))
         share = self.training.recipe.batch // self.world
         notes = sharing_notes(self.network, unused, share)

@@ -1,4 +1,4 @@
-"""Random training patches, cut and turned where the images lie: in memory or on the GPU."""
+"""Random training patches, cropped and augmented in main memory or on the GPU."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ if TYPE_CHECKING:
     from harness.data.trainsets import TrainingImages
 
 
-# LR pixels around a patch that its bicubic enlargement looks at.
+# LR pixels around a patch that its bicubic enlargement needs.
 _MARGIN = 2
 
 
 class PatchSampler:
-    """Draws batches of LR and HR patches; step n of a seed is the same batch everywhere.
+    """Draws batches of LR and HR patches; a seed and a step give the same batch on every machine.
 
-    Every position at which a patch fits is equally likely, so large images count for more, and
-    those smaller than a patch not at all; each patch is turned by one of the eight flips and
-    rotations.
+    All positions in all images are equally likely, so large images give more patches. Images
+    smaller than a patch give none. Each patch gets one of the eight flips and rotations.
 
     Args:
-        images: the flat arrays; memory-mapped on the CPU, copied to a GPU that has room.
+        images: the flat arrays, memory-mapped on the CPU, or copied to a GPU with enough memory.
         patch: side of an LR patch in pixels.
-        enlarged: give the bicubic enlargement of the LR patch, for networks that want it.
-        device: where the batches are made.
-        seed: of the draws.
+        enlarged: return the bicubic enlargement of the LR patch, for networks that need it.
+        device: the device of the batches.
+        seed: the seed of the draws.
 
     Raises:
         HarnessError: no image has room for a patch.
@@ -70,9 +69,9 @@ class PatchSampler:
         """The batch of a step.
 
         Args:
-            step: its number.
+            step: the number of the step.
             size: patches in the whole batch.
-            share: the part of it that is wanted, for one process of several.
+            share: the part to return, for one of several processes.
 
         Returns:
             input and target, float32 ``(N, C, h, w)`` in about [0, 1], channels_last.
@@ -92,10 +91,10 @@ class PatchSampler:
         lr = self._cut(self.lr, 1, margin, *where)
         if self._enlarge is not None:
             lr = self._enlarge @ lr @ self._enlarge.T
-        return self._handed(lr), self._handed(self._cut(self.hr, self.scale, 0, *where))
+        return self._on_device(lr), self._on_device(self._cut(self.hr, self.scale, 0, *where))
 
-    def _handed(self, batch: Tensor) -> Tensor:
-        """The batch on the device of the network."""
+    def _on_device(self, batch: Tensor) -> Tensor:
+        """Move a batch to the device of the network."""
         if batch.device.type == self.device.type:
             return batch
         return batch.pin_memory().to(self.device, non_blocking=True)
@@ -110,7 +109,7 @@ class PatchSampler:
         corner: Tensor,
         turn: Tensor,
     ) -> Tensor:
-        """Gather turned patches from a flat array; a margin repeats the pixels of the border."""
+        """Gather augmented patches from a flat array; outside the image, border pixels repeat."""
         side = scale * self.patch + 2 * margin
         ahead = torch.arange(side, device=pixels.device)[None]
         height, width = (scale * size).T[:, :, None]
@@ -121,7 +120,7 @@ class PatchSampler:
         rows = (top + rows - margin).clamp(min=0).minimum(height - 1) * width
         columns = (left + columns - margin).clamp(min=0).minimum(width - 1)
         first = start[:, None] * scale**2
-        # A patch that is turned over its diagonal walks along the columns first.
+        # A transposed patch goes along the columns first.
         down = first + torch.where(turn % 2 == 1, columns, rows)
         across = torch.where(turn % 2 == 1, rows, columns)
         index = (down[:, :, None] + across[:, None, :]).flatten()
@@ -130,12 +129,12 @@ class PatchSampler:
         return values.float().div_(255) if pixels.dtype == torch.uint8 else values.float()
 
 
-# Images may take this share of the free memory of a GPU; the rest is for the network.
+# Images may use this share of the free memory of a GPU; the rest is for the network.
 _RESIDENT = 0.5
 
 
 def place_of(images: int, device: torch.device) -> torch.device:
-    """Where so many bytes of images are to lie: on the GPU if they leave room for the network."""
+    """The device for images of a total size in bytes: the GPU if enough memory remains."""
     if device.type == "cuda" and images > _RESIDENT * torch.cuda.mem_get_info(device)[0]:
         return torch.device("cpu")
     return device

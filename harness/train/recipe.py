@@ -1,7 +1,7 @@
-"""Recipes: how a network is trained, as data.
+"""Recipes: the settings of a training, as data.
 
-The loss is on a network's last output alone. Losses on the outputs of inner levels or blocks, as
-some authors have them, are no part of a recipe.
+The loss is computed on the last output of a network only. Losses on the outputs of inner levels or
+blocks, which some papers use, are not supported.
 """
 
 from __future__ import annotations
@@ -22,29 +22,28 @@ from harness.registry import MODELS
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides trained weights, given the network and the images.
+    """Everything that determines the trained weights, given the network and the images.
 
     Attributes:
-        name: of the table in ``recipe.toml``, or of the user's file.
-        steps: optimiser steps; 0 where the clock decides.
-        minutes: train for so long instead; the schedule then follows the clock.
-        stop_after: seconds from the start of the process after which it has ended, weights
-            written; 0 for no limit. Without ``steps`` and ``minutes`` the schedule spans the time
-            until then.
-        batch: patches a step, over all processes.
+        name: the name of the table in ``recipe.toml``, or of the user's file.
+        steps: optimiser steps; 0 if the time decides.
+        minutes: training time instead of steps; the schedule then follows the time.
+        stop_after: seconds from the start of the process until its end, weights written; 0 for no
+            limit. Without ``steps`` and ``minutes`` the schedule spans this time.
+        batch: patches per step, over all processes.
         patch: side of an LR patch in pixels.
         lr: the highest learning rate.
         schedule: ``cosine`` to zero, or ``halve`` every ``halve_every`` steps.
-        warmup: steps of linear rise at the start.
-        beta1, beta2, eps: of Adam.
-        ema: decay of the running average of the weights that is validated and kept; 0 for none.
+        warmup: steps of linear warm-up at the start.
+        beta1, beta2, eps: settings of Adam.
+        ema: decay of the running average of the weights, which is validated and saved; 0 for none.
         clip: the largest gradient norm; 0 for no limit.
         loss: ``l1`` or ``l2``.
         precision: ``fp32``, or ``bf16`` for the forward pass with fp32 weights; on a GPU the first
             and the last convolution stay in fp32.
-        seed: of the weights and the patches.
+        seed: the seed of the weights and the patches.
         train_data, val_data: sets by name or path.
-        val_images: how many of the validation images are used, from the first.
+        val_images: the number of validation images to use, from the first.
     """
 
     name: str
@@ -74,7 +73,7 @@ class Recipe:
 
         Args:
             step: counted from 0.
-            progress: the share of the budget that is spent, 0 to 1.
+            progress: the share of the training that is done, 0 to 1.
         """
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.schedule == "halve":
@@ -82,30 +81,30 @@ class Recipe:
         return self.lr * rise * 0.5 * (1 + math.cos(math.pi * progress))
 
     def decay(self, step: int) -> float:
-        """Decay of the running average at a step; early on it follows the weights closely."""
+        """Decay of the running average at a step; smaller at the start."""
         return min(self.ema, (1 + step) / (10 + step))
 
     @property
     def loss_factor(self) -> float:
-        """What takes the loss of images in [0, 1] to that of 8-bit levels."""
+        """Factor from the loss of images in [0, 1] to that of 8-bit levels."""
         return 255.0 if self.loss == "l1" else 255.0**2
 
     @property
     def loss_unit(self) -> str:
-        """The unit of the loss in the log: that of a mean absolute or of a mean squared error."""
+        """The unit of the loss in the log: levels for l1, levels² for l2."""
         return "levels" if self.loss == "l1" else "levels²"
 
 
-_KINDS = {one.name: str(one.type) for one in fields(Recipe) if one.name != "name"}
+_KINDS = {field.name: str(field.type) for field in fields(Recipe) if field.name != "name"}
 
 
 def recipe(name: str, model: str, **changes: Any) -> Recipe:
-    """A recipe of ``recipe.toml`` or of a file of the user's, with changes.
+    """Read a recipe from ``recipe.toml`` or from a file of the user, and apply changes.
 
     Args:
-        name: ``paper`` for that of the model's own paper, a table of the ``recipes.toml`` beside
-            the network's file, and where there is none `generic`; another table's name; or the path
-            of a TOML file, whose values stand at its top, and which may say which table it
+        name: a table name, or the path of a TOML file. ``paper`` means the recipe of the model's
+            paper, from the ``recipes.toml`` beside the network's file, or `generic` if there is
+            none. A TOML file has its values at the top level, and may name the table that it
             ``extends``.
         model: the network's registered name.
         changes: fields of `Recipe`; None leaves a field as it is.
@@ -115,7 +114,7 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     """
     text = files("harness.train").joinpath("recipe.toml").read_text(encoding="utf-8")
     tables = tomllib.loads(text) | _of_papers(model)
-    asked = {k: _value(k, v) for k, v in changes.items() if v is not None}
+    changed = {k: _value(k, v) for k, v in changes.items() if v is not None}
     own: dict[str, Any] = {}
     if name.endswith(".toml"):
         own = _read(Path(name))
@@ -123,11 +122,11 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     else:
         name = _table(name, model, tables)
         values = _extended(tables[name], tables, name)
-    made = Recipe(name, **(values | asked | _budget(own, asked)))
-    _check(made)
-    if made.schedule == "cosine" and (own | asked).get("halve_every"):
-        raise UsageError("halve_every is for schedule=halve, and the schedule is cosine.")
-    return made
+    result = Recipe(name, **(values | changed | _budget(own, changed)))
+    _check(result)
+    if result.schedule == "cosine" and (own | changed).get("halve_every"):
+        raise UsageError("halve_every is for schedule=halve, but the schedule is cosine.")
+    return result
 
 
 def _of_papers(model: str) -> dict[str, dict[str, Any]]:
@@ -150,7 +149,7 @@ def _table(name: str, model: str, tables: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The keys and values of a file of the user's."""
+    """Read the keys and values of a TOML file."""
     try:
         return tomllib.loads(regular(path, TEXT).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -162,20 +161,20 @@ def _read(path: Path) -> dict[str, Any]:
 def _extended(
     table: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], where: str
 ) -> dict[str, Any]:
-    """A table's values, and those of what it extends."""
+    """The values of a table, including those of the tables it extends."""
     base = table.get("extends", "generic")
     if base not in tables:
-        raise UsageError(f"{where} extends {base!r}, and there are {', '.join(tables)}.")
+        raise UsageError(f"{where} extends {base!r}, but there are only {', '.join(tables)}.")
     below = {} if table is tables[base] else _extended(tables[base], tables, base)
     own = {key: value for key, value in table.items() if key != "extends"}
     return below | {key: _value(key, value, where) for key, value in own.items()}
 
 
 def _value(key: str, value: Any, where: str = "a recipe") -> Any:
-    """A value of a recipe, as its field's kind.
+    """Convert a value of a recipe to the type of its field.
 
     Raises:
-        UsageError: no field has the name, or the value is of another kind.
+        UsageError: the field does not exist, or the value has another type.
     """
     if key not in _KINDS:
         raise UsageError(unknown_key(key, where))
@@ -200,32 +199,32 @@ def unknown_key(key: str, where: str = "a recipe") -> str:
     return f"{where[0].upper()}{where[1:]} has no {key!r}: {hint}"
 
 
-def _budget(own: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether steps or the clock decide when training ends, by what the user named.
+def _budget(own: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """The steps or minutes of a training, from the values that the user set.
 
     Args:
         own: the values of the user's file.
-        asked: those of the command line, which go before.
+        changed: the values of the command line, which take precedence.
     """
-    replaced = {"steps", "minutes"} if asked.keys() & {"steps", "minutes"} else set()
-    both = {name: value for name, value in own.items() if name not in replaced} | dict(asked)
+    replaced = {"steps", "minutes"} if changed.keys() & {"steps", "minutes"} else set()
+    both = {name: value for name, value in own.items() if name not in replaced} | dict(changed)
     named = {name: both[name] for name in ("steps", "minutes", "stop_after") if name in both}
-    wanted = {name for name, value in named.items() if value > 0}
-    if {"minutes", "steps"} <= wanted:
+    positive = {name for name, value in named.items() if value > 0}
+    if {"minutes", "steps"} <= positive:
         raise UsageError("Either --steps or --minutes decides when training ends: name one.")
     if named.keys() & {"steps", "minutes"} and not any(named.values()):
         raise UsageError(f"{' and '.join(named)} of 0 would end training before its first step.")
-    if wanted:
+    if positive:
         return {"steps": 0, "minutes": 0.0} | named
     return {}
 
 
 def named_once(options: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
-    """Options of the command line and the words of ``--set``, as fields of `Recipe`.
+    """Merge command-line options and the values of ``--set`` into fields of `Recipe`.
 
     Args:
-        options: None where an option was not given.
-        sets: each ``name=value``.
+        options: values by field; None for an option that was not given.
+        sets: texts ``name=value``.
 
     Raises:
         UsageError: a value is given twice, or `parse_change` refuses one.
@@ -243,10 +242,10 @@ def named_once(options: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """A field of `Recipe` and its value from ``name=value``.
+    """Parse ``name=value`` into a field of `Recipe` and its value.
 
     Raises:
-        UsageError: no such field, or a value of another kind.
+        UsageError: the field does not exist, or the value has another type.
     """
     name, _, value = text.partition("=")
     if name not in _KINDS:
@@ -255,7 +254,7 @@ def parse_change(text: str) -> tuple[str, Any]:
 
 
 def _from_text(name: str, text: str) -> Any:
-    """A value of a field, from the word of a command line."""
+    """Parse the value of a field from the command line."""
     readers: dict[str, Callable[[str], Any]] = {
         "int": int,
         "float": float,
@@ -271,23 +270,23 @@ def _from_text(name: str, text: str) -> Any:
 _MOST, _SEEDS = 1 << 16, 1 << 32
 
 
-def _check(made: Recipe) -> None:
-    numbers = [value for value in asdict(made).values() if isinstance(value, int | float)]
-    budgets = (made.steps, made.minutes, made.stop_after)
+def _check(chosen: Recipe) -> None:
+    numbers = [value for value in asdict(chosen).values() if isinstance(value, int | float)]
+    budgets = (chosen.steps, chosen.minutes, chosen.stop_after)
     rules = {
         "every number is finite and none is negative": all(0 <= n < math.inf for n in numbers),
-        "steps, batch and patch are at least 1": min(made.batch, made.patch) >= 1
+        "steps, batch and patch are at least 1": min(chosen.batch, chosen.patch) >= 1
         and max(budgets) > 0,
-        f"batch and patch are at most {_MOST:,}": max(made.batch, made.patch) <= _MOST,
-        f"seed is below {_SEEDS:,}": made.seed < _SEEDS,
-        "lr is positive": made.lr > 0,
-        "train_data names a set": bool(made.train_data),
-        "schedule is cosine or halve": made.schedule in ("cosine", "halve"),
-        "halving needs halve_every": made.schedule != "halve" or made.halve_every > 0,
-        "loss is l1 or l2": made.loss in ("l1", "l2"),
-        "precision is fp32 or bf16": made.precision in ("fp32", "bf16"),
-        "ema, beta1 and beta2 are below 1": max(made.ema, made.beta1, made.beta2) < 1,
+        f"batch and patch are at most {_MOST:,}": max(chosen.batch, chosen.patch) <= _MOST,
+        f"seed is below {_SEEDS:,}": chosen.seed < _SEEDS,
+        "lr is positive": chosen.lr > 0,
+        "train_data names a set": bool(chosen.train_data),
+        "schedule is cosine or halve": chosen.schedule in ("cosine", "halve"),
+        "halving needs halve_every": chosen.schedule != "halve" or chosen.halve_every > 0,
+        "loss is l1 or l2": chosen.loss in ("l1", "l2"),
+        "precision is fp32 or bf16": chosen.precision in ("fp32", "bf16"),
+        "ema, beta1 and beta2 are below 1": max(chosen.ema, chosen.beta1, chosen.beta2) < 1,
     }
-    broken = next((rule for rule, holds in rules.items() if not holds), None)
-    if broken:
-        raise UsageError(f"The recipe cannot be used: {broken}.")
+    violated = next((rule for rule, holds in rules.items() if not holds), None)
+    if violated:
+        raise UsageError(f"The recipe cannot be used: {violated}.")

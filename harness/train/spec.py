@@ -1,4 +1,4 @@
-"""What is trained, on what and how, who is told of it, and how it is validated."""
+"""Types of a training: its settings, listener and state, and the validation."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from harness.train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what, and how.
+    """A training: network, images, recipe and settings.
 
     Attributes:
         card: the network.
-        scale: the factor.
+        scale: the scale.
         hyper: arguments of the network.
         recipe: see `Recipe`.
-        images: what patches are cut from.
-        validation: what the average network is scored on.
-        folder: gets checkpoints, log and weights.
-        device: where it runs; one process of several has its own.
+        images: the images that patches are cut from.
+        validation: the images that the average network is scored on.
+        folder: the folder of checkpoints, log and weights.
+        device: the device of this process.
         compile: run the network's repeated blocks through ``torch.compile``; None decides by
             device and budget.
-        sets: what identifies each training set, by the word that named it.
+        sets: the identity of each training set, by the word that named it.
         start: weights to start from, instead of random ones.
-        origin: where those came from, see `harness.train.checkpoint`.
-        notes: sentences that the user should read.
-        tag: of the weights, which distinguishes those of variants.
-        fp16: store the weights in fp16 in any case.
-        split: write the weights in parts as well, which small transfers can take.
-        val_seconds: between validations.
-        save_seconds: between checkpoints.
-        log_steps: between lines of the log.
+        origin: the origin of those weights, see `harness.train.checkpoint`.
+        notes: sentences for the user.
+        tag: the tag of the weights, different for each variant.
+        fp16: always store the weights in fp16.
+        split: also write the weights in small parts.
+        val_seconds: seconds between validations.
+        save_seconds: seconds between checkpoints.
+        log_steps: steps between lines of the log.
     """
 
     card: ModelCard
@@ -79,23 +79,23 @@ class Training:
         """The protocol of the network's pipeline."""
         return protocols.Protocol(self.card.pipeline, self.scale)
 
-    def validate(self, network: nn.Module, enough: Callable[[], bool] = bool) -> Scores | None:
+    def validate(self, network: nn.Module, stop: Callable[[], bool] = bool) -> Scores | None:
         """Score a network on the validation images, see `harness.train.spec.validate`."""
         return validate(
-            self.validation, network, self.card, self.rules, device=self.device, enough=enough
+            self.validation, network, self.card, self.rules, device=self.device, stop=stop
         )
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Why images are left out, by the names of their folders and files."""
+        """Why images are skipped, by the names of their folders and files."""
         skipped = dict(self.images.skipped) | self.images.smaller_than(self.recipe.patch)
         return {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to be continued.
+        """Facts that must be equal to resume from a checkpoint.
 
-        Images count by their hash, whatever names or paths they were found by.
+        Images are compared by hash, not by name or path.
         """
         same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
         values = asdict(self.recipe)
@@ -108,7 +108,7 @@ class Training:
 
     @property
     def validated_on(self) -> dict[str, Any]:
-        """What a validation must agree in, for its scores to be compared with earlier ones."""
+        """Identifies the validation images: scores on other images cannot be compared."""
         return {
             "count": self.recipe.val_images,
             "words": [os.path.normpath(word) for word in self.recipe.val_data],
@@ -118,19 +118,19 @@ class Training:
 
 
 def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """A sentence if a training is now validated on other images; empty for the same.
+    """A sentence for the user if the validation images have changed; empty if not.
 
     Args:
         before: `Training.validated_on` of the checkpoint.
-        now: that of the training that goes on.
+        now: `Training.validated_on` of the resumed training.
 
     Raises:
-        UsageError: the images are others, though they are called the same.
+        UsageError: the images differ, but have the same names.
     """
     if now["sha256"] == before["sha256"]:
         return ""
     if not now["sha256"]:
-        return "Training goes on without the validation that it began with"
+        return "Training continues without its earlier validation"
     if not before["sha256"]:
         return "Training is validated from now on"
     same_name = any(now[name] == before[name] for name in ("words", "folders"))
@@ -139,18 +139,18 @@ def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             f"The images of {', '.join(now['words'])} are not those that this training was "
             "validated on: restore them, or name others with --val-data."
         )
-    return "The validation is on other images than before: the best weights are chosen anew"
+    return "The validation images have changed: the best weights are chosen again"
 
 
 _NOT_COMPARED = ("name", "stop_after", "train_data", "val_data", "val_images")
-"""Fields of a recipe that change no weights, or only through the images."""
+"""Fields of a recipe that do not change weights, or only through the images."""
 
 
 class TrainListener(Protocol):
-    """Who is told how training goes."""
+    """Receives the progress of a training."""
 
     def started(self, training: Training, step: int) -> None:
-        """Training begins, or goes on after a step."""
+        """Training starts, or resumes after a step."""
 
     def logged(self, training: Training, row: LogRow, progress: float) -> None:
         """A line was added to the log."""
@@ -159,20 +159,20 @@ class TrainListener(Protocol):
         """The last line of the log has the scores of a validation."""
 
     def told(self, sentence: str) -> None:
-        """Something that the user should know."""
+        """Receive a sentence for the user."""
 
 
 @dataclass
 class State:
-    """Everything that changes while training.
+    """The state of a training, besides the weights.
 
     Attributes:
         step: optimiser steps so far.
-        seconds: of training so far.
+        seconds: training time so far.
         best: the highest validation PSNR so far, in dB.
         validated_from: the step after which all scores are means over the same images.
-        left_out: numbers of the validation images that have had an infinite PSNR.
-        scores: of the last validation, and its step.
+        left_out: indices of the validation images that have had an infinite PSNR.
+        scores: the step and the scores of the last validation.
     """
 
     step: int = 0
@@ -185,13 +185,13 @@ class State:
 
 @dataclass(frozen=True)
 class ValidationImages:
-    """What the average network is scored on; never of a test set.
+    """The images that the average network is scored on; never from a test set.
 
     Attributes:
-        names: of the files.
+        names: the names of the files.
         samples: HR and LR images, in the same order.
-        sha256: over the pixels of the HR images; empty without images.
-        folders: where they lie.
+        sha256: hash of the pixels of the HR images; empty without images.
+        folders: the folders of the files.
         skipped: files that cannot be used, with the reason.
     """
 
@@ -202,7 +202,7 @@ class ValidationImages:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of images."""
         return len(self.names)
 
 
@@ -214,29 +214,29 @@ class Scores:
 
     @property
     def infinite(self) -> frozenset[int]:
-        """The numbers of the images that the network gives back exactly."""
+        """Indices of the images that the network reproduces exactly."""
         return frozenset(n for n, (_, psnr, _) in enumerate(self.images) if math.isinf(psnr))
 
     def names(self, numbers: Iterable[int]) -> str:
-        """The names of images, to be printed."""
+        """The names of images, for a message."""
         return ", ".join(self.images[number][0] for number in sorted(numbers))
 
     def means(self, left_out: Collection[int] = ()) -> tuple[float, float] | None:
         """Mean PSNR (dB) and SSIM over images whose PSNR is finite; None if there are none.
 
         Args:
-            left_out: the numbers of others that are no part of the means.
+            left_out: indices of images to exclude.
         """
-        without = {*left_out, *self.infinite}
-        kept = [image for number, image in enumerate(self.images) if number not in without]
-        if not kept:
+        excluded = {*left_out, *self.infinite}
+        included = [image for index, image in enumerate(self.images) if index not in excluded]
+        if not included:
             return None
-        _, psnrs, ssims = zip(*kept, strict=True)
+        _, psnrs, ssims = zip(*included, strict=True)
         return fmean(psnrs), fmean(ssims)
 
 
 class ValidationError(HarnessError):
-    """A network fails on one of the validation images, and might not on others."""
+    """A network fails on a validation image; it may work on others."""
 
 
 def validate(
@@ -246,110 +246,112 @@ def validate(
     rules: protocols.Protocol,
     *,
     device: str,
-    enough: Callable[[], bool] = bool,
+    stop: Callable[[], bool] = bool,
 ) -> Scores | None:
     """Score a network on the validation images.
 
     Args:
-        images: to score it on.
-        network: is put into evaluation mode, and its forward pass may change its buffers: pass a
-            copy.
-        card: what it is.
-        rules: of its pipeline, at its scale.
-        device: where it runs.
-        enough: asked before each image; once it says so, the validation is broken off.
+        images: the validation images.
+        network: the network; pass a copy, because it is put into evaluation mode and its forward
+            pass may change its buffers.
+        card: the card of the network.
+        rules: the protocol of its pipeline and scale.
+        device: the device to use.
+        stop: called before each image; when it returns true, the validation ends.
 
     Returns:
-        the scores; None where they are not complete.
+        the scores; None if the validation was stopped.
 
     Raises:
-        ValidationError: the network fails on an image, which is named.
-        HarnessError: it makes something that is not an image of the right size.
-        MemoryError: memory is short; its message names the image.
+        ValidationError: the network fails on an image; the message names it.
+        HarnessError: the output of the network is not an image of the right size.
+        MemoryError: memory runs out; the message names the image.
     """
     upscaler = Upscaler(card, rules.scale, None, device=device, network=network)
     enlarged, scores = card.input == "bicubic", []
     for name, sample in zip(images.names, images.samples, strict=True):
-        if enough():
+        if stop():
             return None
         try:
             output = upscaler(protocols.network_input(sample.lr, rules, enlarged=enlarged))
         except HarnessError:
             raise
-        except Exception as error:  # what a network raises may be anything
+        except Exception as error:  # a network may raise anything
             height, width = sample.lr.shape[:2]
             where = f"{name}, {width} x {height} LR pixels"
             if is_memory(error):
                 raise MemoryError(where) from error
             raise ValidationError(f"The validation fails on {where} ({sentence(error)})") from error
         sr = protocols.sr_image(output, sample)
-        made = protocols.score(sr, sample, rules, ("psnr", "ssim"))
-        scores.append((name, made["psnr"], made["ssim"]))
+        values = protocols.score(sr, sample, rules, ("psnr", "ssim"))
+        scores.append((name, values["psnr"], values["ssim"]))
     return Scores(tuple(scores))
 
 
 class Validator:
-    """Scores the average network, and leaves that out where time or memory is short.
+    """Scores the average network; turns validation off if time or memory is short.
 
     Args:
-        training: what is trained; without validation images, once they are left out.
-        deadline: what a validation must leave time for.
-        told: gets sentences for the user.
+        training: the training; its validation images are removed when validation is turned off.
+        deadline: the time by which training must end.
+        notify: receives sentences for the user.
     """
 
-    def __init__(self, training: Training, deadline: Deadline, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, training: Training, deadline: Deadline, notify: Callable[[str], None]
+    ) -> None:
         self.training = training
-        self._deadline, self._told = deadline, told
+        self._deadline, self._notify = deadline, notify
 
-    def first(self, network: nn.Module, step: int, enough: Callable[[], bool]) -> Scores | None:
-        """Try a validation before there is anything to lose, and say from where training starts.
+    def first(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
+        """Validate before the first step, and tell the user the scores at the start.
 
-        Before a deadline, one that takes too long is left out for good. Arguments, result and
-        errors are those of a call.
+        If a validation takes too long for the deadline, validation is turned off. Arguments,
+        result and errors are those of `__call__`.
         """
         count = len(self.training.validation)
-        self._told(f"The network is scored on {count} image{'' if count == 1 else 's'} first")
-        scores = self(network, step, enough)
+        self._notify(f"First, the network is scored on {count} image{'' if count == 1 else 's'}")
+        scores = self(network, step, stop)
         if scores and (means := scores.means()):
             psnr, ssim = means
-            self._told(f"The validation begins at {psnr:.3f} dB / {ssim:.4f}")
+            self._notify(f"The network starts at {psnr:.3f} dB / {ssim:.4f}")
         seconds = self._deadline.longest("validation")
         if self.training.validation and self._deadline.left() < 2 * seconds:
-            self._leave_out(f"It takes {seconds:.0f} s, too long for the time left")
+            self._turn_off(f"A validation takes {seconds:.0f} s, too long for the time left")
         return scores
 
-    def __call__(self, network: nn.Module, step: int, enough: Callable[[], bool]) -> Scores | None:
-        """Score a network by the evaluation code itself, in fp32; nothing of it is changed.
+    def __call__(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
+        """Score a network with the evaluation code, in fp32; the network is not changed.
 
         Args:
-            network: to score.
-            step: that is in the checkpoint; 0 where there is none.
-            enough: see `harness.train.spec.validate`.
+            network: the network to score.
+            step: the step of the last checkpoint; 0 if there is none.
+            stop: see `harness.train.spec.validate`.
 
         Returns:
-            the scores; None where it was broken off, or left out for lack of memory.
+            the scores; None if it was stopped, or if memory ran out.
 
         Raises:
-            HarnessError: it cannot be scored on one of the images.
+            HarnessError: the network cannot be scored on one of the images.
         """
         where = device(self.training.device)
         try:
             with numerics_kept(), random_state_kept(where), self._deadline.measured("validation"):
-                # A copy: to be scored it may be moved, and a recorded step writes where it lay.
-                return self.training.validate(copy_network(network), enough)
+                # A copy: scoring may move the network, and a CUDA graph needs its addresses.
+                return self.training.validate(copy_network(network), stop)
         except ValidationError as error:
-            saved = f"step {step} is saved, go on with --resume and" if step else "use"
+            advice = f"step {step} is saved, go on with --resume and" if step else "use"
             raise HarnessError(
-                f"{error}: {saved} other images (--val-data) or none (--set val_images=0)."
+                f"{error}: {advice} other images (--val-data) or none (--set val_images=0)."
             ) from error
-        except Exception as error:  # what a network raises may be anything
+        except Exception as error:  # a network may raise anything
             if not is_memory(error):
                 raise
             image = f" on {error}" if isinstance(error, MemoryError) else ""
-            self._leave_out(f"The memory of {where} is too small to validate{image}")
+            self._turn_off(f"The memory of {where} is too small to validate{image}")
         return None
 
-    def _leave_out(self, why: str) -> None:
+    def _turn_off(self, why: str) -> None:
         self._deadline.leave_out("validation")
         self.training = replace(self.training, validation=ValidationImages())
-        self._told(f"{why}: training goes on without validation")
+        self._notify(f"{why}: training goes on without validation")

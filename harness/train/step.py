@@ -1,7 +1,7 @@
 """One optimiser step: run eagerly, with compiled blocks, or replayed from a CUDA graph.
 
-Each faster way is tried on one batch before it is used: its losses must be those of the plain step,
-or it is left out with a sentence.
+Each faster way is tried on one batch first. It is used only if its losses equal those of the plain
+step; otherwise the user gets a message.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Step:
     """Forward pass, loss, backward pass, clipped gradients, Adam, running average.
 
     Args:
-        network: what is trained, on its device.
-        average: a copy of it that follows its weights.
-        recipe: loss, precision, clipping and Adam's values.
-        replayable: keep learning rate and decay as tensors, which a CUDA graph reads anew at each
+        network: the network to train, on its device.
+        average: a copy of the network for the running average.
+        recipe: loss, precision, clipping and the settings of Adam.
+        replayable: keep learning rate and decay as tensors, which a CUDA graph reads at each
             replay; otherwise they are numbers.
     """
 
@@ -57,57 +57,58 @@ class Step:
             fused=True,
             capturable=replayable,
         )
-        # Steps that are tried before they are recorded would make it warn.
+        # Suppress the warning about trial steps before the recording.
         self.optimizer._warned_capturable_if_run_uncaptured = True
 
-    def __call__(self, given: Tensor, target: Tensor, rate: float, decay: float) -> Tensor:
-        """Change the weights once.
+    def __call__(self, input: Tensor, target: Tensor, rate: float, decay: float) -> Tensor:
+        """Carry out one step.
 
         Args:
-            given: what the network is given.
-            target: the images it should make of it.
+            input: the input of the network.
+            target: the HR images.
             rate: the learning rate.
-            decay: of the running average.
+            decay: the decay of the running average.
 
         Returns:
-            the loss before the step, without waiting for it. A replayed step overwrites it.
+            the loss before the step, without waiting for the device. The next replayed step
+            overwrites it.
 
         Raises:
-            HarnessError: the network makes something else than images of the target's size.
+            HarnessError: the outputs are not images of the target's size.
         """
         if not self._replayable:
-            return self._run(given, target, rate, 1 - decay)
+            return self._run(input, target, rate, 1 - decay)
         self._rate.fill_(rate)
         self._move.fill_(1 - decay)
         if self._replay is None:
-            return self._run(given, target, self._rate, self._move)
-        return self._replay(given, target)
+            return self._run(input, target, self._rate, self._move)
+        return self._replay(input, target)
 
     def load_moments(self, saved: Mapping[str, Any]) -> None:
-        """Go on with the moments of a checkpoint, whichever way its steps were taken.
+        """Load the optimizer moments of a checkpoint, but keep the options of this optimizer.
 
         Args:
-            saved: the state of the optimizer.
+            saved: the state of the optimizer in the checkpoint.
         """
         own = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(dict(saved))
         for group, values in zip(self.optimizer.param_groups, own, strict=True):
             group |= values
 
-    def capture(self, given: Tensor, target: Tensor) -> None:
-        """Record the step once, to be replayed from now on for batches of this shape.
+    def capture(self, input: Tensor, target: Tensor) -> None:
+        """Record the step in a CUDA graph, and replay it from now on for batches of this shape.
 
         The step must have run on such a batch before, so that its kernels are chosen.
 
         Raises:
             RuntimeError: something in the step cannot be recorded.
         """
-        first, second = (torch.empty_like(one).copy_(one) for one in (given, target))
-        replay, loss = record(lambda: self._run(first, second, self._rate, self._move))
+        own_input, own_target = (torch.empty_like(part).copy_(part) for part in (input, target))
+        replay, loss = record(lambda: self._run(own_input, own_target, self._rate, self._move))
 
-        def run(given: Tensor, target: Tensor) -> Tensor:
-            first.copy_(given)
-            second.copy_(target)
+        def run(input: Tensor, target: Tensor) -> Tensor:
+            own_input.copy_(input)
+            own_target.copy_(target)
             replay()
             return loss
 
@@ -119,8 +120,8 @@ class Step:
 
     @contextmanager
     def on_trial(self) -> Iterator[None]:
-        """Whatever steps in here change is taken back, in the same memory."""
-        kept = [(value, value.detach().clone()) for value in self._values()]
+        """Undo all changes by the steps in this block, in the same memory."""
+        saved = [(value, value.detach().clone()) for value in self._values()]
         fresh = not self.optimizer.state
         try:
             with random_state_kept(self.device):
@@ -128,7 +129,7 @@ class Step:
         finally:
             self.optimizer.zero_grad()
             with torch.no_grad():
-                for value, before in kept:
+                for value, before in saved:
                     value.copy_(before)
                 for state in self.optimizer.state.values() if fresh else ():
                     for value in state.values():
@@ -140,13 +141,13 @@ class Step:
         return [*_tensors(self.network), *_tensors(self.average), *moments]
 
     def _run(
-        self, given: Tensor, target: Tensor, rate: float | Tensor, move: float | Tensor
+        self, input: Tensor, target: Tensor, rate: float | Tensor, move: float | Tensor
     ) -> Tensor:
-        """The step as a function of tensors: nothing in it waits for the device."""
+        """Carry out the step, without waiting for the device."""
         recipe, cuda = self.recipe, self.device.type == "cuda"
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # Casts that a graph has cached would be lost memory at its replay.
+        # At a replay, the cached casts of a graph would point to freed memory.
         bf16 = torch.autocast(
             self.device.type,
             torch.bfloat16,
@@ -154,8 +155,8 @@ class Step:
             cache_enabled=not cuda,
         )
         with bf16:
-            factor = target.shape[-1] // given.shape[-1]
-            output = require_images(self.forward(given), given, factor, "The network")
+            factor = target.shape[-1] // input.shape[-1]
+            output = require_images(self.forward(input), input, factor, "The network")
         loss = _LOSSES[recipe.loss](output.float(), target)
         self.optimizer.zero_grad()
         loss.backward()
@@ -167,21 +168,21 @@ class Step:
 
     def _update_average(self, move: float | Tensor) -> None:
         """Move the average towards the weights."""
-        ours: list[Tensor] = list(self.average.parameters())
-        theirs: list[Tensor] = list(self.network.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(self.network.parameters())
         with torch.no_grad():
             if isinstance(move, Tensor):
-                change = torch._foreach_sub(theirs, ours)
+                change = torch._foreach_sub(weights, averages)
                 torch._foreach_mul_(change, move)
-                torch._foreach_add_(ours, change)
+                torch._foreach_add_(averages, change)
             else:
-                torch._foreach_lerp_(ours, theirs, move)
-            # Statistics of batch normalisation are averages already. A buffer that is new, or of
-            # another shape, is one that the network makes anew for each size of image.
-            known = dict(self.average.named_buffers())
+                torch._foreach_lerp_(averages, weights, move)
+            # Copy buffers: statistics of batch normalisation are averages already. Skip those that
+            # are new or have another shape: the network recreates them for each image size.
+            buffers = dict(self.average.named_buffers())
             for name, value in self.network.named_buffers():
-                if name in known and known[name].shape == value.shape:
-                    known[name].copy_(value)
+                if name in buffers and buffers[name].shape == value.shape:
+                    buffers[name].copy_(value)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
@@ -192,20 +193,20 @@ def record(run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
     """Record the kernels of a call in a CUDA graph, without running them.
 
     Returns:
-        what runs them all, and the result they write anew each time.
+        a function that runs the kernels, and the result that they overwrite each time.
     """
     graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
         with torch.cuda.graph(graph):
             result = run()
     finally:
-        torch.cuda.set_stream(before)  # where recording breaks off, it leaves its own
+        torch.cuda.set_stream(before)  # a failed recording leaves its own stream
     return graph.replay, result
 
 
 @contextmanager
 def side_stream(device: torch.device) -> Iterator[None]:
-    """Work on a stream of its own, as what is recorded later must have run before."""
+    """Run the block on a side stream, as the warm-up before a CUDA graph requires."""
     if device.type != "cuda":
         yield
         return
@@ -217,26 +218,26 @@ def side_stream(device: torch.device) -> Iterator[None]:
 
 
 TRIAL = 10
-"""Steps in which a faster way must have the losses of the plain one."""
+"""Number of trial steps whose losses are compared with those of the plain step."""
 
 TOLERANCE = 0.02
-"""Largest relative difference of a loss: with fused operations, bf16 rounds at other places."""
+"""Largest relative difference of a loss: fused operations round bf16 at other places."""
 
-_ROW = 4
-"""Like blocks from which on compiling one of them for all is worth its seconds."""
+_MIN_ALIKE = 4
+"""Blocks are compiled only if a container has at least this many alike."""
 
 Schedule = Callable[[int], tuple[float, float]]
-"""Learning rate and decay of the average, of the first step of a trial and so on."""
+"""Returns the learning rate and the decay of the average for the n-th step of a trial."""
 
 
 @dataclass(frozen=True)
 class Acceleration:
-    """How steps are taken.
+    """How steps are carried out.
 
     Attributes:
-        compiled: how many blocks are compiled.
+        compiled: the number of compiled blocks.
         replayed: whether steps are replayed from a CUDA graph.
-        plain_ms, ms: milliseconds of a plain step and of one as it is taken; 0 where nothing was
+        plain_ms, ms: milliseconds of a plain step and of an accelerated one; 0 if nothing was
             tried.
     """
 
@@ -262,29 +263,29 @@ def accelerate(
     *,
     blocks: Callable[[float], Sequence[nn.Module]],
     replay: bool,
-    told: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Acceleration:
-    """Take steps in the fastest way that has the losses of the plain one.
+    """Make a step as fast as possible, with the same losses as the plain step.
 
-    Weights, moments and averages are afterwards what they were.
+    Weights, moments and averages are restored afterwards.
 
     Args:
-        step: what is to become faster.
+        step: the step to accelerate.
         batch: input and target of one batch.
-        schedule: of the trials.
-        blocks: gives the modules to compile, being told how many seconds a plain step takes.
+        schedule: learning rates and decays of the trials.
+        blocks: returns the modules to compile, given the seconds of a plain step.
         replay: whether to record the step in a CUDA graph.
-        told: gets a sentence on each way that does not work.
+        notify: receives a sentence on each way that does not work.
 
     Raises:
-        Exception: whatever a plain step raises.
+        Exception: any error of a plain step.
     """
     plain = run_trial(step, batch, schedule)
     (draws,) = agreed(float(plain.draws), device=step.device)
     if draws:
-        told(
+        notify(
             "The network draws random numbers of Python or numpy, which a recorded step would "
-            "repeat: steps are taken as they are"
+            "repeat: steps are not accelerated"
         )
         return Acceleration(plain_ms=round(1e3 * plain.seconds, 2))
     chosen, seconds = list(blocks(plain.seconds)), plain.seconds
@@ -292,31 +293,31 @@ def accelerate(
     def works(prepare: Callable[[], None], failure: str) -> bool:
         nonlocal seconds
         try:
-            with step.on_trial():  # whatever a recording that breaks off may have changed
+            with step.on_trial():  # a failed recording may change the weights
                 prepare()
-            found = run_trial(step, batch, schedule)
-            why = found.difference(plain)
+            trial = run_trial(step, batch, schedule)
+            why = trial.difference(plain)
         except Exception as error:  # compilers and drivers raise anything
             why = " ".join(sentence(error).split())[:300]
         (fails,) = agreed(float(bool(why)), device=step.device)
         if why:
-            told(f"{failure} ({why}): training goes on without")
+            notify(f"{failure} ({why}): training goes on without")
         elif not fails:
-            seconds = found.seconds
+            seconds = trial.seconds
         return not fails
 
     def record() -> bool:
-        done = works(lambda: step.capture(*batch), "A CUDA graph of the step is not used")
-        if not done:
+        recorded = works(lambda: step.capture(*batch), "A CUDA graph of the step is not used")
+        if not recorded:
             step.release()
-        return done
+        return recorded
 
     if chosen and not works(lambda: compile_each(chosen), "Compiled blocks are not used"):
         uncompile(chosen)
         chosen = []
     replayed = replay and record()
     if replay and chosen and not replayed:
-        # Recorded without compiled blocks, a step is faster than the other way round.
+        # A recorded step without compiled blocks is faster than compiled blocks alone.
         uncompile(chosen)
         chosen = []
         replayed = record()
@@ -331,9 +332,9 @@ class Trial:
     """A few steps on one batch.
 
     Attributes:
-        losses: of each.
-        seconds: of one of them.
-        draws: whether they drew random numbers of Python or numpy.
+        losses: the loss of each step.
+        seconds: the median time of a step.
+        draws: whether the steps drew random numbers of Python or numpy.
     """
 
     losses: tuple[float, ...]
@@ -341,17 +342,17 @@ class Trial:
     draws: bool
 
     def difference(self, plain: Trial) -> str:
-        """What makes these losses other than the plain step's; empty where nothing does."""
-        for number, (mine, theirs) in enumerate(
+        """Describe the first loss that differs from the plain step; empty if none does."""
+        for number, (loss, expected) in enumerate(
             zip(self.losses, plain.losses, strict=True), start=1
         ):
-            if not math.isclose(mine, theirs, rel_tol=TOLERANCE):
-                return f"the loss of step {number} is {mine:.4g}, and {theirs:.4g} without"
+            if not math.isclose(loss, expected, rel_tol=TOLERANCE):
+                return f"the loss of step {number} is {loss:.4g}, and {expected:.4g} without"
         return ""
 
 
 def run_trial(step: Step, batch: tuple[Tensor, Tensor], schedule: Schedule) -> Trial:
-    """Take a few steps on one batch, and take back what they change."""
+    """Run a few steps on one batch, and undo their changes."""
     losses, times = [], []
     with step.on_trial(), side_stream(step.device):
         before = host_random_state()
@@ -364,24 +365,23 @@ def run_trial(step: Step, batch: tuple[Tensor, Tensor], schedule: Schedule) -> T
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
-    """The outermost modules of which a network has a row of several alike, each with layers in it.
+    """The outermost blocks of layers that a container of the network repeats.
 
-    Compiled code is made for one of them and serves all: they differ in the values of their
-    parameters alone.
+    They share one compiled code, because only the values of their parameters differ.
     """
-    row = _row(network) if isinstance(network, nn.ModuleList | nn.Sequential) else []
-    return row or [block for child in network.children() for block in repeated_blocks(child)]
+    alike = _alike(network) if isinstance(network, nn.ModuleList | nn.Sequential) else []
+    return alike or [block for child in network.children() for block in repeated_blocks(child)]
 
 
-def _row(container: nn.Module) -> list[nn.Module]:
-    """The blocks of a container that at least a few others are like."""
+def _alike(container: nn.Module) -> list[nn.Module]:
+    """The blocks of a container that occur at least `_MIN_ALIKE` times."""
     kinds = {block: _kind(block) for block in container.children() if list(block.children())}
-    alike = list(kinds.values())
-    return [block for block, kind in kinds.items() if alike.count(kind) >= _ROW]
+    occurring = list(kinds.values())
+    return [block for block, kind in kinds.items() if occurring.count(kind) >= _MIN_ALIKE]
 
 
 def _kind(block: nn.Module) -> object:
-    """What blocks have in common that can share compiled code."""
+    """Equal for blocks that can share compiled code."""
     return type(block), [(name, value.shape) for name, value in block.state_dict().items()]
 
 
@@ -392,20 +392,20 @@ def compile_each(blocks: Sequence[nn.Module], **options: object) -> None:
 
 
 def uncompile(blocks: Sequence[nn.Module]) -> None:
-    """Take `compile_each` back."""
+    """Undo `compile_each`."""
     for block in blocks:
         vars(block).pop("forward", None)
 
 
-def keep_ends_in_fp32(network: nn.Module, given: Tensor) -> None:
-    """Let the first and the last convolution that run compute in fp32 under autocast.
+def keep_ends_in_fp32(network: nn.Module, batch: Tensor) -> None:
+    """Keep the first and the last convolution in fp32 under autocast.
 
-    The first one hands on bf16, so that what lies between stays in it; the last one gives an image
-    that bf16, with its eight bits, would round to fewer than 256 levels.
+    The first one outputs bf16, so that the layers between stay in bf16. The last one outputs an
+    image in fp32, because bf16 with its 8 bits would round it to fewer than 256 levels.
 
     Args:
         network: changed in place.
-        given: a batch that shows in which order convolutions run.
+        batch: an input batch, to find the order in which convolutions run.
     """
     ran: list[str] = []
     probe = copy_network(network).eval()
@@ -413,25 +413,26 @@ def keep_ends_in_fp32(network: nn.Module, given: Tensor) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(lambda *_, name=name: ran.append(name))
     with torch.no_grad():
-        probe(given[:1])
+        probe(batch[:1])
     if ran:
         ends = {ran[0]: torch.bfloat16, ran[-1]: torch.float32}
-        for name, made in ends.items():
-            _in_fp32(network.get_submodule(name), made)
+        for name, dtype in ends.items():
+            _in_fp32(network.get_submodule(name), dtype)
 
 
-def _in_fp32(layer: nn.Module, made: torch.dtype) -> None:
+def _in_fp32(layer: nn.Module, dtype: torch.dtype) -> None:
+    """Run a layer in fp32, and return its output in a dtype."""
     inner = layer.forward
 
-    def forward(given: Tensor) -> Tensor:
-        with torch.autocast(given.device.type, enabled=False):
-            return inner(given.float()).to(made)
+    def forward(input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return inner(input.float()).to(dtype)
 
     layer.forward = forward
 
 
 def all_finite(tensors: list[Tensor]) -> bool:
-    """Whether all values are; waits for the device once."""
+    """Whether all values are finite; waits for the device once."""
     norms = torch._foreach_norm(
         [t for t in tensors if t.is_floating_point() and t.numel()], float("inf")
     )
@@ -439,11 +440,11 @@ def all_finite(tensors: list[Tensor]) -> bool:
 
 
 def batch_that_fits(step: Callable[[int], object], size: int) -> int:
-    """The largest of the halves of a batch for which a step finds memory; 0 if none does.
+    """Halve a batch size until a step fits in memory; 0 if none fits.
 
     Args:
-        step: carries out a whole optimiser step with so many patches.
-        size: the batch for which memory was short.
+        step: carries out a whole optimiser step with the given number of patches.
+        size: the batch size that did not fit.
     """
     while size := size // 2:
         if _fits(step, size):

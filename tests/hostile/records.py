@@ -47,7 +47,7 @@ def judged(name: str, make: Callable[[], object], said: str) -> Case:
     return Case(f"record: {name}", make, "claims --results results/local", 0, said)
 
 
-UNSOUND = "is not a sound run record"
+UNSOUND = "is not a valid run record"
 CASES = [
     judged("newer schema", record(lambda d: d.update(schema_version=4)), "schema 4, this"),
     judged("older schema", record(lambda d: d.update(schema_version=1)), "schema 1, this"),
@@ -59,7 +59,7 @@ CASES = [
     judged(
         "digit of a time",
         record(lambda d: d["images"][0].update(seconds=9), sealed=False),
-        "not what its SHA-256 says",
+        "does not match its SHA-256",
     ),
     judged("mean, hash and all", record(lambda d: d["means"].update(psnr=40)), "was altered"),
     judged("no hash", record(lambda d: d.pop("sha256"), sealed=False), UNSOUND),

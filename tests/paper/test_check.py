@@ -503,7 +503,7 @@ class TestTheCommand:
         path.write_text(path.read_text().replace('"finished"', '"finishen"'))
         Path("mine").mkdir()
         shown = harness("check", "--results", "mine", "--reference", "theirs")
-        assert shown.exit_code == 3 and "is not a sound run record" in shown.stdout
+        assert shown.exit_code == 3 and "is not a valid run record" in shown.stdout
 
     def test_outside_a_checkout_the_reference_is_the_package_s(self, harness) -> None:
         Path("results/local").mkdir(parents=True)

@@ -29,7 +29,7 @@ def test_a_run_whose_record_is_damaged_is_not_taken_from_elsewhere(harness) -> N
     shutil.copytree("results/local", "results/reference")
     path.write_text(path.read_text().replace('"finished"', '"finishen"'))
     shown = harness("explain", path.stem[-12:])
-    assert shown.exit_code == 1 and "is not a sound run record" in shown.output
+    assert shown.exit_code == 1 and "is not a valid run record" in shown.output
 
 
 def rows(harness, *words: object) -> list[dict]:
@@ -102,7 +102,7 @@ class TestARun:
         scores = {"psnr": 40.0, "ssim": 0.9}
         store.write(replace(record, images=(replace(record.images[0], scores=scores),)))
         shown = harness("explain", record.identity.id)
-        assert "Note: the record says 40.0000 dB, and its images made anew give " in shown.output
+        assert "Note: the record states 40.0000 dB, but the repeated run gives " in shown.output
 
 
 def test_a_set_without_grey_images_is_not_made_again_for_the_grey_rule(harness, tmp_path) -> None:
@@ -265,7 +265,7 @@ class TestTwoImages:
         for name in ("grey", "larger"):
             shown = harness("explain", f"{name}.png", "colour.png")
             assert shown.exit_code == 2
-            assert "and colour, 64 x 48 once cut to multiples of 4" in shown.output
+            assert "and colour, 64 x 48 after cropping to multiples of 4" in shown.output
         tiny = harness("explain", "tiny.png", "tiny.png")
         assert (tiny.exit_code, "too small to be scored" in tiny.output) == (1, True)
         assert harness("explain", "gone.png", "colour.png").exit_code == 1

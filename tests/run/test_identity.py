@@ -178,7 +178,7 @@ class TestEarlierRecords:
     def test_an_altered_one_is_refused(self, store, harness) -> None:
         path = store.paths()[0]
         path.write_text(path.read_text().replace('"scale": 4', '"scale": 3'))
-        assert "not a sound run record" in harness("check", "--reference", "results/local").output
+        assert "not a valid run record" in harness("check", "--reference", "results/local").output
 
 
 def test_what_an_image_is_scored_by_is_in_the_header_of_its_journal(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_record_of_another_identity_is_not_taken(store: ResultStore) -> None:
 def test_a_damaged_record_is_named(store: ResultStore, old: str, new: str) -> None:
     path = store.write(record())
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(HarnessError, match=r"drfn-.*json is not a sound run record"):
+    with pytest.raises(HarnessError, match=r"drfn-.*json is not a valid run record"):
         store.finished(record().identity)
 
 
@@ -242,7 +242,7 @@ def test_a_record_with_an_odd_field_is_left_out_or_fit_for_every_report(harness)
     for words in ("list runs", "claims", *(f"report {name}" for name in reports)):
         shown = harness(*words.split(), "--results", "odd")
         assert shown.exit_code == 0, (words, shown.output)
-        assert "Left out: odd/x4/set5/drfn-0.json is not a sound run record" in shown.stderr
+        assert "Left out: odd/x4/set5/drfn-0.json is not a valid run record" in shown.stderr
 
 
 class TestAccept:

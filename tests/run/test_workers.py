@@ -231,7 +231,7 @@ class TestCluster:
         kept = slow.kept()
         address = machines.scheduler()
         again = slow.start(*DASK, "--scheduler", address)
-        again.until(lambda: "No worker has come yet: waiting." in again.said())
+        again.until(lambda: "No worker is connected yet: waiting." in again.said())
         machines.worker(address, **slow.env)
         assert again.wait() == 0, again.said()
         assert len(kept) >= 2 and all(slow.computed()[name] == 1 for name in kept)
@@ -249,7 +249,7 @@ class TestCluster:
             client.wait_for_workers(2, timeout=30)
         runner = slow.start(*DASK, "--scheduler", address)
         assert runner.wait() == 1
-        assert "is unlike the first one (threads " in runner.said()
+        assert "differs from the first one (threads " in runner.said()
 
     def test_a_scheduler_that_is_not_there_is_one_sentence(
         self, harness, photos: Path, monkeypatch
@@ -261,7 +261,7 @@ class TestCluster:
         shown = harness(*words, "--scheduler", "tcp://127.0.0.1:9")
         assert shown.exit_code == 1
         assert shown.stderr == (
-            "Error: No dask scheduler answers at tcp://127.0.0.1:9: start one, or mend the "
+            "Error: No dask scheduler answers at tcp://127.0.0.1:9: start one, or correct the "
             "address.\n"
         )
         wrong = harness(*words, "--scheduler", "nonsense")
@@ -271,7 +271,7 @@ class TestCluster:
         ("said_there", "said"),
         [
             (b"", "No dask scheduler answers at {}: start one"),
-            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "What is at {} cannot be used as a dask"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "The server at {} is not a usable dask"),
         ],
         ids=["nothing", "http"],
     )
@@ -310,7 +310,7 @@ class TestCluster:
         words = ("--executor", "dask", "--scheduler", worker)
         shown = harness("run", "--models", "bicubic", "--datasets", photos, *words)
         assert shown.exit_code == 1
-        assert shown.stderr == f"Error: At {worker} is a dask worker: name its scheduler.\n"
+        assert shown.stderr == f"Error: {worker} is a dask worker: name its scheduler.\n"
 
 
 @pytest.mark.parametrize(
@@ -349,21 +349,21 @@ class TestWorker:
     def test_it_begins_no_image_after_its_time_on_any_core(self, photos: Path, monkeypatch) -> None:
         parcel, images = self.parcel(photos)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        monkeypatch.setattr(workers, "HAND_BACK_SECONDS", -1.0)
-        assert len(workers.score_shard(parcel, None, images).made) == 1
+        monkeypatch.setattr(workers, "RETURN_SECONDS", -1.0)
+        assert len(workers.score_shard(parcel, None, images).results) == 1
 
     def test_it_hands_back_what_it_has_when_time_is_up(self, photos: Path, monkeypatch) -> None:
         parcel, images = self.parcel(photos)
-        assert len(workers.score_shard(parcel, None, images).made) == 3
-        monkeypatch.setattr(workers, "HAND_BACK_SECONDS", 0.0)
+        assert len(workers.score_shard(parcel, None, images).results) == 3
+        monkeypatch.setattr(workers, "RETURN_SECONDS", 0.0)
         handed = workers.score_shard(parcel, None, images)
-        assert ([result.image for result, _ in handed.made], handed.error) == (["a"], "")
+        assert ([result.image for result, _ in handed.results], handed.error) == (["a"], "")
 
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"facts": {"torch": "1.0"}}, r"is unlike the first one \(torch .*, not 1.0\)"),
-            ({"id": "0" * 64}, "knows another bicubic, or other rules: .*restart it"),
+            ({"facts": {"torch": "1.0"}}, r"differs from the first one \(torch .*, not 1.0\)"),
+            ({"id": "0" * 64}, "has another version of bicubic or of the rules: .*restart it"),
             ({"plugins": (Path("/gone/my.py"),)}, "lacks a plug-in: There is no .* /gone/my.py"),
         ],
     )

@@ -97,9 +97,9 @@ def test_a_full_disk_leaves_the_one_before(path: Path, monkeypatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(HarnessError, match="No space left .* the one before it is intact"):
+    with pytest.raises(HarnessError, match="No space left .* the previous one is intact"):
         save_checkpoint(path, STATE | {"step": 2})
-    with pytest.raises(HarnessError, match="there is none before it"):
+    with pytest.raises(HarnessError, match="the previous one does not exist"):
         save_checkpoint(path.with_name("best.pt"), STATE | {"step": 2})
     assert load_checkpoint(path)["step"] == 1
     assert os.listdir(path.parent) == ["last.pt"]
@@ -132,7 +132,7 @@ class TestResuming:
         save_checkpoint(begun, load_checkpoint(begun) | {name: value})
         shown = harness(*words, "--steps", 2, "--resume", "--out", begun.parents[1])
         assert shown.exit_code in (1, 2)
-        said = ("is not as training wrote it", "is of another training", "cannot be read")
+        said = ("is not as training wrote it", "belongs to another training", "cannot be read")
         assert "unexpected" not in shown.output and any(one in shown.output for one in said)
 
     def test_a_second_training_into_one_folder_is_refused(

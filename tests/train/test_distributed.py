@@ -126,7 +126,7 @@ def test_an_interrupt_is_agreed_on_long_before_the_next_line(
     words = [*words, "--steps", "1000000", "--out", "out", "--log-every", "100000000"]
     run = torchrun([*words, "--save-every", "100000"], tmp_path)
     assert run.stderr is not None
-    next(line for line in run.stderr if line.startswith("The validation begins"))
+    next(line for line in run.stderr if line.startswith("The network starts at"))
     time.sleep(3)  # before the first step there is nothing to save
     if stop == signal.SIGINT:
         os.killpg(run.pid, stop)

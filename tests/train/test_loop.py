@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     wild = ("--lr", 1e38, "--set", "clip=0", "--set", "warmup=1000000000")
     shown = harness(*words[:-2], *out, *wild)
     assert shown.exit_code == 1
-    assert "is not finite" in shown.output and "train anew with a lower --lr" in shown.output
+    assert "is not finite" in shown.output and "train again with a lower --lr" in shown.output
     kept = tmp_path / "out/tiny-x4/last.pt"
     if kept.exists():
         assert f"the last good checkpoint is {kept}" in shown.output
@@ -595,7 +595,7 @@ class TestStrangersMachine:
             "kodak24 is not on this machine",
             "Training goes on without validation.",
             "1 image with no room for a patch of 24 LR pixels is left out: 1 of t91.",
-            f"{sets / 'T91'} is used as t91: it has as many images, and other files",
+            f"{sets / 'T91'} is used as t91: it has as many images, but other files",
         ):
             assert said in shown.output, said
         notes = json.loads(Path("out/tiny-x4/tiny-x4.repro.json").read_text())

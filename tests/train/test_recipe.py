@@ -56,7 +56,7 @@ class TestFile:
             ('steps = "many"', "steps = 'many' of .*mine.toml is not a value for int"),
             ("steps = 1.5", "not a value for int"),
             ("train_data = [1]", "not a value for tuple"),
-            ('extends = "long"', "extends 'long', and there are generic, short"),
+            ('extends = "long"', "extends 'long', but there are only generic, short"),
             ("lr =", "mine.toml cannot be read"),
         ],
     )

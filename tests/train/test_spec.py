@@ -57,7 +57,7 @@ class TestBeforeTheFirstStep:
         (tmp_path / "val/torn.png").write_bytes(b"torn")
         words = [*words, "--steps", "2", "--out", str(tmp_path / "out")]
         shown = harness(*words)
-        assert shown.exit_code == 1 and "val/icon.png cannot be validated on: 16 x 16" in (
+        assert shown.exit_code == 1 and "val/icon.png cannot be used for validation: 16 x 16" in (
             shown.output
         )
         skipped = harness(*words, "--skip-bad")
@@ -69,8 +69,8 @@ class TestBeforeTheFirstStep:
     def test_its_score_is_said(self, words) -> None:
         said = Said()
         Trainer(training(words, steps=1), said, resume=False).run()
-        assert said[0] == "The network is scored on 2 images first"
-        assert said[1].startswith("The validation begins at ")
+        assert said[0] == "First, the network is scored on 2 images"
+        assert said[1].startswith("The network starts at ")
 
 
 class TestOneThatFails:
@@ -88,7 +88,7 @@ class TestOneThatFails:
         assert trainer.state.step == 2
         trainer.run()
         assert trainer.state.step == 6
-        assert said[0] == "Training goes on without the validation that it began with"
+        assert said[0] == "Training continues without its earlier validation"
 
     def test_weights_are_written_without_it(self, harness, words, tmp_path, monkeypatch) -> None:
         """Rounding to fp16 is tried at the very end."""
@@ -182,7 +182,7 @@ class TestResume:
         said = Said()
         trainer = self.resumed(words, said, val_data=(str(tmp_path / "other"),))
         assert trainer.state.best == -math.inf and trainer.state.validated_from == 2
-        assert "the best weights are chosen anew" in said[0]
+        assert "the best weights are chosen again" in said[0]
 
     @pytest.mark.parametrize("word", ["{}/", "./{}/../{}"])
     def test_another_spelling_is_no_other_validation(self, words, ended, tmp_path, word) -> None:
@@ -193,7 +193,7 @@ class TestResume:
     def test_fewer_images_are_what_one_may_ask_for(self, words, ended) -> None:
         said = Said()
         assert self.resumed(words, said, val_images=1).state.validated_from == 2
-        assert "the best weights are chosen anew" in said[0]
+        assert "the best weights are chosen again" in said[0]
 
     def test_files_may_be_renamed(self, words, ended, tmp_path: Path) -> None:
         for path in (tmp_path / "train").iterdir():
@@ -202,7 +202,7 @@ class TestResume:
 
     def test_other_training_images_are_refused(self, words, ended, tmp_path: Path) -> None:
         Image.fromarray(picture(80, 96, seed=77)).save(tmp_path / "train/0.png")
-        with pytest.raises(UsageError, match="another training: the training images are others"):
+        with pytest.raises(UsageError, match="another training: the training images differ"):
             self.resumed(words, Said())
 
     def test_a_validation_that_was_broken_off_at_the_end_is_made_up_for(

@@ -227,7 +227,7 @@ def test_a_step_that_cannot_be_recorded_is_taken_eagerly_and_said() -> None:
     step = Step(network, copy.deepcopy(network), recipe("short", "srcnn"), replayable=True)
     before, said = state(step), []
     found = accelerate(
-        step, batch("srcnn", 0), rates, blocks=lambda _: [], replay=True, told=said.append
+        step, batch("srcnn", 0), rates, blocks=lambda _: [], replay=True, notify=said.append
     )
     assert not found.replayed and "A CUDA graph of the step is not used" in said[0]
     assert "stream is capturing" in said[0]
@@ -248,7 +248,7 @@ def test_a_replay_with_other_losses_is_not_used() -> None:
     step = Step(network, copy.deepcopy(network), recipe("short", "srcnn"), replayable=True)
     said: list[str] = []
     found = accelerate(
-        step, batch("srcnn", 0), rates, blocks=lambda _: [], replay=True, told=said.append
+        step, batch("srcnn", 0), rates, blocks=lambda _: [], replay=True, notify=said.append
     )
     assert not found.replayed and "the loss of step" in said[0]
 
@@ -301,7 +301,7 @@ def test_compiled_blocks_whose_losses_are_others_are_not_used(monkeypatch) -> No
     monkeypatch.setattr(torch, "compile", wrong)
     found = accelerate(
         step, batch("edsr-baseline", 0), rates, blocks=lambda _: blocks, replay=False,
-        told=said.append,
+        notify=said.append,
     )  # fmt: skip
     assert found.compiled == 0 and "the loss of step 1 is" in said[0]
     assert all("forward" not in vars(block) for block in blocks)
