@@ -31,8 +31,8 @@ from tabulate import tabulate
 from harness.data.identify import ImageSet
 from harness.data.images import read_image
 from harness.data.testsets import find, register_testsets, select
-from harness.protocol.protocols import Protocol, make_sample, score
 from harness.protocol.resize import imresize
+from harness.protocol.rules import Protocol, make_sample, score
 from harness.registry import load_plugins
 from harness.report.plot import Figure
 from harness.run.evaluate import compute, upscaler

@@ -43,7 +43,7 @@ from harness.data.testsets import register_testsets
 from harness.data.trainsets import find_images, prepare_images
 from harness.errors import HarnessError
 from harness.models.weights import read_weights
-from harness.protocol.protocols import Protocol
+from harness.protocol.rules import Protocol
 from harness.registry import MODELS
 from harness.train.checkpoint import load_checkpoint
 

@@ -29,7 +29,7 @@ from harness.data.trainsets import prepare_images
 from harness.global_state import training_numerics
 from harness.models.network import build_network
 from harness.protocol.color import to_uint8
-from harness.protocol.protocols import Protocol, make_sample, network_input
+from harness.protocol.rules import Protocol, make_sample, network_input
 from harness.registry import MODELS, load_plugins
 from harness.train.loop import Trainer
 from harness.train.recipe import recipe

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import pinned_rows
-from harness.data.trainsets import NEAR_DUPLICATES, fingerprint
 from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture

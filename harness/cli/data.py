@@ -87,7 +87,8 @@ def data_verify(
 
 
 def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
-    from harness.data.trainsets import find_images, leaking
+    from harness.data.identify import leaking
+    from harness.data.trainsets import find_images
     from harness.errors import MismatchError
 
     if not names:

@@ -433,7 +433,7 @@ def runs_csv(store: ResultStore, *, images: bool) -> str:
 
 def _run(record: RunRecord, names: Mapping[tuple[int, str, str], str]) -> Run:
     from harness.paper.select import foreign_origin
-    from harness.protocol.protocols import protocol
+    from harness.protocol.rules import protocol
     from harness.run.store import set_of
 
     identity, weights = record.identity, record.weights

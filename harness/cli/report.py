@@ -207,8 +207,7 @@ def complexity(
         raise UsageError(f"None of these models has parameters at x{scale}.")
     speeds = None
     if timed:
-        from harness.models.network import pick_device
-        from harness.models.resources import measure_speed
+        from harness.models.resources import measure_speed, pick_device
 
         torch_device, size = pick_device(device), _size(time_size)
         speeds = {card.name: measure_speed(card, scale, torch_device, size) for card in cards}

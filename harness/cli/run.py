@@ -141,9 +141,10 @@ def run(
     from harness.report.results import summary
     from harness.report.table import json_text
     from harness.run.job import require_folders
-    from harness.run.plan import Request, choose_tiles, plan
+    from harness.run.plan import Request, plan
     from harness.run.spec import Options, RunContext
     from harness.run.store import ResultStore
+    from harness.run.tiles import choose_tiles
 
     require_locks()
     fill_registries(plugins)
@@ -370,7 +371,7 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure the speed of this machine, of the bare networks, and of whole runs."""
-    from harness.models.network import pick_device
+    from harness.models.resources import pick_device
     from harness.run.bench import measure, measure_roof
     from harness.run.plan import Request, plan
 

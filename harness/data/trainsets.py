@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from PIL import Image
 
+from harness.data.identify import (
+    LeakError,
+    content,
+    leak,
+    testset_pixels,
+)
 from harness.data.images import (
-    LoadedImage,
     hr_images,
     image_files,
     named_folders,
-    pixels_digest,
     read_image,
 )
 from harness.data.pinned import (
@@ -38,12 +41,11 @@ from harness.data.pinned import (
 from harness.data.testsets import Fetch, roots
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, regular, whole
-from harness.protocol.protocols import RULES, Protocol, crop_to_multiple, make_sample
+from harness.protocol.rules import RULES, Protocol, make_sample
 from harness.record import digest, file_digest
-from harness.registry import DATASETS
 
 if TYPE_CHECKING:
-    from harness.cards import AnyArray, ByteArray, RemoteFile
+    from harness.cards import AnyArray, RemoteFile
 
 
 FOLDERS = {
@@ -74,7 +76,7 @@ class TrainingImages:
         scale: HR size over LR size.
         sha256: hash of the files' hashes, in order, and of the rules: all that decides the values.
         files: SHA-256 of each input file.
-        contents: hash of each image's pixels, see `harness.data.trainsets.content`.
+        contents: hash of each image's pixels, see `harness.data.identify.content`.
         paths: the file paths, in the order of the arrays.
         skipped: the files that cannot be read, each with the reason.
         small: the files too small for the protocol, each with the reason.
@@ -454,70 +456,3 @@ def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | Harness
 
 class SmallImageError(HarnessError):
     """An image is too small to train on."""
-
-
-NEAR_DUPLICATES = {0xF0F0F4EC7246763B: 'the Set5 image "woman" in another size'}
-"""Test images with known near-duplicates, by `fingerprint`: image 302003 of BSDS500, which is also
-one of the classic 291 images, is "woman" enlarged 1.39 times.
-"""
-
-_SAME = 8
-"""The most bits in which two fingerprints of one image differ. "woman" enlarged and saved as JPEG
-differs in no bit, and cropped by 5 pixels on each side in 7; 876 other images differ in 17 or more.
-"""
-
-
-class LeakError(HarnessError):
-    """An image is in two sets that must not overlap."""
-
-
-def leaking(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield a message for each image that is in a test set, or nearly equal to a known test image.
-
-    Raises:
-        HarnessError: an image cannot be read.
-    """
-    known = testset_pixels()
-    for path in paths:
-        message = leak(path, read_image(path), known)
-        if message:
-            yield message
-
-
-def testset_pixels() -> dict[str, str]:
-    """Map the pixel hash of each known test image to its name."""
-    return {
-        image.pixels_sha256: f"{image.name} of {DATASETS.get(name).title}"
-        for name in DATASETS
-        if DATASETS.get(name).column
-        for image in DATASETS.get(name).known
-    }
-
-
-def leak(path: Path, loaded: LoadedImage, known: dict[str, str], use: str = "training") -> str:
-    """Return the error message if an image is in a test set, else an empty string."""
-    owner = known.get(loaded.sha256) or known.get(content(loaded.pixels))
-    match = f"{owner}, pixel for pixel" if owner else _near_duplicate(loaded.pixels)
-    return f"{path.name} is {match}: take it out of the {use} images." if match else ""
-
-
-def _near_duplicate(pixels: ByteArray) -> str:
-    """Name the test image of `NEAR_DUPLICATES` that this image is like; empty if none."""
-    own = fingerprint(pixels)
-    near = (name for known, name in NEAR_DUPLICATES.items() if (own ^ known).bit_count() <= _SAME)
-    return next(near, "")
-
-
-def fingerprint(pixels: ByteArray) -> int:
-    """Compute a difference hash of 64 bits, which hardly changes when the image is resized.
-
-    Each bit says whether, in 8 rows of 9 block means, one mean is darker than the next.
-    """
-    means = Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX)
-    grey = np.asarray(means)
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes())
-
-
-def content(pixels: ByteArray) -> str:
-    """Hash an image's pixels; a copy cropped to multiples of 4 has the same hash."""
-    return pixels_digest(crop_to_multiple(pixels, 4))

@@ -19,7 +19,7 @@ from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.network import build_network, copy_network, on_smallest, require_images
 from harness.models.resources import KEEPS_STATE, disturbance
 from harness.models.upscaler import SEED, Upscaler
-from harness.protocol.protocols import Protocol, make_sample, network_input
+from harness.protocol.rules import Protocol, make_sample, network_input
 
 if TYPE_CHECKING:
     from torch import Tensor

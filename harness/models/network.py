@@ -1,4 +1,4 @@
-"""Build networks from their cards, copy them, and compare the shapes of their weights."""
+"""Networks: built from their cards, copied; names and shapes of their values."""
 
 from __future__ import annotations
 
@@ -147,21 +147,6 @@ def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 vars(module)[name] = value.detach()
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
-
-
-def pick_device(name: str) -> str:
-    """Resolve ``auto``, and check that the device exists.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()  # item() also fails on devices without values (meta)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"There is no device {name!r} here: use cpu, cuda or auto.") from error
-    return name
 
 
 def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Shapes:

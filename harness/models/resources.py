@@ -1,4 +1,4 @@
-"""Measure the time and memory a network needs, and whether copies of it may run in parallel."""
+"""The device of a network: which one, its time and memory, and whether copies run side by side."""
 
 from __future__ import annotations
 
@@ -21,13 +21,31 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.errors import HarnessError, sentence
+from harness.errors import HarnessError, UsageError, sentence
 from harness.models.cost import input_size
-from harness.models.network import copy_network, on_smallest
+from harness.models.network import (
+    copy_network,
+    on_smallest,
+)
 from harness.models.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from harness.cards import AnyArray, FloatArray, ModelCard
+
+
+def pick_device(name: str) -> str:
+    """Resolve ``auto``, and check that the device exists.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()  # item() also fails on devices without values (meta)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"There is no device {name!r} here: use cpu, cuda or auto.") from error
+    return name
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Upscaler:
         """Super-resolve one image.
 
         Args:
-            image: ``(h, w, C)`` in about [0, 1], as `harness.protocol.protocols.network_input`
+            image: ``(h, w, C)`` in about [0, 1], as `harness.protocol.rules.network_input`
                 returns it.
 
         Returns:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.paper import comparison_claims, network_claims, print_claims, record_claims
-from harness.paper.findings import Evidence
-from harness.paper.verdicts import Finding, Judgement, Verdict, judge_rows
+from harness.paper.verdicts import Evidence, Finding, Judgement, Verdict, judge_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from harness.registry import MODELS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness.paper.findings import Evidence
+    from harness.paper.verdicts import Evidence
 
 Rank = tuple[int, int]
 """A rank in a column, and the column's length."""

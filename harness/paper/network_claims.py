@@ -9,7 +9,7 @@ from harness.paper.verdicts import Finding
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from harness.paper.findings import Evidence
+    from harness.paper.verdicts import Evidence
 
 READINGS = ("drfn", "drfn-2conv")
 """One and two convolutions per residual block; the harness uses the first by default."""

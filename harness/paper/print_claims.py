@@ -8,7 +8,7 @@ from harness.paper.schema import listed, title
 from harness.paper.verdicts import Finding
 
 if TYPE_CHECKING:
-    from harness.paper.findings import Evidence
+    from harness.paper.verdicts import Evidence
 
 PSNR, SSIM = 0, 1
 ROUNDING = 0.005

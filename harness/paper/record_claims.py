@@ -11,11 +11,11 @@ from harness.paper.select import speaks_for_the_authors
 from harness.paper.statistics import ablations
 from harness.paper.tolerances import PRINTED
 from harness.paper.verdicts import Finding
-from harness.protocol.protocols import protocol
+from harness.protocol.rules import protocol
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule
-    from harness.paper.findings import Evidence
+    from harness.paper.verdicts import Evidence
     from harness.record import RunRecord
 
 

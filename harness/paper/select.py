@@ -15,7 +15,7 @@ from harness.data.testsets import sets_without_grey
 from harness.models.find_weights import read_notes
 from harness.models.source import is_built_in
 from harness.paper.schema import paper
-from harness.protocol.protocols import USUAL_GREY, Protocol, protocol
+from harness.protocol.rules import USUAL_GREY, Protocol, protocol
 from harness.record import digest
 from harness.registry import METRICS, MODELS
 

@@ -19,7 +19,7 @@ from harness.paper.select import (
     rank_runs,
     training_notes,
 )
-from harness.protocol.protocols import protocol
+from harness.protocol.rules import protocol
 from harness.record import digest
 
 if TYPE_CHECKING:

@@ -217,7 +217,7 @@ CONVENTIONS = (
 """All conventions, each with at most one mistake: most combinations are used by nobody."""
 
 OWN: Mapping[Pipeline, Convention] = {"y": Convention("rounded Y"), "rgb": Convention("Y")}
-"""The convention of `harness.protocol.protocols.score` in each pipeline."""
+"""The convention of `harness.protocol.rules.score` in each pipeline."""
 
 
 Scores = dict[Convention, tuple[float, float]]

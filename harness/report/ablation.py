@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.findings import Evidence
 from harness.paper.schema import title
 from harness.paper.statistics import Ablation, ablations, broken_variants
-from harness.paper.verdicts import judge_table1
+from harness.paper.verdicts import Evidence, judge_table1
 from harness.registry import register_report
 from harness.report.legend import FAILED, MISSING
 from harness.report.table import Table

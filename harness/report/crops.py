@@ -13,7 +13,7 @@ from harness.data.images import MissingImageError, read_image
 from harness.data.testsets import DatasetUnavailable, find
 from harness.errors import HarnessError, UsageError
 from harness.paper.select import choose_runs
-from harness.protocol.protocols import crop_to_multiple, protocol
+from harness.protocol.rules import crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import dagger, dagger_note
 from harness.report.plot import Figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.paper.schema import listed, paper, title
 from harness.paper.select import speaks_for_the_authors, training_notes
-from harness.protocol.protocols import USUAL_GREY
+from harness.protocol.rules import USUAL_GREY
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule

@@ -19,7 +19,7 @@ from PIL import Image
 from harness.paper.claims import judge
 from harness.paper.select import choose_runs, foreign_origin
 from harness.paper.verdicts import Verdict
-from harness.protocol.protocols import USUAL_GREY, protocol
+from harness.protocol.rules import USUAL_GREY, protocol
 from harness.registry import DATASETS, REPORTS, register_report
 from harness.report.build import ReportError, call, contents, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Panel, Pictures, compare, regions

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from harness.paper.findings import Evidence
 from harness.paper.schema import SCORES, Score
-from harness.paper.verdicts import JudgedCell, judge_cells
+from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
 from harness.registry import DATASETS
 from harness.report.legend import MISSING, TRAINED_HERE
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import HarnessError, MismatchError
-from harness.paper.findings import Evidence
 from harness.paper.schema import SCORES, Score, title
 from harness.paper.select import (
     Measurement,
@@ -24,7 +23,7 @@ from harness.paper.select import (
 )
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
 from harness.paper.tolerances import PRINTED, PRINTED_TEXT
-from harness.paper.verdicts import JudgedCell, judge_cells
+from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import (
     FAILED,

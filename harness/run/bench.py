@@ -17,7 +17,7 @@ from harness.models.cost import measure_complexity
 from harness.models.network import build_network, copy_network
 from harness.models.resources import keep_freed, peak_bytes, reset_peak
 from harness.models.weights import load_into
-from harness.protocol.protocols import make_sample, network_input
+from harness.protocol.rules import make_sample, network_input
 from harness.run.evaluate import compute, prepare_image, upscaler
 
 if TYPE_CHECKING:

@@ -16,7 +16,14 @@ from PIL import Image
 
 from harness.data.images import LoadedImage, read_image
 from harness.errors import HarnessError, sentence
-from harness.protocol import protocols
+from harness.protocol.rules import (
+    Sample,
+    colour_image,
+    given_lr,
+    make_sample,
+    network_input,
+    sr_image,
+)
 from harness.record import ImageResult
 from harness.run.spec import Run
 
@@ -43,7 +50,7 @@ class Prepared:
     """
 
     loaded: LoadedImage
-    sample: protocols.Sample
+    sample: Sample
     input: FloatArray
 
 
@@ -60,7 +67,7 @@ class Upscaled:
 
     image: SetImage
     loaded: LoadedImage
-    sample: protocols.Sample
+    sample: Sample
     sr: AnyArray
     seconds: float
 
@@ -90,14 +97,12 @@ def prepare_image(run: Run, image: SetImage) -> Prepared:
         HarnessError: the image cannot be read, or has changed.
     """
     loaded = _load(image.path, image.pixels_sha256)
-    sample = protocols.make_sample(loaded.pixels, run.rules)
+    sample = make_sample(loaded.pixels, run.rules)
     if image.lr:
         lr = _load(image.lr.path, image.lr.pixels_sha256).pixels
-        sample = replace(sample, lr=protocols.given_lr(lr, sample.hr, run.rules))
+        sample = replace(sample, lr=given_lr(lr, sample.hr, run.rules))
     enlarged = run.card.input == "bicubic"
-    return Prepared(
-        loaded, sample, protocols.network_input(sample.lr, run.rules, enlarged=enlarged)
-    )
+    return Prepared(loaded, sample, network_input(sample.lr, run.rules, enlarged=enlarged))
 
 
 def upscale(
@@ -144,7 +149,7 @@ def upscale(
         own = free.get()
         try:
             begin = time.perf_counter()
-            sr = own.render(prepared.input, lambda part: protocols.sr_image(part, prepared.sample))
+            sr = own.render(prepared.input, lambda part: sr_image(part, prepared.sample))
             seconds = time.perf_counter() - begin
         except Exception as error:  # a network may raise anything
             if run.tile is None or isinstance(error, HarnessError) or is_memory(error):
@@ -222,15 +227,15 @@ def compute(
         HarnessError: the network or an image does not fit, see `Upscaler`; or a metric fails.
     """
 
-    def score(done: Upscaled) -> tuple[ImageResult, bytes | None]:
+    def score_image(done: Upscaled) -> tuple[ImageResult, bytes | None]:
         picture = None
         if pictures:
-            picture = _png(protocols.colour_image(done.sr, done.loaded.pixels, run.rules))
+            picture = _png(colour_image(done.sr, done.loaded.pixels, run.rules))
         name = done.image.name
-        scores = protocols.score(done.sr, done.sample, run.rules, run.metrics, name)
+        scores = score(done.sr, done.sample, run.rules, run.metrics, name)
         return ImageResult(name, scores, done.seconds, done.loaded.note), picture
 
-    return upscale(run, images, network, score, stop)
+    return upscale(run, images, network, score_image, stop)
 
 
 def _png(pixels: ByteArray) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.data.images import read_image
 from harness.data.testsets import select
 from harness.errors import HarnessError, UsageError
-from harness.models.network import pick_device
+from harness.models.resources import pick_device
 from harness.protocol.conventions import (
     OWN,
     ClaimedNumbers,
@@ -21,13 +21,7 @@ from harness.protocol.conventions import (
     distinct,
     rescore,
 )
-from harness.protocol.protocols import (
-    Protocol,
-    colour_image,
-    crop_to_multiple,
-    hr_image,
-    protocol,
-)
+from harness.protocol.rules import Protocol, colour_image, crop_to_multiple, hr_image, protocol
 from harness.record import finite_mean
 from harness.run.evaluate import Upscaled, upscale, upscaler
 from harness.run.plan import Request, plan

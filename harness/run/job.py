@@ -1,28 +1,30 @@
-"""One run in progress: its lock, its journal, the images left to do, and its record.
+"""One run in progress: what is left to do, and its record.
 
-Only one process at a time carries out a run of a results folder. Only that process writes the
-journal, the record and the pictures of the run.
+One process at a time carries out a run of a results folder, and alone writes its journal, record
+and pictures.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, own_error, sentence
-from harness.files import TEXT, FileLock, regular, require_writable, write_atomically
+from harness.files import FileLock, require_writable, write_atomically
 from harness.models.source import plugins
-from harness.protocol.protocols import RULES
-from harness.record import Execution, Identity, ImageResult, RunRecord, digest
+from harness.record import Execution, ImageResult, RunRecord, digest
 from harness.run.evaluate import compute, upscaler
-from harness.run.provenance import packages, source_digest
 from harness.run.spec import RunContext, WorkersError
-from harness.run.store import ResultStore, picture_path
+from harness.run.store import (
+    journal_of,
+    lock_of,
+    picture_path,
+    remove_leftovers,
+)
 
 if TYPE_CHECKING:
     from harness.data.identify import SetImage
@@ -83,9 +85,9 @@ def _begin(
     """Begin a run; return its record if it is finished, None if another process has its lock."""
     record = _finished(run, context)
     if record:
-        _remove_leftovers(context.store, run.identity)
+        remove_leftovers(context.store, run.identity)
         return record
-    lock = _lock_of(context.store, run.identity)
+    lock = lock_of(context.store, run.identity)
     if not lock.acquire(wait=False):
         if not wait:
             return None
@@ -270,7 +272,7 @@ def serial(runs: Sequence[Run], context: RunContext) -> Outcomes:
     def execution() -> Execution:
         import torch
 
-        from harness.models.network import pick_device
+        from harness.models.resources import pick_device
 
         return Execution(pick_device(context.options.device), torch.get_num_threads())
 
@@ -303,105 +305,3 @@ def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
             return job.end(error, provenance(device, changed))
         except (Exception, SystemExit) as failure:
             return own_error(failure, job.run.title)
-
-
-class Journal:
-    """Results of single images, appended one by one, so that a killed run can be continued.
-
-    A record describes one execution (device, threads) and one software environment. A journal
-    written under another one, including another version of the harness, is not continued.
-    """
-
-    def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
-        self.path = path
-        self._metrics = set(identity.metrics)
-        software = {"packages": packages(), "harness_sha256": source_digest()}
-        numbers = {"rules": RULES, "inference": identity.inference}
-        facts = {"execution": asdict(execution), **software, **numbers}
-        self._header = {"id": identity.id, **facts}
-
-    def read(self) -> list[ImageResult]:
-        """The results so far, up to the first bad line (for example, one cut off by a kill)."""
-        try:
-            header, *lines = regular(self.path, TEXT).read_bytes().split(b"\n")[:-1]
-            if json.loads(header) != self._header:
-                return []
-        except (OSError, ValueError, RecursionError):
-            return []
-        results = []
-        for line in lines:
-            try:
-                result = _sealed_result(line)
-            except Exception:  # a damaged line can raise anything
-                break
-            if set(result.scores) != self._metrics:
-                break
-            results.append(result)
-        return results
-
-    def start(self, results: list[ImageResult]) -> None:
-        """Start a new journal with the results that are still valid.
-
-        Raises:
-            HarnessError: the folder cannot be written.
-        """
-        lines = [json.dumps(self._header) + "\n", *map(_sealed_line, results)]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, "".join(lines))
-        except OSError as error:
-            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
-
-    def append(self, result: ImageResult) -> None:
-        """Add one result.
-
-        Raises:
-            HarnessError: it cannot be written, for example because the disk is full.
-        """
-        try:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(_sealed_line(result))
-        except OSError as error:
-            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
-
-    def remove(self) -> None:
-        """Delete the journal file; the record stays."""
-        self.path.unlink(missing_ok=True)
-
-
-def _sealed_line(result: ImageResult) -> str:
-    """A line of a journal: a result and its digest, which reveals damage."""
-    row = result.to_json()
-    return json.dumps({"result": row, "sha256": digest(row)}) + "\n"
-
-
-def _sealed_result(line: bytes) -> ImageResult:
-    data = json.loads(line)
-    if digest(data["result"]) != data["sha256"]:
-        raise ValueError("its SHA-256 does not match")
-    return ImageResult.from_json(data["result"])
-
-
-def journal_of(store: ResultStore, identity: Identity, execution: Execution) -> Journal:
-    """The journal of a run in progress, beside its record."""
-    return Journal(store.path(identity).with_suffix(".journal"), identity, execution)
-
-
-def _lock_of(store: ResultStore, identity: Identity) -> FileLock:
-    """The lock that a process holds while it carries out the run."""
-    return FileLock(store.path(identity).with_suffix(".lock"))
-
-
-def _remove_leftovers(store: ResultStore, identity: Identity) -> None:
-    """Remove the journal of a process that was killed just after it wrote the record.
-
-    In a read-only folder the journal stays.
-    """
-    lock = _lock_of(store, identity)
-    try:
-        if lock.path.exists() and lock.acquire(wait=False):
-            store.path(identity).with_suffix(".journal").unlink(missing_ok=True)
-    except (HarnessError, OSError):
-        pass
-    finally:
-        lock.release()

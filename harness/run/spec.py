@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.cards import ModelCard
 from harness.errors import HarnessError
 from harness.models.source import metrics_digest, network_digest
-from harness.protocol import protocols
+from harness.protocol.rules import Protocol
 from harness.record import Identity, ImageResult, RunRecord
 from harness.run.store import ResultStore
 
@@ -33,7 +34,7 @@ class Run:
     card: ModelCard
     weights: Weights | None
     image_set: ImageSet
-    rules: protocols.Protocol
+    rules: Protocol
     self_ensemble: bool = False
     tile: int | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -69,7 +70,7 @@ class Run:
         )
 
 
-class Listener(Protocol):
+class Listener(typing.Protocol):
     """Receives the progress of runs; several may be in progress at once."""
 
     def waiting(self, reason: str) -> None:

@@ -1,24 +1,24 @@
-"""Run records on disk: one JSON file per run.
+"""Runs on disk: their records, one JSON file a run, and the lock and journal of one in progress.
 
-The path is ``<root>/x<scale>/<dataset>/<model>-<id12>.json``. Records are written atomically.
+Records lie at ``<root>/x<scale>/<dataset>/<model>-<id12>.json`` and are written whole, by rename.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_atomically
-from harness.protocol.protocols import protocol
-from harness.record import Identity, RunRecord, digest
+from harness.protocol.rules import RULES, protocol
+from harness.record import Execution, Identity, ImageResult, RunRecord, digest
 from harness.registry import METRICS
+from harness.run.provenance import packages, source_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     import pandas as pd
 
 
@@ -271,3 +271,105 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "record": record,
     }
     return facts | scores | facts  # facts win over metrics of the same name
+
+
+class Journal:
+    """Results of single images, appended one by one, so that a killed run can be continued.
+
+    A record describes one execution (device, threads) and one software environment. A journal
+    written under another one, including another version of the harness, is not continued.
+    """
+
+    def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
+        self.path = path
+        self._metrics = set(identity.metrics)
+        software = {"packages": packages(), "harness_sha256": source_digest()}
+        numbers = {"rules": RULES, "inference": identity.inference}
+        facts = {"execution": asdict(execution), **software, **numbers}
+        self._header = {"id": identity.id, **facts}
+
+    def read(self) -> list[ImageResult]:
+        """The results so far, up to the first bad line (for example, one cut off by a kill)."""
+        try:
+            header, *lines = regular(self.path, TEXT).read_bytes().split(b"\n")[:-1]
+            if json.loads(header) != self._header:
+                return []
+        except (OSError, ValueError, RecursionError):
+            return []
+        results = []
+        for line in lines:
+            try:
+                result = _sealed_result(line)
+            except Exception:  # a damaged line can raise anything
+                break
+            if set(result.scores) != self._metrics:
+                break
+            results.append(result)
+        return results
+
+    def start(self, results: list[ImageResult]) -> None:
+        """Start a new journal with the results that are still valid.
+
+        Raises:
+            HarnessError: the folder cannot be written.
+        """
+        lines = [json.dumps(self._header) + "\n", *map(_sealed_line, results)]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, "".join(lines))
+        except OSError as error:
+            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
+
+    def append(self, result: ImageResult) -> None:
+        """Add one result.
+
+        Raises:
+            HarnessError: it cannot be written, for example because the disk is full.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(_sealed_line(result))
+        except OSError as error:
+            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
+
+    def remove(self) -> None:
+        """Delete the journal file; the record stays."""
+        self.path.unlink(missing_ok=True)
+
+
+def _sealed_line(result: ImageResult) -> str:
+    """A line of a journal: a result and its digest, which reveals damage."""
+    row = result.to_json()
+    return json.dumps({"result": row, "sha256": digest(row)}) + "\n"
+
+
+def _sealed_result(line: bytes) -> ImageResult:
+    data = json.loads(line)
+    if digest(data["result"]) != data["sha256"]:
+        raise ValueError("its SHA-256 does not match")
+    return ImageResult.from_json(data["result"])
+
+
+def journal_of(store: ResultStore, identity: Identity, execution: Execution) -> Journal:
+    """The journal of a run in progress, beside its record."""
+    return Journal(store.path(identity).with_suffix(".journal"), identity, execution)
+
+
+def lock_of(store: ResultStore, identity: Identity) -> FileLock:
+    """The lock that a process holds while it carries out the run."""
+    return FileLock(store.path(identity).with_suffix(".lock"))
+
+
+def remove_leftovers(store: ResultStore, identity: Identity) -> None:
+    """Remove the journal of a process that was killed just after it wrote the record.
+
+    In a read-only folder the journal stays.
+    """
+    lock = lock_of(store, identity)
+    try:
+        if lock.path.exists() and lock.acquire(wait=False):
+            store.path(identity).with_suffix(".journal").unlink(missing_ok=True)
+    except (HarnessError, OSError):
+        pass
+    finally:
+        lock.release()

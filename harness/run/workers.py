@@ -546,7 +546,7 @@ def survey(device: str) -> tuple[Facts, Mapping[str, Any]]:
     import torch
 
     from harness.global_state import apply_settings
-    from harness.models.network import pick_device
+    from harness.models.resources import pick_device
 
     apply_settings()
     facts = {"device": pick_device(device), "threads": torch.get_num_threads()}
@@ -561,7 +561,7 @@ def own_device(device: str) -> str:
     """
     import torch
 
-    from harness.models.network import pick_device
+    from harness.models.resources import pick_device
 
     picked = pick_device(device)
     # The name of an unnamed worker is its address, which ends with a port: ignore that number.

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import harness
 from harness.errors import HarnessError, UsageError
-from harness.models.network import copy_network, pick_device, require_images
+from harness.models.network import copy_network, require_images
+from harness.models.resources import pick_device
 from harness.train.recipe import Recipe
 
 Value = TypeVar("Value")

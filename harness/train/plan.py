@@ -11,26 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from harness.cards import ModelCard
+from harness.data.identify import LeakError, content, leak, testset_pixels
 from harness.data.images import hr_images, image_files, read_image
 from harness.data.pinned import fetch
 from harness.data.testsets import Fetch
 from harness.data.trainsets import (
     FOLDERS,
-    LeakError,
     TrainingImages,
-    content,
     find_images,
     is_pinned,
-    leak,
     lr_folders,
     prepare_images,
-    testset_pixels,
 )
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, require_locks
 from harness.models.cost import count_parameters
 from harness.models.network import build_network
-from harness.protocol.protocols import Protocol, Sample, make_sample
+from harness.protocol.rules import Protocol, Sample, make_sample
 from harness.record import digest
 from harness.registry import MODELS
 from harness.train.checkpoint import find_origin

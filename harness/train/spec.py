@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from torch import device, nn
 
@@ -21,7 +22,7 @@ from harness.models.resources import is_memory
 from harness.models.source import network_digest
 from harness.models.upscaler import Upscaler
 from harness.models.weights import Weights
-from harness.protocol import protocols
+from harness.protocol.rules import Protocol, Sample, network_input, score, sr_image
 from harness.train.checkpoint import LogRow
 from harness.train.distributed import Deadline
 from harness.train.recipe import Recipe
@@ -75,9 +76,9 @@ class Training:
     log_steps: int = 50
 
     @property
-    def rules(self) -> protocols.Protocol:
+    def rules(self) -> Protocol:
         """The protocol of the network's pipeline."""
-        return protocols.Protocol(self.card.pipeline, self.scale)
+        return Protocol(self.card.pipeline, self.scale)
 
     def validate(self, network: nn.Module, stop: Callable[[], bool] = bool) -> Scores | None:
         """Score a network on the validation images, see `harness.train.spec.validate`."""
@@ -146,7 +147,7 @@ _NOT_COMPARED = ("name", "stop_after", "train_data", "val_data", "val_images")
 """Fields of a recipe that do not change weights, or only through the images."""
 
 
-class TrainListener(Protocol):
+class TrainListener(typing.Protocol):
     """Receives the progress of a training."""
 
     def started(self, training: Training, step: int) -> None:
@@ -196,7 +197,7 @@ class ValidationImages:
     """
 
     names: tuple[str, ...] = ()
-    samples: tuple[protocols.Sample, ...] = ()
+    samples: tuple[Sample, ...] = ()
     sha256: str = ""
     folders: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -243,7 +244,7 @@ def validate(
     images: ValidationImages,
     network: nn.Module,
     card: ModelCard,
-    rules: protocols.Protocol,
+    rules: Protocol,
     *,
     device: str,
     stop: Callable[[], bool] = bool,
@@ -273,7 +274,7 @@ def validate(
         if stop():
             return None
         try:
-            output = upscaler(protocols.network_input(sample.lr, rules, enlarged=enlarged))
+            output = upscaler(network_input(sample.lr, rules, enlarged=enlarged))
         except HarnessError:
             raise
         except Exception as error:  # a network may raise anything
@@ -282,8 +283,8 @@ def validate(
             if is_memory(error):
                 raise MemoryError(where) from error
             raise ValidationError(f"The validation fails on {where} ({sentence(error)})") from error
-        sr = protocols.sr_image(output, sample)
-        values = protocols.score(sr, sample, rules, ("psnr", "ssim"))
+        sr = sr_image(output, sample)
+        values = score(sr, sample, rules, ("psnr", "ssim"))
         scores.append((name, values["psnr"], values["ssim"]))
     return Scores(tuple(scores))
 

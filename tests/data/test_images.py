@@ -298,7 +298,7 @@ class TestGivenLR:
     def lr(self, tmp_path: Path) -> Path:
         """LR images as MATLAB's imresize makes them, with the file names of RDN."""
         from harness.data.images import read_image
-        from harness.protocol.protocols import Protocol, make_sample
+        from harness.protocol.rules import Protocol, make_sample
 
         folder = tmp_path / "lr"
         folder.mkdir()

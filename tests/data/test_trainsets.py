@@ -9,21 +9,20 @@ import pytest
 from PIL import Image
 
 from harness.cards import DatasetCard, KnownImage, RemoteFile
+from harness.data.identify import LeakError, leaking
 from harness.data.images import pixels_digest
 from harness.data.pinned import cache_root, pinned_rows
 from harness.data.testsets import find
 from harness.data.trainsets import (
     FOLDERS,
-    LeakError,
     find_images,
     is_pinned,
-    leaking,
     lr_folders,
     prepare_images,
     training_folder,
 )
 from harness.errors import HarnessError, UsageError
-from harness.protocol.protocols import Protocol, make_sample
+from harness.protocol.rules import Protocol, make_sample
 from harness.record import file_digest
 from harness.registry import DATASETS
 from tests.pictures import picture

@@ -9,7 +9,8 @@ from torch import nn
 
 from harness.cards import ModelCard
 from harness.errors import HarnessError, UsageError
-from harness.models.network import build_network, pick_device, require_images
+from harness.models.network import build_network, require_images
+from harness.models.resources import pick_device
 from harness.models.upscaler import Upscaler, spans
 from harness.models.weights import read_weights
 from harness.registry import MODELS, register_model

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.paper.check import against_paper, against_reference
-from harness.paper.findings import Evidence
 from harness.paper.schema import paper
 from harness.paper.select import broken_runs, foreign_origin
-from harness.paper.verdicts import judge_cells
+from harness.paper.verdicts import Evidence, judge_cells
 from harness.record import RunRecord
 from harness.report.page import record_cards
 from harness.report.plot import points

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from harness.paper.check import against_paper
-from harness.paper.findings import Evidence
 from harness.paper.schema import paper
-from harness.paper.verdicts import JudgedCell, judge_cells
+from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
 from harness.run.store import ResultStore
 
 STORE = ResultStore(Path(__file__).parents[2] / "results" / "reference")

@@ -23,7 +23,7 @@ from harness.protocol.conventions import (
     rescore,
 )
 from harness.protocol.metrics import ssim, ssim_downsampled, ssim_whole, ssim_zero_padded
-from harness.protocol.protocols import Protocol, make_sample, score
+from harness.protocol.rules import Protocol, make_sample, score
 from tests.pictures import picture
 
 SR, HR = picture(64, 72, seed=1), picture(64, 72, seed=2)

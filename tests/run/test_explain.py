@@ -9,7 +9,7 @@ from PIL import Image
 
 from harness.data.images import read_image
 from harness.protocol.metrics import psnr, ssim_whole
-from harness.protocol.protocols import Protocol, make_sample, network_input, sr_image
+from harness.protocol.rules import Protocol, make_sample, network_input, sr_image
 from harness.record import RunRecord
 from harness.run.store import ResultStore
 from tests.pictures import picture

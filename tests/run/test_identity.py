@@ -8,11 +8,10 @@ import pytest
 
 from harness.models.source import metrics_digest, network_digest
 from harness.models.upscaler import INFERENCE
-from harness.protocol.protocols import RULES, protocol
+from harness.protocol.rules import RULES, protocol
 from harness.record import Identity, RunRecord, digest, file_digest
 from harness.registry import DATASETS, MODELS
-from harness.run.job import journal_of
-from harness.run.store import ResultStore, read_record
+from harness.run.store import ResultStore, journal_of, read_record
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/cases"

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
-from harness.run.job import journal_of
-from harness.run.store import ResultStore, accept_records, read_record
+from harness.run.store import ResultStore, accept_records, journal_of, read_record
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(

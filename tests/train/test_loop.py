@@ -16,9 +16,9 @@ from torch import nn
 
 import harness
 from harness.cli.progress import TrainLines
+from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import cache_root
-from harness.data.trainsets import NEAR_DUPLICATES, fingerprint
 from harness.errors import HarnessError, UsageError
 from harness.global_state import apply_settings, numerics_kept, training_numerics
 from harness.paper.select import notes_from

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from harness.cards import AnyArray, ByteArray, FloatArray
 
+
 RULES = 1
 """Increased when a change in this folder changes a score; part of every protocol's hash."""
 

@@ -3,7 +3,8 @@ import pytest
 
 from harness.errors import HarnessError, UsageError
 from harness.protocol.color import rgb_to_y
-from harness.protocol.protocols import (
+from harness.protocol.resize import imresize
+from harness.protocol.rules import (
     Protocol,
     colour_image,
     make_sample,
@@ -12,7 +13,6 @@ from harness.protocol.protocols import (
     score,
     sr_image,
 )
-from harness.protocol.resize import imresize
 from tests.pictures import picture
 
 Y, RGB = Protocol("y"), Protocol("rgb")
