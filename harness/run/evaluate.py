@@ -22,6 +22,7 @@ from harness.protocol.rules import (
     given_lr,
     make_sample,
     network_input,
+    score,
     sr_image,
 )
 from harness.record import ImageResult
