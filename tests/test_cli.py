@@ -329,7 +329,7 @@ class TestData:
             "demo",
             "http://127.0.0.1:9",
         ]
-        assert "manga109.org" in both.output and "it lies in" in both.output
+        assert "manga109.org" in both.output and "it is in" in both.output
 
 
 class TestWeightsFetch:

@@ -298,7 +298,7 @@ class TestUserCache:
         (host.root / f"a/b/c/{hosted.known[1].file.path}").write_bytes(b"something else")
         shown = harness("data", "fetch", "manga109", "hosted", "demo")
         assert shown.exit_code == 3
-        assert "licence forbids copies" in shown.output and "it lies in" in shown.output
+        assert "licence forbids copies" in shown.output and "it is in" in shown.output
         assert f"{path.name} does not have the SHA-256" in shown.output
 
 

@@ -124,7 +124,7 @@ def test_a_record_whose_names_lead_elsewhere_is_refused(store: ResultStore, name
         path = store.root / "x4/set5/hostile.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(hostile.to_json()))
-        wrong = r"is not a valid name|Expected `(str|int)`|surrogates|of another scale"
+        wrong = r"is not a valid name|Expected `(str|int)`|surrogates|another scale"
         with pytest.raises(HarnessError, match=wrong):
             read_record(path)
 
