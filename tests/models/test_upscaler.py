@@ -139,7 +139,10 @@ class Wrong(nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("size", "returned .* not .*: fix the plug-in"), ("nan", "values that are not finite")],
+    [
+        ("size", "returned .* not .*: fix the plug-in"),
+        ("nan", "returned values that are not finite"),
+    ],
 )
 def test_a_network_that_returns_something_else_is_named(kind: str, message: str) -> None:
     register_model("wrong", pipeline="rgb", input="lr", scales=(4,), params=0)(
