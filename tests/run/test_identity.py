@@ -171,7 +171,7 @@ class TestEarlierRecords:
         fields = {k: v for k, v in vars(record.identity).items() if k != "stored"}
         assert store.finished(Identity(**fields)) is None
         shown = harness("accept", "all", "--reference", "reference")
-        assert shown.exit_code == 2 and "make it again" in shown.output
+        assert shown.exit_code == 2 and "repeat it with harness" in shown.output
         assert store.paths()
 
     def test_an_altered_one_is_refused(self, store, harness) -> None:
@@ -198,5 +198,5 @@ def test_a_journal_of_other_code_is_not_continued(tmp_path: Path, monkeypatch) -
     store, how = ResultStore(tmp_path), Execution("cpu", 1)
     journal_of(store, record.identity, how).start(list(record.images))
     assert len(journal_of(store, record.identity, how).read()) == len(record.images)
-    monkeypatch.setattr("harness.run.job.source_digest", lambda: "other")
+    monkeypatch.setattr("harness.run.store.source_digest", lambda: "other")
     assert journal_of(store, record.identity, how).read() == []
