@@ -19,7 +19,7 @@ TARGET_MS, TARGET_MB = 45, 200
 
 
 def plain(image: np.ndarray) -> np.ndarray:
-    """Two whole-image sparse products in double, each rounded, as one would write it first."""
+    """Two sparse products of the whole image in double, each rounded: the simplest way."""
     for _ in range(2):
         weights = _weights(image.shape[0], 1 / 4, "replicate")
         product = weights @ image.reshape(len(image), -1).astype(np.float64)
@@ -29,7 +29,7 @@ def plain(image: np.ndarray) -> np.ndarray:
 
 
 def milliseconds(call: Callable[[], object], rounds: int = 15) -> float:
-    """Median of several calls after a warm one."""
+    """Median time of several calls, after one to warm up."""
     call()
     times = []
     for _ in range(rounds):

@@ -1,8 +1,8 @@
 """Large images in tiles: ``python -m benchmarks.large MODEL [--side 4096] [--tile N] [--whole]``.
 
 Enlarges a square LR image of random texture four times, tile by tile to uint8, and prints the
-time, the tile, and the most memory that the process held. ``--whole`` also does it at once, and
-prints how far the two outputs are apart.
+time, the tile size and the peak memory of the process. ``--whole`` also enlarges it at once, and
+prints the largest difference of the two outputs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def texture(side: int) -> FloatArray:
 
 
 def levels(part: AnyArray) -> ByteArray:
-    """What is kept of a tile's output."""
+    """Convert a tile's output to uint8."""
     return to_uint8(part.astype(np.float64) * 255)
 
 

@@ -1,7 +1,7 @@
-"""Two small networks that look at the whole image, a plug-in: what do tiles change?
+"""A plug-in with two small networks that look at the whole image: what do tiles change?
 
-``attention`` weighs channels by their means over the image, as RCAN does; ``normed`` takes the
-means away and divides by the deviations, as instance normalisation does.
+``attention`` weighs channels by their means over the image, as RCAN does; ``normed`` subtracts the
+means and divides by the deviations, as instance normalisation does.
 
 Run:
     harness train normed --plugin benchmarks/pooling.py --minutes 1.2 --batch 8 --patch 32
@@ -32,12 +32,12 @@ class Attention(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weighs each channel."""
+        """Weigh each channel."""
         return x * super().forward(x)
 
 
 class Block(nn.Module):
-    """Two convolutions and what looks at the whole image, with a residual."""
+    """Two convolutions and a layer that looks at the whole image, with a residual."""
 
     def __init__(self, pooled: nn.Module) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the size."""
+        """Keep the size."""
         return x + self.body(x)
 
 
@@ -71,11 +71,11 @@ class Net(nn.Module):
 
 @register_model("attention", pipeline="rgb", input="lr", scales=(4,), global_pooling=True)
 def attention(scale: int = 4) -> nn.Module:
-    """With channel attention."""
+    """Build the network with channel attention."""
     return Net(Attention)
 
 
 @register_model("normed", pipeline="rgb", input="lr", scales=(4,), global_pooling=True)
 def normed(scale: int = 4) -> nn.Module:
-    """With instance normalisation."""
+    """Build the network with instance normalisation."""
     return Net(lambda: nn.InstanceNorm2d(WIDTH, affine=True))

@@ -1,10 +1,10 @@
-"""Steps a second of the training loop against the plain PyTorch loop one would write first.
+"""Steps per second of the training loop against a plain PyTorch loop.
 
 ``python benchmarks/train.py --data FOLDER [--model drfn] [--device cpu] [--precision bf16]``
 
 Both train the same network from the same images with the same batch, patch and optimiser. The plain
-loop is fp32, NCHW and eager, with a DataLoader of two workers that decode HR and LR PNG files. They
-take turns, so that a machine whose speed drifts treats both alike.
+loop is fp32, NCHW and eager, with a DataLoader of two workers that decode HR and LR PNG files. The
+two loops take turns, so that a machine whose speed drifts affects both alike.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ class PngPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def rules_of(card: ModelCard) -> Protocol:
-    """The rules of the network's pipeline, grey images as if they were colour."""
+    """The rules of the network's pipeline; grey images are treated as colour."""
     return Protocol(card.pipeline, grey="as-rgb")
 
 
 def plain_steps(data: PngPairs, model: str, batch: int, device: str) -> Iterator[None]:
-    """One optimiser step a time."""
+    """Run the plain loop, one optimiser step at a time."""
     network = build_network(MODELS.get(model), 4, {}).to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     for given, target in DataLoader(data, batch, num_workers=2):
@@ -88,7 +88,7 @@ def plain_steps(data: PngPairs, model: str, batch: int, device: str) -> Iterator
 
 
 def harness_steps(trainer: Trainer) -> Iterator[None]:
-    """The same, by the harness."""
+    """Run the harness's loop, one optimiser step at a time."""
     from harness.train.loop import Clock
 
     clock = Clock(0)
@@ -100,7 +100,7 @@ def harness_steps(trainer: Trainer) -> Iterator[None]:
 
 
 def seconds(call: Callable[[], object], device: str) -> float:
-    """Wall time of a call, the device's work included."""
+    """Wall time of a call, including the device's work."""
     start = time.perf_counter()
     call()
     if device != "cpu":
@@ -138,7 +138,7 @@ def main() -> None:
         for turn in range(words.rounds + 1):
             for name, steps in (("harness", ours), ("plain", plain)):
                 spent = seconds(lambda s=steps: [next(s) for _ in range(words.steps)], words.device)
-                if turn:  # the first round warms up
+                if turn:  # the first round is the warm-up
                     times[name].append(spent / words.steps)
     ratios = [p / h for p, h in zip(times["plain"], times["harness"], strict=True)]
     size = f"batch {words.batch}, LR patch {words.patch}, {words.device}"

@@ -1,4 +1,4 @@
-"""Images made on the spot."""
+"""Test images."""
 
 import numpy as np
 

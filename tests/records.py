@@ -1,4 +1,4 @@
-"""Run records made on the spot, for what is computed from records."""
+"""Make run records for tests of code that reads records."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ def record(
     self_ensemble: bool = False,
     images: str = "the images",
 ) -> RunRecord:
-    """A finished run with one PSNR an image; ``weights`` is their hash."""
+    """A finished run with one PSNR per image; ``weights`` is their hash."""
     identity = Identity(
         model,
         4,
@@ -46,5 +46,5 @@ def record(
 
 
 def frame(*records: RunRecord) -> pd.DataFrame:
-    """What `ResultStore.load` makes of them."""
+    """The data frame that `ResultStore.load` makes of these records."""
     return pd.DataFrame([_row(one) for one in records] or None)

@@ -1,4 +1,4 @@
-"""The house rules: imports go down, every option of a run is classed, rooms do without torch."""
+"""Rules of the code: imports go down, run options are classified, packages work without torch."""
 
 import ast
 import dataclasses
@@ -13,7 +13,7 @@ from harness.record import Execution, Identity, RunRecord
 
 ROOT = Path(harness.__file__).parent
 NETWORKS = Path(baselines.__file__).parent
-# A room may import from itself and from those after it.
+# A package may import from itself and from those after it.
 ROOMS = [
     "__main__",
     "cli",
@@ -38,12 +38,12 @@ FILES = [
 ]
 
 
-# What training may use of the rooms for runs: where a run's records are, and provenance.
+# The parts of harness.run that training may use: the place of records, and provenance.
 SHARED_WITH_TRAINING = {"harness.run.provenance", "harness.run.store"}
 
 
 def imports(path: Path) -> list[str]:
-    """Modules of this project that a file imports, inside functions and for types, too."""
+    """Project modules that a file imports, including imports inside functions and for types."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -68,11 +68,11 @@ def test_imports_go_down_the_house_and_never_to_the_baselines(path: Path) -> Non
 
 
 def test_no_file_imports_itself_through_others() -> None:
-    """Neither at the top, nor inside a function, nor for types."""
+    """Neither at the top nor inside a function nor for types."""
     names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
     names = {name.removesuffix(".__init__"): path for name, path in names.items()}
     graph = {name: {one for one in imports(names[name]) if one in names} for name in names}
-    # A package that only holds its modules is no file.
+    # A package that only holds its modules does not count as a file.
     empty = {name for name, path in names.items() if not path.read_text()}
     left = {name: inner - empty - {name} for name, inner in graph.items()}
     while ends := {name for name, inner in left.items() if not inner}:
@@ -100,7 +100,7 @@ def test_published_layouts_import_their_types_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(NETWORKS.glob("*.py")), ids=lambda p: p.name)
 def test_networks_import_the_registry_the_specs_and_their_shared_layers_only(path: Path) -> None:
-    """The layers by a relative import, which says the same in a checkout and installed."""
+    """Networks use a relative import for the layers: it is the same in a checkout and installed."""
     allowed = ("harness.registry", "harness.cards")
     assert all(name.startswith(allowed) for name in imports(path))
     tree = ast.walk(ast.parse(path.read_text()))
@@ -139,7 +139,7 @@ def test_nothing_goes_through_a_shell_or_is_evaluated(path: Path) -> None:
         assert not ast.unparse(call.func).startswith("pickle.load"), f"{path} lets a pickle run"
 
 
-# What decides a number is hashed; how it is computed is recorded; the rest touches neither.
+# An option that changes numbers is hashed; one that changes how they are computed is recorded.
 DECIDES = {
     "models",
     "datasets",

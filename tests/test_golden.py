@@ -1,4 +1,4 @@
-"""The golden values: published images and the authors' weights through the whole harness."""
+"""Golden values: published images and the authors' weights through the whole harness."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ FLOAT_LR = {
 }
 
 
-# FSRCNN's and LapSRN's printed values are these to 0.01 dB, and to 0.0004 with ``ssim-whole``.
+# The printed FSRCNN and LapSRN values agree to 0.01 dB, and to 0.0004 with ``ssim-whole``.
 FLOAT_Y = {
     "full-range": {
         ("fsrcnn", "set5"): (30.7254, 0.8668),

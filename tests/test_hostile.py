@@ -1,7 +1,7 @@
-"""What is broken, lies or wants to do harm gets one sentence and the right exit code.
+"""Broken and malicious input gets one sentence and the right exit code.
 
 Each case makes its files in an empty folder and runs one command there. None may hang, take a
-gigabyte too much, or run what a file brings along.
+gigabyte of extra memory, or run code from a file.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ CASES = [case for kind in (images, weights, records, plugins, words) for case in
 
 
 def peak() -> float:
-    """The most memory this process ever took, in GB."""
+    """The peak memory of this process in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 @pytest.fixture
 def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Takes back what a case does to the environment and the registry."""
+    """Undo what a case does to the environment and the registry."""
     monkeypatch.setattr(pinned, "files", pinned.files)
     with patch.dict(os.environ):
         yield

@@ -1,4 +1,4 @@
-"""The GitHub workflow's commands do what it says."""
+"""The commands of the GitHub workflow do what it promises."""
 
 import re
 import shlex

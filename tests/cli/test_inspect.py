@@ -32,7 +32,7 @@ PSNR = [0.1 + 0.2, 27.123456789012345]
 
 
 def with_metric(run: RunRecord, name: str, values: Sequence[float]) -> RunRecord:
-    """The run with one more metric."""
+    """Add one metric to a run."""
     images = tuple(
         replace(image, scores={**image.scores, name: value})
         for image, value in zip(run.images, values, strict=True)
@@ -51,7 +51,7 @@ RECORDS = (
 
 @pytest.fixture
 def results() -> Path:
-    """A folder of runs with different metrics, one with an infinite score, and one that broke."""
+    """A folder of runs with different metrics: one has an infinite score, one failed."""
     store = ResultStore(Path("results/local"))
     for run in RECORDS:
         store.write(run)
@@ -205,7 +205,7 @@ time.sleep(300)
 
 
 def starting(count: int, hangs: bool) -> Iterator[int]:
-    """Start processes that live long, yield their ids, and hang or end."""
+    """Start long-running processes, yield their ids, and then hang or end."""
     for _ in range(count):
         yield subprocess.Popen(["sleep", "300"]).pid
     if hangs:

@@ -1,1 +1,1 @@
-"""Cases for test_hostile.py: files, and the command that meets them."""
+"""Cases for test_hostile.py: files and the command that reads them."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Case:
-    """What makes the files, the command that meets them, its exit code, a part of what it says.
+    """The function that makes the files, the command, its exit code, and a part of its message.
 
-    There is a sound image in the folder ``good``.
+    The folder ``good`` holds a valid image.
     """
 
     name: str
@@ -19,4 +19,4 @@ class Case:
 
 
 def nothing() -> None:
-    """No file is needed."""
+    """Make no file."""

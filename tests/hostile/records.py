@@ -15,7 +15,7 @@ AGAIN = "run --models bicubic --datasets ./good"
 
 
 def record(change: Callable[[dict], object], *, sealed: bool = True) -> Callable[[], None]:
-    """A finished run, its record changed, by someone who makes the hash right again or not."""
+    """Make a finished run and change its record; ``sealed`` makes the hash right again."""
 
     def make() -> None:
         CliRunner().invoke(main, AGAIN.split())
@@ -43,7 +43,7 @@ def raw(content: bytes) -> Callable[[], None]:
 
 
 def judged(name: str, make: Callable[[], object], said: str) -> Case:
-    """A record that is named and left out, whatever else there is to judge from."""
+    """A bad record that ``claims`` names and leaves out; the other records are judged."""
     return Case(f"record: {name}", make, "claims --results results/local", 0, said)
 
 
@@ -87,7 +87,7 @@ CASES = [
 
 
 def journal(content: bytes) -> Callable[[], None]:
-    """Something in the place of the journal of the run that comes next."""
+    """Replace the journal of the next run."""
 
     def make() -> None:
         record(lambda data: None)()
@@ -107,7 +107,7 @@ CASES += [
 
 
 def special(name: str) -> Callable[[], None]:
-    """Something in the place of the record of a run that comes next."""
+    """Put a FIFO in place of a file of the next run."""
 
     def make() -> None:
         record(lambda data: None)()

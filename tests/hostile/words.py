@@ -17,14 +17,14 @@ VALUES = {"val_images": "0", "steps": "1", "batch": "1", "patch": "8"}
 
 
 def train(*changes: str) -> str:
-    """A training of one step, with other values of the recipe."""
+    """Train for one step with other values of the recipe."""
     values = VALUES | dict(change.split("=") for change in changes)
     sets = [f"--set {name}={value}" for name, value in values.items()]
     return " ".join(["train srcnn --train-data ./good --device cpu", *sets])
 
 
 def setting(**variables: str) -> Callable[[], None]:
-    """Environment variables; the test takes them back."""
+    """Set environment variables; the test resets them."""
     return partial(os.environ.update, variables)
 
 
@@ -142,7 +142,7 @@ CASES += [
 
 
 def pins(old: str, new: str) -> Callable[[], None]:
-    """The lists of pinned files, damaged; ``here`` is where it is looked for."""
+    """Damage the lists of pinned files; the current folder replaces the package's."""
 
     def make() -> None:
         folder = Path(str(pinned.__file__)).parent / "pins"

@@ -1,4 +1,4 @@
-"""Notes beside weights are of whoever made them: what is none is passed over."""
+"""Notes beside weights may come from anyone: files that are not valid notes are skipped."""
 
 import json
 from pathlib import Path

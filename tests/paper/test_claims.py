@@ -1,4 +1,4 @@
-"""Verdicts follow from the evidence, and change when it does."""
+"""Verdicts follow from the evidence, and change with it."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -198,7 +198,7 @@ class TestSelfEnsemble:
         [
             (28.62, 28.82, "reproduced"),  # above RDN's 28.81
             (28.62, 28.72, "refuted"),
-            (27.10, 27.20, "not measured"),  # too little training to say
+            (27.10, 27.20, "not measured"),  # not trained long enough to judge
         ],
     )
     def test_the_verdict(self, plain: float, ensemble: float, verdict: str) -> None:
@@ -349,7 +349,7 @@ def test_words_are_joined() -> None:
 
 
 def test_equal_printed_numbers_divide_nothing_by_zero(measured) -> None:
-    """Nor does a table in which every number is the same."""
+    """Nor does a table in which all numbers are equal."""
     flat = deepcopy(paper())
     for row in flat["table2"]["rows"]:
         row |= {name: [28.0, 0.8] for name, cell in row.items() if isinstance(cell, list)}

@@ -14,7 +14,7 @@ SR, HR = picture(60, 50, 1, seed=1), picture(60, 50, 1, seed=2)
 
 
 def wang_ssim(x: np.ndarray, y: np.ndarray) -> float:
-    """The definition of Wang et al. 2004, window by window."""
+    """SSIM by Wang et al. 2004, window by window."""
     offsets = np.arange(11) - 5
     gauss = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * 1.5**2))
     gauss /= gauss.sum()

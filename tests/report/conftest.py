@@ -1,4 +1,4 @@
-"""Networks are counted once for all tests of reports: a count that is kept changes no report."""
+"""Count networks once for all report tests: a cached count does not change a report."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from harness.models import cost
 def kept_counts(
     clean_slate: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The user cache, shared by these tests, for counts alone."""
+    """A cache for counts, shared by these tests."""
     cache = tmp_path_factory.getbasetemp() / "kept"
     monkeypatch.setattr(cost, "cache_root", lambda: cache / "drfn-harness")
     return cache

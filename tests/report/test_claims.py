@@ -1,4 +1,4 @@
-"""The reports that say what became of the paper: claims, verdicts, table1, differences."""
+"""The reports on the paper's claims: claims, verdicts, table1, differences."""
 
 import csv
 import io
@@ -191,7 +191,7 @@ class TestDifferences:
             rows = differences(runs, paper()).rows
             return next(list(line[5:7]) for line in rows if line[1] == "VDSR over SRCNN")
 
-        # Printed is a lead of 0.52 dB; does the interval contain 0, and does it contain that?
+        # The printed lead is 0.52 dB; does the interval contain 0, and does it contain 0.52?
         assert answers(28.0, 25.0, 29.0) == ["yes", "yes"]
         assert answers(26.5, 27.5, 28.6) == ["no", "yes"]
         assert answers(26.1, 26.9, 28.0) == ["yes", "no"]

@@ -214,7 +214,7 @@ def made(*records) -> Table:
 
 
 def agreement(table: Table) -> dict[str, str]:
-    """What each metric of the one cell agrees under."""
+    """The rules under which each metric of the one cell agrees."""
     return {row[2]: row[5] for row in table.rows}
 
 
@@ -222,7 +222,7 @@ def test_a_number_that_only_one_rule_gives_names_it() -> None:
     plain = record("lapsrn", psnr=(28.085, 28.085), ssim=0.7688)
     grey = record("lapsrn", psnr=(28.181, 28.181), ssim=0.7703, protocol="BI-x4/y+as-rgb")
     found = agreement(made(plain, grey))
-    # Printed are 28.19 and 0.7720.
+    # The printed values are 28.19 and 0.7720.
     assert found == {"PSNR": "pipeline y, grey images as-rgb", "SSIM": "none"}
 
 

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, and a network that is slow and tells what it computed."""
+"""Runs in separate processes, and a slow network that logs the images it computes."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def slow(scale=4):
 
 
 class Runner:
-    """``harness`` in a process group of its own, as from a terminal."""
+    """``harness`` in its own process group, as from a terminal."""
 
     def __init__(self, words: list[str], folder: Path, **env: str) -> None:
         command = [sys.executable, "-m", "harness", *words]
@@ -52,41 +52,41 @@ class Runner:
             )
 
     def said(self) -> str:
-        """What it wrote to standard error so far."""
+        """The text that it wrote to standard error so far."""
         return self._stderr.read_text()
 
     def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait for the end; return the exit code."""
         return self.process.wait(60)
 
     def kill(self) -> None:
-        """Kill it without a warning."""
+        """Kill the process without warning."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def interrupt(self) -> None:
-        """Send Ctrl-C to it and all it started."""
+        """Send Ctrl-C to the process and all it started."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something holds while it goes on."""
+        """Wait for a condition; fail if the process ends first."""
         deadline = time.monotonic() + 60
         while not condition():
             assert self.process.poll() is None and time.monotonic() < deadline, self.said()
             time.sleep(0.02)
 
     def until_images(self, results: Path, count: int) -> None:
-        """Wait until the journals of runs under way hold so many images."""
+        """Wait until the journals of unfinished runs hold ``count`` images."""
         self.until(lambda: sum(len(_images(j)) for j in results.rglob("*.journal")) >= count)
 
 
 class SlowRun:
-    """A run of a slow network on images of a folder, each of another height.
+    """A run of a slow network on images of different heights.
 
     Args:
-        folder: where all of it lies.
-        images: how many there are.
-        seconds: that each takes.
+        folder: where all files are.
+        images: the number of images.
+        seconds: the time that each image takes.
     """
 
     def __init__(self, folder: Path, images: int = 12, seconds: float = 0.25) -> None:
@@ -98,11 +98,11 @@ class SlowRun:
             Image.fromarray(picture(4 * (10 + place), 40, seed=place)).save(self.photos / name)
         (folder / "slow.py").write_text(SLOW)
         self.env = {"SLOW_LOG": str(self.log), "SLOW_SECONDS": str(seconds)}
-        # So that a journal is continued by any number of workers.
+        # So that any number of workers can continue a journal.
         self.env["OMP_NUM_THREADS"] = "1"
 
     def start(self, *words: str) -> Runner:
-        """Begin the run."""
+        """Start the run."""
         command = ["run", "--models", "slow", "--datasets", str(self.photos), "--plugin", "slow.py"]
         return Runner([*command, "--results", "results", *words], self.folder, **self.env)
 
@@ -111,11 +111,11 @@ class SlowRun:
         return Counter(self.log.read_text().split())
 
     def kept(self) -> list[str]:
-        """Images whose result the journal holds."""
+        """The images whose results are in a journal."""
         return [name for path in self.results.rglob("*.journal") for name in _images(path)]
 
     def record(self) -> dict[str, object]:
-        """The one record there is."""
+        """The only record."""
         (path,) = self.results.rglob("*.json")
         return json.loads(path.read_text())
 
@@ -123,6 +123,6 @@ class SlowRun:
 def _images(journal: Path) -> list[str]:
     try:
         lines = journal.read_text().split("\n")[1:-1]
-    except FileNotFoundError:  # it has just been replaced by the record
+    except FileNotFoundError:  # the record has just replaced it
         return []
     return [json.loads(line)["result"]["image"] for line in lines]

@@ -20,7 +20,7 @@ class TestBench:
         for bench in found["benches"]:
             assert bench["images"] == 3 and bench["layout"] in ("NCHW", "NHWC")
             assert min(bench["forward"], bench["harness"], bench["naive"], bench["flops"]) > 0
-            # One of the images is grey: the plain script follows the same rules.
+            # One of the images is grey; the plain script follows the same rules.
             assert bench["difference"] < 1e-4
 
     def test_it_prints_a_table(self, harness, photos: Path) -> None:

@@ -1,4 +1,4 @@
-"""The same run gives the same numbers: in every process, and with any number of threads."""
+"""The same run gives the same numbers in every process and with any number of threads."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture
 def measured(photos: Path, random_weights, tmp_path: Path):
-    """Run a model in a process of its own with so many threads: its record's JSON."""
+    """Run a model in a separate process with ``threads`` threads; return its record's JSON."""
     files = {model: random_weights(model) for model in ("fsrcnn", "edsr-baseline")}
 
     def measure(model: str, threads: int, *more: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def measured(photos: Path, random_weights, tmp_path: Path):
 
 
 def lasting(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what says how and when it was made."""
+    """A record without the fields on how and when it was computed."""
     for image in record["images"]:
         del image["seconds"]
     del record["execution"], record["provenance"]["utc"], record["sha256"]

@@ -392,9 +392,9 @@ class TestWorker:
         ("name", "device"), [("5", "cuda:1"), ("node-2", "cuda:2"), ("tcp://10.0.0.1:4321", "cuda")]
     )
     def test_each_of_several_gpus_has_its_worker(self, monkeypatch, name, device) -> None:
-        from harness.models import network
+        from harness.models import resources
 
         monkeypatch.setattr(workers, "_name", lambda: name)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-        monkeypatch.setattr(network, "pick_device", lambda wanted: "cuda")
+        monkeypatch.setattr(resources, "pick_device", lambda wanted: "cuda")
         assert workers.own_device("auto") == device

@@ -1,4 +1,4 @@
-"""What trainings are made of."""
+"""Fixtures for training tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.train.trainings import PLUGIN
 
 @pytest.fixture
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """On a busy machine threads of a tiny network wait for each other for seconds."""
+    """Use one thread: on a busy machine the threads of a tiny network wait for seconds."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -23,7 +23,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """A training of a tiny network on small images, up to the steps and the folder."""
+    """The arguments to train a tiny network on small images, without steps and folder."""
     for folder, first, count in (("train", 0, 4), ("val", 10, 2)):
         (tmp_path / folder).mkdir()
         for i in range(count):

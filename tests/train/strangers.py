@@ -1,4 +1,4 @@
-"""Networks that do what this project's own do not."""
+"""Networks with features that this project's own networks lack."""
 
 import random
 import warnings
@@ -14,11 +14,11 @@ class Up(nn.Module):
     """Two convolutions and a shuffle.
 
     Args:
-        scale: the factor.
+        scale: the scale it is built for.
         channels: of the output.
-        factor: by which it really enlarges.
-        middle: what lies between the convolutions.
-        bias: whether black stays black.
+        factor: the scale of its output.
+        middle: the layers between the convolutions.
+        bias: whether the convolutions have a bias.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Up(nn.Module):
 
 
 class AsList(Up):
-    """Gives a list, as networks do that are trained on several outputs."""
+    """Returns a list, like networks trained on several outputs."""
 
     def forward(self, image: Tensor) -> list[Tensor]:  # type: ignore[override]
         return [super().forward(image)]
 
 
 class Moody(Up):
-    """Draws from Python's random numbers while it trains."""
+    """Uses Python's random numbers in training."""
 
     def forward(self, image: Tensor) -> Tensor:
         output = super().forward(image)
@@ -56,7 +56,7 @@ class Moody(Up):
 
 
 class Numpy(Up):
-    """Draws from numpy's random numbers while it trains."""
+    """Uses numpy's random numbers in training."""
 
     def forward(self, image: Tensor) -> Tensor:
         output = super().forward(image)
@@ -64,7 +64,7 @@ class Numpy(Up):
 
 
 class Depth(Up):
-    """Skips a layer at random, as networks with random depth do."""
+    """Skips a layer at random, like networks with stochastic depth."""
 
     def __init__(self, scale: int) -> None:
         super().__init__(scale)
@@ -78,7 +78,7 @@ class Depth(Up):
 
 
 class LazyMask(Up):
-    """Makes a buffer when it first sees an image."""
+    """Creates a buffer when it first sees an image."""
 
     def __init__(self, scale: int) -> None:
         super().__init__(scale)
@@ -91,7 +91,7 @@ class LazyMask(Up):
 
 
 class Pooled(Up):
-    """Normalises what it has pooled over the image, as some attention layers do."""
+    """Normalises features pooled over the image, like some attention layers."""
 
     def __init__(self, scale: int) -> None:
         super().__init__(scale)
@@ -104,7 +104,7 @@ class Pooled(Up):
 
 
 class OldNorm(Up):
-    """Keeps a computed weight, as ``weight_norm`` of WDSR does."""
+    """Stores a computed weight, like ``weight_norm`` of WDSR."""
 
     def __init__(self, scale: int) -> None:
         super().__init__(scale)
@@ -114,7 +114,7 @@ class OldNorm(Up):
 
 
 class Mask(Up):
-    """A buffer that follows the size of the image, as window attention keeps its mask."""
+    """A buffer with the size of the image, like the mask of window attention."""
 
     def __init__(self, scale: int) -> None:
         super().__init__(scale)
@@ -127,7 +127,7 @@ class Mask(Up):
 
 
 class Windows(Up):
-    """Takes sizes that are multiples of 4 alone, as networks with windows and no padding."""
+    """Takes only sizes that are multiples of 4, like networks with windows and no padding."""
 
     def forward(self, image: Tensor) -> Tensor:
         count, channels, height, width = image.shape

@@ -91,7 +91,7 @@ def test_shipped_weights_carry_their_scores_and_are_found(harness, words, tmp_pa
     assert again.exit_code == 0 and "already finished" in again.output
     weights.with_suffix(".json").write_text("{}")
     broken = harness(*ship)
-    assert broken.exit_code == 1 and "not what training leaves" in broken.output
+    assert broken.exit_code == 1 and "not the file that training wrote" in broken.output
 
 
 def test_a_killed_training_that_is_resumed_equals_an_uninterrupted_one(

@@ -11,7 +11,7 @@ SIZES = [(12, 16), (13, 11)]
 
 
 def images(channels: int = 3, dtype: type = np.uint8) -> TrainingImages:
-    """LR images of random pixels, and HR images that repeat each of them 4 x 4 times."""
+    """LR images of random pixels, and HR images that repeat each pixel 4 x 4 times."""
     rng = np.random.default_rng(0)
     lr = [rng.integers(0, 256, (*size, channels)) for size in SIZES]
     hr = [image.repeat(4, 0).repeat(4, 1) for image in lr]
@@ -37,7 +37,7 @@ def test_every_place_and_turn_occurs() -> None:
     source = images()
     first = torch.from_numpy(source.lr[: 12 * 16 * 3].reshape(12, 16, 3)).permute(2, 0, 1) / 255
     lr, _ = sampler(patch=11).batch(0, 2000)
-    # At this size the first image has 2 x 6 places, each in 8 turns.
+    # The first image has 2 x 6 positions of this size, each with 8 flips and rotations.
     places = [first[:, y : y + 11, x : x + 11] for y in range(2) for x in range(6)]
     turns = [
         torch.rot90(p.flip(2) if flip else p, k, (1, 2))
