@@ -299,7 +299,7 @@ class TestData:
         shown = harness("data", "verify", "set5", "--data-root", tmp_path / "root")
         assert shown.exit_code == 3
         assert "FAIL  Set5 in" in shown.output
-        assert "1 of the sets differ from the published ones" in shown.output
+        assert "1 of the sets are missing, damaged or not as published" in shown.output
 
     def test_verify_calls_no_set_ok_that_is_not_there(self, harness, monkeypatch, tmp_path) -> None:
         monkeypatch.setenv("HARNESS_DATA", str(tmp_path))

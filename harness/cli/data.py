@@ -83,7 +83,7 @@ def data_verify(
         mark = "FAIL" if not verdict.sound else "skip" if verdict.absent else "ok  "
         echo(f"{mark}  {verdict.message}")
     if failed:
-        raise MismatchError(f"{failed} of the sets differ from the published ones.")
+        raise MismatchError(f"{failed} of the sets are missing, damaged or not as published.")
 
 
 def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
@@ -139,7 +139,7 @@ def weights() -> None:
 @click.argument("model")
 @click.argument("path", type=PathOption)
 @click.option("--tag", help="A name for the weights; the authors' own files are called official.")
-@click.option("--licence", help="The licence of the weights.")
+@click.option("--licence", help="The licence of the weights, as their owner states it.")
 @weights_key_option
 @scale_option
 @plugin_option

@@ -130,7 +130,7 @@ def check_model(
             mark = "ok  " if result.holds else "FAIL" if result.fails else "WARN"
             echo(f"{mark}  {result.rule}: {result.seen}")
     if failed:
-        raise HarnessError(f"{name} breaks the contract: {failed} checks failed.")
+        raise HarnessError(f"{name} breaks the contract: failed checks: {failed}.")
 
 
 def _check_contract(
