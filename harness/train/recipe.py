@@ -113,7 +113,9 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
         UsageError: no such recipe, an unknown key, or a value that makes no sense.
     """
     text = files("harness.train").joinpath("recipe.toml").read_text(encoding="utf-8")
-    tables = tomllib.loads(text) | _of_papers(model)
+    tables = tomllib.loads(text)
+    if name.startswith("paper") or name.endswith(".toml"):  # others do without a plug-in's file
+        tables |= _of_papers(model)
     changed = {k: _value(k, v) for k, v in changes.items() if v is not None}
     own: dict[str, Any] = {}
     if name.endswith(".toml"):
@@ -134,7 +136,7 @@ def _of_papers(model: str) -> dict[str, dict[str, Any]]:
     source = MODELS.get(model).source
     path = source.with_name("recipes.toml") if source else None
     tables = _read(path) if path and path.is_file() else {}
-    return {f"paper.{name}": table for name, table in tables.items()}
+    return {f"paper.{name}": table for name, table in tables.items() if isinstance(table, dict)}
 
 
 def _table(name: str, model: str, tables: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.models.network import build_network
 from harness.models.upscaler import Upscaler
 from harness.models.weights import read_weights
-from harness.registry import MODELS
+from harness.registry import MODELS, load_plugins
 from tests.conftest import REAL_ROOTS
 
 FILES = {
@@ -198,3 +198,38 @@ def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
         HarnessError, match=r"cut\.pt does .* 2 missing \(body\.body\.3\.body\.2\.bias"
     ):
         Upscaler(card, 4, read_weights(card, 4, tmp_path / "cut.pt"))
+
+
+PLUGIN = """
+from torch import nn
+from harness.registry import register_model
+
+@register_model("mine", pipeline="y", input="bicubic", scales=(4,), layouts="{module}:layouts")
+def mine(scale=4):
+    return nn.Conv2d(1, 1, 3, padding=1)
+"""
+LAYOUT = """
+from harness.cards import CheckpointLayout
+
+def layouts():
+    return (CheckpointLayout("net.weight", (("net.", ""),)),)
+"""
+
+
+def test_a_plugin_names_the_layout_of_its_published_weights(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "published_layout.py").write_text(LAYOUT)
+    (tmp_path / "mine.py").write_text(PLUGIN.format(module="published_layout"))
+    load_plugins([tmp_path / "mine.py"])
+    values = build_network(MODELS.get("mine"), 4, {}).state_dict()
+    torch.save({f"net.{name}": value for name, value in values.items()}, tmp_path / "w.pt")
+    assert read_weights(MODELS.get("mine"), 4, tmp_path / "w.pt").tensors.keys() == values.keys()
+
+
+def test_a_layout_that_cannot_be_loaded_costs_its_own_network_only(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN.format(module="no_such_layout"))
+    load_plugins([tmp_path / "mine.py"])
+    torch.save(state("edsr-baseline", 4, EDSR), tmp_path / "w.pt")
+    assert read_weights(MODELS.get("edsr-baseline"), 4, tmp_path / "w.pt").tensors
+    with pytest.raises(HarnessError, match="no_such_layout:layouts of .*cannot be loaded"):
+        read_weights(MODELS.get("mine"), 4, tmp_path / "w.pt")

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.registry import load_plugins
 from harness.train.recipe import named_once, parse_change, recipe
 
 
@@ -140,3 +141,17 @@ def test_a_recipe_that_cannot_be_used_is_refused(change: dict[str, object]) -> N
 def test_an_unknown_recipe_is_refused() -> None:
     with pytest.raises(UsageError, match="No recipe is called 'long': there are paper, generic, "):
         recipe("long", "drfn")
+
+
+def test_a_plugins_own_recipe_is_read_for_its_paper_alone(tmp_path: Path) -> None:
+    register = "from harness.registry import register_model\n\n\n"
+    card = '@register_model("mine", pipeline="y", input="lr", scales=(4,))\n'
+    (tmp_path / "mine.py").write_text(f"{register}{card}def mine(scale=4):\n    return None\n")
+    load_plugins([tmp_path / "mine.py"])
+    assert recipe("paper", "mine").name == "generic"
+    (tmp_path / "recipes.toml").write_text("[mine]\nbatch = 3\n")
+    assert (recipe("paper", "mine").name, recipe("paper", "mine").batch) == ("paper.mine", 3)
+    (tmp_path / "recipes.toml").write_text("no table")
+    assert recipe("short", "mine").name == "short"
+    with pytest.raises(UsageError, match=r"recipes\.toml cannot be read"):
+        recipe("paper", "mine")
