@@ -34,7 +34,7 @@ def highest(evidence: Evidence) -> Finding:
         return Finding("not measured", f"{text}; {advice}.")
     scores = {name: (a.means["psnr"], b.means["psnr"]) for name, (a, b) in pairs.items()}
     gains = {name: ensemble - plain for name, (plain, ensemble) in scores.items()}
-    text = f"{text}; with the weights at hand it adds {_by_set(gains)} dB"
+    text = f"{text}; with the weights that were measured it adds {_by_set(gains)} dB"
     reached = {
         name: ensemble >= best[name]
         for name, (plain, ensemble) in scores.items()
