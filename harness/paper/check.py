@@ -31,8 +31,6 @@ class CheckRow:
     """A measured number and the expected one.
 
     Attributes:
-        model: its name.
-        dataset: the set's name.
         metric: its name, such as ``psnr`` (in dB); ``record`` for an unsound local record.
         expected: the number of the reference or the paper; None for an unsound record.
         run: the protocol, unusual settings and the kind of weights; empty where the paper's cell
@@ -180,12 +178,9 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
 def _compare_all(
     record: RunRecord, candidates: Sequence[RunRecord], computed: Set[str]
 ) -> list[CheckRow]:
-    """Compare a run's metrics, and those it should have, with the reference runs of its cell.
+    """Compare a run's metrics with the reference runs of its cell.
 
-    Args:
-        record: of the run.
-        candidates: the reference runs of its cell.
-        computed: the metrics that a local run of the cell has.
+    A metric that no local run of the cell has ``computed`` is compared, too, and fails.
     """
 
     def closest(runs: Iterable[RunRecord]) -> RunRecord:
@@ -375,26 +370,14 @@ def _meets(row: CheckRow, measured: float | None) -> bool:
 
 
 def _compare(record: RunRecord, expected: CheckRow, tier: Tier, size: float = 0.0) -> CheckRow:
-    """Fill a row with the measured number, or with the reason why there is none.
-
-    Args:
-        record: of the run.
-        expected: the row with the expected number.
-        tier: the tolerance for the two numbers.
-        size: of the metric's numbers, see `Tier.of`.
-    """
+    """Fill a row with the measured number, or with the reason why there is none."""
     row = replace(expected, run=_settings(record), record=record.identity.id[:12])
     if record.status != "finished":
         return replace(row, broken=True, reason=f"the run failed: {record.error}")
     if row.metric not in record.identity.metrics:
-        advice = f"run it again with --metric {row.metric}"
-        return replace(row, reason=advice)
-    return replace(
-        row,
-        measured=record.means[row.metric],
-        tolerance=tier.of(row.metric, size),
-        tier=tier.name,
-    )
+        return replace(row, reason=f"run it again with --metric {row.metric}")
+    tolerance = tier.of(row.metric, size)
+    return replace(row, measured=record.means[row.metric], tolerance=tolerance, tier=tier.name)
 
 
 def _with_worst_image(

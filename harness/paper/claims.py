@@ -21,7 +21,6 @@ JUDGES: Mapping[str, Callable[[Evidence], Finding]] = {
     "receptive-field": network_claims.receptive_field,
     "downscaling-filters": network_claims.downscaling_filters,
     "training-time": network_claims.training_time,
-    "upscaling": print_claims.upscaling,
     "similar-performance": comparison_claims.similar_performance,
     "fewer-parameters": comparison_claims.fewer_parameters,
     "computing-power": comparison_claims.computing_power,
@@ -36,9 +35,8 @@ JUDGES: Mapping[str, Callable[[Evidence], Finding]] = {
     "grey-image": record_claims.grey_image,
     "figures": print_claims.figures,
     "other-results": print_claims.other_results,
-    "visual-quality": print_claims.visual_quality,
 }
-"""The function that judges each claim of ``drfn2020.toml``."""
+"""The function that judges each claim of ``drfn2020.toml`` that is not judged ``by_hand``."""
 
 
 def judge(runs: pd.DataFrame, paper: Mapping[str, Any]) -> tuple[Judgement, ...]:
@@ -50,15 +48,17 @@ def judge(runs: pd.DataFrame, paper: Mapping[str, Any]) -> tuple[Judgement, ...]
     """
     evidence = Evidence(runs, paper)
     claims = [
-        Judgement(claim["key"], claim["statement"], claim["where"], *_judge(claim["key"], evidence))
+        Judgement(claim["key"], claim["statement"], claim["where"], *_judge(claim, evidence))
         for claim in paper["claims"]
     ]
     return (*claims, *judge_rows(evidence))
 
 
-def _judge(claim: str, evidence: Evidence) -> Finding:
-    """Judge one claim; it is not measured if its network is not registered."""
+def _judge(claim: Mapping[str, str], evidence: Evidence) -> Finding:
+    """Judge one claim; it is not measured if no number decides it, or its network is missing."""
+    if "by_hand" in claim:
+        return Finding("not measured", claim["by_hand"])
     try:
-        return JUDGES[claim](evidence)
+        return JUDGES[claim["key"]](evidence)
     except UsageError as error:
         return Finding("not measured", str(error))

@@ -100,20 +100,3 @@ def other_results(evidence: Evidence) -> Finding:
         f"({sources['rdn']['venue']})."
     )
     return Finding("not measured", text)
-
-
-def upscaling(evidence: Evidence) -> Finding:
-    """Leave open a claim on an experiment without printed numbers."""
-    return Finding(
-        "not measured",
-        "No number of these experiments is printed, and no network with pre-upscale is described.",
-    )
-
-
-def visual_quality(evidence: Evidence) -> Finding:
-    """Leave open a claim on visual quality, which has no number."""
-    return Finding(
-        "not measured",
-        "It is said of two images, and no number is printed for them; what is seen has no verdict "
-        "here. Weights of DRFN that reach the printed PSNR would be needed to look.",
-    )

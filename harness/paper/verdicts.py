@@ -42,6 +42,8 @@ class Evidence:
     Attributes:
         runs: the output of `ResultStore.load`.
         paper: the output of `harness.paper.schema.paper`.
+
+    The methods that count on a network raise `UsageError` if none is registered under the name.
     """
 
     runs: pd.DataFrame
@@ -107,35 +109,19 @@ class Evidence:
         return broken_runs(self.runs, self.scale, None, every_rule=True)
 
     def complexity(self, model: str) -> Complexity:
-        """Count the size and work of a network, on the network itself.
-
-        Raises:
-            UsageError: no network is registered under this name.
-        """
+        """Count the size and work of a network."""
         return _complexity(MODELS.get(model), self.scale)
 
     def depth(self, model: str) -> Depth:
-        """Count the layers of a network, on the network itself.
-
-        Raises:
-            UsageError: no network is registered under this name.
-        """
+        """Count the layers of a network."""
         return _depth(MODELS.get(model), self.scale)
 
     def receptive_radius(self, model: str) -> int:
-        """Count the LR pixels to each side that convolutions can carry to an output pixel.
-
-        Raises:
-            UsageError: no network is registered under this name.
-        """
+        """Count the LR pixels to each side that convolutions can carry to an output pixel."""
         return _receptive_radius(MODELS.get(model), self.scale)
 
     def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
-        """Count the convolutions of a network by input width, output width and kernel side.
-
-        Raises:
-            UsageError: no network is registered under this name.
-        """
+        """Count the convolutions of a network by input width, output width and kernel side."""
         from harness.models.cost import convolution_shapes
 
         return convolution_shapes(MODELS.get(model), self.scale, {})
@@ -386,12 +372,7 @@ def _one_set_of_rules(evidence: Evidence, cells: Sequence[JudgedCell]) -> str:
 
 
 def _measured_again(cells: Sequence[JudgedCell], together: str) -> Finding:
-    """Judge a row measured with the authors' weights, or with a method without weights.
-
-    Args:
-        cells: of the row.
-        together: the text of `_one_set_of_rules`.
-    """
+    """Judge a row measured with the authors' weights, or with a method without weights."""
     measured = [cell for cell in cells if cell.measured is not None]
     agree = [cell for cell in measured if cell.verdict == "reproduced"]
     disagree = [cell for cell in measured if cell.verdict != "reproduced"]

@@ -115,4 +115,5 @@ class TestSuspiciousCells:
 
 
 def test_every_claim_is_quoted_once_and_judged() -> None:
-    assert [claim["key"] for claim in paper()["claims"]] == list(JUDGES)
+    judged = [claim["key"] for claim in paper()["claims"] if "by_hand" not in claim]
+    assert judged == list(JUDGES)
