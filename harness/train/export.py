@@ -20,7 +20,6 @@ from harness.global_state import training_numerics
 from harness.models.cost import count_parameters
 from harness.models.find_weights import read_notes, write_notes
 from harness.models.network import copy_network
-from harness.models.source import network_digest
 from harness.models.weights import (
     Weights,
     read_weights,
@@ -66,11 +65,12 @@ def finish(
     Returns:
         the path of the weights; the provenance is beside it as ``.json``.
     """
-    tag = f"{training.tag}-best" if best else training.tag
-    half = training.fp16 or (not best and _fp16_is_enough(training, network, state))
+    request = training.request
+    tag = f"{request.tag}-best" if best else request.tag
+    half = request.fp16 or (not best and _fp16_is_enough(training, network, state))
     tensors = _tensors(network, half=half)
     info = WeightsInfo(tag, "", "", tensors_digest(tensors), "Apache-2.0")
-    weights = Weights(info, tensors, training.hyper)
+    weights = Weights(info, tensors, request.hyper)
     path = save_weights(weights, training.card, training.scale, training.folder)
     facts = {
         "weights": path.name,
@@ -78,8 +78,8 @@ def finish(
         "stored_as": "fp16" if half else "fp32",
         "model": training.card.name,
         "scale": training.scale,
-        "hyper": dict(training.hyper),
-        "source_sha256": network_digest(training.card, training.scale, training.hyper),
+        "hyper": dict(request.hyper),
+        "source_sha256": training.source_sha256,
         "recipe": asdict(training.recipe),
         "images": {
             "sha256": training.images.sha256,
@@ -107,7 +107,7 @@ def finish(
     if training.origin:
         facts["from"] = dict(training.origin)
     write_notes(path, json.dumps(facts, indent=1) + "\n")
-    if training.split:
+    if request.split:
         split_weights(path)
     return path
 

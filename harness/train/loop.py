@@ -135,7 +135,7 @@ def _signals() -> list[signal.Signals]:
 
 def _network(training: Training) -> nn.Module:
     """Build the network at its start, on its device, in channels_last."""
-    network = build_network(training.card, training.scale, training.hyper)
+    network = build_network(training.card, training.scale, training.request.hyper)
     if training.start:
         load_into(network, training.start, training.card.name)
     network = network.to(training.device).train()
@@ -258,7 +258,7 @@ class Trainer:
         if cuda and self.training.recipe.precision == "bf16":
             keep_ends_in_fp32(self.network, self._batch(1)[0])
         replay = cuda and self.world == 1
-        if self._is_over(self.state.seconds) or not (replay or self.training.compile):
+        if self._is_over(self.state.seconds) or not (replay or self.training.request.compile):
             return
         self.acceleration = self._guarded(
             lambda: accelerate(
@@ -276,12 +276,12 @@ class Trainer:
 
     def _to_compile(self, seconds: float) -> list[nn.Module]:
         """The modules to compile, given the seconds of a plain step."""
-        compiling = self.training.compile
+        compiling = self.training.request.compile
         if compiling is None:
             left = self.progress.seconds_left(self.state.step, self.state.seconds, seconds)
             compiling = self.world == 1 and left > COMPILE_SECONDS
         blocks = repeated_blocks(self.network) if compiling else []
-        return blocks or [self.network] * bool(self.training.compile)
+        return blocks or [self.network] * bool(self.training.request.compile)
 
     def _begin(self) -> bool:
         """Try a validation and a save before the first step, so that errors lose no work.
@@ -304,7 +304,7 @@ class Trainer:
 
     def _loop(self) -> None:
         """Take steps until the budget is spent, or until training is interrupted."""
-        clock, step_lines = Clock(self.state.seconds), self.training.log_steps
+        clock, step_lines = Clock(self.state.seconds), self.training.request.log_steps
         loss_sum, since = torch.zeros((), device=self.device), Lap(clock, self.state.step)
         saved = validated = self.state.seconds
         schedule = SyncSchedule(self.state.step, self.state.seconds, alone=self.world == 1)
@@ -327,9 +327,9 @@ class Trainer:
             row = self._row(since, loss_sum, progress, clock)
             with clock.stopped():
                 seconds = self.state.seconds
-                due = not stopped and seconds - validated >= self.training.val_seconds
+                due = not stopped and seconds - validated >= self.training.request.val_seconds
                 validating = ending or due
-                if validating or stopped or seconds - saved >= self.training.save_seconds:
+                if validating or stopped or seconds - saved >= self.training.request.save_seconds:
                     self._save()
                     saved = seconds
                 if validating:
@@ -370,7 +370,7 @@ class Trainer:
 
     def _announce_pace(self, seconds: float) -> None:
         """On a slow CPU, tell the user when to expect the first line of the log."""
-        steps, lines = self.training.recipe.steps, self.training.log_steps
+        steps, lines = self.training.recipe.steps, self.training.request.log_steps
         soon = seconds < SLOW_SECONDS or 0 < steps <= lines
         if self.state.step > 1 or soon or self.device.type != "cpu":
             return

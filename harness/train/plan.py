@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,48 +33,7 @@ from harness.registry import MODELS
 from harness.train.checkpoint import find_origin
 from harness.train.distributed import one_first, process, process_device
 from harness.train.recipe import Recipe, recipe
-from harness.train.spec import Training, ValidationImages
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """The request of a user.
-
-    Attributes:
-        recipe: a name of ``recipe.toml``, or the path of a TOML file.
-        changes: fields of `Recipe` that differ from that recipe.
-        variant: the name of the network with other arguments; empty for the default ones.
-        hyper: arguments of the network.
-        tag: the tag of the weights, see `Training`.
-        folder: the parent folder of checkpoints, log and weights.
-        compile: see `Training`.
-        skip_bad: skip images that cannot be read.
-        resume: continue from the folder's last checkpoint.
-        start: a file or tag of weights to start from; empty for random weights.
-        weights_key: the key of the weights in that file; empty to find it.
-        fp16, split: see `Training`.
-    """
-
-    model: str
-    recipe: str = "short"
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    scale: int = 4
-    variant: str = ""
-    hyper: Mapping[str, Any] = field(default_factory=dict)
-    tag: str = "repro"
-    folder: Path = Path("results/local/train")
-    device: str = "auto"
-    compile: bool | None = None
-    data_root: Path | None = None
-    skip_bad: bool = False
-    resume: bool = False
-    start: str = ""
-    weights_key: str = ""
-    fp16: bool = False
-    split: bool = False
-    val_seconds: float = 300.0
-    save_seconds: float = 120.0
-    log_steps: int = 50
+from harness.train.spec import Training, TrainRequest, ValidationImages
 
 
 def plan_training(
@@ -117,15 +76,13 @@ def plan_training(
         images, prepared = _prepared(request, card, sets, progress)
         validation, validation_notes = _validation(request, chosen, card, images, fetch)
     return Training(
+        request=request,
         card=card,
-        scale=request.scale,
-        hyper=hyper,
         recipe=chosen,
         images=images,
         validation=validation,
         folder=folder,
         device=device,
-        compile=request.compile,
         sets={word: _identity(word, paths, images) for word, paths in sets.items()},
         start=start,
         origin=origin,
@@ -137,12 +94,6 @@ def plan_training(
             *_image_notes(chosen, sets, images),
             *validation_notes,
         ),
-        tag=request.tag,
-        fp16=request.fp16,
-        split=request.split,
-        val_seconds=request.val_seconds,
-        save_seconds=request.save_seconds,
-        log_steps=request.log_steps,
     )
 
 
@@ -263,7 +214,7 @@ def _folder(request: TrainRequest, chosen: Recipe) -> Path:
 
 
 @contextmanager
-def folder_held(training: Training, *, resume: bool) -> Iterator[None]:
+def folder_held(training: Training) -> Iterator[None]:
     """Lock the folder of a training against other trainings.
 
     Raises:
@@ -274,7 +225,7 @@ def folder_held(training: Training, *, resume: bool) -> Iterator[None]:
         f"Another process trains into {training.folder}: wait for its end, or use another --out."
     )
     with FileLock(training.folder / "training.lock").held(message):
-        if not resume:
+        if not training.request.resume:
             require_unused(training.folder)
         yield
 

@@ -29,62 +29,124 @@ from harness.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Training:
-    """A training: network, images, recipe and settings.
+class TrainRequest:
+    """The request of a user.
 
     Attributes:
-        card: the network.
-        scale: the scale.
+        recipe: a name of ``recipe.toml``, or the path of a TOML file.
+        changes: fields of `Recipe` that differ from that recipe.
+        variant: the name of the network with other arguments; empty for the default ones.
         hyper: arguments of the network.
-        recipe: see `Recipe`.
-        images: the images that patches are cut from.
-        validation: the images that the average network is scored on.
-        folder: the folder of checkpoints, log and weights.
-        device: the device of this process.
+        tag: the tag of the weights, different for each variant.
+        folder: the parent folder of checkpoints, log and weights.
         compile: run the network's repeated blocks through ``torch.compile``; None decides by
             device and budget.
-        sets: the identity of each training set, by the word that named it.
-        start: weights to start from, instead of random ones.
-        origin: the origin of those weights, see `harness.train.checkpoint`.
-        notes: sentences for the user.
-        tag: the tag of the weights, different for each variant.
+        skip_bad: skip images that cannot be read.
+        resume: continue from the folder's last checkpoint.
+        start: a file or tag of weights to start from; empty for random weights.
+        weights_key: the key of the weights in that file; empty to find it.
         fp16: always store the weights in fp16.
         split: also write the weights in small parts.
-        val_seconds: seconds between validations.
-        save_seconds: seconds between checkpoints.
+        val_seconds, save_seconds: seconds between validations, and between checkpoints.
         log_steps: steps between lines of the log.
     """
 
-    card: ModelCard
-    scale: int
-    hyper: Mapping[str, Any]
-    recipe: Recipe
-    images: TrainingImages
-    validation: ValidationImages
-    folder: Path
-    device: str = "cpu"
-    compile: bool | None = None
-    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    start: Weights | None = None
-    origin: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = ()
+    model: str
+    recipe: str = "short"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    scale: int = 4
+    variant: str = ""
+    hyper: Mapping[str, Any] = field(default_factory=dict)
     tag: str = "repro"
+    folder: Path = Path("results/local/train")
+    device: str = "auto"
+    compile: bool | None = None
+    data_root: Path | None = None
+    skip_bad: bool = False
+    resume: bool = False
+    start: str = ""
+    weights_key: str = ""
     fp16: bool = False
     split: bool = False
     val_seconds: float = 300.0
     save_seconds: float = 120.0
     log_steps: int = 50
 
+
+@dataclass(frozen=True)
+class Training:
+    """A training: what the user asked for, and the network, recipe and images found for it.
+
+    Attributes:
+        images: the images that patches are cut from.
+        validation: the images that the average network is scored on.
+        folder: the folder of checkpoints, log and weights.
+        device: the device of this process.
+        sets: the identity of each training set, by the word that named it.
+        start: weights to start from, instead of random ones.
+        origin: the origin of those weights, see `harness.train.checkpoint`.
+        notes: sentences for the user.
+    """
+
+    request: TrainRequest
+    card: ModelCard
+    recipe: Recipe
+    images: TrainingImages
+    validation: ValidationImages
+    folder: Path
+    device: str = "cpu"
+    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    start: Weights | None = None
+    origin: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
     @property
-    def rules(self) -> Protocol:
-        """The protocol of the network's pipeline."""
-        return Protocol(self.card.pipeline, self.scale)
+    def scale(self) -> int:
+        """The scale."""
+        return self.request.scale
+
+    @property
+    def source_sha256(self) -> str:
+        """The hash of the source of the network."""
+        return network_digest(self.card, self.scale, self.request.hyper)
 
     def validate(self, network: nn.Module, stop: Callable[[], bool] = bool) -> Scores | None:
-        """Score a network on the validation images, see `harness.train.spec.validate`."""
-        return validate(
-            self.validation, network, self.card, self.rules, device=self.device, stop=stop
-        )
+        """Score a network on the validation images.
+
+        Args:
+            network: the network; pass a copy, because it is put into evaluation mode and its
+                forward pass may change its buffers.
+            stop: called before each image; when it returns true, the validation ends.
+
+        Returns:
+            the scores; None if the validation was stopped.
+
+        Raises:
+            ValidationError: the network fails on an image; the message names it.
+            HarnessError: the output of the network is not an image of the right size.
+            MemoryError: memory runs out; the message names the image.
+        """
+        rules = Protocol(self.card.pipeline, self.scale)
+        upscaler = Upscaler(self.card, self.scale, None, device=self.device, network=network)
+        enlarged, scores = self.card.input == "bicubic", []
+        for name, sample in zip(self.validation.names, self.validation.samples, strict=True):
+            if stop():
+                return None
+            try:
+                output = upscaler(network_input(sample.lr, rules, enlarged=enlarged))
+            except HarnessError:
+                raise
+            except Exception as error:  # a network may raise anything
+                height, width = sample.lr.shape[:2]
+                where = f"{name}, {width} x {height} LR pixels"
+                if is_memory(error):
+                    raise MemoryError(where) from error
+                raise ValidationError(
+                    f"The validation fails on {where} ({sentence(error)})"
+                ) from error
+            values = score(sr_image(output, sample), sample, rules, ("psnr", "ssim"))
+            scores.append((name, values["psnr"], values["ssim"]))
+        return Scores(tuple(scores))
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -98,14 +160,15 @@ class Training:
 
         Images are compared by hash, not by name or path.
         """
-        same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
         values = asdict(self.recipe)
-        recipe = {f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED}
-        source = {
-            "source": network_digest(self.card, self.scale, self.hyper),
+        return {
+            "model": self.card.name,
+            "scale": self.scale,
+            "hyper": dict(self.request.hyper),
+            **{f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED},
+            "source": self.source_sha256,
             "images": self.images.sha256,
         }
-        return same | recipe | source
 
     @property
     def validated_on(self) -> dict[str, Any]:
@@ -240,55 +303,6 @@ class ValidationError(HarnessError):
     """A network fails on a validation image; it may work on others."""
 
 
-def validate(
-    images: ValidationImages,
-    network: nn.Module,
-    card: ModelCard,
-    rules: Protocol,
-    *,
-    device: str,
-    stop: Callable[[], bool] = bool,
-) -> Scores | None:
-    """Score a network on the validation images.
-
-    Args:
-        images: the validation images.
-        network: the network; pass a copy, because it is put into evaluation mode and its forward
-            pass may change its buffers.
-        card: the card of the network.
-        rules: the protocol of its pipeline and scale.
-        device: the device to use.
-        stop: called before each image; when it returns true, the validation ends.
-
-    Returns:
-        the scores; None if the validation was stopped.
-
-    Raises:
-        ValidationError: the network fails on an image; the message names it.
-        HarnessError: the output of the network is not an image of the right size.
-        MemoryError: memory runs out; the message names the image.
-    """
-    upscaler = Upscaler(card, rules.scale, None, device=device, network=network)
-    enlarged, scores = card.input == "bicubic", []
-    for name, sample in zip(images.names, images.samples, strict=True):
-        if stop():
-            return None
-        try:
-            output = upscaler(network_input(sample.lr, rules, enlarged=enlarged))
-        except HarnessError:
-            raise
-        except Exception as error:  # a network may raise anything
-            height, width = sample.lr.shape[:2]
-            where = f"{name}, {width} x {height} LR pixels"
-            if is_memory(error):
-                raise MemoryError(where) from error
-            raise ValidationError(f"The validation fails on {where} ({sentence(error)})") from error
-        sr = sr_image(output, sample)
-        values = score(sr, sample, rules, ("psnr", "ssim"))
-        scores.append((name, values["psnr"], values["ssim"]))
-    return Scores(tuple(scores))
-
-
 class Validator:
     """Scores the average network; turns validation off if time or memory is short.
 
@@ -327,7 +341,7 @@ class Validator:
         Args:
             network: the network to score.
             step: the step of the last checkpoint; 0 if there is none.
-            stop: see `harness.train.spec.validate`.
+            stop: see `Training.validate`.
 
         Returns:
             the scores; None if it was stopped, or if memory ran out.
