@@ -155,10 +155,6 @@ def network_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
 def require_same(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     """Refuse to continue a checkpoint of another training.
 
-    Args:
-        saved: the facts in the checkpoint.
-        current: the facts of this training.
-
     Raises:
         UsageError: the facts differ; the message names the differences.
     """
@@ -207,12 +203,8 @@ def scored(rows: Sequence[LogRow], after: int) -> list[LogRow]:
 class TrainLog:
     """The training log, kept in memory and appended to ``log.csv``.
 
-    If TensorBoard is installed (the extra ``tensorboard``), it gets the values too.
-
-    Args:
-        folder: the folder of ``log.csv`` and of TensorBoard's event files.
-        step: the step of the resumed checkpoint: later lines and a line cut off by a kill are
-            removed.
+    If TensorBoard is installed (the extra ``tensorboard``), it gets the values too. Lines after the
+    step of the resumed checkpoint, and a line cut off by a kill, are removed.
 
     Raises:
         HarnessError: a file cannot be read or written.
@@ -233,11 +225,7 @@ class TrainLog:
             ) from error
 
     def add(self, row: LogRow) -> None:
-        """Append a line, before the validation of its step.
-
-        Raises:
-            HarnessError: the file cannot be written.
-        """
+        """Append a line, before the validation of its step."""
         self.rows.append(row)
         with self._writing():
             with self.path.open("a", encoding="utf-8") as stream:
@@ -245,11 +233,7 @@ class TrainLog:
             self._show(row, _NAMES[2:-2])
 
     def score(self, row: LogRow) -> None:
-        """Rewrite the log after a line has received scores.
-
-        Raises:
-            HarnessError: the file cannot be written.
-        """
+        """Rewrite the log after a line has received scores."""
         with self._writing():
             write_atomically(self.path, _csv(self.rows, header=True))
             self._show(row, _NAMES[-2:])
@@ -310,14 +294,9 @@ _COPIED = ("hyper", "recipe", "steps", "seconds", "device", "from")
 def find_origin(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str, key: str = ""
 ) -> tuple[Weights, dict[str, Any]]:
-    """Find the weights that ``--from`` names.
+    """Find the weights that ``--from`` names for a network.
 
-    Args:
-        card: the network that starts from them.
-        scale: the scale.
-        hyper: the arguments of the network.
-        word: a file, or the tag of installed weights, such as ``repro``.
-        key: the key of the weights in a file, see `harness.models.weights.read_weights`.
+    The word is a file, with the key of the weights in it, or the tag of installed weights.
 
     Returns:
         the weights and their origin: name and hash; recipe, steps and seconds if their notes or
@@ -337,7 +316,9 @@ def find_origin(
         weights = read_weights(card, scale, path, key=key)
     assert weights is not None  # a network without parameters is not trained
     sha256 = weights.info.tensors_sha256
-    notes = _notes(path, sha256) or _checkpoint_notes(path)
+    notes = read_notes(notes_path(path)) or {}
+    if notes.get("tensors_sha256") != sha256:  # they belong to other weights
+        notes = _checkpoint_notes(path)
     own_hyper = notes.get("hyper", weights.hyper)
     if dict(own_hyper) != dict(hyper):
         raise UsageError(
@@ -349,12 +330,6 @@ def find_origin(
         images = notes["images"]
         facts["images"] = {name: images[name] for name in ("sha256", "count") if name in images}
     return weights, {"weights": path.name, "tensors_sha256": sha256} | facts
-
-
-def _notes(path: Path, sha256: str) -> dict[str, Any]:
-    """The notes beside a weights file, if they belong to these weights."""
-    notes = read_notes(notes_path(path))
-    return dict(notes) if notes and notes["tensors_sha256"] == sha256 else {}
 
 
 def _checkpoint_notes(path: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def finish(
         network: the average network, on the CPU.
         state: the state at the end.
         rows: the training log.
-        how: how steps were carried out, see `harness.train.loop.Trainer.how`.
+        how: see `harness.train.loop.Trainer.how`.
         best: whether the training goes on and these are its best weights so far. They get their
             own tag, and are in fp32 unless the user chose fp16.
 
@@ -72,6 +72,8 @@ def finish(
     info = WeightsInfo(tag, "", "", tensors_digest(tensors), "Apache-2.0")
     weights = Weights(info, tensors, request.hyper)
     path = save_weights(weights, training.card, training.scale, training.folder)
+    with training_numerics():  # not those of scoring
+        made = provenance(training.device)
     facts = {
         "weights": path.name,
         "tensors_sha256": info.tensors_sha256,
@@ -93,7 +95,7 @@ def finish(
         "seconds": round(state.seconds, 1),
         "device": training.device,
         **how,
-        "provenance": _provenance(training.device),
+        "provenance": made,
         "validation": [
             {"step": row.step, "psnr": row.psnr, "ssim": row.ssim}
             for row in scored(rows, state.validated_from)
@@ -142,12 +144,6 @@ def _are_close(exact: Scores, approximate: Scores) -> bool:
     if exact.infinite != approximate.infinite or before is None or after is None:
         return exact.images == approximate.images
     return abs(before[0] - after[0]) < HALF_TOLERANCE
-
-
-def _provenance(device: str) -> dict[str, Any]:
-    """The provenance of the training, with the numerics of training, not of scoring."""
-    with training_numerics():
-        return provenance(device)
 
 
 def ship(path: Path, store: ResultStore, folder: Path) -> Path:

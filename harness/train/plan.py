@@ -74,7 +74,11 @@ def plan_training(
         sets, missing = _training_sets(request, chosen, fetch)
         chosen = replace(chosen, train_data=tuple(sets))
         images, prepared = _prepared(request, card, sets, progress)
+        identities = {word: _identity(word, paths, images) for word, paths in sets.items()}
         validation, validation_notes = _validation(request, chosen, card, images, fetch)
+    none_of_paper = ""
+    if request.recipe == "paper" and chosen.name == "generic":
+        none_of_paper = f": {card.name} has no recipe of its own paper here"
     return Training(
         request=request,
         card=card,
@@ -83,15 +87,15 @@ def plan_training(
         validation=validation,
         folder=folder,
         device=device,
-        sets={word: _identity(word, paths, images) for word, paths in sets.items()},
+        sets=identities,
         start=start,
         origin=origin,
         notes=(
             *([start.note] if start and start.note else []),
-            *_recipe_notes(request, chosen, card),
+            f"The recipe is {chosen.name}{none_of_paper}",
             *missing,
             prepared,
-            *_image_notes(chosen, sets, images),
+            *_image_notes(chosen, sets, identities, images),
             *validation_notes,
         ),
     )
@@ -147,13 +151,11 @@ def _prepared(
     return images, f"{images.prepared} images prepared in {spent:.1f} s on {os.cpu_count()} cores"
 
 
-def _recipe_notes(request: TrainRequest, chosen: Recipe, card: ModelCard) -> list[str]:
-    own = f": {card.name} has no recipe of its own paper here" if request.recipe == "paper" else ""
-    return [f"The recipe is {chosen.name}{own if chosen.name == 'generic' else ''}"]
-
-
 def _image_notes(
-    chosen: Recipe, sets: Mapping[str, Sequence[Path]], images: TrainingImages
+    chosen: Recipe,
+    sets: Mapping[str, Sequence[Path]],
+    identities: Mapping[str, Mapping[str, Any]],
+    images: TrainingImages,
 ) -> list[str]:
     """Notes on skipped images, and on sets whose files differ from the pinned ones."""
     small = images.smaller_than(chosen.patch)
@@ -167,7 +169,7 @@ def _image_notes(
         )
     for word, paths in sets.items():
         notes += _lr_notes(paths)
-        if word in FOLDERS and not _identity(word, paths, images)["pinned"]:
+        if word in FOLDERS and not identities[word]["pinned"]:
             folder = paths[0].parent
             notes.append(
                 f"{folder} is used as {word}: it has as many images, but other files than the "

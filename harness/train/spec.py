@@ -24,7 +24,7 @@ from harness.models.upscaler import Upscaler
 from harness.models.weights import Weights
 from harness.protocol.rules import Protocol, Sample, network_input, score, sr_image
 from harness.train.checkpoint import LogRow
-from harness.train.distributed import Deadline
+from harness.train.distributed import Progress
 from harness.train.recipe import Recipe
 
 
@@ -182,11 +182,9 @@ class Training:
 
 
 def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """A sentence for the user if the validation images have changed; empty if not.
+    """A sentence for the user if the images to validate on have changed; empty if not.
 
-    Args:
-        before: `Training.validated_on` of the checkpoint.
-        now: `Training.validated_on` of the resumed training.
+    Compares `Training.validated_on` of the checkpoint with that of the resumed training.
 
     Raises:
         UsageError: the images differ, but have the same names.
@@ -306,17 +304,15 @@ class ValidationError(HarnessError):
 class Validator:
     """Scores the average network; turns validation off if time or memory is short.
 
-    Args:
-        training: the training; its validation images are removed when validation is turned off.
-        deadline: the time by which training must end.
-        notify: receives sentences for the user.
+    Attributes:
+        training: the training, without its validation images when validation is turned off.
     """
 
     def __init__(
-        self, training: Training, deadline: Deadline, notify: Callable[[str], None]
+        self, training: Training, progress: Progress, notify: Callable[[str], None]
     ) -> None:
         self.training = training
-        self._deadline, self._notify = deadline, notify
+        self._progress, self._notify = progress, notify
 
     def first(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
         """Validate before the first step, and tell the user the scores at the start.
@@ -330,8 +326,8 @@ class Validator:
         if scores and (means := scores.means()):
             psnr, ssim = means
             self._notify(f"The network starts at {psnr:.3f} dB / {ssim:.4f}")
-        seconds = self._deadline.longest("validation")
-        if self.training.validation and self._deadline.left() < 2 * seconds:
+        seconds = self._progress.longest["validation"]
+        if self.training.validation and self._progress.left() < 2 * seconds:
             self._turn_off(f"A validation takes {seconds:.0f} s, too long for the time left")
         return scores
 
@@ -351,7 +347,7 @@ class Validator:
         """
         where = device(self.training.device)
         try:
-            with numerics_kept(), random_state_kept(where), self._deadline.measured("validation"):
+            with numerics_kept(), random_state_kept(where), self._progress.measured("validation"):
                 # A copy: scoring may move the network, and a CUDA graph needs its addresses.
                 return self.training.validate(copy_network(network), stop)
         except ValidationError as error:
@@ -367,6 +363,6 @@ class Validator:
         return None
 
     def _turn_off(self, why: str) -> None:
-        self._deadline.leave_out("validation")
+        self._progress.longest.pop("validation", None)
         self.training = replace(self.training, validation=ValidationImages())
         self._notify(f"{why}: training goes on without validation")

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,17 +61,9 @@ class Step:
         self.optimizer._warned_capturable_if_run_uncaptured = True
 
     def __call__(self, input: Tensor, target: Tensor, rate: float, decay: float) -> Tensor:
-        """Carry out one step.
+        """Carry out one step; return the loss before it, without waiting for the device.
 
-        Args:
-            input: the input of the network.
-            target: the HR images.
-            rate: the learning rate.
-            decay: the decay of the running average.
-
-        Returns:
-            the loss before the step, without waiting for the device. The next replayed step
-            overwrites it.
+        The next replayed step overwrites the loss.
 
         Raises:
             HarnessError: the outputs are not images of the target's size.
@@ -85,11 +77,7 @@ class Step:
         return self._replay(input, target)
 
     def load_moments(self, saved: Mapping[str, Any]) -> None:
-        """Load the optimizer moments of a checkpoint, but keep the options of this optimizer.
-
-        Args:
-            saved: the state of the optimizer in the checkpoint.
-        """
+        """Load the optimizer moments of a checkpoint, but keep the options of this optimizer."""
         own = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(dict(saved))
         for group, values in zip(self.optimizer.param_groups, own, strict=True):
@@ -131,14 +119,18 @@ class Step:
             with torch.no_grad():
                 for value, before in saved:
                     value.copy_(before)
-                for state in self.optimizer.state.values() if fresh else ():
-                    for value in state.values():
-                        value.zero_()
+                for value in self.moments() if fresh else ():
+                    value.zero_()
 
     def _values(self) -> list[Tensor]:
         """Everything that a step changes."""
-        moments = [value for state in self.optimizer.state.values() for value in state.values()]
-        return [*_tensors(self.network), *_tensors(self.average), *moments]
+        networks = (self.network, self.average)
+        values = [v for network in networks for v in (*network.parameters(), *network.buffers())]
+        return [*values, *self.moments()]
+
+    def moments(self) -> list[Tensor]:
+        """The optimizer's moments."""
+        return [value for state in self.optimizer.state.values() for value in state.values()]
 
     def _run(
         self, input: Tensor, target: Tensor, rate: float | Tensor, move: float | Tensor
@@ -183,10 +175,6 @@ class Step:
             for name, value in self.network.named_buffers():
                 if name in buffers and buffers[name].shape == value.shape:
                     buffers[name].copy_(value)
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
 
 
 def record(run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
@@ -447,15 +435,8 @@ def batch_that_fits(step: Callable[[int], object], size: int) -> int:
         size: the batch size that did not fit.
     """
     while size := size // 2:
-        if _fits(step, size):
-            return size
-    return 0
-
-
-def _fits(step: Callable[[int], object], size: int) -> bool:
-    torch.cuda.empty_cache()
-    try:
-        step(size)
-    except torch.OutOfMemoryError:
-        return False
-    return True
+        torch.cuda.empty_cache()
+        with suppress(torch.OutOfMemoryError):
+            step(size)
+            break
+    return size

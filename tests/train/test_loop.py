@@ -316,7 +316,7 @@ def test_variants_of_table_1_have_names_of_their_own(words) -> None:
     one = plan_training(
         TrainRequest("drfn", changes=data, variant="ff", tag="table1-ff", device="cpu")
     )
-    assert (one.tag, one.folder.name) == ("table1-ff", "drfn-ff-x4")
+    assert (one.request.tag, one.folder.name) == ("table1-ff", "drfn-ff-x4")
 
 
 class TestLog:
