@@ -66,20 +66,9 @@ from harness.cli.progress import echo
 )
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", "folder", type=PathOption, default="results/local/train", show_default=True)
-@click.option(
-    "--save-every", "save_seconds", type=float, default=120, show_default=True, help="Seconds."
-)
-@click.option(
-    "--validate-every", "val_seconds", type=float, default=300, show_default=True, help="Seconds."
-)
-@click.option(
-    "--log-every",
-    "log_steps",
-    type=click.IntRange(1),
-    default=50,
-    show_default=True,
-    help="Steps.",
-)
+@click.option("--save-every", type=float, default=120, show_default=True, help="Seconds.")
+@click.option("--validate-every", type=float, default=300, show_default=True, help="Seconds.")
+@click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, help="Steps.")
 @scale_option
 @data_option
 @plugin_option

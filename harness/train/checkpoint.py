@@ -6,25 +6,22 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from msgspec import convert
 from torch import Tensor, nn
 
+from harness.cards import ModelCard
 from harness.errors import HarnessError, UsageError
 from harness.files import TEXT, regular, whole, write_atomically
 from harness.models.find_weights import find_weights, installed, notes_path, read_notes
 from harness.models.formats.checkpoints import is_hostile, is_sealed, seal, seal_fits
 from harness.models.weights import Weights, read_weights
-
-if TYPE_CHECKING:
-    from harness.cards import ModelCard
-
 
 FORMAT = 3
 """Version of the content of a checkpoint; incremented at every change."""
@@ -35,14 +32,11 @@ class Checkpoint(TypedDict):
 
     Attributes:
         format: `FORMAT` of the version that wrote it.
-        facts: must be equal to resume, see `harness.train.spec.Training.facts`.
-        recipe: the fields of the `harness.train.recipe.Recipe`.
-        validated_on: see `harness.train.spec.Training.validated_on`.
+        facts, validated_on, origin: see `harness.train.spec.Training`.
+        recipe, acceleration: the fields of the `Recipe` and of `harness.train.step.Acceleration`.
         network, average: parameters and buffers of the network and of its average.
         optimizer: the optimizer's moments.
         step, seconds, best, validated_from, left_out: see `harness.train.spec.State`.
-        origin: the weights that training started from, see `harness.train.checkpoint`.
-        acceleration: the fields of the `harness.train.step.Acceleration`.
         random: the random states of each process, see `harness.global_state`.
     """
 
@@ -132,13 +126,6 @@ def _loaded(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-_HASHES = {
-    "images": "the training images differ",
-    "source": "the source of the network has changed",
-}
-"""Messages for facts that are hashes, when they differ."""
-
-
 def network_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
     """The values of a network for a checkpoint.
 
@@ -158,8 +145,12 @@ def require_same(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     Raises:
         UsageError: the facts differ; the message names the differences.
     """
+    hashes = {
+        "images": "the training images differ",
+        "source": "the source of the network has changed",
+    }
     different = [
-        _HASHES.get(name, f"{name} was {saved.get(name)!r} and is {value!r}")
+        hashes.get(name, f"{name} was {saved.get(name)!r} and is {value!r}")
         for name, value in current.items()
         if saved.get(name) != value
     ]
@@ -216,7 +207,7 @@ class TrainLog:
             with self._writing():
                 folder.mkdir(parents=True, exist_ok=True)
                 self.rows = _read(path, step) if step and path.exists() else []
-                write_atomically(path, _csv(self.rows, header=True))
+                write_atomically(path, _csv([_NAMES, *map(astuple, self.rows)]))
                 self._board = _tensorboard(folder, step)
         except (csv.Error, ValueError) as error:
             raise HarnessError(
@@ -229,13 +220,13 @@ class TrainLog:
         self.rows.append(row)
         with self._writing():
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(_csv([row]))
+                stream.write(_csv([astuple(row)]))
             self._show(row, _NAMES[2:-2])
 
     def score(self, row: LogRow) -> None:
         """Rewrite the log after a line has received scores."""
         with self._writing():
-            write_atomically(self.path, _csv(self.rows, header=True))
+            write_atomically(self.path, _csv([_NAMES, *map(astuple, self.rows)]))
             self._show(row, _NAMES[-2:])
 
     @contextmanager
@@ -265,12 +256,9 @@ def _tensorboard(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
-def _csv(rows: Sequence[LogRow], *, header: bool = False) -> str:
+def _csv(rows: Iterable[Iterable[object]]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, _NAMES, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
 
 
@@ -280,7 +268,7 @@ def _read(path: Path, last: int) -> list[LogRow]:
     whole_lines = regular(path, TEXT).read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
     for line in csv.DictReader(whole_lines):
         row = convert({name: line.get(name) or None for name in _NAMES}, LogRow, strict=False)
-        if not all(math.isfinite(value) for value in asdict(row).values() if value is not None):
+        if not all(math.isfinite(value) for value in astuple(row) if value is not None):
             raise ValueError("a value is not finite")
         if row.step <= last:
             rows.append(row)

@@ -111,10 +111,7 @@ class SyncSchedule:
     To agree, a process waits for the others and for its GPU, so it is too slow for every step.
     A single process checks its clock and interrupts after every step.
 
-    Args:
-        step, seconds: the last step before training starts or resumes, and training time until
-            then.
-        alone: whether there is only one process.
+    The schedule begins at the step and the training time at which training starts or resumes.
     """
 
     def __init__(self, step: int, seconds: float, *, alone: bool) -> None:
@@ -151,10 +148,7 @@ def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[
 def sharing_notes(network: nn.Module, unused: Sequence[str], share: int) -> list[str]:
     """Notes for the user on the effects of sharing a network between processes.
 
-    Args:
-        network: the network to share.
-        unused: its `unused_parameters`.
-        share: patches per step of each process.
+    They name its `unused_parameters`, and ``share``, the patches per step of each process.
     """
     notes = []
     if unused:
@@ -279,11 +273,7 @@ class Progress:
         self.longest[what] = max(self.longest[what], time.monotonic() - begin)
 
     def agree(self, seconds: float, *, stopped: bool) -> tuple[float, bool]:
-        """Agree with the other processes on the time and on interrupts.
-
-        Returns:
-            the training time of the first process, and whether any process was interrupted.
-        """
+        """The training time of the first process, and whether any process was interrupted."""
         mine = (seconds, self.left()) if self._first else (0.0, 0.0)
         self._seconds, self._left, any_stopped = agreed(*mine, stopped, device=self._device)
         return self._seconds, bool(any_stopped)

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from harness.cards import AnyArray
 from harness.errors import HarnessError
 from harness.files import whole, write_atomically
 from harness.global_state import training_numerics
@@ -34,10 +35,6 @@ from harness.run.store import ResultStore
 from harness.train.checkpoint import LogRow, scored
 from harness.train.spec import Scores, State, Training
 
-if TYPE_CHECKING:
-    from harness.cards import AnyArray
-
-
 HALF_TOLERANCE = 0.001
 """Largest change of the PSNR (dB) allowed for storing the weights in fp16."""
 
@@ -51,16 +48,10 @@ def finish(
     *,
     best: bool = False,
 ) -> Path:
-    """Write the weights of a training, in fp16 if that does not change the validation scores.
+    """Write the average network, in fp16 if that does not change the validation scores.
 
-    Args:
-        training: the training.
-        network: the average network, on the CPU.
-        state: the state at the end.
-        rows: the training log.
-        how: see `harness.train.loop.Trainer.how`.
-        best: whether the training goes on and these are its best weights so far. They get their
-            own tag, and are in fp32 unless the user chose fp16.
+    If these are the best weights so far of a training that goes on, they get their own tag, and are
+    in fp32 unless the user chose fp16. `harness.train.loop.Trainer.how` is part of the provenance.
 
     Returns:
         the path of the weights; the provenance is beside it as ``.json``.
@@ -74,6 +65,7 @@ def finish(
     path = save_weights(weights, training.card, training.scale, training.folder)
     with training_numerics():  # not those of scoring
         made = provenance(training.device)
+    skipped = {**training.images.skipped, **training.images.smaller_than(training.recipe.patch)}
     facts = {
         "weights": path.name,
         "tensors_sha256": info.tensors_sha256,
@@ -88,7 +80,7 @@ def finish(
             "count": len(training.images.names),
             "lr_pixels": int(training.images.sizes.prod(axis=1).sum()),
             "sets": training.sets,
-            "skipped": training.skipped,
+            "skipped": {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()},
         },
         "parameters": count_parameters(network),
         "steps": state.step,
@@ -147,15 +139,9 @@ def _are_close(exact: Scores, approximate: Scores) -> bool:
 
 
 def ship(path: Path, store: ResultStore, folder: Path) -> Path:
-    """Copy weights and their provenance, and add the scores of finished runs to the provenance.
+    """Copy weights of ``harness train`` and their provenance; return their new path.
 
-    Args:
-        path: weights that ``harness train`` wrote, with their ``.json`` beside them.
-        store: the store with finished runs of exactly these weights.
-        folder: the target folder, such as ``baselines/weights``.
-
-    Returns:
-        the new path of the weights.
+    The scores of the store's finished runs of exactly these weights are added to the provenance.
 
     Raises:
         HarnessError: a file is missing, there is no run of the weights, or the folder cannot be

@@ -109,7 +109,6 @@ SLOW_SECONDS = 1.0
 COMPILE_SECONDS = 120
 """Blocks are compiled only if a training on a GPU lasts longer than this."""
 
-
 INTERRUPTED = "Interrupted, the current step will be finished and saved (Ctrl-C again ends at once)"
 
 DEBOUNCE_SECONDS = 1.0
@@ -158,12 +157,9 @@ class Trainer:
             seed_all(recipe.seed + self.rank)
         if resume:
             self._resume()
+        enlarged, seed = training.card.input == "bicubic", recipe.seed
         self.sampler = PatchSampler(
-            training.images,
-            recipe.patch,
-            enlarged=training.card.input == "bicubic",
-            device=training.device,
-            seed=recipe.seed,
+            training.images, recipe.patch, enlarged=enlarged, device=training.device, seed=seed
         )
         if self.world > 1:
             self.step.forward = self._shared()
@@ -262,11 +258,7 @@ class Trainer:
         return blocks or [self.network] * bool(self.training.request.compile)
 
     def _begin(self) -> bool:
-        """Try a validation and a save before the first step, so that errors lose no work.
-
-        Returns:
-            whether training was interrupted during this.
-        """
+        """Try a validation and a save, so that errors lose no work; return whether interrupted."""
         first = self.rank == 0 and bool(self.training.validation)
         if self._is_over(self.state.seconds):
             last = self.log.rows[-1] if first and self.log.rows else None
@@ -296,7 +288,7 @@ class Trainer:
             if self.state.step == 1:
                 self._announce_pace(clock.seconds)
             ending = self._is_over(clock.seconds)
-            line = ending or self.state.step % request.log_steps == 0
+            line = ending or self.state.step % request.log_every == 0
             if line or schedule.due(self.state.step):
                 stopped = self._agree(clock.seconds)
                 schedule.done(self.state.step, self.state.seconds)
@@ -308,9 +300,9 @@ class Trainer:
             row = self._row(since, loss_sum, progress, clock)
             with clock.stopped():
                 seconds = self.state.seconds
-                due = not stopped and seconds - validated >= request.val_seconds
+                due = not stopped and seconds - validated >= request.validate_every
                 validating = ending or due
-                if validating or stopped or seconds - saved >= request.save_seconds:
+                if validating or stopped or seconds - saved >= request.save_every:
                     self._save()
                     saved = seconds
                 if validating:
@@ -346,7 +338,7 @@ class Trainer:
 
     def _announce_pace(self, seconds: float) -> None:
         """On a slow CPU, tell the user when to expect the first line of the log."""
-        steps, lines = self.training.recipe.steps, self.training.request.log_steps
+        steps, lines = self.training.recipe.steps, self.training.request.log_every
         if seconds < SLOW_SECONDS or 0 < steps <= lines or self.device.type != "cpu":
             return
         total = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
@@ -460,9 +452,8 @@ class Trainer:
         if scores and new:
             self.state.left_out |= new
             self.state.best, self.state.validated_from = -math.inf, before
-            self._notify(
-                f"The PSNR of {scores.names(new)} is infinite: left out of the mean from now on"
-            )
+            names = ", ".join(scores.images[number][0] for number in sorted(new))
+            self._notify(f"The PSNR of {names} is infinite: left out of the mean from now on")
 
     def _save(self) -> None:
         """Write a checkpoint, from which training can resume."""

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -87,12 +86,7 @@ class Recipe:
     val_images: _Count
 
     def rate(self, step: int, progress: float) -> float:
-        """Learning rate of a step.
-
-        Args:
-            step: counted from 0.
-            progress: the share of the training that is done, 0 to 1.
-        """
+        """Learning rate of a step, counted from 0, at a progress of the training, 0 to 1."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.schedule == "halve":
             return self.lr * rise * 0.5 ** (step // self.halve_every)
@@ -131,19 +125,24 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     Raises:
         UsageError: no such recipe, an unknown key, or a value that makes no sense.
     """
-    text = files("harness.train").joinpath("recipe.toml").read_text(encoding="utf-8")
-    tables = tomllib.loads(text)
+    tables = _read(Path(__file__).with_name("recipe.toml"))
     if name.startswith("paper") or name.endswith(".toml"):  # others do without a plug-in's file
         tables |= _of_papers(model)
-    changed = {k: _value(k, v, "a recipe") for k, v in changes.items() if v is not None}
+    if name == "paper":
+        name = f"paper.{model}" if f"paper.{model}" in tables else "generic"
     own: dict[str, Any] = {}
     if name.endswith(".toml"):
-        own = _read(Path(name))
-        values, name = _extended(own, tables, name), Path(name).name
+        own = table = _read(Path(name))
+    elif name in tables:
+        table = tables[name]
     else:
-        name = _table(name, model, tables)
-        values = _extended(tables[name], tables, name)
-    result = Recipe(name, **(values | changed | _budget(own, changed)))
+        known = ["paper", *(table for table in tables if "." not in table)]
+        raise UsageError(
+            f"No recipe is called {name!r}: there are {', '.join(known)}, or name a .toml file."
+        )
+    changed = {k: _value(k, v, "a recipe") for k, v in changes.items() if v is not None}
+    values = _extended(table, tables, name) | changed | _budget(own, changed)
+    result = Recipe(Path(name).name, **values)
     halving = result.schedule == "halve"
     if not (result.steps or result.minutes or result.stop_after):
         raise UsageError(f"The recipe {name} never ends: set its steps, minutes or stop_after.")
@@ -160,17 +159,6 @@ def _of_papers(model: str) -> dict[str, dict[str, Any]]:
     path = source.with_name("recipes.toml") if source else None
     tables = _read(path) if path and path.is_file() else {}
     return {f"paper.{name}": table for name, table in tables.items() if isinstance(table, dict)}
-
-
-def _table(name: str, model: str, tables: Mapping[str, Any]) -> str:
-    if name == "paper":
-        return f"paper.{model}" if f"paper.{model}" in tables else "generic"
-    if name not in tables:
-        known = ["paper", *(table for table in tables if "." not in table)]
-        raise UsageError(
-            f"No recipe is called {name!r}: there are {', '.join(known)}, or name a .toml file."
-        )
-    return name
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -196,11 +184,7 @@ def _extended(
 
 
 def _value(key: str, value: Any, where: str) -> Any:
-    """Check a value, and convert it to the type of its field.
-
-    Raises:
-        UsageError: the field does not exist, or the value is not one for it.
-    """
+    """Check a value, and convert it to the type of its field."""
     if key not in _TYPES:
         near = difflib.get_close_matches(key, _TYPES, n=1, cutoff=0.7)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_TYPES)}."
@@ -213,11 +197,9 @@ def _value(key: str, value: Any, where: str) -> Any:
 
 
 def _budget(own: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """The steps or minutes of a training, from the values that the user set.
+    """The steps or minutes of a training that the user set.
 
-    Args:
-        own: the values of the user's file.
-        changed: the values of the command line, which take precedence.
+    Values of the command line take precedence over the user's own file.
     """
     replaced = {"steps", "minutes"} if changed.keys() & {"steps", "minutes"} else set()
     both = {name: value for name, value in own.items() if name not in replaced} | dict(changed)
@@ -233,11 +215,9 @@ def _budget(own: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any
 
 
 def named_once(options: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
-    """Merge command-line options and the values of ``--set`` into fields of `Recipe`.
+    """Merge command-line options and the ``name=value`` texts of ``--set`` into fields of `Recipe`.
 
-    Args:
-        options: values by field; None for an option that was not given.
-        sets: texts ``name=value``.
+    The value of an option that was not given is None.
 
     Raises:
         UsageError: a value is given twice, is not one for its field, or the field does not exist.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -47,8 +47,8 @@ class TrainRequest:
         weights_key: the key of the weights in that file; empty to find it.
         fp16: always store the weights in fp16.
         split: also write the weights in small parts.
-        val_seconds, save_seconds: seconds between validations, and between checkpoints.
-        log_steps: steps between lines of the log.
+        validate_every, save_every: seconds between validations, and between checkpoints.
+        log_every: steps between lines of the log.
     """
 
     model: str
@@ -68,9 +68,9 @@ class TrainRequest:
     weights_key: str = ""
     fp16: bool = False
     split: bool = False
-    val_seconds: float = 300.0
-    save_seconds: float = 120.0
-    log_steps: int = 50
+    validate_every: float = 300.0
+    save_every: float = 120.0
+    log_every: int = 50
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,9 @@ class Training:
         return network_digest(self.card, self.scale, self.request.hyper)
 
     def validate(self, network: nn.Module, stop: Callable[[], bool] = bool) -> Scores | None:
-        """Score a network on the validation images.
+        """Score a network on the validation images; None if ``stop`` returned true before one.
 
-        Args:
-            network: the network; pass a copy, because it is put into evaluation mode and its
-                forward pass may change its buffers.
-            stop: called before each image; when it returns true, the validation ends.
-
-        Returns:
-            the scores; None if the validation was stopped.
+        Pass a copy of the network: it is put into evaluation mode, and may change its buffers.
 
         Raises:
             ValidationError: the network fails on an image; the message names it.
@@ -147,12 +141,6 @@ class Training:
             values = score(sr_image(output, sample), sample, rules, ("psnr", "ssim"))
             scores.append((name, values["psnr"], values["ssim"]))
         return Scores(tuple(scores))
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """Why images are skipped, by the names of their folders and files."""
-        skipped = dict(self.images.skipped) | self.images.smaller_than(self.recipe.patch)
-        return {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -279,15 +267,10 @@ class Scores:
         """Indices of the images that the network reproduces exactly."""
         return frozenset(n for n, (_, psnr, _) in enumerate(self.images) if math.isinf(psnr))
 
-    def names(self, numbers: Iterable[int]) -> str:
-        """The names of images, for a message."""
-        return ", ".join(self.images[number][0] for number in sorted(numbers))
-
     def means(self, left_out: Collection[int] = ()) -> tuple[float, float] | None:
         """Mean PSNR (dB) and SSIM over images whose PSNR is finite; None if there are none.
 
-        Args:
-            left_out: indices of images to exclude.
+        Images whose indices are ``left_out`` do not count.
         """
         excluded = {*left_out, *self.infinite}
         included = [image for index, image in enumerate(self.images) if index not in excluded]
@@ -334,13 +317,11 @@ class Validator:
     def __call__(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
         """Score a network with the evaluation code, in fp32; the network is not changed.
 
-        Args:
-            network: the network to score.
-            step: the step of the last checkpoint; 0 if there is none.
-            stop: see `Training.validate`.
+        The error for an image that the network cannot be scored on names the step of the last
+        checkpoint, unless it is 0.
 
         Returns:
-            the scores; None if it was stopped, or if memory ran out.
+            the scores; None if it was stopped, see `Training.validate`, or if memory ran out.
 
         Raises:
             HarnessError: the network cannot be scored on one of the images.

@@ -32,12 +32,8 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Step:
     """Forward pass, loss, backward pass, clipped gradients, Adam, running average.
 
-    Args:
-        network: the network to train, on its device.
-        average: a copy of the network for the running average.
-        recipe: loss, precision, clipping and the settings of Adam.
-        replayable: keep learning rate and decay as tensors, which a CUDA graph reads at each
-            replay; otherwise they are numbers.
+    The average is a copy of the network. A ``replayable`` step keeps learning rate and decay as
+    tensors, which a CUDA graph reads at each replay; otherwise they are numbers.
     """
 
     def __init__(
@@ -255,15 +251,9 @@ def accelerate(
 ) -> Acceleration:
     """Make a step as fast as possible, with the same losses as the plain step.
 
-    Weights, moments and averages are restored afterwards.
-
-    Args:
-        step: the step to accelerate.
-        batch: input and target of one batch.
-        schedule: learning rates and decays of the trials.
-        blocks: returns the modules to compile, given the seconds of a plain step.
-        replay: whether to record the step in a CUDA graph.
-        notify: receives a sentence on each way that does not work.
+    Weights, moments and averages are restored afterwards. ``blocks`` returns the modules to
+    compile, given the seconds of a plain step; ``replay`` says whether to record a CUDA graph;
+    ``notify`` receives a sentence on each way that does not work.
 
     Raises:
         Exception: any error of a plain step.
@@ -317,12 +307,9 @@ def accelerate(
 
 @dataclass(frozen=True)
 class Trial:
-    """A few steps on one batch.
+    """A few steps on one batch: their losses, and the median time of one.
 
-    Attributes:
-        losses: the loss of each step.
-        seconds: the median time of a step.
-        draws: whether the steps drew random numbers of Python or numpy.
+    ``draws`` says whether they drew random numbers of Python or numpy.
     """
 
     losses: tuple[float, ...]
@@ -357,15 +344,12 @@ def repeated_blocks(network: nn.Module) -> list[nn.Module]:
 
     They share one compiled code, because only the values of their parameters differ.
     """
-    alike = _alike(network) if isinstance(network, nn.ModuleList | nn.Sequential) else []
-    return alike or [block for child in network.children() for block in repeated_blocks(child)]
-
-
-def _alike(container: nn.Module) -> list[nn.Module]:
-    """The blocks of a container that occur at least `_MIN_ALIKE` times."""
-    kinds = {block: _kind(block) for block in container.children() if list(block.children())}
+    kinds: dict[nn.Module, object] = {}
+    if isinstance(network, nn.ModuleList | nn.Sequential):
+        kinds = {block: _kind(block) for block in network.children() if list(block.children())}
     occurring = list(kinds.values())
-    return [block for block, kind in kinds.items() if occurring.count(kind) >= _MIN_ALIKE]
+    alike = [block for block, kind in kinds.items() if occurring.count(kind) >= _MIN_ALIKE]
+    return alike or [block for child in network.children() for block in repeated_blocks(child)]
 
 
 def _kind(block: nn.Module) -> object:
@@ -389,11 +373,8 @@ def keep_ends_in_fp32(network: nn.Module, batch: Tensor) -> None:
     """Keep the first and the last convolution in fp32 under autocast.
 
     The first one outputs bf16, so that the layers between stay in bf16. The last one outputs an
-    image in fp32, because bf16 with its 8 bits would round it to fewer than 256 levels.
-
-    Args:
-        network: changed in place.
-        batch: an input batch, to find the order in which convolutions run.
+    image in fp32, because bf16 with its 8 bits would round it to fewer than 256 levels. The order
+    in which convolutions run is found on the batch of inputs.
     """
     ran: list[str] = []
     probe = copy_network(network).eval()
@@ -428,12 +409,7 @@ def all_finite(tensors: list[Tensor]) -> bool:
 
 
 def batch_that_fits(step: Callable[[int], object], size: int) -> int:
-    """Halve a batch size until a step fits in memory; 0 if none fits.
-
-    Args:
-        step: carries out a whole optimiser step with the given number of patches.
-        size: the batch size that did not fit.
-    """
+    """Halve a batch size until a whole optimiser step with it fits in memory; 0 if none fits."""
     while size := size // 2:
         torch.cuda.empty_cache()
         with suppress(torch.OutOfMemoryError):

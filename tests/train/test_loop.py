@@ -509,7 +509,7 @@ class TestDeadline:
 
     def test_a_budget_that_it_cuts_short_can_be_gone_on_with(self, words, monkeypatch) -> None:
         monkeypatch.setattr(harness, "STARTED", time.monotonic())
-        said, one = Said(), training(words, steps=100_000, stop_after=7.0, log_steps=5)
+        said, one = Said(), training(words, steps=100_000, stop_after=7.0, log_every=5)
         trainer = Trainer(one, said, resume=False)
         trainer.run()
         assert 0 < trainer.state.step < 100_000
@@ -655,7 +655,7 @@ def test_random_numbers_of_a_network_are_seeded_saved_and_restored(words, model:
     whole, halves = (
         dataclasses.replace(one, folder=one.folder / name)
         for name in ("whole", "halves")
-        for one in [training(words, model, steps=9, log_steps=3)]
+        for one in [training(words, model, steps=9, log_every=3)]
     )
     wanted = Trainer(whole, Said(), resume=False).run().state_dict()
     with pytest.raises(KeyboardInterrupt):
@@ -747,7 +747,7 @@ def test_networks_that_keep_what_they_compute_are_trained_and_scored(
 @pytest.mark.parametrize("under_nohup", [False, True])
 def test_a_lost_terminal_saves_but_under_nohup(words, under_nohup: bool) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if under_nohup else signal.SIG_DFL)
-    one = training(words, steps=6, log_steps=2)
+    one = training(words, steps=6, log_every=2)
     trainer = Trainer(one, Interrupting(2, signal.SIGHUP), resume=False)
     try:
         if under_nohup:
@@ -772,7 +772,7 @@ def test_steps_of_a_network_that_draws_from_python_are_not_recorded(words) -> No
 
 class TestFiles:
     def test_the_curve_is_drawn_at_each_validation(self, words) -> None:
-        one = training(words, steps=4, log_steps=1, val_seconds=0.0)
+        one = training(words, steps=4, log_every=1, validate_every=0.0)
         drawn = []
 
         class Watching(TrainLines):

@@ -31,7 +31,7 @@ STRANGERS = Path(__file__).with_name("strangers.py")
 """A plug-in of networks that do what this project's own do not."""
 
 
-SETTINGS = ("resume", "compile", "log_steps", "val_seconds")
+SETTINGS = ("resume", "compile", "log_every", "validate_every")
 
 
 def training(words: list[str], model: str = "tiny", **changes: object) -> Training:

@@ -30,7 +30,7 @@ def main(folder: str, images: str, *models: str) -> None:
     for model in models:
         changes = VALUES | {"train_data": (images,)}
         request = TrainRequest(
-            model, changes=changes, folder=Path(folder), device="cpu", log_steps=2
+            model, changes=changes, folder=Path(folder), device="cpu", log_every=2
         )
         training = plan_training(request)
         listener = Interrupting(2)
