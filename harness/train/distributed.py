@@ -146,19 +146,17 @@ def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[
 
 
 def sharing_notes(network: nn.Module, unused: Sequence[str], share: int) -> list[str]:
-    """Notes for the user on the effects of sharing a network between processes.
+    """Notes for the user on sharing a network with `unused_parameters` between processes.
 
-    They name its `unused_parameters`, and ``share``, the patches per step of each process.
+    ``share`` is the number of patches per step of each process.
     """
     notes = []
     if unused:
         names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
         notes.append(f"{names} have no influence on the output, and are not trained")
-    normalising, synchronised = nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm
-    if any(
-        isinstance(layer, normalising) and not isinstance(layer, synchronised)
-        for layer in network.modules()
-    ):
+    normalising = nn.modules.batchnorm._BatchNorm
+    layers = [layer for layer in network.modules() if isinstance(layer, normalising)]
+    if any(not isinstance(layer, nn.SyncBatchNorm) for layer in layers):
         patches = f"{share} patch{'' if share == 1 else 'es'}"
         notes.append(
             f"Batches are normalised by each process alone, over {patches}: losses are not those "

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from harness.cards import AnyArray
 from harness.errors import HarnessError
 from harness.files import whole, write_atomically
 from harness.global_state import training_numerics
@@ -34,6 +33,9 @@ from harness.run.provenance import provenance
 from harness.run.store import ResultStore
 from harness.train.checkpoint import LogRow, scored
 from harness.train.spec import Scores, State, Training
+
+if TYPE_CHECKING:
+    from harness.cards import AnyArray
 
 HALF_TOLERANCE = 0.001
 """Largest change of the PSNR (dB) allowed for storing the weights in fp16."""

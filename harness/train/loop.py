@@ -64,10 +64,7 @@ from harness.train.step import (
 
 
 class Clock:
-    """Counts the seconds of training over all resumptions, and the seconds of waiting for patches.
-
-    It starts at the seconds before this process.
-    """
+    """Counts the seconds of training, also of earlier processes, and of waiting for patches."""
 
     def __init__(self, before: float) -> None:
         self._start = time.perf_counter() - before
@@ -258,7 +255,10 @@ class Trainer:
         return blocks or [self.network] * bool(self.training.request.compile)
 
     def _begin(self) -> bool:
-        """Try a validation and a save, so that errors lose no work; return whether interrupted."""
+        """Try a validation and a save before the first step, so that errors lose no work.
+
+        Return whether training was interrupted.
+        """
         first = self.rank == 0 and bool(self.training.validation)
         if self._is_over(self.state.seconds):
             last = self.log.rows[-1] if first and self.log.rows else None
@@ -410,10 +410,11 @@ class Trainer:
 
     def _row(self, since: Lap, loss_sum: Tensor, progress: float, clock: Clock) -> LogRow:
         """The next line of the log; waits for the device."""
-        steps, spent = self.state.step - since.step, max(clock.seconds - since.seconds, 1e-9)
+        steps = self.state.step - since.step
         loss = float(summed(loss_sum)) / self.world / steps
         if not math.isfinite(loss):
             raise HarnessError(self._diverged("loss"))
+        spent = max(clock.seconds - since.seconds, 1e-9)
         return LogRow(
             step=self.state.step,
             seconds=round(self.state.seconds, 2),

@@ -144,10 +144,7 @@ class Training:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Facts that must be equal to resume from a checkpoint.
-
-        Images are compared by hash, not by name or path.
-        """
+        """Facts that must be equal to resume; images are compared by hash, not by name or path."""
         values = asdict(self.recipe)
         return {
             "model": self.card.name,
@@ -268,10 +265,7 @@ class Scores:
         return frozenset(n for n, (_, psnr, _) in enumerate(self.images) if math.isinf(psnr))
 
     def means(self, left_out: Collection[int] = ()) -> tuple[float, float] | None:
-        """Mean PSNR (dB) and SSIM over images whose PSNR is finite; None if there are none.
-
-        Images whose indices are ``left_out`` do not count.
-        """
+        """Mean PSNR (dB) and SSIM over images with a finite PSNR and not ``left_out``, if any."""
         excluded = {*left_out, *self.infinite}
         included = [image for index, image in enumerate(self.images) if index not in excluded]
         if not included:

@@ -318,9 +318,8 @@ class Trial:
 
     def difference(self, plain: Trial) -> str:
         """Describe the first loss that differs from the plain step; empty if none does."""
-        for number, (loss, expected) in enumerate(
-            zip(self.losses, plain.losses, strict=True), start=1
-        ):
+        pairs = zip(self.losses, plain.losses, strict=True)
+        for number, (loss, expected) in enumerate(pairs, start=1):
             if not math.isclose(loss, expected, rel_tol=TOLERANCE):
                 return f"the loss of step {number} is {loss:.4g}, and {expected:.4g} without"
         return ""
