@@ -33,7 +33,7 @@ from harness.protocol.rules import Protocol, make_sample, network_input
 from harness.registry import MODELS, load_plugins
 from harness.train.loop import Trainer
 from harness.train.recipe import recipe
-from harness.train.spec import Training, ValidationImages
+from harness.train.spec import Training, TrainRequest, ValidationImages
 
 
 class PngPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -126,8 +126,9 @@ def main() -> None:
     card = MODELS.get(words.model)
     values = {"batch": words.batch, "patch": words.patch, "precision": words.precision}
     training = Training(
-        card, 4, {}, recipe("short", words.model, **values), prepare_images(paths, rules_of(card)),
-        ValidationImages(), Path(tempfile.mkdtemp()), words.device,
+        TrainRequest(words.model), card, recipe("short", words.model, **values),
+        prepare_images(paths, rules_of(card)), ValidationImages(), Path(tempfile.mkdtemp()),
+        words.device,
     )  # fmt: skip
     ours = harness_steps(Trainer(training, None, resume=False))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,6 @@ from harness.cli.progress import echo
 @click.option("--variant", metavar="NAME", help="A variant of the paper's ablation, such as ff.")
 @click.option(
     "--compile/--no-compile",
-    "compiled",
     default=None,
     help="Compile repeated blocks.  [default: on a GPU, for trainings of over two minutes]",
 )
@@ -65,7 +65,7 @@ from harness.cli.progress import echo
     help="Leave out training and validation images that cannot be read.",
 )
 @click.option("--device", default="auto", show_default=True)
-@click.option("--out", type=PathOption, default="results/local/train", show_default=True)
+@click.option("--out", "folder", type=PathOption, default="results/local/train", show_default=True)
 @click.option("--save-every", type=float, default=120, show_default=True, help="Seconds.")
 @click.option("--validate-every", type=float, default=300, show_default=True, help="Seconds.")
 @click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, help="Steps.")
@@ -74,27 +74,10 @@ from harness.cli.progress import echo
 @plugin_option
 def train(
     model: str,
-    recipe: str,
     changes: tuple[str, ...],
     variant: str | None,
-    compiled: bool | None,
-    start: str,
-    weights_key: str,
-    fp16: bool,
-    split: bool,
-    resume: bool,
-    skip_bad: bool,
-    device: str,
-    out: Path,
-    save_every: float,
-    validate_every: float,
-    log_every: int,
-    scale: int,
-    data_root: Path | None,
     plugins: tuple[Path, ...],
-    train_data: str | None,
-    val_data: str | None,
-    **values: Any,
+    **options: Any,
 ) -> None:
     """Train a network; for N GPUs: torchrun --nproc-per-node N -m harness train MODEL."""
     from harness.cli.progress import download, images_bar, train_listener
@@ -102,42 +85,25 @@ def train(
     from harness.train.distributed import failures_named, process
     from harness.train.export import finish
     from harness.train.loop import Trainer
-    from harness.train.plan import TrainRequest, folder_held, plan_training
-    from harness.train.recipe import named_once
+    from harness.train.plan import folder_held, plan_training
+    from harness.train.recipe import Recipe, named_once
+    from harness.train.spec import TrainRequest
 
     fill_registries(plugins)
-    hyper = variant_arguments(model, variant) if variant else {}
-    values |= {"train_data": train_data, "val_data": val_data}
-    request = TrainRequest(
-        model,
-        recipe=recipe,
-        changes=named_once(values, changes),
-        scale=scale,
-        variant=variant or "",
-        hyper=hyper,
-        tag=f"{ABLATION}-{variant}" if variant else "repro",
-        folder=out,
-        device=device,
-        compile=compiled,
-        data_root=data_root,
-        skip_bad=skip_bad,
-        resume=resume,
-        start=start,
-        weights_key=weights_key,
-        fp16=fp16,
-        split=split,
-        val_seconds=validate_every,
-        save_seconds=save_every,
-        log_steps=log_every,
-    )
+    if variant:
+        hyper = variant_arguments(model, variant)
+        options |= {"variant": variant, "hyper": hyper, "tag": f"{ABLATION}-{variant}"}
+    of_recipe = [field.name for field in fields(Recipe) if field.name in options]
+    values = named_once({name: options.pop(name) for name in of_recipe}, changes)
+    request = TrainRequest(model, changes=values, **options)
     with failures_named():
         training = plan_training(request, images_bar, download)
         rank, _ = process(training.device)
         with (
-            folder_held(training, resume=resume) if rank == 0 else nullcontext(),
+            folder_held(training) if rank == 0 else nullcontext(),
             train_listener(shown=rank == 0) as progress,
         ):
-            trainer = Trainer(training, progress, resume=resume)
+            trainer = Trainer(training, progress, resume=request.resume)
             network = trainer.run()
             if rank == 0:
                 training, rows = trainer.training, trainer.log.rows

@@ -6,25 +6,22 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from msgspec import convert
 from torch import Tensor, nn
 
+from harness.cards import ModelCard
 from harness.errors import HarnessError, UsageError
 from harness.files import TEXT, regular, whole, write_atomically
 from harness.models.find_weights import find_weights, installed, notes_path, read_notes
 from harness.models.formats.checkpoints import is_hostile, is_sealed, seal, seal_fits
 from harness.models.weights import Weights, read_weights
-
-if TYPE_CHECKING:
-    from harness.cards import ModelCard
-
 
 FORMAT = 3
 """Version of the content of a checkpoint; incremented at every change."""
@@ -35,14 +32,11 @@ class Checkpoint(TypedDict):
 
     Attributes:
         format: `FORMAT` of the version that wrote it.
-        facts: must be equal to resume, see `harness.train.spec.Training.facts`.
-        recipe: the fields of the `harness.train.recipe.Recipe`.
-        validated_on: see `harness.train.spec.Training.validated_on`.
+        facts, validated_on, origin: see `harness.train.spec.Training`.
+        recipe, acceleration: the fields of the `Recipe` and of `harness.train.step.Acceleration`.
         network, average: parameters and buffers of the network and of its average.
         optimizer: the optimizer's moments.
         step, seconds, best, validated_from, left_out: see `harness.train.spec.State`.
-        origin: the weights that training started from, see `harness.train.checkpoint`.
-        acceleration: the fields of the `harness.train.step.Acceleration`.
         random: the random states of each process, see `harness.global_state`.
     """
 
@@ -132,13 +126,6 @@ def _loaded(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-_HASHES = {
-    "images": "the training images differ",
-    "source": "the source of the network has changed",
-}
-"""Messages for facts that are hashes, when they differ."""
-
-
 def network_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
     """The values of a network for a checkpoint.
 
@@ -155,15 +142,15 @@ def network_values(network: nn.Module, average: nn.Module) -> dict[str, Tensor]:
 def require_same(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     """Refuse to continue a checkpoint of another training.
 
-    Args:
-        saved: the facts in the checkpoint.
-        current: the facts of this training.
-
     Raises:
         UsageError: the facts differ; the message names the differences.
     """
+    hashes = {
+        "images": "the training images differ",
+        "source": "the source of the network has changed",
+    }
     different = [
-        _HASHES.get(name, f"{name} was {saved.get(name)!r} and is {value!r}")
+        hashes.get(name, f"{name} was {saved.get(name)!r} and is {value!r}")
         for name, value in current.items()
         if saved.get(name) != value
     ]
@@ -207,12 +194,8 @@ def scored(rows: Sequence[LogRow], after: int) -> list[LogRow]:
 class TrainLog:
     """The training log, kept in memory and appended to ``log.csv``.
 
-    If TensorBoard is installed (the extra ``tensorboard``), it gets the values too.
-
-    Args:
-        folder: the folder of ``log.csv`` and of TensorBoard's event files.
-        step: the step of the resumed checkpoint: later lines and a line cut off by a kill are
-            removed.
+    If TensorBoard is installed (the extra ``tensorboard``), it gets the values too. Lines after the
+    step of the resumed checkpoint, and a line cut off by a kill, are removed.
 
     Raises:
         HarnessError: a file cannot be read or written.
@@ -224,7 +207,7 @@ class TrainLog:
             with self._writing():
                 folder.mkdir(parents=True, exist_ok=True)
                 self.rows = _read(path, step) if step and path.exists() else []
-                write_atomically(path, _csv(self.rows, header=True))
+                write_atomically(path, _csv([_NAMES, *map(astuple, self.rows)]))
                 self._board = _tensorboard(folder, step)
         except (csv.Error, ValueError) as error:
             raise HarnessError(
@@ -233,25 +216,17 @@ class TrainLog:
             ) from error
 
     def add(self, row: LogRow) -> None:
-        """Append a line, before the validation of its step.
-
-        Raises:
-            HarnessError: the file cannot be written.
-        """
+        """Append a line, before the validation of its step."""
         self.rows.append(row)
         with self._writing():
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(_csv([row]))
+                stream.write(_csv([astuple(row)]))
             self._show(row, _NAMES[2:-2])
 
     def score(self, row: LogRow) -> None:
-        """Rewrite the log after a line has received scores.
-
-        Raises:
-            HarnessError: the file cannot be written.
-        """
+        """Rewrite the log after a line has received scores."""
         with self._writing():
-            write_atomically(self.path, _csv(self.rows, header=True))
+            write_atomically(self.path, _csv([_NAMES, *map(astuple, self.rows)]))
             self._show(row, _NAMES[-2:])
 
     @contextmanager
@@ -281,12 +256,9 @@ def _tensorboard(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
-def _csv(rows: Sequence[LogRow], *, header: bool = False) -> str:
+def _csv(rows: Iterable[Iterable[object]]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, _NAMES, lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
 
 
@@ -296,7 +268,7 @@ def _read(path: Path, last: int) -> list[LogRow]:
     whole_lines = regular(path, TEXT).read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
     for line in csv.DictReader(whole_lines):
         row = convert({name: line.get(name) or None for name in _NAMES}, LogRow, strict=False)
-        if not all(math.isfinite(value) for value in asdict(row).values() if value is not None):
+        if not all(math.isfinite(value) for value in astuple(row) if value is not None):
             raise ValueError("a value is not finite")
         if row.step <= last:
             rows.append(row)
@@ -310,14 +282,9 @@ _COPIED = ("hyper", "recipe", "steps", "seconds", "device", "from")
 def find_origin(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], word: str, key: str = ""
 ) -> tuple[Weights, dict[str, Any]]:
-    """Find the weights that ``--from`` names.
+    """Find the weights that ``--from`` names for a network.
 
-    Args:
-        card: the network that starts from them.
-        scale: the scale.
-        hyper: the arguments of the network.
-        word: a file, or the tag of installed weights, such as ``repro``.
-        key: the key of the weights in a file, see `harness.models.weights.read_weights`.
+    The word is a file, with the key of the weights in it, or the tag of installed weights.
 
     Returns:
         the weights and their origin: name and hash; recipe, steps and seconds if their notes or
@@ -337,7 +304,9 @@ def find_origin(
         weights = read_weights(card, scale, path, key=key)
     assert weights is not None  # a network without parameters is not trained
     sha256 = weights.info.tensors_sha256
-    notes = _notes(path, sha256) or _checkpoint_notes(path)
+    notes = read_notes(notes_path(path)) or {}
+    if notes.get("tensors_sha256") != sha256:  # they belong to other weights
+        notes = _checkpoint_notes(path)
     own_hyper = notes.get("hyper", weights.hyper)
     if dict(own_hyper) != dict(hyper):
         raise UsageError(
@@ -349,12 +318,6 @@ def find_origin(
         images = notes["images"]
         facts["images"] = {name: images[name] for name in ("sha256", "count") if name in images}
     return weights, {"weights": path.name, "tensors_sha256": sha256} | facts
-
-
-def _notes(path: Path, sha256: str) -> dict[str, Any]:
-    """The notes beside a weights file, if they belong to these weights."""
-    notes = read_notes(notes_path(path))
-    return dict(notes) if notes and notes["tensors_sha256"] == sha256 else {}
 
 
 def _checkpoint_notes(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -47,10 +48,7 @@ def process_device(name: str) -> str:
 def process(device: str) -> tuple[int, int]:
     """Rank and world size under ``torchrun``; 0 and 1 without it.
 
-    Joins the process group on the first call.
-
-    Args:
-        device: the device of the training, which decides the backend.
+    The first call joins the process group, with the backend for the device.
 
     Raises:
         UsageError: ``WORLD_SIZE`` is not a number.
@@ -113,10 +111,7 @@ class SyncSchedule:
     To agree, a process waits for the others and for its GPU, so it is too slow for every step.
     A single process checks its clock and interrupts after every step.
 
-    Args:
-        step: the last step before training starts or resumes.
-        seconds: training time until then.
-        alone: whether there is only one process.
+    The schedule begins at the step and the training time at which training starts or resumes.
     """
 
     def __init__(self, step: int, seconds: float, *, alone: bool) -> None:
@@ -128,12 +123,7 @@ class SyncSchedule:
         return self._alone or step >= self._next
 
     def done(self, step: int, seconds: float) -> None:
-        """Plan the next agreement.
-
-        Args:
-            step: the step after which the processes have agreed.
-            seconds: the training time that they agreed on.
-        """
+        """Plan the next agreement, from the step and the training time of this one."""
         steps, spent = step - self._last[0], seconds - self._last[1]
         self._last = step, seconds
         interval = int(steps * SYNC_SECONDS / max(spent, 1e-9))
@@ -142,11 +132,7 @@ class SyncSchedule:
 
 
 def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[str]:
-    """The names of the parameters that have no influence on a network's output.
-
-    Args:
-        network: the network, which is not changed.
-        batch: input and target, of a few patches.
+    """The names of the parameters that have no influence on the output for a batch.
 
     Raises:
         HarnessError: the outputs are not images of the target's size.
@@ -160,20 +146,16 @@ def unused_parameters(network: nn.Module, batch: tuple[Tensor, Tensor]) -> list[
 
 
 def sharing_notes(network: nn.Module, unused: Sequence[str], share: int) -> list[str]:
-    """Notes for the user on the effects of sharing a network between processes.
+    """Notes for the user on sharing a network with `unused_parameters` between processes.
 
-    Args:
-        network: the network to share.
-        unused: the names of `unused_parameters`.
-        share: patches per step of each process.
+    ``share`` is the number of patches per step of each process.
     """
     notes = []
     if unused:
         names = f"{', '.join(unused[:3])}{', ...' if len(unused) > 3 else ''}"
         notes.append(f"{names} have no influence on the output, and are not trained")
-    layers = [
-        layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    ]
+    normalising = nn.modules.batchnorm._BatchNorm
+    layers = [layer for layer in network.modules() if isinstance(layer, normalising)]
     if any(not isinstance(layer, nn.SyncBatchNorm) for layer in layers):
         patches = f"{share} patch{'' if share == 1 else 'es'}"
         notes.append(
@@ -186,13 +168,9 @@ def sharing_notes(network: nn.Module, unused: Sequence[str], share: int) -> list
 def shared_by_processes(
     network: nn.Module, device: torch.device, *, some_unused: bool
 ) -> nn.Module:
-    """Wrap a network so that its gradients are the means over all processes.
+    """Wrap a network, equal in all processes, so that gradients are the means over them.
 
-    Args:
-        network: the network, identical in each process.
-        device: the device of this process.
-        some_unused: whether some parameters have no influence on the output; processes must not
-            wait for their gradients.
+    If some parameters have no influence on the output, processes must not wait for their gradients.
     """
     parallel = nn.parallel.DistributedDataParallel
     # Do not broadcast buffers: gloo cannot write into a (1, C, 1, 1) buffer in channels_last, and a
@@ -253,91 +231,53 @@ def _number(variable: str, default: str) -> int:
     return int(text)
 
 
-class Deadline:
-    """The time by which a process must end, and an estimate of how long its end takes.
+MARGIN = 5.0
+"""Seconds to spare at the end of a process with a deadline."""
 
-    At the end the process writes a last checkpoint, validates, writes the weights, and validates
-    them as stored. The estimate is twice the longest save, validation and drawing of the curve so
-    far, plus a margin.
 
-    Args:
-        seconds: seconds from the start of the process; 0 for no deadline.
+class Progress:
+    """The progress of a training, by steps or by time, and the time left to its process.
+
+    A process with a deadline (``stop_after``) ends by writing a last checkpoint, validating,
+    writing the weights, and validating them as stored. The estimate for this is twice the longest
+    save, validation and drawing of the curve so far, plus a margin.
+
+    Several processes use the clock of the first one, as of their last agreement. In all methods
+    ``step`` is the number of steps so far, and ``seconds`` training time by this process's clock.
+
+    Attributes:
+        longest: the longest time of each kind of block so far, in seconds.
     """
 
-    MARGIN = 5.0
-
-    def __init__(self, seconds: float) -> None:
-        self._at = harness.STARTED + seconds if seconds else math.inf
-        self._longest: dict[str, float] = {}
-
-    @property
-    def is_set(self) -> bool:
-        """Whether there is a deadline."""
-        return self._at < math.inf
+    def __init__(self, recipe: Recipe, seconds: float, device: torch.device) -> None:
+        self._recipe, self._device = recipe, device
+        rank, world = process(str(device))
+        self._first, self._alone = rank == 0, world == 1
+        self._end = harness.STARTED + recipe.stop_after if recipe.stop_after else math.inf
+        self.longest: defaultdict[str, float] = defaultdict(float)
+        self._seconds = seconds
+        (self._left,) = agreed(self.left(), device=device)
 
     def left(self) -> float:
-        """Seconds until training must stop to end in time; infinite without a deadline."""
-        ending = self.MARGIN + 2 * sum(self._longest.values())
-        return max(0.0, self._at - time.monotonic() - ending)
+        """Seconds until this process must stop to end in time; infinite without a deadline."""
+        ending = MARGIN + 2 * sum(self.longest.values())
+        return max(0.0, self._end - time.monotonic() - ending)
 
     @contextmanager
     def measured(self, what: str) -> Iterator[None]:
         """Measure the time of this block, and keep the longest."""
         begin = time.monotonic()
         yield
-        self._longest[what] = max(self._longest.get(what, 0.0), time.monotonic() - begin)
-
-    def longest(self, what: str) -> float:
-        """The longest time of a kind of block so far, in seconds."""
-        return self._longest.get(what, 0.0)
-
-    def leave_out(self, what: str) -> None:
-        """Plan no more time for a kind of block."""
-        self._longest.pop(what, None)
-
-
-class Progress:
-    """The progress of a training, by steps or by time, equal in all of its processes.
-
-    Several processes use the clock of the first one, as of their last agreement.
-
-    Args:
-        recipe: sets the steps or minutes.
-        deadline: the time by which this process must end.
-        seconds: training time so far.
-        device: the device for communication between processes.
-    """
-
-    def __init__(
-        self, recipe: Recipe, deadline: Deadline, seconds: float, device: torch.device
-    ) -> None:
-        self._recipe, self._deadline, self._device = recipe, deadline, device
-        rank, world = process(str(device))
-        self._first, self._alone = rank == 0, world == 1
-        self._seconds = seconds
-        (self._left,) = agreed(deadline.left(), device=device)
+        self.longest[what] = max(self.longest[what], time.monotonic() - begin)
 
     def agree(self, seconds: float, *, stopped: bool) -> tuple[float, bool]:
-        """Agree with the other processes on the time and on interrupts.
-
-        Args:
-            seconds: training time by the clock of this process.
-            stopped: whether this process was interrupted.
-
-        Returns:
-            the training time of the first process, and whether any process was interrupted.
-        """
-        mine = (seconds, self._deadline.left()) if self._first else (0.0, 0.0)
+        """The training time of the first process, and whether any process was interrupted."""
+        mine = (seconds, self.left()) if self._first else (0.0, 0.0)
         self._seconds, self._left, any_stopped = agreed(*mine, stopped, device=self._device)
         return self._seconds, bool(any_stopped)
 
     def share(self, step: int, seconds: float) -> float:
-        """The share of the training that is done, 0 to 1.
-
-        Args:
-            step: the steps so far.
-            seconds: training time by the clock of this process.
-        """
+        """The share of the training that is done, 0 to 1."""
         seconds = seconds if self._alone else self._seconds
         if self._recipe.minutes:
             return min(1.0, seconds / (60 * self._recipe.minutes))
@@ -346,24 +286,17 @@ class Progress:
         return seconds / max(1e-9, seconds + self._time_left())
 
     def is_over(self, step: int, seconds: float) -> bool:
-        """Whether the training is done or the time is up; arguments as for `share`."""
+        """Whether the training is done or the time is up."""
         return self.share(step, seconds) >= 1 or self._time_left() <= 0
 
     def seconds_left(self, step: int, seconds: float, step_seconds: float) -> float:
-        """Seconds until this training ends, infinite if not known.
-
-        Args:
-            step: the steps so far.
-            seconds: training time by the clock of this process.
-            step_seconds: seconds per step.
-        """
+        """Seconds until this training ends, infinite if not known."""
         left = math.inf
         if self._recipe.minutes:
             left = 60 * self._recipe.minutes - seconds
         elif self._recipe.steps:
             left = (self._recipe.steps - step) * step_seconds
-        return min(left, self._deadline.left())
+        return min(left, self.left())
 
     def _time_left(self) -> float:
-        """Seconds until training must stop to end in time."""
-        return self._deadline.left() if self._alone else self._left
+        return self.left() if self._alone else self._left

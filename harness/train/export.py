@@ -20,7 +20,6 @@ from harness.global_state import training_numerics
 from harness.models.cost import count_parameters
 from harness.models.find_weights import read_notes, write_notes
 from harness.models.network import copy_network
-from harness.models.source import network_digest
 from harness.models.weights import (
     Weights,
     read_weights,
@@ -38,7 +37,6 @@ from harness.train.spec import Scores, State, Training
 if TYPE_CHECKING:
     from harness.cards import AnyArray
 
-
 HALF_TOLERANCE = 0.001
 """Largest change of the PSNR (dB) allowed for storing the weights in fp16."""
 
@@ -52,48 +50,46 @@ def finish(
     *,
     best: bool = False,
 ) -> Path:
-    """Write the weights of a training, in fp16 if that does not change the validation scores.
+    """Write the average network, in fp16 if that does not change the validation scores.
 
-    Args:
-        training: the training.
-        network: the average network, on the CPU.
-        state: the state at the end.
-        rows: the training log.
-        how: how steps were carried out, see `harness.train.loop.Trainer.how`.
-        best: whether the training goes on and these are its best weights so far. They get their
-            own tag, and are in fp32 unless the user chose fp16.
+    If these are the best weights so far of a training that goes on, they get their own tag, and are
+    in fp32 unless the user chose fp16. `harness.train.loop.Trainer.how` is part of the provenance.
 
     Returns:
         the path of the weights; the provenance is beside it as ``.json``.
     """
-    tag = f"{training.tag}-best" if best else training.tag
-    half = training.fp16 or (not best and _fp16_is_enough(training, network, state))
+    request = training.request
+    tag = f"{request.tag}-best" if best else request.tag
+    half = request.fp16 or (not best and _fp16_is_enough(training, network, state))
     tensors = _tensors(network, half=half)
     info = WeightsInfo(tag, "", "", tensors_digest(tensors), "Apache-2.0")
-    weights = Weights(info, tensors, training.hyper)
+    weights = Weights(info, tensors, request.hyper)
     path = save_weights(weights, training.card, training.scale, training.folder)
+    with training_numerics():  # not those of scoring
+        made = provenance(training.device)
+    skipped = {**training.images.skipped, **training.images.smaller_than(training.recipe.patch)}
     facts = {
         "weights": path.name,
         "tensors_sha256": info.tensors_sha256,
         "stored_as": "fp16" if half else "fp32",
         "model": training.card.name,
         "scale": training.scale,
-        "hyper": dict(training.hyper),
-        "source_sha256": network_digest(training.card, training.scale, training.hyper),
+        "hyper": dict(request.hyper),
+        "source_sha256": training.source_sha256,
         "recipe": asdict(training.recipe),
         "images": {
             "sha256": training.images.sha256,
             "count": len(training.images.names),
             "lr_pixels": int(training.images.sizes.prod(axis=1).sum()),
             "sets": training.sets,
-            "skipped": training.skipped,
+            "skipped": {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()},
         },
         "parameters": count_parameters(network),
         "steps": state.step,
         "seconds": round(state.seconds, 1),
         "device": training.device,
         **how,
-        "provenance": _provenance(training.device),
+        "provenance": made,
         "validation": [
             {"step": row.step, "psnr": row.psnr, "ssim": row.ssim}
             for row in scored(rows, state.validated_from)
@@ -107,7 +103,7 @@ def finish(
     if training.origin:
         facts["from"] = dict(training.origin)
     write_notes(path, json.dumps(facts, indent=1) + "\n")
-    if training.split:
+    if request.split:
         split_weights(path)
     return path
 
@@ -144,22 +140,10 @@ def _are_close(exact: Scores, approximate: Scores) -> bool:
     return abs(before[0] - after[0]) < HALF_TOLERANCE
 
 
-def _provenance(device: str) -> dict[str, Any]:
-    """The provenance of the training, with the numerics of training, not of scoring."""
-    with training_numerics():
-        return provenance(device)
-
-
 def ship(path: Path, store: ResultStore, folder: Path) -> Path:
-    """Copy weights and their provenance, and add the scores of finished runs to the provenance.
+    """Copy weights of ``harness train`` and their provenance; return their new path.
 
-    Args:
-        path: weights that ``harness train`` wrote, with their ``.json`` beside them.
-        store: the store with finished runs of exactly these weights.
-        folder: the target folder, such as ``baselines/weights``.
-
-    Returns:
-        the new path of the weights.
+    The scores of the store's finished runs of exactly these weights are added to the provenance.
 
     Raises:
         HarnessError: a file is missing, there is no run of the weights, or the folder cannot be

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,6 @@ from harness.train.checkpoint import (
     scored,
 )
 from harness.train.distributed import (
-    Deadline,
     Progress,
     SyncSchedule,
     failures_named,
@@ -65,11 +64,7 @@ from harness.train.step import (
 
 
 class Clock:
-    """Counts the seconds of training over all resumptions, and the seconds of waiting for patches.
-
-    Args:
-        before: seconds of training before this process.
-    """
+    """Counts the seconds of training, also of earlier processes, and of waiting for patches."""
 
     def __init__(self, before: float) -> None:
         self._start = time.perf_counter() - before
@@ -95,21 +90,12 @@ class Clock:
         self.waited += time.perf_counter() - begin
 
 
-class Lap:
-    """A starting point on a clock, from which rates are measured."""
+class Lap(NamedTuple):
+    """Where training was at the last line of the log: the step, and what its clock showed."""
 
-    def __init__(self, clock: Clock, step: int) -> None:
-        self.clock, self.step = clock, step
-        self.seconds, self._waited = clock.seconds, clock.waited
-
-    def rate(self, step: int) -> float:
-        """Steps per second since the start."""
-        return (step - self.step) / max(self.clock.seconds - self.seconds, 1e-9)
-
-    def data_share(self) -> float:
-        """Share of the time since the start that was spent waiting for patches."""
-        spent = max(self.clock.seconds - self.seconds, 1e-9)
-        return (self.clock.waited - self._waited) / spent
+    step: int
+    seconds: float
+    waited: float
 
 
 Result = TypeVar("Result")
@@ -120,22 +106,15 @@ SLOW_SECONDS = 1.0
 COMPILE_SECONDS = 120
 """Blocks are compiled only if a training on a GPU lasts longer than this."""
 
-
 INTERRUPTED = "Interrupted, the current step will be finished and saved (Ctrl-C again ends at once)"
 
 DEBOUNCE_SECONDS = 1.0
 """Signals within this time count as one: torchrun forwards Ctrl-C a second time."""
 
 
-def _signals() -> list[signal.Signals]:
-    """Signals handled like Ctrl-C: batch systems send SIGTERM, a closed terminal sends SIGHUP."""
-    under_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if under_nohup else [signal.SIGHUP])]
-
-
 def _network(training: Training) -> nn.Module:
     """Build the network at its start, on its device, in channels_last."""
-    network = build_network(training.card, training.scale, training.hyper)
+    network = build_network(training.card, training.scale, training.request.hyper)
     if training.start:
         load_into(network, training.start, training.card.name)
     network = network.to(training.device).train()
@@ -143,12 +122,7 @@ def _network(training: Training) -> nn.Module:
 
 
 class Trainer:
-    """Trains a network; can resume from any checkpoint.
-
-    Args:
-        training: the training to carry out.
-        listener: receives the progress.
-        resume: continue from the folder's last checkpoint.
+    """Trains a network; can resume from the last checkpoint in the folder of the training.
 
     Raises:
         HarnessError: the checkpoint cannot be read, or the images are too small.
@@ -179,21 +153,15 @@ class Trainer:
         if self.rank:  # each process needs its own random values
             seed_all(recipe.seed + self.rank)
         if resume:
-            self._resume(self._path("last"))
+            self._resume()
+        enlarged, seed = training.card.input == "bicubic", recipe.seed
         self.sampler = PatchSampler(
-            training.images,
-            recipe.patch,
-            enlarged=training.card.input == "bicubic",
-            device=training.device,
-            seed=recipe.seed,
+            training.images, recipe.patch, enlarged=enlarged, device=training.device, seed=seed
         )
         if self.world > 1:
             self.step.forward = self._shared()
-        self._deadline = Deadline(recipe.stop_after)
-        self.validator = Validator(self.training, self._deadline, self._notify)
-        self.progress = Progress(
-            self.training.recipe, self._deadline, self.state.seconds, self.device
-        )
+        self.progress = Progress(self.training.recipe, self.state.seconds, self.device)
+        self.validator = Validator(self.training, self.progress, self._notify)
 
     def run(self) -> nn.Module:
         """Train until the budget or the time is used up; return the average network, on the CPU.
@@ -210,8 +178,11 @@ class Trainer:
             scores = [row.psnr or 0 for row in rows if row.step == self.state.step]
             self.state.best = max(self.state.best, *scores, -math.inf)
             self.listener.started(self.training, self.state.step)
+        signals = [signal.SIGINT, signal.SIGTERM]  # batch systems send SIGTERM
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else under nohup
+            signals.append(signal.SIGHUP)
         interrupts = interrupts_held(
-            self.listener.told, INTERRUPTED, _signals(), debounce=DEBOUNCE_SECONDS
+            self.listener.told, INTERRUPTED, signals, debounce=DEBOUNCE_SECONDS
         )
         try:
             with training_numerics(), interrupts as stop:
@@ -258,7 +229,7 @@ class Trainer:
         if cuda and self.training.recipe.precision == "bf16":
             keep_ends_in_fp32(self.network, self._batch(1)[0])
         replay = cuda and self.world == 1
-        if self._is_over(self.state.seconds) or not (replay or self.training.compile):
+        if self._is_over(self.state.seconds) or not (replay or self.training.request.compile):
             return
         self.acceleration = self._guarded(
             lambda: accelerate(
@@ -276,18 +247,17 @@ class Trainer:
 
     def _to_compile(self, seconds: float) -> list[nn.Module]:
         """The modules to compile, given the seconds of a plain step."""
-        compiling = self.training.compile
+        compiling = self.training.request.compile
         if compiling is None:
             left = self.progress.seconds_left(self.state.step, self.state.seconds, seconds)
             compiling = self.world == 1 and left > COMPILE_SECONDS
         blocks = repeated_blocks(self.network) if compiling else []
-        return blocks or [self.network] * bool(self.training.compile)
+        return blocks or [self.network] * bool(self.training.request.compile)
 
     def _begin(self) -> bool:
         """Try a validation and a save before the first step, so that errors lose no work.
 
-        Returns:
-            whether training was interrupted during this.
+        Return whether training was interrupted.
         """
         first = self.rank == 0 and bool(self.training.validation)
         if self._is_over(self.state.seconds):
@@ -298,50 +268,48 @@ class Trainer:
         if first:
             scores = self.validator.first(self.average, self.state.step, self._interrupted)
             self._exclude_infinite(scores, self.state.step)
-        if self._deadline.is_set:
+        if self.training.recipe.stop_after:
             self._save()  # measures how long a save takes
         return self._agree(self.state.seconds)
 
     def _loop(self) -> None:
         """Take steps until the budget is spent, or until training is interrupted."""
-        clock, step_lines = Clock(self.state.seconds), self.training.log_steps
-        loss_sum, since = torch.zeros((), device=self.device), Lap(clock, self.state.step)
+        clock, request = Clock(self.state.seconds), self.training.request
+        loss_sum = torch.zeros((), device=self.device)
+        since = Lap(self.state.step, clock.seconds, clock.waited)
         saved = validated = self.state.seconds
         schedule = SyncSchedule(self.state.step, self.state.seconds, alone=self.world == 1)
+        cuda = self.device.type == "cuda"
         ending, stopped = self._is_over(clock.seconds), False
         while not (ending or stopped):
             progress = self.progress.share(self.state.step, clock.seconds)
             loss_sum += self._step(progress, clock)
             self.state.step += 1
-            if since.step == self.state.step - 1:
-                self._announce_pace(clock.seconds - since.seconds)
+            if self.state.step == 1:
+                self._announce_pace(clock.seconds)
             ending = self._is_over(clock.seconds)
-            line = ending or self.state.step % step_lines == 0
+            line = ending or self.state.step % request.log_every == 0
             if line or schedule.due(self.state.step):
                 stopped = self._agree(clock.seconds)
                 schedule.done(self.state.step, self.state.seconds)
                 ending = self._is_over(clock.seconds)
             if not (line or ending or stopped):
-                self._keep_up()
+                if cuda and self.training.recipe.stop_after and not self.state.step % 10:
+                    torch.cuda.synchronize(self.device)  # else queued steps pile up
                 continue
             row = self._row(since, loss_sum, progress, clock)
             with clock.stopped():
                 seconds = self.state.seconds
-                due = not stopped and seconds - validated >= self.training.val_seconds
+                due = not stopped and seconds - validated >= request.validate_every
                 validating = ending or due
-                if validating or stopped or seconds - saved >= self.training.save_seconds:
+                if validating or stopped or seconds - saved >= request.save_every:
                     self._save()
                     saved = seconds
                 if validating:
                     validated = seconds
                 self._log(row, validating=validating)
             loss_sum.zero_()
-            since = Lap(clock, self.state.step)
-
-    def _keep_up(self) -> None:
-        """Before a deadline, keep queued GPU steps from piling up."""
-        if self._deadline.is_set and self.device.type == "cuda" and not self.state.step % 10:
-            torch.cuda.synchronize(self.device)
+            since = Lap(self.state.step, clock.seconds, clock.waited)
 
     def _agree(self, seconds: float) -> bool:
         """Use the clock of the first process; return whether any process was interrupted."""
@@ -370,9 +338,8 @@ class Trainer:
 
     def _announce_pace(self, seconds: float) -> None:
         """On a slow CPU, tell the user when to expect the first line of the log."""
-        steps, lines = self.training.recipe.steps, self.training.log_steps
-        soon = seconds < SLOW_SECONDS or 0 < steps <= lines
-        if self.state.step > 1 or soon or self.device.type != "cpu":
+        steps, lines = self.training.recipe.steps, self.training.request.log_every
+        if seconds < SLOW_SECONDS or 0 < steps <= lines or self.device.type != "cpu":
             return
         total = f", all {steps:,} in {steps * seconds / 3600:.1f} h" if steps else ""
         self._notify(
@@ -443,18 +410,18 @@ class Trainer:
 
     def _row(self, since: Lap, loss_sum: Tensor, progress: float, clock: Clock) -> LogRow:
         """The next line of the log; waits for the device."""
-        steps = max(1, self.state.step - since.step)
+        steps = self.state.step - since.step
         loss = float(summed(loss_sum)) / self.world / steps
         if not math.isfinite(loss):
             raise HarnessError(self._diverged("loss"))
-        lr = self.training.recipe.rate(self.state.step - 1, progress)
+        spent = max(clock.seconds - since.seconds, 1e-9)
         return LogRow(
-            self.state.step,
-            round(self.state.seconds, 2),
-            loss * self.training.recipe.loss_factor,
-            lr,
-            since.rate(self.state.step),
-            since.data_share(),
+            step=self.state.step,
+            seconds=round(self.state.seconds, 2),
+            loss=loss * self.training.recipe.loss_factor,
+            lr=self.training.recipe.rate(self.state.step - 1, progress),
+            rate=steps / spent,
+            data_share=(clock.waited - since.waited) / spent,
         )
 
     def _validate(self, row: LogRow) -> None:
@@ -470,10 +437,10 @@ class Trainer:
         self.log.score(row)
         if row.psnr > self.state.best:
             self.state.best = row.psnr
-            with self._deadline.measured("saving"):
+            with self.progress.measured("saving"):
                 rows = self.log.rows
                 finish(self.training, self.average, self.state, rows, self.how(), best=True)
-        with self._deadline.measured("drawing"):
+        with self.progress.measured("drawing"):
             self.listener.validated(self.training, self.log.rows)
 
     def _exclude_infinite(self, scores: Scores | None, before: int) -> None:
@@ -486,9 +453,8 @@ class Trainer:
         if scores and new:
             self.state.left_out |= new
             self.state.best, self.state.validated_from = -math.inf, before
-            self._notify(
-                f"The PSNR of {scores.names(new)} is infinite: left out of the mean from now on"
-            )
+            names = ", ".join(scores.images[number][0] for number in sorted(new))
+            self._notify(f"The PSNR of {names} is infinite: left out of the mean from now on")
 
     def _save(self) -> None:
         """Write a checkpoint, from which training can resume."""
@@ -514,15 +480,14 @@ class Trainer:
             "acceleration": asdict(self.acceleration),
             "random": random_states,
         }
-        with self._deadline.measured("saving"):
+        with self.progress.measured("saving"):
             save_checkpoint(self._path("last"), state)
 
     def _require_finite(self) -> None:
         """Raise an error if weights or moments are not finite, before a save or a validation."""
-        moments = [m for state in self.step.optimizer.state.values() for m in state.values()]
         networks = (self.network, self.average)
         values = [value for network in networks for value in network.state_dict().values()]
-        if not all_finite([*values, *moments]):
+        if not all_finite([*values, *self.step.moments()]):
             raise HarnessError(self._diverged("state"))
 
     def _diverged(self, what: str) -> str:
@@ -534,8 +499,9 @@ class Trainer:
             "lower --lr or --set clip=1, and another --out."
         )
 
-    def _resume(self, path: Path) -> None:
-        """Continue from a checkpoint."""
+    def _resume(self) -> None:
+        """Continue from the last checkpoint."""
+        path = self._path("last")
         saved = load_checkpoint(path)
         try:
             self._restore(saved)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from harness.data.trainsets import TrainingImages
 from harness.errors import HarnessError
 from harness.protocol.resize import enlargement_matrix
-
-if TYPE_CHECKING:
-    from harness.data.trainsets import TrainingImages
-
 
 # LR pixels around a patch that its bicubic enlargement needs.
 _MARGIN = 2
@@ -24,25 +21,15 @@ class PatchSampler:
     All positions in all images are equally likely, so large images give more patches. Images
     smaller than a patch give none. Each patch gets one of the eight flips and rotations.
 
-    Args:
-        images: the flat arrays, memory-mapped on the CPU, or copied to a GPU with enough memory.
-        patch: side of an LR patch in pixels.
-        enlarged: return the bicubic enlargement of the LR patch, for networks that need it.
-        device: the device of the batches.
-        seed: the seed of the draws.
+    The images stay memory-mapped on the CPU, or are copied to a GPU with enough memory.
+    ``enlarged`` enlarges the LR patches bicubically, for networks that need it.
 
     Raises:
         HarnessError: no image has room for a patch.
     """
 
     def __init__(
-        self,
-        images: TrainingImages,
-        patch: int,
-        *,
-        enlarged: bool,
-        device: str,
-        seed: int,
+        self, images: TrainingImages, patch: int, *, enlarged: bool, device: str, seed: int
     ) -> None:
         sizes = torch.from_numpy(images.sizes)
         places = (sizes - patch + 1).clamp(min=0).prod(1)
@@ -66,12 +53,7 @@ class PatchSampler:
             self._enlarge = torch.from_numpy(inner).float().to(place)
 
     def batch(self, step: int, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """The batch of a step.
-
-        Args:
-            step: the number of the step.
-            size: patches in the whole batch.
-            share: the part to return, for one of several processes.
+        """The batch of a step, of a number of patches, or the share of it for one process.
 
         Returns:
             input and target, float32 ``(N, C, h, w)`` in about [0, 1], channels_last.
@@ -88,10 +70,10 @@ class PatchSampler:
             for part in (self._starts[image], self._sizes[image], corner, turn)
         ]
         margin = _MARGIN if self._enlarge is not None else 0
-        lr = self._cut(self.lr, 1, margin, *where)
+        lr = self._cut(self.lr, 1, margin, where)
         if self._enlarge is not None:
             lr = self._enlarge @ lr @ self._enlarge.T
-        return self._on_device(lr), self._on_device(self._cut(self.hr, self.scale, 0, *where))
+        return self._on_device(lr), self._on_device(self._cut(self.hr, self.scale, 0, where))
 
     def _on_device(self, batch: Tensor) -> Tensor:
         """Move a batch to the device of the network."""
@@ -99,17 +81,9 @@ class PatchSampler:
             return batch
         return batch.pin_memory().to(self.device, non_blocking=True)
 
-    def _cut(
-        self,
-        pixels: Tensor,
-        scale: int,
-        margin: int,
-        start: Tensor,
-        size: Tensor,
-        corner: Tensor,
-        turn: Tensor,
-    ) -> Tensor:
+    def _cut(self, pixels: Tensor, scale: int, margin: int, where: Sequence[Tensor]) -> Tensor:
         """Gather augmented patches from a flat array; outside the image, border pixels repeat."""
+        start, size, corner, turn = where
         side = scale * self.patch + 2 * margin
         ahead = torch.arange(side, device=pixels.device)[None]
         height, width = (scale * size).T[:, :, None]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,48 +33,7 @@ from harness.registry import MODELS
 from harness.train.checkpoint import find_origin
 from harness.train.distributed import one_first, process, process_device
 from harness.train.recipe import Recipe, recipe
-from harness.train.spec import Training, ValidationImages
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """The request of a user.
-
-    Attributes:
-        recipe: a name of ``recipe.toml``, or the path of a TOML file.
-        changes: fields of `Recipe` that differ from that recipe.
-        variant: the name of the network with other arguments; empty for the default ones.
-        hyper: arguments of the network.
-        tag: the tag of the weights, see `Training`.
-        folder: the parent folder of checkpoints, log and weights.
-        compile: see `Training`.
-        skip_bad: skip images that cannot be read.
-        resume: continue from the folder's last checkpoint.
-        start: a file or tag of weights to start from; empty for random weights.
-        weights_key: the key of the weights in that file; empty to find it.
-        fp16, split: see `Training`.
-    """
-
-    model: str
-    recipe: str = "short"
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    scale: int = 4
-    variant: str = ""
-    hyper: Mapping[str, Any] = field(default_factory=dict)
-    tag: str = "repro"
-    folder: Path = Path("results/local/train")
-    device: str = "auto"
-    compile: bool | None = None
-    data_root: Path | None = None
-    skip_bad: bool = False
-    resume: bool = False
-    start: str = ""
-    weights_key: str = ""
-    fp16: bool = False
-    split: bool = False
-    val_seconds: float = 300.0
-    save_seconds: float = 120.0
-    log_steps: int = 50
+from harness.train.spec import Training, TrainRequest, ValidationImages
 
 
 def plan_training(
@@ -84,17 +43,14 @@ def plan_training(
 ) -> Training:
     """Plan a training, and find and prepare its images.
 
-    Args:
-        request: the request of the user.
-        progress: wraps the training images while they are prepared.
-        fetch: downloads missing sets.
+    ``progress`` wraps the images while they are prepared; ``fetch`` downloads missing sets.
 
     Raises:
         UsageError: a name or value does not fit, or the folder holds a training already.
         HarnessError: images are missing, bad, or in a test set, or this system cannot lock files.
     """
     require_locks()
-    if not min(request.val_seconds, request.save_seconds) >= 0:  # refuses NaN too
+    if not min(request.validate_every, request.save_every) >= 0:  # refuses NaN too
         raise UsageError("The seconds between checkpoints and validations are 0 or more.")
     card = MODELS.get(request.model)
     if request.resume and request.start:
@@ -108,47 +64,55 @@ def plan_training(
     start, origin = None, None
     if request.start:
         start, origin = find_origin(card, request.scale, hyper, request.start, request.weights_key)
-    folder = _folder(request, chosen)
+    seed = f"seed{chosen.seed}" if chosen.seed else ""
+    parts = (request.model, request.variant, f"x{request.scale}", seed)
+    folder = request.folder / "-".join(filter(None, parts))
+    if not request.resume:
+        require_unused(folder)
     device = process_device(request.device)
     process(device)
     with one_first():
         sets, missing = _training_sets(request, chosen, fetch)
         chosen = replace(chosen, train_data=tuple(sets))
         images, prepared = _prepared(request, card, sets, progress)
+        identities = {word: _identity(word, paths, images) for word, paths in sets.items()}
         validation, validation_notes = _validation(request, chosen, card, images, fetch)
+    none_of_paper = ""
+    if request.recipe == "paper" and chosen.name == "generic":
+        none_of_paper = f": {card.name} has no recipe of its own paper here"
     return Training(
+        request=request,
         card=card,
-        scale=request.scale,
-        hyper=hyper,
         recipe=chosen,
         images=images,
         validation=validation,
         folder=folder,
         device=device,
-        compile=request.compile,
-        sets={word: _identity(word, paths, images) for word, paths in sets.items()},
+        sets=identities,
         start=start,
         origin=origin,
         notes=(
             *([start.note] if start and start.note else []),
-            *_recipe_notes(request, chosen, card),
+            f"The recipe is {chosen.name}{none_of_paper}",
             *missing,
             prepared,
-            *_image_notes(chosen, sets, images),
+            *_image_notes(chosen, sets, identities, images),
             *validation_notes,
         ),
-        tag=request.tag,
-        fp16=request.fp16,
-        split=request.split,
-        val_seconds=request.val_seconds,
-        save_seconds=request.save_seconds,
-        log_steps=request.log_steps,
     )
 
 
-def _is_own(request: TrainRequest, name: str) -> bool:
-    """Whether a value comes from the user, not from a shipped recipe."""
-    return request.changes.get(name) is not None or request.recipe.endswith(".toml")
+def _found(
+    request: TrainRequest, field: str, words: Sequence[str], fetch: Fetch
+) -> tuple[list[Path], str]:
+    """The images of sets, or why they are missing: those of a shipped recipe may be."""
+    try:
+        return find_images(words, request.data_root, fetch), ""
+    except HarnessError as error:
+        named = request.changes.get(field) is not None or request.recipe.endswith(".toml")
+        if named or isinstance(error, MismatchError):
+            raise
+        return [], str(error)
 
 
 def _training_sets(
@@ -156,18 +120,11 @@ def _training_sets(
 ) -> tuple[dict[str, list[Path]], list[str]]:
     """The images of each set, and a message for each missing set.
 
-    Sets of a shipped recipe may be missing; sets that the user names must be there. If all sets of
-    a recipe are missing, those of the generic recipe are used.
+    If all sets of a recipe are missing, those of the generic recipe are used.
     """
-    sets: dict[str, list[Path]] = {}
-    missing: list[str] = []
-    for word in chosen.train_data:
-        try:
-            sets[word] = find_images([word], request.data_root, fetch)
-        except HarnessError as error:
-            if _is_own(request, "train_data") or isinstance(error, MismatchError):
-                raise
-            missing.append(str(error))
+    found = {word: _found(request, "train_data", [word], fetch) for word in chosen.train_data}
+    sets = {word: paths for word, (paths, why) in found.items() if not why}
+    missing = [why for _, why in found.values() if why]
     generic = recipe("generic", request.model)
     if not sets and chosen.train_data != generic.train_data:
         sets, others = _training_sets(request, generic, fetch)
@@ -196,13 +153,11 @@ def _prepared(
     return images, f"{images.prepared} images prepared in {spent:.1f} s on {os.cpu_count()} cores"
 
 
-def _recipe_notes(request: TrainRequest, chosen: Recipe, card: ModelCard) -> list[str]:
-    own = f": {card.name} has no recipe of its own paper here" if request.recipe == "paper" else ""
-    return [f"The recipe is {chosen.name}{own if chosen.name == 'generic' else ''}"]
-
-
 def _image_notes(
-    chosen: Recipe, sets: Mapping[str, Sequence[Path]], images: TrainingImages
+    chosen: Recipe,
+    sets: Mapping[str, Sequence[Path]],
+    identities: Mapping[str, Mapping[str, Any]],
+    images: TrainingImages,
 ) -> list[str]:
     """Notes on skipped images, and on sets whose files differ from the pinned ones."""
     small = images.smaller_than(chosen.patch)
@@ -216,7 +171,7 @@ def _image_notes(
         )
     for word, paths in sets.items():
         notes += _lr_notes(paths)
-        if word in FOLDERS and not _identity(word, paths, images)["pinned"]:
+        if word in FOLDERS and not identities[word]["pinned"]:
             folder = paths[0].parent
             notes.append(
                 f"{folder} is used as {word}: it has as many images, but other files than the "
@@ -227,64 +182,45 @@ def _image_notes(
 
 def _lr_notes(paths: Sequence[Path]) -> list[str]:
     """Notes on LR images in or beside the folders of the HR images."""
-    folders = dict.fromkeys(path.parent for path in paths)
-    mixed = {
-        folder: set(image_files(folder)) - set(hr_images(image_files(folder))) for folder in folders
-    }
-    return [
-        f"{_images(lr)} of {folder} are not used, such as {min(lr).name}: they were made from "
-        "other images there"
-        for folder, lr in mixed.items()
-        if lr
-    ] + [
+    notes, folders = [], dict.fromkeys(path.parent for path in paths)
+    for folder in folders:
+        files = image_files(folder)
+        if lr := set(files) - set(hr_images(files)):
+            notes.append(
+                f"{_images(lr)} of {folder} are not used, such as {min(lr).name}: they were made "
+                "from other images there"
+            )
+    notes += [
         f"{folder} has the HR images; those of {other.name} beside it are not used: the protocol "
         "makes the LR images"
         for folder in folders
         for other in lr_folders(folder)
     ]
+    return notes
 
 
 def _images(some: Collection[object]) -> str:
     return f"{len(some)} image{'' if len(some) == 1 else 's'}"
 
 
-def _folder(request: TrainRequest, chosen: Recipe) -> Path:
-    """The folder of the training, different for each variant, scale and seed.
-
-    Raises:
-        UsageError: the folder is in use, see `require_unused`, and this training does not resume.
-    """
-    variant = f"-{request.variant}" if request.variant else ""
-    seed = f"-seed{chosen.seed}" if chosen.seed else ""
-    folder = request.folder / f"{request.model}{variant}-x{request.scale}{seed}"
-    if not request.resume:
-        require_unused(folder)
-    return folder
-
-
 @contextmanager
-def folder_held(training: Training, *, resume: bool) -> Iterator[None]:
+def folder_held(training: Training) -> Iterator[None]:
     """Lock the folder of a training against other trainings.
 
     Raises:
         HarnessError: another process trains into it.
         UsageError: it holds another training, and this training does not resume.
     """
-    message = (
-        f"Another process trains into {training.folder}: wait for its end, or use another --out."
-    )
-    with FileLock(training.folder / "training.lock").held(message):
-        if not resume:
-            require_unused(training.folder)
+    folder = training.folder
+    message = f"Another process trains into {folder}: wait for its end, or use another --out."
+    with FileLock(folder / "training.lock").held(message):
+        if not training.request.resume:
+            require_unused(folder)
         yield
 
 
 def require_unused(folder: Path) -> None:
-    """Refuse a folder that holds files of another training.
-
-    Raises:
-        UsageError: it holds some.
-    """
+    """Raise a `UsageError` if a folder holds files of another training."""
     if (folder / "last.pt").exists():
         raise UsageError(
             f"{folder} holds a training already: go on with --resume, or choose another --out."
@@ -320,25 +256,29 @@ def _validation(
     """The validation images, and notes on skipped ones; test and training images are refused."""
     if not chosen.val_data or not chosen.val_images:
         return ValidationImages(), []
-    try:
-        paths = find_images(chosen.val_data, request.data_root, fetch)[: chosen.val_images]
-    except HarnessError as error:
-        if _is_own(request, "val_data") or isinstance(error, MismatchError):
-            raise
-        return ValidationImages(), [f"{error} Training goes on without validation"]
+    found, why = _found(request, "val_data", chosen.val_data, fetch)
+    if why:
+        return ValidationImages(), [f"{why} Training goes on without validation"]
+    paths = found[: chosen.val_images]
     rules, tests = Protocol(card.pipeline, request.scale), testset_pixels()
     trained = dict(zip(images.contents, images.names, strict=True))
     usable: dict[Path, tuple[str, Sample]] = {}
     skipped: dict[str, str] = {}
     for path in paths:
         try:
-            usable[path] = _validation_sample(path, rules, tests, trained)
-        except LeakError:
-            raise
+            loaded = read_image(path)
+            usable[path] = loaded.sha256, make_sample(loaded.pixels, rules)
         except HarnessError as error:
             if not request.skip_bad:
                 raise HarnessError(f"{path} cannot be used for validation: {error}") from error
             skipped[f"{path.parent.name}/{path.name}"] = str(error)
+            continue
+        if twin := trained.get(content(loaded.pixels)):
+            raise LeakError(
+                f"{path.name} of the validation is {twin} of the training: remove one of them."
+            )
+        if message := leak(path, loaded, tests, "validation"):
+            raise LeakError(message)
     if not usable:
         raise HarnessError(
             f"None of the validation images can be used: {next(iter(skipped.values()))}"
@@ -351,22 +291,3 @@ def _validation(
         ValidationImages(names, samples, digest(sorted(hashes)), folders, skipped),
         [*notes, *_lr_notes(paths)],
     )
-
-
-def _validation_sample(
-    path: Path, rules: Protocol, tests: dict[str, str], trained: Mapping[str, str]
-) -> tuple[str, Sample]:
-    """The hash of an image's pixels, and its HR and LR images.
-
-    Raises:
-        LeakError: the image is in a test set or in the training images.
-        HarnessError: it cannot be read, or is too small to be scored.
-    """
-    loaded = read_image(path)
-    message = leak(path, loaded, tests, "validation")
-    twin = trained.get(content(loaded.pixels))
-    if twin:
-        message = f"{path.name} of the validation is {twin} of the training: remove one of them."
-    if message:
-        raise LeakError(message)
-    return loaded.sha256, make_sample(loaded.pixels, rules)

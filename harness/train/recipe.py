@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
+
+from msgspec import Meta, ValidationError, convert
 
 from harness.errors import UsageError
 from harness.files import TEXT, regular
 from harness.registry import MODELS
+
+# The description completes "give ..." in the message for another value.
+_LARGEST = sys.float_info.max  # refuses infinity
+_Count = Annotated[int, Meta(ge=0, description="a whole number, 0 or more")]
+_Size = Annotated[int, Meta(ge=1, le=1 << 16, description="a whole number from 1 to 65,536")]
+_Seed = Annotated[int, Meta(ge=0, lt=1 << 32, description="a whole number from 0 to 4,294,967,295")]
+_Amount = Annotated[float, Meta(ge=0, le=_LARGEST, description="a number, 0 or more")]
+_Rate = Annotated[float, Meta(gt=0, le=_LARGEST, description="a number above 0")]
+_Share = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
+_Sets = Annotated[tuple[str, ...], Meta(description="names or paths of sets")]
+_SomeSets = Annotated[tuple[str, ...], Meta(min_length=1, description="at least one set")]
+_Schedule = Annotated[Literal["cosine", "halve"], Meta(description="cosine or halve")]
+_Loss = Annotated[Literal["l1", "l2"], Meta(description="l1 or l2")]
+_Precision = Annotated[Literal["fp32", "bf16"], Meta(description="fp32 or bf16")]
 
 
 @dataclass(frozen=True)
@@ -47,34 +64,29 @@ class Recipe:
     """
 
     name: str
-    steps: int
-    minutes: float
-    stop_after: float
-    batch: int
-    patch: int
-    lr: float
-    schedule: str
-    halve_every: int
-    warmup: int
-    beta1: float
-    beta2: float
-    eps: float
-    ema: float
-    clip: float
-    loss: str
-    precision: str
-    seed: int
-    train_data: tuple[str, ...]
-    val_data: tuple[str, ...]
-    val_images: int
+    steps: _Count
+    minutes: _Amount
+    stop_after: _Amount
+    batch: _Size
+    patch: _Size
+    lr: _Rate
+    schedule: _Schedule
+    halve_every: _Count
+    warmup: _Count
+    beta1: _Share
+    beta2: _Share
+    eps: _Amount
+    ema: _Share
+    clip: _Amount
+    loss: _Loss
+    precision: _Precision
+    seed: _Seed
+    train_data: _SomeSets
+    val_data: _Sets
+    val_images: _Count
 
     def rate(self, step: int, progress: float) -> float:
-        """Learning rate of a step.
-
-        Args:
-            step: counted from 0.
-            progress: the share of the training that is done, 0 to 1.
-        """
+        """Learning rate of a step, counted from 0, at a progress of the training, 0 to 1."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.schedule == "halve":
             return self.lr * rise * 0.5 ** (step // self.halve_every)
@@ -95,7 +107,8 @@ class Recipe:
         return "levels" if self.loss == "l1" else "levels²"
 
 
-_KINDS = {field.name: str(field.type) for field in fields(Recipe) if field.name != "name"}
+_TYPES = get_type_hints(Recipe, include_extras=True)
+del _TYPES["name"]
 
 
 def recipe(name: str, model: str, **changes: Any) -> Recipe:
@@ -112,21 +125,30 @@ def recipe(name: str, model: str, **changes: Any) -> Recipe:
     Raises:
         UsageError: no such recipe, an unknown key, or a value that makes no sense.
     """
-    text = files("harness.train").joinpath("recipe.toml").read_text(encoding="utf-8")
-    tables = tomllib.loads(text)
+    tables = _read(Path(__file__).with_name("recipe.toml"))
     if name.startswith("paper") or name.endswith(".toml"):  # others do without a plug-in's file
         tables |= _of_papers(model)
-    changed = {k: _value(k, v) for k, v in changes.items() if v is not None}
+    if name == "paper":
+        name = f"paper.{model}" if f"paper.{model}" in tables else "generic"
     own: dict[str, Any] = {}
     if name.endswith(".toml"):
-        own = _read(Path(name))
-        values, name = _extended(own, tables, name), Path(name).name
+        own = table = _read(Path(name))
+    elif name in tables:
+        table = tables[name]
     else:
-        name = _table(name, model, tables)
-        values = _extended(tables[name], tables, name)
-    result = Recipe(name, **(values | changed | _budget(own, changed)))
-    _check(result)
-    if result.schedule == "cosine" and (own | changed).get("halve_every"):
+        known = ["paper", *(table for table in tables if "." not in table)]
+        raise UsageError(
+            f"No recipe is called {name!r}: there are {', '.join(known)}, or name a .toml file."
+        )
+    changed = {k: _value(k, v, "a recipe") for k, v in changes.items() if v is not None}
+    values = _extended(table, tables, name) | changed | _budget(own, changed)
+    result = Recipe(Path(name).name, **values)
+    halving = result.schedule == "halve"
+    if not (result.steps or result.minutes or result.stop_after):
+        raise UsageError(f"The recipe {name} never ends: set its steps, minutes or stop_after.")
+    if halving and not result.halve_every:
+        raise UsageError("schedule=halve needs halve_every: set it to a number of steps.")
+    if not halving and (own | changed).get("halve_every"):
         raise UsageError("halve_every is for schedule=halve, but the schedule is cosine.")
     return result
 
@@ -137,17 +159,6 @@ def _of_papers(model: str) -> dict[str, dict[str, Any]]:
     path = source.with_name("recipes.toml") if source else None
     tables = _read(path) if path and path.is_file() else {}
     return {f"paper.{name}": table for name, table in tables.items() if isinstance(table, dict)}
-
-
-def _table(name: str, model: str, tables: Mapping[str, Any]) -> str:
-    if name == "paper":
-        return f"paper.{model}" if f"paper.{model}" in tables else "generic"
-    if name not in tables:
-        known = ["paper", *(table for table in tables if "." not in table)]
-        raise UsageError(
-            f"No recipe is called {name!r}: there are {', '.join(known)}, or name a .toml file."
-        )
-    return name
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -172,41 +183,23 @@ def _extended(
     return below | {key: _value(key, value, where) for key, value in own.items()}
 
 
-def _value(key: str, value: Any, where: str = "a recipe") -> Any:
-    """Convert a value of a recipe to the type of its field.
-
-    Raises:
-        UsageError: the field does not exist, or the value has another type.
-    """
-    if key not in _KINDS:
-        raise UsageError(unknown_key(key, where))
-    readers: dict[str, tuple[tuple[type, ...], Callable[[Any], Any]]] = {
-        "int": ((int,), int),
-        "float": ((int, float), float),
-        "str": ((str,), str),
-        "tuple[str, ...]": ((list, tuple), tuple),
-    }
-    kinds, read = readers[_KINDS[key]]
-    texts = value if isinstance(value, list | tuple) else ()
-    fits = isinstance(value, kinds) and not isinstance(value, bool)
-    if not fits or not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{key} = {value!r} of {where} is not a value for {_KINDS[key]}.")
-    return read(value)
-
-
-def unknown_key(key: str, where: str = "a recipe") -> str:
-    """The error message for an unknown key, with the nearest known one."""
-    near = difflib.get_close_matches(key, _KINDS, n=1, cutoff=0.7)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KINDS)}."
-    return f"{where[0].upper()}{where[1:]} has no {key!r}: {hint}"
+def _value(key: str, value: Any, where: str) -> Any:
+    """Check a value, and convert it to the type of its field."""
+    if key not in _TYPES:
+        near = difflib.get_close_matches(key, _TYPES, n=1, cutoff=0.7)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_TYPES)}."
+        raise UsageError(f"{where[0].upper()}{where[1:]} has no {key!r}: {hint}")
+    try:
+        return convert(value, _TYPES[key])
+    except ValidationError as error:
+        allowed = _TYPES[key].__metadata__[0].description
+        raise UsageError(f"{key} = {value!r} of {where} cannot be used: give {allowed}.") from error
 
 
 def _budget(own: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """The steps or minutes of a training, from the values that the user set.
+    """The steps or minutes of a training that the user set.
 
-    Args:
-        own: the values of the user's file.
-        changed: the values of the command line, which take precedence.
+    Values of the command line take precedence over the user's own file.
     """
     replaced = {"steps", "minutes"} if changed.keys() & {"steps", "minutes"} else set()
     both = {name: value for name, value in own.items() if name not in replaced} | dict(changed)
@@ -222,73 +215,28 @@ def _budget(own: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any
 
 
 def named_once(options: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
-    """Merge command-line options and the values of ``--set`` into fields of `Recipe`.
+    """Merge command-line options and the ``name=value`` texts of ``--set`` into fields of `Recipe`.
 
-    Args:
-        options: values by field; None for an option that was not given.
-        sets: texts ``name=value``.
+    The value of an option that was not given is None.
 
     Raises:
-        UsageError: a value is given twice, or `parse_change` refuses one.
+        UsageError: a value is given twice, is not one for its field, or the field does not exist.
     """
-    named = {
-        name: _from_text(name, value) if isinstance(value, str) else value
-        for name, value in options.items()
-        if value is not None
-    }
-    for name, value in map(parse_change, sets):
+    given = [(name, value) for name, value in options.items() if value is not None]
+    named: dict[str, Any] = {}
+    for name, value in [*given, *(text.partition("=")[::2] for text in sets)]:
         if name in named:
             raise UsageError(f"{name} is given twice: give it once, by its option or by --set.")
-        named[name] = value
+        read = _from_text(name, value) if isinstance(value, str) else value
+        named[name] = _value(name, read, "a recipe")
     return named
 
 
-def parse_change(text: str) -> tuple[str, Any]:
-    """Parse ``name=value`` into a field of `Recipe` and its value.
-
-    Raises:
-        UsageError: the field does not exist, or the value has another type.
-    """
-    name, _, value = text.partition("=")
-    if name not in _KINDS:
-        raise UsageError(unknown_key(name))
-    return name, _from_text(name, value)
-
-
 def _from_text(name: str, text: str) -> Any:
-    """Parse the value of a field from the command line."""
-    readers: dict[str, Callable[[str], Any]] = {
-        "int": int,
-        "float": float,
-        "str": str,
-        "tuple[str, ...]": lambda words: tuple(filter(None, map(str.strip, words.split(",")))),
-    }
-    try:
-        return readers[_KINDS[name]](text)
-    except ValueError as error:
-        raise UsageError(f"{name}={text} is not a value for {_KINDS[name]}.") from error
-
-
-_MOST, _SEEDS = 1 << 16, 1 << 32
-
-
-def _check(chosen: Recipe) -> None:
-    numbers = [value for value in asdict(chosen).values() if isinstance(value, int | float)]
-    budgets = (chosen.steps, chosen.minutes, chosen.stop_after)
-    rules = {
-        "every number is finite and none is negative": all(0 <= n < math.inf for n in numbers),
-        "steps, batch and patch are at least 1": min(chosen.batch, chosen.patch) >= 1
-        and max(budgets) > 0,
-        f"batch and patch are at most {_MOST:,}": max(chosen.batch, chosen.patch) <= _MOST,
-        f"seed is below {_SEEDS:,}": chosen.seed < _SEEDS,
-        "lr is positive": chosen.lr > 0,
-        "train_data names a set": bool(chosen.train_data),
-        "schedule is cosine or halve": chosen.schedule in ("cosine", "halve"),
-        "halving needs halve_every": chosen.schedule != "halve" or chosen.halve_every > 0,
-        "loss is l1 or l2": chosen.loss in ("l1", "l2"),
-        "precision is fp32 or bf16": chosen.precision in ("fp32", "bf16"),
-        "ema, beta1 and beta2 are below 1": max(chosen.ema, chosen.beta1, chosen.beta2) < 1,
-    }
-    violated = next((rule for rule, holds in rules.items() if not holds), None)
-    if violated:
-        raise UsageError(f"The recipe cannot be used: {violated}.")
+    """Parse the value of a field from the command line; the text itself if it does not fit."""
+    kind = get_type_hints(Recipe).get(name)
+    if kind == tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, text.split(","))))
+    with suppress(ValueError):
+        return kind(text) if kind in (int, float) else text
+    return text

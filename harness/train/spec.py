@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -24,88 +24,136 @@ from harness.models.upscaler import Upscaler
 from harness.models.weights import Weights
 from harness.protocol.rules import Protocol, Sample, network_input, score, sr_image
 from harness.train.checkpoint import LogRow
-from harness.train.distributed import Deadline
+from harness.train.distributed import Progress
 from harness.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Training:
-    """A training: network, images, recipe and settings.
+class TrainRequest:
+    """The request of a user.
 
     Attributes:
-        card: the network.
-        scale: the scale.
+        recipe: a name of ``recipe.toml``, or the path of a TOML file.
+        changes: fields of `Recipe` that differ from that recipe.
+        variant: the name of the network with other arguments; empty for the default ones.
         hyper: arguments of the network.
-        recipe: see `Recipe`.
+        tag: the tag of the weights, different for each variant.
+        folder: the parent folder of checkpoints, log and weights.
+        compile: run the network's repeated blocks through ``torch.compile``; None decides by
+            device and budget.
+        skip_bad: skip images that cannot be read.
+        resume: continue from the folder's last checkpoint.
+        start: a file or tag of weights to start from; empty for random weights.
+        weights_key: the key of the weights in that file; empty to find it.
+        fp16: always store the weights in fp16.
+        split: also write the weights in small parts.
+        validate_every, save_every: seconds between validations, and between checkpoints.
+        log_every: steps between lines of the log.
+    """
+
+    model: str
+    recipe: str = "short"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    scale: int = 4
+    variant: str = ""
+    hyper: Mapping[str, Any] = field(default_factory=dict)
+    tag: str = "repro"
+    folder: Path = Path("results/local/train")
+    device: str = "auto"
+    compile: bool | None = None
+    data_root: Path | None = None
+    skip_bad: bool = False
+    resume: bool = False
+    start: str = ""
+    weights_key: str = ""
+    fp16: bool = False
+    split: bool = False
+    validate_every: float = 300.0
+    save_every: float = 120.0
+    log_every: int = 50
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training: what the user asked for, and the network, recipe and images found for it.
+
+    Attributes:
         images: the images that patches are cut from.
         validation: the images that the average network is scored on.
         folder: the folder of checkpoints, log and weights.
         device: the device of this process.
-        compile: run the network's repeated blocks through ``torch.compile``; None decides by
-            device and budget.
         sets: the identity of each training set, by the word that named it.
         start: weights to start from, instead of random ones.
         origin: the origin of those weights, see `harness.train.checkpoint`.
         notes: sentences for the user.
-        tag: the tag of the weights, different for each variant.
-        fp16: always store the weights in fp16.
-        split: also write the weights in small parts.
-        val_seconds: seconds between validations.
-        save_seconds: seconds between checkpoints.
-        log_steps: steps between lines of the log.
     """
 
+    request: TrainRequest
     card: ModelCard
-    scale: int
-    hyper: Mapping[str, Any]
     recipe: Recipe
     images: TrainingImages
     validation: ValidationImages
     folder: Path
     device: str = "cpu"
-    compile: bool | None = None
     sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     start: Weights | None = None
     origin: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
-    tag: str = "repro"
-    fp16: bool = False
-    split: bool = False
-    val_seconds: float = 300.0
-    save_seconds: float = 120.0
-    log_steps: int = 50
 
     @property
-    def rules(self) -> Protocol:
-        """The protocol of the network's pipeline."""
-        return Protocol(self.card.pipeline, self.scale)
+    def scale(self) -> int:
+        """The scale."""
+        return self.request.scale
+
+    @property
+    def source_sha256(self) -> str:
+        """The hash of the source of the network."""
+        return network_digest(self.card, self.scale, self.request.hyper)
 
     def validate(self, network: nn.Module, stop: Callable[[], bool] = bool) -> Scores | None:
-        """Score a network on the validation images, see `harness.train.spec.validate`."""
-        return validate(
-            self.validation, network, self.card, self.rules, device=self.device, stop=stop
-        )
+        """Score a network on the validation images; None if ``stop`` returned true before one.
 
-    @property
-    def skipped(self) -> dict[str, str]:
-        """Why images are skipped, by the names of their folders and files."""
-        skipped = dict(self.images.skipped) | self.images.smaller_than(self.recipe.patch)
-        return {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()}
+        Pass a copy of the network: it is put into evaluation mode, and may change its buffers.
+
+        Raises:
+            ValidationError: the network fails on an image; the message names it.
+            HarnessError: the output of the network is not an image of the right size.
+            MemoryError: memory runs out; the message names the image.
+        """
+        rules = Protocol(self.card.pipeline, self.scale)
+        upscaler = Upscaler(self.card, self.scale, None, device=self.device, network=network)
+        enlarged, scores = self.card.input == "bicubic", []
+        for name, sample in zip(self.validation.names, self.validation.samples, strict=True):
+            if stop():
+                return None
+            try:
+                output = upscaler(network_input(sample.lr, rules, enlarged=enlarged))
+            except HarnessError:
+                raise
+            except Exception as error:  # a network may raise anything
+                height, width = sample.lr.shape[:2]
+                where = f"{name}, {width} x {height} LR pixels"
+                if is_memory(error):
+                    raise MemoryError(where) from error
+                raise ValidationError(
+                    f"The validation fails on {where} ({sentence(error)})"
+                ) from error
+            values = score(sr_image(output, sample), sample, rules, ("psnr", "ssim"))
+            scores.append((name, values["psnr"], values["ssim"]))
+        return Scores(tuple(scores))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Facts that must be equal to resume from a checkpoint.
-
-        Images are compared by hash, not by name or path.
-        """
-        same = {"model": self.card.name, "scale": self.scale, "hyper": dict(self.hyper)}
+        """Facts that must be equal to resume; images are compared by hash, not by name or path."""
         values = asdict(self.recipe)
-        recipe = {f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED}
-        source = {
-            "source": network_digest(self.card, self.scale, self.hyper),
+        return {
+            "model": self.card.name,
+            "scale": self.scale,
+            "hyper": dict(self.request.hyper),
+            **{f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED},
+            "source": self.source_sha256,
             "images": self.images.sha256,
         }
-        return same | recipe | source
 
     @property
     def validated_on(self) -> dict[str, Any]:
@@ -119,11 +167,9 @@ class Training:
 
 
 def validation_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """A sentence for the user if the validation images have changed; empty if not.
+    """A sentence for the user if the images to validate on have changed; empty if not.
 
-    Args:
-        before: `Training.validated_on` of the checkpoint.
-        now: `Training.validated_on` of the resumed training.
+    Compares `Training.validated_on` of the checkpoint with that of the resumed training.
 
     Raises:
         UsageError: the images differ, but have the same names.
@@ -218,16 +264,8 @@ class Scores:
         """Indices of the images that the network reproduces exactly."""
         return frozenset(n for n, (_, psnr, _) in enumerate(self.images) if math.isinf(psnr))
 
-    def names(self, numbers: Iterable[int]) -> str:
-        """The names of images, for a message."""
-        return ", ".join(self.images[number][0] for number in sorted(numbers))
-
     def means(self, left_out: Collection[int] = ()) -> tuple[float, float] | None:
-        """Mean PSNR (dB) and SSIM over images whose PSNR is finite; None if there are none.
-
-        Args:
-            left_out: indices of images to exclude.
-        """
+        """Mean PSNR (dB) and SSIM over images with a finite PSNR and not ``left_out``, if any."""
         excluded = {*left_out, *self.infinite}
         included = [image for index, image in enumerate(self.images) if index not in excluded]
         if not included:
@@ -240,69 +278,18 @@ class ValidationError(HarnessError):
     """A network fails on a validation image; it may work on others."""
 
 
-def validate(
-    images: ValidationImages,
-    network: nn.Module,
-    card: ModelCard,
-    rules: Protocol,
-    *,
-    device: str,
-    stop: Callable[[], bool] = bool,
-) -> Scores | None:
-    """Score a network on the validation images.
-
-    Args:
-        images: the validation images.
-        network: the network; pass a copy, because it is put into evaluation mode and its forward
-            pass may change its buffers.
-        card: the card of the network.
-        rules: the protocol of its pipeline and scale.
-        device: the device to use.
-        stop: called before each image; when it returns true, the validation ends.
-
-    Returns:
-        the scores; None if the validation was stopped.
-
-    Raises:
-        ValidationError: the network fails on an image; the message names it.
-        HarnessError: the output of the network is not an image of the right size.
-        MemoryError: memory runs out; the message names the image.
-    """
-    upscaler = Upscaler(card, rules.scale, None, device=device, network=network)
-    enlarged, scores = card.input == "bicubic", []
-    for name, sample in zip(images.names, images.samples, strict=True):
-        if stop():
-            return None
-        try:
-            output = upscaler(network_input(sample.lr, rules, enlarged=enlarged))
-        except HarnessError:
-            raise
-        except Exception as error:  # a network may raise anything
-            height, width = sample.lr.shape[:2]
-            where = f"{name}, {width} x {height} LR pixels"
-            if is_memory(error):
-                raise MemoryError(where) from error
-            raise ValidationError(f"The validation fails on {where} ({sentence(error)})") from error
-        sr = sr_image(output, sample)
-        values = score(sr, sample, rules, ("psnr", "ssim"))
-        scores.append((name, values["psnr"], values["ssim"]))
-    return Scores(tuple(scores))
-
-
 class Validator:
     """Scores the average network; turns validation off if time or memory is short.
 
-    Args:
-        training: the training; its validation images are removed when validation is turned off.
-        deadline: the time by which training must end.
-        notify: receives sentences for the user.
+    Attributes:
+        training: the training, without its validation images when validation is turned off.
     """
 
     def __init__(
-        self, training: Training, deadline: Deadline, notify: Callable[[str], None]
+        self, training: Training, progress: Progress, notify: Callable[[str], None]
     ) -> None:
         self.training = training
-        self._deadline, self._notify = deadline, notify
+        self._progress, self._notify = progress, notify
 
     def first(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
         """Validate before the first step, and tell the user the scores at the start.
@@ -316,28 +303,26 @@ class Validator:
         if scores and (means := scores.means()):
             psnr, ssim = means
             self._notify(f"The network starts at {psnr:.3f} dB / {ssim:.4f}")
-        seconds = self._deadline.longest("validation")
-        if self.training.validation and self._deadline.left() < 2 * seconds:
+        seconds = self._progress.longest["validation"]
+        if self.training.validation and self._progress.left() < 2 * seconds:
             self._turn_off(f"A validation takes {seconds:.0f} s, too long for the time left")
         return scores
 
     def __call__(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
         """Score a network with the evaluation code, in fp32; the network is not changed.
 
-        Args:
-            network: the network to score.
-            step: the step of the last checkpoint; 0 if there is none.
-            stop: see `harness.train.spec.validate`.
+        The error for an image that the network cannot be scored on names the step of the last
+        checkpoint, unless it is 0.
 
         Returns:
-            the scores; None if it was stopped, or if memory ran out.
+            the scores; None if it was stopped, see `Training.validate`, or if memory ran out.
 
         Raises:
             HarnessError: the network cannot be scored on one of the images.
         """
         where = device(self.training.device)
         try:
-            with numerics_kept(), random_state_kept(where), self._deadline.measured("validation"):
+            with numerics_kept(), random_state_kept(where), self._progress.measured("validation"):
                 # A copy: scoring may move the network, and a CUDA graph needs its addresses.
                 return self.training.validate(copy_network(network), stop)
         except ValidationError as error:
@@ -353,6 +338,6 @@ class Validator:
         return None
 
     def _turn_off(self, why: str) -> None:
-        self._deadline.leave_out("validation")
+        self._progress.longest.pop("validation", None)
         self.training = replace(self.training, validation=ValidationImages())
         self._notify(f"{why}: training goes on without validation")

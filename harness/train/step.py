@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,8 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Step:
     """Forward pass, loss, backward pass, clipped gradients, Adam, running average.
 
-    Args:
-        network: the network to train, on its device.
-        average: a copy of the network for the running average.
-        recipe: loss, precision, clipping and the settings of Adam.
-        replayable: keep learning rate and decay as tensors, which a CUDA graph reads at each
-            replay; otherwise they are numbers.
+    The average is a copy of the network. A ``replayable`` step keeps learning rate and decay as
+    tensors, which a CUDA graph reads at each replay; otherwise they are numbers.
     """
 
     def __init__(
@@ -61,17 +57,9 @@ class Step:
         self.optimizer._warned_capturable_if_run_uncaptured = True
 
     def __call__(self, input: Tensor, target: Tensor, rate: float, decay: float) -> Tensor:
-        """Carry out one step.
+        """Carry out one step; return the loss before it, without waiting for the device.
 
-        Args:
-            input: the input of the network.
-            target: the HR images.
-            rate: the learning rate.
-            decay: the decay of the running average.
-
-        Returns:
-            the loss before the step, without waiting for the device. The next replayed step
-            overwrites it.
+        The next replayed step overwrites the loss.
 
         Raises:
             HarnessError: the outputs are not images of the target's size.
@@ -85,11 +73,7 @@ class Step:
         return self._replay(input, target)
 
     def load_moments(self, saved: Mapping[str, Any]) -> None:
-        """Load the optimizer moments of a checkpoint, but keep the options of this optimizer.
-
-        Args:
-            saved: the state of the optimizer in the checkpoint.
-        """
+        """Load the optimizer moments of a checkpoint, but keep the options of this optimizer."""
         own = [dict(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(dict(saved))
         for group, values in zip(self.optimizer.param_groups, own, strict=True):
@@ -131,14 +115,18 @@ class Step:
             with torch.no_grad():
                 for value, before in saved:
                     value.copy_(before)
-                for state in self.optimizer.state.values() if fresh else ():
-                    for value in state.values():
-                        value.zero_()
+                for value in self.moments() if fresh else ():
+                    value.zero_()
 
     def _values(self) -> list[Tensor]:
         """Everything that a step changes."""
-        moments = [value for state in self.optimizer.state.values() for value in state.values()]
-        return [*_tensors(self.network), *_tensors(self.average), *moments]
+        networks = (self.network, self.average)
+        values = [v for network in networks for v in (*network.parameters(), *network.buffers())]
+        return [*values, *self.moments()]
+
+    def moments(self) -> list[Tensor]:
+        """The optimizer's moments."""
+        return [value for state in self.optimizer.state.values() for value in state.values()]
 
     def _run(
         self, input: Tensor, target: Tensor, rate: float | Tensor, move: float | Tensor
@@ -183,10 +171,6 @@ class Step:
             for name, value in self.network.named_buffers():
                 if name in buffers and buffers[name].shape == value.shape:
                     buffers[name].copy_(value)
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
 
 
 def record(run: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
@@ -267,15 +251,9 @@ def accelerate(
 ) -> Acceleration:
     """Make a step as fast as possible, with the same losses as the plain step.
 
-    Weights, moments and averages are restored afterwards.
-
-    Args:
-        step: the step to accelerate.
-        batch: input and target of one batch.
-        schedule: learning rates and decays of the trials.
-        blocks: returns the modules to compile, given the seconds of a plain step.
-        replay: whether to record the step in a CUDA graph.
-        notify: receives a sentence on each way that does not work.
+    Weights, moments and averages are restored afterwards. ``blocks`` returns the modules to
+    compile, given the seconds of a plain step; ``replay`` says whether to record a CUDA graph;
+    ``notify`` receives a sentence on each way that does not work.
 
     Raises:
         Exception: any error of a plain step.
@@ -329,12 +307,9 @@ def accelerate(
 
 @dataclass(frozen=True)
 class Trial:
-    """A few steps on one batch.
+    """A few steps on one batch: their losses, and the median time of one.
 
-    Attributes:
-        losses: the loss of each step.
-        seconds: the median time of a step.
-        draws: whether the steps drew random numbers of Python or numpy.
+    ``draws`` says whether they drew random numbers of Python or numpy.
     """
 
     losses: tuple[float, ...]
@@ -343,9 +318,8 @@ class Trial:
 
     def difference(self, plain: Trial) -> str:
         """Describe the first loss that differs from the plain step; empty if none does."""
-        for number, (loss, expected) in enumerate(
-            zip(self.losses, plain.losses, strict=True), start=1
-        ):
+        pairs = zip(self.losses, plain.losses, strict=True)
+        for number, (loss, expected) in enumerate(pairs, start=1):
             if not math.isclose(loss, expected, rel_tol=TOLERANCE):
                 return f"the loss of step {number} is {loss:.4g}, and {expected:.4g} without"
         return ""
@@ -369,15 +343,12 @@ def repeated_blocks(network: nn.Module) -> list[nn.Module]:
 
     They share one compiled code, because only the values of their parameters differ.
     """
-    alike = _alike(network) if isinstance(network, nn.ModuleList | nn.Sequential) else []
-    return alike or [block for child in network.children() for block in repeated_blocks(child)]
-
-
-def _alike(container: nn.Module) -> list[nn.Module]:
-    """The blocks of a container that occur at least `_MIN_ALIKE` times."""
-    kinds = {block: _kind(block) for block in container.children() if list(block.children())}
+    kinds: dict[nn.Module, object] = {}
+    if isinstance(network, nn.ModuleList | nn.Sequential):
+        kinds = {block: _kind(block) for block in network.children() if list(block.children())}
     occurring = list(kinds.values())
-    return [block for block, kind in kinds.items() if occurring.count(kind) >= _MIN_ALIKE]
+    alike = [block for block, kind in kinds.items() if occurring.count(kind) >= _MIN_ALIKE]
+    return alike or [block for child in network.children() for block in repeated_blocks(child)]
 
 
 def _kind(block: nn.Module) -> object:
@@ -401,11 +372,8 @@ def keep_ends_in_fp32(network: nn.Module, batch: Tensor) -> None:
     """Keep the first and the last convolution in fp32 under autocast.
 
     The first one outputs bf16, so that the layers between stay in bf16. The last one outputs an
-    image in fp32, because bf16 with its 8 bits would round it to fewer than 256 levels.
-
-    Args:
-        network: changed in place.
-        batch: an input batch, to find the order in which convolutions run.
+    image in fp32, because bf16 with its 8 bits would round it to fewer than 256 levels. The order
+    in which convolutions run is found on the batch of inputs.
     """
     ran: list[str] = []
     probe = copy_network(network).eval()
@@ -440,22 +408,10 @@ def all_finite(tensors: list[Tensor]) -> bool:
 
 
 def batch_that_fits(step: Callable[[int], object], size: int) -> int:
-    """Halve a batch size until a step fits in memory; 0 if none fits.
-
-    Args:
-        step: carries out a whole optimiser step with the given number of patches.
-        size: the batch size that did not fit.
-    """
+    """Halve a batch size until a whole optimiser step with it fits in memory; 0 if none fits."""
     while size := size // 2:
-        if _fits(step, size):
-            return size
-    return 0
-
-
-def _fits(step: Callable[[int], object], size: int) -> bool:
-    torch.cuda.empty_cache()
-    try:
-        step(size)
-    except torch.OutOfMemoryError:
-        return False
-    return True
+        torch.cuda.empty_cache()
+        with suppress(torch.OutOfMemoryError):
+            step(size)
+            break
+    return size

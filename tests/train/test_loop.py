@@ -28,8 +28,8 @@ from harness.train.checkpoint import LogRow, TrainLog, find_origin, load_checkpo
 from harness.train.export import finish
 from harness.train.loop import INTERRUPTED, Trainer
 from harness.train.patches import place_of
-from harness.train.plan import TrainRequest, plan_training
-from harness.train.spec import Scores
+from harness.train.plan import plan_training
+from harness.train.spec import Scores, TrainRequest
 from tests.pictures import picture
 from tests.train.trainings import (
     Interrupting,
@@ -296,7 +296,8 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(words, monkeypatc
     wanted = Trainer(plain, TrainLines(), resume=False).run().state_dict()
     monkeypatch.setattr(torch, "compile", broken)
     said = Said()
-    trainer = Trainer(dataclasses.replace(plain, compile=True), said, resume=False)
+    compiling = dataclasses.replace(plain.request, compile=True)
+    trainer = Trainer(dataclasses.replace(plain, request=compiling), said, resume=False)
     made = trainer.run().state_dict()
     assert "Compiled blocks are not used (AssertionError: replication_pad2d_backward)" in said[0]
     assert not trainer.how()["compiled"]
@@ -315,7 +316,7 @@ def test_variants_of_table_1_have_names_of_their_own(words) -> None:
     one = plan_training(
         TrainRequest("drfn", changes=data, variant="ff", tag="table1-ff", device="cpu")
     )
-    assert (one.tag, one.folder.name) == ("table1-ff", "drfn-ff-x4")
+    assert (one.request.tag, one.folder.name) == ("table1-ff", "drfn-ff-x4")
 
 
 class TestLog:
@@ -508,8 +509,8 @@ class TestDeadline:
 
     def test_a_budget_that_it_cuts_short_can_be_gone_on_with(self, words, monkeypatch) -> None:
         monkeypatch.setattr(harness, "STARTED", time.monotonic())
-        said, one = Said(), training(words, steps=100_000, stop_after=7.0)
-        trainer = Trainer(dataclasses.replace(one, log_steps=5), said, resume=False)
+        said, one = Said(), training(words, steps=100_000, stop_after=7.0, log_every=5)
+        trainer = Trainer(one, said, resume=False)
         trainer.run()
         assert 0 < trainer.state.step < 100_000
         assert said[-1].startswith(f"Step {trainer.state.step} is in ") and "--resume" in said[-1]
@@ -652,9 +653,9 @@ class TestAnOutputIsChecked:
 @pytest.mark.parametrize("model", ["moody", "numpy", "dropout"])
 def test_random_numbers_of_a_network_are_seeded_saved_and_restored(words, model: str) -> None:
     whole, halves = (
-        dataclasses.replace(one, folder=one.folder / name, log_steps=3)
+        dataclasses.replace(one, folder=one.folder / name)
         for name in ("whole", "halves")
-        for one in [training(words, model, steps=9)]
+        for one in [training(words, model, steps=9, log_every=3)]
     )
     wanted = Trainer(whole, Said(), resume=False).run().state_dict()
     with pytest.raises(KeyboardInterrupt):
@@ -746,7 +747,7 @@ def test_networks_that_keep_what_they_compute_are_trained_and_scored(
 @pytest.mark.parametrize("under_nohup", [False, True])
 def test_a_lost_terminal_saves_but_under_nohup(words, under_nohup: bool) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if under_nohup else signal.SIG_DFL)
-    one = dataclasses.replace(training(words, steps=6), log_steps=2)
+    one = training(words, steps=6, log_every=2)
     trainer = Trainer(one, Interrupting(2, signal.SIGHUP), resume=False)
     try:
         if under_nohup:
@@ -762,7 +763,7 @@ def test_a_lost_terminal_saves_but_under_nohup(words, under_nohup: bool) -> None
 
 def test_steps_of_a_network_that_draws_from_python_are_not_recorded(words) -> None:
     said = Said()
-    one = dataclasses.replace(training(words, "moody", steps=1, val_images=0), compile=True)
+    one = training(words, "moody", steps=1, val_images=0, compile=True)
     trainer = Trainer(one, said, resume=False)
     trainer.run()
     assert "draws random numbers of Python or numpy" in said[0]
@@ -771,7 +772,7 @@ def test_steps_of_a_network_that_draws_from_python_are_not_recorded(words) -> No
 
 class TestFiles:
     def test_the_curve_is_drawn_at_each_validation(self, words) -> None:
-        one = dataclasses.replace(training(words, steps=4), log_steps=1, val_seconds=0.0)
+        one = training(words, steps=4, log_every=1, validate_every=0.0)
         drawn = []
 
         class Watching(TrainLines):

@@ -76,7 +76,7 @@ class TestBeforeTheFirstStep:
 class TestOneThatFails:
     def test_it_costs_no_step(self, words, tmp_path: Path, monkeypatch) -> None:
         fail_at(monkeypatch, 2, ValidationError("The validation fails on 0.png (a whim)"))
-        one = replace(training(words, steps=6), log_steps=2, val_seconds=0.0)
+        one = training(words, steps=6, log_every=2, validate_every=0.0)
         with pytest.raises(HarnessError, match="step 2 is saved, go on with --resume and other"):
             Trainer(one, Said(), resume=False).run()
         assert load_checkpoint(one.folder / "last.pt")["step"] == 2
@@ -141,7 +141,7 @@ class TestInfinitePSNR:
         """From 50 dB with an almost black image, 31 dB without it is a gain."""
         made = [scores_of(30, 90), scores_of(30, 90), scores_of(31, math.inf), scores_of(32, 90)]
         monkeypatch.setattr(Training, "validate", lambda *_: made.pop(0))
-        one = replace(training(words, steps=3), log_steps=1, val_seconds=0.0)
+        one = training(words, steps=3, log_every=1, validate_every=0.0)
         trainer = Trainer(one, Said(), resume=False)
         trainer.run()
         assert [row.psnr for row in trainer.log.rows] == [60, 31, 32]
@@ -249,8 +249,8 @@ def test_a_network_that_draws_random_numbers_is_trained_alike_however_often_it_i
     words,
 ) -> None:
     ends = []
-    for log_steps in (1, 8):
-        one = replace(training(words, "moody", steps=8), log_steps=log_steps, val_seconds=0.0)
-        trainer = Trainer(replace(one, folder=one.folder / str(log_steps)), Said(), resume=False)
+    for log_every in (1, 8):
+        one = training(words, "moody", steps=8, log_every=log_every, validate_every=0.0)
+        trainer = Trainer(replace(one, folder=one.folder / str(log_every)), Said(), resume=False)
         ends.append(trainer.run().state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

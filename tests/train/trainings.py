@@ -10,8 +10,8 @@ import torch
 
 from harness.registry import load_plugins
 from harness.train.checkpoint import LogRow, load_checkpoint
-from harness.train.plan import TrainRequest, plan_training
-from harness.train.spec import Scores, Training
+from harness.train.plan import plan_training
+from harness.train.spec import Scores, Training, TrainRequest
 
 PLUGIN = """
 from harness.registry import register_model
@@ -31,16 +31,17 @@ STRANGERS = Path(__file__).with_name("strangers.py")
 """A plug-in of networks that do what this project's own do not."""
 
 
-def training(
-    words: list[str], model: str = "tiny", *, resume: bool = False, **changes: object
-) -> Training:
-    """What the words ask for, of any network, with other values of the recipe."""
+SETTINGS = ("resume", "compile", "log_every", "validate_every")
+
+
+def training(words: list[str], model: str = "tiny", **changes: object) -> Training:
+    """What the words ask for, of any network, with other settings and values of the recipe."""
     option = dict(zip(words[2::2], words[3::2], strict=True))
     load_plugins([Path(option["--plugin"]), STRANGERS])
     data = {name: (option[f"--{name}-data"],) for name in ("train", "val")}
     values = {"batch": 4, "patch": 12, "train_data": data["train"], "val_data": data["val"]}
-    request = TrainRequest(model, changes=values | changes, device="cpu", resume=resume)
-    return plan_training(request)
+    settings = {name: changes.pop(name) for name in SETTINGS if name in changes}
+    return plan_training(TrainRequest(model, changes=values | changes, device="cpu", **settings))
 
 
 def stranger(words: list[str], model: str) -> list[str]:

@@ -5,7 +5,6 @@ usage: torchrun --nproc-per-node 2 -m tests.train.two_processes FOLDER IMAGES MO
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +14,8 @@ from harness.errors import HarnessError
 from harness.registry import load_plugins
 from harness.train import loop
 from harness.train.loop import Trainer
-from harness.train.plan import TrainRequest, plan_training
+from harness.train.plan import plan_training
+from harness.train.spec import TrainRequest
 from tests.train.trainings import STRANGERS, Interrupting
 
 VALUES = {"steps": 6, "batch": 4, "patch": 8, "val_images": 0}
@@ -29,8 +29,10 @@ def main(folder: str, images: str, *models: str) -> None:
     load_plugins((STRANGERS,))
     for model in models:
         changes = VALUES | {"train_data": (images,)}
-        request = TrainRequest(model, changes=changes, folder=Path(folder), device="cpu")
-        training = replace(plan_training(request), log_steps=2)
+        request = TrainRequest(
+            model, changes=changes, folder=Path(folder), device="cpu", log_every=2
+        )
+        training = plan_training(request)
         listener = Interrupting(2)
         try:
             trainer = Trainer(training, listener, resume=False)
