@@ -24,7 +24,7 @@ from harness.paper.verdicts import Verdict
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.registry import DATASETS, REPORTS, register_report
 from harness.report.build import ReportError, call, contents, takes_pictures
-from harness.report.crops import CREDITS, Box, Comparison, Panel, Pictures, compare, regions
+from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share
 from harness.report.plot import (
@@ -301,12 +301,6 @@ def page(
 ) -> Page:
     """Show verdicts, tables, figures, images and run records in one file.
 
-    Args:
-        runs: the output of `ResultStore.load`.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: the grey rule of the runs shown; None for each row's own.
-        pictures: where the images of the slider are.
-
     Raises:
         HarnessError: there are no runs, or an image cannot be read.
     """
@@ -387,7 +381,7 @@ def _looks(
 def _look(comparison: Comparison, credit: str) -> dict[str, Any]:
     box = _around(comparison.box, comparison.hr)
     pictures = [
-        (panel.label, _scores(panel), _uri(box.cut(panel.pixels)))
+        (panel.label, panel.scores, _uri(box.cut(panel.pixels)))
         for panel in comparison.panels
         if panel.pixels is not None
     ]
@@ -401,10 +395,6 @@ def _around(box: Box, hr: ByteArray) -> Box:
     x = min(max(box.x + (box.width - wide) // 2, 0), width - wide)
     y = min(max(box.y + (box.height - high) // 2, 0), height - high)
     return Box(x, y, wide, high)
-
-
-def _scores(panel: Panel) -> str:
-    return "" if panel.psnr is None else f"{panel.psnr:.2f} dB / {panel.ssim:.4f}"
 
 
 def _uri(pixels: ByteArray) -> str:
