@@ -23,7 +23,7 @@ from harness.paper.select import choose_runs, foreign_origin
 from harness.paper.verdicts import Verdict
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.registry import DATASETS, REPORTS, register_report
-from harness.report.build import ReportError, call, contents, takes_pictures
+from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share
@@ -311,7 +311,7 @@ def page(
     count = Counter(judgement.verdict for judgement in judged)
     cards = record_cards(runs["record"], methods)
     metrics = grids(printed, runs, paper)
-    tables = _other_tables(runs, paper, grey)
+    tables = _other_tables(runs, grey, pictures)
     context = {
         "source": paper["source"],
         "judged": judged,
@@ -339,29 +339,25 @@ def page(
     return Page(context)
 
 
-def _other_tables(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
-) -> list[Table]:
+def _other_tables(runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> list[Table]:
     """Make every registered table except those whose numbers the page draws itself.
 
     If a plug-in's code fails, a table with the error takes the place of its table.
     """
     names = sorted(REPORTS, key=lambda name: (not REPORTS.is_built_in(name), name))
-    names = [name for name in names if name not in _DRAWN and not takes_pictures(name)]
-    return [table for table in (_other_table(name, runs, paper, grey) for name in names) if table]
-
-
-def _other_table(
-    name: str, runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
-) -> Table | None:
-    try:
-        report = call(name, runs, paper, grey)
-        if not isinstance(report, Table):
-            return None
-        contents(name, report, ["html"])
-    except ReportError as error:
-        return Table(name, str(error), ["Report", ""], [[name, "failed"]], pd.DataFrame())
-    return report
+    tables = []
+    for name in names:
+        if name in _DRAWN or takes_pictures(name):
+            continue
+        try:
+            report = make(name, runs, grey, pictures)
+            if isinstance(report, Table):
+                contents(name, report, ["html"])
+                tables.append(report)
+        except ReportError as error:
+            failed = [[name, "failed"]]
+            tables.append(Table(name, str(error), ["Report", ""], failed, pd.DataFrame()))
+    return tables
 
 
 def _looks(
