@@ -24,13 +24,7 @@ _TITLES = {"none": "neither", "ff": "FF", "lsc": "LSC", "both": "both"}
 
 @register_report("table1")
 def ablation(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Report Table 1: printed values, their verdicts, and measured ones, one line per budget.
-
-    Args:
-        runs: the output of `ResultStore.load`; may be empty.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: the grey rule of the runs shown; None for each row's own.
-    """
+    """Report Table 1: printed values, their verdicts, and measured ones, one line per budget."""
     reading = paper["table1"]["readings"][0]
     order: Sequence[str] = reading["variants"]
     printed = dict(zip(order, paper["table1"]["psnr"], strict=True))

@@ -32,32 +32,14 @@ class ReportError(HarnessError):
 
 
 def make(name: str, runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> Report:
-    """Make one report; its function gets ``pictures`` if it has such a parameter.
-
-    Raises:
-        HarnessError: see `call`.
-    """
-    options = {"pictures": pictures} if takes_pictures(name) else {}
-    return call(name, runs, paper(), grey, **options)
-
-
-def takes_pictures(name: str) -> bool:
-    """Whether a report's function has a parameter ``pictures``."""
-    try:
-        return "pictures" in signature(REPORTS.get(name)).parameters
-    except (TypeError, ValueError):  # the call itself will fail
-        return False
-
-
-def call(
-    name: str, runs: pd.DataFrame, printed: Mapping[str, Any], grey: GreyRule | None, **options: Any
-) -> Report:
-    """Call a report's function; a plug-in's gets copies, which it may change.
+    """Make one report; a plug-in's function gets copies, which it may change.
 
     Raises:
         ReportError: the function raised an error, or did not return a report.
         HarnessError: a built-in report needs runs or a different request.
     """
+    options = {"pictures": pictures} if takes_pictures(name) else {}
+    printed: Mapping[str, Any] = paper()
     if not REPORTS.is_built_in(name):
         runs, printed = runs.copy(), deepcopy(printed)
     with _errors_of(name):
@@ -66,6 +48,14 @@ def call(
     if fault:
         raise ReportError(name, fault)
     return report
+
+
+def takes_pictures(name: str) -> bool:
+    """Whether a report's function has a parameter ``pictures``."""
+    try:
+        return "pictures" in signature(REPORTS.get(name)).parameters
+    except (TypeError, ValueError):  # the call itself will fail
+        return False
 
 
 def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format, bytes]:
@@ -130,13 +120,7 @@ def build(
 ) -> Iterator[Written | HarnessError]:
     """Build the reports that match a name, a glob or ``all``, and write the requested formats.
 
-    Args:
-        name: the reports.
-        formats: the requested formats, each for the reports that have it; none for all.
-        results: the folder of the run records.
-        out: the output folder.
-        grey: the grey rule of the runs shown; None for each row's own.
-        pictures: passed to the reports that take it.
+    Each report is written in those of the formats that it has; without formats, in all it has.
 
     Yields:
         each written report, or an error: a report's code failed, or its files cannot be written.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,7 +16,6 @@ from harness.report.table import (
     Table,
     escape_html,
     escape_latex,
-    escape_markdown,
     html_file,
     markdown_paragraph,
 )
@@ -32,54 +31,50 @@ class ClaimsTable(Table):
     def render(self, form: Format) -> str:
         """Render the table, then a paragraph per claim; as CSV, only a full row per claim."""
         table = super().render(form)
-        claims = self.tidy.to_dict("records")
+        entries = "".join(_entry(claim, form) for claim in self.tidy.to_dict("records"))
         if form == "md":
-            return table + "".join(_markdown(claim) for claim in claims)
+            return table + entries
         if form == "tex":
-            items = "".join(_latex(claim) for claim in claims)
-            return f"{table}\n\\begin{{description}}\\sloppy\n{items}\\end{{description}}\n"
-        if form == "html":
-            return html_file(self, "".join(_html(claim) for claim in claims))
-        return table
+            return f"{table}\n\\begin{{description}}\\sloppy\n{entries}\\end{{description}}\n"
+        return html_file(self, entries) if form == "html" else table
 
 
-def _markdown(claim: Mapping[Any, Any]) -> str:
-    escaped = {name: escape_markdown(str(value)) for name, value in claim.items()}
-    runs = f"\n\nRuns: {escaped['runs']}" if escaped["runs"] else ""
-    return (
-        f"\n### {escaped['claim']}: {escaped['verdict']}\n\n"
-        f"> {markdown_paragraph(claim['statement'])} ({escaped['where']})\n\n"
-        f"{markdown_paragraph(claim['evidence'])}{runs}\n"
-    )
+_ENTRIES: Mapping[Format, tuple[Callable[[str], str], str, str]] = {
+    "md": (
+        markdown_paragraph,
+        "\n### {claim}: {verdict}\n\n> {statement} ({where})\n\n{evidence}{runs}\n",
+        "\n\nRuns: {}",
+    ),
+    "tex": (
+        escape_latex,
+        "\\item[{{{claim}: {verdict}}}] ``{statement}'' ({where}). {evidence}{runs}\n",
+        " Runs: {}.",
+    ),
+    "html": (
+        escape_html,
+        "<h2>{claim}: {verdict}</h2>\n<blockquote>{statement} ({where})</blockquote>\n"
+        "<p>{evidence}</p>\n{runs}",
+        "<p>Runs: {}</p>\n",
+    ),
+}
+"""How text is escaped, a claim is written, and the runs behind it, if there are any."""
 
 
-def _html(claim: Mapping[Any, Any]) -> str:
-    escaped = {name: escape_html(str(value)) for name, value in claim.items()}
-    runs = f"<p>Runs: {escaped['runs']}</p>\n" if escaped["runs"] else ""
-    return (
-        f"<h2>{escaped['claim']}: {escaped['verdict']}</h2>\n"
-        f"<blockquote>{escaped['statement']} ({escaped['where']})</blockquote>\n"
-        f"<p>{escaped['evidence']}</p>\n{runs}"
-    )
-
-
-def _latex(claim: Mapping[Any, Any]) -> str:
-    escaped = {name: escape_latex(str(value)) for name, value in claim.items()}
-    runs = f" Runs: {escaped['runs']}." if escaped["runs"] else ""
-    return (
-        f"\\item[{{{escaped['claim']}: {escaped['verdict']}}}] "
-        f"``{escaped['statement']}'' ({escaped['where']}). {escaped['evidence']}{runs}\n"
-    )
+def _entry(claim: Mapping[Any, Any], form: Format) -> str:
+    """Write a claim below the table; nothing in a form that has only the table."""
+    if form not in _ENTRIES:
+        return ""
+    escape, entry, runs = _ENTRIES[form]
+    escaped = {name: escape(str(value)) for name, value in claim.items()}
+    escaped["runs"] = runs.format(escaped["runs"]) if claim["runs"] else ""
+    return entry.format(**escaped)
 
 
 @register_report("claims")
 def claims(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Report every claim of the paper with its verdict and evidence.
 
-    Args:
-        runs: the output of `ResultStore.load`; may be empty.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: ignored; claims are judged from the runs under both rules.
+    The grey rule is ignored: claims are judged from the runs under both rules.
     """
     return claims_table(judge(runs, paper), paper)
 

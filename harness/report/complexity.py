@@ -64,9 +64,24 @@ def complexity_table(
         row = {"model": card.name, "parameters_printed": printed.get(card.name)}
         row["reading"] = card.name in readings
         facts.append(row | _counts(card, scale, counted) | _speed(speeds, card.name))
-    tidy = pd.DataFrame(facts)
-    rows = [_row(fact, timed=speeds is not None) for fact in facts]
-    return Table("complexity", _caption(scale, size, speeds), _headers(speeds), rows, tidy)
+    columns = [one for one in _COLUMNS if speeds is not None or one[1] not in _TIMED]
+    titles = [title for title, *_ in columns]
+    headers = ["Network", "Parameters printed", "Parameters", *titles, "Where thop differs"]
+    rows = [_row(fact, columns) for fact in facts]
+    caption = _caption(scale, size, speeds)
+    return Table("complexity", caption, headers, rows, pd.DataFrame(facts))
+
+
+_TIMED = ("seconds_per_megapixel", "bytes_per_megapixel")
+_COLUMNS = (
+    ("MACs (G)", "macs", 1e9, 2),
+    ("FLOPs (G)", "flops", 1e9, 2),
+    ("Activations (M)", "activations", 1e6, 1),
+    ("s/MP", _TIMED[0], 1, 2),
+    ("MB/MP", _TIMED[1], 1e6, 0),
+    ("MACs by thop (G)", "thop_macs", 1e9, 2),
+)
+"""The header, fact, unit and decimals of each column of counts."""
 
 
 def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
@@ -97,37 +112,21 @@ def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
 def _speed(speeds: Mapping[str, Speed] | None, model: str) -> dict[str, Any]:
     if speeds is None:
         return {}
-    speed = speeds[model]
-    return {"seconds_per_megapixel": speed.seconds, "bytes_per_megapixel": speed.bytes}
+    return dict(zip(_TIMED, (speeds[model].seconds, speeds[model].bytes), strict=True))
 
 
-def _headers(speeds: Mapping[str, Speed] | None) -> list[str]:
-    counted = ["Network", "Parameters printed", "Parameters", "MACs (G)", "FLOPs (G)"]
-    timed = ["s/MP", "MB/MP"] if speeds is not None else []
-    return [*counted, "Activations (M)", *timed, "MACs by thop (G)", "Where thop differs"]
-
-
-def _row(fact: Mapping[str, Any], *, timed: bool) -> list[str]:
-    def shown(name: str, unit: float, decimals: int = 2) -> str:
-        value = fact[name]
-        return "" if value is None else f"{value / unit:,.{decimals}f}"
-
+def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]) -> list[str]:
     printed = fact["parameters_printed"]
-    speed = (
-        [shown("seconds_per_megapixel", 1), shown("bytes_per_megapixel", 1e6, 0)] if timed else []
-    )
+    differs = fact["thop_differs"] or "nowhere"
     return [
         fact["model"],
         f"{printed / 1e6:.1f}M" if printed else "",
         f"{fact['parameters']:,}" + " (a reading)" * fact["reading"],
-        shown("macs", 1e9),
-        shown("flops", 1e9),
-        shown("activations", 1e6, 1),
-        *speed,
-        shown("thop_macs", 1e9),
-        f"not counted: {fact['obstacle']}"
-        if fact["obstacle"]
-        else fact["thop_differs"] or "nowhere",
+        *(
+            "" if fact[name] is None else f"{fact[name] / unit:,.{decimals}f}"
+            for _, name, unit, decimals in columns
+        ),
+        f"not counted: {fact['obstacle']}" if fact["obstacle"] else differs,
     ]
 
 

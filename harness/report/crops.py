@@ -82,16 +82,13 @@ class Pictures:
         return picture_path(self.folder, record.identity, image)
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One image in a row of images to compare.
+class Panel(NamedTuple):
+    """One image in a row of images to compare, with the scores of the whole image.
 
     Attributes:
-        model: the model's name; empty for the HR image.
+        model: empty for the HR image, which has no scores.
         label: the text below the image.
         pixels: uint8 ``(H, W)`` or ``(H, W, 3)``; None where it was not saved.
-        psnr: of the whole image, in dB; None for the HR image.
-        ssim: of the whole image; None for the HR image.
     """
 
     model: str
@@ -99,6 +96,11 @@ class Panel:
     pixels: ByteArray | None
     psnr: float | None = None
     ssim: float | None = None
+
+    @property
+    def scores(self) -> str:
+        """The scores; empty without."""
+        return "" if self.psnr is None else f"{self.psnr:.2f} dB / {self.ssim:.4f}"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def regions(
 
     def present(region: Region) -> bool:
         try:
-            return bool(_image_set(region.dataset, scale, pictures.data_root))
+            return bool(find(DATASETS.get(region.dataset), scale, pictures.data_root))
         except DatasetUnavailable:
             return False
 
@@ -158,7 +160,7 @@ def compare(
         HarnessError: the set is not on this machine, or an image cannot be read.
     """
     scale = paper["table2"]["scale"]
-    image_set = _image_set(region.dataset, scale, pictures.data_root)
+    image_set = find(DATASETS.get(region.dataset), scale, pictures.data_root)
     hr = crop_to_multiple(_hr(image_set, region), scale)
     box = _fitting(region, hr)
     chosen = choose_runs(runs, scale, grey)
@@ -182,10 +184,6 @@ def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
     if hr.ndim == 3 or len(rules) < 2:
         return ""
     return ", grey: scored as RGB for networks on RGB, which adds about 1.3 dB"
-
-
-def _image_set(dataset: str, scale: int, data_root: Path | None) -> ImageSet:
-    return find(DATASETS.get(dataset), scale, data_root)
 
 
 def _hr(image_set: ImageSet, region: Region) -> ByteArray:
@@ -228,7 +226,7 @@ def _shown(
         model for model in run - labels.keys() if model not in MODELS or MODELS.get(model).params
     )
     for model in requested or [*(model for model in labels if model in run), *others]:
-        if model not in MODELS and model not in run:
+        if model not in run:
             MODELS.get(model)  # its error suggests similar names
         yield model, labels.get(model, model)
 
@@ -282,12 +280,6 @@ def crops(
 ) -> Figure:
     """Show HR, bicubic and each model on an enlarged region, with the whole image's PSNR and SSIM.
 
-    Args:
-        runs: the output of `ResultStore.load`.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: the grey rule of the runs shown; None for each row's own.
-        pictures: where the images are, and which are shown.
-
     Raises:
         UsageError: there is no such set, image or model, or the box does not fit.
         HarnessError: the set is not on this machine, or an image cannot be read.
@@ -309,7 +301,7 @@ def crops(
 
 
 def _described(row: Comparison) -> str:
-    scores = [f"{p.label} {p.psnr:.2f} dB / {p.ssim:.4f}" for p in row.panels if p.psnr is not None]
+    scores = [f"{panel.label} {panel.scores}" for panel in row.panels if panel.scores]
     return f"{row.title}: {'; '.join(scores)}."
 
 

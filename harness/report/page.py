@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
@@ -17,19 +18,19 @@ import pandas as pd
 from PIL import Image
 
 from harness.paper.claims import judge
+from harness.paper.schema import title
 from harness.paper.select import choose_runs, foreign_origin
 from harness.paper.verdicts import Verdict
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.registry import DATASETS, REPORTS, register_report
-from harness.report.build import ReportError, call, contents, takes_pictures
-from harness.report.crops import CREDITS, Box, Comparison, Panel, Pictures, compare, regions
+from harness.report.build import ReportError, contents, make, takes_pictures
+from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
-from harness.report.page_grid import LEGEND, doubts, grids, measured_share, plain_tables
+from harness.report.page_grid import LEGEND, doubts, grids, measured_share
 from harness.report.plot import (
     POINT_KINDS,
     SUBJECT,
     LabelBox,
-    Line,
     Point,
     Texts,
     described,
@@ -49,33 +50,11 @@ from harness.report.table import Format, Table, html_rows, templates
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray, GreyRule
-    from harness.paper.verdicts import Judgement
-    from harness.record import RunRecord
+    from harness.record import ImageResult, RunRecord
 
 
-class RecordCard(NamedTuple):
-    """A run record as the page shows it.
-
-    Attributes:
-        anchor: the target of links.
-        title: model, set and rules.
-        scores: the means, or why the run failed, as text.
-        command: the command that repeats the run.
-        facts: names and values of the important facts.
-        text: the record as JSON, without the images, whose scores the page draws.
-    """
-
-    id: str
-    anchor: str
-    title: str
-    scores: str
-    command: str
-    facts: tuple[tuple[str, str], ...]
-    text: str
-
-
-def record_cards(records: Iterable[RunRecord], methods: Mapping[str, str]) -> list[RecordCard]:
-    """Make a card for each record; ``methods`` has the paper's names of the models."""
+def record_cards(records: Iterable[RunRecord], methods: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Collect what the page shows of each record; ``methods`` has the paper's names of models."""
     return [_card(record, methods) for record in records]
 
 
@@ -84,25 +63,23 @@ def anchor(run: str) -> str:
     return f"run-{run[:12]}"
 
 
-def _card(record: RunRecord, methods: Mapping[str, str]) -> RecordCard:
+def _card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, Any]:
     identity = record.identity
-    dataset = identity.dataset
-    title = DATASETS.get(dataset).title if dataset in DATASETS else dataset
     ensemble = "+" if identity.self_ensemble else ""
     origin = foreign_origin(record)
     method = f"{identity.model} of {origin}" if origin else methods.get(identity.model)
-    name = f"{method or identity.model}{ensemble} on {title}"
+    name = f"{method or identity.model}{ensemble} on {title(identity.dataset)}"
     content = {key: value for key, value in record.to_json().items() if key != "images"}
     done = record.status == "finished"
-    return RecordCard(
-        identity.id,
-        anchor(identity.id),
-        f"{name}, {identity.protocol}",
-        _means(record) if done else f"failed: {record.error}",
-        command(record),
-        tuple(_facts(record).items()),
-        json.dumps(content, indent=1, ensure_ascii=False),
-    )
+    return {
+        "id": identity.id,
+        "title": f"{name}, {identity.protocol}",
+        "scores": _means(record) if done else f"failed: {record.error}",
+        "command": command(record),
+        "facts": _facts(record),
+        # The page draws the scores of the images.
+        "text": json.dumps(content, indent=1, ensure_ascii=False),
+    }
 
 
 def _facts(record: RunRecord) -> dict[str, str]:
@@ -167,78 +144,6 @@ _LETTER, _LINE = 8.2, 15
 """The approximate width and height of a letter of the names."""
 
 
-class Tick(NamedTuple):
-    """A grid line and the text at its end."""
-
-    at: float
-    text: str
-
-
-class Mark(NamedTuple):
-    """A point of the scatter plot.
-
-    Attributes:
-        name: the name at ``name_x, name_y``, or its number in the key; or empty.
-        leader: the ends of the line from the name to the point; None where they are adjacent.
-    """
-
-    x: float
-    y: float
-    point: Point
-    tip: str
-    name: str = ""
-    name_x: float = 0.0
-    name_y: float = 0.0
-    leader: Line | None = None
-    subject: bool = False
-
-
-class Scatter(NamedTuple):
-    """The scatter plot of parameters against PSNR.
-
-    Attributes:
-        key: the points in the order of their numbers, from 1; empty where names fit.
-    """
-
-    width: int
-    height: int
-    marks: tuple[Mark, ...]
-    key: tuple[Point, ...]
-    links: tuple[tuple[float, float, float, float], ...]
-    across: tuple[Tick, ...]
-    up: tuple[Tick, ...]
-
-
-class Dot(NamedTuple):
-    """One image's score."""
-
-    x: float
-    y: float
-    tip: str
-
-
-class Strip(NamedTuple):
-    """A model's scores on a set: a dot for each image, quartiles, and the mean of the tables."""
-
-    label: str
-    run: str
-    y: float
-    dots: tuple[Dot, ...]
-    quartiles: tuple[float, float, float]
-    mean: float
-    said: str
-
-
-class Distribution(NamedTuple):
-    """The scores of all models on a set."""
-
-    title: str
-    width: int
-    height: int
-    strips: tuple[Strip, ...]
-    across: tuple[Tick, ...]
-
-
 class _Axis(NamedTuple):
     """A linear map from values to positions."""
 
@@ -258,19 +163,17 @@ def _axis(values: Sequence[float], start: float, end: float, margin: float) -> _
     return _Axis(low - space, high + space, start, end)
 
 
-def _ticks(axis: _Axis, wanted: int) -> tuple[Tick, ...]:
-    """Choose about ``wanted`` round numbers."""
+def _ticks(axis: _Axis, wanted: int) -> list[tuple[float, str]]:
+    """Place about ``wanted`` round numbers."""
     rough = (axis.high - axis.low) / wanted
     size = 10 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
     decimals = max(0, -math.floor(math.log10(step)))
     first, last = math.ceil(axis.low / step), math.floor(axis.high / step)
-    return tuple(
-        Tick(axis.at(i * step), f"{i * step:.{decimals}f}") for i in range(first, last + 1)
-    )
+    return [(axis.at(i * step), f"{i * step:.{decimals}f}") for i in range(first, last + 1)]
 
 
-def scatter(drawn: Sequence[Point]) -> Scatter:
+def scatter(drawn: Sequence[Point]) -> dict[str, Any]:
     """Place the points of Figure 5, with the logarithm of the parameters on the x axis."""
     across = _axis([math.log10(p.parameters) for p in drawn], _LEFT, WIDTH - _RIGHT, 0.1)
     height = round(_PLANE * room_for(len(named(drawn))))
@@ -281,19 +184,19 @@ def scatter(drawn: Sequence[Point]) -> Scatter:
     choices = [Texts(named(drawn), _size, 11, 72), Texts(numbered(drawn), _size, 9, 100)]
     labels = label_points(spots, choices, within, joined)
     by_point = {label.point: label for label in labels}
-    marks = []
-    for index, (point, (x, y)) in enumerate(zip(drawn, spots, strict=True)):
-        mark = Mark(x, y, point, _tip(point), subject=point.model == SUBJECT)
-        if label := by_point.get(index):
-            where = (round(label.box.x, 1), round(label.box.y + 0.8 * _LINE, 1))
-            mark = mark._replace(name=label.text, name_x=where[0], name_y=where[1])
-            mark = mark._replace(leader=label.leader)
-        marks.append(mark)
-    key = () if is_named(labels, drawn) else tuple(drawn[i] for i in key_order(drawn))
     decades = range(math.ceil(across.low), math.floor(across.high) + 1)
-    counts = tuple(Tick(across.at(power), short_count(10**power)) for power in decades)
-    lines = tuple((*start, *end) for start, end in joined)
-    return Scatter(WIDTH, height, tuple(marks), key, lines, counts, _ticks(up, 6))
+    return {
+        "width": WIDTH,
+        "height": height,
+        "marks": [
+            {"x": x, "y": y, "point": point, "tip": _tip(point), "label": by_point.get(index)}
+            for index, (point, (x, y)) in enumerate(zip(drawn, spots, strict=True))
+        ],
+        "key": [] if is_named(labels, drawn) else [drawn[i].method for i in key_order(drawn)],
+        "links": joined,
+        "across": [(across.at(power), short_count(10**power)) for power in decades],
+        "up": _ticks(up, 6),
+    }
 
 
 def _size(_: int, text: str) -> tuple[float, float]:
@@ -307,8 +210,8 @@ def _tip(point: Point) -> str:
 
 def distributions(
     chosen: Mapping[tuple[str, str], pd.Series[Any]], methods: Mapping[str, str]
-) -> list[Distribution]:
-    """Collect the per-image PSNR of every run in a table, set by set.
+) -> list[dict[str, Any]]:
+    """Place the per-image PSNR of every run in a table, set by set.
 
     Args:
         chosen: the output of `choose_runs`.
@@ -317,56 +220,61 @@ def distributions(
     names = [*methods, *sorted({model for model, _ in chosen} - methods.keys())]
     registered = [name for name in DATASETS if any(name == run_set for _, run_set in chosen)]
     sets = [*registered, *sorted({run_set for _, run_set in chosen} - set(registered))]
-    by_set = []
-    for dataset in sets:
-        runs = {
-            name: chosen[name, dataset]["record"] for name in names if (name, dataset) in chosen
-        }
-        records = [(methods.get(name, name) + dagger(run), run) for name, run in runs.items()]
-        title = DATASETS.get(dataset).title if dataset in DATASETS else dataset
-        by_set.append(_distribution(title, records))
-    return by_set
-
-
-def _distribution(title: str, records: Sequence[tuple[str, RunRecord]]) -> Distribution:
-    values = [value for _, record in records for value in _finite(record)]
-    axis = _axis(values, _LABEL, WIDTH - _RIGHT, 0.03)
-    strips = [
-        _strip(label, record, axis, _TOP + (row + 0.5) * _ROW)
-        for row, (label, record) in enumerate(records)
-        if _finite(record)
-    ]
-    height = _TOP + _ROW * len(records) + _BOTTOM
-    return Distribution(title, WIDTH, height, tuple(strips), _ticks(axis, 8))
-
-
-def _finite(record: RunRecord) -> list[float]:
-    return [i.scores["psnr"] for i in record.images if math.isfinite(i.scores["psnr"])]
-
-
-def _strip(label: str, record: RunRecord, axis: _Axis, y: float) -> Strip:
-    dots = tuple(
-        Dot(
-            axis.at(one.scores["psnr"]),
-            # Move dots up and down by the golden ratio, so that few cover each other.
-            round(y + (index * 0.618034 % 1 - 0.5) * 0.5 * _ROW, 1),
-            f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}",
+    return [
+        _distribution(
+            title(dataset),
+            [
+                (methods.get(name, name) + dagger(run["record"]), run["record"])
+                for name in names
+                if (run := chosen.get((name, dataset))) is not None
+            ],
         )
-        for index, one in enumerate(record.images)
-        if math.isfinite(one.scores["psnr"])
-    )
-    low, middle, high = np.percentile(_finite(record), (25, 50, 75))
-    mean = float(np.mean(_finite(record)))
-    summary = (
-        f"{label}: mean {mean:.2f} dB, half of the {len(dots)} images between {low:.2f} "
-        f"and {high:.2f} dB"
-    )
-    quartiles = (axis.at(low), axis.at(middle), axis.at(high))
-    return Strip(label, record.identity.id, y, dots, quartiles, axis.at(mean), summary)
+        for dataset in sets
+    ]
 
 
-VERDICTS: Mapping[Verdict, str] = {verdict: MARKS[verdict] for verdict in get_args(Verdict)}
-"""Verdicts in the order of their counts, with the mark for each colour."""
+def _distribution(dataset: str, records: Sequence[tuple[str, RunRecord]]) -> dict[str, Any]:
+    finite = [
+        [one for one in record.images if math.isfinite(one.scores["psnr"])] for _, record in records
+    ]
+    axis = _axis([one.scores["psnr"] for one in chain(*finite)], _LABEL, WIDTH - _RIGHT, 0.03)
+    return {
+        "title": dataset,
+        "width": WIDTH,
+        "height": _TOP + _ROW * len(records) + _BOTTOM,
+        "strips": [
+            {"run": record.identity.id} | _strip(label, images, axis, _TOP + (row + 0.5) * _ROW)
+            for row, ((label, record), images) in enumerate(zip(records, finite, strict=True))
+            if images
+        ],
+        "across": _ticks(axis, 8),
+    }
+
+
+def _strip(label: str, images: Sequence[ImageResult], axis: _Axis, y: float) -> dict[str, Any]:
+    """Place a dot for each image, the quartiles, and the mean of the tables."""
+    scores = [one.scores["psnr"] for one in images]
+    low, middle, high = np.percentile(scores, (25, 50, 75))
+    mean = float(np.mean(scores))
+    return {
+        "label": label,
+        "y": y,
+        "dots": [
+            (
+                axis.at(one.scores["psnr"]),
+                # Move dots up and down by the golden ratio, so that few cover each other.
+                round(y + (index * 0.618034 % 1 - 0.5) * 0.5 * _ROW, 1),
+                f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}",
+            )
+            for index, one in enumerate(images)
+        ],
+        "quartiles": (axis.at(low), axis.at(middle), axis.at(high)),
+        "mean": axis.at(mean),
+        "said": f"{label}: mean {mean:.2f} dB, half of the {len(images)} images between {low:.2f} "
+        f"and {high:.2f} dB",
+    }
+
+
 _DRAWN = ("claims", "table2", "verdicts")
 _SIDE = 256
 """Side of the square of an image that the slider shows, in HR pixels."""
@@ -374,11 +282,7 @@ _SIDE = 256
 
 @dataclass(frozen=True)
 class Page:
-    """One self-contained HTML file.
-
-    Attributes:
-        context: the variables of the template.
-    """
+    """One self-contained HTML file, made from a template and its variables."""
 
     context: Mapping[str, Any]
     name: str = "page"
@@ -391,33 +295,11 @@ class Page:
         return environment.get_template("page.html.j2").render(self.context)
 
 
-class Picture(NamedTuple):
-    """An image embedded in the page."""
-
-    label: str
-    scores: str
-    uri: str
-
-
-class Look(NamedTuple):
-    """Versions of one photograph, to compare by eye."""
-
-    title: str
-    credit: str
-    pictures: tuple[Picture, ...]
-
-
 @register_report("page")
 def page(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
 ) -> Page:
     """Show verdicts, tables, figures, images and run records in one file.
-
-    Args:
-        runs: the output of `ResultStore.load`.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: the grey rule of the runs shown; None for each row's own.
-        pictures: where the images of the slider are.
 
     Raises:
         HarnessError: there are no runs, or an image cannot be read.
@@ -425,22 +307,28 @@ def page(
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     printed = results(runs, paper, grey)
     drawn = points(runs, paper, grey)
+    judged = judge(runs, paper)
+    count = Counter(judgement.verdict for judgement in judged)
     cards = record_cards(runs["record"], methods)
     metrics = grids(printed, runs, paper)
+    tables = _other_tables(runs, grey, pictures)
     context = {
         "source": paper["source"],
-        "verdicts": VERDICTS,
+        "judged": judged,
+        "verdicts": {verdict: count[verdict] for verdict in get_args(Verdict)},
+        "titles": {card["id"]: card["title"] for card in cards},
         "standings": MARKS,
         "trained_here": TRAINED_HERE,
-        "claims": claims(judge(runs, paper), cards),
         "share": measured_share(metrics[0]),
         "caption": printed.caption,
         "grids": metrics,
         "legend": LEGEND,
         "doubts": list(doubts(paper).values()),
-        "tables": plain_tables(_other_tables(runs, paper, grey)),
+        # Rows that each name what they are about can be sorted.
+        "tables": [(table, all(row and row[0] for row in table.rows)) for table in tables],
         "html_rows": html_rows,
         "scatter": scatter(drawn),
+        "subject": SUBJECT,
         "described": described(drawn),
         "kinds": POINT_KINDS,
         "footnotes": footnotes(runs, paper, grey, drawn),
@@ -451,49 +339,30 @@ def page(
     return Page(context)
 
 
-class Claims(NamedTuple):
-    """The judged claims, the count of each verdict, and the titles of the runs behind them."""
-
-    judged: tuple[Judgement, ...]
-    counts: Mapping[Verdict, int]
-    runs: Mapping[str, str]
-
-
-def claims(judged: Sequence[Judgement], cards: Sequence[RecordCard]) -> Claims:
-    """Summarise the verdicts."""
-    counter = Counter(judgement.verdict for judgement in judged)
-    counts = {verdict: counter[verdict] for verdict in VERDICTS}
-    return Claims(tuple(judged), counts, {card.id: card.title for card in cards})
-
-
-def _other_tables(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
-) -> list[Table]:
+def _other_tables(runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> list[Table]:
     """Make every registered table except those whose numbers the page draws itself.
 
     If a plug-in's code fails, a table with the error takes the place of its table.
     """
     names = sorted(REPORTS, key=lambda name: (not REPORTS.is_built_in(name), name))
-    names = [name for name in names if name not in _DRAWN and not takes_pictures(name)]
-    return [table for table in (_other_table(name, runs, paper, grey) for name in names) if table]
-
-
-def _other_table(
-    name: str, runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
-) -> Table | None:
-    try:
-        report = call(name, runs, paper, grey)
-        if not isinstance(report, Table):
-            return None
-        contents(name, report, ["html"])
-    except ReportError as error:
-        return Table(name, str(error), ["Report", ""], [[name, "failed"]], pd.DataFrame())
-    return report
+    tables = []
+    for name in names:
+        if name in _DRAWN or takes_pictures(name):
+            continue
+        try:
+            report = make(name, runs, grey, pictures)
+            if isinstance(report, Table):
+                contents(name, report, ["html"])
+                tables.append(report)
+        except ReportError as error:
+            failed = [[name, "failed"]]
+            tables.append(Table(name, str(error), ["Report", ""], failed, pd.DataFrame()))
+    return tables
 
 
 def _looks(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
-) -> list[Look]:
+) -> list[dict[str, Any]]:
     """Collect the photographs that may be redistributed and have SR images."""
     all_models = replace(pictures, region=None, models=())
     looks = []
@@ -505,14 +374,14 @@ def _looks(
     return looks
 
 
-def _look(comparison: Comparison, credit: str) -> Look:
+def _look(comparison: Comparison, credit: str) -> dict[str, Any]:
     box = _around(comparison.box, comparison.hr)
     pictures = [
-        Picture(panel.label, _scores(panel), _uri(box.cut(panel.pixels)))
+        (panel.label, panel.scores, _uri(box.cut(panel.pixels)))
         for panel in comparison.panels
         if panel.pixels is not None
     ]
-    return Look(comparison.title, credit, tuple(pictures))
+    return {"title": comparison.title, "credit": credit, "pictures": pictures}
 
 
 def _around(box: Box, hr: ByteArray) -> Box:
@@ -522,10 +391,6 @@ def _around(box: Box, hr: ByteArray) -> Box:
     x = min(max(box.x + (box.width - wide) // 2, 0), width - wide)
     y = min(max(box.y + (box.height - high) // 2, 0), height - high)
     return Box(x, y, wide, high)
-
-
-def _scores(panel: Panel) -> str:
-    return "" if panel.psnr is None else f"{panel.psnr:.2f} dB / {panel.ssim:.4f}"
 
 
 def _uri(pixels: ByteArray) -> str:

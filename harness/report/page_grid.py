@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from harness.paper.schema import SCORES, Score
+from harness.paper.schema import SCORES, Score, title
 from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
-from harness.registry import DATASETS
 from harness.report.legend import MISSING, TRAINED_HERE
 
 if TYPE_CHECKING:
@@ -70,19 +68,6 @@ _LEVELS = _levels()
 LEGEND = tuple(_LEVELS[far] for far in (-3, -2, -1, 0, 1, 2, 3))
 
 
-class Doubt(NamedTuple):
-    """A printed number that looks wrong, and why.
-
-    Attributes:
-        kind: one of the values of `DOUBT_KINDS`.
-    """
-
-    anchor: str
-    title: str
-    reason: str
-    kind: str
-
-
 DOUBT_KINDS: Mapping[str, str] = {
     "print": "doubtful",
     "measurement": "other rules",
@@ -91,53 +76,7 @@ DOUBT_KINDS: Mapping[str, str] = {
 """The names of suspicious cells, by how they were found."""
 
 
-@dataclass(frozen=True)
-class GridCell:
-    """A number as printed and as measured, and their difference.
-
-    Attributes:
-        printed, measured, difference: as text, or empty.
-        values: the same as numbers, for sorting; empty text where there is none.
-        level: the level of the difference, where both exist.
-        run: the id of the record, or empty.
-        status: ``measured``, ``failed`` or ``missing``.
-        dagger: a mark for other weights than the authors'.
-        standing: the verdict on the printed number; empty where none is printed.
-        elsewhere: the number under other rules, where only they give the printed one.
-        doubt: why the printed number looks wrong, if it does.
-    """
-
-    printed: str
-    measured: str
-    difference: str
-    values: tuple[object, ...]
-    level: Level | None
-    run: str
-    status: str
-    dagger: str
-    standing: str
-    elsewhere: str
-    doubt: Doubt | None
-
-
-class Line(NamedTuple):
-    """One method's cells."""
-
-    method: str
-    model: str
-    pipeline: str
-    cells: tuple[GridCell, ...]
-
-
-class Grid(NamedTuple):
-    """Table 2 in one metric."""
-
-    metric: Score
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-
-def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Grid]:
+def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Convert Table 2 to one grid per metric.
 
     Args:
@@ -151,7 +90,7 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[Gr
     return [_grid(table, metric, judged, suspicious) for metric in SCORES.values()]
 
 
-def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
+def doubts(paper: Mapping[str, Any]) -> dict[Key, dict[str, str]]:
     """Collect the suspicious cells of Table 2 by model, set and metric."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     cells = {}
@@ -159,17 +98,22 @@ def doubts(paper: Mapping[str, Any]) -> dict[Key, Doubt]:
         if cell["table"] == "table2":
             key = (cell["row"], cell["column"], cell["metric"])
             number = f"{key[2].upper()} {SCORES[key[2]].as_printed(cell['printed'])}"
-            title = f"{methods[key[0]]}, {DATASETS.get(key[1]).title}, {number}"
-            kind = DOUBT_KINDS[cell["seen"]]
-            cells[key] = Doubt("-".join(("doubt", *key)), title, cell["reason"], kind)
+            cells[key] = {
+                "anchor": "-".join(("doubt", *key)),
+                "title": f"{methods[key[0]]}, {title(key[1])}, {number}",
+                "reason": cell["reason"],
+                "kind": DOUBT_KINDS[cell["seen"]],
+            }
     return cells
 
 
 def _grid(
-    table: Table, metric: Score, judged: Mapping[Key, JudgedCell], suspicious: Mapping[Key, Doubt]
-) -> Grid:
+    table: Table,
+    metric: Score,
+    judged: Mapping[Key, JudgedCell],
+    suspicious: Mapping[Key, Mapping[str, str]],
+) -> dict[str, Any]:
     tidy = table.tidy[table.tidy["metric"] == metric.name]
-    columns = tuple(DATASETS.get(name).title for name in tidy["dataset"].unique())
     lines = []
     # A model has three lines in the table; the first has its method and pipeline.
     groups = tidy.groupby("model", sort=False)
@@ -177,30 +121,31 @@ def _grid(
         cells = []
         for number in numbers.to_dict("records"):
             key = (str(model), str(number["dataset"]), metric.name)
-            cells.append(_cell(number, metric, judged.get(key), suspicious.get(key)))
-        lines.append(Line(row[0], str(model), row[1], tuple(cells)))
-    return Grid(metric, columns, tuple(lines))
+            doubt = {"doubt": suspicious.get(key)}
+            cells.append(_cell(number, metric, judged.get(key)) | doubt)
+        lines.append({"method": row[0], "model": model, "pipeline": row[1], "cells": cells})
+    columns = [title(name) for name in tidy["dataset"].unique()]
+    return {"metric": metric, "columns": columns, "lines": lines}
 
 
-def _cell(
-    number: Mapping[Any, Any], metric: Score, judged: JudgedCell | None, doubt: Doubt | None
-) -> GridCell:
-    names = ("printed", "measured", "difference")
-    values = [None if pd.isna(number[name]) else float(number[name]) for name in names]
-    printed, measured, difference = values
-    return GridCell(
-        "" if printed is None else metric.as_printed(printed),
-        "" if measured is None else metric.as_measured(measured),
-        "" if difference is None else signed(difference, metric.measured),
-        tuple("" if value is None else value for value in values),
-        None if difference is None else level(difference, metric),
-        "" if number["run"] == MISSING else number["run"],
-        number["status"],
-        TRAINED_HERE if number["training"] else "",
-        judged.standing if judged else "",
-        _elsewhere(judged, metric),
-        doubt,
-    )
+def _cell(number: Mapping[Any, Any], metric: Score, judged: JudgedCell | None) -> dict[str, Any]:
+    """Write a number; its ``printed``, ``measured`` and ``difference`` are empty if missing."""
+    known = {name: None if pd.isna(number[name]) else float(number[name]) for name in _WRITTEN}
+    texts = {
+        name: "" if value is None else _WRITTEN[name](metric, value)
+        for name, value in known.items()
+    }
+    difference = known["difference"]
+    return texts | {
+        # For sorting.
+        "numbers": {name: "" if value is None else value for name, value in known.items()},
+        "level": None if difference is None else level(difference, metric),
+        "run": "" if number["run"] == MISSING else number["run"],
+        "status": number["status"],
+        "dagger": TRAINED_HERE if number["training"] else "",
+        "standing": judged.standing if judged else "",
+        "elsewhere": _elsewhere(judged, metric),
+    }
 
 
 def _elsewhere(judged: JudgedCell | None, metric: Score) -> str:
@@ -217,21 +162,15 @@ def signed(value: float, decimals: int) -> str:
     return f"{value:+.{decimals}f}".replace("-", "−")
 
 
-class Share(NamedTuple):
-    """The number of cells measured, measured with other weights than the authors', and printed."""
-
-    measured: int
-    trained: int
-    printed: int
-
-
-def measured_share(grid: Grid) -> Share:
-    """Count the printed cells that are measured."""
-    printed = [cell for line in grid.lines for cell in line.cells if cell.printed]
-    measured = [cell for cell in printed if cell.measured]
-    return Share(len(measured), sum(bool(cell.dagger) for cell in measured), len(printed))
+_WRITTEN: Mapping[str, Callable[[Score, float], str]] = {
+    "printed": Score.as_printed,
+    "measured": Score.as_measured,
+    "difference": lambda metric, value: signed(value, metric.measured),
+}
 
 
-def plain_tables(tables: Sequence[Table]) -> list[tuple[Table, bool]]:
-    """Pair each table with whether its rows are independent and can be sorted."""
-    return [(table, all(row and row[0] for row in table.rows)) for table in tables]
+def measured_share(grid: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Count the printed cells: those measured, those with other weights than the authors', all."""
+    printed = [cell for line in grid["lines"] for cell in line["cells"] if cell["printed"]]
+    measured = [cell for cell in printed if cell["measured"]]
+    return len(measured), sum(bool(cell["dagger"]) for cell in measured), len(printed)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import takewhile
 from math import isfinite
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -172,12 +173,10 @@ def label_points(
         lines: lines that texts should not cover.
     """
     for texts in choices[:-1]:
-        labels = []
-        for label in _place(points, texts, within, lines):
-            if label.covers:
-                break
-            labels.append(label)
-        else:
+        labels = list(
+            takewhile(lambda label: not label.covers, _place(points, texts, within, lines))
+        )
+        if len(labels) == len(texts.by_point):
             return labels
     return list(_place(points, choices[-1], within, lines))
 
@@ -448,13 +447,7 @@ _KEY_WIDTH = 48
 
 @register_report("figure5")
 def plot(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Figure:
-    """Plot parameters (log axis) against PSNR on Set14: print hollow, measurements filled.
-
-    Args:
-        runs: the output of `ResultStore.load`.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: the grey rule of the runs shown; None for each row's own.
-    """
+    """Plot parameters (log axis) against PSNR on Set14: print hollow, measurements filled."""
     drawn = points(runs, paper, grey)
     notes = footnotes(runs, paper, grey, drawn)
     title = f'Figure 5 of "{paper["source"]["title"]}": parameters against PSNR on Set14'
@@ -512,6 +505,8 @@ def _lay_out(canvas: figure.Figure, plane: axes.Axes, high: float, below: float)
 
 def _write_labels(plane: axes.Axes, drawn: Sequence[Point]) -> list[Label]:
     """Write names or numbers next to the points; places are in pixels of the canvas."""
+    from matplotlib.lines import Line2D
+
     spots = [tuple(plane.transData.transform((p.parameters, p.psnr))) for p in drawn]
     inside = plane.get_window_extent().padded(-3)
     within = LabelBox(inside.x0, inside.y0, inside.width, inside.height)
@@ -534,7 +529,9 @@ def _write_labels(plane: axes.Axes, drawn: Sequence[Point]) -> list[Label]:
     labels = label_points(spots, choices, within, joined)
     for label in labels:
         _move(write(label.point, label.text), label, spots[label.point])
-        _draw_leader(plane, label)
+        if label.leader:
+            across, up = zip(*plane.transData.inverted().transform(label.leader), strict=True)
+            plane.add_artist(Line2D(across, up, color="0.45", linewidth=0.6, zorder=2))
     return labels
 
 
@@ -545,22 +542,14 @@ def _weight(point: Point) -> str:
 def _move(written: text.Annotation, label: Label, spot: tuple[float, float]) -> None:
     """Move a text to its place, aligned to the side next to its point, since font widths differ."""
     x, y, width, _ = label.box
-    side: Literal["left", "center", "right"] = "center"
     if x > spot[0]:
-        side = "left"
+        side, across = "left", x
     elif x + width < spot[0]:
-        side = "right"
-    sides = {"left": x, "center": x + width / 2, "right": x + width}
-    written.set_horizontalalignment(side)
-    written.set_position(((sides[side] - spot[0]) * 72 / _DPI, (y - spot[1]) * 72 / _DPI))
-
-
-def _draw_leader(plane: axes.Axes, label: Label) -> None:
-    from matplotlib.lines import Line2D
-
-    if label.leader:
-        across, up = zip(*plane.transData.inverted().transform(label.leader), strict=True)
-        plane.add_artist(Line2D(across, up, color="0.45", linewidth=0.6, zorder=2))
+        side, across = "right", x + width
+    else:
+        side, across = "center", x + width / 2
+    place = ((across - spot[0]) * 72 / _DPI, (y - spot[1]) * 72 / _DPI)
+    written.set(horizontalalignment=side, position=place)
 
 
 def _write_below(canvas: figure.Figure, key: Sequence[Point], notes: Sequence[str]) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
+from math import nan
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +46,6 @@ if TYPE_CHECKING:
 def results(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Report Table 2: printed value, measured value and difference for every cell.
 
-    Args:
-        runs: the output of `ResultStore.load`.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: the grey rule of the runs shown; None for each row's own.
-
     Raises:
         HarnessError: there are no runs.
     """
@@ -67,9 +62,16 @@ def results(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None 
     numbers: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     for model in [*printed, *others]:
-        cells = [_cell(model, card, printed.get(model, {}), chosen, broken) for card in columns]
+        row = printed.get(model, {})
+        cells = [_cell(model, card, row, chosen, broken) for card in columns]
         numbers += cells
-        rows += _three_lines(model, printed.get(model, {}).get("method", model), cells)
+        pipeline = MODELS.get(model).pipeline if model in MODELS else _pipeline_of(cells)
+        pairs = (_pair(cell["printed"], Score.as_printed) for cell in cells)
+        rows += [
+            [row.get("method", model), pipeline, "printed", *pairs],
+            ["", "", "measured", *map(_measured, cells)],
+            ["", "", "difference", *map(_gap, cells)],
+        ]
     tidy = pd.DataFrame([number for cell in numbers for number in _tidy(cell)])
     headers = ["Method", "Pipeline", "", *(card.title for card in columns)]
     records = [cell["record"] for cell in numbers if cell["run"] is not None]
@@ -93,21 +95,6 @@ def _cell(
         "run": run,
         "record": broken.get((model, card.name)) if run is None else run["record"],
     }
-
-
-def _three_lines(model: str, method: str, cells: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Write a model's three lines: printed, measured, and the difference."""
-    pipeline = MODELS.get(model).pipeline if model in MODELS else _pipeline_of(cells)
-    return [
-        [
-            method,
-            pipeline,
-            "printed",
-            *(_pair(cell["printed"], Score.as_printed) for cell in cells),
-        ],
-        ["", "", "measured", *map(_measured, cells)],
-        ["", "", "difference", *map(_gap, cells)],
-    ]
 
 
 def _measured(cell: Mapping[str, Any]) -> str:
@@ -136,35 +123,29 @@ def _pair(values: Sequence[float] | None, write: Callable[[Score, float], str]) 
 def _tidy(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Make a row for each metric, with the facts needed to check the number."""
     run, record = cell["run"], cell["record"]
-    unmeasured = FAILED if record else MISSING
-    rows = []
-    for place, metric in enumerate(SCORES):
-        printed = cell["printed"][place] if cell["printed"] else None
-        measured = cell["measured"][place] if cell["measured"] else None
-        rows.append(
-            {
-                "model": cell["model"],
-                "dataset": cell["dataset"],
-                "metric": metric,
-                "printed": printed,
-                "measured": None if measured is None else round(measured, 6),
-                "difference": _difference(measured, printed),
-                "status": unmeasured if run is None else "measured",
-                "protocol": "" if run is None else run["protocol"],
-                "weights": "" if run is None else run["tag"],
-                "training": "" if run is None else training(record),
-                "weights_file_sha256": "" if run is None else run["weights_file_sha256"],
-                "verified_images": "" if run is None else bool(run["verified"]),
-                "run": record.identity.id if record else MISSING,
-            }
-        )
-    return rows
-
-
-def _difference(measured: float | None, printed: float | None) -> float | None:
-    if measured is None or printed is None:
-        return None
-    return round(measured - printed, 6)
+    facts: dict[str, Any] = dict.fromkeys(
+        ("protocol", "weights", "training", "weights_file_sha256", "verified_images"), ""
+    )
+    if run is not None:
+        facts |= {"protocol": run["protocol"], "weights": run["tag"], "training": training(record)}
+        facts["weights_file_sha256"] = run["weights_file_sha256"]
+        facts["verified_images"] = bool(run["verified"])
+    unknown = (nan, nan)
+    values = zip(SCORES, cell["printed"] or unknown, cell["measured"] or unknown, strict=True)
+    return [
+        {
+            "model": cell["model"],
+            "dataset": cell["dataset"],
+            "metric": metric,
+            "printed": printed,
+            "measured": round(measured, 6),
+            "difference": round(measured - printed, 6),
+            "status": "measured" if run is not None else FAILED if record else MISSING,
+            **facts,
+            "run": record.identity.id if record else MISSING,
+        }
+        for metric, printed, measured in values
+    ]
 
 
 def _caption(
@@ -202,11 +183,8 @@ def _share(tidy: pd.DataFrame) -> str:
     measured = printed[printed["status"] == "measured"]
     retrained, failed = (measured["training"] != "").sum(), (printed["status"] == FAILED).sum()
     text = f"{len(measured)} of {len(printed)} printed cells are measured"
-    text += (
-        f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
-        if retrained
-        else ""
-    )
+    if retrained:
+        text += f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
     return text + (f", the runs of {failed} failed" if failed else "")
 
 
@@ -242,10 +220,7 @@ def summary(records: Sequence[RunRecord]) -> str:
 def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Report every printed number of Table 2 with its verdict.
 
-    Args:
-        runs: the output of `ResultStore.load`; may be empty.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: ignored; a number counts as reproduced under any rule in use.
+    The grey rule is ignored: a number counts as reproduced under any rule in use.
     """
     evidence = Evidence(runs, paper)
     cells = {(cell.model, cell.dataset, cell.metric): cell for cell in judge_cells(evidence)}
@@ -303,27 +278,14 @@ def _verdicts_caption(cells: Collection[JudgedCell]) -> str:
     )
 
 
-_RULES_COLUMNS = [
-    "cell",
-    "model",
-    "dataset",
-    "metric",
-    "printed",
-    "rules",
-    "measured",
-    "agrees",
-    "run",
-]
+_RULES = ["cell", "model", "dataset", "metric", "printed", "rules", "measured", "agrees", "run"]
 
 
 @register_report("rules")
 def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
     """Report each printed number that was measured, with its value under every rule that ran.
 
-    Args:
-        runs: the output of `ResultStore.load`.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: ignored; both rules are shown.
+    The grey rule is ignored: both rules are shown.
     """
     del grey
     evidence = Evidence(runs, paper)
@@ -335,7 +297,7 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = 
         for place, metric in enumerate(SCORES)
         for fact in _rules_row(evidence, model, dataset, metric, row[dataset][place])
     ]
-    tidy = pd.DataFrame(facts, columns=_RULES_COLUMNS)
+    tidy = pd.DataFrame(facts, columns=_RULES)
     rows = [_rules_line(evidence, cell) for _, cell in tidy.groupby(["cell"], sort=False)]
     headers = ["Method", "Set", "", "Printed", "Measured", "Agrees under"]
     return Table("rules", _rules_caption(tidy), headers, rows, tidy.drop(columns="cell"))
@@ -344,10 +306,9 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = 
 def _rules_row(
     evidence: Evidence, model: str, dataset: str, metric: str, printed: float
 ) -> list[dict[str, Any]]:
-    measured = measurements(evidence.candidates, model, dataset, metric)
     # Bicubic has one name per pipeline; the paper does not say which pipeline it used.
-    twin = "bicubic-rgb" if model == "bicubic" else ""
-    twin_measured = measurements(evidence.candidates, twin, dataset, metric)
+    names = (model, "bicubic-rgb") if model == "bicubic" else (model,)
+    measured = [measurements(evidence.candidates, name, dataset, metric) for name in names]
     tolerance = PRINTED.of(metric)
     return [
         {
@@ -361,7 +322,7 @@ def _rules_row(
             "agrees": abs(one.value - printed) <= tolerance,
             "run": one.run.identity.id,
         }
-        for one in [*measured, *twin_measured]
+        for one in chain(*measured)
     ]
 
 
@@ -406,69 +367,24 @@ ARGUED = (("drfn", "msrn"), ("rdn", "drfn"))
 _ANSWERS = {True: "yes", False: "no", None: ""}
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The difference between two rows of Table 2 on one set.
-
-    Attributes:
-        printed: difference of the printed PSNRs (dB).
-        measured: with its interval; None where one of the two was not measured, or where they
-            follow different grey rules and the grey images are not known.
-        half_width: half of that interval's length, or the set's typical one (dB); None where the
-            set has no measurements.
-    """
-
-    dataset: str
-    better: str
-    worse: str
-    printed: float
-    measured: Interval | None
-    half_width: float | None
-
-    @property
-    def share(self) -> float | None:
-        """The printed difference in half-widths; up to 1, the choice of images may explain it."""
-        return abs(self.printed) / self.half_width if self.half_width else None
-
-    @property
-    def contains_zero(self) -> bool | None:
-        """Whether the images cannot decide which of the two is better."""
-        return self._contains(0.0)
-
-    @property
-    def contains_printed(self) -> bool | None:
-        """Whether the printed difference is inside the interval."""
-        return self._contains(self.printed)
-
-    def _contains(self, value: float) -> bool | None:
-        one = self.measured
-        return None if one is None else one.low <= value <= one.high
-
-
 @register_report("differences")
 def differences(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
 ) -> Table:
-    """Report differences between rows of Table 2 with their intervals over the images.
-
-    Args:
-        runs: the output of `ResultStore.load`; may be empty.
-        paper: the output of `harness.paper.schema.paper`.
-        grey: the grey rule of the runs compared; None for each row's own.
-    """
+    """Report differences between rows of Table 2 with their intervals over the images."""
     evidence = Evidence(runs, paper)
-    compared = [one for name in evidence.sets for one in _on_set(evidence, name, grey)]
+    facts = [one for name in evidence.sets for one in _on_set(evidence, name, grey)]
     headers = [
         *("Set", "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
         *("Interval contains 0", "Printed inside interval", "Half-width (dB)"),
         "Printed / half-width",
     ]
-    rows = [_difference_line(one, evidence) for one in compared]
-    tidy = pd.DataFrame([_difference_row(one) for one in compared])
+    rows = [_difference_line(fact, evidence) for fact in facts]
+    tidy = pd.DataFrame(facts).round(4)
     return Table("differences", _differences_caption(runs, grey), headers, rows, tidy)
 
 
-def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Difference]:
+def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[dict[str, Any]]:
     """Compare neighbours by printed PSNR among the measured rows, then the pairs of `ARGUED`."""
     runs: dict[str, RunRecord] = {}
     for model, row in evidence.table2.items():
@@ -476,66 +392,81 @@ def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[Dif
         if run and dataset in row and speaks_for_the_authors(run):
             runs[model] = run
     ordered = sorted(runs, key=lambda model: -evidence.table2[model][dataset][0])
-    compared = []
-    for better, worse in pairwise(ordered):
-        interval = _interval(runs[better], runs[worse])
-        printed = _printed(evidence, dataset, better, worse)
-        width = interval.half_width if interval else None
-        compared.append(Difference(dataset, better, worse, printed, interval, width))
-    widths = [one.half_width for one in compared if one.half_width is not None]
+    pairs = [(pair, _interval(runs, *pair)) for pair in pairwise(ordered)]
+    widths = [interval.half_width for _, interval in pairs if interval]
     typical = median(widths) if widths else None
-    return compared + [
-        Difference(dataset, *pair, _printed(evidence, dataset, *pair), None, typical)
+    measured = [
+        _difference(evidence, dataset, *pair, interval, interval.half_width if interval else None)
+        for pair, interval in pairs
+    ]
+    return measured + [
+        _difference(evidence, dataset, *pair, None, typical)
         for pair in ARGUED
         if not set(pair) <= runs.keys()
     ]
 
 
-def _interval(better: RunRecord, worse: RunRecord) -> Interval | None:
+def _interval(runs: Mapping[str, RunRecord], better: str, worse: str) -> Interval | None:
     """Measure a difference; None where the two runs cannot be compared."""
     try:
-        return compare_runs(better, worse)
+        return compare_runs(runs[better], runs[worse])
     except MismatchError:
         return None
 
 
-def _printed(evidence: Evidence, dataset: str, better: str, worse: str) -> float:
+def _difference(
+    evidence: Evidence,
+    dataset: str,
+    better: str,
+    worse: str,
+    interval: Interval | None,
+    half_width: float | None,
+) -> dict[str, Any]:
+    """Collect what is known of the difference between two rows of Table 2 on one set, in dB.
+
+    Args:
+        evidence: with the printed numbers.
+        dataset: the set.
+        better: the row whose PSNR is the larger one.
+        worse: the other row.
+        interval: None where one of the two was not measured, or where they follow different grey
+            rules and the grey images are not known.
+        half_width: of the interval, or the set's typical one; None where nothing was measured.
+    """
     rows = evidence.table2
-    return round(rows[better][dataset][0] - rows[worse][dataset][0], 2)
-
-
-def _difference_line(one: Difference, evidence: Evidence) -> list[str]:
-    methods = [str(evidence.table2[name]["method"]) for name in (one.better, one.worse)]
-    measured = one.measured
-    width = MISSING if one.half_width is None else f"{one.half_width:.3f}"
-    return [
-        title(one.dataset),
-        " over ".join(methods),
-        f"{one.printed:+.2f}",
-        f"{measured.difference:+.3f}" if measured else MISSING,
-        f"{measured.low:+.3f} to {measured.high:+.3f}" if measured else "",
-        _ANSWERS[one.contains_zero],
-        _ANSWERS[one.contains_printed],
-        width + ("" if measured or one.half_width is None else " (typical)"),
-        "" if one.share is None else f"{one.share:.2f}",
-    ]
-
-
-def _difference_row(one: Difference) -> dict[str, Any]:
-    measured = one.measured
+    printed = round(rows[better][dataset][0] - rows[worse][dataset][0], 2)
     return {
-        "dataset": one.dataset,
-        "better": one.better,
-        "worse": one.worse,
-        "printed": one.printed,
-        "measured": round(measured.difference, 4) if measured else None,
-        "low": round(measured.low, 4) if measured else None,
-        "high": round(measured.high, 4) if measured else None,
-        "contains_zero": one.contains_zero,
-        "contains_printed": one.contains_printed,
-        "half_width": None if one.half_width is None else round(one.half_width, 4),
-        "share": None if one.share is None else round(one.share, 4),
+        "dataset": dataset,
+        "better": better,
+        "worse": worse,
+        "printed": printed,
+        "measured": interval and interval.difference,
+        "low": interval and interval.low,
+        "high": interval and interval.high,
+        # The images cannot decide which of the two is better.
+        "contains_zero": interval and interval.low <= 0 <= interval.high,
+        "contains_printed": interval and interval.low <= printed <= interval.high,
+        "half_width": half_width,
+        # Up to 1, the choice of images may explain the printed difference.
+        "share": abs(printed) / half_width if half_width else None,
     }
+
+
+def _difference_line(fact: Mapping[str, Any], evidence: Evidence) -> list[str]:
+    methods = [str(evidence.table2[fact[name]]["method"]) for name in ("better", "worse")]
+    measured, half_width, share = fact["measured"], fact["half_width"], fact["share"]
+    width = MISSING if half_width is None else f"{half_width:.3f}"
+    return [
+        title(fact["dataset"]),
+        " over ".join(methods),
+        f"{fact['printed']:+.2f}",
+        MISSING if measured is None else f"{measured:+.3f}",
+        "" if measured is None else f"{fact['low']:+.3f} to {fact['high']:+.3f}",
+        _ANSWERS[fact["contains_zero"]],
+        _ANSWERS[fact["contains_printed"]],
+        width + (" (typical)" if measured is None and half_width is not None else ""),
+        "" if share is None else f"{share:.2f}",
+    ]
 
 
 def _differences_caption(runs: pd.DataFrame, grey: GreyRule | None) -> str:

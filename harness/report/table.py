@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil
@@ -85,7 +85,17 @@ class Table:
 
     def render(self, form: Format) -> str:
         """Render as Markdown, LaTeX (booktabs and graphicx) or HTML, or the numbers as CSV."""
-        return _RENDERERS[form](self)
+        match form:
+            case "md":
+                body = markdown_table(self.headers, self.rows)
+                return f"{markdown_paragraph(self.caption)}\n\n{body}\n"
+            case "tex":
+                return latex(self.name, self.caption, self.headers, self.rows)
+            case "csv":
+                return csv_text(self.tidy.columns, self.tidy.itertuples(index=False))
+            case "html":
+                return html_file(self)
+        raise ValueError(f"a table cannot be rendered as {form}")
 
 
 def plain_table(
@@ -147,11 +157,6 @@ def escape_html(text: str) -> str:
     return escape(printable(text))
 
 
-def _markdown(table: Table) -> str:
-    body = markdown_table(table.headers, table.rows)
-    return f"{markdown_paragraph(table.caption)}\n\n{body}\n"
-
-
 def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     """Write CSV with all digits of numbers, and text that spreadsheets do not read as formulas."""
     from pandas import DataFrame
@@ -159,10 +164,6 @@ def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str
     cells = [[_csv_cell(value) for value in row] for row in rows]
     frame = DataFrame(cells, columns=[_csv_cell(name) for name in columns], dtype=object)
     return frame.to_csv(index=False, lineterminator="\n")
-
-
-def _csv(table: Table) -> str:
-    return csv_text(table.tidy.columns, table.tidy.itertuples(index=False))
 
 
 def _csv_cell(value: Any) -> Any:
@@ -182,12 +183,7 @@ def _is_number(text: str) -> bool:
 
 
 class HtmlCell(NamedTuple):
-    """A cell of an HTML table.
-
-    Attributes:
-        is_header: whether it is a row header.
-        rows: how many rows it spans.
-    """
+    """A cell of an HTML table, which may be a row header and span several rows."""
 
     text: str
     is_header: bool
@@ -238,12 +234,7 @@ def _finalize(value: object) -> object:
 
 
 def html_file(table: Table, after: str = "") -> str:
-    """Write a table as an HTML file.
-
-    Args:
-        table: the table.
-        after: HTML that follows the table.
-    """
+    """Write a table, and the HTML that follows it, as an HTML file."""
     template = templates().get_template("table_file.html.j2")
     return template.render(table=table, rows=html_rows(table), after=after)
 
@@ -336,11 +327,7 @@ def _letter(letter: str) -> str:
 def latex(name: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write a table as one or several ``table*`` floats, no wider than the text.
 
-    Args:
-        name: the end of the label.
-        caption: of the first float.
-        headers: of the columns.
-        rows: as text.
+    The first has the caption and a label that ends in ``name``.
     """
     longest = [
         max([*map(len, column), *map(len, header.split())], default=0)
@@ -408,38 +395,28 @@ def _tabular(
     headers: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[float | None]
 ) -> str:
     columns = "".join(f"p{{{width / LINE:.2f}\\textwidth}}" if width else "l" for width in widths)
+    ragged = ["\\raggedright " if width else "" for width in widths]
+    lines = [
+        [lead + escape_latex(text) for lead, text in zip(ragged, row, strict=True)] for row in rows
+    ]
     return "\n".join(
         [
             f"\\begin{{tabular}}{{{columns}}}",
             "\\toprule",
-            _header(headers),
+            _row(map(_header, headers)),
             "\\midrule",
-            *(_row(row, widths) for row in rows),
+            *map(_row, lines),
             "\\bottomrule",
             "\\end{tabular}",
         ]
     )
 
 
-def _header(headers: Sequence[str]) -> str:
-    """Write the headers, with several lines stacked."""
-    titles = []
-    for header in headers:
-        lines = [escape_latex(line) for line in header.split("\n")]
-        stacked = "\\\\".join(lines)
-        titles.append(f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked)
-    return " & ".join(titles) + " \\tabularnewline"
+def _header(header: str) -> str:
+    """Write a header, with several lines stacked."""
+    stacked = "\\\\".join(map(escape_latex, header.split("\n")))
+    return f"\\shortstack[l]{{{stacked}}}" if "\n" in header else stacked
 
 
-def _row(cells: Sequence[str], widths: Sequence[float | None]) -> str:
-    ragged = ["\\raggedright " if width else "" for width in widths]
-    texts = [lead + escape_latex(text) for lead, text in zip(ragged, cells, strict=True)]
-    return " & ".join(texts) + " \\tabularnewline"
-
-
-_RENDERERS: Mapping[str, Callable[[Table], str]] = {
-    "md": _markdown,
-    "tex": lambda table: latex(table.name, table.caption, table.headers, table.rows),
-    "csv": _csv,
-    "html": html_file,
-}
+def _row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + " \\tabularnewline"

@@ -92,7 +92,7 @@ def test_every_committed_record_speaks() -> None:
 def test_a_run_of_other_code_is_listed_and_told_of_by_its_origin(harness) -> None:
     ResultStore(Path("mine")).write(of(FOREIGN[0]))
     (card,) = record_cards([of(FOREIGN[0])], {"srcnn": "SRCNN"})
-    assert card.title.startswith("srcnn of aaa_clash (aaa-clash 0.1) on ")
+    assert card["title"].startswith("srcnn of aaa_clash (aaa-clash 0.1) on ")
     listed = harness("list", "runs", "--results", "mine")
     assert "code of aaa_clash (aaa-clash 0.1)" in listed.stdout
     for words in (("claims",), ("check", "--against", "paper"), ("list", "runs")):

@@ -157,52 +157,54 @@ RECORDS = Path(__file__).parents[2] / "results/reference"
 
 def test_points_stand_in_the_order_of_their_numbers() -> None:
     drawn = points(RUNS, paper(), None)
-    marks = scatter(drawn).marks
-    across = sorted(marks, key=lambda mark: mark.point.parameters)
-    assert [mark.x for mark in across] == sorted(mark.x for mark in marks)
-    up = sorted(marks, key=lambda mark: -mark.point.psnr)
-    assert [mark.y for mark in up] == sorted(mark.y for mark in marks)
+    marks = scatter(drawn)["marks"]
+    across = sorted(marks, key=lambda mark: mark["point"].parameters)
+    assert [mark["x"] for mark in across] == sorted(mark["x"] for mark in marks)
+    up = sorted(marks, key=lambda mark: -mark["point"].psnr)
+    assert [mark["y"] for mark in up] == sorted(mark["y"] for mark in marks)
 
 
 def test_counts_grow_tenfold_from_line_to_line() -> None:
     plot = scatter([Point("a", "A", "printed", 5e4, 27), Point("b", "B", "printed", 5e6, 28)])
-    assert [tick.text for tick in plot.across] == ["100k", "1M"]
-    assert 0 < plot.across[0].at < plot.across[1].at < plot.width
+    assert [text for _, text in plot["across"]] == ["100k", "1M"]
+    assert 0 < plot["across"][0][0] < plot["across"][1][0] < plot["width"]
 
 
 def test_a_measured_point_is_joined_to_its_printed_one() -> None:
     plot = scatter(points(RUNS, paper(), None))
-    measured = {m.point.model for m in plot.marks if m.point.run} - {"mine"}
-    assert len(plot.links) == len(measured) == 3
+    measured = {m["point"].model for m in plot["marks"] if m["point"].run} - {"mine"}
+    assert len(plot["links"]) == len(measured) == 3
 
 
 def test_a_point_says_what_it_is() -> None:
-    tips = [mark.tip for mark in scatter(points(RUNS, paper(), None)).marks]
+    tips = [mark["tip"] for mark in scatter(points(RUNS, paper(), None))["marks"]]
     assert "DRFN: 5.2M parameters, 28.62 dB (printed: both numbers are in the paper)" in tips
 
 
 def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
     runs = ResultStore(RECORDS).load()
     found = distributions(choose_runs(runs, 4, None), {"vdsr": "VDSR"})
-    assert [one.title for one in found] == ["Set5", "Set14", "B100", "demo"]
-    strip = found[1].strips[0]
-    assert (strip.label, len(strip.dots)) == ("VDSR", 14)
-    assert strip.said.startswith("VDSR: mean 28.02 dB, half of the 14 images between")
-    assert strip.quartiles == tuple(sorted(strip.quartiles))
-    assert min(dot.x for dot in strip.dots) < strip.mean < max(dot.x for dot in strip.dots)
+    assert [one["title"] for one in found] == ["Set5", "Set14", "B100", "demo"]
+    strip = found[1]["strips"][0]
+    assert (strip["label"], len(strip["dots"])) == ("VDSR", 14)
+    assert strip["said"].startswith("VDSR: mean 28.02 dB, half of the 14 images between")
+    assert strip["quartiles"] == tuple(sorted(strip["quartiles"]))
+    across = [x for x, _, _ in strip["dots"]]
+    assert min(across) < strip["mean"] < max(across)
 
 
 def test_many_networks_are_numbered_from_left_to_right() -> None:
     plot = scatter(points(crowd(40), paper(), None))
-    numbers = [(mark.x, int(mark.name)) for mark in plot.marks if mark.name]
-    assert [number for _, number in sorted(numbers)] == list(range(1, len(plot.key) + 1))
-    assert {point.method for point in plot.key} > {"SRCNN", "DRFN†", "network 39"}
-    assert scatter(points(RUNS, paper(), None)).key == ()
+    numbers = [(mark["x"], int(mark["label"].text)) for mark in plot["marks"] if mark["label"]]
+    assert [number for _, number in sorted(numbers)] == list(range(1, len(plot["key"]) + 1))
+    assert set(plot["key"]) > {"SRCNN", "DRFN†", "network 39"}
+    assert scatter(points(RUNS, paper(), None))["key"] == []
 
 
 @pytest.mark.parametrize("drawn", [[], [Point("a", "A", "measured", 1e5, 27)]])
 def test_one_point_or_none_can_be_placed(drawn: list[Point]) -> None:
-    assert [mark.name for mark in scatter(drawn).marks] == [point.method for point in drawn]
+    marks = scatter(drawn)["marks"]
+    assert [mark["label"].text for mark in marks] == [point.method for point in drawn]
 
 
 def test_an_infinite_score_is_left_out() -> None:
@@ -215,14 +217,14 @@ def test_an_infinite_score_is_left_out() -> None:
     images = (replace(record.images[0], scores=scores), *record.images[1:])
     runs["record"] = [replace(record, images=images)]
     (one,) = distributions(choose_runs(runs, 4, None), {})
-    assert len(one.strips[0].dots) == 4
-    assert all(math.isfinite(dot.x) for dot in one.strips[0].dots)
+    assert len(one["strips"][0]["dots"]) == 4
+    assert all(math.isfinite(x) for x, _, _ in one["strips"][0]["dots"])
 
 
 @pytest.mark.parametrize("low", [20.0, 27.93])
 def test_lines_of_the_grid_are_round_numbers(low: float) -> None:
     drawn = [Point("a", "A", "printed", 1e5, low), Point("b", "B", "printed", 1e6, low + 0.9)]
-    values = [float(tick.text) for tick in scatter(drawn).up]
+    values = [float(text) for _, text in scatter(drawn)["up"]]
     assert low - 0.1 <= values[0] and values[-1] <= low + 1.0
     assert values == pytest.approx([values[0] + 0.2 * place for place in range(len(values))])
     assert values[0] * 5 == pytest.approx(round(values[0] * 5))
@@ -251,11 +253,11 @@ def test_it_names_the_weights() -> None:
 def test_a_card_holds_the_record_but_for_its_images() -> None:
     records = list(ResultStore(TOP / "results/reference").records())
     cards = record_cards(records, {"vdsr": "VDSR"})
-    assert [card.id for card in cards] == [record.identity.id for record in records]
-    card = next(card for card in cards if card.title == "VDSR on Set5, BI-x4/y")
-    shown = json.loads(card.text)
-    assert shown["id"] == card.id and shown["identity"]["model"] == "vdsr"
+    assert [card["id"] for card in cards] == [record.identity.id for record in records]
+    card = next(card for card in cards if card["title"] == "VDSR on Set5, BI-x4/y")
+    shown = json.loads(card["text"])
+    assert shown["id"] == card["id"] and shown["identity"]["model"] == "vdsr"
     assert "images" not in shown
-    facts = dict(card.facts)
+    facts = card["facts"]
     assert facts["test set's SHA-256"] == shown["identity"]["dataset_sha256"]
     assert (TOP / "results/reference" / facts["file"]).exists()

@@ -60,16 +60,20 @@ def test_a_grid_holds_what_table_2_holds() -> None:
     mine = record("mine", "set5", [31.0])
     runs = frame(record("vdsr", "b100", [27.283], ssim=0.7251), mine)
     psnr, ssim = grids(results(runs, paper()), runs, paper())
-    assert psnr.columns == ("Set5", "Set14", "B100", "Urban100", "Manga109")
-    assert [line.method for line in psnr.lines][-2:] == ["DRFN", "mine"]
-    cell = next(line for line in ssim.lines if line.model == "vdsr").cells[2]
-    assert (cell.printed, cell.measured, cell.difference) == ("0.0726", "0.7251", "+0.6525")
-    assert cell.level and cell.level.name == "over3"
-    assert cell.standing == "inconsistent in print"
-    assert cell.doubt and cell.doubt.title == "VDSR, B100, SSIM 0.0726"
-    own = psnr.lines[-1].cells[0]
-    assert (own.printed, own.measured, own.run) == ("", "31.000", mine.identity.id)
-    assert own.level is None and own.standing == ""
+    assert psnr["columns"] == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
+    assert [line["method"] for line in psnr["lines"]][-2:] == ["DRFN", "mine"]
+    cell = next(line for line in ssim["lines"] if line["model"] == "vdsr")["cells"][2]
+    assert (cell["printed"], cell["measured"], cell["difference"]) == (
+        "0.0726",
+        "0.7251",
+        "+0.6525",
+    )
+    assert cell["level"] and cell["level"].name == "over3"
+    assert cell["standing"] == "inconsistent in print"
+    assert cell["doubt"] and cell["doubt"]["title"] == "VDSR, B100, SSIM 0.0726"
+    own = psnr["lines"][-1]["cells"][0]
+    assert (own["printed"], own["measured"], own["run"]) == ("", "31.000", mine.identity.id)
+    assert own["level"] is None and own["standing"] == ""
     assert measured_share(psnr) == (1, 0, 58)
 
 
@@ -77,18 +81,18 @@ def test_a_number_that_only_other_rules_give_names_them() -> None:
     grey = record("lapsrn", "set14", [28.181], protocol="BI-x4/y+as-rgb")
     runs = frame(record("lapsrn", "set14", [28.085]), grey)
     psnr, _ = grids(results(runs, paper()), runs, paper())
-    cell = next(line for line in psnr.lines if line.model == "lapsrn").cells[1]
-    assert (cell.measured, cell.standing) == ("28.085", "reproduced under other rules")
-    assert cell.elsewhere == "28.181 under grey images as-rgb"
-    assert cell.doubt and cell.doubt.kind == "other rules"
+    cell = next(line for line in psnr["lines"] if line["model"] == "lapsrn")["cells"][1]
+    assert (cell["measured"], cell["standing"]) == ("28.085", "reproduced under other rules")
+    assert cell["elsewhere"] == "28.181 under grey images as-rgb"
+    assert cell["doubt"] and cell["doubt"]["kind"] == "other rules"
 
 
 def test_weights_trained_here_and_runs_that_broke_are_told_apart() -> None:
     broken = replace(record("vdsr", "set14"), status="error", images=())
     runs = frame(record("drfn", "set14", [27.5], tag="repro"), broken)
     psnr, _ = grids(results(runs, paper()), runs, paper())
-    cells = {line.model: line.cells[1] for line in psnr.lines}
-    assert (cells["drfn"].dagger, cells["vdsr"].dagger) == ("†", "")
-    assert (cells["vdsr"].status, cells["srcnn"].status) == ("failed", "missing")
-    assert cells["vdsr"].run == broken.identity.id
+    cells = {line["model"]: line["cells"][1] for line in psnr["lines"]}
+    assert (cells["drfn"]["dagger"], cells["vdsr"]["dagger"]) == ("†", "")
+    assert (cells["vdsr"]["status"], cells["srcnn"]["status"]) == ("failed", "missing")
+    assert cells["vdsr"]["run"] == broken.identity.id
     assert measured_share(psnr) == (1, 1, 58)
