@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.global_state import random_state_kept, settings_guarded
@@ -24,12 +26,8 @@ Value = TypeVar("Value")
 def on_smallest(sides: Sequence[int], work: Callable[[int], Value], who: str) -> Value:
     """Try image sizes from small to large; return the result for the first that a network accepts.
 
-    A network may refuse small images, or pad them by more pixels than they have.
-
-    Args:
-        sides: the sides of the images to try, in pixels.
-        work: runs the network on an image of the given side.
-        who: the beginning of the error message.
+    A network may refuse small images, or pad them by more pixels than they have. ``work`` runs it
+    on an image of the given side in pixels; ``who`` is the beginning of the error message.
 
     Raises:
         HarnessError: the network fails on all sizes.
@@ -47,11 +45,7 @@ def on_smallest(sides: Sequence[int], work: Callable[[int], Value], who: str) ->
 def require_images(output: object, given: Tensor, factor: int, name: str) -> Tensor:
     """Check that a network's output is a batch of images of the right shape, and return it.
 
-    Args:
-        output: the output of the network.
-        given: its input, ``(N, C, h, w)``.
-        factor: output size over input size.
-        name: the name of the network in messages.
+    ``given`` is the network's input, ``(N, C, h, w)``, and ``factor`` output size over input size.
 
     Raises:
         HarnessError: the output is something else.
@@ -71,25 +65,16 @@ def require_images(output: object, given: Tensor, factor: int, name: str) -> Ten
 def require_tensor(output: object, expected: tuple[int, ...], name: str) -> Tensor:
     """Check that a network's output is one tensor, of any shape, and return it.
 
-    Args:
-        output: the output of the network.
-        expected: the shape that it should have.
-        name: the name of the network in messages.
-
     Raises:
         HarnessError: the output is something else, such as a tuple; the message says which part of
             it to return instead.
     """
     if isinstance(output, Tensor):
         return output
-    parts: Mapping[Any, Any] = {}
-    if isinstance(output, Mapping):
-        parts = output
-    elif isinstance(output, list | tuple):
-        parts = dict(enumerate(output))
+    parts = dict(enumerate(output)) if isinstance(output, list | tuple) else output
     shapes = {
         f"[{key!r}]": tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-        for key, part in parts.items()
+        for key, part in (parts.items() if isinstance(parts, Mapping) else ())
     }
     fitting = [f"output{key}" for key, shape in shapes.items() if shape == expected]
     held = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
@@ -105,11 +90,7 @@ def build_network(
 ) -> nn.Module:
     """Build a network from its card.
 
-    Args:
-        card: the model.
-        scale: the factor.
-        hyper: its arguments.
-        changed: gets the names of torch's settings that the plug-in changed.
+    ``changed`` gets the names of torch's settings that the plug-in changed.
 
     Raises:
         UsageError: the model is not defined for the scale.
@@ -134,19 +115,49 @@ def build_network(
 
 
 def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
-    """Copy a network, with its parameters and buffers.
+    """Copy a network, with its parameters and buffers except those that both shall share.
 
-    Args:
-        network: the network. Computed tensors that its modules store, such as the weight that
-            ``weight_norm`` recomputes in each forward pass, are detached: autograd's history cannot
-            be copied.
-        shared: parameters and buffers that the copy shares with the network.
+    Computed tensors that its modules store, such as the weight that ``weight_norm`` recomputes in
+    each forward pass, are detached first: autograd's history cannot be copied.
     """
     for module in network.modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 vars(module)[name] = value.detach()
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
+
+
+class EachOperation(TorchDispatchMode):
+    """Calls a function after each torch operation under it.
+
+    Args:
+        then: gets the operation, its arguments and its result.
+        basic: take operations apart that consist of others, such as ``matmul``. Only under
+            ``inference_mode`` torch does not do so itself.
+    """
+
+    def __init__(
+        self, then: Callable[[Any, Any, Mapping[str, Any], Any], None], *, basic: bool = False
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._then, self._basic = then, basic
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes seconds
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._basic:
+            with self:
+                result = operation.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = operation(*args, **kwargs)
+        self._then(operation, args, kwargs, result)
+        return result
 
 
 def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Shapes:
@@ -162,15 +173,10 @@ def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Sha
 
 
 def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
-    """Say which network weights belong to: the model at another scale, or another model.
-
-    Args:
-        given: names and shapes of weights that do not fit the model.
-        model: the registered name of the model.
-        hyper: the arguments it was built with.
+    """Say which network weights belong to that do not fit a model built with these arguments.
 
     Returns:
-        a phrase that names the network; empty if the weights fit none.
+        a phrase that names the model at another scale, or another model; empty if they fit none.
     """
     for name in sorted(MODELS, key=lambda name: name != model):
         card = MODELS.get(name)
@@ -194,21 +200,13 @@ def _fits(given: Shapes, card: ModelCard, scale: int, hyper: Mapping[str, Any] |
 
 def _bare(shapes: Shapes) -> Shapes:
     """Remove the prefix that all names share."""
-    split = [name.split(".") for name in shapes]
-    shared = 0
-    for words in zip(*(words[:-1] for words in split), strict=False):
-        if len(set(words)) > 1:
-            break
-        shared += 1
-    return {".".join(w[shared:]): shape for w, shape in zip(split, shapes.values(), strict=True)}
+    split = {tuple(name.split(".")): shape for name, shape in shapes.items()}
+    shared = len(os.path.commonprefix([words[:-1] for words in split]))
+    return {".".join(words[shared:]): shape for words, shape in split.items()}
 
 
 def differences(given: Shapes, own: Shapes) -> list[str]:
-    """Describe how two similar networks differ: in channels, features or depth.
-
-    Args:
-        given: names and shapes of the weights that were read.
-        own: names and shapes of the network.
+    """Describe how weights differ from a similar network: in channels, features or depth.
 
     Returns:
         phrases such as ``256 features instead of 64``; none if the networks are not similar.
@@ -219,17 +217,20 @@ def differences(given: Shapes, own: Shapes) -> list[str]:
     return [*_channels(shared), *_features(shared), *_depth(given, own)]
 
 
+_Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""The shapes of one value in the weights and in the network."""
+
 _COLOURS = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
 
 
-def _channels(shared: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+def _channels(shared: Iterable[_Pair]) -> list[str]:
     for theirs, ours in shared:
         if len(theirs) == len(ours) == 4 and {theirs[1], ours[1]} == {1, 3}:
             return [f"{_COLOURS[theirs[1]]} instead of {_COLOURS[ours[1]]}"]
     return []
 
 
-def _features(shared: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+def _features(shared: Iterable[_Pair]) -> list[str]:
     widths = Counter((a[0], b[0]) for a, b in shared if a and b and a[0] != b[0])
     for colours in ((1, 3), (3, 1)):
         widths.pop(colours, None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import re
 import threading
-import time
+import timeit
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,15 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models.cost import input_size
-from harness.models.network import (
-    copy_network,
-    on_smallest,
-)
+from harness.models.network import EachOperation, copy_network, on_smallest
 from harness.models.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -67,12 +64,7 @@ def measure_speed(
 ) -> Speed:
     """Time a network with random weights on a random image, after a warm-up run.
 
-    Args:
-        card: the model.
-        scale: the factor.
-        device: ``cpu`` or ``cuda``.
-        output_size: width and height of the SR image.
-        runs: timed runs.
+    ``output_size`` is width and height of the SR image.
 
     Raises:
         HarnessError: the network cannot be built, or fails on an image of that size.
@@ -94,15 +86,10 @@ def measure_speed(
     output = upscaler(image)
     peak = peak_bytes(device)
     megapixels = output.shape[0] * output.shape[1] / 1e6
-    seconds = min(_seconds(upscaler, image) for _ in range(runs))
+    # Each run copies its result to the CPU, and so waits for the device.
+    seconds = min(timeit.repeat(lambda: upscaler(image), number=1, repeat=runs))
     used = None if before is None or peak is None else int((peak - before) / megapixels)
     return Speed(seconds / megapixels, used)
-
-
-def _seconds(upscaler: Upscaler, image: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    begin = time.perf_counter()
-    upscaler(image)  # copies the result to the CPU, and so waits for the device
-    return time.perf_counter() - begin
 
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
@@ -180,12 +167,7 @@ def forward_bytes(network: nn.Module, channels: int, name: str = "the network") 
     """Count the peak of the bytes in a forward pass, for each pixel of its input.
 
     Only the sizes of tensors are counted, on the meta device; the workspace of convolutions comes
-    on top.
-
-    Args:
-        network: the network; it is not changed.
-        channels: the channels of its input.
-        name: the name of the network in messages.
+    on top. The network is not changed; messages call it by the name.
 
     Raises:
         HarnessError: the network cannot be run on the meta device, or fails on images of every
@@ -197,7 +179,8 @@ def forward_bytes(network: nn.Module, channels: int, name: str = "the network") 
         first = next(on_meta.parameters(), None)
         dtype = first.dtype if first is not None else None
         image = torch.empty(1, channels, side, side, device="meta", dtype=dtype)
-        with torch.inference_mode(), _PeakMemory() as memory:
+        memory = _PeakMemory()
+        with torch.inference_mode(), EachOperation(memory.add):
             on_meta(image)
         return memory.peak / side**2
 
@@ -205,30 +188,21 @@ def forward_bytes(network: nn.Module, channels: int, name: str = "the network") 
     return on_smallest(_SIDES, peak, who)
 
 
-class _PeakMemory(TorchDispatchMode):
-    """Counts the bytes of live tensors that were created under it, and records the peak."""
+class _PeakMemory:
+    """The bytes of live tensors that operations returned, and their peak."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._alive:
-            return
-        self._alive.add(storage)
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, storage.nbytes())
+    def add(self, _operation: Any, _args: Any, _kwargs: Any, result: Any) -> None:
+        tensors = (leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            if storage not in self._alive:
+                self._alive.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._free, storage.nbytes())
 
     def _free(self, size: int) -> None:
         self.now -= size
@@ -236,15 +210,13 @@ class _PeakMemory(TorchDispatchMode):
 
 def _kilobytes(file: Path, field: str) -> int | None:
     """Read a field of a file in /proc, in bytes; None if there is none."""
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return None
-    line = next((line for line in lines if line.startswith(f"{field}:")), None)
-    return int(line.split()[1]) * 1024 if line else None
+    with suppress(OSError):
+        found = re.search(rf"^{field}:\s*(\d+)", file.read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+    return None
 
 
-_SIZES = ((16, 24), (64, 96), (128, 192))
+_TEST_SIDES = 16, 64, 128
 """Sides in LR pixels of the test images; larger ones are used if smaller ones fail."""
 
 _TOLERANCE = 1e-5
@@ -257,11 +229,9 @@ KEEPS_STATE = "an image gives other values after another image"
 
 
 def instances(network: Upscaler, count: int) -> list[Upscaler]:
-    """Return a network and copies of it for other threads; no copies if they would interfere.
+    """Return a network, as it was built, and copies of it for other threads.
 
-    Args:
-        network: the network, as it was built.
-        count: the number of threads.
+    There are no copies if they would interfere.
 
     Raises:
         HarnessError: the output of the network depends on the images before.
@@ -285,18 +255,13 @@ def disturbance(network: Upscaler) -> str:
     """
     plain = copy.copy(network)
     plain.tile, plain.self_ensemble = None, False
-    reason = ""
-    for small, large in _SIZES:
-        try:
-            return _disturbance(plain, small, large)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # plug-in code may raise anything, such as SystemExit
-            reason = f"it cannot be tested ({sentence(error)})"
-    return reason
+    try:
+        return on_smallest(_TEST_SIDES, lambda side: _disturbance(plain, side), "it")
+    except HarnessError as error:
+        return f"it cannot be tested because {str(error).removesuffix('.')}"
 
 
-def _disturbance(network: Upscaler, small: int, large: int) -> str:
+def _disturbance(network: Upscaler, side: int) -> str:
     """Test a network on images of two sizes; copies run first, while its state is still fresh."""
     try:
         pair = network.copy_for_thread(), network.copy_for_thread()
@@ -305,7 +270,7 @@ def _disturbance(network: Upscaler, small: int, large: int) -> str:
     else:
         why = ""
     used, fresh = pair
-    a, b, c = _images(network, small, large)
+    a, b, c = _images(network, side)
     outputs = [used(image) for image in (a, b, c, a)]
     if _differ(outputs[:1], outputs[3:]) or _differ(outputs[1:2], [fresh(b)]):
         return KEEPS_STATE
@@ -321,14 +286,13 @@ def _disturbance(network: Upscaler, small: int, large: int) -> str:
     return ""
 
 
-def _images(network: Upscaler, small: int, large: int) -> list[FloatArray]:
-    """Make two images of the same size, and one of another size."""
+def _images(network: Upscaler, side: int) -> list[FloatArray]:
+    """Make two square images of the same size, and a wider one."""
     rng = np.random.default_rng(0)
-    enlarged = network.scale // network.factor  # 1 if the network takes the LR image
-    shapes = [(small, small), (small, small), (small, large)]
+    side *= network.scale // network.factor  # 1 if the network takes the LR image
     return [
-        rng.uniform(low, low + 0.5, (height * enlarged, width * enlarged, network.card.channels))
-        for low, (height, width) in zip((0, 0.5, 0.25), shapes, strict=True)
+        rng.uniform(low, low + 0.5, (side, width, network.card.channels))
+        for low, width in ((0, side), (0.5, side), (0.25, side * 3 // 2))
     ]
 
 
@@ -339,65 +303,32 @@ def _differ(expected: Sequence[AnyArray], outputs: Sequence[AnyArray]) -> bool:
 
 def _in_turns(networks: Sequence[Upscaler], images: Sequence[FloatArray]) -> list[AnyArray]:
     """Run networks in parallel threads that alternate after every operation."""
-    turns = _Turns(len(networks))
+    queue, changed = list(range(len(networks))), threading.Condition()
+
+    def wait(index: int) -> None:
+        if not changed.wait_for(lambda: queue[0] == index, _PATIENCE):
+            raise TimeoutError("its copies wait for each other")
 
     def work(index: int) -> AnyArray:
+        def give_way(*_: object) -> None:
+            with changed:
+                queue.remove(index)
+                queue.append(index)
+                changed.notify_all()
+                wait(index)
+
         try:
-            turns.wait(index)
-            with _InTurns(turns, index):
+            with changed:
+                wait(index)
+            with EachOperation(give_way):
                 return networks[index](images[index])
         finally:
-            turns.leave(index)
+            with changed:
+                queue.remove(index)
+                changed.notify_all()
 
     with ThreadPoolExecutor(len(networks)) as pool:
         return list(pool.map(work, range(len(networks))))
-
-
-class _Turns:
-    """Decides which of several threads may run."""
-
-    def __init__(self, count: int) -> None:
-        self._queue = list(range(count))
-        self._changed = threading.Condition()
-
-    def wait(self, index: int) -> None:
-        """Wait for the turn of a thread.
-
-        Raises:
-            TimeoutError: the turn does not come.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._queue[0] == index, _PATIENCE):
-                raise TimeoutError("its copies wait for each other")
-
-    def end(self, index: int) -> None:
-        """End the turn of a thread: move it to the end of the queue."""
-        with self._changed:
-            self._queue.remove(index)
-            self._queue.append(index)
-            self._changed.notify_all()
-
-    def leave(self, index: int) -> None:
-        """Remove a thread from the queue."""
-        with self._changed:
-            self._queue.remove(index)
-            self._changed.notify_all()
-
-
-class _InTurns(TorchDispatchMode):
-    """Ends the turn of a thread after each torch operation."""
-
-    def __init__(self, turns: _Turns, index: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._turns, self._index = turns, index
-
-    def __torch_dispatch__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        self._turns.end(self._index)
-        self._turns.wait(self._index)
-        return result
 
 
 # Messages of PyTorch's CPU allocator, and of cuBLAS and cuDNN.
