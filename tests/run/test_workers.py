@@ -262,19 +262,12 @@ class TestCluster:
         )
         address = machines.scheduler()
         machines.worker(address, "--preload", "small.py")
-        words = (
-            "run",
-            "--models",
-            "edsr-baseline",
-            "--datasets",
-            tmp_path / "one",
-            "--tile",
-            "auto",
-        )
+        words = ["run", "--models", "edsr-baseline", "--datasets", tmp_path / "one"]
+        words += ["--tile", "auto"]
         far = harness(*words, *DASK, "--scheduler", address, "--json")
         assert far.exit_code == 0, far.output
-        assert json.loads(far.stdout)[0]["identity"]["tile"] == 64
-        assert "runs in tiles of 64 LR pixels" in far.stderr
+        assert json.loads(far.stdout)[0]["identity"]["tile"] == 32
+        assert "runs in tiles of 32 LR pixels" in far.stderr
         here = harness(*words, "--json")
         assert json.loads(here.stdout)[0]["identity"]["tile"] is None
 
