@@ -123,7 +123,7 @@ def upscale(
         images: images of its set.
         network: the network, from `upscaler`.
         finish: called with each SR image on the same thread, for example to score it.
-        stop: called before each image but the first; when it returns true, no image is begun.
+        stop: called before each image; when it returns true, no image is begun.
 
     Yields:
         the results of ``finish``, as images are finished.
@@ -164,7 +164,7 @@ def upscale(
         return finish(Upscaled(image, prepared.loaded, prepared.sample, sr, seconds))
 
     def process_unless_stopped(image: SetImage) -> Result | None:
-        if image is not ordered[0] and stop():
+        if stop():
             return None
         try:
             return process(image)
@@ -180,8 +180,7 @@ def upscale(
         except BaseException as error:  # such as SystemExit; Ctrl-C never reaches this thread
             raise HarnessError(f"{run.title} tried to end the process ({error!r}).") from error
 
-    ordered = largest_first(images)
-    threads = max(1, cores // lanes)
+    threads, ordered = max(1, cores // lanes), largest_first(images)
     for result in side_by_side(process_unless_stopped, ordered, lanes, threads):
         if result is not None:
             yield result
@@ -224,7 +223,7 @@ def compute(
         images: images of its set.
         network: the network, from `upscaler`.
         pictures: also encode the SR images as PNG.
-        stop: called before each image but the first; when it returns true, no image is begun.
+        stop: called before each image; when it returns true, no image is begun.
 
     Yields:
         the result of each finished image and, with ``pictures``, the bytes of its PNG file.

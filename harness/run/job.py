@@ -7,7 +7,7 @@ and pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,7 @@ from harness.models.source import plugins
 from harness.record import Execution, ImageResult, RunRecord, digest
 from harness.run.evaluate import compute, upscaler
 from harness.run.spec import RunContext, WorkersError
-from harness.run.store import (
-    journal_of,
-    lock_of,
-    picture_path,
-    remove_leftovers,
-)
+from harness.run.store import journal_of, lock_of, picture_path, remove_leftovers
 
 if TYPE_CHECKING:
     from harness.data.identify import SetImage
@@ -37,8 +32,9 @@ def require_folders(runs: Sequence[Run], context: RunContext) -> None:
     Raises:
         HarnessError: one of the folders cannot be written.
     """
-    if all(_is_finished(run, context) for run in runs):
-        return
+    with suppress(Exception):  # `begin_runs` reports a bad record
+        if all(_complete_record(run, context) for run in runs):
+            return
     require_writable(context.store.root, "results", "--results")
     if context.options.save_images:
         require_writable(context.options.save_images, "pictures'", "--save-images")
@@ -256,13 +252,6 @@ def _complete_record(run: Run, context: RunContext) -> RunRecord | None:
     if record is None or _todo(run, {image.image: image for image in record.images}, context):
         return None
     return record
-
-
-def _is_finished(run: Run, context: RunContext) -> bool:
-    try:
-        return _complete_record(run, context) is not None
-    except Exception:  # `begin_runs` reports a bad record
-        return False
 
 
 def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> list[SetImage]:

@@ -67,16 +67,14 @@ class _SentRun:
     Attributes:
         job: the run in this process.
         rank: the number of runs that began before it; workers take the images of those first.
-        parcel: its description, which workers keep.
-        weights: its weights, which workers keep.
+        kept: its description and its weights, which workers keep.
         left: the number of unfinished shards.
         origins: the different provenances of the workers.
     """
 
     job: Job
     rank: int
-    parcel: Future[Parcel]
-    weights: Future[Weights] | None
+    kept: tuple[Future[Parcel], Future[Weights] | None]
     left: int = 0
     origins: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -217,7 +215,7 @@ class Workers(ExitStack):
                 content = [run.card.name, run.identity.hyper, run.identity.weights_sha256]
                 weights = client.submit(keep, run.weights, key=f"weights-{digest(content)}")
             parcel = client.submit(keep, self._parcel(run), pure=False)
-        sent = _SentRun(job, next(self._ranks), parcel, weights)
+        sent = _SentRun(job, next(self._ranks), (parcel, weights))
         self._sent.append(sent)
         # Images that a worker computes side by side have about the same size.
         images, size = largest_first(job.todo), images_at_once(run, job.execution.threads)
@@ -243,9 +241,8 @@ class Workers(ExitStack):
     def _submit(self, shard: _Shard) -> None:
         sent, images = shard.sent, [_absolute(image) for image in shard.images]
         with self._reached() as client:
-            future = client.submit(
-                score_shard, sent.parcel, sent.weights, images, pure=False, priority=-sent.rank
-            )
+            options = {"pure": False, "priority": -sent.rank}
+            future = client.submit(score_shard, *sent.kept, images, **options)
             self._arrivals.add(future)
         self._pending[future] = shard
 
