@@ -135,11 +135,11 @@ class TestFaults:
         slow = SlowRun(tmp_path, images=12)
         runner = slow.start(*LOCAL)
         runner.until_images(slow.results, 1)
-        (slow.photos / "21.png").rename(tmp_path / "aside.png")
+        (slow.photos / "10.png").rename(tmp_path / "aside.png")
         assert runner.wait() == 1
-        assert "21.png is missing." in runner.said()
+        assert "10.png is missing." in runner.said()
         assert slow.record()["status"] == "error"
-        (tmp_path / "aside.png").rename(slow.photos / "21.png")
+        (tmp_path / "aside.png").rename(slow.photos / "10.png")
         assert slow.start().wait() == 0
         assert slow.record()["status"] == "finished"
 
