@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from harness.report.table import json_text, markdown_table
 if TYPE_CHECKING:
     from harness.protocol.conventions import ClaimedNumbers, Number, Rescored
     from harness.run.bench import Bench, Roof
-    from harness.run.spec import Executor, ExecutorName
+    from harness.run.spec import Executor, RunContext
 
 
 class TileSide(click.IntRange):
@@ -148,7 +148,9 @@ def run(
 
     require_locks()
     fill_registries(plugins)
-    execute = _executor(executor, scheduler, workers, plugins)
+    progress = listener()
+    context = RunContext(ResultStore(results), progress, Options(device, force, save_images))
+    opened = _executor(executor, context, scheduler, workers, plugins)
     files = _weight_files(weight_files)
     request = Request(
         split_words(models),
@@ -169,24 +171,23 @@ def run(
         weights_key,
     )
     planned = plan(request)
-    choose_tiles(planned, device, asked=tile == "auto")
-    for message in planned.notes:
-        echo(f"Note: {message}", err=True)
-    for message in planned.absent:
-        echo(f"Skipped: {message}", err=True)
-    for message in planned.problems:
-        echo(f"Error: {message}", err=True)
-    progress = listener()
-    context = RunContext(ResultStore(results), progress, Options(device, force, save_images))
-    require_folders(planned.runs, context)
-    records, errors = [], list(planned.problems)
-    with progress, closing(execute(planned.runs, context)) as outcomes:
-        for outcome in outcomes:
-            if isinstance(outcome, HarnessError):
-                errors.append(str(outcome))
-                echo(f"Error: {outcome}", err=True)
-            else:
-                records.append(outcome)
+    with progress, opened as execute:
+        choose_tiles(planned, execute, asked=tile == "auto")
+        for message in planned.notes:
+            echo(f"Note: {message}", err=True)
+        for message in planned.absent:
+            echo(f"Skipped: {message}", err=True)
+        for message in planned.problems:
+            echo(f"Error: {message}", err=True)
+        require_folders(planned.runs, context)
+        records, errors = [], list(planned.problems)
+        with closing(execute.carry_out(planned.runs)) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, HarnessError):
+                    errors.append(str(outcome))
+                    echo(f"Error: {outcome}", err=True)
+                else:
+                    records.append(outcome)
     for message in context.unsaved:
         errors.append(message)
         echo(f"Error: {message}", err=True)
@@ -215,12 +216,17 @@ def _weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _executor(
-    name: ExecutorName, scheduler: str | None, workers: int | None, plugins: Sequence[Path]
-) -> Executor:
+    name: str,
+    context: RunContext,
+    scheduler: str | None,
+    workers: int | None,
+    plugins: Sequence[Path],
+) -> AbstractContextManager[Executor]:
     """Return the executor that the options of ``harness run`` select.
 
     Args:
         name: ``serial`` or ``dask``.
+        context: the store, the listener and the options.
         scheduler: the address of a dask scheduler.
         workers: how many workers to start on this machine.
         plugins: files that workers must load.
@@ -230,12 +236,12 @@ def _executor(
     """
     from importlib.util import find_spec
 
-    from harness.run.job import serial
+    from harness.run.job import Serial
 
     if name == "serial":
         if scheduler or workers:
             raise UsageError("--scheduler and --workers need --executor dask.")
-        return serial
+        return nullcontext(Serial(context))
     if scheduler and workers:
         raise UsageError(
             "Give --workers, which starts workers on this machine, or --scheduler, which uses "
@@ -243,9 +249,9 @@ def _executor(
         )
     if find_spec("distributed") is None:
         raise UsageError("--executor dask needs pip install 'drfn-harness[cluster]'.")
-    from harness.run.workers import dispatcher
+    from harness.run.workers import Workers
 
-    return dispatcher(scheduler, workers, plugins)
+    return Workers(context, scheduler, workers, plugins)
 
 
 MAX_ROWS = 30

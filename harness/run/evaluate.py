@@ -123,7 +123,7 @@ def upscale(
         images: images of its set.
         network: the network, from `upscaler`.
         finish: called with each SR image on the same thread, for example to score it.
-        stop: called before each image but the first; when it returns true, no image is begun.
+        stop: called before each image; when it returns true, no image is begun.
 
     Yields:
         the results of ``finish``, as images are finished.
@@ -138,7 +138,7 @@ def upscale(
     keep_freed()
     cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
     # Count the whole set: a resumed run and a worker's shard use as many threads per image.
-    lanes = images_at_once(run.image_set.images, cores)
+    lanes = images_at_once(run, cores)
     networks = instances(network, lanes if on_cpu else 1)
     lanes = len(networks) if on_cpu else lanes
     free: SimpleQueue[Upscaler] = SimpleQueue()
@@ -164,7 +164,7 @@ def upscale(
         return finish(Upscaled(image, prepared.loaded, prepared.sample, sr, seconds))
 
     def process_unless_stopped(image: SetImage) -> Result | None:
-        if image is not largest_first[0] and stop():
+        if stop():
             return None
         try:
             return process(image)
@@ -180,17 +180,21 @@ def upscale(
         except BaseException as error:  # such as SystemExit; Ctrl-C never reaches this thread
             raise HarnessError(f"{run.title} tried to end the process ({error!r}).") from error
 
-    largest_first = sorted(images, key=_area, reverse=True)
-    threads = max(1, cores // lanes)
-    for result in side_by_side(process_unless_stopped, largest_first, lanes, threads):
+    threads, ordered = max(1, cores // lanes), largest_first(images)
+    for result in side_by_side(process_unless_stopped, ordered, lanes, threads):
         if result is not None:
             yield result
 
 
-def images_at_once(images: Sequence[SetImage], cores: int) -> int:
-    """How many images are processed at once."""
-    largest = max(map(_area, images), default=0)
-    return max(1, min(cores, len(images))) if largest < LARGE else 1
+def images_at_once(run: Run, cores: int) -> int:
+    """How many images of a run's set are processed at once."""
+    images = run.image_set.images
+    return min(cores, len(images)) if _area(largest_first(images)[0]) < LARGE else 1
+
+
+def largest_first(images: Sequence[SetImage]) -> list[SetImage]:
+    """The images in the order in which they are processed."""
+    return sorted(images, key=_area, reverse=True)
 
 
 def _area(image: SetImage) -> int:
@@ -219,7 +223,7 @@ def compute(
         images: images of its set.
         network: the network, from `upscaler`.
         pictures: also encode the SR images as PNG.
-        stop: called before each image but the first; when it returns true, no image is begun.
+        stop: called before each image; when it returns true, no image is begun.
 
     Yields:
         the result of each finished image and, with ``pictures``, the bytes of its PNG file.

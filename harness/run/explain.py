@@ -59,7 +59,13 @@ def rebuild(
             f"The run {identity.id[:12]} was made with given LR images, which explain does not "
             "look for: name an SR image and its HR image instead."
         )
-    _require_found(identity.dataset, data_root)
+    try:
+        select([identity.dataset], data_root)
+    except UsageError as error:
+        raise UsageError(
+            f"The test set {identity.dataset} of this run is not found: give the folder that "
+            "contains it with --data-root."
+        ) from error
     rules = protocol(identity.protocol)
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
     request = Request(
@@ -87,17 +93,6 @@ def rebuild(
             f"file, {record.weights.file}, with --weights."
         )
     return run
-
-
-def _require_found(dataset: str, data_root: Path | None) -> None:
-    """If the set is not found, raise an error that names --data-root."""
-    try:
-        select([dataset], data_root)
-    except UsageError as error:
-        raise UsageError(
-            f"The test set {dataset} of this run is not found: give the folder that contains it "
-            "with --data-root."
-        ) from error
 
 
 def explain_run(

@@ -7,9 +7,8 @@ and pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,7 @@ from harness.models.source import plugins
 from harness.record import Execution, ImageResult, RunRecord
 from harness.run.evaluate import compute, upscaler
 from harness.run.spec import RunContext, WorkersError
-from harness.run.store import (
-    journal_of,
-    lock_of,
-    picture_path,
-    remove_leftovers,
-)
+from harness.run.store import journal_of, lock_of, picture_path, remove_leftovers
 
 if TYPE_CHECKING:
     from harness.data.identify import SetImage
@@ -38,45 +32,51 @@ def require_folders(runs: Sequence[Run], context: RunContext) -> None:
     Raises:
         HarnessError: one of the folders cannot be written.
     """
-    if all(_is_finished(run, context) for run in runs):
-        return
+    with suppress(Exception):  # `begin_runs` reports a bad record
+        if all(_complete_record(run, context) for run in runs):
+            return
     require_writable(context.store.root, "results", "--results")
     if context.options.save_images:
         require_writable(context.options.save_images, "pictures'", "--save-images")
 
 
 def begin_runs(
-    runs: Sequence[Run],
-    context: RunContext,
-    execution: Callable[[], Execution],
-    busy: list[Run] | None,
-) -> Iterator[RunRecord | HarnessError | Job]:
+    runs: Sequence[Run], context: RunContext, execution: Callable[[], Execution]
+) -> Iterator[RunRecord | HarnessError | Job | None]:
     """Begin runs one by one, each when the caller asks for the next.
 
     Args:
         runs: the runs to carry out.
         context: the store, the listener and the options.
         execution: returns the device and threads; called only if a run has images to compute.
-        busy: collects the runs that another process is carrying out; None to wait for them.
 
     Yields:
-        a job; the record if the run is finished; or the error that stopped the run from beginning.
+        a job; the record if the run is finished; the error that stopped the run from beginning; or
+        None before waiting for another process that is carrying out the next run.
 
     Raises:
         UsageError: the device does not exist.
         WorkersError: there are no workers.
     """
-    for run in runs:
+
+    def begin(run: Run, *, wait: bool) -> RunRecord | HarnessError | Job | None:
         try:
-            begun = _begin(run, context, execution, wait=busy is None)
+            return _begin(run, context, execution, wait=wait)
         except (UsageError, WorkersError):
             raise
         except Exception as error:  # the other runs go on
-            begun = own_error(error, run.title)
-        if begun is not None:
+            return own_error(error, run.title)
+
+    busy = []
+    for run in runs:
+        begun = begin(run, wait=False)
+        if begun:
             yield begun
-        elif busy is not None:
+        else:
             busy.append(run)
+    for run in busy:
+        yield None
+        yield begin(run, wait=True)
 
 
 def _begin(
@@ -152,16 +152,30 @@ class Job:
             self._journal.append(result)
         self._context.listener.image(self.run, result)
 
-    def end(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        """Write the record; a record with an error never replaces a finished one.
+    def end(self, error: str, provenance: Mapping[str, Any]) -> RunRecord | HarnessError:
+        """Write the record, and release the lock.
+
+        A record with an error never replaces a finished one.
 
         Args:
             error: why the run failed, or empty.
             provenance: the machine and software used.
 
-        Raises:
-            HarnessError: the record cannot be written.
+        Returns:
+            the record, or the error if it cannot be written.
         """
+        try:
+            return self._write(error, provenance)
+        except (Exception, SystemExit) as failure:  # counting runs the code of a plug-in
+            return own_error(failure, self.run.title)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Release the lock, so that other processes can carry out the run."""
+        self._lock.release()
+
+    def _write(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
         if self._reused:
             status = "error" if error else self._reused.status
             record = replace(self._reused, status=status, error=error)
@@ -173,10 +187,6 @@ class Job:
             self._journal.remove()
         self._context.listener.ended(self.run, record, len(self.todo))
         return record
-
-    def close(self) -> None:
-        """Release the lock, so that other processes can carry out the run."""
-        self._lock.release()
 
     def _save(self, picture: bytes, path: Path) -> None:
         try:
@@ -238,13 +248,6 @@ def _complete_record(run: Run, context: RunContext) -> RunRecord | None:
     return record
 
 
-def _is_finished(run: Run, context: RunContext) -> bool:
-    try:
-        return _complete_record(run, context) is not None
-    except Exception:  # `begin_runs` reports a bad record
-        return False
-
-
 def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> list[SetImage]:
     def lacks_picture(name: str) -> bool:
         folder = context.options.save_images
@@ -253,29 +256,31 @@ def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> 
     return [i for i in run.image_set.images if i.name not in results or lacks_picture(i.name)]
 
 
-def serial(runs: Sequence[Run], context: RunContext) -> Outcomes:
-    """Carry out runs one after the other in this process.
+class Serial:
+    """An executor that uses this process, for one run after the other."""
 
-    If a run fails, its record states the error and the other runs go on. Runs that another
-    process is carrying out come last.
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
 
-    Raises:
-        UsageError: the device does not exist.
-    """
-
-    def execution() -> Execution:
+    def execution(self) -> Execution:
+        """The device and threads of this process."""
         import torch
 
         from harness.models.resources import pick_device
 
-        return Execution(pick_device(context.options.device), torch.get_num_threads())
+        return Execution(pick_device(self._context.options.device), torch.get_num_threads())
 
-    busy: list[Run] = []
-    everything = chain(
-        begin_runs(runs, context, execution, busy), begin_runs(busy, context, execution, None)
-    )
-    for begun in everything:
-        yield _carry_out(begun, context) if isinstance(begun, Job) else begun
+    def free_bytes(self) -> int | None:
+        """The free memory of the device."""
+        from harness.models.resources import free_bytes
+
+        return free_bytes(self.execution().device)
+
+    def carry_out(self, runs: Sequence[Run]) -> Outcomes:
+        """Carry out runs, see `Executor`."""
+        for begun in begin_runs(runs, self._context, self.execution):
+            if begun:
+                yield _carry_out(begun, self._context) if isinstance(begun, Job) else begun
 
 
 def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
@@ -295,7 +300,4 @@ def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
                     job.add(result, picture)
         except Exception as failure:  # a plug-in may raise anything; the other runs go on
             error = sentence(failure)
-        try:
-            return job.end(error, provenance(device, changed))
-        except (Exception, SystemExit) as failure:
-            return own_error(failure, job.run.title)
+        return job.end(error, provenance(device, changed))

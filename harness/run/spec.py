@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from harness.cards import ModelCard
 from harness.errors import HarnessError
 from harness.models.source import metrics_digest, network_digest
 from harness.protocol.rules import Protocol
-from harness.record import Identity, ImageResult, RunRecord
+from harness.record import Execution, Identity, ImageResult, RunRecord
 from harness.run.store import ResultStore
 
 if TYPE_CHECKING:
@@ -119,11 +119,26 @@ class RunContext:
     unsaved: list[str] = field(default_factory=list)
 
 
-ExecutorName = Literal["serial", "dask"]
-"""``serial``: this process, one run after the other; ``dask``: the workers of a cluster."""
-
 Outcomes: TypeAlias = Generator[RunRecord | HarnessError, None, None]
 """The record or the error of each run, as the runs end."""
 
-Executor: TypeAlias = Callable[[Sequence[Run], RunContext], Outcomes]
-"""Carries out runs."""
+
+class Executor(typing.Protocol):
+    """Carries out runs: in this process, or on the workers of a cluster."""
+
+    def execution(self) -> Execution:
+        """The device and threads of a process that carries out runs.
+
+        Raises:
+            UsageError: the device does not exist.
+            WorkersError: there are no workers.
+        """
+
+    def free_bytes(self) -> int | None:
+        """The free memory for such a process on its device; None if unknown."""
+
+    def carry_out(self, runs: Sequence[Run]) -> Outcomes:
+        """Carry out runs; if one fails, its record states the error and the others go on.
+
+        Runs that another process carries out come last.
+        """

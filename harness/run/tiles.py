@@ -7,10 +7,8 @@ from dataclasses import replace
 
 from harness.errors import HarnessError, UsageError, own_error
 from harness.run.evaluate import LARGE, images_at_once, upscaler
-from harness.run.plan import (
-    Plan,
-)
-from harness.run.spec import Run
+from harness.run.plan import Plan
+from harness.run.spec import Executor, Run, WorkersError
 
 SHARE = 0.5
 """Share of the free memory for tensors; convolutions need the rest as workspace."""
@@ -20,13 +18,13 @@ SMALLEST = 16
 part of the run's identity, and must not change with small changes of the free memory."""
 
 
-def choose_tiles(result: Plan, device: str, *, asked: bool) -> None:
+def choose_tiles(result: Plan, executor: Executor, *, asked: bool) -> None:
     """Choose tiles for the runs of a plan that need them, and add notes; see `choose_tile`."""
     runs, result.runs = result.runs, []
     for run in runs:
         try:
-            fitting, note = (run, "") if run.tile else choose_tile(run, device, asked=asked)
-        except UsageError:
+            fitting, note = (run, "") if run.tile else choose_tile(run, executor, asked=asked)
+        except (UsageError, WorkersError):
             raise
         except (Exception, SystemExit) as error:  # from a plug-in; the other runs go on
             result.problems.append(str(own_error(error, run.title)))
@@ -35,12 +33,12 @@ def choose_tiles(result: Plan, device: str, *, asked: bool) -> None:
         result.notes += [note] * bool(note)
 
 
-def choose_tile(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
+def choose_tile(run: Run, executor: Executor, *, asked: bool) -> tuple[Run, str]:
     """Choose a tile size for a run if its largest image does not fit in memory.
 
     Args:
         run: a run without tiles.
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        executor: tells the free memory, device and threads of the process that carries it out.
         asked: check every set, not only sets with images larger than those of any benchmark.
 
     Returns:
@@ -52,17 +50,14 @@ def choose_tile(run: Run, device: str, *, asked: bool) -> tuple[Run, str]:
     largest = max(width * height for width, height in (i.size for i in run.image_set.images))
     if not asked and largest < LARGE:
         return run, ""
-    import torch
-
-    from harness.models.resources import forward_bytes, free_bytes, pick_device
+    from harness.models.resources import forward_bytes
 
     network = upscaler(replace(run, tile=SMALLEST), "cpu")
-    device = pick_device(device)
-    free = free_bytes(device)
+    free, execution = executor.free_bytes(), executor.execution()
     if free is None:
         return run, ""
-    on_cpu = device == "cpu"  # other devices process one image at a time
-    lanes = images_at_once(run.image_set.images, torch.get_num_threads()) if on_cpu else 1
+    on_cpu = execution.device == "cpu"  # other devices process one image at a time
+    lanes = images_at_once(run, execution.threads) if on_cpu else 1
     per_pixel = forward_bytes(network.network, run.card.channels, run.card.name)
     if per_pixel == 0:  # no memory beyond the input
         return run, ""

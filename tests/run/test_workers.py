@@ -135,11 +135,11 @@ class TestFaults:
         slow = SlowRun(tmp_path, images=12)
         runner = slow.start(*LOCAL)
         runner.until_images(slow.results, 1)
-        (slow.photos / "21.png").rename(tmp_path / "aside.png")
+        (slow.photos / "10.png").rename(tmp_path / "aside.png")
         assert runner.wait() == 1
-        assert "21.png is missing." in runner.said()
+        assert "10.png is missing." in runner.said()
         assert slow.record()["status"] == "error"
-        (tmp_path / "aside.png").rename(slow.photos / "21.png")
+        (tmp_path / "aside.png").rename(slow.photos / "10.png")
         assert slow.start().wait() == 0
         assert slow.record()["status"] == "finished"
 
@@ -181,9 +181,9 @@ class Machines:
             time.sleep(0.05)
         return json.loads(file.read_text())["address"]
 
-    def worker(self, address: str, **env: str) -> None:
+    def worker(self, address: str, *words: object, **env: str) -> None:
         """Start a worker."""
-        self._start("worker", address, "--nthreads", "1", "--no-nanny", **env)
+        self._start("worker", address, "--nthreads", "1", "--no-nanny", *words, **env)
 
     def kill(self, place: int) -> None:
         """Kill what was started at that place."""
@@ -250,6 +250,26 @@ class TestCluster:
         runner = slow.start(*DASK, "--scheduler", address)
         assert runner.wait() == 1
         assert "differs from the first one (threads " in runner.said()
+
+    def test_tiles_are_chosen_by_the_memory_of_the_workers(
+        self, harness, tmp_path: Path, machines: Machines
+    ) -> None:
+        (tmp_path / "one").mkdir()
+        Image.fromarray(picture(480, 640)).save(tmp_path / "one/x.png")
+        (tmp_path / "small.py").write_text(
+            "from harness.models import resources\n"
+            "resources.free_bytes = lambda device: 2 * 10**8\n"
+        )
+        address = machines.scheduler()
+        machines.worker(address, "--preload", "small.py")
+        words = ["run", "--models", "edsr-baseline", "--datasets", tmp_path / "one"]
+        words += ["--tile", "auto"]
+        far = harness(*words, *DASK, "--scheduler", address, "--json")
+        assert far.exit_code == 0, far.output
+        assert json.loads(far.stdout)[0]["identity"]["tile"] == 32
+        assert "runs in tiles of 32 LR pixels" in far.stderr
+        here = harness(*words, "--json")
+        assert json.loads(here.stdout)[0]["identity"]["tile"] is None
 
     def test_a_scheduler_that_is_not_there_is_one_sentence(
         self, harness, photos: Path, monkeypatch
@@ -336,28 +356,23 @@ def test_without_dask_the_way_to_get_it_is_said(harness, monkeypatch) -> None:
 
 class TestWorker:
     @pytest.fixture(autouse=True)
-    def named(self, monkeypatch) -> None:
+    def new(self, monkeypatch) -> None:
         monkeypatch.setattr(workers, "_name", lambda: "node-5")
+        monkeypatch.setattr(workers, "_loaded", {})
 
-    def parcel(self, photos: Path, **changes: object) -> tuple[workers.Shard, list[object]]:
+    def parcel(self, photos: Path, **changes: object) -> tuple[workers.Parcel, list[object]]:
         (run,) = plan(Request(["bicubic"], [str(photos)])).runs
         known = {name: getattr(run, name) for name in ("image_set", "rules", "metrics")}
         facts, _ = workers.survey("cpu")
-        made = workers.Shard(run.identity.id, "bicubic", None, known, (), "cpu", facts, False)
+        made = workers.Parcel(run.identity.id, "bicubic", known, (), "cpu", facts, False)
         return replace(made, **changes), list(run.image_set.images)
 
-    def test_it_begins_no_image_after_its_time_on_any_core(self, photos: Path, monkeypatch) -> None:
+    def test_it_returns_what_it_finished_before_an_error(self, photos: Path) -> None:
         parcel, images = self.parcel(photos)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        monkeypatch.setattr(workers, "RETURN_SECONDS", -1.0)
-        assert len(workers.score_shard(parcel, None, images).results) == 1
-
-    def test_it_hands_back_what_it_has_when_time_is_up(self, photos: Path, monkeypatch) -> None:
-        parcel, images = self.parcel(photos)
-        assert len(workers.score_shard(parcel, None, images).results) == 3
-        monkeypatch.setattr(workers, "RETURN_SECONDS", 0.0)
-        handed = workers.score_shard(parcel, None, images)
-        assert ([result.image for result, _ in handed.results], handed.error) == (["a"], "")
+        (photos / "c.png").unlink()
+        returned = workers.score_shard(parcel, None, images)
+        assert {result.image for result, _ in returned.results} <= {"a", "b"}
+        assert "c.png is missing" in returned.error
 
     @pytest.mark.parametrize(
         ("changes", "said"),
@@ -394,7 +409,6 @@ class TestWorker:
     def test_each_of_several_gpus_has_its_worker(self, monkeypatch, name, device) -> None:
         from harness.models import resources
 
-        monkeypatch.setattr(workers, "_name", lambda: name)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
         monkeypatch.setattr(resources, "pick_device", lambda wanted: "cuda")
-        assert workers.own_device("auto") == device
+        assert workers.own_device("auto", name) == device
