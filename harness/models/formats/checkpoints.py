@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+from typing import IO, TYPE_CHECKING, BinaryIO
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
@@ -311,65 +311,58 @@ _NUMPY: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 def _unpickle(path: Path) -> object:
     import torch
 
-    if any(Path(entry.filename).name == "constants.pkl" for entry in _entries(path)):
-        raise HarnessError(
-            f"{path} is a torch.jit archive, which holds code: save the network's state_dict()."
-        )
-    if _is_compressed(path):
-        raise HarnessError(f"{path} is compressed, but PyTorch never compresses weights files.")
-    if _is_damaged(path):
-        raise HarnessError(
-            f"{path} is damaged, its checksums do not match: copy or download it again."
-        )
-    if is_hostile(path):
-        raise HarnessError(f"{path} holds deeply nested tuples: refusing to load it.")
     try:
+        fault = _fault(path)
+        if not fault and is_hostile(path):
+            fault = "holds deeply nested tuples: refusing to load it"
+        if fault:
+            raise HarnessError(f"{path} {fault}.")
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
+    except HarnessError:
+        raise
     except OSError as error:
         raise HarnessError(f"{path} cannot be read ({error}).") from error
     except Exception as error:  # torch.load raises many kinds of errors
+        needed = re.search(r"GLOBAL (\S{1,100})", str(error))
         raise HarnessError(
-            f"{path} does not hold plain tensors, and nothing in it was run{_needed(error)}: save "
-            "the network's state_dict() instead."
+            f"{path} does not hold plain tensors, and nothing in it was run"
+            f"{f' (it needs {needed[1]})' if needed else ''}: save the network's state_dict() "
+            "instead."
         ) from error
 
 
-def _needed(error: Exception) -> str:
-    """Name the class or function that a file needs, if PyTorch's error names it."""
-    match = re.search(r"GLOBAL (\S{1,100})", str(error))
-    return f" (it needs {match[1]})" if match else ""
+_DAMAGED = "is damaged, its checksums do not match: copy or download it again"
 
 
-def _is_compressed(path: Path) -> bool:
-    """Whether a file is a compressed archive; nothing is unpacked."""
-    return any(entry.compress_type != ZIP_STORED for entry in _entries(path))
+def _fault(path: Path) -> str:
+    """Say what is wrong with an archive, without unpacking it; empty if nothing, or no archive.
 
+    PyTorch checks neither seals nor checksums; files saved under ``set_crc32_options(False)`` have
+    no checksums.
 
-def _is_damaged(path: Path) -> bool:
-    """Whether a file does not match its seal or its checksums, which PyTorch does not check.
-
-    Files saved under ``set_crc32_options(False)`` have no checksums.
+    Raises:
+        OSError: the file cannot be read.
     """
-    if is_sealed(path):
-        return not seal_fits(path)
-    if not any(entry.CRC for entry in _entries(path)):
-        return False
+    sealed = seal_fits(path)
+    if sealed is False:
+        return _DAMAGED
     try:
-        with ZipFile(path) as archive:
-            return archive.testzip() is not None
-    except Exception:  # damaged archives raise many kinds of errors
-        return True
-
-
-def _entries(path: Path) -> list[ZipInfo]:
-    """The entries that a zip file lists; empty for other files."""
-    try:
-        with ZipFile(path) as archive:
-            return archive.infolist()
+        archive = ZipFile(path)
     except Exception:  # files that are damaged or not archives raise many kinds of errors
-        return []
+        return ""
+    with archive:
+        entries = archive.infolist()
+        if any(Path(entry.filename).name == "constants.pkl" for entry in entries):
+            return "is a torch.jit archive, which holds code: save the network's state_dict()"
+        if any(entry.compress_type != ZIP_STORED for entry in entries):
+            return "is compressed, but PyTorch never compresses weights files"
+        try:
+            unchecked = sealed or not any(entry.CRC for entry in entries)
+            return "" if unchecked or archive.testzip() is None else _DAMAGED
+        except Exception:
+            return _DAMAGED
 
 
 def _require_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -427,33 +420,17 @@ def seal(stream: BinaryIO) -> None:
     stream.write(_LENGTH + sha256)
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file ends with a seal, valid or not.
+def seal_fits(path: Path) -> bool | None:
+    """Whether the content of a file matches the seal at its end; None if it has no seal.
 
     Raises:
         OSError: the path is not a regular file, or it cannot be read.
     """
     with regular(path, WEIGHTS).open("rb") as stream:
-        return _read_seal(stream) is not None
-
-
-def seal_fits(path: Path) -> bool:
-    """Whether the content of a sealed file matches its seal.
-
-    Raises:
-        OSError: the path is not a regular file, or it cannot be read.
-    """
-    with regular(path, WEIGHTS).open("rb") as stream:
-        sha256 = _read_seal(stream)
-        return sha256 == _digest(stream, stream.tell() - len(_LENGTH) - _SEAL)
-
-
-def _read_seal(stream: BinaryIO) -> bytes | None:
-    """Read the seal at the end of a file, up to its last byte; None if there is none."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - len(_LENGTH) - _SEAL))
-    match = re.fullmatch(re.escape(_LENGTH) + rb"([0-9a-f]{%d})" % _SEAL, stream.read())
-    return match[1] if match else None
+        size = max(0, stream.seek(0, os.SEEK_END) - len(_LENGTH) - _SEAL)
+        stream.seek(size)
+        match = re.fullmatch(re.escape(_LENGTH) + rb"([0-9a-f]{%d})" % _SEAL, stream.read())
+        return None if match is None else match[1] == _digest(stream, size)
 
 
 def _digest(stream: BinaryIO, size: int) -> bytes:
@@ -466,15 +443,8 @@ def _digest(stream: BinaryIO, size: int) -> bytes:
     return content.hexdigest().encode()
 
 
-class _Size(NamedTuple):
-    """How deep tuples are nested in a value, and how many values it holds, counting repeats."""
-
-    depth: int = 0
-    values: int = 1
-
-
-_MOST = _Size(100, 100_000)
-"""The limits for a tuple. PyTorch nests four levels; Python's random state has 627 values."""
+_MOST_TUPLES = 4_000
+"""The most tuples that one may hold. PyTorch nests four levels, and Python's random state two."""
 
 _ZIP = b"PK\x03\x04"
 """The first bytes of a file that PyTorch reads as a zip file, whatever follows."""
@@ -490,13 +460,13 @@ def is_hostile(path: Path) -> bool:
     take practically forever. The file is not unpickled for this check.
     """
     try:
-        return any(size.depth > _MOST.depth or size.values > _MOST.values for size in _tuples(path))
+        return any(held > _MOST_TUPLES for held in _tuples(path))
     except Exception:  # torch.load will report what is wrong with the file
         return False
 
 
-def _tuples(path: Path) -> Iterator[_Size]:
-    """Yield the sizes of all tuples in a file."""
+def _tuples(path: Path) -> Iterator[int]:
+    """Yield for each tuple in a file how many it holds, itself and all repeats included."""
     with regular(path, WEIGHTS).open("rb") as stream:
         is_zip = stream.read(len(_ZIP)) == _ZIP
         stream.seek(0)
@@ -511,10 +481,10 @@ def _tuples(path: Path) -> Iterator[_Size]:
                         yield from _pickled_tuples(pickled)
 
 
-def _pickled_tuples(pickled: IO[bytes]) -> Iterator[_Size]:
-    """Yield the sizes of the tuples in a pickle."""
-    stack: list[_Size | None] = []  # None is a mark
-    memo: dict[object, _Size | None] = {}
+def _pickled_tuples(pickled: IO[bytes]) -> Iterator[int]:
+    """Yield the same for the tuples in a pickle."""
+    stack: list[int | None] = []  # None is a mark; 0 is a value that is not a tuple
+    memo: dict[object, int | None] = {}
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name == "MARK":
             stack.append(None)
@@ -525,21 +495,18 @@ def _pickled_tuples(pickled: IO[bytes]) -> Iterator[_Size]:
         elif "PUT" in opcode.name or opcode.name == "MEMOIZE":
             memo[len(memo) if argument is None else argument] = stack[-1]
         else:
-            items, size = _pop(stack, opcode), _Size()
-            if "TUPLE" in opcode.name:
-                depth = max((item.depth for item in items), default=0)
-                size = _Size(1 + depth, 1 + sum(item.values for item in items))
-                yield size
-            stack += [size] * len(opcode.stack_after)
+            held = _pop(stack, opcode.stack_before)
+            tuples = held + 1 if "TUPLE" in opcode.name else 0
+            yield tuples
+            stack += [tuples] * len(opcode.stack_after)
 
 
-def _pop(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Size]:
-    """Pop the operands of an instruction off the stack, down to the last mark if it says so."""
-    before = opcode.stack_before
-    if pickletools.markobject not in before:
-        return [size for _ in before if (size := stack.pop())]
-    items = []
-    while (size := stack.pop()) is not None:
-        items.append(size)
-    del stack[len(stack) - before.index(pickletools.markobject) :]
-    return items
+def _pop(stack: list[int | None], operands: list[pickletools.StackObject]) -> int:
+    """Pop the operands of an instruction off the stack, and return how many tuples they hold."""
+    if pickletools.markobject not in operands:
+        return sum(stack.pop() or 0 for _ in operands)
+    held = 0
+    while (item := stack.pop()) is not None:
+        held += item
+    del stack[len(stack) - operands.index(pickletools.markobject) :]
+    return held
