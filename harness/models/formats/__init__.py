@@ -25,7 +25,7 @@ from harness.models.formats.checkpoints import read_checkpoint
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from harness.cards import AnyArray, Shapes, Tensors
+    from harness.cards import Shapes, Tensors
 
 CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 
