@@ -25,7 +25,6 @@ from harness.record import file_digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-
 _BELOW = r"(?!/)(?!(.*/)?\.\.(/|$)).+"
 _COLUMNS = {
     "sha256": r"[0-9a-f]{64}",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from harness.cards import ModelCard, RemoteFile
 
-
 _ORDER = {"official": 0, "repro": 1}
 
 
@@ -232,12 +231,9 @@ def write_notes(path: Path, text: str) -> None:
 
 
 def copy_notes(path: Path, stored: Path, tensors_sha256: str) -> None:
-    """Copy the notes of a training to where its weights were stored.
+    """Copy the notes beside a weights file, or a part of it, to where the weights were stored.
 
-    Args:
-        path: the original weights file, or a part of it; notes of other weights are not copied.
-        stored: the path of the stored weights.
-        tensors_sha256: the hash of the stored weights.
+    Notes of other weights than those with this hash are not copied.
 
     Raises:
         HarnessError: the folder cannot be written.

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from harness.cards import AnyArray, CheckpointLayout, Shapes, Tensors
 
-
 _KEYS = (
     *("params_ema", "params", "state_dict", "model", "average"),
     *("model_state_dict", "net", "network", "netG", "generator", "model_ema", "ema"),
@@ -311,17 +310,15 @@ _NUMPY: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 def _unpickle(path: Path) -> object:
     import torch
 
+    fault = _fault(path)
+    if not fault and is_hostile(path):
+        fault = "holds deeply nested tuples: refusing to load it"
+    if fault:
+        raise HarnessError(f"{path} {fault}.")
     try:
-        fault = _fault(path)
-        if not fault and is_hostile(path):
-            fault = "holds deeply nested tuples: refusing to load it"
-        if fault:
-            raise HarnessError(f"{path} {fault}.")
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except HarnessError:
-        raise
     except OSError as error:
         raise HarnessError(f"{path} cannot be read ({error}).") from error
     except Exception as error:  # torch.load raises many kinds of errors
