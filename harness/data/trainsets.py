@@ -419,20 +419,18 @@ def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | Harness
     """
     try:
         loaded = read_image(path)
-        message = leak(path, loaded, known)
-        if message:
-            raise LeakError(message)
-        height, width = loaded.pixels.shape[:2]
-        if min(side - side % rules.scale for side in (height, width)) < rules.smallest_side:
-            return SmallImageError(
-                f"{path} has {width} x {height} pixels, and each side needs at least "
-                f"{rules.smallest_side}."
-            )
-        sample = make_sample(loaded.pixels, rules)
-    except LeakError:
-        raise
     except HarnessError as error:
         return error
+    message = leak(path, loaded, known)
+    if message:
+        raise LeakError(message)
+    height, width = loaded.pixels.shape[:2]
+    if min(side - side % rules.scale for side in (height, width)) < rules.smallest_side:
+        return SmallImageError(
+            f"{path} has {width} x {height} pixels, and each side needs at least "
+            f"{rules.smallest_side}."
+        )
+    sample = make_sample(loaded.pixels, rules)
     lr = sample.lr if sample.lr.dtype == np.uint8 else sample.lr.astype(np.float32)
     return _Pair(sample.hr, lr, content(loaded.pixels))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
 from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
@@ -440,8 +440,15 @@ def _digest(stream: BinaryIO, size: int) -> bytes:
     return content.hexdigest().encode()
 
 
-_MOST_TUPLES = 4_000
-"""The most tuples that one may hold. PyTorch nests four levels, and Python's random state two."""
+class _Size(NamedTuple):
+    """How deep tuples are nested in a value, and how many values it holds, counting repeats."""
+
+    depth: int = 0
+    values: int = 1
+
+
+_MOST = _Size(100, 100_000)
+"""The limits for a tuple. PyTorch nests four levels; Python's random state has 627 values."""
 
 _ZIP = b"PK\x03\x04"
 """The first bytes of a file that PyTorch reads as a zip file, whatever follows."""
@@ -457,13 +464,13 @@ def is_hostile(path: Path) -> bool:
     take practically forever. The file is not unpickled for this check.
     """
     try:
-        return any(held > _MOST_TUPLES for held in _tuples(path))
+        return any(size.depth > _MOST.depth or size.values > _MOST.values for size in _tuples(path))
     except Exception:  # torch.load will report what is wrong with the file
         return False
 
 
-def _tuples(path: Path) -> Iterator[int]:
-    """Yield for each tuple in a file how many it holds, itself and all repeats included."""
+def _tuples(path: Path) -> Iterator[_Size]:
+    """Yield the sizes of all tuples in a file."""
     with regular(path, WEIGHTS).open("rb") as stream:
         is_zip = stream.read(len(_ZIP)) == _ZIP
         stream.seek(0)
@@ -478,10 +485,10 @@ def _tuples(path: Path) -> Iterator[int]:
                         yield from _pickled_tuples(pickled)
 
 
-def _pickled_tuples(pickled: IO[bytes]) -> Iterator[int]:
-    """Yield the same for the tuples in a pickle."""
-    stack: list[int | None] = []  # None is a mark; 0 is a value that is not a tuple
-    memo: dict[object, int | None] = {}
+def _pickled_tuples(pickled: IO[bytes]) -> Iterator[_Size]:
+    """Yield the sizes of the tuples in a pickle."""
+    stack: list[_Size | None] = []  # None is a mark
+    memo: dict[object, _Size | None] = {}
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name == "MARK":
             stack.append(None)
@@ -492,18 +499,21 @@ def _pickled_tuples(pickled: IO[bytes]) -> Iterator[int]:
         elif "PUT" in opcode.name or opcode.name == "MEMOIZE":
             memo[len(memo) if argument is None else argument] = stack[-1]
         else:
-            held = _pop(stack, opcode.stack_before)
-            tuples = held + 1 if "TUPLE" in opcode.name else 0
-            yield tuples
-            stack += [tuples] * len(opcode.stack_after)
+            items, size = _pop(stack, opcode), _Size()
+            if "TUPLE" in opcode.name:
+                depth = max((item.depth for item in items), default=0)
+                size = _Size(1 + depth, 1 + sum(item.values for item in items))
+                yield size
+            stack += [size] * len(opcode.stack_after)
 
 
-def _pop(stack: list[int | None], operands: list[pickletools.StackObject]) -> int:
-    """Pop the operands of an instruction off the stack, and return how many tuples they hold."""
-    if pickletools.markobject not in operands:
-        return sum(stack.pop() or 0 for _ in operands)
-    held = 0
-    while (item := stack.pop()) is not None:
-        held += item
-    del stack[len(stack) - operands.index(pickletools.markobject) :]
-    return held
+def _pop(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Size]:
+    """Pop the operands of an instruction off the stack, down to the last mark if it says so."""
+    before = opcode.stack_before
+    if pickletools.markobject not in before:
+        return [size for _ in before if (size := stack.pop())]
+    items = []
+    while (size := stack.pop()) is not None:
+        items.append(size)
+    del stack[len(stack) - before.index(pickletools.markobject) :]
+    return items
