@@ -84,15 +84,12 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
 
 
 def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
-    for root in (cache_root() / "weights", *_roots()):
+    named = os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep)
+    for root in (cache_root() / "weights", *(Path(part) for part in named if part)):
         yield from _stored(root, card, scale)
         yield from ((path, "official") for path in _official(root, card, scale))
     if card.source:
         yield from _stored(card.source.parent / "weights", card, scale)
-
-
-def _roots() -> list[Path]:
-    return [Path(p) for p in os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep) if p]
 
 
 def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
