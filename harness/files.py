@@ -25,13 +25,9 @@ WEIGHTS = 16 << 30
 
 
 def regular(path: Path, most: int | None = None) -> Path:
-    """Return the path if it is a regular file, or a link to one.
+    """Return the path if it is a regular file, or a link to one, of at most so many bytes.
 
     Opening a FIFO waits for a writer, and reading a device may never end.
-
-    Args:
-        path: the file.
-        most: the largest size allowed, in bytes; None for any size.
 
     Raises:
         OSError: the file is missing, too large, or not a regular file.
@@ -132,10 +128,8 @@ def _is_alive(suffix: str) -> bool:
         return True
     try:
         os.kill(int(suffix), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
@@ -189,22 +183,20 @@ class FileLock:
         require_locks()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            taken: bool | None = None
-            while taken is None:
-                taken = self._try(wait)
+            self._file = self._locked(wait)
+            while self._file is not None and os.fstat(self._file).st_nlink == 0:
+                os.close(self._file)  # the file was removed before it was locked
+                self._file = self._locked(wait)
         except OSError as error:
             raise HarnessError(f"The lock {self.path} cannot be written ({error}).") from error
-        return taken
+        return self._file is not None
 
     @contextmanager
     def held(self, message: str = "") -> Iterator[None]:
-        """Hold the lock for the block, then release it.
-
-        Args:
-            message: the error message if another process holds the lock; empty to wait for it.
+        """Hold the lock for the block, then release it; without a message, wait for it.
 
         Raises:
-            HarnessError: another process holds the lock, or it cannot be taken.
+            HarnessError: another process holds the lock (the message), or it cannot be taken.
         """
         if not self.acquire(wait=not message):
             raise HarnessError(message)
@@ -213,22 +205,22 @@ class FileLock:
         finally:
             self.release()
 
-    def _try(self, wait: bool) -> bool | None:
-        """Try to take the lock; None if the file was removed before it was locked."""
+    def _locked(self, wait: bool) -> int | None:
+        """Open the file and lock it; None if another process holds it."""
         # Refuse symbolic links and FIFOs: the lock file is removed on release.
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise OSError("it is not a file")
-            if not _lock(file, wait):
-                return False
-            if os.fstat(file).st_nlink == 0:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                return file
+            os.close(file)
+            if isinstance(error, BlockingIOError):
                 return None
-            self._file, file = file, -1
-            return True
-        finally:
-            if file >= 0:
-                os.close(file)
+            raise
+        return file
 
     def release(self) -> None:
         """Release the lock if held; the file goes first, so that no other holder's is removed."""
@@ -237,14 +229,3 @@ class FileLock:
                 self.path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = None
-
-
-def _lock(file: int, wait: bool) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-    return True

@@ -13,12 +13,7 @@ import numpy as np
 from PIL import Image
 
 from harness.cards import DatasetCard
-from harness.data.images import (
-    CROP,
-    LoadedImage,
-    pixels_digest,
-    read_image,
-)
+from harness.data.images import CROP, LoadedImage, pixels_digest, read_image
 from harness.errors import HarnessError
 from harness.protocol.rules import crop_to_multiple
 from harness.record import digest, file_digest
@@ -26,7 +21,6 @@ from harness.registry import DATASETS
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray
-
 
 _UNKNOWN_PIXELS = "only the pixels of its x4 crops are known"
 
@@ -45,20 +39,13 @@ class LRImage:
 
 @dataclass(frozen=True)
 class SetImage:
-    """One HR image of a set on this machine.
-
-    Attributes:
-        name: the pinned name, or the file's stem.
-        path: the file.
-        pixels_sha256: SHA-256 of the decoded pixels.
-        size: width and height.
-        lr: the LR image, if the user gives one.
-    """
+    """One HR image of a set on this machine, under its pinned name or the file's stem."""
 
     name: str
     path: Path
     pixels_sha256: str
     size: tuple[int, int]
+    """Width and height."""
     lr: LRImage | None = None
 
 
@@ -91,24 +78,17 @@ class ImageSet:
 def identify_folder(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> ImageSet:
     """Identify a user's folder: a published set, recognised by its pixels, or the user's own set.
 
-    An own set with the name of a registered one gets the hash of its images added to its name.
-
-    Args:
-        card: has the folder's name, or that name with the hash that its images must have.
-        folder: the folder of the files.
-        paths: the HR images.
-        scale: the SR scale.
+    An own set with the name of a registered one gets the hash of its images added to its name. The
+    card has the folder's name, or that name with the hash that its images must have.
 
     Raises:
-        HarnessError: an image cannot be read; a published set lacks images; the hash of the images
-            differs from the one in the name; there are no images, or two with the same name.
+        HarnessError: the hash of the images differs from the one in the name, or see `identify`.
     """
     name = card.root.name if card.root else card.name
     cards = [DATASETS.get(key) for key in DATASETS]
     namesake = next((other for other in cards if _is_called(other, name)), None)
-    published: DatasetCard | None = None
     if namesake and (_is_folder_of(namesake, card) or _is_meant(namesake, paths, scale)):
-        published = namesake
+        published: DatasetCard | None = namesake
     else:
         published = next((other for other in cards if _is_complete(other, paths)), None)
     used = published or replace(card, name=name, title=name)
@@ -168,11 +148,7 @@ def _belongs(card: DatasetCard, path: Path) -> bool:
 def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> ImageSet:
     """Match each file to an image of a set, by its bytes or else by its pixels.
 
-    Args:
-        card: the set; if it has no pinned images, all files belong to it.
-        folder: the folder of the files.
-        paths: the HR images.
-        scale: the SR scale.
+    All files belong to a set without pinned images.
 
     Raises:
         HarnessError: an image cannot be read; the set lacks images, or has other images; there are
@@ -206,8 +182,14 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
         return _at_scale(card, images, scale)
     if scale != 4 and len(all_images) == card.count:
         _require_different_names(folder, all_images)
-        _require_likeness(card, folder, unknown)
-        return ImageSet(card, all_images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+        unlike = next((image for image in unknown if not _is_like(card, image)), None)
+        if unlike:
+            width, height = unlike.size
+            raise NotPublished(
+                f"{card.title} in {folder}: {unlike.name} is {width} x {height} pixels, and no "
+                "published image is: name the folder of the full-size images."
+            )
+        return _unverified(card, all_images, scale, _UNKNOWN_PIXELS)
     raise NotPublished(_mismatch(card, folder, found, unknown))
 
 
@@ -244,57 +226,43 @@ def _require_different_names(folder: Path, images: tuple[SetImage, ...]) -> None
 
 def _at_scale(card: DatasetCard, images: tuple[SetImage, ...], scale: int) -> ImageSet:
     """Make a set of images that are the published ones at x4, and judge it for a scale."""
-    pairs = list(zip(images, card.known, strict=True))
     if scale == 4:
         return ImageSet(card, images, verified=True)
-    if any(known.original is None for _, known in pairs):
-        return ImageSet(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
-    for image, known in pairs:
-        wanted = _cropped(known.original or (0, 0), scale)
-        if _cropped(image.size, scale) != wanted:
-            width, height = wanted
+    if any(known.original is None for known in card.known):
+        return _unverified(card, images, scale, _UNKNOWN_PIXELS)
+    for image, known in zip(images, card.known, strict=True):
+        width, height = _cropped(known.original or (0, 0), scale)
+        if _cropped(image.size, scale) != (width, height):
             why = f"{image.name} is cropped for x4, where published results have {width} x {height}"
-            return ImageSet(card, images, False, (_doubt(card, scale, why),))
-        if wanted[0] > known.width or wanted[1] > known.height:
-            return ImageSet(card, images, False, (_doubt(card, scale, _UNKNOWN_PIXELS),))
+            return _unverified(card, images, scale, why)
+        if width > known.width or height > known.height:
+            return _unverified(card, images, scale, _UNKNOWN_PIXELS)
     return ImageSet(card, images, verified=True)
 
 
-def _doubt(card: DatasetCard, scale: int, why: str) -> str:
-    return f"{card.title} is not verified at x{scale}: {why}."
+def _unverified(card: DatasetCard, images: tuple[SetImage, ...], scale: int, why: str) -> ImageSet:
+    note = f"{card.title} is not verified at x{scale}: {why}."
+    return ImageSet(card, images, verified=False, notes=(note,))
 
 
 def _cropped(size: tuple[int, int], scale: int) -> tuple[int, int]:
     return size[0] - size[0] % scale, size[1] - size[1] % scale
 
 
-def _require_likeness(card: DatasetCard, folder: Path, images: list[SetImage]) -> None:
-    """Refuse images that cannot be crops of the published ones.
+def _is_like(card: DatasetCard, image: SetImage) -> bool:
+    """Whether an image has the size of a crop of a published one.
 
     For instance, the HR images of ``image_SRF_2`` in SelfExSR's Urban100 have half the size.
     """
-    for image in images:
-        if not _is_like(card, image):
-            width, height = image.size
-            raise NotPublished(
-                f"{card.title} in {folder}: {image.name} is {width} x {height} pixels, and no "
-                "published image is: name the folder of the full-size images."
-            )
-
-
-def _is_like(card: DatasetCard, image: SetImage) -> bool:
-    """Whether an image has the size of a crop of a published one."""
-    sizes = [(known.width, known.height) for known in card.known]
+    width, height = image.size
     return any(
-        all(abs(a - b) < CROP for a, b in zip(image.size, size, strict=True)) for size in sizes
+        abs(width - known.width) < CROP and abs(height - known.height) < CROP
+        for known in card.known
     )
 
 
 def _mismatch(
-    card: DatasetCard,
-    folder: Path,
-    found: dict[str, SetImage],
-    unknown: list[SetImage],
+    card: DatasetCard, folder: Path, found: dict[str, SetImage], unknown: list[SetImage]
 ) -> str:
     """Say which images of a set are missing, and which files do not belong to it."""
     missing = [image.name for image in card.known if image.name not in found]

@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,6 @@ from harness.record import is_plain_name
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray
-
 
 SUFFIXES = frozenset({".png", ".bmp", ".jpg", ".jpeg", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 
@@ -85,18 +85,48 @@ def read_image(path: Path) -> LoadedImage:
         HarnessError: the file is missing, broken, too large or not an image, or it has several
             frames, more than 8 bits per channel or signed values.
     """
+    with _opened(path) as image:
+        mode, deep = image.mode, _is_deep(image)
+        if _has_frames(image):
+            raise HarnessError(f"The image {path} has several frames or pages: keep one.")
+        if deep:
+            raise HarnessError(
+                f"The image {path} has more than 8 bits a channel, or signed values: convert it to "
+                "8 bits, the depth at which the protocol scores."
+            )
+        target, note = _CONVERSIONS.get(mode, (mode, ""))
+        if target not in ("L", "RGB"):
+            raise HarnessError(f"The image {path} has the colour mode {mode}: convert it to RGB.")
+        notes = [note] if note else []
+        if image.info.pop("transparency", None) is not None:
+            notes.append("transparency dropped")
+        if _orientation(image) not in (0, 1):
+            notes.append("turned as its orientation tag says")
+        # Pillow itself rotates only TIFF images, and then removes the tag.
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert(target))
+    return LoadedImage(pixels, pixels_digest(pixels), ", ".join(notes))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read the size (width, height) that `read_image` would return, from the file's header.
+
+    Raises:
+        HarnessError: the file is not an image.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        turned = _orientation(image) in _ON_ITS_SIDE and image.format != "TIFF"  # rotated already
+    return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file, and name it in the error if it cannot be opened or decoded."""
     try:
         with Image.open(regular(path, IMAGE), formats=_FORMATS) as image:
-            mode, deep, several = image.mode, _is_deep(image), _has_frames(image)
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
-            target, note = _CONVERSIONS.get(mode, (mode, ""))
-            if image.info.pop("transparency", None) is not None:
-                note = f"{note}, transparency dropped".removeprefix(", ")
-            if turned:
-                note = f"{note}, turned as its orientation tag says".removeprefix(", ")
-            # Pillow itself rotates only TIFF images, and then removes the tag.
-            shown = image if deep or several else ImageOps.exif_transpose(image)
-            pixels = None if deep or several else np.asarray(shown.convert(target))
+            yield image
+    except HarnessError:
+        raise
     except FileNotFoundError:
         raise MissingImageError(f"The image {path} is missing.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -106,32 +136,10 @@ def read_image(path: Path) -> LoadedImage:
         ) from None
     except Exception as error:  # decoders raise errors of many types
         raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
-    if several:
-        raise HarnessError(f"The image {path} has several frames or pages: keep one.")
-    if pixels is None:
-        raise HarnessError(
-            f"The image {path} has more than 8 bits a channel, or signed values: convert it to 8 "
-            "bits, the depth at which the protocol scores."
-        )
-    if target not in ("L", "RGB"):
-        raise HarnessError(f"The image {path} has the colour mode {mode}: convert it to RGB.")
-    return LoadedImage(pixels, pixels_digest(pixels), note)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Read the size (width, height) that `read_image` would return, from the file's header.
-
-    Raises:
-        HarnessError: the file is not an image.
-    """
-    try:
-        with Image.open(regular(path, IMAGE), formats=_FORMATS) as image:
-            width, height = image.size
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            turned = orientation in _ON_ITS_SIDE and image.format != "TIFF"  # Pillow rotates TIFF
-    except Exception as error:  # decoders raise errors of many types
-        raise HarnessError(f"The image {path} cannot be read ({error}): replace it.") from error
-    return (height, width) if turned else (width, height)
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def _has_frames(image: Image.Image) -> bool:
@@ -267,12 +275,7 @@ def _made_from(path: Path, stems: dict[str, Path]) -> bool:
 
 
 def lr_files(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
-    """Select the files that are named like LR images of an HR image.
-
-    Args:
-        files: the files to choose from.
-        names: the names of the HR image, such as ``baby_HR`` or ``img_001``.
-    """
+    """Select the files named like LR images of an HR image, such as ``baby_HR`` or ``img_001``."""
     bases = [match[1] for name in names if (match := _HR.fullmatch(name))]
     suffixes = {
         path: [path.stem[len(n) :] for n in (*names, *bases) if path.stem.startswith(n)]
@@ -310,12 +313,9 @@ def named_like_results(paths: Sequence[Path]) -> list[Path]:
 
 
 def left_out(folder: Path, used: Sequence[Path], hr: Sequence[Path]) -> str:
-    """List the unused files of a folder as text; empty if there are none.
+    """List the unused files of a set's folder as text; empty if there are none.
 
-    Args:
-        folder: the folder of the set.
-        used: the images of the set.
-        hr: the HR images, some of which may not belong to the set.
+    Some of the HR images may not belong to the set.
     """
     others = sorted(
         path for path in folder.iterdir() if path not in used and not path.name.startswith(".")

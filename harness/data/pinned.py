@@ -11,7 +11,8 @@ from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from queue import Empty, Full, Queue
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from platformdirs import user_cache_path
@@ -22,9 +23,7 @@ from harness.files import whole
 from harness.record import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import BinaryIO
-
+    from collections.abc import Callable, Iterable, Iterator
 
 _BELOW = r"(?!/)(?!(.*/)?\.\.(/|$)).+"
 _COLUMNS = {
@@ -81,6 +80,8 @@ _READ_SECONDS = 60.0
 _TICK_SECONDS = 0.1
 _PIECE = 1_000
 """Bytes read at a time: with larger pieces, a slow download would seem to stand still."""
+_AHEAD = 100
+"""The most pieces that wait to be written."""
 
 
 class OfflineError(HarnessError):
@@ -157,7 +158,8 @@ def _fetch_one(stop: threading.Event, file: RemoteFile, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as partial:
             with partial.open("wb") as target:
-                _wait_for(_Transfer(file, target), stop)
+                for piece in _received(file, stop):
+                    target.write(piece)
             if not _is_sound(file, partial):
                 raise _mismatch(file)
     except requests.RequestException as error:
@@ -174,86 +176,71 @@ def _mismatch(file: RemoteFile) -> MismatchError:
     )
 
 
-def _wait_for(transfer: _Transfer, stop: threading.Event) -> None:
-    """Wait until a transfer ends, as long as it is fast enough.
+def _received(file: RemoteFile, stop: threading.Event) -> Iterator[bytes]:
+    """Yield the pieces of a download, as long as it is fast enough, see `LIMITS`.
 
     Raises:
         CancelledError: ``stop`` is set.
-        HarnessError: the transfer is too slow.
-        Exception: the error of the transfer.
+        MismatchError: the file is larger than its pin.
+        HarnessError: the download is too slow.
+        Exception: the error of the download.
     """
-    transfer.start()
-    marks = [(time.monotonic(), 0)] * len(LIMITS)
-    while transfer.is_alive() and not stop.is_set():
-        transfer.join(_TICK_SECONDS)
-        _require_pace(transfer, marks)
-    if stop.is_set():
-        raise CancelledError
-    if transfer.error:
-        raise transfer.error
-
-
-def _require_pace(transfer: _Transfer, marks: list[tuple[float, int]]) -> None:
-    """Check a transfer against `LIMITS`, and update the mark of each limit that it meets.
-
-    Args:
-        transfer: the transfer to check.
-        marks: for each limit, the time since when it counts and the bytes received by then.
-    """
-    now, received = time.monotonic(), transfer.received
-    for index, (seconds, least) in enumerate(LIMITS):
-        since, before = marks[index]
-        if received - before >= least:
-            marks[index] = now, received
-        elif now - since > seconds and transfer.is_alive():
-            raise HarnessError(
-                f"The download of {transfer.address} was given up, as fewer than {least:,} bytes "
-                f"came in {seconds:g} s: try again, or copy the file into a folder that "
-                "HARNESS_DATA or HARNESS_WEIGHTS names."
-            )
-
-
-class _Transfer(threading.Thread):
-    """A thread that writes a download to a file, and stops if it gets more bytes than pinned.
-
-    A host may keep its reader waiting, so this is a daemon thread that need not be joined; it ends
-    when the target is closed. Redirections are not followed: they could lead to another host, or
-    away from https.
-
-    Attributes:
-        received: the number of bytes received.
-        error: the error that ended the transfer, or None.
-    """
-
-    def __init__(self, file: RemoteFile, target: BinaryIO) -> None:
-        super().__init__(daemon=True)
-        self.address, self.received = url(file), 0
-        self.error: Exception | None = None
-        self._file, self._target = file, target
-
-    def run(self) -> None:
-        """Write the file, or store the error."""
-        try:
-            self._write()
-        except Exception as error:  # _wait_for raises it
-            self.error = error
-
-    def _write(self) -> None:
-        import requests
-
-        limits = (_PROBE_SECONDS, _READ_SECONDS)
-        options: dict[str, Any] = {"stream": True, "timeout": limits, "allow_redirects": False}
-        with requests.get(self.address, **options) as response:
-            response.raise_for_status()
-            if response.is_redirect:
-                raise requests.TooManyRedirects(
-                    f"it was redirected to {response.headers['location']}"
+    # A host may keep its reader waiting: this thread need not be joined.
+    pieces: Queue[bytes | Exception] = Queue(_AHEAD)
+    threading.Thread(target=_send, args=(url(file), pieces), daemon=True).start()
+    received = 0
+    marks = [(time.monotonic(), received)] * len(LIMITS)  # when each limit was met last
+    while True:
+        piece: bytes | Exception | None = None
+        with suppress(Empty):
+            piece = pieces.get(timeout=_TICK_SECONDS)
+        if stop.is_set():
+            raise CancelledError
+        if isinstance(piece, Exception):
+            raise piece
+        if piece == b"":
+            return
+        if piece:
+            received += len(piece)
+            if received > file.bytes:
+                raise _mismatch(file)
+            yield piece
+        now = time.monotonic()
+        for place, (seconds, least) in enumerate(LIMITS):
+            since, before = marks[place]
+            if received - before >= least:
+                marks[place] = now, received
+            elif now - since > seconds:
+                raise HarnessError(
+                    f"The download of {url(file)} was given up, as fewer than {least:,} bytes came "
+                    f"in {seconds:g} s: try again, or copy the file into a folder that "
+                    "HARNESS_DATA or HARNESS_WEIGHTS names."
                 )
-            for piece in response.iter_content(_PIECE):
-                self.received += len(piece)
-                if self.received > self._file.bytes:
-                    raise _mismatch(self._file)
-                self._target.write(piece)
+
+
+def _send(address: str, pieces: Queue[bytes | Exception]) -> None:
+    """Put the pieces of a download into a queue, then nothing, or the error that ended it.
+
+    Redirections are not followed: they could lead to another host, or away from https.
+    """
+    import requests
+
+    limits = (_PROBE_SECONDS, _READ_SECONDS)
+    with suppress(Full):  # nobody takes the pieces any more
+        try:
+            with requests.get(
+                address, stream=True, timeout=limits, allow_redirects=False
+            ) as response:
+                response.raise_for_status()
+                if response.is_redirect:
+                    raise requests.TooManyRedirects(
+                        f"it was redirected to {response.headers['location']}"
+                    )
+                for piece in response.iter_content(_PIECE):
+                    pieces.put(piece, timeout=_READ_SECONDS)
+                pieces.put(b"", timeout=_READ_SECONDS)
+        except Exception as error:
+            pieces.put(error, timeout=_READ_SECONDS)
 
 
 @cache
@@ -262,7 +249,7 @@ def _reachable(host: str) -> bool:
 
     A name lookup has no time limit of its own, so it runs in a thread.
     """
-    answered, ended = threading.Event(), threading.Event()
+    answered = threading.Event()
 
     def probe() -> None:
         import requests
@@ -270,8 +257,8 @@ def _reachable(host: str) -> bool:
         with suppress(requests.RequestException):
             requests.head(host, timeout=_PROBE_SECONDS)
             answered.set()
-        ended.set()
 
-    threading.Thread(target=probe, daemon=True).start()
-    ended.wait(_PROBE_SECONDS)
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(_PROBE_SECONDS)
     return answered.is_set()

@@ -31,13 +31,7 @@ from harness.data.images import (
     named_like_results,
     read_image,
 )
-from harness.data.pinned import (
-    cache_root,
-    fetch,
-    pinned_rows,
-    remote_file,
-    unsound,
-)
+from harness.data.pinned import cache_root, fetch, pinned_rows, remote_file, unsound
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import is_plain_name
 from harness.registry import DATASETS
@@ -161,11 +155,11 @@ def _own_card(word: str, data_root: Path | None) -> DatasetCard | None:
         return _card_of(_absolute(Path(word)))
     if word == "all" or _registered(word) in DATASETS or word in (".", ".."):
         return None
-    folder = _folder_called(word, data_root)
+    folder = folder_called(word, data_root)
     if folder:
         return _card_of(folder)
     hashed = _HASHED.fullmatch(word)
-    folder = _folder_called(hashed[1], data_root) if hashed else None
+    folder = folder_called(hashed[1], data_root) if hashed else None
     return replace(_card_of(folder), name=word, title=word) if folder else None
 
 
@@ -173,7 +167,7 @@ _HASHED = re.compile(r"(.+)-[0-9a-f]{8}")
 """The name of a user's own set, followed by the hash of its images to make it unique."""
 
 
-def _folder_called(name: str, data_root: Path | None) -> Path | None:
+def folder_called(name: str, data_root: Path | None) -> Path | None:
     """Find a folder by name, in the current folder or below a root."""
     places = [Path(name), *(root / name for root in roots(data_root))]
     # os.path.isdir returns False where Path.is_dir raises: name too long, permission denied.
@@ -326,13 +320,7 @@ def _folders(
 
 @dataclass(frozen=True)
 class SetCheck:
-    """The result of checking a set.
-
-    Attributes:
-        sound: the set has no errors.
-        message: the result in words.
-        absent: the set is not on this machine.
-    """
+    """The result of checking a set, in words; an absent set is not on this machine."""
 
     sound: bool
     message: str

@@ -17,18 +17,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from harness.data.identify import (
-    LeakError,
-    content,
-    leak,
-    testset_pixels,
-)
-from harness.data.images import (
-    hr_images,
-    image_files,
-    named_folders,
-    read_image,
-)
+from harness.data.identify import LeakError, content, leak, testset_pixels
+from harness.data.images import hr_images, image_files, named_folders, read_image
 from harness.data.pinned import (
     OfflineError,
     cache_root,
@@ -38,7 +28,7 @@ from harness.data.pinned import (
     unsound,
     unwritable,
 )
-from harness.data.testsets import Fetch, roots
+from harness.data.testsets import Fetch, folder_called, roots
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, regular, whole
 from harness.protocol.rules import RULES, Protocol, make_sample
@@ -46,7 +36,6 @@ from harness.record import digest, file_digest
 
 if TYPE_CHECKING:
     from harness.cards import AnyArray, RemoteFile
-
 
 FOLDERS = {
     "div2k": ("DIV2K", "DIV2K_train_HR"),
@@ -129,8 +118,7 @@ def find_images(
 def _folder(word: str, data_root: Path | None, fetch: Fetch) -> Path:
     """Find the folder of HR images that a word names."""
     if os.sep in word or word not in FOLDERS:
-        folders = [Path(word), *(root / word for root in roots(data_root))]
-        folder = next((path for path in folders if os.path.isdir(path)), None)
+        folder = folder_called(word, data_root)
         if folder is None:
             known = ", ".join(FOLDERS)
             raise UsageError(f"No training set or folder is called {word!r}: there are {known}.")
@@ -414,16 +402,11 @@ def _in_order(
 ) -> Iterator[_Pair | HarnessError]:
     """Yield the result for each path in order, working only a few paths ahead to save memory."""
     ahead: deque[Future[_Pair | HarnessError]] = deque()
-    try:
-        for path in paths:
-            ahead.append(pool.submit(work, path))
-            if len(ahead) > 2 * (os.cpu_count() or 1):
-                yield ahead.popleft().result()
-        while ahead:
+    for path in paths:
+        ahead.append(pool.submit(work, path))
+        if len(ahead) > 2 * (os.cpu_count() or 1):
             yield ahead.popleft().result()
-    finally:
-        for future in ahead:
-            future.cancel()
+    yield from (future.result() for future in ahead)
 
 
 def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | HarnessError:
@@ -436,20 +419,18 @@ def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | Harness
     """
     try:
         loaded = read_image(path)
-        message = leak(path, loaded, known)
-        if message:
-            raise LeakError(message)
-        height, width = loaded.pixels.shape[:2]
-        if min(side - side % rules.scale for side in (height, width)) < rules.smallest_side:
-            return SmallImageError(
-                f"{path} has {width} x {height} pixels, and each side needs at least "
-                f"{rules.smallest_side}."
-            )
-        sample = make_sample(loaded.pixels, rules)
-    except LeakError:
-        raise
     except HarnessError as error:
         return error
+    message = leak(path, loaded, known)
+    if message:
+        raise LeakError(message)
+    height, width = loaded.pixels.shape[:2]
+    if min(side - side % rules.scale for side in (height, width)) < rules.smallest_side:
+        return SmallImageError(
+            f"{path} has {width} x {height} pixels, and each side needs at least "
+            f"{rules.smallest_side}."
+        )
+    sample = make_sample(loaded.pixels, rules)
     lr = sample.lr if sample.lr.dtype == np.uint8 else sample.lr.astype(np.float32)
     return _Pair(sample.hr, lr, content(loaded.pixels))
 

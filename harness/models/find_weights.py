@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from harness.cards import ModelCard, RemoteFile
 
-
 _ORDER = {"official": 0, "repro": 1}
 
 
@@ -85,15 +84,12 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
 
 
 def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
-    for root in (cache_root() / "weights", *_roots()):
+    named = os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep)
+    for root in (cache_root() / "weights", *(Path(part) for part in named if part)):
         yield from _stored(root, card, scale)
         yield from ((path, "official") for path in _official(root, card, scale))
     if card.source:
         yield from _stored(card.source.parent / "weights", card, scale)
-
-
-def _roots() -> list[Path]:
-    return [Path(p) for p in os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep) if p]
 
 
 def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
@@ -232,12 +228,9 @@ def write_notes(path: Path, text: str) -> None:
 
 
 def copy_notes(path: Path, stored: Path, tensors_sha256: str) -> None:
-    """Copy the notes of a training to where its weights were stored.
+    """Copy the notes beside a weights file, or a part of it, to where the weights were stored.
 
-    Args:
-        path: the original weights file, or a part of it; notes of other weights are not copied.
-        stored: the path of the stored weights.
-        tensors_sha256: the hash of the stored weights.
+    Notes of other weights than those with this hash are not copied.
 
     Raises:
         HarnessError: the folder cannot be written.

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 
     from harness.cards import AnyArray, ModelCard, Shapes, Tensors
 
-
 PART = re.compile(r"(.+\.safetensors)\.(\d{1,3})of(\d{1,3})")
 """The file name of one part of split weights, see `split_weights`."""
-
 
 _TAG = r"[\w-]+"
 
@@ -83,8 +81,7 @@ def read_weights(
         shapes = partial(_own_shapes, card, scale)
         tensors, note = read_tensors(card.name, path, shapes, key)
         sha256 = file_digest(path)
-        rows = pinned_rows("weights")
-        official = next((row for row in rows if row["sha256"] == sha256), None)
+        official = next((row for row in pinned_rows("weights") if row["sha256"] == sha256), None)
         if official and str(scale) not in official["scales"].split():
             made_for = " and ".join(f"x{s}" for s in official["scales"].split())
             raise HarnessError(f"{path} holds weights for {made_for}, not for x{scale}.")
@@ -231,7 +228,7 @@ def save_weights(weights: Weights, card: ModelCard, scale: int, folder: Path) ->
     return path
 
 
-def split_weights(path: Path, part_bytes: int = PART_BYTES) -> list[Path]:
+def split_weights(path: Path) -> list[Path]:
     """Copy a weights file into parts, for transfers that accept only small files.
 
     Returns:
@@ -241,8 +238,8 @@ def split_weights(path: Path, part_bytes: int = PART_BYTES) -> list[Path]:
         HarnessError: the parts cannot be written.
     """
     content = regular(path, WEIGHTS).read_bytes()
-    starts = range(0, len(content), part_bytes)
-    pieces = [content[start : start + part_bytes] for start in starts]
+    starts = range(0, len(content), PART_BYTES)
+    pieces = [content[start : start + PART_BYTES] for start in starts]
     parts = []
     try:
         for number, piece in enumerate(pieces, start=1):
@@ -254,11 +251,10 @@ def split_weights(path: Path, part_bytes: int = PART_BYTES) -> list[Path]:
 
 
 def join_weights(part: Path, folder: Path) -> Path:
-    """Join the parts of a file that `split_weights` has split; return the path of the file.
+    """Write the file that `split_weights` has split, from any part and those beside it.
 
-    Args:
-        part: any of the parts; the others are in the same folder.
-        folder: where to write the file.
+    Returns:
+        the path of the file, in the given folder.
 
     Raises:
         HarnessError: a part is missing or cannot be read.
@@ -324,19 +320,20 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
     state = network.state_dict()
     own = {name: tuple(tensor.shape) for name, tensor in state.items()}
     given = {name: tuple(value.shape) for name, value in weights.tensors.items()}
+    common = sorted(own.keys() & given.keys())
     misfits = {
         "missing": sorted(own.keys() - given.keys()),
         "unknown": sorted(given.keys() - own.keys()),
-        "of another shape": sorted(
+        "of another shape": [
             f"{name} {_shape(given[name])} instead of {_shape(own[name])}"
-            for name in own.keys() & given.keys()
+            for name in common
             if own[name] != given[name]
-        ),
-        "not floating-point": sorted(
+        ],
+        "not floating-point": [
             name
-            for name in own.keys() & given.keys()
+            for name in common
             if state[name].is_floating_point() and weights.tensors[name].dtype.kind != "f"
-        ),
+        ],
     }
     problems = [
         f"{len(names)} {what} ({_listed(names)})" for what, names in misfits.items() if names

@@ -20,7 +20,7 @@ from harness.cards import ModelCard
 from harness.errors import HarnessError, UsageError
 from harness.files import TEXT, regular, whole, write_atomically
 from harness.models.find_weights import find_weights, installed, notes_path, read_notes
-from harness.models.formats.checkpoints import is_hostile, is_sealed, seal, seal_fits
+from harness.models.formats.checkpoints import is_hostile, seal, seal_fits
 from harness.models.weights import Weights, read_weights
 
 FORMAT = 3
@@ -86,7 +86,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not os.path.exists(path):
         raise HarnessError(f"There is no checkpoint {path} to resume: train without --resume.")
     try:
-        if not (is_sealed(path) and seal_fits(path)):
+        if not seal_fits(path):
             raise HarnessError(
                 f"The checkpoint {path} is damaged, or another version of drfn-harness wrote it: "
                 "remove it and start the training again, or start from the .safetensors file that "
@@ -112,7 +112,7 @@ def is_checkpoint(path: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    if is_sealed(path):
+    if seal_fits(path) is not None:
         return True
     try:
         return {"facts", "optimizer", "average"} <= _loaded(path).keys()

@@ -25,7 +25,7 @@ from harness.models.formats.checkpoints import read_checkpoint
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from harness.cards import AnyArray, Shapes, Tensors
+    from harness.cards import Shapes, Tensors
 
 CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 
@@ -50,12 +50,12 @@ def read_tensors(
         UsageError: the key does not fit the file.
     """
     try:
-        regular(path, WEIGHTS)
+        with regular(path, WEIGHTS).open("rb") as stream:
+            ncnn = path.suffix == ".bin" and stream.read(len(NCNN_HALF)) == NCNN_HALF
     except FileNotFoundError:
         raise HarnessError(f"There is no weights file {path}.") from None
     except OSError as error:
         raise HarnessError(f"The weights file {path} cannot be read ({error}).") from error
-    ncnn = path.suffix == ".bin" and is_ncnn(path)
     if path.suffix in CHECKPOINTS and not ncnn:
         return read_checkpoint(path, shapes(), key, checkpoint_layouts(model))
     if key:
@@ -63,7 +63,7 @@ def read_tensors(
     if path.suffix == ".mat":
         return _read_file(model, path, "mat", _mat_content(path)), ""
     if ncnn:
-        return _read_file(model, path, "ncnn", _ncnn_content(path)), ""
+        return _read_file(model, path, "ncnn", np.fromfile(path, "<u2")), ""
     if path.suffix == ".param":
         raise HarnessError(f"{path} describes layers: the weights are in the .bin file beside it.")
     raise HarnessError(
@@ -113,12 +113,11 @@ def _read_file(model: str, path: Path, kind: str, content: Any) -> Tensors:
     Raises:
         HarnessError: the file is of another network, or has another layout.
     """
-    layouts = [
+    fitting = (
         (name, layout)
         for name, layout in _layouts(model)
-        if isinstance(layout, FileLayout) and layout.kind == kind
-    ]
-    fitting = ((name, layout) for name, layout in layouts if layout.fits(content))
+        if isinstance(layout, FileLayout) and layout.kind == kind and layout.fits(content)
+    )
     owner, layout = next(fitting, ("", None))
     if owner != model or layout is None:
         unknown = f"no known weights, of {model} or of another network"
@@ -133,26 +132,6 @@ def _read_file(model: str, path: Path, kind: str, content: Any) -> Tensors:
         ) from error
 
 
-def _ncnn_content(path: Path) -> AnyArray:
-    try:
-        return np.fromfile(path, "<u2")
-    except OSError as error:
-        raise HarnessError(f"{path} cannot be read ({error}).") from error
-
-
-def is_ncnn(path: Path) -> bool:
-    """Whether a file begins like an ncnn model with fp16 weights.
-
-    Raises:
-        HarnessError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(NCNN_HALF)) == NCNN_HALF
-    except OSError as error:
-        raise HarnessError(f"{path} cannot be read ({error}).") from error
-
-
 def _mat_content(path: Path) -> dict[str, Any]:
     """The variables of a ``.mat`` file, by name.
 
@@ -162,7 +141,7 @@ def _mat_content(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
     try:
-        require_harmless(path)
+        _require_harmless(path.read_bytes())
         return loadmat(path, simplify_cells=True)
     except Exception as error:  # SciPy raises many kinds of errors
         raise HarnessError(f"{path} is not a readable .mat file ({error}).") from error
@@ -177,16 +156,14 @@ _HEADER, _TAG = 128, 8
 _MATRIX, _COMPRESSED = 14, 15
 
 
-def require_harmless(path: Path) -> None:
+def _require_harmless(content: bytes) -> None:
     """Refuse a ``.mat`` file that would take too much memory or is nested too deep.
 
     The format is level 5 of "MAT-File Format" (MathWorks).
 
     Raises:
         ValueError: the file is refused, or it is not of level 5.
-        OSError: the file cannot be read.
     """
-    content = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER])
     if order is None or not all(content[:4]):
         raise ValueError("not a MATLAB 5 file")
@@ -209,9 +186,6 @@ def _unpacked(content: bytes, order: str) -> Iterator[bytes]:
         kind, size = struct.unpack_from(f"{order}II", content, offset)
         offset += _TAG
         if kind == _COMPRESSED:
-            try:
-                unpacker = zlib.decompressobj()
-                yield unpacker.decompress(content[offset : offset + size], LARGEST + 1)
-            except zlib.error as error:
-                raise ValueError(str(error)) from error
+            unpacker = zlib.decompressobj()
+            yield unpacker.decompress(content[offset : offset + size], LARGEST + 1)
         offset += size

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.cards import AnyArray, CheckpointLayout, Shapes, Tensors
-
 
 _KEYS = (
     *("params_ema", "params", "state_dict", "model", "average"),
@@ -311,18 +310,11 @@ _NUMPY: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 def _unpickle(path: Path) -> object:
     import torch
 
-    if any(Path(entry.filename).name == "constants.pkl" for entry in _entries(path)):
-        raise HarnessError(
-            f"{path} is a torch.jit archive, which holds code: save the network's state_dict()."
-        )
-    if _is_compressed(path):
-        raise HarnessError(f"{path} is compressed, but PyTorch never compresses weights files.")
-    if _is_damaged(path):
-        raise HarnessError(
-            f"{path} is damaged, its checksums do not match: copy or download it again."
-        )
-    if is_hostile(path):
-        raise HarnessError(f"{path} holds deeply nested tuples: refusing to load it.")
+    fault = _fault(path)
+    if not fault and is_hostile(path):
+        fault = "holds deeply nested tuples: refusing to load it"
+    if fault:
+        raise HarnessError(f"{path} {fault}.")
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY):
             warnings.simplefilter("ignore")
@@ -330,46 +322,44 @@ def _unpickle(path: Path) -> object:
     except OSError as error:
         raise HarnessError(f"{path} cannot be read ({error}).") from error
     except Exception as error:  # torch.load raises many kinds of errors
+        needed = re.search(r"GLOBAL (\S{1,100})", str(error))
         raise HarnessError(
-            f"{path} does not hold plain tensors, and nothing in it was run{_needed(error)}: save "
-            "the network's state_dict() instead."
+            f"{path} does not hold plain tensors, and nothing in it was run"
+            f"{f' (it needs {needed[1]})' if needed else ''}: save the network's state_dict() "
+            "instead."
         ) from error
 
 
-def _needed(error: Exception) -> str:
-    """Name the class or function that a file needs, if PyTorch's error names it."""
-    match = re.search(r"GLOBAL (\S{1,100})", str(error))
-    return f" (it needs {match[1]})" if match else ""
+_DAMAGED = "is damaged, its checksums do not match: copy or download it again"
 
 
-def _is_compressed(path: Path) -> bool:
-    """Whether a file is a compressed archive; nothing is unpacked."""
-    return any(entry.compress_type != ZIP_STORED for entry in _entries(path))
+def _fault(path: Path) -> str:
+    """Say what is wrong with an archive, without unpacking it; empty if nothing, or no archive.
 
+    PyTorch checks neither seals nor checksums; files saved under ``set_crc32_options(False)`` have
+    no checksums.
 
-def _is_damaged(path: Path) -> bool:
-    """Whether a file does not match its seal or its checksums, which PyTorch does not check.
-
-    Files saved under ``set_crc32_options(False)`` have no checksums.
+    Raises:
+        OSError: the file cannot be read.
     """
-    if is_sealed(path):
-        return not seal_fits(path)
-    if not any(entry.CRC for entry in _entries(path)):
-        return False
+    sealed = seal_fits(path)
+    if sealed is False:
+        return _DAMAGED
     try:
-        with ZipFile(path) as archive:
-            return archive.testzip() is not None
-    except Exception:  # damaged archives raise many kinds of errors
-        return True
-
-
-def _entries(path: Path) -> list[ZipInfo]:
-    """The entries that a zip file lists; empty for other files."""
-    try:
-        with ZipFile(path) as archive:
-            return archive.infolist()
+        archive = ZipFile(path)
     except Exception:  # files that are damaged or not archives raise many kinds of errors
-        return []
+        return ""
+    with archive:
+        entries = archive.infolist()
+        if any(Path(entry.filename).name == "constants.pkl" for entry in entries):
+            return "is a torch.jit archive, which holds code: save the network's state_dict()"
+        if any(entry.compress_type != ZIP_STORED for entry in entries):
+            return "is compressed, but PyTorch never compresses weights files"
+        try:
+            unchecked = sealed or not any(entry.CRC for entry in entries)
+            return "" if unchecked or archive.testzip() is None else _DAMAGED
+        except Exception:
+            return _DAMAGED
 
 
 def _require_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -427,33 +417,17 @@ def seal(stream: BinaryIO) -> None:
     stream.write(_LENGTH + sha256)
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file ends with a seal, valid or not.
+def seal_fits(path: Path) -> bool | None:
+    """Whether the content of a file matches the seal at its end; None if it has no seal.
 
     Raises:
         OSError: the path is not a regular file, or it cannot be read.
     """
     with regular(path, WEIGHTS).open("rb") as stream:
-        return _read_seal(stream) is not None
-
-
-def seal_fits(path: Path) -> bool:
-    """Whether the content of a sealed file matches its seal.
-
-    Raises:
-        OSError: the path is not a regular file, or it cannot be read.
-    """
-    with regular(path, WEIGHTS).open("rb") as stream:
-        sha256 = _read_seal(stream)
-        return sha256 == _digest(stream, stream.tell() - len(_LENGTH) - _SEAL)
-
-
-def _read_seal(stream: BinaryIO) -> bytes | None:
-    """Read the seal at the end of a file, up to its last byte; None if there is none."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - len(_LENGTH) - _SEAL))
-    match = re.fullmatch(re.escape(_LENGTH) + rb"([0-9a-f]{%d})" % _SEAL, stream.read())
-    return match[1] if match else None
+        size = max(0, stream.seek(0, os.SEEK_END) - len(_LENGTH) - _SEAL)
+        stream.seek(size)
+        match = re.fullmatch(re.escape(_LENGTH) + rb"([0-9a-f]{%d})" % _SEAL, stream.read())
+        return None if match is None else match[1] == _digest(stream, size)
 
 
 def _digest(stream: BinaryIO, size: int) -> bytes:
