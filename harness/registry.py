@@ -14,12 +14,14 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from msgspec import ValidationError, convert
 
 from harness.cards import DISTRIBUTION, DatasetCard, ModelCard, NetworkInput, Pipeline
 from harness.errors import HarnessError, UsageError
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     Report = Callable[..., Any]
 
 T = TypeVar("T")
+Card = TypeVar("Card", ModelCard, DatasetCard)
 F = TypeVar("F", bound=Callable[..., Any])
 
 GROUP = "drfn_harness.plugins"
@@ -230,49 +233,36 @@ def register_model(
     layouts: str = "",
 ) -> Callable[[F], F]:
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
+    fields = dict(locals())
 
     def decorate(build: F) -> F:
         # Not the builder's module: that of a partial, for instance, is functools.
         module = sys._getframe(1).f_globals["__name__"]
-        fields = (pipeline, input, scales, paper, params, global_pooling, stand_in, layouts)
-        card = ModelCard(name, build, *fields)
-        _add_model(card, _origin(module), _source(module))
+        _add_model({**fields, "build": build}, _origin(module), _source(module))
         return build
 
     return decorate
 
 
-def _add_model(card: ModelCard, origin: str, source: Path) -> None:
-    rules = {
-        _NAME_RULE: _is_name(card.name),
-        "pipeline 'y' or 'rgb'": card.pipeline in get_args(Pipeline),
-        "input 'lr' or 'bicubic'": card.input in get_args(NetworkInput),
-        "scales, a tuple of whole numbers": isinstance(card.scales, tuple)
-        and card.scales
-        and all(_is_count(scale) and scale for scale in card.scales),
-        "params, a whole number or None": card.params is None or _is_count(card.params),
-        "paper and stand_in, texts": isinstance(card.paper, str) and isinstance(card.stand_in, str),
-        "global_pooling, True or False": isinstance(card.global_pooling, bool),
-        "layouts, as module:function": isinstance(card.layouts, str)
-        and bool(re.fullmatch(r"([\w.]+:\w+)?", card.layouts)),
-    }
-    broken = next((rule for rule, holds in rules.items() if not holds), None)
-    if broken:
-        raise UsageError(f"The model {card.name!r} of {origin} needs {broken}.")
-    card = replace(card, origin=origin, source=source)
+def _add_model(fields: Mapping[str, Any], origin: str, source: Path) -> None:
+    card = _card(ModelCard, "model", {**fields, "origin": origin, "source": source})
     MODELS.add(card.name, card, origin)
 
 
-_NAME_RULE = "a name of letters, digits, '.', '_' and '-'"
+def _card(kind: type[Card], title: str, fields: Mapping[str, Any]) -> Card:
+    """Make a card.
 
-
-def _is_name(value: object) -> bool:
-    """Whether a value can be a command-line word and part of a path."""
-    return isinstance(value, str) and bool(re.fullmatch(r"[\w-][\w.-]*", value))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    Raises:
+        UsageError: a field has a type or value that the card does not allow.
+    """
+    try:
+        return convert(fields, kind)
+    except ValidationError as error:
+        message, _, field = str(error).rstrip("`").partition(" - at `$.")
+        raise UsageError(
+            f"The {title} {fields['name']!r} of {fields['origin']} needs another {field} "
+            f"({message})."
+        ) from error
 
 
 def _source(module: str) -> Path:
@@ -292,11 +282,8 @@ def register_dataset(name: str, root: Path | str, *, title: str = "", count: int
         UsageError: an argument has the wrong type.
     """
     origin = _origin(sys._getframe(1).f_globals["__name__"])
-    if not _is_name(name):
-        raise UsageError(f"The test set {name!r} of {origin} needs {_NAME_RULE}.")
-    if not (isinstance(title, str) and _is_count(count)):
-        raise UsageError(f"The test set {name} of {origin} needs a title and a whole count.")
-    card = DatasetCard(name, title or name, count=count, root=Path(root), origin=origin)
+    fields = {"name": name, "title": title or name, "count": count, "origin": origin}
+    card = _card(DatasetCard, "test set", {**fields, "root": Path(root)})
     DATASETS.add(name, card, origin)
 
 
@@ -438,9 +425,8 @@ def _declare(module: str, path: Path) -> None:
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register_model":
                 fields = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-                build = _Deferred(module, node.name)
-                card = ModelCard(ast.literal_eval(call.args[0]), build, **fields)
-                _add_model(card, module, path)
+                fields["name"] = ast.literal_eval(call.args[0])
+                _add_model({**fields, "build": _Deferred(module, node.name)}, module, path)
 
 
 class _Deferred:
