@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -216,6 +217,27 @@ _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS)
 FAILURES: dict[str, str] = {}
 """Plug-ins that could not be loaded, with the reason."""
 
+CHANGES = {
+    "0.1.0": {
+        "harness.specs": "harness.specs is harness.cards and harness.record",
+        "harness.report.forms": "harness.report.forms is harness.report.table",
+        "harness.report.pictures": "harness.report.pictures is harness.report.crops",
+        "harness.report.tables": "harness.report.tables is harness.report.results",
+        "harness.protocols": "harness.protocols is harness.protocol.rules",
+        "harness.protocol.protocols": "harness.protocol.protocols is harness.protocol.rules",
+        "harness.protocol.variants": "harness.protocol.variants is harness.protocol.conventions",
+        "harness.data.leaks": "harness.data.leaks is harness.data.identify",
+        "harness.data.benchmarks": "harness.data.benchmarks is harness.data.testsets",
+        "harness.models.inference": "harness.models.inference is harness.models.upscaler",
+        "harness.models.importers": "harness.models.importers is harness.models.formats",
+        "baselines": "the package baselines is harness.baselines",
+        "register_model": "register_model takes a name, pipeline, input and scales, and may take "
+        "paper, params, global_pooling, stand_in and layouts",
+        "register_report": "report functions take (runs, paper, grey), and may take pictures",
+    }
+}
+"""What plug-ins for earlier versions lack, by the version that changed it, with what it is now."""
+
 SETTINGS: dict[str, set[str]] = {}
 """Global torch settings that each plug-in changed while it was loaded; they were restored."""
 
@@ -320,12 +342,27 @@ def register_report(name: str) -> Callable[[F], F]:
     and the grey rule whose runs are shown. If it has a parameter ``pictures``, it also gets the
     images to show (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or
     another object that implements `harness.report.table.Report`.
+
+    Raises:
+        TypeError: the function takes other arguments.
     """
-    return _register(REPORTS, name)
+    return _register(REPORTS, name, _require_report_arguments)
 
 
-def _register(registry: Registry[Any], name: str) -> Callable[[F], F]:
+def _require_report_arguments(function: Callable[..., Any]) -> None:
+    call = signature(function)
+    options = {"pictures": None} if "pictures" in call.parameters else {}
+    try:
+        call.bind(None, None, None, **options)
+    except TypeError as error:
+        raise TypeError(f"register_report() got a function that takes {call}") from error
+
+
+def _register(
+    registry: Registry[Any], name: str, require: Callable[[F], None] = lambda _: None
+) -> Callable[[F], F]:
     def decorate(function: F) -> F:
+        require(function)
         registry.add(name, function, _origin(sys._getframe(1).f_globals["__name__"]))
         return function
 
@@ -380,7 +417,22 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
             registry.restore(entries)
         if isinstance(error, _NameTakenError):
             raise
-        FAILURES[name] = f"{type(error).__name__}: {error}"
+        FAILURES[name] = f"{type(error).__name__}: {error}{_change_behind(error)}"
+
+
+def _change_behind(error: BaseException) -> str:
+    """Say which change of the harness an error of a plug-in comes from; empty if from none."""
+    if isinstance(error, ImportError):
+        quoted = "".join(str(error).split("'")[1:2])  # after: No module named, cannot import name
+        names = {quoted, f"{error.name}.{quoted}"}
+    else:
+        names = {str(error).partition("()")[0]}
+    for version, changes in CHANGES.items():
+        for name in names & changes.keys():
+            return (
+                f"; it was written for an earlier {DISTRIBUTION}: since {version} {changes[name]}"
+            )
+    return ""
 
 
 def _with_settings(name: str, load: Callable[[], object]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
-from harness.run.store import ResultStore, accept_records, journal_of, read_record
+from harness.run.store import ResultStore, accept_records, find_run, journal_of, read_record
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(
@@ -242,6 +242,58 @@ def test_a_record_with_an_odd_field_is_left_out_or_fit_for_every_report(harness)
         shown = harness(*words.split(), "--results", "odd")
         assert shown.exit_code == 0, (words, shown.output)
         assert "Left out: odd/x4/set5/drfn-0.json is not a valid run record" in shown.stderr
+
+
+class TestSeveralFolders:
+    """Records of two machines, read as if they were in one folder."""
+
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        for name in ("a", "b"):
+            ResultStore(tmp_path / name).write(record())
+        ResultStore(tmp_path / "b").write(record("edsr"))
+        return tmp_path / "a", tmp_path / "b"
+
+    @staticmethod
+    def rescored(apart: float, **fields: object) -> RunRecord:
+        other = replace(IMAGES[1], scores={"psnr": 28.5 + apart, "ssim": 0.9})
+        return record(images=(IMAGES[0], other), **fields)
+
+    def test_equal_records_count_once(self, folders: tuple[Path, Path], harness) -> None:
+        ResultStore(folders[1]).write(self.rescored(5e-5, provenance={"utc": "2026-02-02"}))
+        both = ResultStore(*folders)
+        assert both.records() == [record(), record("edsr")]
+        assert len(both.load()) == len(both.sound(pytest.fail)) == 2
+        words = [word for folder in folders for word in ("--results", folder)]
+        rows = json.loads(harness("list", "runs", "--json", *words).stdout)
+        assert [row["model"] for row in rows] == ["drfn", "edsr"]
+
+    def test_scores_that_differ_are_named_and_the_first_folders_are_used(
+        self, folders: tuple[Path, Path], harness
+    ) -> None:
+        path = ResultStore(folders[1]).write(self.rescored(0.25))
+        first = ResultStore(folders[0]).path(record().identity)
+        both = [word for folder in folders for word in ("--results", folder)]
+        for words in (["list", "runs", "--csv"], ["claims"], ["report", "table2"], ["check"]):
+            shown = harness(*words, *both, *["--reference", folders[0]] * (words == ["check"]))
+            said = f"{first} and {path} are records of one run, {record().identity.id[:12]}"
+            assert said in shown.stderr and "the psnr of b, by 0.25" in shown.stderr, words
+            assert shown.exit_code == (3 if words == ["check"] else 0)
+        assert ResultStore(*folders).records()[0].means["psnr"] == 29.375
+        assert ResultStore(*folders[::-1]).records()[0].means["psnr"] == 29.5
+        assert (folders[0] / "reports/table2.md").exists()
+
+    def test_a_finished_run_counts_before_a_failed_one(self, folders: tuple[Path, Path]) -> None:
+        ResultStore(folders[0]).write(record(status="error", error="out of memory"))
+        for order in (folders, folders[::-1]):
+            kept = ResultStore(*order).records()
+            assert [one.status for one in kept] == ["finished", "finished"]
+            assert {one.identity.model for one in kept} == {"drfn", "edsr"}
+
+    def test_a_run_of_the_second_folder_can_be_named(self, folders: tuple[Path, Path]) -> None:
+        stores = list(map(ResultStore, folders))
+        path, _ = find_run(record("edsr").identity.id[:8], stores)
+        assert path.is_relative_to(folders[1])
 
 
 class TestAccept:
