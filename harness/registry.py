@@ -359,7 +359,7 @@ def _require_report_arguments(function: Callable[..., Any]) -> None:
 
 
 def _register(
-    registry: Registry[Any], name: str, require: Callable[[F], None] = lambda _: None
+    registry: Registry[Any], name: str, require: Callable[..., None] = lambda _: None
 ) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         require(function)

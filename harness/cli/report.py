@@ -20,8 +20,6 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     json_option,
-    note_earlier,
-    note_foreign,
     note_read,
     open_results,
     plugin_option,
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
     "formats",
     default="",
     metavar="md,tex,csv,html,png,svg,pdf",
-    help="Formats to write, for the reports that have them.  [default: all]",
+    help="Formats to write, for the reports that have them; json prints claims.  [default: all]",
 )
 @click.option(
     "--grey",
@@ -103,7 +101,7 @@ def report(
     if not any(map(takes_pictures, REPORTS.select(name))):
         takers = " and ".join(filter(takes_pictures, REPORTS))
         refuse_ignored(f"the reports {takers}", "images", "image", "box", "models", "data_root")
-    if name == "claims" and "json" in split_words(formats):
+    if name == "claims" and split_words(formats) == ["json"]:
         print_claims(results, "json")
         return
     alone = results == (reference_records(),)
@@ -293,18 +291,12 @@ def check(
         refuse_ignored("--against reference", "reference")
     else:
         refuse_ignored("--against paper", "grey")
-    store = ResultStore(*results)
-    if not (require or store.root.is_dir()):
+    if not (require or results[0].is_dir()):
         raise UsageError(
-            f"There are no run records in {store} yet: make them with harness run, or give "
+            f"There are no run records in {results[0]} yet: make them with harness run, or give "
             "their folder with --results."
         )
-    local, rows = read_records(store)
-    note_read(store, local)
-    for row in rows:
-        echo(f"Left out: {row.reason}", err=True)
-    note_earlier(local)
-    note_foreign(local)
+    local, rows = read_records(open_results(*results))
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.cli.inspect import RUN_COLUMNS
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 from harness.run.store import ResultStore, accept_records, find_run, journal_of, read_record
@@ -294,6 +297,18 @@ class TestSeveralFolders:
         stores = list(map(ResultStore, folders))
         path, _ = find_run(record("edsr").identity.id[:8], stores)
         assert path.is_relative_to(folders[1])
+
+
+def test_the_document_of_records_has_every_field_and_no_other() -> None:
+    text = (Path(__file__).parents[2] / "docs/records.md").read_text()
+    tables = re.findall(
+        r"^\| (?:field|column) \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.M
+    )
+    rows = [[line.split("|")[1] for line in table.splitlines()] for table in tables]
+    stored, identity, columns = (re.findall(r"`(\w+)`", " ".join(cells)) for cells in rows)
+    assert stored == list(record().to_json())
+    assert sorted(identity) == sorted(spec.name for spec in dataclasses.fields(Identity))
+    assert columns == [*RUN_COLUMNS, "image", "metric", "value", "infinite"]
 
 
 class TestAccept:
