@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -292,6 +293,22 @@ class TestSeveralFolders:
             kept = ResultStore(*order).records()
             assert [one.status for one in kept] == ["finished", "finished"]
             assert {one.identity.model for one in kept} == {"drfn", "edsr"}
+
+    def test_a_copy_of_the_reference_records_adds_nothing(self, tmp_path: Path) -> None:
+        reference = Path(__file__).parents[2] / "results/reference"
+        shutil.copytree(reference, tmp_path / "copy")
+        both = ResultStore(reference, tmp_path / "copy").sound(pytest.fail)
+        assert both == ResultStore(reference).sound()
+        (tested,) = (one for one in both.values() if one.identity.id.startswith("05dc0b9de64d"))
+        first = tested.images[0]
+        scores = {**first.scores, "psnr": first.scores["psnr"] + 0.01}
+        altered = replace(tested, images=(replace(first, scores=scores), *tested.images[1:]))
+        path = ResultStore(tmp_path / "copy").write(altered)
+        bad = []
+        joined = ResultStore(reference, tmp_path / "copy")
+        assert joined.sound(lambda *what: bad.append(what)) == both
+        ((named, error),) = bad
+        assert named == path and f"the psnr of {first.image}, by 0.01" in str(error)
 
     def test_a_run_of_the_second_folder_can_be_named(self, folders: tuple[Path, Path]) -> None:
         stores = list(map(ResultStore, folders))
