@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from msgspec import Meta
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
     ByteArray = NDArray[np.uint8]
     FloatArray = NDArray[np.float64]
@@ -42,9 +43,15 @@ GreyRule = Literal["full-range", "as-rgb"]
 """How a grey image is scored: on its stored values, or on the luma of its RGB copy (16 to 235)."""
 
 
+CardName = Annotated[str, Meta(pattern=r"\A[\w-][\w.-]*\Z")]
+"""A command-line word that can be part of a path: letters, digits, ``.``, ``_`` and ``-``."""
+
+Count = Annotated[int, Meta(ge=0)]
+
+
 @dataclass(frozen=True)
 class ModelCard:
-    """The description of a network, as its plug-in declares it.
+    """The description of a network, as its plug-in declares it; the types are checked.
 
     Attributes:
         name: the network's name on the command line.
@@ -62,16 +69,16 @@ class ModelCard:
         source: the file that registers it.
     """
 
-    name: str
-    build: Callable[..., nn.Module]
+    name: CardName
+    build: Callable[..., Any]
     pipeline: Pipeline
     input: NetworkInput
-    scales: tuple[int, ...]
+    scales: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1)]
     paper: str = ""
-    params: int | None = None
+    params: Count | None = None
     global_pooling: bool = False
     stand_in: str = ""
-    layouts: str = ""
+    layouts: Annotated[str, Meta(pattern=r"\A([\w.]+:\w+)?\Z")] = ""
     origin: str = ""
     source: Path | None = None
 
@@ -201,9 +208,9 @@ class DatasetCard:
         root: the set's folder, for sets with a folder of their own.
     """
 
-    name: str
+    name: CardName
     title: str
-    count: int = 0
+    count: Count = 0
     folders: tuple[str, ...] = ()
     known: tuple[KnownImage, ...] = ()
     column: bool = False

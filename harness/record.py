@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_type_hints
 
 from msgspec import convert
 
@@ -230,7 +230,7 @@ class RunRecord:
     """
 
     identity: Identity
-    status: str
+    status: Literal["finished", "error"]
     images: tuple[ImageResult, ...]
     execution: Execution
     provenance: Mapping[str, Any]
@@ -298,54 +298,27 @@ class RunRecord:
             ValueError: fields are missing or have the wrong type, the schema is unknown, the id is
                 not the hash of the identity, or names or scores are not valid.
         """
-        stored = convert(data, _Stored)
-        if data["schema_version"] not in (SCHEMA_VERSION, EARLIER_SCHEMA):
+        version = data["schema_version"]
+        if version not in (SCHEMA_VERSION, EARLIER_SCHEMA):
             raise ValueError(
-                f"schema {data['schema_version']}, this harness reads {EARLIER_SCHEMA} and "
-                f"{SCHEMA_VERSION}"
+                f"schema {version}, this harness reads {EARLIER_SCHEMA} and {SCHEMA_VERSION}"
             )
-        earlier = data["schema_version"] == EARLIER_SCHEMA
-        identity = (EarlierIdentity if earlier else Identity).from_json(data["identity"])
+        missing = {spec.name for spec in fields(cls)} - {*data, "plugins"}
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        reader = EarlierIdentity if version == EARLIER_SCHEMA else Identity
+        identity = reader.from_json(convert(data["identity"], dict[str, Any]))
+        images = tuple(map(ImageResult.from_json, convert(data["images"], list[dict[str, Any]])))
+        others = get_type_hints(cls)
+        del others["identity"], others["images"]
+        known = {name: convert(data[name], kind) for name, kind in others.items() if name in data}
+        record = cls(identity=identity, images=images, **known)
+        convert(record.provenance, _Provenance)
         if identity.id != data["id"]:
             raise ValueError("its id is not the hash of its identity")
-        images = tuple(ImageResult.from_json(row) for row in stored.images)
         _require_names(identity, images)
-        _require_scores(identity, images, stored.status)
-        return cls(
-            identity,
-            stored.status,
-            images,
-            stored.execution,
-            stored.provenance,
-            stored.weights,
-            stored.parameters,
-            stored.macs,
-            stored.macs_input_size,
-            stored.verified,
-            stored.error,
-            stored.plugins,
-        )
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """The types of a record's fields, see `RunRecord`."""
-
-    status: Literal["finished", "error"]
-    error: str
-    identity: dict[str, Any]
-    weights: WeightsInfo | None
-    verified: bool
-    parameters: int | None
-    macs: int | None
-    macs_input_size: tuple[int, int] | None
-    execution: Execution
-    provenance: dict[str, Any]
-    images: list[dict[str, Any]]
-    plugins: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        convert(self.provenance, _Provenance)
+        _require_scores(identity, images, record.status)
+        return record
 
 
 class _Provenance(TypedDict, total=False):

@@ -14,12 +14,15 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from msgspec import ValidationError, convert
 
 from harness.cards import DISTRIBUTION, DatasetCard, ModelCard, NetworkInput, Pipeline
 from harness.errors import HarnessError, UsageError
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     Report = Callable[..., Any]
 
 T = TypeVar("T")
+Card = TypeVar("Card", ModelCard, DatasetCard)
 F = TypeVar("F", bound=Callable[..., Any])
 
 GROUP = "drfn_harness.plugins"
@@ -213,6 +217,27 @@ _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS)
 FAILURES: dict[str, str] = {}
 """Plug-ins that could not be loaded, with the reason."""
 
+CHANGES = {
+    "0.1.0": {
+        "harness.specs": "harness.specs is harness.cards and harness.record",
+        "harness.report.forms": "harness.report.forms is harness.report.table",
+        "harness.report.pictures": "harness.report.pictures is harness.report.crops",
+        "harness.report.tables": "harness.report.tables is harness.report.results",
+        "harness.protocols": "harness.protocols is harness.protocol.rules",
+        "harness.protocol.protocols": "harness.protocol.protocols is harness.protocol.rules",
+        "harness.protocol.variants": "harness.protocol.variants is harness.protocol.conventions",
+        "harness.data.leaks": "harness.data.leaks is harness.data.identify",
+        "harness.data.benchmarks": "harness.data.benchmarks is harness.data.testsets",
+        "harness.models.inference": "harness.models.inference is harness.models.upscaler",
+        "harness.models.importers": "harness.models.importers is harness.models.formats",
+        "baselines": "the package baselines is harness.baselines",
+        "register_model": "register_model takes a name, pipeline, input and scales, and may take "
+        "paper, params, global_pooling, stand_in and layouts",
+        "register_report": "report functions take (runs, paper, grey), and may take pictures",
+    }
+}
+"""What plug-ins for earlier versions lack, by the version that changed it, with what it is now."""
+
 SETTINGS: dict[str, set[str]] = {}
 """Global torch settings that each plug-in changed while it was loaded; they were restored."""
 
@@ -230,49 +255,36 @@ def register_model(
     layouts: str = "",
 ) -> Callable[[F], F]:
     """Register a function or class that builds a network; see `ModelCard` for the fields."""
+    fields = dict(locals())
 
     def decorate(build: F) -> F:
         # Not the builder's module: that of a partial, for instance, is functools.
         module = sys._getframe(1).f_globals["__name__"]
-        fields = (pipeline, input, scales, paper, params, global_pooling, stand_in, layouts)
-        card = ModelCard(name, build, *fields)
-        _add_model(card, _origin(module), _source(module))
+        _add_model({**fields, "build": build}, _origin(module), _source(module))
         return build
 
     return decorate
 
 
-def _add_model(card: ModelCard, origin: str, source: Path) -> None:
-    rules = {
-        _NAME_RULE: _is_name(card.name),
-        "pipeline 'y' or 'rgb'": card.pipeline in get_args(Pipeline),
-        "input 'lr' or 'bicubic'": card.input in get_args(NetworkInput),
-        "scales, a tuple of whole numbers": isinstance(card.scales, tuple)
-        and card.scales
-        and all(_is_count(scale) and scale for scale in card.scales),
-        "params, a whole number or None": card.params is None or _is_count(card.params),
-        "paper and stand_in, texts": isinstance(card.paper, str) and isinstance(card.stand_in, str),
-        "global_pooling, True or False": isinstance(card.global_pooling, bool),
-        "layouts, as module:function": isinstance(card.layouts, str)
-        and bool(re.fullmatch(r"([\w.]+:\w+)?", card.layouts)),
-    }
-    broken = next((rule for rule, holds in rules.items() if not holds), None)
-    if broken:
-        raise UsageError(f"The model {card.name!r} of {origin} needs {broken}.")
-    card = replace(card, origin=origin, source=source)
+def _add_model(fields: Mapping[str, Any], origin: str, source: Path) -> None:
+    card = _card(ModelCard, "model", {**fields, "origin": origin, "source": source})
     MODELS.add(card.name, card, origin)
 
 
-_NAME_RULE = "a name of letters, digits, '.', '_' and '-'"
+def _card(kind: type[Card], title: str, fields: Mapping[str, Any]) -> Card:
+    """Make a card.
 
-
-def _is_name(value: object) -> bool:
-    """Whether a value can be a command-line word and part of a path."""
-    return isinstance(value, str) and bool(re.fullmatch(r"[\w-][\w.-]*", value))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    Raises:
+        UsageError: a field has a type or value that the card does not allow.
+    """
+    try:
+        return convert(fields, kind)
+    except ValidationError as error:
+        message, _, field = str(error).rstrip("`").partition(" - at `$.")
+        raise UsageError(
+            f"The {title} {fields['name']!r} of {fields['origin']} needs another {field} "
+            f"({message})."
+        ) from error
 
 
 def _source(module: str) -> Path:
@@ -292,11 +304,8 @@ def register_dataset(name: str, root: Path | str, *, title: str = "", count: int
         UsageError: an argument has the wrong type.
     """
     origin = _origin(sys._getframe(1).f_globals["__name__"])
-    if not _is_name(name):
-        raise UsageError(f"The test set {name!r} of {origin} needs {_NAME_RULE}.")
-    if not (isinstance(title, str) and _is_count(count)):
-        raise UsageError(f"The test set {name} of {origin} needs a title and a whole count.")
-    card = DatasetCard(name, title or name, count=count, root=Path(root), origin=origin)
+    fields = {"name": name, "title": title or name, "count": count, "origin": origin}
+    card = _card(DatasetCard, "test set", {**fields, "root": Path(root)})
     DATASETS.add(name, card, origin)
 
 
@@ -333,12 +342,27 @@ def register_report(name: str) -> Callable[[F], F]:
     and the grey rule whose runs are shown. If it has a parameter ``pictures``, it also gets the
     images to show (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or
     another object that implements `harness.report.table.Report`.
+
+    Raises:
+        TypeError: the function takes other arguments.
     """
-    return _register(REPORTS, name)
+    return _register(REPORTS, name, _require_report_arguments)
 
 
-def _register(registry: Registry[Any], name: str) -> Callable[[F], F]:
+def _require_report_arguments(function: Callable[..., Any]) -> None:
+    call = signature(function)
+    options = {"pictures": None} if "pictures" in call.parameters else {}
+    try:
+        call.bind(None, None, None, **options)
+    except TypeError as error:
+        raise TypeError(f"register_report() got a function that takes {call}") from error
+
+
+def _register(
+    registry: Registry[Any], name: str, require: Callable[..., None] = lambda _: None
+) -> Callable[[F], F]:
     def decorate(function: F) -> F:
+        require(function)
         registry.add(name, function, _origin(sys._getframe(1).f_globals["__name__"]))
         return function
 
@@ -393,7 +417,22 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
             registry.restore(entries)
         if isinstance(error, _NameTakenError):
             raise
-        FAILURES[name] = f"{type(error).__name__}: {error}"
+        FAILURES[name] = f"{type(error).__name__}: {error}{_change_behind(error)}"
+
+
+def _change_behind(error: BaseException) -> str:
+    """Say which change of the harness an error of a plug-in comes from; empty if from none."""
+    if isinstance(error, ImportError):
+        quoted = "".join(str(error).split("'")[1:2])  # after: No module named, cannot import name
+        names = {quoted, f"{error.name}.{quoted}"}
+    else:
+        names = {str(error).partition("()")[0]}
+    for version, changes in CHANGES.items():
+        for name in names & changes.keys():
+            return (
+                f"; it was written for an earlier {DISTRIBUTION}: since {version} {changes[name]}"
+            )
+    return ""
 
 
 def _with_settings(name: str, load: Callable[[], object]) -> None:
@@ -438,9 +477,8 @@ def _declare(module: str, path: Path) -> None:
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register_model":
                 fields = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-                build = _Deferred(module, node.name)
-                card = ModelCard(ast.literal_eval(call.args[0]), build, **fields)
-                _add_model(card, module, path)
+                fields["name"] = ast.literal_eval(call.args[0])
+                _add_model({**fields, "build": _Deferred(module, node.name)}, module, path)
 
 
 class _Deferred:

@@ -292,6 +292,58 @@ def test_reports_of_local_runs_lie_beside_them(harness, photos: Path) -> None:
     assert not Path("reports").exists()
 
 
+@pytest.mark.parametrize("words", [(), ("--json",), ("--scale", 2)])
+def test_a_verb_with_two_names_is_one_verb(harness, words) -> None:
+    for one, other in (("data where", "list datasets"), ("weights where", "list weights")):
+        shown = harness(*one.split(), *words)
+        assert shown.exit_code == 0 and shown.stdout == harness(*other.split(), *words).stdout
+        assert f"The same as harness {other}." in harness(*one.split(), "-h").output
+    claims = harness("claims", "--format", "json").stdout
+    assert claims == harness("report", "claims", "--format", "json").stdout
+    assert len(json.loads(claims)) > 5
+
+
+@pytest.mark.parametrize(
+    ("words", "takers"),
+    [
+        ("report table2 --models drfn", "--models is for the reports crops and page:"),
+        ("report table* --image set14/x", "--image is for the reports crops and page:"),
+        ("report claims --box 1,2,3,4", "--box is for the reports crops and page:"),
+        ("report verdicts --images .", "--images is for the reports crops and page:"),
+        ("report figure5 --data-root .", "--data-root is for the reports crops and page:"),
+        ("list models --results .", "--results is for harness list runs:"),
+        ("list weights --data-root .", "--data-root is for harness list datasets:"),
+        ("check --grey as-rgb", "--grey is for --against paper:"),
+        ("check --against paper --reference .", "--reference is for --against reference:"),
+        ("complexity --time-size 64x64", "--time-size is for --time:"),
+        ("data verify . --leaks --scale 2", "--scale is for harness data verify without --leaks:"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(harness, words: str, takers: str) -> None:
+    shown = harness(*words.split())
+    assert shown.exit_code == 2 and shown.stdout == ""
+    assert shown.stderr == f"Error: {takers} leave it out.\n"
+    assert not Path("reports").exists()
+
+
+def test_a_scale_selects_models_and_runs(harness, photos: Path) -> None:
+    for scale in (2, 4):
+        harness("run", "--models", "bicubic", "--datasets", photos, "--scale", scale)
+    for words, expected in (((), [2, 4]), (("--scale", 2), [2]), (("--scale", 3), [])):
+        rows = json.loads(harness("list", "runs", "--json", *words).stdout)
+        assert [row["scale"] for row in rows] == expected
+        lines = harness("list", "runs", "--csv", *words).stdout.splitlines()
+        assert len(lines) == 1 + 2 * len(expected)
+    names = [row["model"] for row in json.loads(harness("list", "--json", "--scale", 8).stdout)]
+    assert "bicubic" not in names
+
+
+def test_complexity_takes_models_as_words_or_as_an_option(harness) -> None:
+    words = harness("complexity", "srcnn", "vdsr", "--format", "csv")
+    assert words.exit_code == 0 and len(words.stdout.splitlines()) > 2
+    assert harness("complexity", "--models", "srcnn,vdsr", "--format", "csv").stdout == words.stdout
+
+
 class TestData:
     def test_verify_tells_sound_from_altered(self, harness, tmp_path) -> None:
         assert harness("data", "verify", "demo").exit_code == 0

@@ -1,12 +1,14 @@
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
-from harness.registry import FAILURES, METRICS, MODELS, Registry, clashes, load_plugins
+from harness.registry import CHANGES, FAILURES, METRICS, MODELS, Registry, clashes, load_plugins
 
 CASES = Path(__file__).parent / "cases/strangers"
 ROOT = Path(__file__).parents[1]
@@ -135,11 +137,14 @@ def test_an_installed_package_is_a_plugin(tmp_path: Path, photos: Path) -> None:
         ("def broken(:", "SyntaxError"),
         (PLUGIN + "raise RuntimeError('half-way')", "RuntimeError: half-way"),
         (PLUGIN + "raise SystemExit(3)", "SystemExit: 3"),
-        (PLUGIN.replace("(4,)", "4"), "needs scales, a tuple of whole numbers"),
-        (PLUGIN.replace('"y"', '"luma"'), "needs pipeline 'y' or 'rgb'"),
-        (PLUGIN.replace('"bicubic"', '"LR"'), "needs input 'lr' or 'bicubic'"),
-        (PLUGIN.replace('"half"', '"org/half"'), "needs a name of letters"),
-        (PLUGIN.replace("params=1", "params='1'"), "needs params, a whole number"),
+        (PLUGIN.replace("(4,)", "4"), "needs another scales (Expected `array`, got `int`)"),
+        (PLUGIN.replace('"y"', '"luma"'), "needs another pipeline (Invalid enum value 'luma')"),
+        (PLUGIN.replace('"bicubic"', '"LR"'), "needs another input (Invalid enum value 'LR')"),
+        (PLUGIN.replace('"half"', '"org/half"'), "needs another name ("),
+        (
+            PLUGIN.replace("params=1", "params='1'"),
+            "needs another params (Expected `int",
+        ),
         (PLUGIN.replace('"worst"', '"seconds"'), "A metric cannot be called 'seconds'"),
     ],
 )
@@ -346,3 +351,36 @@ def test_a_metric_that_is_not_a_number_breaks_the_run(tmp_path: Path, harness, p
 def test_a_plugin_file_that_is_missing_is_a_usage_error(harness) -> None:
     shown = harness("list", "--plugin", "gone.py")
     assert (shown.exit_code, shown.output) == (2, "Error: There is no plug-in file gone.py.\n")
+
+
+OLD = {
+    "harness.specs": "from harness.specs import ModelCard",
+    "harness.report.forms": "from harness.report import forms",
+    "harness.data.leaks": "import harness.data.leaks",
+    "harness.protocols": "from harness.protocols import protocol",
+    "register_model": PLUGIN.replace("params=1", "licence='MIT'"),
+    "register_report": PLUGIN
+    + "from harness.registry import register_report\n"
+    + "@register_report('mine')\ndef mine(runs, paper):\n    return None\n",
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_a_plugin_for_an_earlier_version_is_told_the_version_and_what_to_use(
+    name: str, tmp_path: Path, harness
+) -> None:
+    file = tmp_path / "old.py"
+    file.write_text(OLD[name])
+    shown = harness("list", "models", "--plugin", file)
+    (line,) = shown.stderr.splitlines()
+    assert shown.exit_code == 0 and f"the plug-in {file} is disabled" in line
+    assert f"since 0.1.0 {CHANGES['0.1.0'][name]}" in line
+    assert "half" not in MODELS
+
+
+def test_each_change_names_what_there_is_now_and_the_readme_lists_it() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, now in CHANGES["0.1.0"].items():
+        assert f"| `{name}` | {now} |" in readme
+        for module in re.findall(r"harness\.[\w.]+", now.partition(" is ")[2]):
+            assert find_spec(module), module

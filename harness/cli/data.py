@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
 import click
 
-from harness.cli.inspect import list_datasets, list_training_sets, list_weights
+from harness.cli.inspect import list_alias
 from harness.cli.options import (
     PathOption,
     data_option,
     fill_registries,
-    json_option,
     plugin_option,
+    refuse_ignored,
     results_option,
     scale_option,
     weights_key_option,
 )
-from harness.cli.progress import echo, echo_lines, show
+from harness.cli.progress import echo
 from harness.errors import HarnessError, UsageError
 
 
@@ -29,31 +28,7 @@ def data() -> None:
     """Find, verify and download test sets and training sets."""
 
 
-@data.command("where")
-@scale_option
-@data_option
-@plugin_option
-@json_option
-def data_where(
-    scale: int, data_root: Path | None, plugins: tuple[Path, ...], as_json: bool
-) -> None:
-    """List the folders to search, the sets found there, and the sets that can be downloaded."""
-    from harness.data.testsets import roots
-
-    fill_registries(plugins)
-    if not as_json:
-        echo("Searched in this order:")
-        for root in roots(data_root):
-            echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
-    tests = list_datasets(scale, data_root)
-    training = list_training_sets(data_root)
-    if as_json:
-        rows = [row | {"use": "test"} for row in tests]
-        rows += [row | {"use": "training"} for row in training]
-        echo_lines(show(rows, as_json))
-        return
-    for title, table in (("Test sets", tests), ("Training and validation sets", training)):
-        echo_lines(f"\n{title}:\n{show(table, as_json)}")
+data.add_command(list_alias("datasets"))
 
 
 @data.command("verify")
@@ -75,6 +50,7 @@ def data_verify(
 
     fill_registries(plugins)
     if leaks:
+        refuse_ignored("harness data verify without --leaks", "scale")
         _verify_leaks(names, data_root)
         return
     failed = 0
@@ -203,11 +179,4 @@ def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...])
     echo(f"Shipped as {ship(path, ResultStore(results), to)}.")
 
 
-@weights.command("where")
-@scale_option
-@plugin_option
-@json_option
-def weights_where(scale: int, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """List the weights that each model has on this machine."""
-    fill_registries(plugins)
-    echo_lines(show(list_weights(scale), as_json))
+weights.add_command(list_alias("weights"))

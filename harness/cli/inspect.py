@@ -7,10 +7,11 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,6 +23,7 @@ from harness.cli.options import (
     json_option,
     open_results,
     plugin_option,
+    refuse_ignored,
     results_option,
     scale_option,
 )
@@ -52,8 +54,13 @@ if TYPE_CHECKING:
 @click.argument(
     "what", type=click.Choice(["models", "datasets", "weights", "runs"]), default="models"
 )
-@scale_option
-@results_option("results/local")
+@click.option(
+    "--scale",
+    type=click.IntRange(1),
+    help="For models and runs: only those of this scale.  [default: all; 4 for datasets and "
+    "weights]",
+)
+@results_option("results/local", several=True)
 @data_option
 @plugin_option
 @json_option
@@ -61,38 +68,65 @@ if TYPE_CHECKING:
 @click.option("--images", is_flag=True, help="With runs --csv: one row per image and metric.")
 def list_(
     what: str,
-    scale: int,
-    results: Path,
-    data_root: Path | None,
+    scale: int | None,
     plugins: tuple[Path, ...],
     as_json: bool,
     as_csv: bool,
-    images: bool,
+    results: tuple[Path, ...] = (),
+    data_root: Path | None = None,
+    images: bool = False,
 ) -> None:
     """List models, datasets, weights or runs."""
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json, not both.")
     if images and not (as_csv and what == "runs"):
         raise UsageError("--images needs harness list runs --csv.")
+    for name, taker in _OWN_OPTIONS.items():
+        if taker != what:
+            refuse_ignored(f"harness list {taker}", name)
     fill_registries(plugins)
+    as_text = not (as_csv or as_json)
     match what:
         case "datasets":
-            rows = list_datasets(scale, data_root)
-        case "weights":
-            rows = list_weights(scale)
-        case "runs":
-            store = open_results(results)
-            if as_csv:
-                echo_lines(runs_csv(store, images=images), nl=False)
+            if as_text:
+                _show_datasets(scale or 4, data_root)
                 return
-            rows = list_runs(store)
-            rows = rows if as_json else brief_runs(rows)
+            rows = [row | {"use": "test"} for row in list_datasets(scale or 4, data_root)]
+            rows += [row | {"use": "training"} for row in list_training_sets(data_root)]
+        case "weights":
+            rows = list_weights(scale or 4)
+        case "runs":
+            store = open_results(*results)
+            if as_csv:
+                echo_lines(runs_csv(store, scale, images=images), nl=False)
+                return
+            rows = list_runs(store, scale)
+            rows = brief_runs(rows) if as_text else rows
         case _:
-            rows = list_models()
+            rows = list_models(scale)
     if as_csv:
         echo_lines(rows_csv(rows), nl=False)
     else:
         echo_lines(show(rows, as_json))
+
+
+_OWN_OPTIONS = {"results": "runs", "images": "runs", "data_root": "datasets"}
+"""The options that one listing alone uses, with the listing."""
+
+
+def list_alias(what: str) -> click.Command:
+    """Make the verb ``where``, which is ``harness list`` of one kind."""
+    assert list_.callback is not None
+    return click.Command(
+        "where",
+        callback=partial(list_.callback, what=what),
+        params=[
+            parameter
+            for parameter in list_.params
+            if _OWN_OPTIONS.get(str(parameter.name), what) == what and parameter.name != "what"
+        ],
+        help=f"The same as harness list {what}.",
+    )
 
 
 @click.command("check-model")
@@ -231,8 +265,8 @@ def _send(
         sender.send((True, HarnessError(f"{type(error).__name__}: {error}")))
 
 
-def list_models() -> list[Row]:
-    """List the registered models, then the plug-ins' rejected names, then failed plug-ins."""
+def list_models(scale: int | None) -> list[Row]:
+    """List the models of a scale, or all; then the rejected names and the failed plug-ins."""
     rows = [
         {
             "model": card.name,
@@ -244,10 +278,22 @@ def list_models() -> list[Row]:
             "from": card.origin,
         }
         for card in map(MODELS.get, MODELS)
+        if scale in (None, *card.scales)
     ]
     failed = [{"from": name, "error": why} for name, why in FAILURES.items()]
     rejected = [{"from": " and ".join(clash.origins), "error": str(clash)} for clash in clashes()]
     return [*rows, *rejected, *failed]
+
+
+def _show_datasets(scale: int, data_root: Path | None) -> None:
+    """Print the folders that are searched, the test sets, and the training sets."""
+    from harness.data.testsets import roots
+
+    echo("Searched in this order:")
+    for root in roots(data_root):
+        echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
+    echo_lines(f"\nTest sets:\n{show(list_datasets(scale, data_root), False)}")
+    echo_lines(f"\nTraining and validation sets:\n{show(list_training_sets(data_root), False)}")
 
 
 def list_datasets(scale: int, data_root: Path | None) -> list[Row]:
@@ -365,104 +411,77 @@ def _source(info: WeightsInfo) -> str:
     return info.file
 
 
-class Run(NamedTuple):
-    """One run, with its fields in the order of the CSV columns; see docs/records.md."""
-
-    id: str
-    model: str
-    hyper: Mapping[str, Any]
-    dataset: str
-    dataset_sha256: str
-    scale: int
-    protocol: str
-    pipeline: str
-    weights: str | None
-    weights_file_sha256: str | None
-    self_ensemble: bool
-    tile: int | None
-    lr_sha256: str | None
-    earlier: bool
-    foreign: str | None
-    status: str
-    error: str | None
-    verified: bool
-    images: int
-    parameters: int | None
-    macs: int | None
-    seconds: float
-    device: str
-    utc: str | None
+RUN_COLUMNS = (
+    *("id", "model", "hyper", "dataset", "dataset_sha256", "scale", "protocol", "pipeline"),
+    *("weights", "weights_file_sha256", "self_ensemble", "tile", "lr_sha256", "earlier"),
+    *("foreign", "status", "error", "verified", "images", "parameters", "macs", "seconds"),
+    *("device", "utc"),
+)
+"""The columns of a run in the CSV, before those of its scores; see docs/records.md."""
 
 
-def list_runs(store: ResultStore) -> list[Row]:
-    """List the run records with the mean of each metric, and the paths of damaged records."""
-    from harness.run.store import set_names
+def list_runs(store: ResultStore, scale: int | None) -> list[Row]:
+    """List the runs of a scale, or all, with their means, and the paths of bad records."""
+    bad: list[Row] = []
+    records = _of_scale(
+        store.sound(lambda path, _: bad.append({"status": "damaged", "error": str(path)})), scale
+    )
+    # The facts win over a metric of the same name, but keep their place in front.
+    return [row | _means_of(record) | row for row, record in _rows(records)] + bad
 
-    sound = store.sound()
-    names = set_names(sound.values())
-    rows: list[Row] = []
-    for path in store.paths():
-        if path in sound:
-            fields = _run(sound[path], names)._asdict()
-            # The fields win over a metric of the same name, but keep their place in front.
-            rows.append(fields | _means_of(sound[path]) | fields)
-        else:
-            rows.append({"status": "damaged", "error": str(path)})
-    return rows
+
+def _of_scale(records: Mapping[Path, RunRecord], scale: int | None) -> list[RunRecord]:
+    return [record for record in records.values() if scale in (None, record.identity.scale)]
 
 
 def brief_runs(rows: Sequence[Row]) -> list[Row]:
     """Select the columns of `list_runs` that fit on a terminal."""
-    metrics = dict.fromkeys(name for row in rows for name in row if name not in Run._fields)
+    metrics = dict.fromkeys(name for row in rows for name in row if name not in RUN_COLUMNS)
     first = ("id", "model", "dataset", "protocol", "weights", "how", "status")
     names = (*first, *metrics, "utc", "error")
     return [{name: row.get(name) for name in names} | {"how": _how(row)} for row in rows]
 
 
-def runs_csv(store: ResultStore, *, images: bool) -> str:
+def runs_csv(store: ResultStore, scale: int | None, *, images: bool) -> str:
     """Format run records as CSV, one row per run and metric (and image, with ``images``)."""
-    from harness.run.store import set_names
-
-    records = store.records()
-    names = set_names(records)
     lines = _image_lines if images else _mean_lines
     score = ("image", "metric", "value") if images else ("metric", "value", "infinite")
-    rows = (line for record in records for line in lines(_run(record, names), record))
-    return csv_text((*Run._fields, *score), (map(flat, row) for row in rows))
+    rows = (
+        line
+        for row, record in _rows(_of_scale(store.sound(), scale))
+        for line in lines(row, record)
+    )
+    return csv_text((*RUN_COLUMNS, *score), (map(flat, row) for row in rows))
 
 
-def _run(record: RunRecord, names: Mapping[tuple[int, str, str], str]) -> Run:
+def _rows(records: Sequence[RunRecord]) -> Iterator[tuple[Row, RunRecord]]:
+    """Yield each record with its facts, by column."""
     from harness.paper.select import foreign_origin
     from harness.protocol.rules import protocol
-    from harness.run.store import set_of
+    from harness.run.store import set_names, set_of
 
-    identity, weights = record.identity, record.weights
-    return Run(
-        id=identity.id,
-        model=identity.model,
-        hyper=identity.hyper,
-        dataset=names[set_of(record)],
-        dataset_sha256=identity.dataset_sha256,
-        scale=identity.scale,
-        protocol=identity.protocol,
-        pipeline=protocol(identity.protocol).pipeline,
-        weights=weights.tag if weights else None,
-        weights_file_sha256=weights.source_sha256 if weights else None,
-        self_ensemble=identity.self_ensemble,
-        tile=identity.tile,
-        lr_sha256=identity.lr_sha256,
-        earlier=record.earlier,
-        foreign=foreign_origin(record) or None,
-        status=record.status,
-        error=record.error or None,
-        verified=record.verified,
-        images=len(record.images),
-        parameters=record.parameters,
-        macs=record.macs,
-        seconds=sum(image.seconds for image in record.images),
-        device=record.execution.device,
-        utc=record.provenance.get("utc"),
-    )
+    names = set_names(records)
+    for record in records:
+        weights = record.weights
+        facts = (
+            vars(record.identity)
+            | vars(record)
+            | {
+                "id": record.identity.id,
+                "dataset": names[set_of(record)],
+                "pipeline": protocol(record.identity.protocol).pipeline,
+                "weights": weights.tag if weights else None,
+                "weights_file_sha256": weights.source_sha256 if weights else None,
+                "earlier": record.earlier,
+                "foreign": foreign_origin(record) or None,
+                "error": record.error or None,
+                "images": len(record.images),
+                "seconds": sum(image.seconds for image in record.images),
+                "device": record.execution.device,
+                "utc": record.provenance.get("utc"),
+            }
+        )
+        yield {name: facts[name] for name in RUN_COLUMNS}, record
 
 
 def _means_of(record: RunRecord) -> dict[str, float | None]:
@@ -480,18 +499,18 @@ def _how(row: Row) -> list[str]:
     return how + ([f"code of {row['foreign']}"] if row.get("foreign") else [])
 
 
-def _mean_lines(run: Run, record: RunRecord) -> Iterator[tuple[object, ...]]:
+def _mean_lines(run: Row, record: RunRecord) -> Iterator[tuple[object, ...]]:
     for metric, value in _means_of(record).items():
         left_out = 0 if value is None else record.infinite.get(metric, 0)
-        yield (*run, metric, value, left_out)
+        yield (*run.values(), metric, value, left_out)
 
 
-def _image_lines(run: Run, record: RunRecord) -> Iterator[tuple[object, ...]]:
+def _image_lines(run: Row, record: RunRecord) -> Iterator[tuple[object, ...]]:
     """Yield one line per image and metric; for a failed run, one per metric with no image."""
     if record.status != "finished":
-        yield from ((*run, None, metric, None) for metric in record.identity.metrics)
+        yield from ((*run.values(), None, metric, None) for metric in record.identity.metrics)
         return
     for image in record.images:
-        own = run._replace(seconds=image.seconds)
+        own = run | {"seconds": image.seconds}
         for metric, value in image.scores.items():
-            yield (*own, f"{run.dataset}/{image.image}", metric, value)
+            yield (*own.values(), f"{run['dataset']}/{image.image}", metric, value)

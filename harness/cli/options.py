@@ -23,21 +23,39 @@ PathOption = click.Path(path_type=Path)
 
 
 def folder_to_read(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
-    """Refuse a folder that cannot be read; only the default one may be missing.
+    """Refuse a folder, or one of several, that cannot be read; only a default may be missing.
 
     Raises:
         UsageError: it is missing, is not a folder, or its permissions forbid reading it.
     """
     named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
-    if named or (path and os.path.lexists(path)):
-        try:
-            os.scandir(path).close()
-        except OSError as error:
-            raise UsageError(
-                f"The folder {path} of {parameter.opts[0]} cannot be read ({error.strerror}): "
-                "check the path."
-            ) from error
+    for folder in path if isinstance(path, tuple) else filter(None, [path]):
+        if named or os.path.lexists(folder):
+            try:
+                os.scandir(folder).close()
+            except OSError as error:
+                raise UsageError(
+                    f"The folder {folder} of {parameter.opts[0]} cannot be read "
+                    f"({error.strerror}): check the path."
+                ) from error
     return path
+
+
+def refuse_ignored(takers: str, *names: str) -> None:
+    """Refuse options that the request does not use.
+
+    Args:
+        takers: what the options are for, for the message.
+        names: the parameters of the options.
+
+    Raises:
+        UsageError: the user gave one of them.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        if parameter.name in names and given:
+            raise UsageError(f"{parameter.opts[0]} is for {takers}: leave it out.")
 
 
 plugin_option = click.option(
@@ -69,20 +87,26 @@ def reference_records() -> Path:
     return next((folder for folder in folders if folder.is_dir()), REFERENCE)
 
 
-def results_option(default: str = "", *, made: bool = False) -> Callable[[Command], Command]:
+def results_option(
+    default: str = "", *, made: bool = False, several: bool = False
+) -> Callable[[Command], Command]:
     """Add the option ``--results DIR``; without a default, it is the reference records' folder.
 
     Args:
         default: the folder if the user names none.
         made: the verb creates the folder, so it need not exist.
+        several: the verb joins the records of several folders.
     """
     return click.option(
         "--results",
         type=PathOption,
         callback=None if made else folder_to_read,
-        default=default or reference_records,
-        show_default=True if default else _REFERENCE_DEFAULT,
-        help="The folder of run records.",
+        multiple=several,
+        default=(lambda: [default or reference_records()])
+        if several
+        else default or reference_records,
+        show_default=default or _REFERENCE_DEFAULT,
+        help=f"The folder of run records{' (repeatable: they are joined)' * several}.",
     )
 
 
@@ -123,25 +147,25 @@ def note_changed(owner: str, changed: Collection[str]) -> None:
         echo(f"Note: {owner} changed torch's global {settings}: restored.", err=True)
 
 
-def open_results(results: Path) -> ResultStore:
-    """Open a folder of run records, and print which of them are damaged or of an earlier version.
+def open_results(*results: Path) -> ResultStore:
+    """Open folders of run records, and print which of them are damaged or of an earlier version.
 
     The default folder may not exist yet; then a line says so.
     """
     from harness.run.store import ResultStore
 
-    store = ResultStore(results)
-    if not results.is_dir():
-        echo(f"There are no run records in {results} yet: harness run writes them.", err=True)
+    store = ResultStore(*results)
+    if not store.root.is_dir():
+        echo(f"There are no run records in {store} yet: harness run writes them.", err=True)
         return store
     sound = store.sound(lambda _, error: echo(f"Left out: {error}", err=True))
-    note_read(results, sound)
+    note_read(store, sound)
     note_earlier(sound.values())
     note_foreign(sound.values())
     return store
 
 
-def note_read(results: Path, records: Sized) -> None:
+def note_read(results: Path | ResultStore, records: Sized) -> None:
     """Print how many records were read, and from where."""
     echo(f"Run records read from {results}: {len(records)}.", err=True)
 

@@ -20,13 +20,12 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     json_option,
-    note_earlier,
-    note_foreign,
     note_read,
     open_results,
     plugin_option,
     reference_option,
     reference_records,
+    refuse_ignored,
     results_option,
     scale_option,
     split_words,
@@ -48,27 +47,27 @@ if TYPE_CHECKING:
     "formats",
     default="",
     metavar="md,tex,csv,html,png,svg,pdf",
-    help="Formats to write, for the reports that have them.  [default: all]",
+    help="Formats to write, for the reports that have them; json prints claims.  [default: all]",
 )
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
     help="Show the runs with this rule for grey images.  [default: each row's own rule]",
 )
-@results_option()
+@results_option(several=True)
 @click.option(
     "--out",
     type=PathOption,
     help="The reports' folder.  [default: reports; with --results other than the reference, "
-    "the folder reports in it]",
+    "the folder reports in the first one]",
 )
 @click.option(
     "--images",
     type=PathOption,
     callback=folder_to_read,
     metavar="DIR",
-    help="The folder that harness run --save-images wrote, for crops and page.  [default: the run "
-    "records' folder]",
+    help="The folder that harness run --save-images wrote, for crops and page.  [default: the "
+    "first folder of run records]",
 )
 @click.option("--image", metavar="SET/IMAGE", help="The image of crops.")
 @click.option("--box", metavar="X,Y,W,H", help="The part of it to enlarge, in HR pixels.")
@@ -79,7 +78,7 @@ def report(
     name: str,
     formats: str,
     grey: Any,
-    results: Path,
+    results: tuple[Path, ...],
     out: Path | None,
     images: Path | None,
     image: str | None,
@@ -93,16 +92,25 @@ def report(
     NAME is table1, table2, verdicts, rules, claims, differences, complexity, figure5, crops, page,
     the name of a plug-in's report, a glob, or all.
     """
-    from harness.report.build import build
+    from harness.registry import REPORTS
+    from harness.report.build import build, takes_pictures
     from harness.report.crops import Pictures
 
     fill_registries(plugins)
-    out = out or (Path("reports") if results == reference_records() else results / "reports")
+    REPORTS.load_built_ins()
+    if not any(map(takes_pictures, REPORTS.select(name))):
+        takers = " and ".join(filter(takes_pictures, REPORTS))
+        refuse_ignored(f"the reports {takers}", "images", "image", "box", "models", "data_root")
+    if name == "claims" and split_words(formats) == ["json"]:
+        print_claims(results, "json")
+        return
+    alone = results == (reference_records(),)
+    out = out or (Path("reports") if alone else results[0] / "reports")
     region = _region(image, box)
-    pictures = Pictures(images or results, data_root, region, split_words(models))
-    open_results(results)
+    pictures = Pictures(images or results[0], data_root, region, split_words(models))
+    store = open_results(*results)
     failed = False
-    for result in build(name, split_words(formats), results, out, grey, pictures):
+    for result in build(name, split_words(formats), store, out, grey, pictures):
         if isinstance(result, HarnessError):
             failed = True
             echo(f"Error: {result}", err=True)
@@ -143,23 +151,27 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 
 
 @click.command()
-@results_option()
+@results_option(several=True)
 @click.option(
     "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
 )
 @plugin_option
-def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
-    """Print every claim of the paper: its words, the evidence, a verdict."""
-    from dataclasses import asdict
+def claims(results: tuple[Path, ...], form: Any, plugins: tuple[Path, ...]) -> None:
+    """Print every claim of the paper: its words, the evidence, a verdict.
 
+    The same as harness report claims, which also writes files.
+    """
+    fill_registries(plugins)
+    print_claims(results, form)
+
+
+def print_claims(results: Sequence[Path], form: Any) -> None:
+    """Print the claims and their verdicts, judged from the records in some folders."""
     from harness.paper.claims import judge
     from harness.paper.schema import paper
     from harness.report.claims import claims_table
-    from harness.report.table import json_text
 
-    fill_registries(plugins)
-    runs = open_results(results).load()
-    judgements = judge(runs, paper())
+    judgements = judge(open_results(*results).load(), paper())
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in judgements]))
     else:
@@ -168,6 +180,7 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
 
 @click.command()
 @click.argument("models", nargs=-1)
+@click.option("--models", "more", default="", metavar="NAME,...", help="The same as MODELS.")
 @click.option(
     "--output-size", default="1280x720", show_default=True, help="Size of the SR image for counts."
 )
@@ -187,6 +200,7 @@ def claims(results: Path, form: Any, plugins: tuple[Path, ...]) -> None:
 @plugin_option
 def complexity(
     models: tuple[str, ...],
+    more: str,
     output_size: str,
     timed: bool,
     time_size: str,
@@ -201,12 +215,15 @@ def complexity(
     from harness.report.complexity import complexity_table
 
     fill_registries(plugins)
-    names = dict.fromkeys(name for word in models or ("all",) for name in MODELS.select(word))
+    words = [*models, *split_words(more)] or ["all"]
+    names = dict.fromkeys(name for word in words for name in MODELS.select(word))
     cards = [card for card in map(MODELS.get, names) if scale in card.scales and card.params != 0]
     if not cards:
         raise UsageError(f"None of these models has parameters at x{scale}.")
     speeds = None
-    if timed:
+    if not timed:
+        refuse_ignored("--time", "time_size", "device")
+    else:
         from harness.models.resources import measure_speed, pick_device
 
         torch_device, size = pick_device(device), _size(time_size)
@@ -244,7 +261,7 @@ def _size(text: str) -> tuple[int, int]:
 )
 @click.option("--require", is_flag=True, help="Count numbers that were not run as failures.")
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
-@results_option("results/local")
+@results_option("results/local", several=True)
 @reference_option
 @json_option
 def check(
@@ -255,7 +272,7 @@ def check(
     tolerance: float | None,
     require: bool,
     junit: Path | None,
-    results: Path,
+    results: tuple[Path, ...],
     reference: Path,
     as_json: bool,
 ) -> None:
@@ -270,15 +287,16 @@ def check(
     from harness.paper.schema import paper
     from harness.run.store import ResultStore
 
-    if not (require or results.is_dir()):
+    if against == "paper":
+        refuse_ignored("--against reference", "reference")
+    else:
+        refuse_ignored("--against paper", "grey")
+    if not (require or results[0].is_dir()):
         raise UsageError(
-            f"There are no run records in {results} yet: make them with harness run, or give "
+            f"There are no run records in {results[0]} yet: make them with harness run, or give "
             "their folder with --results."
         )
-    local, rows = read_records(ResultStore(results))
-    note_read(results, local)
-    note_earlier(local)
-    note_foreign(local)
+    local, rows = read_records(open_results(*results))
     if against == "paper":
         rows += against_paper(local, paper(), grey)
     else:

@@ -281,7 +281,7 @@ def _number(text: str | None) -> Number | None:
 @click.option("--weights", type=PathOption, metavar="PATH", help="The run's weights file.")
 @weights_key_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
-@results_option("results/local")
+@results_option("results/local", several=True)
 @reference_option
 @data_option
 @plugin_option
@@ -295,7 +295,7 @@ def explain(
     weights: Path | None,
     weights_key: str,
     device: str,
-    results: Path,
+    results: tuple[Path, ...],
     reference: Path,
     data_root: Path | None,
     plugins: tuple[Path, ...],
@@ -318,7 +318,7 @@ def explain(
     if len(what) == 2:
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
-        path, record = find_run(what[0], [ResultStore(results), ResultStore(reference)])
+        path, record = find_run(what[0], list(map(ResultStore, (*results, reference))))
         echo(f"The run record is {path}.", err=True)
         run = rebuild(record, weights, data_root, weights_key)
         notify = partial(echo, err=True)

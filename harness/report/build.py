@@ -15,13 +15,13 @@ from harness.paper.schema import paper
 from harness.record import is_plain_name
 from harness.registry import REPORTS
 from harness.report.table import Format, Report, Table
-from harness.run.store import ResultStore
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.cards import GreyRule
     from harness.report.crops import Pictures
+    from harness.run.store import ResultStore
 
 
 class ReportError(HarnessError):
@@ -113,7 +113,7 @@ class Written(NamedTuple):
 def build(
     name: str,
     formats: Sequence[str],
-    results: Path,
+    results: ResultStore,
     out: Path,
     grey: GreyRule | None,
     pictures: Pictures,
@@ -135,7 +135,7 @@ def build(
         raise UsageError(f"No format is called {unknown!r}: there are {', '.join(known)}.")
     # Make all reports before writing the first: without runs, no file is written.
     REPORTS.load_built_ins()
-    reports, failed = _make_all(REPORTS.select(name), ResultStore(results).load(), grey, pictures)
+    reports, failed = _make_all(REPORTS.select(name), results.load(), grey, pictures)
     yield from failed
     offered = {form for report in reports.values() for form in report.formats}
     if reports and formats and not offered & set(formats):

@@ -6,6 +6,7 @@ Records lie at ``<root>/x<scale>/<dataset>/<model>-<id12>.json`` and are written
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,14 +28,22 @@ def ignored(path: Path, error: HarnessError) -> None:
 
 
 class ResultStore:
-    """The run records in a folder.
+    """The run records in a folder, or in several, which are joined.
+
+    Two records of one id count once: a finished one before a failed one, else that of the first
+    folder. A later one whose scores differ is a bad record.
 
     Args:
-        root: the folder; created when the first record is written.
+        root: the folder that is written to; created when the first record is written.
+        others: folders, for example of other machines, whose records are read too.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *others: Path) -> None:
         self.root = root
+        self.roots = (root, *others)
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.roots))
 
     def path(self, identity: Identity) -> Path:
         """The path of the record of a run."""
@@ -72,21 +81,33 @@ class ResultStore:
         return path
 
     def paths(self) -> list[Path]:
-        """The paths of all records, sorted."""
-        return sorted(self.root.glob("x*/*/*.json"))
+        """The paths of all records, sorted within each folder."""
+        return [path for root in self.roots for path in sorted(root.glob("x*/*/*.json"))]
 
     def sound(self, bad: Callable[[Path, HarnessError], object] = ignored) -> dict[Path, RunRecord]:
         """The valid records by path, in the order of the paths.
 
         Args:
-            bad: called with the path and the error of each damaged or altered record.
+            bad: called with the path and the error of each record that is damaged or altered, or
+                contradicts one of an earlier folder.
         """
-        records = {}
-        for path in self.paths():
-            try:
-                records[path] = read_record(path)
-            except HarnessError as error:
-                bad(path, error)
+        records: dict[Path, RunRecord] = {}
+        for root in self.roots:
+            known = {record.identity.id: path for path, record in records.items()}
+            for path in ResultStore(root).paths():
+                try:
+                    record = read_record(path)
+                    first = known.get(record.identity.id)
+                    if first:
+                        _require_equal(first, records[first], path, record)
+                except HarnessError as error:
+                    bad(path, error)
+                    continue
+                if first and (record.status == "error" or records[first].status == "finished"):
+                    continue
+                if first:  # a failed run, which is finished here
+                    del records[known.pop(record.identity.id)]
+                records[path] = record
         return records
 
     def named(
@@ -225,6 +246,39 @@ def read_record(path: Path) -> RunRecord:
             "again."
         )
     return record
+
+
+def _require_equal(path: Path, record: RunRecord, other_path: Path, other: RunRecord) -> None:
+    """Compare the scores of two records of one id, if both runs are finished.
+
+    Raises:
+        MismatchError: they differ by more than the kernels of two machines do.
+    """
+    if "error" in (record.status, other.status):
+        return
+    scores = {
+        (metric, image.image): score
+        for image in record.images
+        for metric, score in image.scores.items()
+    }
+    apart = [
+        (abs(score - scores.get((metric, image.image), math.nan)), metric, image.image)
+        for image in other.images
+        for metric, score in image.scores.items()
+        if not _is_close(metric, score, scores.get((metric, image.image), math.nan))
+    ]
+    if apart:
+        most, metric, image = max(apart)
+        raise MismatchError(
+            f"{path} and {other_path} are records of one run, {record.identity.id[:12]}, but "
+            f"their scores differ, most the {metric} of {image}, by {most:g}: the first one is "
+            "used; repeat the run on both machines with harness run --force."
+        )
+
+
+def _is_close(metric: str, one: float, other: float) -> bool:
+    """Whether two scores are as near as those of one run on two machines; see docs/records.md."""
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-4 if metric == "psnr" else 0.0)
 
 
 def set_names(records: Iterable[RunRecord]) -> dict[tuple[int, str, str], str]:

@@ -16,7 +16,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 import pandas as pd
 import pytest
 
-from harness.cli.inspect import Run, brief_runs, isolated
+from harness.cli.inspect import RUN_COLUMNS, brief_runs, isolated
 from harness.errors import HarnessError
 from harness.record import RunRecord
 from harness.registry import _COLUMNS, METRICS
@@ -70,7 +70,7 @@ def by_id(table: pd.DataFrame, run: RunRecord) -> pd.DataFrame:
 
 def test_every_mean_is_in_a_row_of_its_own_with_all_its_digits(harness, results: Path) -> None:
     table = read(harness)
-    assert list(table.columns) == [*Run._fields, "metric", "value", "infinite"]
+    assert list(table.columns) == [*RUN_COLUMNS, "metric", "value", "infinite"]
     for run in RECORDS[:3]:
         rows = by_id(table, run)
         assert dict(zip(rows["metric"], rows["value"], strict=True)) == run.means
@@ -82,7 +82,7 @@ def test_every_mean_is_in_a_row_of_its_own_with_all_its_digits(harness, results:
 
 def test_every_score_of_an_image_is_in_a_row_of_its_own(harness, results: Path) -> None:
     table = read(harness, "--images")
-    assert list(table.columns) == [*Run._fields, "image", "metric", "value"]
+    assert list(table.columns) == [*RUN_COLUMNS, "image", "metric", "value"]
     for run in RECORDS[:3]:
         scores = {
             (f"{run.identity.dataset}/{image.image}", name): value
@@ -172,7 +172,7 @@ def test_a_score_hides_no_fact_whatever_a_record_calls_it() -> None:
 
 def test_no_metric_is_called_like_a_column() -> None:
     (listed,) = brief_runs([{}])
-    columns = _row(record("m")).keys() | set(Run._fields) | listed.keys()
+    columns = _row(record("m")).keys() | set(RUN_COLUMNS) | listed.keys()
     columns |= {"image", "note", "rank", "seen"}
     assert set(_COLUMNS.split()) == columns - {"psnr", "ssim"}
 

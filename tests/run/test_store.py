@@ -1,5 +1,8 @@
+import dataclasses
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.cli.inspect import RUN_COLUMNS
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
-from harness.run.store import ResultStore, accept_records, journal_of, read_record
+from harness.run.store import ResultStore, accept_records, find_run, journal_of, read_record
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(
@@ -242,6 +246,86 @@ def test_a_record_with_an_odd_field_is_left_out_or_fit_for_every_report(harness)
         shown = harness(*words.split(), "--results", "odd")
         assert shown.exit_code == 0, (words, shown.output)
         assert "Left out: odd/x4/set5/drfn-0.json is not a valid run record" in shown.stderr
+
+
+class TestSeveralFolders:
+    """Records of two machines, read as if they were in one folder."""
+
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        for name in ("a", "b"):
+            ResultStore(tmp_path / name).write(record())
+        ResultStore(tmp_path / "b").write(record("edsr"))
+        return tmp_path / "a", tmp_path / "b"
+
+    @staticmethod
+    def rescored(apart: float, **fields: object) -> RunRecord:
+        other = replace(IMAGES[1], scores={"psnr": 28.5 + apart, "ssim": 0.9})
+        return record(images=(IMAGES[0], other), **fields)
+
+    def test_equal_records_count_once(self, folders: tuple[Path, Path], harness) -> None:
+        ResultStore(folders[1]).write(self.rescored(5e-5, provenance={"utc": "2026-02-02"}))
+        both = ResultStore(*folders)
+        assert both.records() == [record(), record("edsr")]
+        assert len(both.load()) == len(both.sound(pytest.fail)) == 2
+        words = [word for folder in folders for word in ("--results", folder)]
+        rows = json.loads(harness("list", "runs", "--json", *words).stdout)
+        assert [row["model"] for row in rows] == ["drfn", "edsr"]
+
+    def test_scores_that_differ_are_named_and_the_first_folders_are_used(
+        self, folders: tuple[Path, Path], harness
+    ) -> None:
+        path = ResultStore(folders[1]).write(self.rescored(0.25))
+        first = ResultStore(folders[0]).path(record().identity)
+        both = [word for folder in folders for word in ("--results", folder)]
+        for words in (["list", "runs", "--csv"], ["claims"], ["report", "table2"], ["check"]):
+            shown = harness(*words, *both, *["--reference", folders[0]] * (words == ["check"]))
+            said = f"{first} and {path} are records of one run, {record().identity.id[:12]}"
+            assert said in shown.stderr and "the psnr of b, by 0.25" in shown.stderr, words
+            assert shown.exit_code == (3 if words == ["check"] else 0)
+        assert ResultStore(*folders).records()[0].means["psnr"] == 29.375
+        assert ResultStore(*folders[::-1]).records()[0].means["psnr"] == 29.5
+        assert (folders[0] / "reports/table2.md").exists()
+
+    def test_a_finished_run_counts_before_a_failed_one(self, folders: tuple[Path, Path]) -> None:
+        ResultStore(folders[0]).write(record(status="error", error="out of memory"))
+        for order in (folders, folders[::-1]):
+            kept = ResultStore(*order).records()
+            assert [one.status for one in kept] == ["finished", "finished"]
+            assert {one.identity.model for one in kept} == {"drfn", "edsr"}
+
+    def test_a_copy_of_the_reference_records_adds_nothing(self, tmp_path: Path) -> None:
+        reference = Path(__file__).parents[2] / "results/reference"
+        shutil.copytree(reference, tmp_path / "copy")
+        both = ResultStore(reference, tmp_path / "copy").sound(pytest.fail)
+        assert both == ResultStore(reference).sound()
+        (tested,) = (one for one in both.values() if one.identity.id.startswith("05dc0b9de64d"))
+        first = tested.images[0]
+        scores = {**first.scores, "psnr": first.scores["psnr"] + 0.01}
+        altered = replace(tested, images=(replace(first, scores=scores), *tested.images[1:]))
+        path = ResultStore(tmp_path / "copy").write(altered)
+        bad = []
+        joined = ResultStore(reference, tmp_path / "copy")
+        assert joined.sound(lambda *what: bad.append(what)) == both
+        ((named, error),) = bad
+        assert named == path and f"the psnr of {first.image}, by 0.01" in str(error)
+
+    def test_a_run_of_the_second_folder_can_be_named(self, folders: tuple[Path, Path]) -> None:
+        stores = list(map(ResultStore, folders))
+        path, _ = find_run(record("edsr").identity.id[:8], stores)
+        assert path.is_relative_to(folders[1])
+
+
+def test_the_document_of_records_has_every_field_and_no_other() -> None:
+    text = (Path(__file__).parents[2] / "docs/records.md").read_text()
+    tables = re.findall(
+        r"^\| (?:field|column) \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.M
+    )
+    rows = [[line.split("|")[1] for line in table.splitlines()] for table in tables]
+    stored, identity, columns = (re.findall(r"`(\w+)`", " ".join(cells)) for cells in rows)
+    assert stored == list(record().to_json())
+    assert sorted(identity) == sorted(spec.name for spec in dataclasses.fields(Identity))
+    assert columns == [*RUN_COLUMNS, "image", "metric", "value", "infinite"]
 
 
 class TestAccept:
