@@ -1,6 +1,5 @@
 """What the GitHub workflow runs is there, and does what it promises."""
 
-import os
 import re
 import shlex
 from pathlib import Path
@@ -23,7 +22,7 @@ def test_the_tests_that_it_names_are_there_and_all_run_as_here() -> None:
     (words,) = re.findall(r"- run: pytest (.+)", WORKFLOW)
     missing = [word for word in words.split() if not (ROOT / word).is_file()]
     assert missing == []
-    assert "- run: .ci/run\n" in WORKFLOW and os.access(ROOT / ".ci/run", os.X_OK)
+    assert "- run: .ci/run\n" in WORKFLOW
     # Coverage is asked for there and not in pyproject.toml: a part of the tests passes by itself.
     assert "--cov-fail-under=90" in (ROOT / ".ci/run").read_text()
     assert "--cov" not in (ROOT / "pyproject.toml").read_text()
