@@ -1,14 +1,24 @@
-"""What the README says is true."""
+"""What the README says is true, and the commands of all documents can be typed."""
 
 import re
 from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import click
+import pytest
 from PIL import Image
+
+from harness.cli import main
+from harness.errors import UsageError
+from harness.registry import DATASETS, MODELS, REPORTS, Registry
+from tests.commands import in_blocks, in_text, parse, verbs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_plugin_it_shows_keeps_the_contract(harness, tmp_path: Path) -> None:
@@ -28,12 +38,101 @@ def test_the_metric_that_the_docs_show_runs(harness, photos: Path, tmp_path: Pat
     assert shown.exit_code == 0, shown.output
 
 
-def test_every_command_it_names_exists(harness) -> None:
-    for words in re.findall(r"(?m)(?:^|`|&& )harness ((?:[a-z]+[ -]?){1,2})", README):
-        names = words.split()
-        while names and harness(*names, "--help").exit_code != 0:
-            names.pop()
-        assert names, f"harness {words}"
+def named(given: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], str]]:
+    """The models and sets that a command selects by name, each with its registry."""
+    for words, registry in ((given.get("models"), MODELS), (given.get("datasets"), DATASETS)):
+        for word in words if isinstance(words, tuple) else (words or "").split(","):
+            if word:
+                yield registry, word
+    if "model" in given:
+        yield MODELS, given["model"]
+
+
+def check_names(context: click.Context) -> None:
+    """Fail if a command selects a model, a set or a report that does not exist.
+
+    Words in capitals stand for any name, and ``mine`` for the user's own network.
+    """
+    given = context.params
+    for registry, name in named(given):
+        if not (name.strip("[].").isupper() or name == "..." or given.get("plugins")):
+            assert name == "mine" or registry.select(name), name
+    if context.command_path == "harness report" and given["name"] != "all":
+        assert given["name"] == "[NAME]" or given["name"] in REPORTS
+
+
+@pytest.fixture
+def folders() -> None:
+    """The folders from which the commands read."""
+    for folder in ("results/local", "pictures", "DIR"):
+        Path(folder).mkdir(parents=True)
+
+
+@pytest.mark.usefixtures("folders")
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+class TestCommands:
+    def test_those_of_its_code_blocks_parse_to_the_last_word(self, path: Path) -> None:
+        for words in in_blocks(path.read_text()):
+            check_names(parse(words))
+
+    def test_those_in_its_text_are_part_of_one(self, path: Path) -> None:
+        for _, *words in (one for one in in_text(path.read_text()) if one[0] == "harness"):
+            try:
+                context = parse(words)
+            except (click.MissingParameter, click.BadOptionUsage):  # a text may be brief
+                continue
+            check_names(context)
+
+    def test_the_options_in_its_text_are_those_of_a_verb(self, path: Path) -> None:
+        for words in in_text(path.read_text()):
+            if words[0].startswith("--") and words[0] not in FOREIGN:
+                assert any(takes(verb, words) for verb in verbs()), words
+
+
+FOREIGN = {"--name", "--moments"}
+"""Options of dask and of the benchmarks."""
+
+
+def takes(verb: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether a verb has these options and takes their values, whatever else it needs."""
+    try:
+        parse([*verb, *words])
+    except (click.MissingParameter, click.BadOptionUsage):
+        return True
+    except (click.ClickException, UsageError):
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("folders")
+def test_the_options_in_the_table_of_commands_are_those_of_its_verb() -> None:
+    rows = re.findall(r"(?m)^\| `harness (\S+)[^`]*` \| (.*)$", README)
+    assert {verb for verb, _ in rows} == set(main.commands)
+    for verb, text in rows:
+        for words in in_text(text):
+            if words[0].startswith("--"):
+                assert takes([verb], words), (verb, words)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "data verfy",
+        "run --models drfn --dataset set5",
+        "run --models drfn --grey blue",
+        "run --models dfrn",
+        "run --models drfn --datasets set6",
+        "train drfn finetune",
+        "report tabel2",
+    ],
+)
+def test_a_command_that_is_wrong_would_be_seen(wrong: str) -> None:
+    text = f"```bash\nharness list && python -m harness {wrong} > here  # so\n```"
+    listed, words = in_blocks(text)
+    assert listed == ["list"] and words == wrong.split()
+    assert list(in_text(f"`harness {wrong}`")) == [["harness", *words]]
+    with pytest.raises((click.UsageError, UsageError, AssertionError)):
+        check_names(parse(words))
 
 
 def test_every_dependency_is_pinned() -> None:

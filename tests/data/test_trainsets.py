@@ -11,7 +11,7 @@ from PIL import Image
 from harness.cards import DatasetCard, KnownImage, RemoteFile
 from harness.data.identify import LeakError, leaking
 from harness.data.images import pixels_digest
-from harness.data.pinned import cache_root, pinned_rows
+from harness.data.pinned import OfflineError, cache_root, pinned_rows
 from harness.data.testsets import find
 from harness.data.trainsets import (
     FOLDERS,
@@ -177,6 +177,16 @@ def test_the_known_near_duplicate_is_found_by_its_pixels(photos: Path) -> None:
         f'{woman}-larger.jpg is the Set5 image "woman" in another size: '
         "take it out of the training images."
     ]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["bsds400", "general100", "t91", "kodak24"])
+def test_a_published_set_that_is_here_has_the_pinned_files(name: str) -> None:
+    try:
+        paths = find_images([name])
+    except OfflineError:
+        pytest.skip(f"{name} is not in a folder of HARNESS_DATA")
+    assert is_pinned(name, map(file_digest, paths))
 
 
 def test_a_file_that_is_called_like_the_near_duplicate_is_judged_by_its_pixels(

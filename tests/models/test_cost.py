@@ -17,6 +17,7 @@ from torch import nn
 
 from harness.cards import ModelCard
 from harness.data.pinned import cache_root
+from harness.errors import HarnessError
 from harness.models import cost
 from harness.models.cost import (
     Complexity,
@@ -491,7 +492,7 @@ class TestWhatIsNotKept:
         monkeypatch.setenv("FAIL", "1")
         Path("mine.py").write_text(PLUGIN.format(helper=failing))
         load_plugins([Path("mine.py")])
-        with pytest.raises(Exception, match="mine"):
+        with pytest.raises(HarnessError, match="mine"):
             measure_complexity(MODELS.get("mine"), 4, {}, SIZE)
         assert not files()
         monkeypatch.delenv("FAIL")

@@ -41,11 +41,10 @@ def test_they_are_registered_and_written_like_any_other(harness) -> None:
 class TestClaims:
     def test_words_verdict_and_evidence_stand_together(self) -> None:
         text = claims(frame(), paper()).render("md")
-        assert "| parameters" in text
-        assert (
-            "### parameters: reproduced\n\n> the 5.2M parameters of our model (Section 4.3)\n\n"
-            "With one convolution" in text
-        )
+        (one,) = (one for one in judge(frame(), paper()) if one.claim == "parameters")
+        assert "| parameters" in text and one.verdict == "reproduced"
+        quoted = f"> {one.statement} ({one.where})"
+        assert f"### parameters: reproduced\n\n{quoted}\n\n{one.evidence}" in text
 
     def test_runs_are_named_where_there_are_any(self) -> None:
         run = record("vdsr", "b100", ssim=0.7251)
@@ -105,7 +104,7 @@ class TestVerdicts:
         assert found.loc[("vdsr", "set5", "psnr"), "status"] == "failed"
         assert found.loc[("edsr", "set5", "ssim"), "remark"].startswith("0.0022 below RDN")
         judged = {one.claim: one for one in judge(runs, paper())}["table2-vdsr"]
-        assert judged.evidence == "Its run failed on Set5 (no memory)."
+        assert "Set5 (no memory)" in judged.evidence and judged.verdict == "not measured"
         assert judged.runs == (broken.identity.id,)
 
     def test_a_set_a_method_has_no_number_for_is_a_dash(self) -> None:
@@ -125,8 +124,7 @@ class TestTable1:
         assert row(table, "printed")[1:] == ["27.56", "27.76", "27.70", "27.79"]
         assert row(table, "measured")[1:] == ["missing"] * 4
         assert row(table, "verdict")[1:] == ["not measured"] * 3 + ["inconsistent in print"]
-        assert "27.79 dB of both contradict the 28.62 dB of Table 2" in table.caption
-        assert "by 0.83 dB" in table.caption
+        assert all(f"{one} dB" in table.caption for one in ("27.79", "28.62", "0.83"))
 
     def test_variants_stand_in_their_columns(self) -> None:
         runs = frame(self.trained("none", 27.4), self.trained("lsc", 27.75))

@@ -64,7 +64,9 @@ def test_hr_comes_first_then_the_models_in_the_order_of_table_2(
 
 def test_pictures_and_scores_are_those_of_the_record(pictured: Pictures) -> None:
     runs = records().set_index("model")["record"]
-    for panel in shown(pictured).panels[1:]:
+    panels = shown(pictured).panels[1:]
+    assert {panel.model for panel in panels} == set(runs.index)
+    for panel in panels:
         record = runs[panel.model]
         saved = read_image(next(Path("records").glob(f"x4/photos/{panel.model}-*/a.png")))
         assert np.array_equal(panel.pixels, saved.pixels)

@@ -238,7 +238,9 @@ class TestTwoImages:
     def test_they_score_as_in_the_run_that_saved_them(self, harness, photos: Path) -> None:
         words = ("--models", "bicubic-rgb", "--datasets", photos, "--save-images", "sr")
         harness("run", *words)
-        for image in only().images:
+        images = only().images
+        assert len(images) == 3
+        for image in images:
             (sr,) = Path("sr").rglob(f"{image.image}.png")
             first = rows(harness, sr, photos / f"{image.image}.png")[0]
             assert first["own"]

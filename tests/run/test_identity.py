@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from harness.models.source import metrics_digest, network_digest
+from harness.data.identify import ImageSet, SetImage
 from harness.models.upscaler import INFERENCE
+from harness.models.weights import Weights
 from harness.protocol.rules import RULES, protocol
 from harness.record import Identity, RunRecord, digest, file_digest
 from harness.registry import DATASETS, MODELS
+from harness.run.spec import Run
 from harness.run.store import ResultStore, journal_of, read_record
 
 ROOT = Path(__file__).parents[2]
@@ -23,33 +27,50 @@ def title(record: RunRecord) -> str:
     return f"{record.identity.model}-{record.identity.id[:12]}"
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=title)
-def test_the_code_gives_every_committed_record_its_id(record: RunRecord) -> None:
-    """Whoever changes what an id is made of makes every record here one of another run."""
-    one = record.identity
-    rules = protocol(one.protocol)
-    images = [
-        (image.name, (image.width, image.height), image.pixels_sha256)
-        for image in DATASETS.get(one.dataset).known
-    ]
-    today = Identity(
-        one.model,
-        rules.scale,
-        one.dataset,
-        rules.name,
-        network_digest(MODELS.get(one.model), rules.scale, one.hyper),
-        rules.sha256,
-        digest(images),
-        INFERENCE,
-        one.weights_sha256,
-        one.hyper,
+def run_of(record: RunRecord) -> Run:
+    """The run that makes a record of a published set again."""
+    one, card = record.identity, DATASETS.get(record.identity.dataset)
+    images = tuple(
+        SetImage(image.name, Path(image.name), image.pixels_sha256, (image.width, image.height))
+        for image in card.known
+    )
+    enough = {"weight": np.broadcast_to(np.float32(0), 10**9)}  # for any network, in no memory
+    return Run(
+        MODELS.get(one.model),
+        Weights(record.weights, enough, one.hyper) if record.weights else None,
+        ImageSet(card, images, verified=True),
+        protocol(one.protocol),
         one.self_ensemble,
         one.tile,
         one.metrics,
-        metrics_digest(one.metrics),
     )
-    assert today == one and not record.earlier
-    assert today.id == record.identity.id
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=title)
+def test_the_code_gives_every_committed_record_its_id(record: RunRecord) -> None:
+    """Whoever changes what an id is made of makes every record here one of another run."""
+    again = run_of(record).identity
+    assert again == record.identity and not record.earlier
+    assert again.id == record.identity.id
+
+
+def test_every_field_of_a_run_decides_its_id_or_is_recorded_beside_it() -> None:
+    run = next(run_of(one) for one in RECORDS if title(one).startswith("vdsr-"))
+    run = replace(run, rules=protocol("BI-x4/y"), metrics=("psnr", "ssim"))
+    others = {
+        "card": MODELS.get("fsrcnn"),
+        "weights": None,
+        "image_set": replace(run.image_set, images=run.image_set.images[1:]),
+        "rules": protocol("BI-x4/y+float-y"),
+        "self_ensemble": True,
+        "tile": 64,
+        "metrics": ("psnr", "ssim", "ssim-whole"),
+    }
+    recorded = {"asked_for": "edsr"}
+    assert {field.name for field in fields(Run)} == others.keys() | recorded.keys()
+    ids = {replace(run, **{name: value}).identity.id for name, value in others.items()}
+    assert len(ids | {run.identity.id}) == len(others) + 1
+    assert replace(run, **recorded).identity == run.identity
 
 
 def test_the_committed_records_are_those_that_were_migrated() -> None:
