@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -38,12 +38,7 @@ _COUNTED_WITH = ("torch", "thop")
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """A file of the cache.
-
-    Attributes:
-        count: the count as JSON.
-        sha256: the hash of the key and the count.
-    """
+    """A file of the cache: a count as JSON, and the hash of the key and the count."""
 
     count: msgspec.Raw
     sha256: str
@@ -51,11 +46,11 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 def cached_count(
     kind: type[Count],
-    count: Callable[[], Count],
-    query: Sequence[object],
+    count: Callable[..., Count],
     card: ModelCard,
     scale: int,
     hyper: Mapping[str, Any],
+    *size: int,
     source_sha256: str | None = None,
 ) -> Count:
     """Return a count from the cache, or count and store it there.
@@ -64,40 +59,29 @@ def cached_count(
 
     Args:
         kind: the type of the count.
-        count: does the counting.
-        query: what is counted, and for what size.
+        count: does the counting, given the following four.
         card: the network.
         scale: the factor.
         hyper: the arguments it is built with.
+        size: width and height of the input, if the count depends on it.
         source_sha256: the result of `harness.models.source.network_digest`, if already computed.
 
     Raises:
         Exception: whatever ``count`` raises.
     """
     try:
-        key = _key(query, card, scale, hyper, source_sha256)
+        declared = [card.name, card.pipeline, card.input, card.scales]
+        code = _code(card, scale, hyper, source_sha256)
+        key = digest([count.__name__, size, declared, scale, hyper, code, _counting()])
     except Exception:  # such as a network that cannot be built on the meta device
-        return count()
+        return count(card, scale, hyper, *size)
     path = cache_root() / "counts" / f"{key}.json"
     with suppress(OSError, ValueError, RecursionError):  # the file is missing or damaged
         return _read(path, key, kind)
-    result = count()
+    result = count(card, scale, hyper, *size)
     with suppress(OSError):
         _write(path, key, result)
     return result
-
-
-def _key(
-    query: Sequence[object],
-    card: ModelCard,
-    scale: int,
-    hyper: Mapping[str, Any],
-    source_sha256: str | None,
-) -> str:
-    """SHA-256 of everything that decides a count."""
-    declared = [card.name, card.pipeline, card.input, card.scales]
-    code = _code(card, scale, hyper, source_sha256)
-    return digest([query, declared, scale, hyper, code, _counting()])
 
 
 @cache
@@ -117,12 +101,7 @@ def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: 
         if own not in _codes:
             _codes[own] = unbuilt_digest(card)
         return source_sha256 or _codes[own]
-    import torch
-
-    from harness.models.network import build_network
-
-    with torch.device("meta"):
-        network = build_network(card, scale, hyper)
+    network = _on_meta(card, scale, hyper)
     shapes = [[name, list(value.shape)] for name, value in network.state_dict().items()]
     layers = re.sub(" at 0x[0-9a-f]+", "", str(network))  # without memory addresses
     return digest([source_sha256 or network_digest(card, scale, hyper), shapes, layers])
@@ -225,13 +204,10 @@ def measure_complexity(
         UsageError: the output is too small.
     """
     size = input_size(card, scale, output_size)
-
-    def count() -> Complexity:
-        return _count(card, scale, hyper, size)
-
     try:
-        query = "complexity", *size
-        return cached_count(Complexity, count, query, card, scale, hyper, source_sha256)
+        return cached_count(
+            Complexity, _count, card, scale, hyper, *size, source_sha256=source_sha256
+        )
     except _NotCountedError as error:
         from harness.models.network import build_network
 
@@ -244,24 +220,19 @@ class _NotCountedError(Exception):
 
 
 def _count(
-    card: ModelCard, scale: int, hyper: Mapping[str, Any], size: tuple[int, int]
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], width: int, height: int
 ) -> Complexity:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     from harness.models.network import require_tensor
 
     try:
-        network, image = _on_meta(card, scale, hyper, size)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            output, activations = _run(network, image)
-        total = counter.get_total_flops() // 2
-        by_kind = _by_kind(network, counter.get_flop_counts(), total)
+        network = _on_meta(card, scale, hyper)
+        output, activations, by_kind = _run(network, _image(card, width, height))
     except Exception as error:  # a network may need values, or refuse the size
         raise _NotCountedError(sentence(error).splitlines()[0]) from error
-    width, height = (side * card.input_scale(scale) for side in size)
-    require_tensor(output, (1, card.channels, height, width), card.name)
-    return Complexity(count_parameters(network), total, size, activations, by_kind)
+    factor = card.input_scale(scale)
+    require_tensor(output, (1, card.channels, height * factor, width * factor), card.name)
+    macs = sum(by_kind.values())
+    return Complexity(count_parameters(network), macs, (width, height), activations, by_kind)
 
 
 def input_size(card: ModelCard, scale: int, output_size: tuple[int, int]) -> tuple[int, int]:
@@ -287,29 +258,54 @@ def whole_multiples(output_size: tuple[int, int], scale: int) -> tuple[int, int]
     return width - width % scale, height - height % scale
 
 
-def _on_meta(
-    card: ModelCard, scale: int, hyper: Mapping[str, Any], size: tuple[int, int]
-) -> tuple[nn.Module, Tensor]:
+def _on_meta(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.Module:
+    """Build a network on the meta device, in evaluation mode."""
     import torch
 
-    network = _built_on_meta(card, scale, hyper).eval()
-    return network, torch.empty(1, card.channels, size[1], size[0], device="meta")
+    from harness.models.network import build_network
+
+    with torch.device("meta"):
+        return build_network(card, scale, hyper).eval()
 
 
-def _run(network: nn.Module, image: Tensor) -> tuple[object, int]:
-    """Run a network; return its output and the number of values that its convolutions output."""
+def _image(card: ModelCard, width: int, height: int) -> Tensor:
+    import torch
+
+    return torch.empty(1, card.channels, height, width, device="meta")
+
+
+def _run(network: nn.Module, image: Tensor) -> tuple[object, int, dict[str, int]]:
+    """Run a network.
+
+    Returns:
+        its output, the number of values that its convolutions output, and the multiply-accumulate
+        operations by kind of layer, in the order of the layers.
+    """
+    import torch
     from torch import nn
+    from torch.utils.flop_counter import flop_registry
+
+    from harness.models.network import EachOperation
 
     sizes: list[int] = []
-    hooks = [
-        layer.register_forward_hook(lambda _layer, _inputs, output: sizes.append(output.numel()))
-        for layer in network.modules()
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-    ]
-    output = network(image)
-    for hook in hooks:
-        hook.remove()
-    return output, sum(sizes)
+    kinds = _leaves(network)
+    counts = dict.fromkeys([*kinds.values(), "functional"], 0)
+    running = ["functional"]
+
+    def add(operation: Any, args: Any, kwargs: Any, result: object) -> None:
+        if operation.overloadpacket in flop_registry:
+            flops = flop_registry[operation.overloadpacket](*args, **kwargs, out_val=result)
+            counts[running[-1]] += flops // 2
+
+    for name, layer in network.named_modules():
+        if name in kinds:
+            layer.register_forward_pre_hook(lambda *_, kind=kinds[name]: running.append(kind))
+            layer.register_forward_hook(lambda *_: running.pop() and None)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda _layer, _inputs, made: sizes.append(made.numel()))
+    with torch.no_grad(), EachOperation(add, basic=True):
+        output = network(image)
+    return output, sum(sizes), {kind: count for kind, count in counts.items() if count}
 
 
 def _leaves(network: nn.Module) -> dict[str, str]:
@@ -317,23 +313,13 @@ def _leaves(network: nn.Module) -> dict[str, str]:
     layers = {
         name: layer
         for name, layer in network.named_modules(remove_duplicate=False)
-        if not [*layer.children()]
+        if name and not [*layer.children()]
     }
     names = Counter(map(id, layers.values()))
     return {
         name: _SHARED * (names[id(layer)] > 1) + type(layer).__name__
         for name, layer in layers.items()
     }
-
-
-def _by_kind(
-    network: nn.Module, counts: Mapping[str, Mapping[Any, int]], total: int
-) -> dict[str, int]:
-    kinds: Counter[str] = Counter()
-    for name, kind in _leaves(network).items():
-        kinds[kind] += sum(counts.get(f"{type(network).__name__}.{name}", {}).values()) // 2
-    rest = total - sum(kinds.values())
-    return {kind: count for kind, count in {**kinds, "functional": rest}.items() if count}
 
 
 def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
@@ -344,23 +330,24 @@ def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, i
     Raises:
         HarnessError: the network cannot be built.
     """
-
-    def count() -> dict[str, int]:
-        return _count_by_thop(card, scale, size)
-
-    return cached_count(dict[str, int], count, ("thop", *size), card, scale, {})
+    return cached_count(dict[str, int], _count_by_thop, card, scale, {}, *size)
 
 
-def _count_by_thop(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
+def _count_by_thop(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], width: int, height: int
+) -> dict[str, int]:
     import thop
 
     from harness.models.network import copy_network
 
-    network, image = _on_meta(card, scale, {}, size)
+    network = _on_meta(card, scale, hyper)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         total, _, layers = thop.profile(
-            copy_network(network), inputs=(image,), verbose=False, ret_layer_info=True
+            copy_network(network),
+            inputs=(_image(card, width, height),),
+            verbose=False,
+            ret_layer_info=True,
         )
     kinds = _leaves(network)
     counts: Counter[str] = Counter()
@@ -418,19 +405,28 @@ def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Dept
         HarnessError: the network cannot be built.
         torch.fx.proxy.TraceError: its control flow depends on values.
     """
+    return cached_count(Depth, _depth, card, scale, hyper)
 
-    def count() -> Depth:
-        from torch import fx, nn
 
-        network = _built_on_meta(card, scale, hyper).eval()
-        traced = fx.symbolic_trace(network)
-        return Depth(
-            _longest(traced, lambda module: isinstance(module, nn.Conv2d)),
-            sum(isinstance(module, nn.Conv2d) for module in network.modules()),
-            _longest(traced, lambda module: True),
-        )
+def _depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Depth:
+    from torch import fx, nn
 
-    return cached_count(Depth, count, ("depth",), card, scale, hyper)
+    traced = fx.symbolic_trace(_on_meta(card, scale, hyper))
+    return Depth(
+        _longest(traced, nn.Conv2d),
+        sum(isinstance(module, nn.Conv2d) for module in traced.modules()),
+        _longest(traced, nn.Module),
+    )
+
+
+def _longest(traced: fx.GraphModule, kind: type[nn.Module]) -> int:
+    """Count the modules of a kind on the path that has most of them."""
+    lengths: dict[fx.Node, int] = {}
+    for node in traced.graph.nodes:
+        before = max((lengths[source] for source in node.all_input_nodes), default=0)
+        is_layer = node.op == "call_module" and isinstance(traced.get_submodule(node.target), kind)
+        lengths[node] = before + is_layer
+    return max(lengths.values())
 
 
 def convolution_shapes(
@@ -441,18 +437,17 @@ def convolution_shapes(
     Raises:
         HarnessError: the network cannot be built.
     """
+    return Counter(cached_count(list[tuple[int, int, int]], _shapes, card, scale, hyper))
 
-    def count() -> list[tuple[int, int, int]]:
-        from torch import nn
 
-        return [
-            (module.in_channels, module.out_channels, int(module.kernel_size[0]))
-            for module in _built_on_meta(card, scale, hyper).modules()
-            if isinstance(module, nn.Conv2d)
-        ]
+def _shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> list[tuple[int, int, int]]:
+    from torch import nn
 
-    shapes = cached_count(list[tuple[int, int, int]], count, ("convolutions",), card, scale, hyper)
-    return Counter(shapes)
+    return [
+        (module.in_channels, module.out_channels, int(module.kernel_size[0]))
+        for module in _on_meta(card, scale, hyper).modules()
+        if isinstance(module, nn.Conv2d)
+    ]
 
 
 def receptive_radius(card: ModelCard, scale: int) -> int:
@@ -461,29 +456,10 @@ def receptive_radius(card: ModelCard, scale: int) -> int:
     Raises:
         HarnessError: the network cannot be built, or fails on images of every size that is tried.
     """
-
-    def count() -> int:
-        from harness.models.upscaler import Upscaler
-
-        return Upscaler(card, scale, None).receptive_radius()
-
-    return cached_count(int, count, ("receptive radius",), card, scale, {})
+    return cached_count(int, _radius, card, scale, {})
 
 
-def _built_on_meta(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> nn.Module:
-    import torch
+def _radius(card: ModelCard, scale: int, _hyper: Mapping[str, Any]) -> int:
+    from harness.models.upscaler import Upscaler
 
-    from harness.models.network import build_network
-
-    with torch.device("meta"):
-        return build_network(card, scale, hyper)
-
-
-def _longest(traced: fx.GraphModule, is_counted: Callable[[nn.Module], bool]) -> int:
-    """Count the selected modules on the path that has most of them."""
-    lengths: dict[fx.Node, int] = {}
-    for node in traced.graph.nodes:
-        before = max((lengths[source] for source in node.all_input_nodes), default=0)
-        is_layer = node.op == "call_module" and is_counted(traced.get_submodule(node.target))
-        lengths[node] = before + is_layer
-    return max(lengths.values())
+    return Upscaler(card, scale, None).receptive_radius()

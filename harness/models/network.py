@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.global_state import random_state_kept, settings_guarded
@@ -147,6 +148,39 @@ def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module
             if isinstance(value, Tensor) and value.grad_fn is not None:
                 vars(module)[name] = value.detach()
     return copy.deepcopy(network, {id(tensor): tensor for tensor in shared})
+
+
+class EachOperation(TorchDispatchMode):
+    """Calls a function after each torch operation under it.
+
+    Args:
+        then: gets the operation, its arguments and its result.
+        basic: take operations apart that consist of others, such as ``matmul``. Only under
+            ``inference_mode`` torch does not do so itself.
+    """
+
+    def __init__(
+        self, then: Callable[[Any, Any, Mapping[str, Any], Any], None], *, basic: bool = False
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._then, self._basic = then, basic
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes seconds
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._basic:
+            with self:
+                result = operation.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = operation(*args, **kwargs)
+        self._then(operation, args, kwargs, result)
+        return result
 
 
 def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Shapes:

@@ -8,7 +8,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,15 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models.cost import input_size
-from harness.models.network import (
-    copy_network,
-    on_smallest,
-)
+from harness.models.network import EachOperation, copy_network, on_smallest
 from harness.models.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -197,7 +193,8 @@ def forward_bytes(network: nn.Module, channels: int, name: str = "the network") 
         first = next(on_meta.parameters(), None)
         dtype = first.dtype if first is not None else None
         image = torch.empty(1, channels, side, side, device="meta", dtype=dtype)
-        with torch.inference_mode(), _PeakMemory() as memory:
+        memory = _PeakMemory()
+        with torch.inference_mode(), EachOperation(memory.add):
             on_meta(image)
         return memory.peak / side**2
 
@@ -205,22 +202,17 @@ def forward_bytes(network: nn.Module, channels: int, name: str = "the network") 
     return on_smallest(_SIDES, peak, who)
 
 
-class _PeakMemory(TorchDispatchMode):
-    """Counts the bytes of live tensors that were created under it, and records the peak."""
+class _PeakMemory:
+    """The bytes of live tensors that operations returned, and their peak."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
+    def add(self, _operation: Any, _args: Any, _kwargs: Any, result: Any) -> None:
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor.untyped_storage())
-        return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         if storage in self._alive:
@@ -339,65 +331,32 @@ def _differ(expected: Sequence[AnyArray], outputs: Sequence[AnyArray]) -> bool:
 
 def _in_turns(networks: Sequence[Upscaler], images: Sequence[FloatArray]) -> list[AnyArray]:
     """Run networks in parallel threads that alternate after every operation."""
-    turns = _Turns(len(networks))
+    queue, changed = list(range(len(networks))), threading.Condition()
+
+    def wait(index: int) -> None:
+        if not changed.wait_for(lambda: queue[0] == index, _PATIENCE):
+            raise TimeoutError("its copies wait for each other")
 
     def work(index: int) -> AnyArray:
+        def give_way(*_: object) -> None:
+            with changed:
+                queue.remove(index)
+                queue.append(index)
+                changed.notify_all()
+                wait(index)
+
         try:
-            turns.wait(index)
-            with _InTurns(turns, index):
+            with changed:
+                wait(index)
+            with EachOperation(give_way):
                 return networks[index](images[index])
         finally:
-            turns.leave(index)
+            with changed:
+                queue.remove(index)
+                changed.notify_all()
 
     with ThreadPoolExecutor(len(networks)) as pool:
         return list(pool.map(work, range(len(networks))))
-
-
-class _Turns:
-    """Decides which of several threads may run."""
-
-    def __init__(self, count: int) -> None:
-        self._queue = list(range(count))
-        self._changed = threading.Condition()
-
-    def wait(self, index: int) -> None:
-        """Wait for the turn of a thread.
-
-        Raises:
-            TimeoutError: the turn does not come.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._queue[0] == index, _PATIENCE):
-                raise TimeoutError("its copies wait for each other")
-
-    def end(self, index: int) -> None:
-        """End the turn of a thread: move it to the end of the queue."""
-        with self._changed:
-            self._queue.remove(index)
-            self._queue.append(index)
-            self._changed.notify_all()
-
-    def leave(self, index: int) -> None:
-        """Remove a thread from the queue."""
-        with self._changed:
-            self._queue.remove(index)
-            self._changed.notify_all()
-
-
-class _InTurns(TorchDispatchMode):
-    """Ends the turn of a thread after each torch operation."""
-
-    def __init__(self, turns: _Turns, index: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._turns, self._index = turns, index
-
-    def __torch_dispatch__(
-        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        self._turns.end(self._index)
-        self._turns.wait(self._index)
-        return result
 
 
 # Messages of PyTorch's CPU allocator, and of cuBLAS and cuDNN.
