@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,22 +42,18 @@ def _set_precision(_: str) -> None:
     _BACKENDS.cudnn.allow_tf32 = False
 
 
-def _setter(backend: Any, name: str) -> Callable[[Any], None]:
-    return lambda value: setattr(backend, name, value)
-
-
 _SETTINGS: Mapping[str, tuple[Any, Callable[[], Any], Callable[[Any], None]]] = {
     "default dtype": (torch.float32, torch.get_default_dtype, torch.set_default_dtype),
     "precision of fp32": ("ieee", _precision, _set_precision),
     "deterministic kernels": (
         True,
         lambda: _BACKENDS.cudnn.deterministic,
-        _setter(_BACKENDS.cudnn, "deterministic"),
+        partial(setattr, _BACKENDS.cudnn, "deterministic"),
     ),
     "search for kernels": (
         False,
         lambda: _BACKENDS.cudnn.benchmark,
-        _setter(_BACKENDS.cudnn, "benchmark"),
+        partial(setattr, _BACKENDS.cudnn, "benchmark"),
     ),
 }
 """For each setting: the value the harness uses, its getter and its setter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -83,14 +84,10 @@ def require_tensor(output: object, expected: tuple[int, ...], name: str) -> Tens
     """
     if isinstance(output, Tensor):
         return output
-    parts: Mapping[Any, Any] = {}
-    if isinstance(output, Mapping):
-        parts = output
-    elif isinstance(output, list | tuple):
-        parts = dict(enumerate(output))
+    parts = dict(enumerate(output)) if isinstance(output, list | tuple) else output
     shapes = {
         f"[{key!r}]": tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-        for key, part in parts.items()
+        for key, part in (parts.items() if isinstance(parts, Mapping) else ())
     }
     fitting = [f"output{key}" for key, shape in shapes.items() if shape == expected]
     held = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
@@ -228,13 +225,9 @@ def _fits(given: Shapes, card: ModelCard, scale: int, hyper: Mapping[str, Any] |
 
 def _bare(shapes: Shapes) -> Shapes:
     """Remove the prefix that all names share."""
-    split = [name.split(".") for name in shapes]
-    shared = 0
-    for words in zip(*(words[:-1] for words in split), strict=False):
-        if len(set(words)) > 1:
-            break
-        shared += 1
-    return {".".join(w[shared:]): shape for w, shape in zip(split, shapes.values(), strict=True)}
+    split = {tuple(name.split(".")): shape for name, shape in shapes.items()}
+    shared = len(os.path.commonprefix([words[:-1] for words in split]))
+    return {".".join(words[shared:]): shape for words, shape in split.items()}
 
 
 def differences(given: Shapes, own: Shapes) -> list[str]:
@@ -253,17 +246,20 @@ def differences(given: Shapes, own: Shapes) -> list[str]:
     return [*_channels(shared), *_features(shared), *_depth(given, own)]
 
 
+_Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""The shapes of one value in the weights and in the network."""
+
 _COLOURS = {1: "1 channel (grey)", 3: "3 channels (RGB)"}
 
 
-def _channels(shared: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+def _channels(shared: Iterable[_Pair]) -> list[str]:
     for theirs, ours in shared:
         if len(theirs) == len(ours) == 4 and {theirs[1], ours[1]} == {1, 3}:
             return [f"{_COLOURS[theirs[1]]} instead of {_COLOURS[ours[1]]}"]
     return []
 
 
-def _features(shared: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[str]:
+def _features(shared: Iterable[_Pair]) -> list[str]:
     widths = Counter((a[0], b[0]) for a, b in shared if a and b and a[0] != b[0])
     for colours in ((1, 3), (3, 1)):
         widths.pop(colours, None)

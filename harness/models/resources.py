@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import re
 import threading
-import time
+import timeit
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,15 +91,10 @@ def measure_speed(
     output = upscaler(image)
     peak = peak_bytes(device)
     megapixels = output.shape[0] * output.shape[1] / 1e6
-    seconds = min(_seconds(upscaler, image) for _ in range(runs))
+    # Each run copies its result to the CPU, and so waits for the device.
+    seconds = min(timeit.repeat(lambda: upscaler(image), number=1, repeat=runs))
     used = None if before is None or peak is None else int((peak - before) / megapixels)
     return Speed(seconds / megapixels, used)
-
-
-def _seconds(upscaler: Upscaler, image: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    begin = time.perf_counter()
-    upscaler(image)  # copies the result to the CPU, and so waits for the device
-    return time.perf_counter() - begin
 
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
@@ -228,15 +224,13 @@ class _PeakMemory:
 
 def _kilobytes(file: Path, field: str) -> int | None:
     """Read a field of a file in /proc, in bytes; None if there is none."""
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return None
-    line = next((line for line in lines if line.startswith(f"{field}:")), None)
-    return int(line.split()[1]) * 1024 if line else None
+    with suppress(OSError):
+        found = re.search(rf"^{field}:\s*(\d+)", file.read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else None
+    return None
 
 
-_SIZES = ((16, 24), (64, 96), (128, 192))
+_TEST_SIDES = 16, 64, 128
 """Sides in LR pixels of the test images; larger ones are used if smaller ones fail."""
 
 _TOLERANCE = 1e-5
@@ -277,18 +271,13 @@ def disturbance(network: Upscaler) -> str:
     """
     plain = copy.copy(network)
     plain.tile, plain.self_ensemble = None, False
-    reason = ""
-    for small, large in _SIZES:
-        try:
-            return _disturbance(plain, small, large)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # plug-in code may raise anything, such as SystemExit
-            reason = f"it cannot be tested ({sentence(error)})"
-    return reason
+    try:
+        return on_smallest(_TEST_SIDES, lambda side: _disturbance(plain, side), "it")
+    except HarnessError as error:
+        return f"it cannot be tested because {str(error).removesuffix('.')}"
 
 
-def _disturbance(network: Upscaler, small: int, large: int) -> str:
+def _disturbance(network: Upscaler, side: int) -> str:
     """Test a network on images of two sizes; copies run first, while its state is still fresh."""
     try:
         pair = network.copy_for_thread(), network.copy_for_thread()
@@ -297,7 +286,7 @@ def _disturbance(network: Upscaler, small: int, large: int) -> str:
     else:
         why = ""
     used, fresh = pair
-    a, b, c = _images(network, small, large)
+    a, b, c = _images(network, side)
     outputs = [used(image) for image in (a, b, c, a)]
     if _differ(outputs[:1], outputs[3:]) or _differ(outputs[1:2], [fresh(b)]):
         return KEEPS_STATE
@@ -313,14 +302,13 @@ def _disturbance(network: Upscaler, small: int, large: int) -> str:
     return ""
 
 
-def _images(network: Upscaler, small: int, large: int) -> list[FloatArray]:
-    """Make two images of the same size, and one of another size."""
+def _images(network: Upscaler, side: int) -> list[FloatArray]:
+    """Make two square images of the same size, and a wider one."""
     rng = np.random.default_rng(0)
-    enlarged = network.scale // network.factor  # 1 if the network takes the LR image
-    shapes = [(small, small), (small, small), (small, large)]
+    side *= network.scale // network.factor  # 1 if the network takes the LR image
     return [
-        rng.uniform(low, low + 0.5, (height * enlarged, width * enlarged, network.card.channels))
-        for low, (height, width) in zip((0, 0.5, 0.25), shapes, strict=True)
+        rng.uniform(low, low + 0.5, (side, width, network.card.channels))
+        for low, width in ((0, side), (0.5, side), (0.25, side * 3 // 2))
     ]
 
 

@@ -47,27 +47,27 @@ def network_digest(
         HarnessError: a file cannot be read.
     """
     key = card.name, card.build, scale, canonical_json(hyper)
-    classes = _class_files.get(key)
-    if classes is None:
+    if key not in _class_files:
         classes = _files_of_classes(card, scale, hyper, weights)
-    if classes is not None:
+        if classes is None:
+            return unbuilt_digest(card)
         _class_files[key] = classes
-    return _digest(card, classes or ())
+    return unbuilt_digest(card, _class_files[key])
 
 
-def unbuilt_digest(card: ModelCard) -> str:
+def unbuilt_digest(card: ModelCard, classes: Sequence[Path] = ()) -> str:
     """SHA-256 of the code of a network, as far as it is known without building the network.
 
     It equals `network_digest` if the file that registers the network imports, directly or through
     others, the classes of all its modules.
 
+    Args:
+        card: the network.
+        classes: the files of the classes of its modules, if known.
+
     Raises:
         HarnessError: a file cannot be read.
     """
-    return _digest(card, ())
-
-
-def _digest(card: ModelCard, classes: Sequence[Path]) -> str:
     roots = [card.source] if card.source else []
     source = source_of(roots, [*_files_of(card.build), *classes])
     applied = {"input": card.input, "global_pooling": card.global_pooling}

@@ -14,12 +14,7 @@ from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.global_state import apply_settings, random_state_kept, seed_all, settings_guarded
-from harness.models.network import (
-    build_network,
-    copy_network,
-    on_smallest,
-    require_images,
-)
+from harness.models.network import build_network, copy_network, on_smallest, require_images
 from harness.models.weights import Weights, load_into, no_larger_than
 
 if TYPE_CHECKING:
@@ -107,31 +102,19 @@ class Upscaler:
         if tile:
             self.use_tiles(tile)
 
-    def __call__(self, image: FloatArray) -> AnyArray:
+    def __call__(
+        self, image: FloatArray, finish: Callable[[AnyArray], AnyArray] = lambda part: part
+    ) -> AnyArray:
         """Super-resolve one image.
 
         Args:
             image: ``(h, w, C)`` in about [0, 1], as `harness.protocol.rules.network_input`
                 returns it.
+            finish: converts a part of the output pixel by pixel to an array with as many rows and
+                columns, such as uint8 levels; tile by tile, to save memory.
 
         Returns:
-            ``(H, W, C)`` in about [0, 1], on the CPU.
-
-        Raises:
-            HarnessError: the network's output has another size or is not finite.
-        """
-        return self.render(image, lambda part: part)
-
-    def render(self, image: FloatArray, finish: Callable[[AnyArray], AnyArray]) -> AnyArray:
-        """Super-resolve one image, and convert the output tile by tile, to save memory.
-
-        Args:
-            image: as for `__call__`.
-            finish: converts ``(H, W, C)`` in about [0, 1] pixel by pixel to an array with as many
-                rows and columns, such as uint8 levels.
-
-        Returns:
-            the converted output.
+            ``(H, W, C)`` in about [0, 1], on the CPU, or what ``finish`` makes of it.
 
         Raises:
             HarnessError: the network's output has another size or is not finite.

@@ -150,7 +150,7 @@ def upscale(
         own = free.get()
         try:
             begin = time.perf_counter()
-            sr = own.render(prepared.input, lambda part: sr_image(part, prepared.sample))
+            sr = own(prepared.input, lambda part: sr_image(part, prepared.sample))
             seconds = time.perf_counter() - begin
         except Exception as error:  # a network may raise anything
             if run.tile is None or isinstance(error, HarnessError) or is_memory(error):

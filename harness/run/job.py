@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, UsageError, own_error, sentence
 from harness.files import FileLock, require_writable, write_atomically
 from harness.models.source import plugins
-from harness.record import Execution, ImageResult, RunRecord, digest
+from harness.record import Execution, ImageResult, RunRecord
 from harness.run.evaluate import compute, upscaler
 from harness.run.spec import RunContext, WorkersError
 from harness.run.store import (
@@ -211,20 +211,14 @@ class Job:
         )
 
 
-_counted: dict[str, Complexity] = {}
-
-
 def _complexity(run: Run) -> Complexity:
     """Parameters and MACs of the network; cached, because counting can take seconds."""
     from harness.models.cost import measure_complexity
 
     identity = run.identity
-    key = digest([identity.model, identity.source_sha256, identity.scale, identity.hyper])
-    if key not in _counted:
-        _counted[key] = measure_complexity(
-            run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
-        )
-    return _counted[key]
+    return measure_complexity(
+        run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
+    )
 
 
 def _finished(run: Run, context: RunContext) -> RunRecord | None:
