@@ -125,11 +125,7 @@ def seed_all(seed: int) -> None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """The random states of Python, numpy and torch, as values that a checkpoint can store.
-
-    Args:
-        device: the device of the run; the state of a GPU is included.
-    """
+    """The random states of Python, numpy, torch and a GPU, as values a checkpoint can store."""
     _, keys, *rest = np.random.get_state()  # noqa: NPY002
     states = {
         "python": random.getstate(),

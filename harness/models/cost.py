@@ -53,21 +53,10 @@ def cached_count(
     *size: int,
     source_sha256: str | None = None,
 ) -> Count:
-    """Return a count from the cache, or count and store it there.
+    """Return ``count(card, scale, hyper, *size)``, from the cache if it is there.
 
-    Errors are not cached, and altered files of the cache are ignored.
-
-    Args:
-        kind: the type of the count.
-        count: does the counting, given the following four.
-        card: the network.
-        scale: the factor.
-        hyper: the arguments it is built with.
-        size: width and height of the input, if the count depends on it.
-        source_sha256: the result of `harness.models.source.network_digest`, if already computed.
-
-    Raises:
-        Exception: whatever ``count`` raises.
+    Errors are not cached, and altered files of the cache are ignored. ``source_sha256`` is the
+    result of `harness.models.source.network_digest`, if already computed.
     """
     try:
         declared = [card.name, card.pipeline, card.input, card.scales]
@@ -192,12 +181,7 @@ def measure_complexity(
 ) -> Complexity:
     """Count on the meta device, which computes shapes but no values; counts are cached.
 
-    Args:
-        card: the model.
-        scale: the factor.
-        hyper: the arguments it is built with.
-        output_size: width and height of the SR image; the input is smaller by the scale.
-        source_sha256: the result of `harness.models.source.network_digest`, if already computed.
+    ``output_size`` is width and height of the SR image; the input is smaller by the scale.
 
     Raises:
         HarnessError: the network cannot be built, or does not return a tensor.

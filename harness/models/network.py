@@ -26,12 +26,8 @@ Value = TypeVar("Value")
 def on_smallest(sides: Sequence[int], work: Callable[[int], Value], who: str) -> Value:
     """Try image sizes from small to large; return the result for the first that a network accepts.
 
-    A network may refuse small images, or pad them by more pixels than they have.
-
-    Args:
-        sides: the sides of the images to try, in pixels.
-        work: runs the network on an image of the given side.
-        who: the beginning of the error message.
+    A network may refuse small images, or pad them by more pixels than they have. ``work`` runs it
+    on an image of the given side in pixels; ``who`` is the beginning of the error message.
 
     Raises:
         HarnessError: the network fails on all sizes.
@@ -49,11 +45,7 @@ def on_smallest(sides: Sequence[int], work: Callable[[int], Value], who: str) ->
 def require_images(output: object, given: Tensor, factor: int, name: str) -> Tensor:
     """Check that a network's output is a batch of images of the right shape, and return it.
 
-    Args:
-        output: the output of the network.
-        given: its input, ``(N, C, h, w)``.
-        factor: output size over input size.
-        name: the name of the network in messages.
+    ``given`` is the network's input, ``(N, C, h, w)``, and ``factor`` output size over input size.
 
     Raises:
         HarnessError: the output is something else.
@@ -72,11 +64,6 @@ def require_images(output: object, given: Tensor, factor: int, name: str) -> Ten
 
 def require_tensor(output: object, expected: tuple[int, ...], name: str) -> Tensor:
     """Check that a network's output is one tensor, of any shape, and return it.
-
-    Args:
-        output: the output of the network.
-        expected: the shape that it should have.
-        name: the name of the network in messages.
 
     Raises:
         HarnessError: the output is something else, such as a tuple; the message says which part of
@@ -103,11 +90,7 @@ def build_network(
 ) -> nn.Module:
     """Build a network from its card.
 
-    Args:
-        card: the model.
-        scale: the factor.
-        hyper: its arguments.
-        changed: gets the names of torch's settings that the plug-in changed.
+    ``changed`` gets the names of torch's settings that the plug-in changed.
 
     Raises:
         UsageError: the model is not defined for the scale.
@@ -132,13 +115,10 @@ def build_network(
 
 
 def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module:
-    """Copy a network, with its parameters and buffers.
+    """Copy a network, with its parameters and buffers except those that both shall share.
 
-    Args:
-        network: the network. Computed tensors that its modules store, such as the weight that
-            ``weight_norm`` recomputes in each forward pass, are detached: autograd's history cannot
-            be copied.
-        shared: parameters and buffers that the copy shares with the network.
+    Computed tensors that its modules store, such as the weight that ``weight_norm`` recomputes in
+    each forward pass, are detached first: autograd's history cannot be copied.
     """
     for module in network.modules():
         for name, value in vars(module).items():
@@ -193,15 +173,10 @@ def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Sha
 
 
 def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
-    """Say which network weights belong to: the model at another scale, or another model.
-
-    Args:
-        given: names and shapes of weights that do not fit the model.
-        model: the registered name of the model.
-        hyper: the arguments it was built with.
+    """Say which network weights belong to that do not fit a model built with these arguments.
 
     Returns:
-        a phrase that names the network; empty if the weights fit none.
+        a phrase that names the model at another scale, or another model; empty if they fit none.
     """
     for name in sorted(MODELS, key=lambda name: name != model):
         card = MODELS.get(name)
@@ -231,11 +206,7 @@ def _bare(shapes: Shapes) -> Shapes:
 
 
 def differences(given: Shapes, own: Shapes) -> list[str]:
-    """Describe how two similar networks differ: in channels, features or depth.
-
-    Args:
-        given: names and shapes of the weights that were read.
-        own: names and shapes of the network.
+    """Describe how weights differ from a similar network: in channels, features or depth.
 
     Returns:
         phrases such as ``256 features instead of 64``; none if the networks are not similar.

@@ -64,12 +64,7 @@ def measure_speed(
 ) -> Speed:
     """Time a network with random weights on a random image, after a warm-up run.
 
-    Args:
-        card: the model.
-        scale: the factor.
-        device: ``cpu`` or ``cuda``.
-        output_size: width and height of the SR image.
-        runs: timed runs.
+    ``output_size`` is width and height of the SR image.
 
     Raises:
         HarnessError: the network cannot be built, or fails on an image of that size.
@@ -172,12 +167,7 @@ def forward_bytes(network: nn.Module, channels: int, name: str = "the network") 
     """Count the peak of the bytes in a forward pass, for each pixel of its input.
 
     Only the sizes of tensors are counted, on the meta device; the workspace of convolutions comes
-    on top.
-
-    Args:
-        network: the network; it is not changed.
-        channels: the channels of its input.
-        name: the name of the network in messages.
+    on top. The network is not changed; messages call it by the name.
 
     Raises:
         HarnessError: the network cannot be run on the meta device, or fails on images of every
@@ -206,17 +196,13 @@ class _PeakMemory:
         self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def add(self, _operation: Any, _args: Any, _kwargs: Any, result: Any) -> None:
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage())
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._alive:
-            return
-        self._alive.add(storage)
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, storage.nbytes())
+        tensors = (leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            if storage not in self._alive:
+                self._alive.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._free, storage.nbytes())
 
     def _free(self, size: int) -> None:
         self.now -= size
@@ -243,11 +229,9 @@ KEEPS_STATE = "an image gives other values after another image"
 
 
 def instances(network: Upscaler, count: int) -> list[Upscaler]:
-    """Return a network and copies of it for other threads; no copies if they would interfere.
+    """Return a network, as it was built, and copies of it for other threads.
 
-    Args:
-        network: the network, as it was built.
-        count: the number of threads.
+    There are no copies if they would interfere.
 
     Raises:
         HarnessError: the output of the network depends on the images before.

@@ -37,11 +37,7 @@ def network_digest(
     It covers the file that registers the network, the files of the classes of its modules, what
     these import (`source_of`), and the fields of its card that decide how it is run.
 
-    Args:
-        card: the network.
-        scale: the factor.
-        hyper: the arguments it is built with.
-        weights: the weights that the arguments came with, if any: the network must fit them.
+    ``weights`` are those that the arguments came with, if any: the network must fit them.
 
     Raises:
         HarnessError: a file cannot be read.
@@ -59,11 +55,7 @@ def unbuilt_digest(card: ModelCard, classes: Sequence[Path] = ()) -> str:
     """SHA-256 of the code of a network, as far as it is known without building the network.
 
     It equals `network_digest` if the file that registers the network imports, directly or through
-    others, the classes of all its modules.
-
-    Args:
-        card: the network.
-        classes: the files of the classes of its modules, if known.
+    others, the classes of all its modules; ``classes`` are further files with such classes.
 
     Raises:
         HarnessError: a file cannot be read.
@@ -269,22 +261,17 @@ def _read(path: Path) -> _File:
 @cache
 def _parsed(path: Path, changed: int) -> _File:
     """Parse a file; ``changed`` is its modification time, so that the cache notices edits."""
-    tree = _tree(path) if path.suffix == ".py" else None
-    if tree is None:  # such as an extension module
+    if path.suffix != ".py":  # such as an extension module
+        return _File(file_digest(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as that of an invalid escape sequence
+            tree = ast.parse(regular(path, TEXT).read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # not valid Python
         return _File(file_digest(path))
     # In this order: the digest removes imports that do not count.
     sha256 = canonical_digest(tree, ".".join(_package(path)))
     return _File(sha256, tuple(_imports(tree)))
-
-
-def _tree(path: Path) -> ast.Module | None:
-    """Parse a file into a syntax tree; None if it is not valid Python."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that of an invalid escape sequence
-            return ast.parse(regular(path, TEXT).read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str, tuple[str, ...]]]:
@@ -417,7 +404,5 @@ def _holds(name: str, path: Path) -> bool:
     return any(file.name == path.name and file.locate() == path for file in files(name) or ())
 
 
-@cache
-def distributions() -> Mapping[str, list[str]]:
-    """The distributions of each top-level package, cached because listing them takes a while."""
-    return packages_distributions()
+distributions = cache(packages_distributions)
+"""The distributions of each top-level package, cached because listing them takes a while."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import product
 from typing import TYPE_CHECKING, Any, Self
 
@@ -209,15 +210,12 @@ class Upscaler:
             grid = (output if on_output else inputs[0]).shape[-1]
             reach += _kernel_radius(layer) * side / grid
 
-        layers = [module for module in self.network.modules() if isinstance(module, _LOCAL)]
-        hooks = [layer.register_forward_hook(add) for layer in layers]
         probe = torch.zeros(1, self.card.channels, side, side, dtype=self.dtype, device=self.device)
-        try:
-            with torch.inference_mode():
-                self.network(probe)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.inference_mode(), ExitStack() as hooks:
+            for layer in self.network.modules():
+                if isinstance(layer, _LOCAL):
+                    hooks.enter_context(layer.register_forward_hook(add))
+            self.network(probe)
         return reach
 
 

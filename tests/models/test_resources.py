@@ -1,5 +1,7 @@
 """Networks that keep things while they run give one number on any number of threads."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -129,6 +131,20 @@ def test_a_network_that_a_copy_would_disturb_runs_alone(kind: type[nn.Module]) -
     one = upscaler(kind())
     assert instances(one, 2) == [one]
     assert one.disturbance
+
+
+def test_trying_a_network_does_not_import_the_compiler_of_torch() -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from harness.models.resources import disturbance\n"
+        "from harness.models.upscaler import Upscaler\n"
+        "from harness.registry import MODELS, load_plugins\n"
+        f"load_plugins([Path({str(CASES / 'global_state/p.py')!r})])\n"
+        "print(disturbance(Upscaler(MODELS.get('p'), 4, None)), 'torch._dynamo' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "it gives other values while a copy runs beside it False"
 
 
 def test_a_network_that_waits_for_its_copy_runs_alone(monkeypatch) -> None:
