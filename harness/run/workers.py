@@ -94,7 +94,7 @@ class Cluster:
         with self._reached() as client:
             future = client.submit(survey, self._device, pure=False)
             if not client.nthreads():
-                self._listener.waiting("No worker is connected yet")
+                self._listener.notify("No worker is connected yet: waiting")
             facts, origin = future.result()
         difference = differences(facts, software())
         if difference:
@@ -379,7 +379,7 @@ class Dispatch:
                 return
             self._retried = self._submit(sent, images)
         # During Ctrl-C dask may be in a finaliser, where an exception would be lost.
-        with interrupts_held(self._context.listener.waiting):
+        with interrupts_held(self._context.listener.notify):
             arrival = self._arrival()
         if arrival is None:
             return

@@ -211,7 +211,7 @@ class Trainer:
             self.state.best = max(self.state.best, *scores, -math.inf)
             self.listener.started(self.training, self.state.step)
         interrupts = interrupts_held(
-            self.listener.told, INTERRUPTED, _signals(), debounce=DEBOUNCE_SECONDS
+            self._notify, INTERRUPTED, _signals(), debounce=DEBOUNCE_SECONDS
         )
         try:
             with training_numerics(), interrupts as stop:
@@ -366,7 +366,7 @@ class Trainer:
     def _notify(self, sentence: str) -> None:
         """Show a sentence to the user, from the first process only."""
         if self.rank == 0:
-            self.listener.told(sentence)
+            self.listener.notify(sentence)
 
     def _announce_pace(self, seconds: float) -> None:
         """On a slow CPU, tell the user when to expect the first line of the log."""
@@ -385,7 +385,7 @@ class Trainer:
         self.log.close()
         incomplete = stopped or self.progress.share(self.state.step, self.state.seconds) < 1
         if incomplete and self.state.step:
-            self.listener.told(
+            self.listener.notify(
                 f"Step {self.state.step} is in {self._path('last')}: go on with --resume and "
                 "otherwise the same options"
             )
