@@ -81,14 +81,11 @@ def keep_stdout() -> None:
     if _stdout is not None:
         return
     _stdout, sys.stdout = sys.stdout, sys.stderr
-    try:
-        captured = _stdout.fileno() != 1
-    except OSError:  # a stream in memory
-        captured = True
-    if not captured:
-        _stdout.flush()
-        _stdout = os.fdopen(os.dup(1), "w", encoding=_stdout.encoding, errors=_stdout.errors)
-        os.dup2(2, 1)
+    with suppress(OSError):  # a stream in memory has no descriptor
+        if _stdout.fileno() == 1:
+            _stdout.flush()
+            _stdout = os.fdopen(os.dup(1), "w", encoding=_stdout.encoding, errors=_stdout.errors)
+            os.dup2(2, 1)
 
 
 def _open_devnull() -> TextIO:
@@ -115,7 +112,8 @@ def echo_lines(text: str, *, nl: bool = True) -> None:
 
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
     try:
-        click.echo(text, None if err else _stdout, err=err, nl=nl)
+        # Named here, so that it is the stream that prints above the bars while there are any.
+        click.echo(text, sys.stderr if err else _stdout, nl=nl)
     except BrokenPipeError:
         raise  # click exits without a message
     except OSError as error:
@@ -131,26 +129,20 @@ def bars(*columns: str, shown: bool = True) -> Iterator[Progress]:
         columns: what stands behind each bar; by default a count, such as 3/10, and the time left.
         shown: show bars at all; of several processes, only one does.
     """
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     shown = shown and sys.stderr.isatty()
-    progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        *(columns or (MofNCompleteColumn(), TimeRemainingColumn())),
+    made = progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        *(columns or (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())),
         console=Console(stderr=True, markup=False, emoji=False),
         transient=True,
         disable=not shown,
     )
-    with progress if shown else nullcontext():
-        yield progress
+    with made if shown else nullcontext():  # some versions print a line for a disabled one
+        yield made
 
 
 def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
