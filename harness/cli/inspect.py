@@ -179,9 +179,9 @@ def _check_contract(
     Thread(target=_die_with_parent, daemon=True).start()
     os.chdir(folder)  # a spawned process starts in the first process's original folder
     try:
+        fill_registries(plugins)
         from harness.models.contract import check_model as check
 
-        fill_registries(plugins)
         for result in check(MODELS.get(name), scale, weights_file):
             sender.send(result)
         sender.send(None)
