@@ -164,7 +164,7 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
 
 SHOW_CURSOR = b"\x1b[?25h"
 
-NOTE = "Interrupted, finishing the images in progress (press Ctrl-C again to end at once)"
+NOTE = "Interrupted, finishing the images in progress (press Ctrl-C again to end at once): waiting"
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,16 +27,8 @@ from harness.cli.options import (
     results_option,
     scale_option,
 )
-from harness.cli.progress import (
-    Row,
-    echo,
-    echo_lines,
-    flat,
-    keep_stdout,
-    rows_csv,
-    show,
-)
-from harness.errors import HarnessError, UsageError
+from harness.cli.progress import Row, echo, echo_lines, flat, keep_stdout, rows_csv, show
+from harness.errors import HarnessError, UsageError, sentence
 from harness.record import WeightsInfo
 from harness.registry import DATASETS, FAILURES, MODELS, clashes
 from harness.report.table import csv_text
@@ -45,7 +37,6 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
-    from harness.models.contract import ContractCheck
     from harness.record import RunRecord
     from harness.run.store import ResultStore
 
@@ -155,47 +146,39 @@ def check_model(
     plugins: tuple[Path, ...],
 ) -> None:
     """Test a model plug-in against the contract, in a separate process."""
-    failed = 0
     keep_stdout()  # the check's process inherits the redirected descriptor
-    arguments = (name, scale, plugins, weights_file)
-    with closing(isolated(_check_contract, arguments, time_limit)) as checks:
-        for result in checks:
-            failed += result.fails
-            mark = "ok  " if result.holds else "FAIL" if result.fails else "WARN"
-            echo(f"{mark}  {result.rule}: {result.seen}")
+    end, failed = time.monotonic() + time_limit, 0
+    with _check_process(os.getcwd(), name, scale, plugins, weights_file) as (process, results):
+        try:
+            while results.poll(max(0.0, end - time.monotonic())):
+                result = results.recv()
+                if isinstance(result, HarnessError):
+                    raise result
+                if result is None:
+                    break
+                failed += result.fails
+                mark = "ok  " if result.holds else "FAIL" if result.fails else "WARN"
+                echo(f"{mark}  {result.rule}: {result.seen}")
+            else:
+                raise HarnessError(
+                    f"The check did not end within {time_limit:g} seconds: the plug-in hangs, or "
+                    "needs a longer --time-limit."
+                )
+        except EOFError:
+            process.join()
+            raise HarnessError(
+                f"The process of the check died with exit code {process.exitcode}: fix the plug-in."
+            ) from None
     if failed:
         raise HarnessError(f"{name} breaks the contract: failed checks: {failed}.")
 
 
-def _check_contract(
-    name: str, scale: int, plugins: tuple[Path, ...], weights_file: Path | None
-) -> Iterator[ContractCheck]:
-    from harness.models.contract import check_model as check
-    from harness.registry import MODELS
-
-    fill_registries(plugins)
-    yield from check(MODELS.get(name), scale, weights_file)
-
-
-T = TypeVar("T")
-
-
-def isolated(
-    function: Callable[..., Iterator[T]], arguments: tuple[Any, ...], seconds: float
-) -> Generator[T, None, None]:
-    """Call ``function(*arguments)`` in a new process and yield what it yields.
-
-    When the time is over or this process is killed, the new process is killed too, with all
-    processes that it has started.
-
-    Args:
-        function: a module-level function; its arguments and results can be pickled.
-        arguments: the arguments of the function.
-        seconds: the time limit, counted from the start of the process, its imports included.
+@contextmanager
+def _check_process(*arguments: object) -> Iterator[tuple[SpawnProcess, Connection]]:
+    """Start `_check_contract`; at the end, kill it with all processes that it has started.
 
     Raises:
-        HarnessError: the function raised it, the process died, the time is over, or this system,
-            such as Windows, has no process groups.
+        HarnessError: this system, such as Windows, has no process groups.
     """
     if not hasattr(os, "killpg"):
         raise HarnessError(
@@ -203,41 +186,41 @@ def isolated(
             "macOS or WSL."
         )
     context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_send, args=(sender, os.getcwd(), function, arguments), daemon=True
-    )
+    results, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_check_contract, args=(sender, *arguments), daemon=True)
     process.start()
     sender.close()
-    end = time.monotonic() + seconds
-    try:
-        while receiver.poll(max(0.0, end - time.monotonic())):
-            last, value = receiver.recv()
-            if isinstance(value, HarnessError):
-                raise value
-            if last:
-                return
-            yield value
-        raise HarnessError(
-            f"The check did not end within {seconds:g} seconds: the plug-in hangs, or needs a "
-            "longer --time-limit."
-        )
-    except EOFError:
-        process.join()
-        raise HarnessError(
-            f"The process of the check died with exit code {process.exitcode}: fix the plug-in."
-        ) from None
-    finally:
-        _kill_group(process)
-
-
-def _kill_group(process: SpawnProcess) -> None:
-    """Kill a process and all processes of its group, that is, those that it has started."""
     assert process.pid is not None
-    with suppress(OSError):  # the group does not exist yet, or is empty
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.join()
+    try:
+        yield process, results
+    finally:
+        with suppress(OSError):  # the group does not exist yet, or is empty
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+
+
+def _check_contract(
+    sender: Connection,
+    folder: str,
+    name: str,
+    scale: int,
+    plugins: tuple[Path, ...],
+    weights_file: Path | None,
+) -> None:
+    """Run in the new process: send the result of each check, then None or the error."""
+    os.setsid()  # a process group of its own, so that all of it can be killed at once
+    Thread(target=_die_with_parent, daemon=True).start()
+    os.chdir(folder)  # a spawned process starts in the first process's original folder
+    try:
+        fill_registries(plugins)
+        from harness.models.contract import check_model as check
+
+        for result in check(MODELS.get(name), scale, weights_file):
+            sender.send(result)
+        sender.send(None)
+    except Exception as error:  # a plug-in may raise anything
+        sender.send(error if isinstance(error, HarnessError) else HarnessError(sentence(error)))
 
 
 def _die_with_parent() -> None:
@@ -246,23 +229,6 @@ def _die_with_parent() -> None:
     if parent:
         parent.join()
     os.kill(0, signal.SIGKILL)
-
-
-def _send(
-    sender: Connection, folder: str, function: Callable[..., Iterator[T]], arguments: Any
-) -> None:
-    """Run in the new process: send each value, then an end marker or an error."""
-    os.setsid()  # a process group of its own, so that all of it can be killed at once
-    Thread(target=_die_with_parent, daemon=True).start()
-    os.chdir(folder)  # a spawned process starts in the first process's original folder
-    try:
-        for value in function(*arguments):
-            sender.send((False, value))
-        sender.send((True, None))
-    except HarnessError as error:
-        sender.send((True, error))
-    except Exception as error:  # a plug-in may raise anything
-        sender.send((True, HarnessError(f"{type(error).__name__}: {error}")))
 
 
 def list_models(scale: int | None) -> list[Row]:

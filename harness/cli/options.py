@@ -74,6 +74,9 @@ weights_key_option = click.option(
     help="The key of the network in a checkpoint, such as params or state_dict.generator.",
 )
 scale_option = click.option("--scale", type=click.IntRange(1), default=4, show_default=True)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -7,19 +7,19 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
 from harness.data.pinned import fetch, unsound
 from harness.errors import HarnessError, printable
 from harness.record import canonical_json
-from harness.report.table import csv_text, json_text, plain_table
+from harness.report.table import csv_text, json_text, plain_table, readable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.progress import Progress, TaskID
 
     from harness.cards import RemoteFile
     from harness.record import ImageResult, RunRecord
@@ -78,25 +78,14 @@ def keep_stdout() -> None:
     they or the harness start. Therefore the file descriptor itself is redirected.
     """
     global _stdout
-    if _stdout is None:
-        _stdout, sys.stdout = _redirect(sys.stdout), sys.stderr
-
-
-def _redirect(stream: TextIO) -> TextIO:
-    """Point file descriptor 1 at standard error; return a stream to the real standard output.
-
-    A stream that is not file descriptor 1, such as one that a test captures, is returned as it is.
-    """
-    try:
-        number = stream.fileno()
-    except OSError:
-        return stream
-    if number != 1:
-        return stream
-    stream.flush()
-    copy = os.fdopen(os.dup(1), "w", encoding=stream.encoding, errors=stream.errors)
-    os.dup2(2, 1)
-    return copy
+    if _stdout is not None:
+        return
+    _stdout, sys.stdout = sys.stdout, sys.stderr
+    with suppress(OSError):  # a stream in memory has no descriptor
+        if _stdout.fileno() == 1:
+            _stdout.flush()
+            _stdout = os.fdopen(os.dup(1), "w", encoding=_stdout.encoding, errors=_stdout.errors)
+            os.dup2(2, 1)
 
 
 def _open_devnull() -> TextIO:
@@ -123,7 +112,8 @@ def echo_lines(text: str, *, nl: bool = True) -> None:
 
 def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
     try:
-        click.echo(text, None if err else _stdout, err=err, nl=nl)
+        # Named here, so that it is the stream that prints above the bars while there are any.
+        click.echo(text, sys.stderr if err else _stdout, nl=nl)
     except BrokenPipeError:
         raise  # click exits without a message
     except OSError as error:
@@ -131,9 +121,28 @@ def _print(text: str, *, err: bool = False, nl: bool = True) -> None:
         raise HarnessError(f"Standard output cannot be written ({error.strerror}).") from error
 
 
-def listener() -> Lines:
-    """Return `Bars` if standard error is a terminal, else `Lines`."""
-    return Bars() if sys.stderr.isatty() else Lines()
+@contextmanager
+def bars(*columns: str, shown: bool = True) -> Iterator[Progress]:
+    """Show progress bars while the block runs, if standard error is a terminal.
+
+    Args:
+        columns: what stands behind each bar; by default a count, such as 3/10, and the time left.
+        shown: show bars at all; of several processes, only one does.
+    """
+    from rich import progress
+    from rich.console import Console
+
+    shown = shown and sys.stderr.isatty()
+    made = progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        *(columns or (progress.MofNCompleteColumn(), progress.TimeRemainingColumn())),
+        console=Console(stderr=True, markup=False, emoji=False),
+        transient=True,
+        disable=not shown,
+    )
+    with made if shown else nullcontext():  # some versions print a line for a disabled one
+        yield made
 
 
 def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
@@ -146,156 +155,90 @@ def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
         more = f" and {len(damaged) - 1} more" if damaged[1:] else ""
         echo(f"Truncated or altered, downloading again: {damaged[0]}{more}.", err=True)
     size = sum(file.bytes for file, _ in missing) / 1e6
-    title = f"{len(missing)} files of {missing[0][0].repository}, {size:.1f} MB"
-    if not sys.stderr.isatty():
-        echo(f"Downloading {title}", err=True)
-        fetch(missing)
-        return
-    with _count_bar() as progress:
-        task = progress.add_task(f"Downloading {title}", total=len(missing))
+    title = f"Downloading {len(missing)} files of {missing[0][0].repository}, {size:.1f} MB"
+    with bars() as progress:
+        task = progress.add_task(title, total=len(missing))
+        if progress.disable:
+            echo(title, err=True)
         fetch(missing, lambda path: progress.advance(task))
 
 
-def _count_bar() -> Progress:
-    """Make a progress bar that shows a count, such as 3/10, and the time left."""
-    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
-
-    return _progress(MofNCompleteColumn(), TimeRemainingColumn())
-
-
-def _progress(*columns: ProgressColumn) -> Progress:
-    """Make a progress bar with a description, in which brackets and colons are plain text."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    console = Console(stderr=True, markup=False, emoji=False)
-    name = TextColumn("{task.description}", markup=False)
-    return Progress(name, BarColumn(), *columns, console=console, transient=True)
-
-
-def _outcome(record: RunRecord, computed: int) -> str:
-    from harness.report.table import readable
-
-    if record.status != "finished":
-        return f"failed: {record.error}"
-    scores = ", ".join(f"{name} {readable(value)}" for name, value in record.means.items())
-    done = f"{_image_count(computed)} computed" if computed else "already finished"
-    return f"{scores} ({done})"
+def prepare_images(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the paths, and show the progress: a bar on a terminal, one line elsewhere."""
+    images = list(paths)
+    with bars() as progress:
+        if progress.disable:
+            echo(f"Preparing {_image_count(len(images))}", err=True)
+        yield from progress.track(images, description="Preparing images")
 
 
 def _image_count(count: int) -> str:
     return f"{count} image{'' if count == 1 else 's'}"
 
 
-class Lines:
-    """Prints a line when a run starts, when an image has a note, and when the run ends.
+def notify(sentence: str) -> None:
+    """Print a sentence on standard error."""
+    echo(f"{sentence.rstrip('.')}.", err=True)
 
-    Use it in a ``with`` statement, which restores the terminal.
-    """
 
-    def __enter__(self) -> Self:
-        return self
+class RunProgress:
+    """Shows a bar for each active run on a terminal, else a line; then the outcome of the run."""
 
-    def __exit__(self, *error: object) -> None:
-        """Do nothing: plain lines need no cleanup."""
+    notify = staticmethod(notify)
 
-    def waiting(self, reason: str) -> None:
-        """Print what the command waits for."""
-        echo(f"{reason}: waiting.", err=True)
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._active: dict[str, tuple[TaskID, int]] = {}
 
     def started(self, run: Run, total: int, known: int) -> None:
-        """Print that the run starts, unless all its images are finished already."""
-        if known < total:
+        """Show that the run starts, unless all its images are finished already."""
+        if known == total:
+            return
+        task = self._bars.add_task(printable(run.title), total=total, completed=known)
+        self._active[run.identity.id] = task, total - known
+        if self._bars.disable:
             resumed = f", {known} already finished" if known else ""
             echo(f"{run.title}: {_image_count(total)}{resumed}", err=True)
 
     def image(self, run: Run, result: ImageResult) -> None:
-        """Print the image's note, such as how its file was converted, if there is one."""
+        """Advance the bar, and print a note on the image, such as how its file was converted."""
+        task, _ = self._active[run.identity.id]
+        self._bars.advance(task)
         if result.note:
             echo(f"  {result.image}: {result.note}", err=True)
 
-    def ended(self, run: Run, record: RunRecord, computed: int) -> None:
-        """Print the scores of the run, or its error."""
-        echo(f"{run.title}: {_outcome(record, computed)}", err=True)
+    def ended(self, run: Run, record: RunRecord) -> None:
+        """Replace the bar with the scores of the run, or its error."""
+        done = "already finished"
+        if run.identity.id in self._active:
+            task, computed = self._active.pop(run.identity.id)
+            self._bars.remove_task(task)
+            done = f"{_image_count(computed)} computed"
+        scores = ", ".join(f"{name} {readable(mean)}" for name, mean in record.means.items())
+        finished = record.status == "finished"
+        outcome = f"{scores} ({done})" if finished else f"failed: {record.error}"
+        echo(f"{run.title}: {outcome}", err=True)
 
 
-class Bars(Lines):
-    """Shows a progress bar for each active run, with the finished images and the time left."""
+class TrainProgress:
+    """Shows the rows of the training log: as lines, or beside a bar on a terminal."""
 
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+    notify = staticmethod(notify)
 
-    def started(self, run: Run, total: int, known: int) -> None:
-        """Show a bar for the run."""
-        if known == total:
-            return
-        if self._progress is None:
-            self._progress = _count_bar()
-            self._progress.start()
-        self._tasks[run.identity.id] = self._progress.add_task(
-            printable(run.title), total=total, completed=known
-        )
-
-    def image(self, run: Run, result: ImageResult) -> None:
-        """Advance the bar."""
-        if self._progress:
-            self._progress.advance(self._tasks[run.identity.id])
-        super().image(run, result)
-
-    def ended(self, run: Run, record: RunRecord, computed: int) -> None:
-        """Replace the run's bar with its result."""
-        task = self._tasks.pop(run.identity.id, None)
-        if not self._tasks:
-            self.__exit__()
-        elif self._progress and task is not None:
-            self._progress.remove_task(task)
-        super().ended(run, record, computed)
-
-    def __exit__(self, *error: object) -> None:
-        """Remove the bars, also after an interruption."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
-
-
-def images_bar(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the paths, and show the progress: a bar on a terminal, one line elsewhere."""
-    images = list(paths)
-    if not sys.stderr.isatty():
-        echo(f"Preparing {_image_count(len(images))}", err=True)
-        yield from images
-        return
-    with _count_bar() as progress:
-        yield from progress.track(images, description="Preparing images")
-
-
-class TrainLines:
-    """Prints one line for each row of the training log.
-
-    Args:
-        shown: whether to print at all; of several processes, only one prints.
-    """
-
-    def __init__(self, *, shown: bool = True) -> None:
-        self._shown = shown
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Do nothing: plain lines need no cleanup."""
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task = bars.add_task("", total=1.0)
 
     def started(self, training: Training, step: int) -> None:
         """Print the training's notes, then that it starts."""
         for sentence in training.notes:
-            self.told(sentence)
+            notify(sentence)
         resumed = f", continuing from step {step}" if step else ""
         images = _image_count(len(training.images.names))
-        self._show(f"{training.card.name} x{training.scale}: {images}{resumed}", 0.0, keep=False)
+        self._show(f"{training.card.name} x{training.scale}: {images}{resumed}", 0.0)
 
     def logged(self, training: Training, row: LogRow, progress: float) -> None:
-        """Print the row."""
+        """Show the row; one with the scores of a validation stays on a terminal too."""
         left = row.seconds * (1 - progress) / progress if progress else 0
         score = f", validation {row.psnr:.3f} dB / {row.ssim:.4f}" if row.psnr else ""
         self._show(
@@ -313,51 +256,12 @@ class TrainLines:
         try:
             draw_training(rows, training.recipe.loss_unit, training.folder / "curve.png")
         except HarnessError as error:
-            self.told(str(error))
+            notify(str(error))
 
-    def told(self, sentence: str) -> None:
-        """Print a sentence."""
-        if self._shown:
-            echo(f"{sentence.rstrip('.')}.", err=True)
-
-    def _show(self, text: str, progress: float, *, keep: bool) -> None:
-        if self._shown:
+    def _show(self, text: str, progress: float, *, keep: bool = False) -> None:
+        if keep or self._bars.disable:
             echo(text, err=True)
-
-
-class TrainBar(TrainLines):
-    """Shows a bar with loss, rate and time left; validation lines stay on the screen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._progress = _fraction_bar()
-        self._task = self._progress.add_task("", total=1.0)
-        self._progress.start()
-
-    def __exit__(self, *error: object) -> None:
-        """Remove the bar."""
-        self._progress.stop()
-
-    def told(self, sentence: str) -> None:
-        """Print a sentence above the bar."""
-        self._progress.print(printable(sentence.rstrip(".") + "."))
-
-    def _show(self, text: str, progress: float, *, keep: bool) -> None:
-        if keep:
-            self._progress.print(printable(text))
-        self._progress.update(self._task, description=printable(text), completed=progress)
-
-
-def _fraction_bar() -> Progress:
-    """Make a progress bar that shows a percentage."""
-    from rich.progress import TextColumn
-
-    return _progress(TextColumn("{task.percentage:.0f}%"))
-
-
-def train_listener(*, shown: bool = True) -> TrainLines:
-    """Return a `TrainBar` if standard error is a terminal, else `TrainLines`."""
-    return TrainBar() if shown and sys.stderr.isatty() else TrainLines(shown=shown)
+        self._bars.update(self._task, description=printable(text), completed=progress)
 
 
 Row = dict[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +16,7 @@ from harness.cards import Border, GreyRule
 from harness.cli.options import (
     PathOption,
     data_option,
+    device_option,
     fill_registries,
     json_option,
     note_changed,
@@ -26,40 +27,68 @@ from harness.cli.options import (
     split_words,
     weights_key_option,
 )
-from harness.cli.progress import (
-    Row,
-    echo,
-    echo_lines,
-    show,
-)
+from harness.cli.progress import Row, RunProgress, bars, download, echo, echo_lines, show
 from harness.errors import HarnessError, UsageError, own_error
 from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import ClaimedNumbers, Number, Rescored
     from harness.run.bench import Bench, Roof
+    from harness.run.plan import Plan
     from harness.run.spec import Executor, RunContext
 
 
-class TileSide(click.IntRange):
-    """An option type: at least 8 LR pixels, or ``auto``."""
+def _tile_side(text: str) -> int | str:
+    """Convert ``--tile``: at least 8 LR pixels, or ``auto``."""
+    return text if text == "auto" else click.IntRange(8)(text)
 
-    def __init__(self) -> None:
-        super().__init__(8)
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return the number, or ``auto``."""
-        return value if value == "auto" else super().convert(value, param, ctx)
+def _weight_files(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, Path]:
+    files = {}
+    for pair in pairs:
+        model, equals, path = pair.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--weights takes MODEL=PATH, not {pair!r}.")
+        if model in files:
+            raise UsageError(f"--weights names {model} twice.")
+        files[model] = Path(path)
+    return files
+
+
+def _number(text: str) -> Number:
+    from harness.protocol.conventions import Number
+
+    try:
+        return Number.read(text)
+    except ValueError as error:
+        raise UsageError(f"{error}: give a number, such as 30.56.") from error
+
+
+models_option = click.option(
+    "--models",
+    type=split_words,
+    required=True,
+    metavar="NAME,...",
+    help="Names, name:tag, globs or all.",
+)
+datasets_option = partial(
+    click.option,
+    "--datasets",
+    type=split_words,
+    show_default=True,
+    metavar="NAME,...",
+    help="Names, folders, globs or all.",
+)
 
 
 @click.command()
-@click.option("--models", required=True, help="Names, name:tag, globs or all; comma-separated.")
-@click.option("--datasets", default="all", show_default=True, help="Names, folders, globs or all.")
+@models_option
+@datasets_option(default="all")
 @scale_option
 @click.option("--self-ensemble", is_flag=True, help="Average over eight flips and rotations.")
 @click.option(
     "--tile",
-    type=TileSide(),
+    type=_tile_side,
     metavar="N|auto",
     help="Cut images into tiles of N LR pixels; auto picks N by the free memory.",
 )
@@ -88,6 +117,7 @@ class TileSide(click.IntRange):
     "--weights",
     "weight_files",
     multiple=True,
+    callback=_weight_files,
     metavar="MODEL=PATH",
     help="A weights file for a model (repeatable).",
 )
@@ -101,7 +131,7 @@ class TileSide(click.IntRange):
 )
 @click.option("--scheduler", metavar="ADDRESS", help="The dask scheduler: tcp://host:port.")
 @click.option("--workers", type=click.IntRange(1), help="Start N dask workers on this machine.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@device_option
 @results_option("results/local", made=True)
 @click.option("--save-images", type=PathOption, metavar="DIR", help="Write the SR images there.")
 @click.option("--force", is_flag=True, help="Compute finished runs again.")
@@ -110,36 +140,21 @@ class TileSide(click.IntRange):
 @plugin_option
 @json_option
 def run(
-    models: str,
-    datasets: str,
-    scale: int,
-    self_ensemble: bool,
     tile: int | str | None,
-    grey: Any,
-    border: Any,
-    float_lr: bool,
-    float_y: bool,
-    lr_images: Path | None,
-    metrics: tuple[str, ...],
-    weight_files: tuple[str, ...],
-    weights_key: str,
-    executor: Any,
+    executor: str,
     scheduler: str | None,
     workers: int | None,
     device: str,
     results: Path,
     save_images: Path | None,
     force: bool,
-    strict: bool,
-    data_root: Path | None,
     plugins: tuple[Path, ...],
     as_json: bool,
+    **request: Any,
 ) -> None:
     """Evaluate models on test sets."""
-    from harness.cli.progress import download, listener
     from harness.files import require_locks
     from harness.report.results import summary
-    from harness.report.table import json_text
     from harness.run.job import require_folders
     from harness.run.plan import Request, plan
     from harness.run.spec import Options, RunContext
@@ -148,88 +163,52 @@ def run(
 
     require_locks()
     fill_registries(plugins)
-    progress = listener()
-    context = RunContext(ResultStore(results), progress, Options(device, force, save_images))
-    opened = _executor(executor, context, scheduler, workers, plugins)
-    files = _weight_files(weight_files)
-    request = Request(
-        split_words(models),
-        split_words(datasets),
-        scale,
-        grey,
-        border,
-        float_lr,
-        float_y,
-        self_ensemble,
-        tile if isinstance(tile, int) else None,
-        files,
-        metrics,
-        data_root,
-        lr_images,
-        strict,
-        download,
-        weights_key,
-    )
-    planned = plan(request)
-    with progress, opened as execute:
-        choose_tiles(planned, execute, asked=tile == "auto")
-        for message in planned.notes:
-            echo(f"Note: {message}", err=True)
-        for message in planned.absent:
-            echo(f"Skipped: {message}", err=True)
-        for message in planned.problems:
-            echo(f"Error: {message}", err=True)
-        require_folders(planned.runs, context)
-        records, errors = [], list(planned.problems)
-        with closing(execute.carry_out(planned.runs)) as outcomes:
-            for outcome in outcomes:
-                if isinstance(outcome, HarnessError):
-                    errors.append(str(outcome))
-                    echo(f"Error: {outcome}", err=True)
-                else:
-                    records.append(outcome)
+    open_executor = _executor(executor, scheduler, workers, plugins)
+    side = tile if isinstance(tile, int) else None
+    planned = plan(Request(**request, tile=side, fetch=download))
+    with bars() as shown:
+        progress, options = RunProgress(shown), Options(device, force, save_images)
+        context = RunContext(ResultStore(results), progress, options)
+        with open_executor(context) as execute:
+            choose_tiles(planned, execute, asked=tile == "auto")
+            _print_plan(planned)
+            require_folders(planned.runs, context)
+            runs = {run.identity.id: run for run in planned.runs}
+            ended, failed = {}, bool(planned.problems)
+            with closing(execute.carry_out(planned.runs)) as outcomes:
+                for outcome in outcomes:
+                    if isinstance(outcome, HarnessError):
+                        failed = True
+                        echo(f"Error: {outcome}", err=True)
+                    else:
+                        ended[outcome.identity.id] = outcome
+                        progress.ended(runs[outcome.identity.id], outcome)
     for message in context.unsaved:
-        errors.append(message)
         echo(f"Error: {message}", err=True)
-    order = {run.identity.id: index for index, run in enumerate(planned.runs)}
-    records.sort(key=lambda record: order[record.identity.id])
+    records = [ended[key] for key in runs if key in ended]
     for record in records:
+        failed |= record.status != "finished"
         note_changed(record.identity.model, record.provenance.get("changed_settings", ()))
     if as_json:
         echo_lines(json_text([record.to_json() for record in records]))
     elif records:
         echo_lines("\n" + summary(records))
-    if errors or not records or any(record.status != "finished" for record in records):
+    if failed or context.unsaved or not records:
         sys.exit(1)
 
 
-def _weight_files(pairs: tuple[str, ...]) -> dict[str, Path]:
-    files = {}
-    for pair in pairs:
-        model, equals, path = pair.partition("=")
-        if not equals or not path:
-            raise UsageError(f"--weights takes MODEL=PATH, not {pair!r}.")
-        if model in files:
-            raise UsageError(f"--weights names {model} twice.")
-        files[model] = Path(path)
-    return files
+def _print_plan(planned: Plan) -> None:
+    """Print what readers of the scores should know, and which runs are not possible."""
+    kinds = {"Note": planned.notes, "Skipped": planned.absent, "Error": planned.problems}
+    for kind, messages in kinds.items():
+        for message in messages:
+            echo(f"{kind}: {message}", err=True)
 
 
 def _executor(
-    name: str,
-    context: RunContext,
-    scheduler: str | None,
-    workers: int | None,
-    plugins: Sequence[Path],
-) -> AbstractContextManager[Executor]:
-    """Return the executor that the options of ``harness run`` select.
-
-    Args:
-        name: ``serial`` or ``dask``.
-        context: the store, the listener and the options.
-        scheduler: the address of a dask scheduler.
-        workers: how many workers to start on this machine.
-        plugins: files that workers must load.
+    name: str, scheduler: str | None, workers: int | None, plugins: Sequence[Path]
+) -> Callable[[RunContext], AbstractContextManager[Executor]]:
+    """Return the function that opens the executor which the options of ``harness run`` select.
 
     Raises:
         UsageError: the options do not fit together, or dask is not installed.
@@ -241,7 +220,7 @@ def _executor(
     if name == "serial":
         if scheduler or workers:
             raise UsageError("--scheduler and --workers need --executor dask.")
-        return nullcontext(Serial(context))
+        return lambda context: nullcontext(Serial(context))
     if scheduler and workers:
         raise UsageError(
             "Give --workers, which starts workers on this machine, or --scheduler, which uses "
@@ -251,26 +230,27 @@ def _executor(
         raise UsageError("--executor dask needs pip install 'drfn-harness[cluster]'.")
     from harness.run.workers import Workers
 
-    return Workers(context, scheduler, workers, plugins)
+    return lambda context: Workers(context, scheduler, workers, plugins)
 
 
 MAX_ROWS = 30
 """The number of rows in the table of ``explain``; the closest conventions come first."""
 
 
-def _number(text: str | None) -> Number | None:
-    from harness.protocol.conventions import Number
-
-    try:
-        return None if text is None else Number.read(text)
-    except ValueError as error:
-        raise UsageError(f"{error}: give a number, such as 30.56.") from error
-
-
 @click.command()
 @click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
-@click.option("--claimed", metavar="DB", help="The claimed PSNR, with all its printed digits.")
-@click.option("--claimed-ssim", metavar="S", help="The claimed SSIM, with all its digits.")
+@click.option(
+    "--claimed",
+    metavar="DB",
+    type=_number,
+    help="The claimed PSNR, with all its printed digits.",
+)
+@click.option(
+    "--claimed-ssim",
+    metavar="S",
+    type=_number,
+    help="The claimed SSIM, with all its digits.",
+)
 @click.option(
     "--all",
     "every",
@@ -280,7 +260,7 @@ def _number(text: str | None) -> Number | None:
 @scale_option
 @click.option("--weights", type=PathOption, metavar="PATH", help="The run's weights file.")
 @weights_key_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@device_option
 @results_option("results/local", several=True)
 @reference_option
 @data_option
@@ -288,8 +268,8 @@ def _number(text: str | None) -> Number | None:
 @json_option
 def explain(
     what: tuple[str, ...],
-    claimed: str | None,
-    claimed_ssim: str | None,
+    claimed: Number | None,
+    claimed_ssim: Number | None,
     every: bool,
     scale: int,
     weights: Path | None,
@@ -314,15 +294,14 @@ def explain(
     from harness.run.store import ResultStore, find_run
 
     fill_registries(plugins)
-    claim = ClaimedNumbers(_number(claimed), _number(claimed_ssim))
+    claim = ClaimedNumbers(claimed, claimed_ssim)
     if len(what) == 2:
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
         path, record = find_run(what[0], list(map(ResultStore, (*results, reference))))
         echo(f"The run record is {path}.", err=True)
         run = rebuild(record, weights, data_root, weights_key)
-        notify = partial(echo, err=True)
-        scored = explain_run(record, run, claim, device, notify, every=every)
+        scored = explain_run(record, run, claim, device, partial(echo, err=True), every=every)
     else:
         raise UsageError("Name a run, or an SR image and its HR image.")
     ranked = rank(scored, claim)
@@ -356,25 +335,22 @@ def rescored(results: Sequence[Rescored], claim: ClaimedNumbers) -> list[Row]:
 
 
 @click.command()
-@click.option("--models", required=True, help="Names, globs or all; comma-separated.")
-@click.option("--datasets", default="set14", show_default=True)
+@models_option
+@datasets_option(default="set14")
 @click.option("--against", type=click.Choice(["naive"]), help="Also time a plain script.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@device_option
 @scale_option
 @data_option
 @plugin_option
 @json_option
 def bench(
-    models: str,
-    datasets: str,
     against: str | None,
     rounds: int,
     device: str,
-    scale: int,
-    data_root: Path | None,
     plugins: tuple[Path, ...],
     as_json: bool,
+    **request: Any,
 ) -> None:
     """Measure the speed of this machine, of the bare networks, and of whole runs."""
     from harness.models.resources import pick_device
@@ -382,7 +358,7 @@ def bench(
     from harness.run.plan import Request, plan
 
     fill_registries(plugins)
-    planned = plan(Request(split_words(models), split_words(datasets), scale, data_root=data_root))
+    planned = plan(Request(**request))
     for message in [*planned.notes, *planned.absent, *planned.problems]:
         echo(f"Note: {message}", err=True)
     torch_device = pick_device(device)
@@ -394,54 +370,41 @@ def bench(
         except Exception as error:  # from a plug-in; the other runs go on
             planned.problems.append(str(own_error(error, run.title)))
             echo(f"Error: {planned.problems[-1]}", err=True)
-    echo_lines((bench_json if as_json else bench_markdown)(roof, benches))
+    if as_json:
+        echo_lines(json_text({"roof": asdict(roof), "benches": [asdict(b) for b in benches]}))
+    else:
+        echo_lines(bench_markdown(roof, benches))
     if planned.problems or not benches:
         sys.exit(1)
 
 
-_HEADERS = [
-    "model",
-    "set",
-    "images",
-    "forward (s)",
-    "harness (s)",
-    "harness / forward",
-    "MP/s",
-    "GFLOP/s",
-    "of roof",
-    "peak (MB)",
-]
-
-
 def bench_markdown(roof: Roof, benches: Sequence[Bench]) -> str:
     """Format the machine's peak speed as a sentence, and a table with one line per run."""
-    compared = any(bench.naive is not None for bench in benches)
-    headers = [*_HEADERS, *(["naive (s)", "naive / harness", "PSNR differs (dB)"] * compared)]
-    table = markdown_table(headers, [_line(roof, bench) for bench in benches])
+    rows = [_bench_row(roof, bench) for bench in benches]
+    table = markdown_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
     return (
         f"The roof of this machine: {roof.flops / 1e9:.0f} GFLOP/s in fp32 matrix products, "
         f"{roof.bandwidth / 1e9:.1f} GB/s of memory.\n\n{table}"
     )
 
 
-def bench_json(roof: Roof, benches: Sequence[Bench]) -> str:
-    """Format the same figures as JSON."""
-    return json_text({"roof": asdict(roof), "benches": [asdict(bench) for bench in benches]})
-
-
-def _line(roof: Roof, bench: Bench) -> list[str]:
-    line = [
-        bench.model,
-        bench.dataset,
-        str(bench.images),
-        f"{bench.forward:.2f} ({bench.layout})",
-        f"{bench.harness:.2f}",
-        f"{bench.over_forward:.3f}",
-        f"{bench.megapixels / bench.harness:.2f}",
-        "" if bench.flops is None else f"{bench.flops / 1e9:.0f}",
-        "" if bench.flops is None else f"{bench.flops / roof.flops:.0%}",
-        "" if bench.peak_bytes is None else f"{bench.peak_bytes / 1e6:.0f}",
-    ]
+def _bench_row(roof: Roof, bench: Bench) -> dict[str, str]:
+    row = {
+        "model": bench.model,
+        "set": bench.dataset,
+        "images": str(bench.images),
+        "forward (s)": f"{bench.forward:.2f} ({bench.layout})",
+        "harness (s)": f"{bench.harness:.2f}",
+        "harness / forward": f"{bench.over_forward:.3f}",
+        "MP/s": f"{bench.megapixels / bench.harness:.2f}",
+        "GFLOP/s": "" if bench.flops is None else f"{bench.flops / 1e9:.0f}",
+        "of roof": "" if bench.flops is None else f"{bench.flops / roof.flops:.0%}",
+        "peak (MB)": "" if bench.peak_bytes is None else f"{bench.peak_bytes / 1e6:.0f}",
+    }
     if bench.naive is not None:
-        line += [f"{bench.naive:.2f}", f"{bench.naive_over:.2f}", f"{bench.difference:.0e}"]
-    return line
+        row |= {
+            "naive (s)": f"{bench.naive:.2f}",
+            "naive / harness": f"{bench.naive_over:.2f}",
+            "PSNR differs (dB)": f"{bench.difference:.0e}",
+        }
+    return row

@@ -12,12 +12,13 @@ import click
 from harness.cli.options import (
     PathOption,
     data_option,
+    device_option,
     fill_registries,
     plugin_option,
     scale_option,
     weights_key_option,
 )
-from harness.cli.progress import echo
+from harness.cli.progress import TrainProgress, bars, download, echo, prepare_images
 
 
 @click.command()
@@ -64,7 +65,7 @@ from harness.cli.progress import echo
     is_flag=True,
     help="Leave out training and validation images that cannot be read.",
 )
-@click.option("--device", default="auto", show_default=True)
+@device_option
 @click.option("--out", "folder", type=PathOption, default="results/local/train", show_default=True)
 @click.option("--save-every", type=float, default=120, show_default=True, help="Seconds.")
 @click.option("--validate-every", type=float, default=300, show_default=True, help="Seconds.")
@@ -80,7 +81,6 @@ def train(
     **options: Any,
 ) -> None:
     """Train a network; for N GPUs: torchrun --nproc-per-node N -m harness train MODEL."""
-    from harness.cli.progress import download, images_bar, train_listener
     from harness.paper.schema import ABLATION, variant_arguments
     from harness.train.distributed import failures_named, process
     from harness.train.export import finish
@@ -97,12 +97,13 @@ def train(
     values = named_once({name: options.pop(name) for name in of_recipe}, changes)
     request = TrainRequest(model, changes=values, **options)
     with failures_named():
-        training = plan_training(request, images_bar, download)
+        training = plan_training(request, prepare_images, download)
         rank, _ = process(training.device)
         with (
             folder_held(training) if rank == 0 else nullcontext(),
-            train_listener(shown=rank == 0) as progress,
+            bars("{task.percentage:.0f}%", shown=rank == 0) as shown,
         ):
+            progress = TrainProgress(shown)
             trainer = Trainer(training, progress, resume=request.resume)
             network = trainer.run()
             if rank == 0:

@@ -174,8 +174,8 @@ def upscale(
             tile = f"a --tile smaller than {run.tile}" if run.tile else "--tile N"
             width, height = image.size
             raise HarnessError(
-                f"Memory runs out on {image.name}, {width} x {height} pixels: use {tile}, which "
-                "cuts images into tiles of N LR pixels."
+                f"Memory runs out on {image.name}, {width} x {height} pixels: use {tile}, with "
+                "which harness run cuts images into tiles of N LR pixels."
             ) from error
         except BaseException as error:  # such as SystemExit; Ctrl-C never reaches this thread
             raise HarnessError(f"{run.title} tried to end the process ({error!r}).") from error

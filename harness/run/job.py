@@ -33,7 +33,7 @@ def require_folders(runs: Sequence[Run], context: RunContext) -> None:
         HarnessError: one of the folders cannot be written.
     """
     with suppress(Exception):  # `begin_runs` reports a bad record
-        if all(_complete_record(run, context) for run in runs):
+        if all(_finished(run, context) for run in runs):
             return
     require_writable(context.store.root, "results", "--results")
     if context.options.save_images:
@@ -91,7 +91,7 @@ def _begin(
     if not lock.acquire(wait=False):
         if not wait:
             return None
-        context.listener.waiting(f"Another process carries out {run.title}")
+        context.listener.notify(f"Another process carries out {run.title}: waiting")
         lock.acquire(wait=True)
     with ExitStack() as stack:
         stack.callback(lock.release)
@@ -185,7 +185,6 @@ class Job:
                 self._context.store.write(record)
         if not error or self._stored:
             self._journal.remove()
-        self._context.listener.ended(self.run, record, len(self.todo))
         return record
 
     def _save(self, picture: bytes, path: Path) -> None:
@@ -232,15 +231,6 @@ def _complexity(run: Run) -> Complexity:
 
 
 def _finished(run: Run, context: RunContext) -> RunRecord | None:
-    """The record of a finished run, reported to the listener; None if work is left."""
-    record = _complete_record(run, context)
-    if record:
-        context.listener.started(run, len(record.images), len(record.images))
-        context.listener.ended(run, record, 0)
-    return record
-
-
-def _complete_record(run: Run, context: RunContext) -> RunRecord | None:
     """The record of a run whose results and pictures are all there; None if work is left."""
     record = None if context.options.force else context.store.finished(run.identity)
     if record is None or _todo(run, {image.image: image for image in record.images}, context):
@@ -294,7 +284,7 @@ def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
             network = upscaler(job.run, device)
             changed = network.changed
             pictures = context.options.save_images is not None
-            with interrupts_held(context.listener.waiting) as stop:
+            with interrupts_held(context.listener.notify) as stop:
                 results = compute(job.run, job.todo, network, pictures=pictures, stop=stop.is_set)
                 for result, picture in results:
                     job.add(result, picture)

@@ -73,17 +73,14 @@ class Run:
 class Listener(typing.Protocol):
     """Receives the progress of runs; several may be in progress at once."""
 
-    def waiting(self, reason: str) -> None:
-        """The command waits, for this reason."""
+    def notify(self, sentence: str) -> None:
+        """Receive a sentence for the user."""
 
     def started(self, run: Run, total: int, known: int) -> None:
         """A run begins; ``known`` of its ``total`` images are already computed."""
 
     def image(self, run: Run, result: ImageResult) -> None:
         """An image is finished."""
-
-    def ended(self, run: Run, record: RunRecord, computed: int) -> None:
-        """A run ended with a record, after ``computed`` images."""
 
 
 @dataclass(frozen=True)

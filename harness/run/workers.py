@@ -163,7 +163,7 @@ class Workers(ExitStack):
         with self._reached() as client:
             future = client.submit(survey, self._context.options.device, pure=False)
             if not client.nthreads():
-                self._context.listener.waiting("No worker is connected yet")
+                self._context.listener.notify("No worker is connected yet: waiting")
             facts, origin = future.result()
         difference = differences(facts, software())
         if difference:
@@ -258,7 +258,7 @@ class Workers(ExitStack):
             if not self._pending:
                 self._submit(self._suspects.pop()._replace(alone=True))
             # During Ctrl-C dask may be in a finaliser, where an exception would be lost.
-            with interrupts_held(self._context.listener.waiting):
+            with interrupts_held(self._context.listener.notify):
                 future = next(self._arrivals)
                 shard = self._pending.pop(future, None)
                 ended = self._record(future, shard) if shard else None

@@ -181,9 +181,7 @@ class Trainer:
         signals = [signal.SIGINT, signal.SIGTERM]  # batch systems send SIGTERM
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # else under nohup
             signals.append(signal.SIGHUP)
-        interrupts = interrupts_held(
-            self.listener.told, INTERRUPTED, signals, debounce=DEBOUNCE_SECONDS
-        )
+        interrupts = interrupts_held(self._notify, INTERRUPTED, signals, debounce=DEBOUNCE_SECONDS)
         try:
             with training_numerics(), interrupts as stop:
                 self._interrupted = stop.is_set
@@ -334,7 +332,7 @@ class Trainer:
     def _notify(self, sentence: str) -> None:
         """Show a sentence to the user, from the first process only."""
         if self.rank == 0:
-            self.listener.told(sentence)
+            self.listener.notify(sentence)
 
     def _announce_pace(self, seconds: float) -> None:
         """On a slow CPU, tell the user when to expect the first line of the log."""
@@ -352,7 +350,7 @@ class Trainer:
         self.log.close()
         incomplete = stopped or self.progress.share(self.state.step, self.state.seconds) < 1
         if incomplete and self.state.step:
-            self.listener.told(
+            self.listener.notify(
                 f"Step {self.state.step} is in {self._path('last')}: go on with --resume and "
                 "otherwise the same options"
             )

@@ -205,7 +205,7 @@ class TrainListener(typing.Protocol):
     def validated(self, training: Training, rows: Sequence[LogRow]) -> None:
         """The last line of the log has the scores of a validation."""
 
-    def told(self, sentence: str) -> None:
+    def notify(self, sentence: str) -> None:
         """Receive a sentence for the user."""
 
 

@@ -4,9 +4,9 @@ import json
 import math
 import os
 import re
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
 from itertools import count
@@ -16,8 +16,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 import pandas as pd
 import pytest
 
-from harness.cli.inspect import RUN_COLUMNS, brief_runs, isolated
-from harness.errors import HarnessError
+from harness.cli.inspect import RUN_COLUMNS, brief_runs
 from harness.record import RunRecord
 from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
@@ -204,28 +203,33 @@ time.sleep(300)
 """
 
 
-def starting(count: int, hangs: bool) -> Iterator[int]:
-    """Start long-running processes, yield their ids, and then hang or end."""
-    for _ in range(count):
-        yield subprocess.Popen(["sleep", "300"]).pid
-    if hangs:
-        time.sleep(300)
-
-
 def are_gone(children: list) -> bool:
     return psutil.wait_procs(children, timeout=20)[1] == []
 
 
-def test_at_the_time_limit_no_process_is_left() -> None:
+def children_of(folder: Path) -> list:
+    """Those of the plug-in's two processes that are left, once it has written both ids."""
+    *ids, last = (folder / "pids").read_text().split()
+    assert len(ids) == 2 and last == "all"
     children = []
-    with pytest.raises(HarnessError, match="did not end within 8 seconds"):
-        children += map(psutil.Process, isolated(starting, (2, True), 8))
-    assert len(children) == 2 and are_gone(children)
+    for number in ids:
+        with suppress(psutil.NoSuchProcess):
+            children.append(psutil.Process(int(number)))
+    return children
 
 
-def test_a_check_that_ends_by_itself_leaves_no_process() -> None:
-    children = [psutil.Process(pid) for pid in isolated(starting, (2, False), 60)]
-    assert len(children) == 2 and are_gone(children)
+def test_at_the_time_limit_no_process_is_left(harness, tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS)
+    shown = harness("check-model", "p", "--plugin", "hangs.py", "--time-limit", 15)
+    assert shown.exit_code == 1 and "did not end within 15 seconds" in shown.output
+    assert are_gone(children_of(tmp_path))
+
+
+def test_a_check_that_ends_by_itself_leaves_no_process(harness, tmp_path: Path) -> None:
+    (tmp_path / "starts.py").write_text(HANGS.replace("time.sleep(300)", ""))
+    shown = harness("check-model", "bicubic", "--plugin", "starts.py")
+    assert shown.exit_code == 0 and "ok    " in shown.output
+    assert are_gone(children_of(tmp_path))
 
 
 def test_without_process_groups_no_check_is_begun(harness, monkeypatch) -> None:
@@ -243,7 +247,8 @@ def test_a_command_that_is_ended_leaves_no_process(signal: Signals, tmp_path: Pa
     while not (pids.exists() and pids.read_text().endswith("all")):
         assert runner.process.poll() is None, runner.said()
         time.sleep(0.05)
-    children = [psutil.Process(int(word)) for word in pids.read_text().split()[:-1]]
+    children = children_of(tmp_path)
+    assert len(children) == 2
     runner.process.send_signal(signal)
     runner.wait()
     assert are_gone(children)

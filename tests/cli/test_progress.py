@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.progress import Bars
+from harness.cli.progress import RunProgress, bars
 from harness.record import ImageResult
 from harness.run.plan import Request, plan
 from harness.run.store import ResultStore
@@ -41,18 +41,19 @@ def read(terminal: int) -> bytes:
 
 def test_runs_that_are_under_way_at_once_have_a_bar_each(photos: Path, capsys) -> None:
     first, second = plan(Request(["bicubic", "bicubic-rgb"], [str(photos)])).runs
-    with Bars() as bars:
-        bars.started(first, 3, 0)
-        bars.started(second, 3, 1)
-        bars.image(second, ImageResult("b", {}, 0.1))
-        assert bars._progress is not None
-        shown = [(task.description, task.completed) for task in bars._progress.tasks]
-        assert shown == [(first.title, 0), (second.title, 2)]
-        bars.ended(first, record("bicubic"), 3)
-        assert [task.description for task in bars._progress.tasks] == [second.title]
-        bars.ended(second, record("bicubic-rgb"), 2)
-        assert bars._progress is None
-    assert capsys.readouterr().err.count(" computed)") == 2
+    with bars() as shown:
+        progress = RunProgress(shown)
+        progress.started(first, 3, 0)
+        progress.started(second, 3, 1)
+        progress.image(second, ImageResult("b", {}, 0.1))
+        seen = [(task.description, task.completed) for task in shown.tasks]
+        assert seen == [(first.title, 0), (second.title, 2)]
+        progress.ended(first, record("bicubic"))
+        assert [task.description for task in shown.tasks] == [second.title]
+        progress.ended(second, record("bicubic-rgb"))
+        assert not shown.tasks
+    said = capsys.readouterr().err
+    assert "(3 images computed)" in said and "(2 images computed)" in said
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import harness
-from harness.cli.progress import Bars, Lines, TrainLines, echo
+from harness.cli.progress import RunProgress, bars, echo, notify
 from harness.paper.schema import paper
 from harness.record import RunRecord
 from harness.report import page as page_module
@@ -133,25 +133,28 @@ def test_a_folder_of_a_stranger_does_no_harm(case: str, harness) -> None:
 def test_whatever_is_said_is_one_line(photos: Path, capsys) -> None:
     (run,) = plan(Request(["bicubic"], [str(photos)])).runs
     image = replace(named("bicubic").images[0], note=WORDS)
-    for say in (
-        partial(echo, WORDS, err=True),
-        partial(Lines().waiting, WORDS),
-        partial(Lines().image, run, image),
-        partial(Lines().ended, run, broken("bicubic"), 0),
-        partial(TrainLines().told, WORDS),
-    ):
-        say()
-        said = capsys.readouterr().err
-        assert said.endswith("\n") and said[:-1].isprintable() and SHOWN in said
+    with bars() as shown:
+        progress = RunProgress(shown)
+        progress.started(run, 3, 0)
+        capsys.readouterr()
+        for say in (
+            partial(echo, WORDS, err=True),
+            partial(notify, WORDS),
+            partial(progress.image, run, image),
+            partial(progress.ended, run, broken("bicubic")),
+        ):
+            say()
+            said = capsys.readouterr().err
+            assert said.endswith("\n") and said[:-1].isprintable() and SHOWN in said
 
 
 def test_a_bar_shows_brackets_and_colons_as_they_are(photos: Path) -> None:
     folder = photos.rename("[red]x[blue] :smile:")
     (run,) = plan(Request(["bicubic"], [f"./{folder}"])).runs
-    with Bars() as bars:
-        bars.started(run, 3, 0)
+    with bars() as shown:
+        RunProgress(shown).started(run, 3, 0)
         seen = StringIO()
-        Console(file=seen, width=200).print(bars._progress.get_renderable())
+        Console(file=seen, width=200).print(shown.get_renderable())
     assert "[red]x[blue] :smile:" in seen.getvalue()
 
 

@@ -66,7 +66,7 @@ class TestInterruption:
         assert runner.wait() == 1
         said = runner.said().splitlines()
         assert said[-1] == "Aborted!"
-        assert f"{NOTE}: waiting." in said
+        assert f"{NOTE}." in said
         assert 0 < len(slow.kept()) < 12
         assert sorted(slow.computed()) == sorted(slow.kept()), "nothing computed is lost"
         assert slow.start().wait() == 0

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import harness
-from harness.cli.progress import TrainLines
+from harness.cli.progress import TrainProgress, bars
 from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import cache_root
@@ -139,7 +139,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 
 def test_weights_that_are_not_finite_are_never_saved(words, tmp_path: Path) -> None:
-    trainer = Trainer(training(words), TrainLines(), resume=False)
+    trainer = Trainer(training(words), Said(), resume=False)
     trainer._save()
     before = trainer._path("last").read_bytes()
     next(trainer.average.parameters()).data[0] = float("inf")
@@ -209,7 +209,7 @@ def test_images_that_are_skipped_are_named_and_recorded(harness, words, tmp_path
 
 
 def test_the_average_has_the_statistics_of_the_network(words) -> None:
-    trainer = Trainer(training(words), TrainLines(), resume=False)
+    trainer = Trainer(training(words), Said(), resume=False)
     for network in (trainer.network, trainer.average):
         network.register_buffer("running_mean", torch.zeros(3))
     trainer.network.running_mean += 1
@@ -219,7 +219,7 @@ def test_the_average_has_the_statistics_of_the_network(words) -> None:
 
 def test_weights_that_fp16_would_spoil_are_stored_as_they_are(words, monkeypatch) -> None:
     one = training(words, val_images=1)
-    trainer = Trainer(one, TrainLines(), resume=False)
+    trainer = Trainer(one, Said(), resume=False)
     scores = iter([scores_of(30.0), scores_of(29.0)])
     monkeypatch.setattr("harness.train.spec.Training.validate", lambda *_: next(scores))
     exact = {name: value.clone() for name, value in trainer.average.state_dict().items()}
@@ -243,7 +243,7 @@ class TestMemory:
 
     @pytest.fixture
     def trainer(self, words) -> Trainer:
-        return Trainer(training(words, val_images=0), TrainLines(), resume=False)
+        return Trainer(training(words, val_images=0), Said(), resume=False)
 
     def test_a_full_gpu_says_which_batch_would_fit(self, trainer, monkeypatch) -> None:
         whole = trainer.step._run
@@ -293,7 +293,7 @@ def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(words, monkeypatc
         return forward
 
     plain = training(words, val_images=0, steps=5)
-    wanted = Trainer(plain, TrainLines(), resume=False).run().state_dict()
+    wanted = Trainer(plain, Said(), resume=False).run().state_dict()
     monkeypatch.setattr(torch, "compile", broken)
     said = Said()
     compiling = dataclasses.replace(plain.request, compile=True)
@@ -455,13 +455,11 @@ class TestFrom:
         self, words, tmp_path
     ) -> None:
         one = training(words)
-        trained = Trainer(one, TrainLines(), resume=False)
+        trained = Trainer(one, Said(), resume=False)
         trained.state.step = 1
         path = finish(one, trained.average, trained.state, [], trained.how())
         start, origin = find_origin(one.card, 4, {}, str(path))
-        begun = Trainer(
-            dataclasses.replace(one, start=start, origin=origin), TrainLines(), resume=False
-        )
+        begun = Trainer(dataclasses.replace(one, start=start, origin=origin), Said(), resume=False)
         exact = load_file(path)
         for network in (begun.network, begun.average):
             for name, value in network.state_dict().items():
@@ -775,12 +773,13 @@ class TestFiles:
         one = training(words, steps=4, log_every=1, validate_every=0.0)
         drawn = []
 
-        class Watching(TrainLines):
+        class Watching(TrainProgress):
             def validated(self, *words: object) -> None:
                 super().validated(*words)
                 drawn.append((one.folder / "curve.png").stat().st_size)
 
-        Trainer(one, Watching(), resume=False).run()
+        with bars() as shown:
+            Trainer(one, Watching(shown), resume=False).run()
         assert len(drawn) == 4 and min(drawn) > 1000
 
     def test_one_that_cannot_be_drawn_costs_nothing(self, harness, words, tmp_path) -> None:

@@ -85,7 +85,7 @@ class Said(list[str]):
 
     def validated(self, *_: object) -> None: ...
 
-    def told(self, sentence: str) -> None:
+    def notify(self, sentence: str) -> None:
         self.append(sentence)
 
 
