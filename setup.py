@@ -13,9 +13,7 @@ def _named(link: re.Match[str]) -> str:
 
 setup(
     long_description=re.sub(
-        r"\[([^]]+)\]\((?!https?:)([^)]+)\)",
-        _named,
-        Path("README.md").read_text(encoding="utf-8"),
+        r"\[([^]]+)\]\((?!https?:)([^)]+)\)", _named, Path("README.md").read_text(encoding="utf-8")
     ),
     long_description_content_type="text/markdown",
 )

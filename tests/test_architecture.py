@@ -121,9 +121,7 @@ SHELL = {"system", "popen", "getoutput", "getstatusoutput", "create_subprocess_s
 
 
 @pytest.mark.parametrize(
-    "path",
-    [*FILES, *NETWORKS.rglob("*.py")],
-    ids=lambda path: f"{path.parent.name}/{path.name}",
+    "path", [*FILES, *NETWORKS.rglob("*.py")], ids=lambda path: f"{path.parent.name}/{path.name}"
 )
 def test_nothing_goes_through_a_shell_or_is_evaluated(path: Path) -> None:
     for call in (
@@ -158,15 +156,7 @@ DECIDES = {
     "lr_images",
 }
 RECORDED = {"device", "executor"}
-WITHOUT_INFLUENCE = {
-    "results",
-    "save_images",
-    "force",
-    "strict",
-    "as_json",
-    "scheduler",
-    "workers",
-}
+WITHOUT_INFLUENCE = {"results", "save_images", "force", "strict", "as_json", "scheduler", "workers"}
 
 
 def test_every_option_of_a_run_is_hashed_recorded_or_without_influence() -> None:

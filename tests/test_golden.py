@@ -46,11 +46,7 @@ AS_RGB = {
     "lapsrn": (28.1814, 0.7703),
     "srmdnf": (28.4518, 0.7784),
 }
-FLOAT_LR = {
-    "set5": (31.9586, 0.8923),
-    "set14": (28.3624, 0.7773),
-    "b100": (27.4892, 0.7336),
-}
+FLOAT_LR = {"set5": (31.9586, 0.8923), "set14": (28.3624, 0.7773), "b100": (27.4892, 0.7336)}
 
 
 # The printed FSRCNN and LapSRN values agree to 0.01 dB, and to 0.0004 with ``ssim-whole``.

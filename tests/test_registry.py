@@ -141,10 +141,7 @@ def test_an_installed_package_is_a_plugin(tmp_path: Path, photos: Path) -> None:
         (PLUGIN.replace('"y"', '"luma"'), "needs another pipeline (Invalid enum value 'luma')"),
         (PLUGIN.replace('"bicubic"', '"LR"'), "needs another input (Invalid enum value 'LR')"),
         (PLUGIN.replace('"half"', '"org/half"'), "needs another name ("),
-        (
-            PLUGIN.replace("params=1", "params='1'"),
-            "needs another params (Expected `int",
-        ),
+        (PLUGIN.replace("params=1", "params='1'"), "needs another params (Expected `int"),
         (PLUGIN.replace('"worst"', '"seconds"'), "A metric cannot be called 'seconds'"),
     ],
 )

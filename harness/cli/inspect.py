@@ -139,11 +139,7 @@ def list_alias(what: str) -> click.Command:
 @scale_option
 @plugin_option
 def check_model(
-    name: str,
-    time_limit: float,
-    weights_file: Path | None,
-    scale: int,
-    plugins: tuple[Path, ...],
+    name: str, time_limit: float, weights_file: Path | None, scale: int, plugins: tuple[Path, ...]
 ) -> None:
     """Test a model plug-in against the contract, in a separate process."""
     keep_stdout()  # the check's process inherits the redirected descriptor

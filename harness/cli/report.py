@@ -190,11 +190,7 @@ def print_claims(results: Sequence[Path], form: Any) -> None:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["md", "tex", "csv"]),
-    default="md",
-    show_default=True,
+    "--format", "form", type=click.Choice(["md", "tex", "csv"]), default="md", show_default=True
 )
 @scale_option
 @plugin_option

@@ -240,16 +240,10 @@ MAX_ROWS = 30
 @click.command()
 @click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
 @click.option(
-    "--claimed",
-    metavar="DB",
-    type=_number,
-    help="The claimed PSNR, with all its printed digits.",
+    "--claimed", metavar="DB", type=_number, help="The claimed PSNR, with all its printed digits."
 )
 @click.option(
-    "--claimed-ssim",
-    metavar="S",
-    type=_number,
-    help="The claimed SSIM, with all its digits.",
+    "--claimed-ssim", metavar="S", type=_number, help="The claimed SSIM, with all its digits."
 )
 @click.option(
     "--all",

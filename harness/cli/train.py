@@ -61,9 +61,7 @@ from harness.cli.progress import TrainProgress, bars, download, echo, prepare_im
 @click.option("--split", is_flag=True, help="Also write the weights in parts of 15 MiB.")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
 @click.option(
-    "--skip-bad",
-    is_flag=True,
-    help="Leave out training and validation images that cannot be read.",
+    "--skip-bad", is_flag=True, help="Leave out training and validation images that cannot be read."
 )
 @device_option
 @click.option("--out", "folder", type=PathOption, default="results/local/train", show_default=True)

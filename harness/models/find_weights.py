@@ -30,12 +30,7 @@ class WeightsMissing(HarnessError):
 
 
 def find_weights(
-    card: ModelCard,
-    scale: int,
-    *,
-    path: Path | None = None,
-    tag: str | None = None,
-    key: str = "",
+    card: ModelCard, scale: int, *, path: Path | None = None, tag: str | None = None, key: str = ""
 ) -> Weights | None:
     """Find the weights for a run; None for a model that has no parameters.
 

@@ -87,12 +87,7 @@ class Evidence:
         }
 
     def run(
-        self,
-        model: str,
-        dataset: str,
-        grey: GreyRule | None = None,
-        *,
-        self_ensemble: bool = False,
+        self, model: str, dataset: str, grey: GreyRule | None = None, *, self_ensemble: bool = False
     ) -> RunRecord | None:
         """Return the best run of a model on a set, or None; see `rank_runs` for ``grey``."""
         row = self._chosen[self_ensemble, grey].get((model, dataset))
@@ -185,11 +180,7 @@ class Finding(NamedTuple):
 
 
 CellStatus = Literal[
-    "reproduced",
-    "reproduced under other rules",
-    "refuted",
-    "inconsistent in print",
-    "not measured",
+    "reproduced", "reproduced under other rules", "refuted", "inconsistent in print", "not measured"
 ]
 """The verdict on a printed number; see `JudgedCell.standing`."""
 

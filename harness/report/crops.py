@@ -232,12 +232,7 @@ def _shown(
 
 
 def _panel(
-    model: str,
-    label: str,
-    image: str,
-    hr: ByteArray,
-    record: RunRecord | None,
-    pictures: Pictures,
+    model: str, label: str, image: str, hr: ByteArray, record: RunRecord | None, pictures: Pictures
 ) -> Panel:
     """Show a model's SR image; empty without a run on exactly these pixels."""
     if record is None:

@@ -475,10 +475,7 @@ def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
     for kind, label in POINT_KINDS.items():
         of_kind = [point for point in drawn if point.kind == kind]
         plane.scatter(
-            [p.parameters for p in of_kind],
-            [p.psnr for p in of_kind],
-            label=label,
-            **_STYLES[kind],
+            [p.parameters for p in of_kind], [p.psnr for p in of_kind], label=label, **_STYLES[kind]
         )
     plane.margins(0.12, 0.1)
     plane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))

@@ -203,11 +203,7 @@ def naive_scores(run: Run, network: nn.Module, device: str) -> dict[str, float]:
         pair = [_luma(picture)[edge, edge] for picture in (sr, sample.hr)]
         scores[image.name] = float(peak_signal_noise_ratio(*pair, data_range=255))
         structural_similarity(
-            *pair,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            data_range=255,
+            *pair, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
         )
     return scores
 

@@ -222,10 +222,7 @@ def _usable(run: Run, conventions: Sequence[Convention]) -> list[Convention]:
 
 
 def _rescored(
-    run: Run,
-    images: Sequence[SetImage],
-    conventions: Sequence[Convention],
-    network: Upscaler,
+    run: Run, images: Sequence[SetImage], conventions: Sequence[Convention], network: Upscaler
 ) -> dict[str, Scores]:
     """Make and score a run's images; return the scores by name."""
 

@@ -163,11 +163,7 @@ CASES += [
     Case("pins: hash of another length", pins("ac41483d2caa", ""), LIST, 1, "(sha256)"),
     Case("pins: size that is a word", pins("371264", "many"), LIST, 1, "(bytes)"),
     Case(
-        "pins: address of another host",
-        pins("jbhuang0604", "evil.com/@"),
-        LIST,
-        1,
-        "(repository)",
+        "pins: address of another host", pins("jbhuang0604", "evil.com/@"), LIST, 1, "(repository)"
     ),
     Case("pins: a cell too many", pins("371264", "371264,1"), LIST, 1, DAMAGED),
     *(

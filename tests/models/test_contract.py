@@ -56,11 +56,7 @@ class Shrinking(Pooling):
 
 @pytest.mark.parametrize(
     ("network", "params", "broken"),
-    [
-        (Pooling, 10, ["tiles"]),
-        (Pooling, 11, ["parameter count", "tiles"]),
-        (Noisy, 10, ["tiles"]),
-    ],
+    [(Pooling, 10, ["tiles"]), (Pooling, 11, ["parameter count", "tiles"]), (Noisy, 10, ["tiles"])],
 )
 def test_a_plugin_that_breaks_the_contract_is_found(network, params: int, broken) -> None:
     register = register_model("odd", pipeline="y", input="bicubic", scales=(4,), params=params)

@@ -46,12 +46,7 @@ def test_self_ensemble_is_the_mean_of_eight_separate_runs(name: str, random_weig
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [
-        ("vdsr", (50, 260)),
-        ("edsr-baseline", (30, 140)),
-        ("edsr", (30, 140)),
-        ("rdn", (30, 140)),
-    ],
+    [("vdsr", (50, 260)), ("edsr-baseline", (30, 140)), ("edsr", (30, 140)), ("rdn", (30, 140))],
 )
 def test_tiles_agree_with_the_whole_image(name: str, size, random_weights) -> None:
     plain = upscaler(name, random_weights)

@@ -90,11 +90,7 @@ def test_the_patches_are_the_region_enlarged(pictured: Pictures) -> None:
 def test_a_missing_picture_is_an_empty_panel(pictured: Pictures) -> None:
     next(Path("records").glob("x4/photos/srcnn-*/a.png")).unlink()
     drawn = crops(records(), paper(), None, pictured).draw()
-    assert [[t.get_text() for t in axes.texts] for axes in drawn.axes[1:]] == [
-        [],
-        [],
-        [NO_PICTURE],
-    ]
+    assert [[t.get_text() for t in axes.texts] for axes in drawn.axes[1:]] == [[], [], [NO_PICTURE]]
 
 
 def test_models_are_chosen_and_one_that_was_not_run_says_so(pictured: Pictures) -> None:

@@ -69,10 +69,7 @@ class TestARun:
 
     @pytest.mark.parametrize(
         ("made", "options"),
-        [
-            ("another grey rule", ()),
-            ("imresize border symmetric", ("--border", "symmetric")),
-        ],
+        [("another grey rule", ()), ("imresize border symmetric", ("--border", "symmetric"))],
     )
     def test_other_ways_to_make_its_images_give_what_such_a_run_gives(
         self, harness, photos, model, record, made, options
