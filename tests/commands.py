@@ -9,7 +9,7 @@ import click
 
 from harness.cli import main
 
-_NUMBERS = {"N": "64", "SECONDS": "60"}
+_NUMBERS = {"N": "64", "SECONDS": "60", "DB": "30.56"}
 _FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 
 
@@ -56,7 +56,7 @@ def _commands(line: str) -> Iterator[list[str]]:
 def in_text(text: str) -> Iterator[list[str]]:
     """Give the commands and options in the text of a document, as words.
 
-    Each of the words ``md|json`` gives a command of its own; N and SECONDS stand for numbers.
+    Each of the words ``md|json`` gives a command of its own; N, SECONDS and DB stand for numbers.
     """
     for span in re.findall(r"`([^`]+)`", _FENCE.sub("", text)):
         words = [_NUMBERS.get(word, word) for word in span.replace("\\|", "|").split()]

@@ -41,7 +41,7 @@ def test_the_metric_that_the_docs_show_runs(harness, photos: Path, tmp_path: Pat
 def named(given: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], str]]:
     """The models and sets that a command selects by name, each with its registry."""
     for words, registry in ((given.get("models"), MODELS), (given.get("datasets"), DATASETS)):
-        for word in words if isinstance(words, tuple) else (words or "").split(","):
+        for word in words if isinstance(words, list | tuple) else (words or "").split(","):
             if word:
                 yield registry, word
     if "model" in given:
