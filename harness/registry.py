@@ -282,7 +282,7 @@ def _card(kind: type[Card], title: str, fields: Mapping[str, Any]) -> Card:
     except ValidationError as error:
         message, _, field = str(error).rstrip("`").partition(" - at `$.")
         raise UsageError(
-            f"The {title} {fields['name']!r} of {fields['origin']} needs another {field} "
+            f"The {title} {fields['name']!r} of {fields['origin']} has an invalid {field} "
             f"({message})."
         ) from error
 

@@ -424,26 +424,23 @@ def _rows(records: Sequence[RunRecord]) -> Iterator[tuple[Row, RunRecord]]:
 
     names = set_names(records)
     for record in records:
-        weights = record.weights
-        facts = (
-            vars(record.identity)
-            | vars(record)
-            | {
-                "id": record.identity.id,
-                "dataset": names[set_of(record)],
-                "pipeline": protocol(record.identity.protocol).pipeline,
-                "weights": weights.tag if weights else None,
-                "weights_file_sha256": weights.source_sha256 if weights else None,
-                "earlier": record.earlier,
-                "foreign": foreign_origin(record) or None,
-                "error": record.error or None,
-                "images": len(record.images),
-                "seconds": sum(image.seconds for image in record.images),
-                "device": record.execution.device,
-                "utc": record.provenance.get("utc"),
-            }
-        )
-        yield {name: facts[name] for name in RUN_COLUMNS}, record
+        identity, weights = record.identity, record.weights
+        stored = {
+            name: getattr(identity, name, getattr(record, name, None)) for name in RUN_COLUMNS
+        }
+        others = {
+            "dataset": names[set_of(record)],
+            "pipeline": protocol(identity.protocol).pipeline,
+            "weights": weights.tag if weights else None,
+            "weights_file_sha256": weights.source_sha256 if weights else None,
+            "foreign": foreign_origin(record) or None,
+            "error": record.error or None,
+            "images": len(record.images),
+            "seconds": sum(image.seconds for image in record.images),
+            "device": record.execution.device,
+            "utc": record.provenance.get("utc"),
+        }
+        yield stored | others, record
 
 
 def _means_of(record: RunRecord) -> dict[str, float | None]:

@@ -545,7 +545,7 @@ class TestDeadline:
 
 
 def test_weights_in_parts_are_the_weights(harness, words, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("harness.models.weights.split_weights.__defaults__", (3000,))
+    monkeypatch.setattr("harness.models.weights.PART_BYTES", 3000)
     out = ("--steps", 2, "--out", tmp_path / "out", "--fp16", "--split")
     assert harness(*words, *out).exit_code == 0
     folder = tmp_path / "out/tiny-x4"
