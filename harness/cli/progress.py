@@ -212,6 +212,7 @@ class RunProgress:
         done = "already finished"
         if run.identity.id in self._active:
             task, computed = self._active.pop(run.identity.id)
+            self._bars.refresh()  # the last images may have come since it was drawn
             self._bars.remove_task(task)
             done = f"{_image_count(computed)} computed"
         scores = ", ".join(f"{name} {readable(mean)}" for name, mean in record.means.items())

@@ -32,19 +32,18 @@ def recipe(change: str, said: str) -> Case:
     return Case(f"recipe: {change}", nothing, train(change), 2, said)
 
 
-NUMBERS = "every number is finite and none is negative"
 CASES = [
-    recipe("batch=two", "batch=two is not a value for int"),
-    recipe("batch=1e3", "batch=1e3 is not a value for int"),
-    recipe("lr=fast", "lr=fast is not a value for float"),
-    recipe("lr=nan", NUMBERS),
-    recipe("lr=inf", NUMBERS),
-    recipe("minutes=-1", NUMBERS),
-    recipe("clip=-1", NUMBERS),
-    recipe("val_images=-1", NUMBERS),
-    recipe("batch=1000000000000", "batch and patch are at most 65,536"),
-    recipe("beta2=1", "ema, beta1 and beta2 are below 1"),
-    recipe(f"seed={10**30}", "seed is below"),
+    recipe("batch=two", "batch = 'two' of a recipe cannot be used: give a whole number from 1 to"),
+    recipe("batch=1e3", "give a whole number from 1 to"),
+    recipe("lr=fast", "lr = 'fast' of a recipe cannot be used: give a number above 0"),
+    recipe("lr=nan", "give a number above 0"),
+    recipe("lr=inf", "give a number above 0"),
+    recipe("minutes=-1", "give a number, 0 or more"),
+    recipe("clip=-1", "give a number, 0 or more"),
+    recipe("val_images=-1", "give a whole number, 0 or more"),
+    recipe("batch=1000000000000", "give a whole number from 1 to 65,536"),
+    recipe("beta2=1", "give a number from 0 to below 1"),
+    recipe(f"seed={10**30}", "give a whole number from 0 to 4,294,967,295"),
     recipe("name=x", "A recipe has no 'name'"),
     recipe("=", "A recipe has no ''"),
     Case("recipe: log never", nothing, f"{train()} --log-every 0", 2, "0 is not in the range"),
