@@ -74,7 +74,7 @@ class _SentRun:
 
     job: Job
     rank: int
-    kept: tuple[Future[Parcel], Future[Weights] | None]
+    kept: tuple[Future[Parcel] | Parcel, Future[Weights] | Weights | None]
     left: int = 0
     origins: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -240,9 +240,12 @@ class Workers(ExitStack):
 
     def _submit(self, shard: _Shard) -> None:
         sent, images = shard.sent, [_absolute(image) for image in shard.images]
+        run, kept = sent.job.run, sent.kept
+        if shard.alone:  # what workers keep may count as lost with those that died
+            kept = self._parcel(run), run.weights
         with self._reached() as client:
             options = {"pure": False, "priority": -sent.rank}
-            future = client.submit(score_shard, *sent.kept, images, **options)
+            future = client.submit(score_shard, *kept, images, **options)
             self._arrivals.add(future)
         self._pending[future] = shard
 
