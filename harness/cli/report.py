@@ -17,6 +17,7 @@ from harness.cli.options import (
     REFERENCE,
     PathOption,
     data_option,
+    device_option,
     fill_registries,
     folder_to_read,
     json_option,
@@ -188,7 +189,7 @@ def print_claims(results: Sequence[Path], form: Any) -> None:
 @click.option(
     "--time-size", default="640x360", show_default=True, help="Size of the SR image for times."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@device_option
 @click.option(
     "--format", "form", type=click.Choice(["md", "tex", "csv"]), default="md", show_default=True
 )
