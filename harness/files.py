@@ -25,7 +25,7 @@ WEIGHTS = 16 << 30
 
 
 def regular(path: Path, most: int | None = None) -> Path:
-    """Return the path if it is a regular file, or a link to one, of at most so many bytes.
+    """Return the path if it is a regular file, or a link to one, of at most ``most`` bytes.
 
     Opening a FIFO waits for a writer, and reading a device may never end.
 
