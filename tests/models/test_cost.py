@@ -66,7 +66,7 @@ def test_a_convolution_that_is_used_again_is_counted_again() -> None:
 def test_thop_counts_a_transposed_convolution_at_every_output_pixel() -> None:
     card = MODELS.get("lapsrn")
     ours = measure_complexity(card, 4, {}).by_kind
-    differing = disagreements(ours or {}, thop_macs(card, 4, (320, 180)))
+    differing = disagreements(ours or {}, thop_macs(card, 4, {}, 320, 180))
     assert differing.keys() == {"ConvTranspose2d"}
     gap, reason = differing["ConvTranspose2d"]
     assert gap > 3 * (ours or {})["ConvTranspose2d"] * 0.99
@@ -87,7 +87,7 @@ def test_thop_does_not_see_functions_and_torch_does() -> None:
     card = MODELS.get("plain")
     ours = measure_complexity(card, 4, {}, (40, 20)).by_kind or {}
     assert ours == {"functional": 9 * 40 * 20}
-    (gap, reason) = disagreements(ours, thop_macs(card, 4, (40, 20)))["functional"]
+    (gap, reason) = disagreements(ours, thop_macs(card, 4, {}, 40, 20))["functional"]
     assert gap == -9 * 40 * 20 and "not functions" in reason
 
 
@@ -95,7 +95,7 @@ def test_every_disagreement_with_thop_has_a_known_reason() -> None:
     for card in map(MODELS.get, MODELS):
         size = (320, 180) if card.input == "lr" else (1280, 720)
         ours = measure_complexity(card, 4, {}).by_kind or {}
-        for kind, (_, reason) in disagreements(ours, thop_macs(card, 4, size)).items():
+        for kind, (_, reason) in disagreements(ours, thop_macs(card, 4, {}, *size)).items():
             assert reason != "reason not known", (card.name, kind)
 
 
@@ -149,7 +149,7 @@ def test_a_layer_with_two_parents_is_counted_a_call_and_thop_explained() -> None
         "shared Conv2d": 2 * 9 * 10 * 10,
         "shared ConvTranspose2d": 4 * (10 * 10 + 20 * 20),
     }
-    theirs = thop_macs(card, 4, (10, 10))
+    theirs = thop_macs(card, 4, {}, 10, 10)
     total, _ = thop.profile(Tied(), inputs=(torch.ones(1, 1, 10, 10),), verbose=False)
     assert sum(theirs.values()) == total
     # Two hooks a call, and the sum of both calls once for each of two parents.
@@ -171,7 +171,7 @@ def test_normalising_enlarging_and_pooling_layers_are_explained() -> None:
     register_model("many", pipeline="y", input="lr", scales=(4,))(build)
     card = MODELS.get("many")
     ours = measure_complexity(card, 4, {}, (160, 160)).by_kind or {}
-    differing = disagreements(ours, thop_macs(card, 4, (40, 40)))
+    differing = disagreements(ours, thop_macs(card, 4, {}, 40, 40))
     assert {"LayerNorm", "Upsample", "AvgPool2d"} <= differing.keys()
     assert all("no convolution" in reason for _, reason in differing.values()), differing
 
@@ -322,13 +322,13 @@ def files() -> list[Path]:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The networks whose operations were counted, not found."""
     names: list[str] = []
-    count = cost._count
+    make_image = cost._image
 
-    def noted(card: ModelCard, *words: object) -> Complexity:
+    def noted(card: ModelCard, width: int, height: int) -> torch.Tensor:
         names.append(card.name)
-        return count(card, *words)  # type: ignore[arg-type]
+        return make_image(card, width, height)
 
-    monkeypatch.setattr(cost, "_count", noted)
+    monkeypatch.setattr(cost, "_image", noted)
     return names
 
 
@@ -343,10 +343,10 @@ def test_a_count_that_is_kept_is_the_one_that_was_made() -> None:
     card = MODELS.get("lapsrn")
     asked: list[Callable[[], object]] = [
         lambda: measure_complexity(card, 4, {}, SIZE),
-        lambda: thop_macs(card, 4, (10, 10)),
+        lambda: thop_macs(card, 4, {}, 10, 10),
         lambda: measure_depth(MODELS.get("vdsr"), 4, {"depth": 5}),
         lambda: convolution_shapes(card, 4, {}),
-        lambda: receptive_radius(card, 4),
+        lambda: receptive_radius(card, 4, {}),
     ]
     made = [one() for one in asked]
     kept = files()
@@ -444,28 +444,27 @@ class TestAnotherNetwork:
         assert seen[0] == measure_complexity(card, 4, {}, SIZE).macs
         assert counted == ["copied", "copied", "fsrcnn"]
 
-    def test_an_edited_network_of_the_harness_is_counted_anew(self, counted, monkeypatch) -> None:
+    def test_an_edited_network_of_the_harness_is_counted_anew(self, counted) -> None:
         """In the next process: this one has imported the file as it was."""
         source = Path(shutil.copy(str(MODELS.get("vdsr").source), "vdsr.py"))
         card = replace(MODELS.get("vdsr"), source=source)
         for edit in ("", "\nSTEP = 2\n"):
             source.write_text(source.read_text() + edit)
             for _ in range(2):
-                monkeypatch.setattr(cost, "_codes", {})
+                cost._own_code.cache_clear()
                 measure_complexity(card, 4, {}, SIZE)
         assert counted == ["vdsr"] * 2
 
-    def test_what_is_edited_after_a_network_was_imported_is_not_taken_for_it(
-        self, monkeypatch
-    ) -> None:
+    def test_what_is_edited_after_a_network_was_imported_is_not_taken_for_it(self) -> None:
+        cost._own_code.cache_clear()
         source = Path(shutil.copy(str(MODELS.get("vdsr").source), "vdsr.py"))
         card = replace(MODELS.get("vdsr"), source=source)
         measure_complexity(card, 4, {}, SIZE)
         source.write_text(source.read_text() + "\nSTEP = 2\n")
-        thop_macs(card, 4, SIZE)
+        thop_macs(card, 4, {}, *SIZE)
         kept = files()
-        monkeypatch.setattr(cost, "_codes", {})
-        thop_macs(card, 4, SIZE)
+        cost._own_code.cache_clear()
+        thop_macs(card, 4, {}, *SIZE)
         assert len(files()) == len(kept) + 1
 
     def test_a_width_that_is_read_from_a_file_changes_the_count(self) -> None:
@@ -522,8 +521,8 @@ class TestWhatIsNotKept:
 
 def entry_of(file: Path, count: object) -> None:
     """Write an entry whose seal fits."""
-    raw = json.dumps(count, separators=(",", ":"))
-    file.write_text(f'{{"count":{raw},"sha256":"{digest([file.stem, raw])}"}}')
+    text = json.dumps(count, separators=(",", ":"))
+    file.write_text(json.dumps([digest([file.stem, text]), text]))
 
 
 def truncate(file: Path) -> None:
@@ -531,7 +530,8 @@ def truncate(file: Path) -> None:
 
 
 def alter(file: Path) -> None:
-    file.write_text(file.read_text().replace('"parameters":', '"parameters":1'))
+    sha256, text = json.loads(file.read_text())
+    file.write_text(json.dumps([sha256, text.replace('"parameters":', '"parameters":1')]))
 
 
 def take_another(file: Path) -> None:
@@ -561,8 +561,9 @@ def make_folder(file: Path) -> None:
         lambda file: file.write_bytes(b""),
         lambda file: file.write_bytes(b"\xff\x00" * 90),
         lambda file: file.write_text("[" * 200_000),
-        lambda file: file.write_text('{"count":' + "[" * 200_000),
+        lambda file: file.write_text('["sha256",' + "[" * 200_000),
         lambda file: file.write_text("7"),
+        lambda file: file.write_text('["sha256"]'),
         lambda file: entry_of(file, 7),
         lambda file: entry_of(file, {"parameters": "many", "macs": 1, "input_size": [10, 10]}),
         lambda file: entry_of(file, {"parameters": 1, "macs": 1, "input_size": [10, 10, 10]}),
