@@ -161,15 +161,13 @@ class EachOperation(TorchDispatchMode):
 
 
 def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Shapes:
-    """Return the names and shapes of a network's parameters and buffers.
-
-    Raises:
-        UsageError: the model is not defined for the scale.
-        HarnessError: the plug-in failed.
-    """
-    with random_state_kept(torch.device("cpu")):
-        network = build_network(card, scale, hyper)
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    """Return the names and shapes of a network's values; none if it cannot be built."""
+    try:
+        with random_state_kept(torch.device("cpu")):
+            network = build_network(card, scale, hyper)
+        return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    except Exception:  # a plug-in may raise anything; the run reports it
+        return {}
 
 
 def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
@@ -190,12 +188,10 @@ def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
 
 def _fits(given: Shapes, card: ModelCard, scale: int, hyper: Mapping[str, Any] | None) -> bool:
     """Whether shapes fit a network; without arguments, prefixes of the names are ignored."""
-    try:
-        with torch.device("meta"):
-            shapes = network_shapes(card, scale, hyper or {})
-    except Exception:  # a plug-in may raise anything
-        return False
-    return given == shapes if hyper is not None else bool(shapes) and _bare(given) == _bare(shapes)
+    with torch.device("meta"):
+        shapes = network_shapes(card, scale, hyper or {})
+    same = given == shapes if hyper is not None else _bare(given) == _bare(shapes)
+    return bool(shapes) and same
 
 
 def _bare(shapes: Shapes) -> Shapes:

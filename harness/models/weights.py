@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from harness.record import WeightsInfo, canonical_json, digest, file_digest
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.cards import AnyArray, ModelCard, Shapes, Tensors
+    from harness.cards import AnyArray, ModelCard, Tensors
 
 PART = re.compile(r"(.+\.safetensors)\.(\d{1,3})of(\d{1,3})")
 """The file name of one part of split weights, see `split_weights`."""
@@ -78,8 +77,7 @@ def read_weights(
     if path.suffix == ".safetensors":
         weights = _read_safetensors(card, scale, path, tag, key)
     else:
-        shapes = partial(_own_shapes, card, scale)
-        tensors, note = read_tensors(card.name, path, shapes, key)
+        tensors, note = read_tensors(card, scale, path, key)
         sha256 = file_digest(path)
         official = next((row for row in pinned_rows("weights") if row["sha256"] == sha256), None)
         if official and str(scale) not in official["scales"].split():
@@ -97,16 +95,6 @@ def read_weights(
     if bad:
         raise HarnessError(f"{path} has values that are not finite in {bad}: it is damaged.")
     return weights
-
-
-def _own_shapes(card: ModelCard, scale: int) -> Shapes:
-    """Names and shapes of a network's values; empty if it cannot be built (the run reports it)."""
-    from harness.models.network import network_shapes
-
-    try:
-        return network_shapes(card, scale, {})
-    except HarnessError:
-        return {}
 
 
 def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: str) -> Weights:
@@ -172,8 +160,9 @@ def _find_foreign(
     import torch
 
     from harness.models.formats.checkpoints import find_network
+    from harness.models.network import network_shapes
 
-    shapes = _own_shapes(card, scale)
+    shapes = network_shapes(card, scale, {})
     if not key and {name: value.shape for name, value in tensors.items()} == shapes:
         return tensors, ""
     content = {name: torch.from_numpy(value) for name, value in tensors.items()}
