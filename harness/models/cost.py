@@ -281,7 +281,7 @@ def _run(network: nn.Module, image: Tensor) -> tuple[object, int, dict[str, int]
             layer.register_forward_hook(lambda *_: running.pop() and None)
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(lambda _layer, _inputs, made: sizes.append(made.numel()))
-    with torch.no_grad(), EachOperation(add, basic=True):
+    with torch.no_grad(), EachOperation(add):
         output = network(image)
     return output, sum(sizes), {kind: count for kind, count in counts.items() if count}
 

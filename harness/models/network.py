@@ -128,19 +128,15 @@ def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module
 
 
 class EachOperation(TorchDispatchMode):
-    """Calls a function after each torch operation under it.
+    """Calls a function with each torch operation under it, its arguments and its result.
 
-    Args:
-        then: gets the operation, its arguments and its result.
-        basic: take operations apart that consist of others, such as ``matmul``. Only under
-            ``inference_mode`` torch does not do so itself.
+    Operations that consist of others, such as ``matmul``, are taken apart. Only under
+    ``inference_mode`` torch does not do so itself.
     """
 
-    def __init__(
-        self, then: Callable[[Any, Any, Mapping[str, Any], Any], None], *, basic: bool = False
-    ) -> None:
+    def __init__(self, then: Callable[[Any, Any, Mapping[str, Any], Any], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._then, self._basic = then, basic
+        self._then = then
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -150,13 +146,11 @@ class EachOperation(TorchDispatchMode):
         self, operation: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._basic:
-            with self:
-                result = operation.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        result = operation(*args, **kwargs)
-        self._then(operation, args, kwargs, result)
+        with self:
+            result = operation.decompose(*args, **kwargs)
+        if result is NotImplemented:
+            result = operation(*args, **kwargs)
+            self._then(operation, args, kwargs, result)
         return result
 
 
