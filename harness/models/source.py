@@ -270,7 +270,8 @@ def _parsed(path: Path, changed: int) -> _File:
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # not valid Python
         return _File(file_digest(path))
     # In this order: the digest removes imports that do not count.
-    sha256 = canonical_digest(tree, ".".join(_package(path)))
+    _, package = _package(path)
+    sha256 = canonical_digest(tree, ".".join(package))
     return _File(sha256, tuple(_imports(tree)))
 
 
@@ -287,7 +288,8 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str, tuple[str, ...]]]:
 
 def _imported(path: Path) -> Iterator[Path]:
     """Yield the files that a file imports, and those of the packages that contain them."""
-    around = {(up / "__init__.py").resolve() for up in list(path.parents)[: len(_package(path))]}
+    _, package = _package(path)
+    around = {(up / "__init__.py").resolve() for up in path.parents[: len(package)]}
     for level, module, names in _read(path).imports:
         if not level and is_left_out(module) and not _is_beside(module, path):
             continue
@@ -306,12 +308,12 @@ def _imported(path: Path) -> Iterator[Path]:
         yield from filter(None, inner)
 
 
-def _package(path: Path) -> tuple[str, ...]:
-    """Return the names of the packages that contain a file, the outermost first."""
-    top = path.parent
-    while (top / "__init__.py").is_file():
-        top = top.parent
-    return path.parent.relative_to(top).parts
+def _package(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder of a file's outermost package, and all its packages, outermost first."""
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    return root, path.parent.relative_to(root).parts
 
 
 def _is_beside(module: str, importer: Path) -> bool:
@@ -320,14 +322,9 @@ def _is_beside(module: str, importer: Path) -> bool:
     `LIBRARY` also has names that this Python lacks, and a plug-in's folder may be searched first.
     """
     top = module.partition(".")[0]
-    root = _root(importer)
+    root, _ = _package(importer)
     file = _file(importer, [top]) if top in LIBRARY else None
     return file in (root / f"{top}.py", root / top / "__init__.py")
-
-
-def _root(path: Path) -> Path:
-    """Return the folder that contains the outermost package of a file."""
-    return path.parents[len(_package(path))]
 
 
 def _file(importer: Path, words: Sequence[str]) -> Path | None:
@@ -336,8 +333,9 @@ def _file(importer: Path, words: Sequence[str]) -> Path | None:
     It is the file of the loaded module, or else the one that Python would import. A module of the
     file's own package is searched for around the file, whatever is loaded under that name.
     """
-    root, top = _root(importer), words[0]
-    if [top] == list(_package(importer)[:1]):
+    root, package = _package(importer)
+    top = words[0]
+    if package[:1] == (top,):
         return _below(root, words)
     loaded = sys.modules.get(".".join(words))
     if loaded is not None:
