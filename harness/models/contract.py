@@ -102,7 +102,8 @@ def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterat
         yield ContractCheck(_PHOTOGRAPH, False, seen, False)
     yield from _behaviour(upscaler)
     if count_parameters(upscaler.network):
-        yield _check(_TRAINS, lambda: _trains(upscaler, weights), breaks=False)
+        rule = "harness train can train it"
+        yield _check(rule, lambda: _trains(upscaler, weights), breaks=False)
     yield ContractCheck(
         "torch's settings stay as they are",
         not upscaler.changed,
@@ -117,7 +118,6 @@ Seen = tuple[bool, str]
 """Whether a rule of the contract holds, and what was observed."""
 
 _PHOTOGRAPH = "with its weights it super-resolves a photograph"
-_TRAINS = "harness train can train it"
 
 
 def _check(
@@ -250,8 +250,8 @@ def _batches(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
 
 def _evaluates(upscaler: Upscaler) -> Seen:
     """Look for layers in training mode after forward passes, which may switch modes."""
-    modes = {name or "the network": m.training for name, m in upscaler.network.named_modules()}
-    training = [name for name, is_training in modes.items() if is_training]
+    modules = upscaler.network.named_modules()
+    training = [name or "the network" for name, module in modules if module.training]
     listed = f"{', '.join(training[:3])}{', ...' if len(training) > 3 else ''}"
     return not training, f"not {listed}, though eval() was called" if training else "yes"
 
