@@ -16,13 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular, write_atomically
 from harness.models.formats import checkpoint_layouts, read_tensors
-from harness.record import WeightsInfo, canonical_json, digest, file_digest
+from harness.record import WeightsInfo, digest, file_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,10 +108,8 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: st
             tensors = {name: _read_tensor(path, stream, name) for name in names}
         sha256 = tensors_digest(tensors)
         metadata = _verified(metadata, sha256, path)
-        hyper = json.loads(metadata.get("hyper", "{}"))
-        if not isinstance(hyper, dict):
-            raise TypeError(f"hyper is {hyper!r}")
-        canonical_json(hyper)  # refuses NaN, which json.loads accepts and no identity can hold
+        # Unlike json, msgspec refuses NaN, which no identity can hold.
+        hyper = msgspec.json.decode(metadata.get("hyper", "{}"), type=dict[str, Any])
     except FileNotFoundError:
         raise HarnessError(f"There is no weights file {path}.") from None
     except AttributeError as error:  # safetensors asks numpy for a dtype that numpy lacks
