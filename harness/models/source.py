@@ -42,13 +42,7 @@ def network_digest(
     Raises:
         HarnessError: a file cannot be read.
     """
-    key = card.name, card.build, scale, canonical_json(hyper)
-    if key not in _class_files:
-        classes = _files_of_classes(card, scale, hyper, weights)
-        if classes is None:
-            return unbuilt_digest(card)
-        _class_files[key] = classes
-    return unbuilt_digest(card, _class_files[key])
+    return unbuilt_digest(card, _files_of_classes(card, scale, hyper, weights))
 
 
 def unbuilt_digest(card: ModelCard, classes: Sequence[Path] = ()) -> str:
@@ -66,28 +60,31 @@ def unbuilt_digest(card: ModelCard, classes: Sequence[Path] = ()) -> str:
     return digest([applied, source.sha256])
 
 
-_class_files: dict[tuple[Any, ...], tuple[Path, ...]] = {}
+_class_files: dict[tuple[Any, ...], list[Path]] = {}
 """Results of `_files_of_classes`, by the network and its arguments."""
 
 
 def _files_of_classes(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], weights: Weights | None
-) -> tuple[Path, ...] | None:
-    """List the files of the classes of a network's modules; None if it cannot be built."""
+) -> list[Path]:
+    """List the files of the classes of a network's modules; none if it cannot be built."""
     import torch
 
     from harness.global_state import random_state_kept
     from harness.models.network import build_network
     from harness.models.weights import no_larger_than
 
-    try:
-        with no_larger_than(weights), random_state_kept(torch.device("cpu")):
-            network = build_network(card, scale, hyper)
-    except HarnessError:  # the run will report it
-        return None
-    classes = {base for module in network.modules() for base in type(module).__mro__}
-    files = {_file_of_class(cls) for cls in classes if not is_left_out(cls.__module__)}
-    return tuple(sorted(file for file in files if file))
+    key = card.name, card.build, scale, canonical_json(hyper)
+    if key not in _class_files:
+        try:
+            with no_larger_than(weights), random_state_kept(torch.device("cpu")):
+                network = build_network(card, scale, hyper)
+        except HarnessError:  # the run will report it
+            return []
+        classes = {base for module in network.modules() for base in type(module).__mro__}
+        files = {_file_of_class(cls) for cls in classes if not is_left_out(cls.__module__)}
+        _class_files[key] = sorted(file for file in files if file)
+    return _class_files[key]
 
 
 def _file_of_class(cls: type) -> Path | None:
@@ -252,10 +249,9 @@ class _File:
 
 def _read(path: Path) -> _File:
     try:
-        changed = path.stat().st_mtime_ns
+        return _parsed(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise HarnessError(f"The file {path} cannot be read ({error}).") from error
-    return _parsed(path, changed)
 
 
 @cache
