@@ -125,6 +125,7 @@ _NORMALISED = "counts element-wise scaling, which is no convolution"
 _ENLARGED = "counts interpolation, which is no convolution"
 _POOLED = "counts the sums of pooling, which are no convolution"
 _REASONS = {
+    _SHARED: "counts a layer with several names once for each at every call, and adds up all names",
     "ConvTranspose2d": "multiplies the kernel at every output pixel, though only one product in "
     "stride squared exists",
     "BatchNorm2d": _NORMALISED,
@@ -342,19 +343,12 @@ def _flat(layers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 def disagreements(ours: Mapping[str, int], thop: Mapping[str, int]) -> dict[str, tuple[int, str]]:
     """Compare the counts of thop and PyTorch: by kind, the difference and its reason."""
-    return {
-        kind: (thop.get(kind, 0) - ours.get(kind, 0), _reason(kind))
-        for kind in sorted(ours.keys() | thop.keys())
-        if thop.get(kind, 0) != ours.get(kind, 0)
-    }
-
-
-def _reason(kind: str) -> str:
-    if kind.startswith(_SHARED):
-        return (
-            "counts a layer with several names once for each at every call, and adds up all names"
-        )
-    return _REASONS.get(kind, "reason not known")
+    differing = {}
+    for kind in sorted(ours.keys() | thop.keys()):
+        if gap := thop.get(kind, 0) - ours.get(kind, 0):
+            reason = _REASONS.get(_SHARED if kind.startswith(_SHARED) else kind)
+            differing[kind] = gap, reason or "reason not known"
+    return differing
 
 
 @dataclass(frozen=True)

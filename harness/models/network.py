@@ -222,8 +222,7 @@ def _channels(shared: Iterable[_Pair]) -> list[str]:
 
 def _features(shared: Iterable[_Pair]) -> list[str]:
     widths = Counter((a[0], b[0]) for a, b in shared if a and b and a[0] != b[0])
-    for colours in ((1, 3), (3, 1)):
-        widths.pop(colours, None)
+    del widths[1, 3], widths[3, 1]  # those are colours
     return [f"{a} features instead of {b}" for (a, b), _ in widths.most_common(1)]
 
 
