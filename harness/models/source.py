@@ -337,11 +337,7 @@ def _file(importer: Path, words: Sequence[str]) -> Path | None:
     if loaded is not None:
         return _existing(getattr(loaded, "__file__", None))
     spec = _spec(top)
-    if spec is None:
-        return _below(root, words)
-    if len(words) == 1:
-        return _existing(spec.origin if spec.has_location else None)
-    return _find_in(list(spec.submodule_search_locations or ()), words[1:])
+    return _descend(spec, words[1:]) if spec else _below(root, words)
 
 
 def _spec(top: str) -> ModuleSpec | None:
@@ -354,16 +350,17 @@ def _spec(top: str) -> ModuleSpec | None:
 
 def _below(folder: Path, words: Sequence[str]) -> Path | None:
     """Find the file of a module below a folder, which may be a package."""
-    return _find_in([str(folder)], words) if words else _existing(str(folder / "__init__.py"))
+    if not words:
+        return _existing(str(folder / "__init__.py"))
+    return _descend(PathFinder.find_spec(words[0], [str(folder)]), words[1:])
 
 
-def _find_in(folders: list[str], words: Sequence[str]) -> Path | None:
-    """Find the file of a module in some folders, descending one package at a time."""
-    spec = None
+def _descend(spec: ModuleSpec | None, words: Sequence[str]) -> Path | None:
+    """Find the file of a module below a package, or of the package itself if no words are left."""
     for word in words:
         # One word at a time: for a full name, Python would need the packages to be loaded.
-        spec = PathFinder.find_spec(word, folders) if folders else None
         folders = list(spec.submodule_search_locations or ()) if spec else []
+        spec = PathFinder.find_spec(word, folders) if folders else None
     return _existing(spec.origin if spec and spec.has_location else None)
 
 

@@ -227,14 +227,12 @@ def split_weights(path: Path) -> list[Path]:
     """
     content = regular(path, WEIGHTS).read_bytes()
     starts = range(0, len(content), PART_BYTES)
-    pieces = [content[start : start + PART_BYTES] for start in starts]
-    parts = []
-    try:
-        for number, piece in enumerate(pieces, start=1):
-            parts.append(path.with_name(f"{path.name}.{number}of{len(pieces)}"))
-            write_atomically(parts[-1], piece)
-    except OSError as error:
-        raise HarnessError(f"{parts[-1]} cannot be written ({error}).") from error
+    parts = [path.with_name(f"{path.name}.{n + 1}of{len(starts)}") for n in range(len(starts))]
+    for part, start in zip(parts, starts, strict=True):
+        try:
+            write_atomically(part, content[start : start + PART_BYTES])
+        except OSError as error:
+            raise HarnessError(f"{part} cannot be written ({error}).") from error
     return parts
 
 
