@@ -18,7 +18,7 @@ from harness.global_state import seed_all, settings_guarded
 from harness.models.cost import count_parameters
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.network import build_network, copy_network, on_smallest, require_images
-from harness.models.resources import KEEPS_STATE, disturbance
+from harness.models.resources import KEEPS_STATE, difference, disturbance
 from harness.models.upscaler import SEED, Upscaler
 from harness.protocol.rules import Protocol, make_sample, network_input
 
@@ -102,7 +102,8 @@ def check_model(card: ModelCard, scale: int, file: Path | None = None) -> Iterat
         yield ContractCheck(_PHOTOGRAPH, False, seen, False)
     yield from _behaviour(upscaler)
     if count_parameters(upscaler.network):
-        yield _check(_TRAINS, lambda: _trains(upscaler, weights), breaks=False)
+        rule = "harness train can train it"
+        yield _check(rule, lambda: _trains(upscaler, weights), breaks=False)
     yield ContractCheck(
         "torch's settings stay as they are",
         not upscaler.changed,
@@ -117,7 +118,6 @@ Seen = tuple[bool, str]
 """Whether a rule of the contract holds, and what was observed."""
 
 _PHOTOGRAPH = "with its weights it super-resolves a photograph"
-_TRAINS = "harness train can train it"
 
 
 def _check(
@@ -218,7 +218,7 @@ def _behaviour(upscaler: Upscaler) -> Iterator[ContractCheck]:
 
 
 def _repeats(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
-    worst = _difference(_run(upscaler, batch), output)
+    worst = difference(_run(upscaler, batch), output)
     why = ": it keeps state between calls, or draws random numbers without a seed" if worst else ""
     return worst == 0, f"differs by {worst:.1e}{why}"
 
@@ -230,13 +230,13 @@ def _copies(upscaler: Upscaler, batch: Tensor) -> Seen:
     except Exception as error:  # plug-in modules may hold anything, such as a lock
         return True, f"it cannot be copied ({sentence(error)})"
     other = batch.flip(3)  # a new image, of which the network and its copy have no state
-    worst = _difference(_run(copied, other), _run(upscaler, other))
+    worst = difference(_run(copied, other), _run(upscaler, other))
     return worst <= TOLERANCE, f"differs by {worst:.1e}"
 
 
 def _draws(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
     """Use another seed: the seed is set before each image, but it should not matter."""
-    worst = _difference(_run(upscaler, batch, SEED + 1), output)
+    worst = difference(_run(upscaler, batch, SEED + 1), output)
     seen = f"another seed changes its output by {worst:.1e}, so its scores are those of one seed"
     return worst == 0, seen if worst else "another seed changes nothing"
 
@@ -244,14 +244,14 @@ def _draws(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
 def _batches(upscaler: Upscaler, batch: Tensor, output: AnyArray) -> Seen:
     """Compare with a batch: networks are trained on batches, but scored on single images."""
     pair = torch.cat([batch, 1 - batch.flip(3)])
-    worst = _difference(_run(upscaler, pair)[:1], output)
+    worst = difference(_run(upscaler, pair)[:1], output)
     return worst <= TOLERANCE, f"differs by {worst:.1e}"
 
 
 def _evaluates(upscaler: Upscaler) -> Seen:
     """Look for layers in training mode after forward passes, which may switch modes."""
-    modes = {name or "the network": m.training for name, m in upscaler.network.named_modules()}
-    training = [name for name, is_training in modes.items() if is_training]
+    modules = upscaler.network.named_modules()
+    training = [name or "the network" for name, module in modules if module.training]
     listed = f"{', '.join(training[:3])}{', ...' if len(training) > 3 else ''}"
     return not training, f"not {listed}, though eval() was called" if training else "yes"
 
@@ -281,14 +281,14 @@ def _tiles(upscaler: Upscaler) -> Seen:
     per_pixel = upscaler.tile or 1
     side = max(upscaler.overlap + 4, *ODD_SIZES[0]) // per_pixel + 1
 
-    def difference(height: int) -> float:
+    def between_tiles(height: int) -> float:
         image = _image(upscaler.card, height, 2 * side * per_pixel)
         upscaler.tile = None
         whole = upscaler(image)
         upscaler.tile = side * per_pixel
-        return _difference(upscaler(image), whole)
+        return difference(upscaler(image), whole)
 
-    worst = on_smallest((12, ODD_SIZES[0][0]), difference, "It")
+    worst = on_smallest((12, ODD_SIZES[0][0]), between_tiles, "It")
     return worst <= TOLERANCE, f"differs by {worst:.1e}"
 
 
@@ -298,7 +298,3 @@ def _run(upscaler: Upscaler, batch: Tensor, seed: int = SEED) -> AnyArray:
     with settings_guarded(upscaler.changed), torch.inference_mode():
         output = upscaler.network(batch.clone())
     return require_images(output, batch, upscaler.factor, upscaler.card.name).numpy()
-
-
-def _difference(a: AnyArray, b: AnyArray) -> float:
-    return float(np.abs(a - b).max())

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,7 @@ import msgspec
 
 from harness.data.pinned import cache_root
 from harness.errors import UsageError, sentence
-from harness.files import TEXT, regular, whole
+from harness.files import TEXT, regular, write_atomically
 from harness.models.source import network_digest, unbuilt_digest
 from harness.record import digest, file_digest
 from harness.syntax import NETWORKS
@@ -37,40 +37,39 @@ _COUNTED_WITH = ("torch", "thop")
 """The packages that take part in counting."""
 
 
-class _Entry(msgspec.Struct, forbid_unknown_fields=True):
-    """A file of the cache: a count as JSON, and the hash of the key and the count."""
+def cached(kind: type[Count]) -> Callable[[Callable[..., Count]], Callable[..., Count]]:
+    """Cache the results of a function of a card, a scale, hyper parameters and perhaps a size.
 
-    count: msgspec.Raw
-    sha256: str
-
-
-def cached_count(
-    kind: type[Count],
-    count: Callable[..., Count],
-    card: ModelCard,
-    scale: int,
-    hyper: Mapping[str, Any],
-    *size: int,
-    source_sha256: str | None = None,
-) -> Count:
-    """Return ``count(card, scale, hyper, *size)``, from the cache if it is there.
-
-    Errors are not cached, and altered files of the cache are ignored. ``source_sha256`` is the
-    result of `harness.models.source.network_digest`, if already computed.
+    Errors are not cached, and altered files of the cache are ignored. The function also takes
+    ``source_sha256``, the result of `harness.models.source.network_digest`, if already computed.
     """
-    try:
-        declared = [card.name, card.pipeline, card.input, card.scales]
-        code = _code(card, scale, hyper, source_sha256)
-        key = digest([count.__name__, size, declared, scale, hyper, code, _counting()])
-    except Exception:  # such as a network that cannot be built on the meta device
-        return count(card, scale, hyper, *size)
-    path = cache_root() / "counts" / f"{key}.json"
-    with suppress(OSError, ValueError, RecursionError):  # the file is missing or damaged
-        return _read(path, key, kind)
-    result = count(card, scale, hyper, *size)
-    with suppress(OSError):
-        _write(path, key, result)
-    return result
+
+    def decorate(count: Callable[..., Count]) -> Callable[..., Count]:
+        @wraps(count)
+        def found(
+            card: ModelCard,
+            scale: int,
+            hyper: Mapping[str, Any],
+            *size: int,
+            source_sha256: str | None = None,
+        ) -> Count:
+            try:
+                declared = [card.name, card.pipeline, card.input, card.scales]
+                code = _code(card, scale, hyper, source_sha256)
+                key = digest([count.__name__, size, declared, scale, hyper, code, _counting()])
+            except Exception:  # such as a network that cannot be built on the meta device
+                return count(card, scale, hyper, *size)
+            path = cache_root() / "counts" / f"{key}.json"
+            with suppress(OSError, ValueError):  # the file is missing or damaged
+                return _read(path, key, kind)
+            result = count(card, scale, hyper, *size)
+            with suppress(OSError):
+                _write(path, key, result)
+            return result
+
+        return found
+
+    return decorate
 
 
 @cache
@@ -86,18 +85,15 @@ def _code(card: ModelCard, scale: int, hyper: Mapping[str, Any], source_sha256: 
     A plug-in may read a width, say, from a file; our own networks are defined by code alone.
     """
     if card.origin.startswith(f"{NETWORKS}."):
-        own = card.name, card.source
-        if own not in _codes:
-            _codes[own] = unbuilt_digest(card)
-        return source_sha256 or _codes[own]
+        return source_sha256 or _own_code(card)
     network = _on_meta(card, scale, hyper)
     shapes = [[name, list(value.shape)] for name, value in network.state_dict().items()]
     layers = re.sub(" at 0x[0-9a-f]+", "", str(network))  # without memory addresses
     return digest([source_sha256 or network_digest(card, scale, hyper), shapes, layers])
 
 
-_codes: dict[tuple[str, Path | None], str] = {}
-"""Hashes of networks, computed once: code that is edited after its import is not run."""
+_own_code = cache(unbuilt_digest)
+"""The hash of a network, computed once: code that is edited after its import is not run."""
 
 
 def _read(path: Path, key: str, kind: type[Count]) -> Count:
@@ -105,20 +101,19 @@ def _read(path: Path, key: str, kind: type[Count]) -> Count:
 
     Raises:
         OSError: the file is missing, or cannot be read.
-        ValueError, RecursionError: the file was altered.
+        ValueError: the file was altered.
     """
-    entry = msgspec.json.decode(regular(path, TEXT).read_bytes(), type=_Entry)
-    if entry.sha256 != digest([key, bytes(entry.count).decode()]):
+    sha256, count = msgspec.json.decode(regular(path, TEXT).read_bytes(), type=tuple[str, str])
+    if sha256 != digest([key, count]):
         raise ValueError(f"{path} was altered")
-    return msgspec.json.decode(entry.count, type=kind)
+    return msgspec.json.decode(count, type=kind)
 
 
-def _write(path: Path, key: str, count: object) -> None:
-    raw = msgspec.json.encode(count)
-    entry = _Entry(msgspec.Raw(raw), digest([key, raw.decode()]))
+def _write(path: Path, key: str, result: object) -> None:
+    """Write a count as JSON, after the hash of the key and of that text."""
+    count = msgspec.json.encode(result).decode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as partial:
-        partial.write_bytes(msgspec.json.encode(entry))
+    write_atomically(path, msgspec.json.encode((digest([key, count]), count)))
 
 
 OUTPUT_SIZE = (1280, 720)
@@ -130,6 +125,7 @@ _NORMALISED = "counts element-wise scaling, which is no convolution"
 _ENLARGED = "counts interpolation, which is no convolution"
 _POOLED = "counts the sums of pooling, which are no convolution"
 _REASONS = {
+    _SHARED: "counts a layer with several names once for each at every call, and adds up all names",
     "ConvTranspose2d": "multiplies the kernel at every output pixel, though only one product in "
     "stride squared exists",
     "BatchNorm2d": _NORMALISED,
@@ -189,9 +185,7 @@ def measure_complexity(
     """
     size = input_size(card, scale, output_size)
     try:
-        return cached_count(
-            Complexity, _count, card, scale, hyper, *size, source_sha256=source_sha256
-        )
+        return _count(card, scale, hyper, *size, source_sha256=source_sha256)
     except _NotCountedError as error:
         from harness.models.network import build_network
 
@@ -203,6 +197,7 @@ class _NotCountedError(Exception):
     """A network cannot be run on the meta device."""
 
 
+@cached(Complexity)
 def _count(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], width: int, height: int
 ) -> Complexity:
@@ -287,7 +282,7 @@ def _run(network: nn.Module, image: Tensor) -> tuple[object, int, dict[str, int]
             layer.register_forward_hook(lambda *_: running.pop() and None)
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(lambda _layer, _inputs, made: sizes.append(made.numel()))
-    with torch.no_grad(), EachOperation(add, basic=True):
+    with torch.no_grad(), EachOperation(add):
         output = network(image)
     return output, sum(sizes), {kind: count for kind, count in counts.items() if count}
 
@@ -306,20 +301,17 @@ def _leaves(network: nn.Module) -> dict[str, str]:
     }
 
 
-def thop_macs(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, int]:
+@cached(dict[str, int])
+def thop_macs(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], width: int, height: int
+) -> dict[str, int]:
     """Count multiply-accumulate operations by kind of layer with thop; counts are cached.
 
-    They add up to thop's own total.
+    They add up to thop's own total. ``width`` and ``height`` are those of the network's input.
 
     Raises:
         HarnessError: the network cannot be built.
     """
-    return cached_count(dict[str, int], _count_by_thop, card, scale, {}, *size)
-
-
-def _count_by_thop(
-    card: ModelCard, scale: int, hyper: Mapping[str, Any], width: int, height: int
-) -> dict[str, int]:
     import thop
 
     from harness.models.network import copy_network
@@ -351,19 +343,12 @@ def _flat(layers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 def disagreements(ours: Mapping[str, int], thop: Mapping[str, int]) -> dict[str, tuple[int, str]]:
     """Compare the counts of thop and PyTorch: by kind, the difference and its reason."""
-    return {
-        kind: (thop.get(kind, 0) - ours.get(kind, 0), _reason(kind))
-        for kind in sorted(ours.keys() | thop.keys())
-        if thop.get(kind, 0) != ours.get(kind, 0)
-    }
-
-
-def _reason(kind: str) -> str:
-    if kind.startswith(_SHARED):
-        return (
-            "counts a layer with several names once for each at every call, and adds up all names"
-        )
-    return _REASONS.get(kind, "reason not known")
+    differing = {}
+    for kind in sorted(ours.keys() | thop.keys()):
+        if gap := thop.get(kind, 0) - ours.get(kind, 0):
+            reason = _REASONS.get(_SHARED if kind.startswith(_SHARED) else kind)
+            differing[kind] = gap, reason or "reason not known"
+    return differing
 
 
 @dataclass(frozen=True)
@@ -382,6 +367,7 @@ class Depth:
     operations: int
 
 
+@cached(Depth)
 def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Depth:
     """Count the layers of a network that `torch.fx` can trace; counts are cached.
 
@@ -389,10 +375,6 @@ def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Dept
         HarnessError: the network cannot be built.
         torch.fx.proxy.TraceError: its control flow depends on values.
     """
-    return cached_count(Depth, _depth, card, scale, hyper)
-
-
-def _depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Depth:
     from torch import fx, nn
 
     traced = fx.symbolic_trace(_on_meta(card, scale, hyper))
@@ -413,18 +395,15 @@ def _longest(traced: fx.GraphModule, kind: type[nn.Module]) -> int:
     return max(lengths.values())
 
 
+@cached(list[tuple[int, int, int]])
 def convolution_shapes(
     card: ModelCard, scale: int, hyper: Mapping[str, Any]
-) -> Counter[tuple[int, int, int]]:
-    """Count the convolutions of a network by input channels, output channels and kernel side.
+) -> list[tuple[int, int, int]]:
+    """List the input channels, output channels and kernel side of each convolution; cached.
 
     Raises:
         HarnessError: the network cannot be built.
     """
-    return Counter(cached_count(list[tuple[int, int, int]], _shapes, card, scale, hyper))
-
-
-def _shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> list[tuple[int, int, int]]:
     from torch import nn
 
     return [
@@ -434,16 +413,14 @@ def _shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> list[tuple
     ]
 
 
-def receptive_radius(card: ModelCard, scale: int) -> int:
-    """Count the input pixels on each side that an output pixel can depend on, at most.
+@cached(int)
+def receptive_radius(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> int:
+    """Count the input pixels on each side that an output pixel can depend on, at most; cached.
 
     Raises:
         HarnessError: the network cannot be built, or fails on images of every size that is tried.
     """
-    return cached_count(int, _radius, card, scale, {})
-
-
-def _radius(card: ModelCard, scale: int, _hyper: Mapping[str, Any]) -> int:
     from harness.models.upscaler import Upscaler
 
-    return Upscaler(card, scale, None).receptive_radius()
+    network = _on_meta(card, scale, hyper)
+    return Upscaler(card, scale, None, device="meta", network=network).receptive_radius()

@@ -72,19 +72,16 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
     Raises:
         HarnessError: a folder cannot be read.
     """
+    named = os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep)
+    found: list[tuple[Path, str]] = []
     try:
-        return sorted(_candidates(card, scale), key=lambda file: _ORDER.get(file[1], 2))
+        for root in (cache_root() / "weights", *(Path(part) for part in named if part)):
+            found += [*_stored(root, card, scale), *_official(root, card, scale)]
+        if card.source:
+            found += _stored(card.source.parent / "weights", card, scale)
     except OSError as error:
         raise HarnessError(f"Cannot search for the weights of {card.name} ({error}).") from error
-
-
-def _candidates(card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
-    named = os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep)
-    for root in (cache_root() / "weights", *(Path(part) for part in named if part)):
-        yield from _stored(root, card, scale)
-        yield from ((path, "official") for path in _official(root, card, scale))
-    if card.source:
-        yield from _stored(card.source.parent / "weights", card, scale)
+    return sorted(found, key=lambda file: _ORDER.get(file[1], 2))
 
 
 def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
@@ -93,7 +90,7 @@ def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, s
         yield path, path.name.removeprefix(start).removesuffix(".safetensors")
 
 
-def _official(root: Path, card: ModelCard, scale: int) -> Iterator[Path]:
+def _official(root: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
     """Find files below a root that are, byte for byte, the authors' weights of a model."""
     for row in official_rows(card, scale):
         expected = root / row["file"]
@@ -101,7 +98,7 @@ def _official(root: Path, card: ModelCard, scale: int) -> Iterator[Path]:
         same_size = (path for path in others if path.stat().st_size == int(row["bytes"]))
         for path in [expected, *same_size]:
             if path.is_file() and file_digest(path) == row["sha256"]:
-                yield path
+                yield path, "official"
                 break
 
 

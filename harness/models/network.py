@@ -128,19 +128,15 @@ def copy_network(network: nn.Module, shared: Iterable[Tensor] = ()) -> nn.Module
 
 
 class EachOperation(TorchDispatchMode):
-    """Calls a function after each torch operation under it.
+    """Calls a function with each torch operation under it, its arguments and its result.
 
-    Args:
-        then: gets the operation, its arguments and its result.
-        basic: take operations apart that consist of others, such as ``matmul``. Only under
-            ``inference_mode`` torch does not do so itself.
+    Operations that consist of others, such as ``matmul``, are taken apart. Only under
+    ``inference_mode`` torch does not do so itself.
     """
 
-    def __init__(
-        self, then: Callable[[Any, Any, Mapping[str, Any], Any], None], *, basic: bool = False
-    ) -> None:
+    def __init__(self, then: Callable[[Any, Any, Mapping[str, Any], Any], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._then, self._basic = then, basic
+        self._then = then
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -150,26 +146,22 @@ class EachOperation(TorchDispatchMode):
         self, operation: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._basic:
-            with self:
-                result = operation.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        result = operation(*args, **kwargs)
-        self._then(operation, args, kwargs, result)
+        with self:
+            result = operation.decompose(*args, **kwargs)
+        if result is NotImplemented:
+            result = operation(*args, **kwargs)
+            self._then(operation, args, kwargs, result)
         return result
 
 
 def network_shapes(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Shapes:
-    """Return the names and shapes of a network's parameters and buffers.
-
-    Raises:
-        UsageError: the model is not defined for the scale.
-        HarnessError: the plug-in failed.
-    """
-    with random_state_kept(torch.device("cpu")):
-        network = build_network(card, scale, hyper)
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    """Return the names and shapes of a network's values; none if it cannot be built."""
+    try:
+        with random_state_kept(torch.device("cpu")):
+            network = build_network(card, scale, hyper)
+        return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    except Exception:  # a plug-in may raise anything; the run reports it
+        return {}
 
 
 def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
@@ -190,12 +182,10 @@ def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
 
 def _fits(given: Shapes, card: ModelCard, scale: int, hyper: Mapping[str, Any] | None) -> bool:
     """Whether shapes fit a network; without arguments, prefixes of the names are ignored."""
-    try:
-        with torch.device("meta"):
-            shapes = network_shapes(card, scale, hyper or {})
-    except Exception:  # a plug-in may raise anything
-        return False
-    return given == shapes if hyper is not None else bool(shapes) and _bare(given) == _bare(shapes)
+    with torch.device("meta"):
+        shapes = network_shapes(card, scale, hyper or {})
+    same = given == shapes if hyper is not None else _bare(given) == _bare(shapes)
+    return bool(shapes) and same
 
 
 def _bare(shapes: Shapes) -> Shapes:
@@ -232,8 +222,7 @@ def _channels(shared: Iterable[_Pair]) -> list[str]:
 
 def _features(shared: Iterable[_Pair]) -> list[str]:
     widths = Counter((a[0], b[0]) for a, b in shared if a and b and a[0] != b[0])
-    for colours in ((1, 3), (3, 1)):
-        widths.pop(colours, None)
+    del widths[1, 3], widths[3, 1]  # those are colours
     return [f"{a} features instead of {b}" for (a, b), _ in widths.most_common(1)]
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
-import re
 import threading
 import timeit
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +27,8 @@ from harness.models.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from harness.cards import AnyArray, FloatArray, ModelCard
+
+Value = TypeVar("Value")
 
 
 def pick_device(name: str) -> str:
@@ -82,14 +83,11 @@ def measure_speed(
             f"{card.name} fails on {width} x {height} pixels ({sentence(error)}): choose another "
             "--time-size."
         ) from error
-    before = reset_peak(device)  # also returns freed memory of the first run to the system
-    output = upscaler(image)
-    peak = peak_bytes(device)
+    output, used = with_peak(device, lambda: upscaler(image))
     megapixels = output.shape[0] * output.shape[1] / 1e6
     # Each run copies its result to the CPU, and so waits for the device.
     seconds = min(timeit.repeat(lambda: upscaler(image), number=1, repeat=runs))
-    used = None if before is None or peak is None else int((peak - before) / megapixels)
-    return Speed(seconds / megapixels, used)
+    return Speed(seconds / megapixels, None if used is None else int(used / megapixels))
 
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
@@ -117,34 +115,36 @@ def keep_freed(keep: bool = True) -> None:
         return
 
 
-def reset_peak(device: str) -> int | None:
-    """Reset the peak of memory; return the bytes in use now, or None if unknown."""
+def with_peak(device: str, work: Callable[[], Value]) -> tuple[Value, int | None]:
+    """Do some work; return its result, and the peak of its memory in bytes or None if unknown.
+
+    The peak is that of the process or the GPU, beyond what was held before.
+    """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
+        held = torch.cuda.memory_allocated(device)
+        result = work()
+        return result, torch.cuda.max_memory_allocated(device) - held
     gc.collect()
     try:
-        # Freed memory that the process still holds would hide what the next run needs.
+        # Freed memory that the process still holds would hide what the work needs.
         ctypes.CDLL(None).malloc_trim(0)
         _CLEAR.write_text("5")  # Linux: reset the peak of resident memory
     except (OSError, AttributeError, TypeError):
-        return None
-    return _kilobytes(_STATUS, "VmRSS")
-
-
-def peak_bytes(device: str) -> int | None:
-    """Return the peak of the bytes in use since `reset_peak`; None if unknown."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
-    return _kilobytes(_STATUS, "VmHWM")
+        return work(), None
+    held = _bytes(_STATUS, "VmRSS")
+    result = work()
+    return result, _bytes(_STATUS, "VmHWM") - held
 
 
 def free_bytes(device: str) -> int | None:
     """Return the bytes that can be allocated on a device without swapping; None if unknown."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(device)[0]
-    limits = [_kilobytes(_MEMORY, "MemAvailable"), *_free_in_groups()]
-    return min((limit for limit in limits if limit is not None), default=None)
+    limits = list(_free_in_groups())
+    with suppress(OSError, KeyError):  # another system, or a Linux before 3.14
+        limits.append(_bytes(_MEMORY, "MemAvailable"))
+    return min(limits, default=None)
 
 
 def _free_in_groups() -> Iterator[int]:
@@ -208,12 +208,14 @@ class _PeakMemory:
         self.now -= size
 
 
-def _kilobytes(file: Path, field: str) -> int | None:
-    """Read a field of a file in /proc, in bytes; None if there is none."""
-    with suppress(OSError):
-        found = re.search(rf"^{field}:\s*(\d+)", file.read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 if found else None
-    return None
+def _bytes(file: Path, field: str) -> int:
+    """Read a field of a file in /proc, in bytes.
+
+    Raises:
+        OSError, KeyError: there is no such file or field.
+    """
+    fields = dict(line.split(":", 1) for line in file.read_text().splitlines())
+    return int(fields[field].split()[0]) * 1024
 
 
 _TEST_SIDES = 16, 64, 128
@@ -263,23 +265,22 @@ def disturbance(network: Upscaler) -> str:
 
 def _disturbance(network: Upscaler, side: int) -> str:
     """Test a network on images of two sizes; copies run first, while its state is still fresh."""
+    used = fresh = network
+    uncopied = ""
     try:
-        pair = network.copy_for_thread(), network.copy_for_thread()
+        used, fresh = network.copy_for_thread(), network.copy_for_thread()
     except Exception as error:  # plug-in modules may hold anything, such as a lock
-        pair, why = (network, network), f"it cannot be copied ({sentence(error)})"
-    else:
-        why = ""
-    used, fresh = pair
+        uncopied = f"it cannot be copied ({sentence(error)})"
     a, b, c = _images(network, side)
-    outputs = [used(image) for image in (a, b, c, a)]
-    if _differ(outputs[:1], outputs[3:]) or _differ(outputs[1:2], [fresh(b)]):
+    of_a, of_b, _, again = (used(image) for image in (a, b, c, a))
+    if _differ(of_a, again) or _differ(of_b, fresh(b)):
         return KEEPS_STATE
-    if why:
-        return why
-    if _differ(outputs[:1], [network(a)]):
+    if uncopied:
+        return uncopied
+    if _differ(of_a, network(a)):
         return "a copy of it gives other values"
-    for images, expected in (((a, b), outputs[:2]), ((b, a), outputs[1::-1])):
-        if _differ(expected, _in_turns(pair, images)):
+    for images, expected in (((a, b), (of_a, of_b)), ((b, a), (of_b, of_a))):
+        if any(map(_differ, expected, _in_turns((used, fresh), images))):
             return "it gives other values while a copy runs beside it"
     if network.changed:
         return f"it sets torch's {' and '.join(sorted(network.changed))}"
@@ -296,9 +297,13 @@ def _images(network: Upscaler, side: int) -> list[FloatArray]:
     ]
 
 
-def _differ(expected: Sequence[AnyArray], outputs: Sequence[AnyArray]) -> bool:
-    pairs = zip(expected, outputs, strict=True)
-    return any(float(np.abs(a - b).max()) > _TOLERANCE for a, b in pairs)
+def difference(a: AnyArray, b: AnyArray) -> float:
+    """The largest difference between two values at the same place."""
+    return float(np.abs(a - b).max())
+
+
+def _differ(a: AnyArray, b: AnyArray) -> bool:
+    return difference(a, b) > _TOLERANCE
 
 
 def _in_turns(networks: Sequence[Upscaler], images: Sequence[FloatArray]) -> list[AnyArray]:

@@ -42,13 +42,7 @@ def network_digest(
     Raises:
         HarnessError: a file cannot be read.
     """
-    key = card.name, card.build, scale, canonical_json(hyper)
-    if key not in _class_files:
-        classes = _files_of_classes(card, scale, hyper, weights)
-        if classes is None:
-            return unbuilt_digest(card)
-        _class_files[key] = classes
-    return unbuilt_digest(card, _class_files[key])
+    return unbuilt_digest(card, _files_of_classes(card, scale, hyper, weights))
 
 
 def unbuilt_digest(card: ModelCard, classes: Sequence[Path] = ()) -> str:
@@ -66,28 +60,31 @@ def unbuilt_digest(card: ModelCard, classes: Sequence[Path] = ()) -> str:
     return digest([applied, source.sha256])
 
 
-_class_files: dict[tuple[Any, ...], tuple[Path, ...]] = {}
+_class_files: dict[tuple[Any, ...], list[Path]] = {}
 """Results of `_files_of_classes`, by the network and its arguments."""
 
 
 def _files_of_classes(
     card: ModelCard, scale: int, hyper: Mapping[str, Any], weights: Weights | None
-) -> tuple[Path, ...] | None:
-    """List the files of the classes of a network's modules; None if it cannot be built."""
+) -> list[Path]:
+    """List the files of the classes of a network's modules; none if it cannot be built."""
     import torch
 
     from harness.global_state import random_state_kept
     from harness.models.network import build_network
     from harness.models.weights import no_larger_than
 
-    try:
-        with no_larger_than(weights), random_state_kept(torch.device("cpu")):
-            network = build_network(card, scale, hyper)
-    except HarnessError:  # the run will report it
-        return None
-    classes = {base for module in network.modules() for base in type(module).__mro__}
-    files = {_file_of_class(cls) for cls in classes if not is_left_out(cls.__module__)}
-    return tuple(sorted(file for file in files if file))
+    key = card.name, card.build, scale, canonical_json(hyper)
+    if key not in _class_files:
+        try:
+            with no_larger_than(weights), random_state_kept(torch.device("cpu")):
+                network = build_network(card, scale, hyper)
+        except HarnessError:  # the run will report it
+            return []
+        classes = {base for module in network.modules() for base in type(module).__mro__}
+        files = {_file_of_class(cls) for cls in classes if not is_left_out(cls.__module__)}
+        _class_files[key] = sorted(file for file in files if file)
+    return _class_files[key]
 
 
 def _file_of_class(cls: type) -> Path | None:
@@ -252,10 +249,9 @@ class _File:
 
 def _read(path: Path) -> _File:
     try:
-        changed = path.stat().st_mtime_ns
+        return _parsed(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise HarnessError(f"The file {path} cannot be read ({error}).") from error
-    return _parsed(path, changed)
 
 
 @cache
@@ -270,7 +266,8 @@ def _parsed(path: Path, changed: int) -> _File:
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # not valid Python
         return _File(file_digest(path))
     # In this order: the digest removes imports that do not count.
-    sha256 = canonical_digest(tree, ".".join(_package(path)))
+    _, package = _package(path)
+    sha256 = canonical_digest(tree, ".".join(package))
     return _File(sha256, tuple(_imports(tree)))
 
 
@@ -287,7 +284,8 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str, tuple[str, ...]]]:
 
 def _imported(path: Path) -> Iterator[Path]:
     """Yield the files that a file imports, and those of the packages that contain them."""
-    around = {(up / "__init__.py").resolve() for up in list(path.parents)[: len(_package(path))]}
+    _, package = _package(path)
+    around = {(up / "__init__.py").resolve() for up in path.parents[: len(package)]}
     for level, module, names in _read(path).imports:
         if not level and is_left_out(module) and not _is_beside(module, path):
             continue
@@ -306,12 +304,12 @@ def _imported(path: Path) -> Iterator[Path]:
         yield from filter(None, inner)
 
 
-def _package(path: Path) -> tuple[str, ...]:
-    """Return the names of the packages that contain a file, the outermost first."""
-    top = path.parent
-    while (top / "__init__.py").is_file():
-        top = top.parent
-    return path.parent.relative_to(top).parts
+def _package(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder of a file's outermost package, and all its packages, outermost first."""
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    return root, path.parent.relative_to(root).parts
 
 
 def _is_beside(module: str, importer: Path) -> bool:
@@ -320,14 +318,9 @@ def _is_beside(module: str, importer: Path) -> bool:
     `LIBRARY` also has names that this Python lacks, and a plug-in's folder may be searched first.
     """
     top = module.partition(".")[0]
-    root = _root(importer)
+    root, _ = _package(importer)
     file = _file(importer, [top]) if top in LIBRARY else None
     return file in (root / f"{top}.py", root / top / "__init__.py")
-
-
-def _root(path: Path) -> Path:
-    """Return the folder that contains the outermost package of a file."""
-    return path.parents[len(_package(path))]
 
 
 def _file(importer: Path, words: Sequence[str]) -> Path | None:
@@ -336,18 +329,15 @@ def _file(importer: Path, words: Sequence[str]) -> Path | None:
     It is the file of the loaded module, or else the one that Python would import. A module of the
     file's own package is searched for around the file, whatever is loaded under that name.
     """
-    root, top = _root(importer), words[0]
-    if [top] == list(_package(importer)[:1]):
+    root, package = _package(importer)
+    top = words[0]
+    if package[:1] == (top,):
         return _below(root, words)
     loaded = sys.modules.get(".".join(words))
     if loaded is not None:
         return _existing(getattr(loaded, "__file__", None))
     spec = _spec(top)
-    if spec is None:
-        return _below(root, words)
-    if len(words) == 1:
-        return _existing(spec.origin if spec.has_location else None)
-    return _find_in(list(spec.submodule_search_locations or ()), words[1:])
+    return _descend(spec, words[1:]) if spec else _below(root, words)
 
 
 def _spec(top: str) -> ModuleSpec | None:
@@ -360,16 +350,17 @@ def _spec(top: str) -> ModuleSpec | None:
 
 def _below(folder: Path, words: Sequence[str]) -> Path | None:
     """Find the file of a module below a folder, which may be a package."""
-    return _find_in([str(folder)], words) if words else _existing(str(folder / "__init__.py"))
+    if not words:
+        return _existing(str(folder / "__init__.py"))
+    return _descend(PathFinder.find_spec(words[0], [str(folder)]), words[1:])
 
 
-def _find_in(folders: list[str], words: Sequence[str]) -> Path | None:
-    """Find the file of a module in some folders, descending one package at a time."""
-    spec = None
+def _descend(spec: ModuleSpec | None, words: Sequence[str]) -> Path | None:
+    """Find the file of a module below a package, or of the package itself if no words are left."""
     for word in words:
         # One word at a time: for a full name, Python would need the packages to be loaded.
-        spec = PathFinder.find_spec(word, folders) if folders else None
         folders = list(spec.submodule_search_locations or ()) if spec else []
+        spec = PathFinder.find_spec(word, folders) if folders else None
     return _existing(spec.origin if spec and spec.has_location else None)
 
 

@@ -222,15 +222,12 @@ class Upscaler:
 _LOCAL = (nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.MaxPool2d, nn.Upsample)
 
 
-def _kernel_radius(layer: nn.Module) -> float:
+def _kernel_radius(layer: Any) -> float:
     """Half the span of a layer's kernel; two pixels for any interpolation, as for bicubic."""
-
-    def widest(value: Any) -> int:
-        return max(value) if isinstance(value, tuple) else int(value)
-
     if isinstance(layer, nn.Upsample):
         return 2
-    return (widest(layer.kernel_size) - 1) * widest(getattr(layer, "dilation", 1)) / 2
+    # PyTorch keeps one number for both directions, or one for each.
+    return float((np.max(layer.kernel_size) - 1) * np.max(getattr(layer, "dilation", 1)) / 2)
 
 
 def spans(length: int, size: int) -> Iterator[tuple[int, int]]:

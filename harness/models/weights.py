@@ -12,23 +12,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular, write_atomically
 from harness.models.formats import checkpoint_layouts, read_tensors
-from harness.record import WeightsInfo, canonical_json, digest, file_digest
+from harness.record import WeightsInfo, digest, file_digest
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.cards import AnyArray, ModelCard, Shapes, Tensors
+    from harness.cards import AnyArray, ModelCard, Tensors
 
 PART = re.compile(r"(.+\.safetensors)\.(\d{1,3})of(\d{1,3})")
 """The file name of one part of split weights, see `split_weights`."""
@@ -78,8 +78,7 @@ def read_weights(
     if path.suffix == ".safetensors":
         weights = _read_safetensors(card, scale, path, tag, key)
     else:
-        shapes = partial(_own_shapes, card, scale)
-        tensors, note = read_tensors(card.name, path, shapes, key)
+        tensors, note = read_tensors(card, scale, path, key)
         sha256 = file_digest(path)
         official = next((row for row in pinned_rows("weights") if row["sha256"] == sha256), None)
         if official and str(scale) not in official["scales"].split():
@@ -99,16 +98,6 @@ def read_weights(
     return weights
 
 
-def _own_shapes(card: ModelCard, scale: int) -> Shapes:
-    """Names and shapes of a network's values; empty if it cannot be built (the run reports it)."""
-    from harness.models.network import network_shapes
-
-    try:
-        return network_shapes(card, scale, {})
-    except HarnessError:
-        return {}
-
-
 def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: str) -> Weights:
     from safetensors import SafetensorError, safe_open
 
@@ -119,10 +108,8 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: st
             tensors = {name: _read_tensor(path, stream, name) for name in names}
         sha256 = tensors_digest(tensors)
         metadata = _verified(metadata, sha256, path)
-        hyper = json.loads(metadata.get("hyper", "{}"))
-        if not isinstance(hyper, dict):
-            raise TypeError(f"hyper is {hyper!r}")
-        canonical_json(hyper)  # refuses NaN, which json.loads accepts and no identity can hold
+        # Unlike json, msgspec refuses NaN, which no identity can hold.
+        hyper = msgspec.json.decode(metadata.get("hyper", "{}"), type=dict[str, Any])
     except FileNotFoundError:
         raise HarnessError(f"There is no weights file {path}.") from None
     except AttributeError as error:  # safetensors asks numpy for a dtype that numpy lacks
@@ -172,8 +159,9 @@ def _find_foreign(
     import torch
 
     from harness.models.formats.checkpoints import find_network
+    from harness.models.network import network_shapes
 
-    shapes = _own_shapes(card, scale)
+    shapes = network_shapes(card, scale, {})
     if not key and {name: value.shape for name, value in tensors.items()} == shapes:
         return tensors, ""
     content = {name: torch.from_numpy(value) for name, value in tensors.items()}
@@ -239,14 +227,12 @@ def split_weights(path: Path) -> list[Path]:
     """
     content = regular(path, WEIGHTS).read_bytes()
     starts = range(0, len(content), PART_BYTES)
-    pieces = [content[start : start + PART_BYTES] for start in starts]
-    parts = []
-    try:
-        for number, piece in enumerate(pieces, start=1):
-            parts.append(path.with_name(f"{path.name}.{number}of{len(pieces)}"))
-            write_atomically(parts[-1], piece)
-    except OSError as error:
-        raise HarnessError(f"{parts[-1]} cannot be written ({error}).") from error
+    parts = [path.with_name(f"{path.name}.{n + 1}of{len(starts)}") for n in range(len(starts))]
+    for part, start in zip(parts, starts, strict=True):
+        try:
+            write_atomically(part, content[start : start + PART_BYTES])
+        except OSError as error:
+            raise HarnessError(f"{part} cannot be written ({error}).") from error
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -26,8 +27,6 @@ from harness.paper.tolerances import PRINTED
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     import pandas as pd
 
     from harness.cards import ModelCard
@@ -119,7 +118,7 @@ class Evidence:
         """Count the convolutions of a network by input width, output width and kernel side."""
         from harness.models.cost import convolution_shapes
 
-        return convolution_shapes(MODELS.get(model), self.scale, {})
+        return Counter(convolution_shapes(MODELS.get(model), self.scale, {}))
 
 
 # Counting takes half a second per network.
@@ -141,7 +140,7 @@ def _depth(card: ModelCard, scale: int) -> Depth:
 def _receptive_radius(card: ModelCard, scale: int) -> int:
     from harness.models.cost import receptive_radius
 
-    pixels = receptive_radius(card, scale)
+    pixels = receptive_radius(card, scale, {})
     return -(-pixels * card.input_scale(scale) // scale)
 
 

@@ -100,7 +100,7 @@ def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
         "obstacle": counted.obstacle,
     }
     if counted.by_kind is not None:
-        by_thop = thop_macs(card, scale, counted.input_size)
+        by_thop = thop_macs(card, scale, {}, *counted.input_size)
         differing = disagreements(counted.by_kind, by_thop)
         facts["thop_macs"] = sum(by_thop.values())
         facts["thop_differs"] = "; ".join(

@@ -15,7 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from harness.models.cost import measure_complexity
 from harness.models.network import build_network, copy_network
-from harness.models.resources import keep_freed, peak_bytes, reset_peak
+from harness.models.resources import keep_freed, with_peak
 from harness.models.weights import load_into
 from harness.protocol.rules import make_sample, network_input
 from harness.run.evaluate import compute, prepare_image, upscaler
@@ -102,9 +102,8 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     """
     keep_freed()
     network, images = upscaler(run, device), run.image_set.images
-    held = reset_peak(device)
-    psnr = {result.image: result.scores["psnr"] for result, _ in compute(run, images, network)}
-    peak = peak_bytes(device)
+    results, peak = with_peak(device, lambda: list(compute(run, images, network)))
+    psnr = {result.image: result.scores["psnr"] for result, _ in results}
     inputs = [network.batch(prepare_image(run, image).input) for image in images]
     ways: dict[str, Callable[[], object]] = {"harness": lambda: list(compute(run, images, network))}
     ways |= {name: _forward(network.network, inputs, form) for name, form in LAYOUTS.items()}
@@ -131,7 +130,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
         naive_over=median(row["naive"] / row["harness"] for row in times) if naive else None,
         difference=difference,
         flops=operations / forward if operations else None,
-        peak_bytes=None if held is None or peak is None else peak - held,
+        peak_bytes=peak,
     )
 
 

@@ -94,6 +94,7 @@ def test_values_of_any_precision_are_read_as_fp32() -> None:
     exact = load_file(TRAINED)
     for dtype, error in ((torch.float64, 0), (torch.float16, 0), (torch.bfloat16, 2**-8)):
         stored = read({k: v.to(dtype) for k, v in trained().items()}, "edsr-baseline")
+        assert stored.tensors.keys() == exact.keys()
         for name, value in stored.tensors.items():
             assert value.dtype == np.float32
             np.testing.assert_allclose(value, exact[name].float(), rtol=error)

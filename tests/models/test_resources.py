@@ -151,6 +151,7 @@ def test_a_network_that_waits_for_its_copy_runs_alone(monkeypatch) -> None:
     monkeypatch.setattr("harness.models.resources._PATIENCE", 0.2)
     one = upscaler(Locked())
     assert instances(one, 2) == [one]
+    assert "its copies wait for each other" in one.disturbance
 
 
 @pytest.mark.parametrize("kind", [FromImageToImage, FirstMean, Recurrent, InEights])

@@ -130,6 +130,12 @@ def test_a_network_that_cannot_be_built_has_the_hash_of_its_file(tmp_path: Path)
         network_digest(MODELS.get("broken"), 4, {})
 
 
+def test_code_that_is_not_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(HarnessError, match=r"folder\.py cannot be read"):
+        source_of([tmp_path / "folder.py"])
+
+
 def test_where_a_plugin_came_from_is_known(plug: Path) -> None:
     load_plugins([plug / "mine.py"])
     facts = plugins("mine", ("psnr", "ssim", "ssim-whole", "mae-mine"))

@@ -197,7 +197,7 @@ def test_official_weights_come_before_others_and_nothing_is_overwritten(
 
 def test_safetensors_with_senseless_arguments_are_refused(tmp_path: Path) -> None:
     values = {"w": np.zeros(1)}
-    for hyper in ("{", "[1]"):
+    for hyper in ("{", "[1]", '{"width": NaN}', '{"width": 1e999}'):
         save_file(values, tmp_path / "w.safetensors", sealed(values, "srcnn", hyper=hyper))
         with pytest.raises(HarnessError, match="not a readable safetensors file"):
             read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.safetensors")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.models import resources
-from harness.models.resources import free_bytes, keep_freed, peak_bytes, reset_peak
+from harness.models.resources import free_bytes, keep_freed, with_peak
 
 
 class TestBench:
@@ -37,14 +37,11 @@ class TestBench:
 
 
 class TestMemory:
+    @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="it does not tell")
     def test_the_peak_is_what_was_held_at_once(self) -> None:
-        held = reset_peak("cpu")
-        if held is None:
-            pytest.skip("the system does not tell")
-        block = bytearray(b"x" * 50_000_000)
-        del block
-        peak = peak_bytes("cpu")
-        assert peak is not None and 45e6 < peak - held < 150e6
+        size, peak = with_peak("cpu", lambda: len(bytearray(b"x" * 50_000_000)))
+        assert size == 50_000_000
+        assert peak is not None and 45e6 < peak < 150e6
 
     @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the system does not tell")
     def test_some_memory_is_free_and_never_more_than_there_is(self) -> None:
@@ -55,4 +52,4 @@ class TestMemory:
         monkeypatch.setattr(resources.ctypes, "CDLL", lambda name: object())
         monkeypatch.setattr(resources, "_MEMORY", Path("/nowhere"))
         keep_freed()
-        assert reset_peak("cpu") is None and free_bytes("cpu") is None
+        assert with_peak("cpu", lambda: 5) == (5, None) and free_bytes("cpu") is None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -25,20 +25,18 @@ from harness.models.formats.checkpoints import read_checkpoint
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from harness.cards import Shapes, Tensors
+    from harness.cards import ModelCard, Tensors
 
 CHECKPOINTS = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 
 
-def read_tensors(
-    model: str, path: Path, shapes: Callable[[], Shapes], key: str = ""
-) -> tuple[Tensors, str]:
-    """Read the weights of a model from a published file.
+def read_tensors(card: ModelCard, scale: int, path: Path, key: str = "") -> tuple[Tensors, str]:
+    """Read the weights of a network from a published file.
 
     Args:
-        model: the network's registered name.
-        path: a ``.mat`` or ncnn ``.bin`` file of the model's authors, or a PyTorch checkpoint.
-        shapes: returns the names and shapes of the network, used to search a checkpoint.
+        card: the network.
+        scale: the factor.
+        path: a ``.mat`` or ncnn ``.bin`` file of the network's authors, or a PyTorch checkpoint.
         key: the keys that lead to the network in a checkpoint, see `read_checkpoint`.
 
     Returns:
@@ -57,13 +55,16 @@ def read_tensors(
     except OSError as error:
         raise HarnessError(f"The weights file {path} cannot be read ({error}).") from error
     if path.suffix in CHECKPOINTS and not ncnn:
-        return read_checkpoint(path, shapes(), key, checkpoint_layouts(model))
+        from harness.models.network import network_shapes
+
+        shapes = network_shapes(card, scale, {})
+        return read_checkpoint(path, shapes, key, checkpoint_layouts(card.name))
     if key:
         raise UsageError(f"{path} holds one network: --weights-key is only for checkpoints.")
     if path.suffix == ".mat":
-        return _read_file(model, path, "mat", _mat_content(path)), ""
+        return _read_file(card.name, path, "mat", _mat_content(path)), ""
     if ncnn:
-        return _read_file(model, path, "ncnn", np.fromfile(path, "<u2")), ""
+        return _read_file(card.name, path, "ncnn", np.fromfile(path, "<u2")), ""
     if path.suffix == ".param":
         raise HarnessError(f"{path} describes layers: the weights are in the .bin file beside it.")
     raise HarnessError(
