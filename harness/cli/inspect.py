@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from harness.record import RunRecord
-    from harness.run.store import ResultStore
+    from harness.run.store import Records
 
 
 @click.command("list")
@@ -87,11 +87,11 @@ def list_(
         case "weights":
             rows = list_weights(scale or 4)
         case "runs":
-            store = open_results(*results)
+            records = open_results(*results)
             if as_csv:
-                echo_lines(runs_csv(store, scale, images=images), nl=False)
+                echo_lines(runs_csv(records, scale, images=images), nl=False)
                 return
-            rows = list_runs(store, scale)
+            rows = list_runs(records, scale)
             rows = brief_runs(rows) if as_text else rows
         case _:
             rows = list_models(scale)
@@ -382,18 +382,11 @@ RUN_COLUMNS = (
 """The columns of a run in the CSV, before those of its scores; see docs/records.md."""
 
 
-def list_runs(store: ResultStore, scale: int | None) -> list[Row]:
+def list_runs(records: Records, scale: int | None) -> list[Row]:
     """List the runs of a scale, or all, with their means, and the paths of bad records."""
-    bad: list[Row] = []
-    records = _of_scale(
-        store.sound(lambda path, _: bad.append({"status": "damaged", "error": str(path)})), scale
-    )
     # The facts win over a metric of the same name, but keep their place in front.
-    return [row | _means_of(record) | row for row, record in _rows(records)] + bad
-
-
-def _of_scale(records: Mapping[Path, RunRecord], scale: int | None) -> list[RunRecord]:
-    return [record for record in records.values() if scale in (None, record.identity.scale)]
+    rows = [row | _means_of(record) | row for row, record in _rows(records, scale)]
+    return rows + [{"status": "damaged", "error": str(path)} for path in records.bad]
 
 
 def brief_runs(rows: Sequence[Row]) -> list[Row]:
@@ -404,26 +397,23 @@ def brief_runs(rows: Sequence[Row]) -> list[Row]:
     return [{name: row.get(name) for name in names} | {"how": _how(row)} for row in rows]
 
 
-def runs_csv(store: ResultStore, scale: int | None, *, images: bool) -> str:
+def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
     """Format run records as CSV, one row per run and metric (and image, with ``images``)."""
     lines = _image_lines if images else _mean_lines
     score = ("image", "metric", "value") if images else ("metric", "value", "infinite")
-    rows = (
-        line
-        for row, record in _rows(_of_scale(store.sound(), scale))
-        for line in lines(row, record)
-    )
+    rows = (line for row, record in _rows(records, scale) for line in lines(row, record))
     return csv_text((*RUN_COLUMNS, *score), (map(flat, row) for row in rows))
 
 
-def _rows(records: Sequence[RunRecord]) -> Iterator[tuple[Row, RunRecord]]:
-    """Yield each record with its facts, by column."""
+def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
+    """Yield each sound record of a scale, or of all, with its facts by column."""
     from harness.paper.select import foreign_origin
     from harness.protocol.rules import protocol
     from harness.run.store import set_names, set_of
 
-    names = set_names(records)
-    for record in records:
+    chosen = [one for one in records.sound.values() if scale in (None, one.identity.scale)]
+    names = set_names(chosen)
+    for record in chosen:
         identity, weights = record.identity, record.weights
         stored = {
             name: getattr(identity, name, getattr(record, name, None)) for name in RUN_COLUMNS

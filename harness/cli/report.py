@@ -109,9 +109,9 @@ def report(
     out = out or (Path("reports") if alone else results[0] / "reports")
     region = _region(image, box)
     pictures = Pictures(images or results[0], data_root, region, split_words(models))
-    store = open_results(*results)
+    runs = open_results(*results).table()
     failed = False
-    for result in build(name, split_words(formats), store, out, grey, pictures):
+    for result in build(name, split_words(formats), runs, out, grey, pictures):
         if isinstance(result, HarnessError):
             failed = True
             echo(f"Error: {result}", err=True)
@@ -147,7 +147,8 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
     """Move local records to the reference records: IDS are ids, their first digits, or all."""
     from harness.run.store import ResultStore, accept_records
 
-    for path in accept_records(ids, open_results(results), ResultStore(reference)):
+    open_results(results)
+    for path in accept_records(ids, ResultStore(results), ResultStore(reference)):
         echo(path)
 
 
@@ -172,7 +173,7 @@ def print_claims(results: Sequence[Path], form: Any) -> None:
     from harness.paper.schema import paper
     from harness.report.claims import claims_table
 
-    judgements = judge(open_results(*results).load(), paper())
+    judgements = judge(open_results(*results).table(), paper())
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in judgements]))
     else:
@@ -277,7 +278,7 @@ def check(
     from harness.paper.check import (
         against_paper,
         against_reference,
-        read_records,
+        bad_rows,
         restrict,
         with_tolerance,
     )
@@ -293,15 +294,16 @@ def check(
             f"There are no run records in {results[0]} yet: make them with harness run, or give "
             "their folder with --results."
         )
-    local, rows = read_records(open_results(*results))
+    local = open_results(*results)
+    rows = bad_rows(local.bad)
     if against == "paper":
-        rows += against_paper(local, paper(), grey)
+        rows += against_paper(local.sound.values(), paper(), grey)
     else:
-        references, damaged = read_records(ResultStore(reference))
-        note_read(reference, references)
-        rows += damaged
-        if references or not damaged:
-            rows += against_reference(local, references)
+        references = ResultStore(reference).read()
+        note_read(references)
+        rows += bad_rows(references.bad)
+        if references.sound or not references.bad:
+            rows += against_reference(local.sound.values(), references.sound.values())
     rows = restrict(rows, split_words(models), split_words(datasets))
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)

@@ -20,6 +20,7 @@ from harness.cli.options import (
     fill_registries,
     json_option,
     note_changed,
+    open_results,
     plugin_option,
     reference_option,
     results_option,
@@ -292,7 +293,8 @@ def explain(
     if len(what) == 2:
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
-        path, record = find_run(what[0], list(map(ResultStore, (*results, reference))))
+        places = [open_results(*results), ResultStore(reference).read()]
+        path, record = find_run(what[0], places)
         echo(f"The run record is {path}.", err=True)
         run = rebuild(record, weights, data_root, weights_key)
         scored = explain_run(record, run, claim, device, partial(echo, err=True), every=every)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from harness.cards import GreyRule
     from harness.report.crops import Pictures
-    from harness.run.store import ResultStore
 
 
 class ReportError(HarnessError):
@@ -113,7 +112,7 @@ class Written(NamedTuple):
 def build(
     name: str,
     formats: Sequence[str],
-    results: ResultStore,
+    runs: pd.DataFrame,
     out: Path,
     grey: GreyRule | None,
     pictures: Pictures,
@@ -135,7 +134,7 @@ def build(
         raise UsageError(f"No format is called {unknown!r}: there are {', '.join(known)}.")
     # Make all reports before writing the first: without runs, no file is written.
     REPORTS.load_built_ins()
-    reports, failed = _make_all(REPORTS.select(name), results.load(), grey, pictures)
+    reports, failed = _make_all(REPORTS.select(name), runs, grey, pictures)
     yield from failed
     offered = {form for report in reports.values() for form in report.formats}
     if reports and formats and not offered & set(formats):

@@ -159,7 +159,7 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
     sha256 = weights.info.tensors_sha256
     scores = {
         record.identity.dataset: {"protocol": record.identity.protocol, **record.means}
-        for record in store.sound().values()
+        for record in store.records()
         if record.identity.weights_sha256 == sha256 and _is_plain(record)
     }
     if not scores:

@@ -150,17 +150,17 @@ def test_a_terminal_shows_small_scores_and_leaves_missing_ones_empty(
 
 def test_a_table_of_runs_has_a_column_for_every_metric(results: Path) -> None:
     METRICS.add("unseen", lambda sr, hr: 0.0, "here")
-    runs = ResultStore(results).load()
+    runs = ResultStore(results).read().table()
     assert runs["mae"].notna().tolist() == [
         run.identity.model == "scored" for run in runs["record"]
     ]
     assert runs["unseen"].isna().all()
-    assert "unseen" in ResultStore(Path("none")).load()
+    assert "unseen" in ResultStore(Path("none")).read().table()
 
 
 @pytest.mark.parametrize("name", ["table2", "figure5", "differences", "rules"])
 def test_reports_take_runs_with_different_metrics(results: Path, name: str) -> None:
-    report = make(name, ResultStore(results).load(), None, Pictures(Path("none")))
+    report = make(name, ResultStore(results).read().table(), None, Pictures(Path("none")))
     assert all(report.render(form) for form in report.formats)
 
 

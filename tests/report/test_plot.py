@@ -91,7 +91,7 @@ def test_what_has_no_place_is_named() -> None:
 
 
 SVG = "{http://www.w3.org/2000/svg}"
-REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").load()
+REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").read().table()
 
 
 def crowd(count: int, name: str = "network {}", dB: float = 0.05) -> pd.DataFrame:
