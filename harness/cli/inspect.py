@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cards import DatasetCard
 from harness.cli.options import (
     PathOption,
     data_option,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
+    from harness.cards import ModelCard
     from harness.record import RunRecord
     from harness.run.store import Records
 
@@ -273,11 +273,11 @@ def _dataset_row(name: str, scale: int, data_root: Path | None) -> Row:
     except DatasetUnavailable:
         return row | {"state": "not here"}
     except HarnessError as error:
-        others = [
-            f"x{other}"
-            for other in (2, 3, 4)
-            if other != scale and _is_here(card, other, data_root)
-        ]
+        others = []
+        for other in sorted({2, 3, 4} - {scale}):
+            with suppress(HarnessError):
+                find(card, other, data_root)
+                others.append(f"x{other}")
         if others:
             return row | {"state": f"here at {' and '.join(others)} only"}
         return row | {"state": f"broken: {error}"}
@@ -286,91 +286,65 @@ def _dataset_row(name: str, scale: int, data_root: Path | None) -> Row:
     return row | facts | {"where": str(image_set.images[0].path.parent)}
 
 
-def _is_here(card: DatasetCard, scale: int, data_root: Path | None) -> bool:
-    from harness.data.testsets import find
-
-    try:
-        find(card, scale, data_root)
-    except HarnessError:
-        return False
-    return True
-
-
 def list_training_sets(data_root: Path | None) -> list[Row]:
     """List the registered training and validation sets, and whether they are on this machine."""
-    from harness.data.trainsets import FOLDERS
+    from harness.data.trainsets import FOLDERS, count_of, training_downloads, training_folder
 
-    return [_training_set_row(name, data_root) for name in FOLDERS]
-
-
-def _training_set_row(name: str, data_root: Path | None) -> Row:
-    from harness.data.trainsets import count_of, training_downloads, training_folder
-
-    row: Row = {"dataset": name, "images": count_of(name)}
-    folder, _ = training_folder(name, data_root)
-    if folder:
-        return row | {"state": "here", "where": str(folder)}
-    try:
-        training_downloads(name)
-    except HarnessError:
-        return row | {"state": "not here, not for download", "where": None}
-    return row | {"state": f"not here: harness data fetch {name}", "where": None}
+    rows: list[Row] = []
+    for name in FOLDERS:
+        folder, _ = training_folder(name, data_root)
+        state = "here" if folder else "not here, not for download"
+        if not folder:
+            with suppress(HarnessError):
+                training_downloads(name)
+                state = f"not here: harness data fetch {name}"
+        row = {"dataset": name, "images": count_of(name), "state": state}
+        rows.append(row | {"where": str(folder) if folder else None})
+    return rows
 
 
 def list_weights(scale: int) -> list[Row]:
     """List every weights file of every model, and the models that have none."""
-    rows: list[Row] = []
-    for card in map(MODELS.get, MODELS):
-        if card.params != 0 and scale in card.scales:
-            rows += list(_weights_rows(card.name, scale))
-    return rows
+    cards = (card for card in map(MODELS.get, MODELS) if card.params != 0 and scale in card.scales)
+    return [row for card in cards for row in _weights_rows(card, scale)]
 
 
-def _weights_rows(name: str, scale: int) -> Iterator[Row]:
+def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
+    from harness.data.pinned import pinned_rows
     from harness.models.find_weights import installed, official_rows
     from harness.models.weights import read_weights
 
-    card = MODELS.get(name)
     files = installed(card, scale)
+    known: list[tuple[WeightsInfo, Path | str]] = []
     for path, tag in files:
         try:
             info = read_weights(card, scale, path, tag).info
-            yield _weights_row(info, name, str(path), installed=True)
         except HarnessError as error:
-            broken = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
-            yield _weights_row(broken, name, str(path), installed=True)
-    if "official" in (tag for _, tag in files):
-        return
-    for row in official_rows(card, scale):
-        place = f"not here: harness weights fetch {name}"
-        info = WeightsInfo("official", row["file"], row["sha256"], "", row["licence"])
-        yield _weights_row(info, name, place, installed=False)
-        return
-    if not files:
-        place = f"not here: harness train {name}, or --weights {name}=FILE"
-        yield _weights_row(WeightsInfo("none", "", "", "", ""), name, place, installed=False)
-
-
-def _weights_row(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
-    return {
-        "model": model,
-        "tag": info.tag,
-        "source": _source(info) or None,
-        "sha256": info.source_sha256 or None,
-        "licence": info.licence or None,
-        "installed": installed,
-        "where": where,
+            info = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
+        known.append((info, path))
+    official = next(iter(official_rows(card, scale)), None)
+    if official and "official" not in (tag for _, tag in files):
+        info = WeightsInfo("official", "", official["sha256"], "", official["licence"])
+        known.append((info, f"not here: harness weights fetch {card.name}"))
+    elif not files:
+        place = f"not here: harness train {card.name}, or --weights {card.name}=FILE"
+        known.append((WeightsInfo("none", "", "", "", ""), place))
+    published = {
+        row["sha256"]: f"{row['repository']}@{row['commit']}/{row['path']}"
+        for row in pinned_rows("weights")
     }
-
-
-def _source(info: WeightsInfo) -> str:
-    """Return repository, commit and path for the authors' files, else the file's name."""
-    from harness.data.pinned import pinned_rows
-
-    for row in pinned_rows("weights"):
-        if row["sha256"] == info.source_sha256:
-            return f"{row['repository']}@{row['commit']}/{row['path']}"
-    return info.file
+    return [
+        {
+            "model": card.name,
+            "tag": info.tag,
+            "source": published.get(info.source_sha256, info.file) or None,
+            "sha256": info.source_sha256 or None,
+            "licence": info.licence or None,
+            "installed": isinstance(where, Path),
+            "where": str(where),
+        }
+        for info, where in known
+    ]
 
 
 RUN_COLUMNS = (
