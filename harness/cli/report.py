@@ -33,7 +33,7 @@ from harness.cli.options import (
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
-from harness.files import write_atomically
+from harness.files import write_file
 from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def check(
         rows = with_tolerance(rows, tolerance)
     echo_lines(check_json(rows) if as_json else check_markdown(rows, against))
     if junit:
-        write_junit(rows, against, require, junit)
+        write_file(junit, junit_xml(rows, against, require), "file")
     violations = [row.verdict for row in rows if row.violates(require)]
     if violations:
         absent = violations.count("not run")
@@ -373,21 +373,11 @@ def _verdict(row: CheckRow) -> str:
     return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
 
 
-def write_junit(rows: Sequence[CheckRow], against: str, require: bool, path: Path) -> None:
-    """Write the rows as JUnit XML.
+def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
+    """Format the rows as JUnit XML.
 
-    Raises:
-        HarnessError: the file cannot be written.
+    There is one test case per row: violations fail, other numbers that were not run are skipped.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _junit(rows, against, require))
-    except OSError as error:
-        raise HarnessError(f"The file {path} cannot be written ({error}).") from error
-
-
-def _junit(rows: Sequence[CheckRow], against: str, require: bool) -> str:
-    """Make one test case per row: violations fail, other numbers that were not run are skipped."""
     suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
     for row in rows:
         name = " ".join(filter(None, (row.model, row.metric, row.run)))

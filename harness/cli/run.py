@@ -158,7 +158,7 @@ def run(
     from harness.report.results import summary
     from harness.run.job import require_folders
     from harness.run.plan import Request, plan
-    from harness.run.spec import Options, RunContext
+    from harness.run.spec import RunContext
     from harness.run.store import ResultStore
     from harness.run.tiles import choose_tiles
 
@@ -168,8 +168,8 @@ def run(
     side = tile if isinstance(tile, int) else None
     planned = plan(Request(**request, tile=side, fetch=download))
     with bars() as shown:
-        progress, options = RunProgress(shown), Options(device, force, save_images)
-        context = RunContext(ResultStore(results), progress, options)
+        progress = RunProgress(shown)
+        context = RunContext(ResultStore(results), progress, device, force, save_images)
         with open_executor(context) as execute:
             choose_tiles(planned, execute, asked=tile == "auto")
             _print_plan(planned)
@@ -355,8 +355,7 @@ def bench(
 
     fill_registries(plugins)
     planned = plan(Request(**request))
-    for message in [*planned.notes, *planned.absent, *planned.problems]:
-        echo(f"Note: {message}", err=True)
+    _print_plan(planned)
     torch_device = pick_device(device)
     roof = measure_roof(torch_device)
     benches = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from harness.errors import HarnessError, UsageError, sentence
-from harness.files import require_writable, write_atomically
+from harness.files import require_writable, write_file
 from harness.paper.schema import paper
 from harness.record import is_plain_name
 from harness.registry import REPORTS
@@ -181,8 +181,5 @@ def _write(
         for form, content in contents(name, report, forms).items()
     }
     for path, content in files.items():
-        try:
-            write_atomically(path, content)
-        except OSError as error:
-            raise HarnessError(f"The report {path} cannot be written ({error}).") from error
+        write_file(path, content, "report")
     return Written(list(files), "".join(text.decode() for text in preview.values()))

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from harness.models.cost import measure_complexity
 from harness.models.network import build_network, copy_network
 from harness.models.resources import keep_freed, peak_bytes, reset_peak
 from harness.models.weights import load_into
@@ -105,7 +104,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     held = reset_peak(device)
     psnr = {result.image: result.scores["psnr"] for result, _ in compute(run, images, network)}
     peak = peak_bytes(device)
-    inputs = [network.batch(prepare_image(run, image).input) for image in images]
+    inputs = [network.batch(prepare_image(run, image)[-1]) for image in images]
     ways: dict[str, Callable[[], object]] = {"harness": lambda: list(compute(run, images, network))}
     ways |= {name: _forward(network.network, inputs, form) for name, form in LAYOUTS.items()}
     difference = None
@@ -161,10 +160,7 @@ def _by_itself(script: Callable[[], object]) -> None:
 
 def _operations(run: Run, inputs: Sequence[Tensor]) -> int | None:
     """FLOPs of all forward passes, proportional to the pixels of the inputs."""
-    identity = run.identity
-    counted = measure_complexity(
-        run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
-    )
+    counted = run.complexity()
     if not counted.macs:
         return None
     pixels = sum(batch.shape[2] * batch.shape[3] for batch in inputs)

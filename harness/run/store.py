@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.files import TEXT, FileLock, regular, write_atomically
+from harness.files import TEXT, FileLock, regular, write_file
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
 from harness.registry import METRICS
@@ -103,11 +103,7 @@ class ResultStore:
         """
         path = self.path(record.identity)
         text = json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text)
-        except OSError as error:
-            raise HarnessError(f"The record {path} cannot be written ({error}).") from error
+        write_file(path, text, "record")
         return path
 
     def paths(self) -> list[Path]:
@@ -326,12 +322,14 @@ def _row(record: RunRecord) -> dict[str, Any]:
 class Journal:
     """Results of single images, appended one by one, so that a killed run can be continued.
 
+    The file lies beside the record of the run.
+
     A record describes one execution (device, threads) and one software environment. A journal
     written under another one, including another version of the harness, is not continued.
     """
 
-    def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
-        self.path = path
+    def __init__(self, store: ResultStore, identity: Identity, execution: Execution) -> None:
+        self.path = store.path(identity).with_suffix(".journal")
         self._metrics = set(identity.metrics)
         software = {"packages": packages(), "harness_sha256": source_digest()}
         numbers = {"rules": RULES, "inference": identity.inference}
@@ -364,11 +362,7 @@ class Journal:
             HarnessError: the folder cannot be written.
         """
         lines = [json.dumps(self._header) + "\n", *map(_sealed_line, results)]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, "".join(lines))
-        except OSError as error:
-            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
+        write_file(self.path, "".join(lines), "journal")
 
     def append(self, result: ImageResult) -> None:
         """Add one result.
@@ -398,11 +392,6 @@ def _sealed_result(line: bytes) -> ImageResult:
     if digest(data["result"]) != data["sha256"]:
         raise ValueError("its SHA-256 does not match")
     return ImageResult.from_json(data["result"])
-
-
-def journal_of(store: ResultStore, identity: Identity, execution: Execution) -> Journal:
-    """The journal of a run in progress, beside its record."""
-    return Journal(store.path(identity).with_suffix(".journal"), identity, execution)
 
 
 def lock_of(store: ResultStore, identity: Identity) -> FileLock:

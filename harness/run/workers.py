@@ -93,7 +93,7 @@ class Workers(ExitStack):
     As a context manager it disconnects from the scheduler, and ends workers that it started.
 
     Args:
-        context: the store, the listener and the options; each worker picks its own device.
+        context: what all runs share; each worker picks its own device.
         scheduler: the address of the scheduler; None to start workers on this machine.
         workers: the number of workers to start; None for one per GPU, or per four cores.
         plugins: plug-in files that the workers load.
@@ -123,7 +123,7 @@ class Workers(ExitStack):
         """The least free memory of a worker; workers on the CPU of one host share it."""
         on_cpu = self.execution().device == "cpu"
         with self._reached() as client:
-            free = client.run(free_here, self._context.options.device)
+            free = client.run(free_here, self._context.device)
         on_host = Counter(map(get_address_host, free))
         known = (
             size // (on_host[get_address_host(address)] if on_cpu else 1)
@@ -161,7 +161,7 @@ class Workers(ExitStack):
             UsageError: it does not have the device.
         """
         with self._reached() as client:
-            future = client.submit(survey, self._context.options.device, pure=False)
+            future = client.submit(survey, self._context.device, pure=False)
             if not client.nthreads():
                 self._context.listener.notify("No worker is connected yet: waiting")
             facts, origin = future.result()
@@ -233,9 +233,9 @@ class Workers(ExitStack):
             run.card.name,
             {name: getattr(run, name) for name in sent},
             self._plugins,
-            self._context.options.device,
+            self._context.device,
             self._first_worker[0],
-            pictures=self._context.options.save_images is not None,
+            pictures=self._context.save_images is not None,
         )
 
     def _submit(self, shard: _Shard) -> None:
@@ -319,11 +319,8 @@ def _connected(address: str) -> Client:
     try:
         # A client would wait forever for an answer, and delay the exit of Python.
         kind = asyncio.run(_kind(address))
-        if kind != "Scheduler":
-            raise WorkersError(f"{address} is a dask {kind.lower()}: name its scheduler.")
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except WorkersError:
-        raise
+        if kind == "Scheduler":
+            return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError as error:
         raise WorkersError(
             f"No dask scheduler answers at {address}: start one, or correct the address."
@@ -333,6 +330,7 @@ def _connected(address: str) -> Client:
             f"The server at {address} is not a usable dask scheduler ({sentence(error)}): correct "
             "the address."
         ) from error
+    raise WorkersError(f"{address} is a dask {kind.lower()}: name its scheduler.")
 
 
 async def _kind(address: str) -> str:

@@ -17,7 +17,7 @@ from harness.cli.inspect import RUN_COLUMNS
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 from harness.run import store as store_module
-from harness.run.store import ResultStore, accept_records, find_run, journal_of, read_record
+from harness.run.store import Journal, ResultStore, accept_records, find_run, read_record
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(
@@ -147,12 +147,12 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="cannot be written"):
         broken.write(record())
     with pytest.raises(HarnessError, match=r"The journal .* cannot be written"):
-        journal_of(broken, record().identity, EXECUTION).start([])
+        Journal(broken, record().identity, EXECUTION).start([])
 
 
 class TestJournal:
     def test_results_come_back_one_by_one(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         assert journal.read() == []
         journal.start([IMAGES[0]])
         journal.append(IMAGES[1])
@@ -161,7 +161,7 @@ class TestJournal:
         assert journal.read() == []
 
     def test_a_line_that_was_cut_off_is_dropped(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start(list(IMAGES))
         journal.path.write_text(journal.path.read_text()[:-20])
         assert journal.read() == [IMAGES[0]]
@@ -169,10 +169,10 @@ class TestJournal:
     def test_a_journal_of_another_run_or_execution_is_not_continued(
         self, store: ResultStore
     ) -> None:
-        journal_of(store, record().identity, EXECUTION).start(list(IMAGES))
-        assert journal_of(store, record().identity, Execution("cuda", 2)).read() == []
-        journal_of(store, record().identity, EXECUTION).path.write_text("not json\n")
-        assert journal_of(store, record().identity, EXECUTION).read() == []
+        Journal(store, record().identity, EXECUTION).start(list(IMAGES))
+        assert Journal(store, record().identity, Execution("cuda", 2)).read() == []
+        Journal(store, record().identity, EXECUTION).path.write_text("not json\n")
+        assert Journal(store, record().identity, EXECUTION).read() == []
 
     @pytest.mark.parametrize(
         "line",
@@ -181,7 +181,7 @@ class TestJournal:
     def test_what_is_no_result_ends_the_journal_and_nothing_else(
         self, store: ResultStore, line: bytes
     ) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start([IMAGES[0]])
         with journal.path.open("ab") as stream:
             stream.write(line + b"\n")
@@ -189,13 +189,13 @@ class TestJournal:
         assert journal.read() == [IMAGES[0]]
 
     def test_a_digit_that_flipped_in_the_journal_is_found_out(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start(list(IMAGES))
         journal.path.write_text(journal.path.read_text().replace("28.5", "28.7"))
         assert journal.read() == [IMAGES[0]]
 
     def test_a_full_disk_is_named(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start([])
         journal.path.unlink()
         journal.path.symlink_to("/dev/full")
