@@ -47,8 +47,6 @@ class Bench:
     """Timings of one model on one set. Seconds are for all images, the median of the rounds.
 
     Attributes:
-        model: the name of the model.
-        dataset: the name of the set.
         images: the number of images.
         megapixels: the total size of all SR images.
         forward: seconds of the bare network on prepared inputs, in the faster layout.

@@ -205,14 +205,7 @@ def compute(
     pictures: bool = False,
     stop: Callable[[], bool] = bool,
 ) -> Generator[tuple[ImageResult, bytes | None], None, None]:
-    """Super-resolve and score images of a run's set.
-
-    Args:
-        run: the run, which sets the rules and the metrics.
-        images: images of its set.
-        network: the network, from `upscaler`.
-        pictures: also encode the SR images as PNG.
-        stop: called before each image; when it returns true, no image is begun.
+    """Super-resolve and score images of a run's set; the arguments are those of `upscale`.
 
     Yields:
         the result of each finished image and, with ``pictures``, the bytes of its PNG file.

@@ -108,9 +108,6 @@ class Job:
     An image with a result in a finished record or in the journal is not computed again.
 
     Args:
-        run: the run to carry out.
-        context: what all runs share.
-        execution: the device and threads.
         lock: the lock of the run, already held; `close` releases it.
 
     Attributes:

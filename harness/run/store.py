@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -347,10 +348,12 @@ class Journal:
         results = []
         for line in lines:
             try:
-                result = _sealed_result(line)
+                sealed = json.loads(line)
+                result = ImageResult.from_json(sealed["result"])
+                intact = digest(sealed["result"]) == sealed["sha256"]
             except Exception:  # a damaged line can raise anything
                 break
-            if set(result.scores) != self._metrics:
+            if not intact or set(result.scores) != self._metrics:
                 break
             results.append(result)
         return results
@@ -387,13 +390,6 @@ def _sealed_line(result: ImageResult) -> str:
     return json.dumps({"result": row, "sha256": digest(row)}) + "\n"
 
 
-def _sealed_result(line: bytes) -> ImageResult:
-    data = json.loads(line)
-    if digest(data["result"]) != data["sha256"]:
-        raise ValueError("its SHA-256 does not match")
-    return ImageResult.from_json(data["result"])
-
-
 def lock_of(store: ResultStore, identity: Identity) -> FileLock:
     """The lock that a process holds while it carries out the run."""
     return FileLock(store.path(identity).with_suffix(".lock"))
@@ -405,10 +401,7 @@ def remove_leftovers(store: ResultStore, identity: Identity) -> None:
     In a read-only folder the journal stays.
     """
     lock = lock_of(store, identity)
-    try:
+    with suppress(HarnessError, OSError):
         if lock.path.exists() and lock.acquire(wait=False):
             store.path(identity).with_suffix(".journal").unlink(missing_ok=True)
-    except (HarnessError, OSError):
-        pass
-    finally:
-        lock.release()
+    lock.release()

@@ -68,14 +68,12 @@ class _SentRun:
         job: the run in this process.
         rank: the number of runs that began before it; workers take the images of those first.
         kept: its description and its weights, which workers keep.
-        left: the number of unfinished shards.
         origins: the different provenances of the workers.
     """
 
     job: Job
     rank: int
     kept: tuple[Future[Parcel] | Parcel, Future[Weights] | Weights | None]
-    left: int = 0
     origins: list[Mapping[str, Any]] = field(default_factory=list)
 
 
@@ -220,7 +218,6 @@ class Workers(ExitStack):
         # Images that a worker computes side by side have about the same size.
         images, size = largest_first(job.todo), images_at_once(run, job.execution.threads)
         shards = [images[start : start + size] for start in range(0, len(images), size)]
-        sent.left = len(shards)
         for shard in shards:
             self._submit(_Shard(sent, shard))
         if not shards:
@@ -283,7 +280,6 @@ class Workers(ExitStack):
             error = f"Several workers died, one after the other, over {names}: is memory short?"
             returned = ShardResult([], error, self._first_worker[1])
         sent, error = shard.sent, returned.error
-        sent.left -= 1
         if returned.provenance not in sent.origins:
             sent.origins.append(returned.provenance)
         try:
@@ -291,7 +287,9 @@ class Workers(ExitStack):
                 sent.job.add(result, picture)
         except (HarnessError, OSError) as failure:
             error = error or sentence(failure)
-        return self._end(sent, error) if error or not sent.left else None
+        unfinished = [*self._pending.values(), *self._suspects]
+        ended = error or all(other.sent is not sent for other in unfinished)
+        return self._end(sent, error) if ended else None
 
     def _end(self, sent: _SentRun, error: str) -> RunRecord | HarnessError:
         """Write the record of a run, and forget its other shards if it failed."""
