@@ -184,7 +184,7 @@ def run(
                     else:
                         ended[outcome.identity.id] = outcome
                         progress.ended(runs[outcome.identity.id], outcome)
-    for message in context.unsaved:
+    for message in context.unsaved.values():
         echo(f"Error: {message}", err=True)
     records = [ended[key] for key in runs if key in ended]
     for record in records:

@@ -17,7 +17,7 @@ from harness.models.source import plugins
 from harness.record import Execution, ImageResult, RunRecord
 from harness.run.evaluate import compute, upscaler
 from harness.run.spec import RunContext, WorkersError
-from harness.run.store import Journal, lock_of, picture_path, remove_leftovers
+from harness.run.store import Journal, picture_path
 
 if TYPE_CHECKING:
     from harness.data.identify import SetImage
@@ -81,11 +81,16 @@ def _begin(
     run: Run, context: RunContext, execution: Callable[[], Execution], *, wait: bool
 ) -> RunRecord | HarnessError | Job | None:
     """Begin a run; return its record if it is finished, None if another process has its lock."""
-    record = _finished(run, context)
+    path = context.store.path(run.identity)
+    lock, record = FileLock(path.with_suffix(".lock")), _finished(run, context)
     if record:
-        remove_leftovers(context.store, run.identity)
+        # A process may have been killed just after it wrote the record. In a read-only folder what
+        # it left stays.
+        with suppress(HarnessError, OSError):
+            if lock.path.exists() and lock.acquire(wait=False):
+                path.with_suffix(".journal").unlink(missing_ok=True)
+        lock.release()
         return record
-    lock = lock_of(context.store, run.identity)
     if not lock.acquire(wait=False):
         if not wait:
             return None
@@ -116,7 +121,6 @@ class Job:
 
     def __init__(self, run: Run, context: RunContext, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._context, self._lock = run, execution, context, lock
-        self._picture_failed = False
         # Read now: the user may edit the plug-in's file during the run.
         self._plugins = plugins(run.card.name, run.metrics)
         self._stored = context.store.finished(run.identity)
@@ -141,14 +145,11 @@ class Job:
         """
         folder = self._context.save_images
         if folder and picture:
+            path = picture_path(folder, self.run.identity, result.image)
             try:
-                write_file(
-                    picture_path(folder, self.run.identity, result.image), picture, "picture"
-                )
+                write_file(path, picture, "picture")
             except HarnessError as error:
-                if not self._picture_failed:
-                    self._context.unsaved.append(str(error))
-                self._picture_failed = True
+                self._context.unsaved.setdefault(self.run.identity.id, str(error))
         if result.image not in self._results:
             self._results[result.image] = result
             self._journal.append(result)

@@ -103,7 +103,7 @@ class RunContext:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         force: compute finished runs again.
         save_images: the folder for SR images, saved in ``x<scale>/<set>/<model>-<id12>`` below it.
-        unsaved: a message for each run whose SR images could not all be saved.
+        unsaved: the first error of each run whose SR images could not all be saved, by its id.
     """
 
     store: ResultStore
@@ -111,7 +111,7 @@ class RunContext:
     device: str = "auto"
     force: bool = False
     save_images: Path | None = None
-    unsaved: list[str] = field(default_factory=list)
+    unsaved: dict[str, str] = field(default_factory=dict)
 
 
 Outcomes: TypeAlias = Generator[RunRecord | HarnessError, None, None]

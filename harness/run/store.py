@@ -1,4 +1,4 @@
-"""Runs on disk: their records, one JSON file a run, and the lock and journal of one in progress.
+"""Runs on disk: their records, one JSON file a run, and the journal of one in progress.
 
 Records lie at ``<root>/x<scale>/<dataset>/<model>-<id12>.json`` and are written whole, by rename.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -388,20 +387,3 @@ def _sealed_line(result: ImageResult) -> str:
     """A line of a journal: a result and its digest, which reveals damage."""
     row = result.to_json()
     return json.dumps({"result": row, "sha256": digest(row)}) + "\n"
-
-
-def lock_of(store: ResultStore, identity: Identity) -> FileLock:
-    """The lock that a process holds while it carries out the run."""
-    return FileLock(store.path(identity).with_suffix(".lock"))
-
-
-def remove_leftovers(store: ResultStore, identity: Identity) -> None:
-    """Remove the journal of a process that was killed just after it wrote the record.
-
-    In a read-only folder the journal stays.
-    """
-    lock = lock_of(store, identity)
-    with suppress(HarnessError, OSError):
-        if lock.path.exists() and lock.acquire(wait=False):
-            store.path(identity).with_suffix(".journal").unlink(missing_ok=True)
-    lock.release()

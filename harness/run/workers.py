@@ -15,7 +15,6 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,13 +65,11 @@ class _SentRun:
 
     Attributes:
         job: the run in this process.
-        rank: the number of runs that began before it; workers take the images of those first.
         kept: its description and its weights, which workers keep.
         origins: the different provenances of the workers.
     """
 
     job: Job
-    rank: int
     kept: tuple[Future[Parcel] | Parcel, Future[Weights] | Weights | None]
     origins: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -107,7 +104,6 @@ class Workers(ExitStack):
         super().__init__()
         self._context, self._scheduler, self._workers = context, scheduler, workers
         self._plugins = tuple(path.resolve() for path in plugins)
-        self._ranks = count()
         self._sent: list[_SentRun] = []
         self._pending: dict[Future[ShardResult], _Shard] = {}
         self._suspects: list[_Shard] = []
@@ -213,7 +209,7 @@ class Workers(ExitStack):
                 content = [run.card.name, run.identity.hyper, run.identity.weights_sha256]
                 weights = client.submit(keep, run.weights, key=f"weights-{digest(content)}")
             parcel = client.submit(keep, self._parcel(run), pure=False)
-        sent = _SentRun(job, next(self._ranks), (parcel, weights))
+        sent = _SentRun(job, (parcel, weights))
         self._sent.append(sent)
         # Images that a worker computes side by side have about the same size.
         images, size = largest_first(job.todo), images_at_once(run, job.execution.threads)
@@ -241,8 +237,8 @@ class Workers(ExitStack):
         if shard.alone:  # what workers keep may count as lost with those that died
             kept = self._parcel(run), run.weights
         with self._reached() as client:
-            options = {"pure": False, "priority": -sent.rank}
-            future = client.submit(score_shard, *kept, images, **options)
+            # Workers take what was submitted first, even in quick succession.
+            future = client.submit(score_shard, *kept, images, pure=False, fifo_timeout=0)
             self._arrivals.add(future)
         self._pending[future] = shard
 
