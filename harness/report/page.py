@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from base64 import b64encode
 from collections import Counter
@@ -11,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -27,30 +29,15 @@ from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.page_grid import LEGEND, doubts, grids, measured_share
-from harness.report.plot import (
-    POINT_KINDS,
-    SUBJECT,
-    LabelBox,
-    Point,
-    Texts,
-    described,
-    footnotes,
-    is_named,
-    key_order,
-    label_points,
-    links,
-    named,
-    numbered,
-    points,
-    room_for,
-    short_count,
-)
+from harness.report.plot import POINT_KINDS, Figure, plot, points, short_count
 from harness.report.results import results
 from harness.report.table import Format, Table, html_rows, templates
 
 if TYPE_CHECKING:
+    from matplotlib import figure
+
     from harness.cards import ByteArray, GreyRule
-    from harness.record import ImageResult, RunRecord
+    from harness.record import RunRecord
 
 
 def record_cards(records: Iterable[RunRecord], methods: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -136,82 +123,64 @@ def _means(record: RunRecord) -> str:
     return f"{means['psnr']:.4f} dB{left_out} / {means['ssim']:.6f}"
 
 
-WIDTH = 960
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 18, 14, 48
-_PLANE = 480
-_ROW, _LABEL = 34, 116
-_LETTER, _LINE = 8.2, 15
-"""The approximate width and height of a letter of the names."""
+_SVG = "{http://www.w3.org/2000/svg}"
+ElementTree.register_namespace("", _SVG[1:-1])
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+_COLOURS: Mapping[str, str] = {
+    "#ffffff": "var(--card)",
+    "#000000": "var(--ink)",
+    "#e6e6e6": "var(--line)",
+    "#999999": "var(--soft)",
+    "#737373": "var(--soft)",
+    "#595959": "var(--soft)",
+    "#9a4a00": "var(--printed)",
+    "#c98b55": "var(--declared)",
+    "#0b62a4": "var(--measured)",
+}
+"""The page's colours, which suit light and dark, for those of the figures."""
 
 
-class _Axis(NamedTuple):
-    """A linear map from values to positions."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-
-def _axis(values: Sequence[float], start: float, end: float, margin: float) -> _Axis:
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    space = margin * (high - low) or 1.0
-    return _Axis(low - space, high + space, start, end)
+def _svg(figure: Figure) -> tuple[ElementTree.Element, Mapping[str | None, ElementTree.Element]]:
+    """Convert a figure to an SVG element in the page's colours, and list its parts by their ids."""
+    root = ElementTree.fromstring(figure.render("svg"))
+    parts = {part.get("id"): part for part in root.iter()}
+    root.attrib = {"viewBox": root.attrib["viewBox"], "class": "plot", "role": "group"}
+    for part in root.iter():
+        for key, value in part.attrib.items():
+            value = re.sub("|".join(_COLOURS), lambda colour: _COLOURS[colour[0]], value)
+            # Several figures stand on the page, and ids must differ.
+            part.set(key, re.sub(r"^#|url\(#", rf"\g<0>{figure.name}-", value))
+        if "id" in part.attrib:
+            part.set("id", f"{figure.name}-{part.get('id')}")
+    return root, parts
 
 
-def _ticks(axis: _Axis, wanted: int) -> list[tuple[float, str]]:
-    """Place about ``wanted`` round numbers."""
-    rough = (axis.high - axis.low) / wanted
-    size = 10 ** math.floor(math.log10(rough))
-    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
-    decimals = max(0, -math.floor(math.log10(step)))
-    first, last = math.ceil(axis.low / step), math.floor(axis.high / step)
-    return [(axis.at(i * step), f"{i * step:.{decimals}f}") for i in range(first, last + 1)]
+def _name(part: ElementTree.Element, text: str, run: str = "") -> None:
+    """Name a part for mouse, keyboard and screen reader, and link it to the record of its run."""
+    ElementTree.SubElement(part, f"{_SVG}title").text = text
+    part.attrib |= {"class": "point", "tabindex": "0", "role": "img", "aria-label": text}
+    if run:
+        part.tag, part.attrib = (
+            f"{_SVG}a",
+            {"href": f"#{anchor(run)}", "class": "point record-link"},
+        )
+        part.set("aria-label", f"{text}: run record")
 
 
-def scatter(drawn: Sequence[Point]) -> dict[str, Any]:
-    """Place the points of Figure 5, with the logarithm of the parameters on the x axis."""
-    across = _axis([math.log10(p.parameters) for p in drawn], _LEFT, WIDTH - _RIGHT, 0.1)
-    height = round(_PLANE * room_for(len(named(drawn))))
-    up = _axis([p.psnr for p in drawn], height - _BOTTOM, _TOP, 0.1)
-    spots = [(across.at(math.log10(p.parameters)), up.at(p.psnr)) for p in drawn]
-    joined = [(spots[start], spots[end]) for start, end in links(drawn)]
-    within = LabelBox(_LEFT, _TOP, WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM)
-    choices = [Texts(named(drawn), _size, 11, 72), Texts(numbered(drawn), _size, 9, 100)]
-    labels = label_points(spots, choices, within, joined)
-    by_point = {label.point: label for label in labels}
-    decades = range(math.ceil(across.low), math.floor(across.high) + 1)
-    return {
-        "width": WIDTH,
-        "height": height,
-        "marks": [
-            {"x": x, "y": y, "point": point, "tip": _tip(point), "label": by_point.get(index)}
-            for index, (point, (x, y)) in enumerate(zip(drawn, spots, strict=True))
-        ],
-        "key": [] if is_named(labels, drawn) else [drawn[i].method for i in key_order(drawn)],
-        "links": joined,
-        "across": [(across.at(power), short_count(10**power)) for power in decades],
-        "up": _ticks(up, 6),
-    }
-
-
-def _size(_: int, text: str) -> tuple[float, float]:
-    return _LETTER * len(text), _LINE
-
-
-def _tip(point: Point) -> str:
-    size = short_count(point.parameters)
-    return f"{point.method}: {size} parameters, {point.psnr:.2f} dB ({POINT_KINDS[point.kind]})"
+def scatter(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None) -> str:
+    """Draw Figure 5 as an SVG element whose points have names and lead to their records."""
+    root, parts = _svg(replace(plot(runs, paper, grey), name="scatter"))
+    for index, point in enumerate(points(runs, paper, grey)):
+        known = f"{short_count(point.parameters)} parameters, {point.psnr:.2f} dB"
+        text = f"{point.method}: {known} ({POINT_KINDS[point.kind]})"
+        _name(parts[f"point-{index}"], text, point.run)
+    return ElementTree.tostring(root, "unicode")
 
 
 def distributions(
     chosen: Mapping[tuple[str, str], pd.Series[Any]], methods: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Place the per-image PSNR of every run in a table, set by set.
+) -> dict[str, str]:
+    """Draw the PSNR of every image and run in a table: an SVG element by the title of the set.
 
     Args:
         chosen: the output of `choose_runs`.
@@ -220,59 +189,75 @@ def distributions(
     names = [*methods, *sorted({model for model, _ in chosen} - methods.keys())]
     registered = [name for name in DATASETS if any(name == run_set for _, run_set in chosen)]
     sets = [*registered, *sorted({run_set for _, run_set in chosen} - set(registered))]
-    return [
-        _distribution(
-            title(dataset),
+    return {
+        title(dataset): _distribution(
+            f"images-{place}",
+            f"PSNR of every image of {title(dataset)}",
             [
                 (methods.get(name, name) + dagger(run["record"]), run["record"])
                 for name in names
                 if (run := chosen.get((name, dataset))) is not None
             ],
         )
-        for dataset in sets
-    ]
+        for place, dataset in enumerate(sets)
+    }
 
 
-def _distribution(dataset: str, records: Sequence[tuple[str, RunRecord]]) -> dict[str, Any]:
+def _distribution(name: str, heading: str, records: Sequence[tuple[str, RunRecord]]) -> str:
     finite = [
         [one for one in record.images if math.isfinite(one.scores["psnr"])] for _, record in records
     ]
-    axis = _axis([one.scores["psnr"] for one in chain(*finite)], _LABEL, WIDTH - _RIGHT, 0.03)
-    return {
-        "title": dataset,
-        "width": WIDTH,
-        "height": _TOP + _ROW * len(records) + _BOTTOM,
-        "strips": [
-            {"run": record.identity.id} | _strip(label, images, axis, _TOP + (row + 0.5) * _ROW)
-            for row, ((label, record), images) in enumerate(zip(records, finite, strict=True))
-            if images
-        ],
-        "across": _ticks(axis, 8),
-    }
+    labels = [label for label, _ in records]
+    scores = [[one.scores["psnr"] for one in images] for images in finite]
+    said = list(map(_summary, labels, scores))
+    root, parts = _svg(Figure(name, lambda: _draw(labels, scores), (), heading, "; ".join(said)))
+    for row, (_, record) in enumerate(records):
+        _name(parts[f"run-{row}"], said[row], record.identity.id)
+    dots = parts["dots"].iter(f"{_SVG}use")
+    for dot, one in zip(dots, chain(*finite), strict=True):
+        text = f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}"
+        ElementTree.SubElement(dot, f"{_SVG}title").text = text
+    return ElementTree.tostring(root, "unicode")
 
 
-def _strip(label: str, images: Sequence[ImageResult], axis: _Axis, y: float) -> dict[str, Any]:
-    """Place a dot for each image, the quartiles, and the mean of the tables."""
-    scores = [one.scores["psnr"] for one in images]
-    low, middle, high = np.percentile(scores, (25, 50, 75))
-    mean = float(np.mean(scores))
-    return {
-        "label": label,
-        "y": y,
-        "dots": [
-            (
-                axis.at(one.scores["psnr"]),
-                # Move dots up and down by the golden ratio, so that few cover each other.
-                round(y + (index * 0.618034 % 1 - 0.5) * 0.5 * _ROW, 1),
-                f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}",
-            )
-            for index, one in enumerate(images)
-        ],
-        "quartiles": (axis.at(low), axis.at(middle), axis.at(high)),
-        "mean": axis.at(mean),
-        "said": f"{label}: mean {mean:.2f} dB, half of the {len(images)} images between {low:.2f} "
-        f"and {high:.2f} dB",
-    }
+def _summary(label: str, scores: Sequence[float]) -> str:
+    if not scores:
+        return f"{label}: no image has a finite PSNR"
+    low, high = np.percentile(scores, (25, 75))
+    half = f"half of the {len(scores)} images between {low:.2f} and {high:.2f} dB"
+    return f"{label}: mean {np.mean(scores):.2f} dB, {half}"
+
+
+def _draw(labels: Sequence[str], scores: Sequence[Sequence[float]]) -> figure.Figure:
+    """Draw a dot for each image, a box from the first to the third quartile, and the mean."""
+    from matplotlib.figure import Figure as Canvas
+
+    canvas, rows = Canvas((8.4, 0.3 * len(scores) + 0.3)), range(len(scores))
+    plane = canvas.add_axes((0, 0, 1, 1))
+    # Move dots up and down by the golden ratio, so that few cover each other.
+    heights = [row + (i * 0.618034 % 1 - 0.5) / 2 for row in rows for i in range(len(scores[row]))]
+    dots = plane.scatter([*chain(*scores)], heights, s=16, alpha=0.4, color="#0b62a4")
+    dots.set(gid="dots", linewidths=0)
+    plane.boxplot(
+        scores,
+        positions=rows,
+        orientation="horizontal",
+        widths=0.65,
+        whis=(25, 75),
+        showcaps=False,
+        showfliers=False,
+        showmeans=True,
+        medianprops={"color": "#000000", "linewidth": 1.4},
+        meanprops={"marker": "D", "markerfacecolor": "#9a4a00", "markeredgecolor": "#ffffff"},
+    )
+    plane.set(xlabel="PSNR (dB)", axisbelow=True, yticks=rows, yticklabels=labels)
+    for row, label in enumerate(plane.get_yticklabels()):
+        label.set_gid(f"run-{row}")
+    plane.invert_yaxis()
+    plane.spines[:].set_visible(False)
+    plane.tick_params(length=0)
+    plane.grid(axis="x", color="0.9")
+    return canvas
 
 
 _DRAWN = ("claims", "table2", "verdicts")
@@ -306,7 +291,6 @@ def page(
     """
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     printed = results(runs, paper, grey)
-    drawn = points(runs, paper, grey)
     judged = judge(runs, paper)
     count = Counter(judgement.verdict for judgement in judged)
     cards = record_cards(runs["record"], methods)
@@ -327,11 +311,7 @@ def page(
         # Rows that each name what they are about can be sorted.
         "tables": [(table, all(row and row[0] for row in table.rows)) for table in tables],
         "html_rows": html_rows,
-        "scatter": scatter(drawn),
-        "subject": SUBJECT,
-        "described": described(drawn),
-        "kinds": POINT_KINDS,
-        "footnotes": footnotes(runs, paper, grey, drawn),
+        "scatter": scatter(runs, paper, grey),
         "distributions": distributions(choose_runs(runs, paper["table2"]["scale"], grey), methods),
         "looks": _looks(runs, paper, grey, pictures),
         "records": cards,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import takewhile
 from math import isfinite
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,9 +21,11 @@ from harness.report.table import Format, escape_html
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib import axes, figure, text
+    from matplotlib import axes, figure, lines
+    from matplotlib.artist import Artist
+    from matplotlib.offsetbox import HPacker
 
-    from harness.cards import FloatArray, GreyRule
+    from harness.cards import GreyRule
 
 
 _STYLE: Mapping[Any, Any] = {
@@ -38,10 +39,11 @@ _STYLE: Mapping[Any, Any] = {
     # Builds of zlib compress differently.
     "pdf.compression": 0,
     "savefig.dpi": 150,
+    "savefig.bbox": "tight",
 }
 _METADATA: Mapping[str, Mapping[str, Any]] = {
     "png": {"Software": None},
-    "svg": {"Date": None, "Creator": None},
+    "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
@@ -101,175 +103,6 @@ class Figure:
         )
         role = f'role="img" aria-labelledby="{escape_html(" ".join(elements_by_id))}"'
         return f"{start}{opening}{role} {attributes}>{elements}{content}".encode()
-
-
-Spot = tuple[float, float]
-"""An x and a y."""
-Line = tuple[Spot, Spot]
-"""The two ends of a line."""
-
-
-class LabelBox(NamedTuple):
-    """A rectangle: its lowest x and y, width and height, all in the same unit."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-class Texts(NamedTuple):
-    """Texts to write at the points.
-
-    Attributes:
-        by_point: texts by the index of their point.
-        size: returns the width and height of a point's text.
-        gap: half a point's size; a text is placed 1.5 gaps from the middle of its point.
-        reach: the largest distance of a text from its point.
-    """
-
-    by_point: Mapping[int, str]
-    size: Callable[[int, str], tuple[float, float]]
-    gap: float
-    reach: float
-
-
-class Label(NamedTuple):
-    """A text and its place.
-
-    Attributes:
-        point: index of the point.
-        text: its name, or its number in a key.
-        box: the place of the text.
-        leader: the line from the text to its point; None where the text is next to it.
-        covers: the area that it shares with points, lines, other texts and the outside.
-    """
-
-    point: int
-    text: str
-    box: LabelBox
-    leader: Line | None
-    covers: float = 0.0
-
-
-_SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-_BETWEEN = ((1, 0.5), (-1, 0.5), (1, -0.5), (-1, -0.5), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1))
-"""Directions from a point to its text, best first: right, left, above, below, corners, between."""
-
-
-def label_points(
-    points: Sequence[Spot], choices: Sequence[Texts], within: LabelBox, lines: Sequence[Line] = ()
-) -> list[Label]:
-    """Place the first of several choices of texts whose labels cover nothing, else the last.
-
-    Texts are placed one after another. A text takes the nearest place around its point where it
-    covers no points, lines, earlier texts or the outside; if there is none, it takes the place
-    where it covers least.
-
-    Args:
-        points: all points, with or without a label.
-        choices: for example, names and then numbers.
-        within: the area in which texts should stay.
-        lines: lines that texts should not cover.
-    """
-    for texts in choices[:-1]:
-        labels = list(
-            takewhile(lambda label: not label.covers, _place(points, texts, within, lines))
-        )
-        if len(labels) == len(texts.by_point):
-            return labels
-    return list(_place(points, choices[-1], within, lines))
-
-
-def _place(
-    points: Sequence[Spot], texts: Texts, within: LabelBox, lines: Sequence[Line]
-) -> Iterator[Label]:
-    gap, spots = texts.gap, np.array(points).reshape(-1, 2)
-    taken = [box for line in lines for box in _along(line, gap / 2)]
-    for index in texts.by_point:
-        others = spots[np.abs(spots - spots[index]).max(axis=1) > gap / 2]
-        label = _best_label(_around(index, points[index], texts), others, taken, within, gap)
-        yield label
-        taken += [label.box, *_along(label.leader, gap / 2)]
-
-
-def _around(index: int, point: Spot, texts: Texts) -> Iterator[Label]:
-    """Yield places for a point's text, the nearest first."""
-    text, size = texts.by_point[index], texts.size(index, texts.by_point[index])
-    near = 1.5 * texts.gap
-    for distance in np.arange(near, texts.reach, near).tolist():
-        for side in (*_SIDES, *_BETWEEN):
-            box = _beside(point, side, size, distance)
-            leader = _leader(box, point, texts.gap) if distance > near else None
-            yield Label(index, text, box, leader)
-
-
-def _beside(
-    point: Spot, side: tuple[float, float], size: tuple[float, float], distance: float
-) -> LabelBox:
-    x, y = (
-        start + way * distance + (way - 1) / 2 * length
-        for start, way, length in zip(point, side, size, strict=True)
-    )
-    return LabelBox(x, y, *size)
-
-
-def _leader(box: LabelBox, point: Spot, gap: float) -> Line:
-    """Compute the line from a box to the edge of a point."""
-    x = min(max(point[0], box.x), box.x + box.width)
-    y = min(max(point[1], box.y), box.y + box.height)
-    share = gap / float(np.hypot(x - point[0], y - point[1]))
-    return (x, y), (point[0] + share * (x - point[0]), point[1] + share * (y - point[1]))
-
-
-def _along(line: Line | None, side: float) -> list[LabelBox]:
-    """Cover a line with small squares."""
-    if not line:
-        return []
-    count = 1 + int(np.hypot(*np.subtract(*line)) / side)
-    return [_square(spot, side / 2) for spot in np.linspace(*line, count).tolist()]
-
-
-def _square(middle: Sequence[float], half: float) -> LabelBox:
-    return LabelBox(middle[0] - half, middle[1] - half, 2 * half, 2 * half)
-
-
-def _best_label(
-    candidates: Iterator[Label],
-    others: FloatArray,
-    taken: Sequence[LabelBox],
-    within: LabelBox,
-    gap: float,
-) -> Label:
-    """Return the first label that covers nothing, or else the one that covers least."""
-    obstacles = _array([*(_square(spot, gap) for spot in others.tolist()), *taken])
-    tried: list[Label] = []
-    for label in candidates:
-        x, y, width, height = label.box
-        # Two adjacent numbers must not read as one.
-        box = LabelBox(x - gap / 2, y, width + gap, height)
-        covers = width * height - _shared([label.box], _array([within]))
-        covers = round(covers + _shared([box], obstacles), 6)
-        if not covers:
-            # If no place is free, a crossing line is better than a covered text.
-            covers = round(_shared(_along(label.leader, gap / 2), obstacles) / 1000, 6)
-        tried.append(label._replace(covers=covers))
-        if not covers:
-            break
-    return min(tried, key=lambda label: label.covers)
-
-
-def _array(boxes: Sequence[LabelBox]) -> FloatArray:
-    return np.array(boxes, float).reshape(-1, 4)
-
-
-def _shared(boxes: Sequence[LabelBox], others: FloatArray) -> float:
-    """Compute the area that boxes share with others."""
-    x, y, width, height = _array(boxes).T[:, :, None]
-    left, low, wide, high = others.T
-    across = np.minimum(x + width, left + wide) - np.maximum(x, left)
-    up = np.minimum(y + height, low + high) - np.maximum(y, low)
-    return float((across.clip(0) * up.clip(0)).sum())
 
 
 Kind = Literal["printed", "declared", "reading", "measured", "trained"]
@@ -392,11 +225,6 @@ def numbered(drawn: Sequence[Point]) -> dict[int, str]:
     return numbers
 
 
-def room_for(count: int) -> float:
-    """Compute the plot's height for a number of names, relative to its usual height."""
-    return min(max(1.0, count / 50), 2.5)
-
-
 def links(drawn: Sequence[Point]) -> list[tuple[int, int]]:
     """Pair each measured point with the printed one of its network."""
     printed = {point.model: i for i, point in enumerate(drawn) if point.kind not in MEASURED}
@@ -410,11 +238,6 @@ def links(drawn: Sequence[Point]) -> list[tuple[int, int]]:
 def _close(one: Point, other: Point, psnr: float, ratio: float) -> bool:
     larger, smaller = sorted((one.parameters, other.parameters), reverse=True)
     return abs(one.psnr - other.psnr) < psnr and larger < ratio * smaller
-
-
-def is_named(labels: Sequence[Label], drawn: Sequence[Point]) -> bool:
-    """Whether labels are names rather than numbers."""
-    return all(label.text == named(drawn)[label.point] for label in labels)
 
 
 def short_count(value: float) -> str:
@@ -433,16 +256,12 @@ _STYLES: Mapping[Kind, Mapping[str, Any]] = {
     "trained": {"s": 38, "marker": "^", "color": "#0b62a4", "zorder": 3},
 }
 """Hollow marks are larger than filled ones, so that both stay visible."""
-_DPI = 100
-_WIDTH, _LEFT, _PLANE, _BELOW, _ABOVE, _LEGEND = 7.2, 0.648, (6.408, 3.9), 1.98, 0.12, 0.468
-"""In inches: the figure's width, the plot's left edge and size, the space below and above it, and
-the legend's distance below it."""
-_KEY_TOP, _LINE, _NUMBER = 0.53, 0.145, 0.5
-"""In inches: the key's distance from the bottom, its line height, and the width of a number."""
-_NOTE_LINE, _NOTE_LINES = 0.12, 3
-"""The line height of the notes, in inches, and how many lines fit."""
-_KEY_WIDTH = 48
-"""Letters on a line of the key; longer names wrap."""
+_HALF_MARK = 7
+"""Pixels from the middle of the largest mark to its edge, at 100 dots per inch."""
+_WIDTH, _HEIGHT = 6.4, 3.9
+"""The size of the plot in inches; legend, key and notes stand below it."""
+_LINE, _NAME = 115, 48
+"""Letters on a line of the notes, and of a name in the key; longer texts wrap."""
 
 
 @register_report("figure5")
@@ -456,129 +275,127 @@ def plot(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = N
 
 
 def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
-    """Draw the points with their names, a legend, and notes below."""
+    """Draw the points with their names, a legend, and notes below; point i has the id point-i."""
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-    canvas = Canvas(dpi=_DPI)
+    height = _HEIGHT * min(max(1.0, len(named(drawn)) / 50), 2.5)
+    canvas = Canvas((_WIDTH, height), dpi=100)
     plane = canvas.add_axes((0, 0, 1, 1))
-    high = _PLANE[1] * room_for(len(named(drawn)))
-    _lay_out(canvas, plane, high, _BELOW)
     plane.set(
         xscale="log", xlabel="trainable parameters", ylabel="PSNR on Set14, x4 (dB)", axisbelow=True
     )
     plane.spines[["top", "right"]].set_visible(False)
     plane.grid(color="0.9", linewidth=0.8)
-    for ends in links(drawn):
-        across, up = [drawn[i].parameters for i in ends], [drawn[i].psnr for i in ends]
-        plane.plot(across, up, color="0.6", linewidth=1, zorder=2)
-    for kind, label in POINT_KINDS.items():
-        of_kind = [point for point in drawn if point.kind == kind]
-        plane.scatter(
-            [p.parameters for p in of_kind], [p.psnr for p in of_kind], label=label, **_STYLES[kind]
-        )
+    joined = [[(drawn[i].parameters, drawn[i].psnr) for i in ends] for ends in links(drawn)]
+    for ends in joined:
+        plane.plot(*zip(*ends, strict=True), color="0.6", linewidth=1, zorder=2)
+    for index, point in enumerate(drawn):
+        mark = plane.scatter(point.parameters, point.psnr, **_STYLES[point.kind])
+        mark.set_gid(f"point-{index}")
     plane.margins(0.12, 0.1)
     plane.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
     plane.xaxis.set_minor_locator(NullLocator())
     plane.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
-    legend = plane.legend(loc="upper left", edgecolor="none", fontsize=8, labelspacing=0.7)
-    legend.set_bbox_to_anchor((-0.02, -_LEGEND / high), plane.transAxes)
     plane.autoscale_view()
-    labels = _write_labels(plane, drawn)
-    key = [] if is_named(labels, drawn) else [drawn[index] for index in key_order(drawn)]
-    below = _write_below(
-        canvas, key, [line for note in notes for line in wrap(note, 115, break_on_hyphens=False)]
-    )
-    _lay_out(canvas, plane, high, below)
+    plane.autoscale(False)
+    is_named = _write_beside(plane, drawn, named(drawn), joined)
+    if not is_named:
+        _write_beside(plane, drawn, numbered(drawn), joined, anyway=True)
+    key = [] if is_named else [drawn[index] for index in key_order(drawn)]
+    _write_below(plane, key, notes)
     return canvas
 
 
-def _lay_out(canvas: figure.Figure, plane: axes.Axes, high: float, below: float) -> None:
-    """Set the size of the figure and the place of the plot, ``below`` inches above the bottom."""
-    height = below + high + _ABOVE
-    canvas.set_size_inches(_WIDTH, height)
-    plane.set_position((_LEFT / _WIDTH, below / height, _PLANE[0] / _WIDTH, high / height))
+def _write_beside(
+    plane: axes.Axes,
+    drawn: Sequence[Point],
+    texts: Mapping[int, str],
+    joined: Sequence[Sequence[tuple[float, float]]],
+    anyway: bool = False,
+) -> bool:
+    """Write texts beside their points, or nothing if one has no free place, unless ``anyway``."""
+    import textalloc
+
+    if not texts:
+        return True
+    chosen = [drawn[index] for index in texts]
+    *_, written, leaders = textalloc.allocate(
+        plane,
+        [point.parameters for point in chosen],
+        [point.psnr for point in chosen],
+        list(texts.values()),
+        x_scatter=[point.parameters for point in drawn],
+        y_scatter=[point.psnr for point in drawn],
+        scatter_sizes=[_HALF_MARK] * len(drawn),
+        text_scatter_sizes=[_HALF_MARK] * len(chosen),
+        x_lines=[[x for x, _ in ends] for ends in joined],
+        y_lines=[[y for _, y in ends] for ends in joined],
+        textsize=7.5 if anyway else 8.5,
+        fontweight=[_weight(point) for point in chosen],
+        margin=0.004,
+        min_distance=0.004,
+        linecolor="0.45",
+        linewidth=0.6,
+        draw_all=anyway,
+        avoid_label_lines_overlap=True,
+        avoid_crossing_label_lines=True,
+    )
+    is_complete = all(written)
+    for artist in filter(None, written if not is_complete else []):
+        artist.remove()
+    for leader in filter(None, leaders):
+        if not is_complete or _length(leader) < 2 * _HALF_MARK:
+            leader.remove()
+    return is_complete
 
 
-def _write_labels(plane: axes.Axes, drawn: Sequence[Point]) -> list[Label]:
-    """Write names or numbers next to the points; places are in pixels of the canvas."""
-    from matplotlib.lines import Line2D
-
-    spots = [tuple(plane.transData.transform((p.parameters, p.psnr))) for p in drawn]
-    inside = plane.get_window_extent().padded(-3)
-    within = LabelBox(inside.x0, inside.y0, inside.width, inside.height)
-
-    def write(index: int, label_text: str) -> text.Annotation:
-        point = (drawn[index].parameters, drawn[index].psnr)
-        is_name = label_text == drawn[index].method
-        look: dict[str, Any] = {"va": "bottom", "fontweight": _weight(drawn[index])}
-        look["fontsize"] = 8.5 if is_name else 7.5
-        return plane.annotate(label_text, point, (0, 0), textcoords="offset points", **look)
-
-    def size(index: int, label_text: str) -> tuple[float, float]:
-        written = write(index, label_text)
-        extent = written.get_window_extent()
-        written.remove()
-        return extent.width, extent.height
-
-    joined = [(spots[start], spots[end]) for start, end in links(drawn)]
-    choices = [Texts(named(drawn), size, 9, 80), Texts(numbered(drawn), size, 6, 80)]
-    labels = label_points(spots, choices, within, joined)
-    for label in labels:
-        _move(write(label.point, label.text), label, spots[label.point])
-        if label.leader:
-            across, up = zip(*plane.transData.inverted().transform(label.leader), strict=True)
-            plane.add_artist(Line2D(across, up, color="0.45", linewidth=0.6, zorder=2))
-    return labels
+def _length(line: lines.Line2D) -> float:
+    """Compute the length of a line in pixels."""
+    start, end = line.get_transform().transform(line.get_xydata())
+    return float(np.hypot(*(end - start)))
 
 
 def _weight(point: Point) -> str:
     return "bold" if point.model == SUBJECT else "normal"
 
 
-def _move(written: text.Annotation, label: Label, spot: tuple[float, float]) -> None:
-    """Move a text to its place, aligned to the side next to its point, since font widths differ."""
-    x, y, width, _ = label.box
-    if x > spot[0]:
-        side, across = "left", x
-    elif x + width < spot[0]:
-        side, across = "right", x + width
-    else:
-        side, across = "center", x + width / 2
-    place = ((across - spot[0]) * 72 / _DPI, (y - spot[1]) * 72 / _DPI)
-    written.set(horizontalalignment=side, position=place)
+def _write_below(plane: axes.Axes, key: Sequence[Point], notes: Sequence[str]) -> None:
+    """Write a legend, a numbered key in columns, and notes below the plot."""
+    from matplotlib.offsetbox import AnnotationBbox, TextArea, VPacker
 
-
-def _write_below(canvas: figure.Figure, key: Sequence[Point], notes: Sequence[str]) -> float:
-    """Write a key and notes at the bottom; return the height below the plot in inches."""
-    inches = canvas.dpi_scale_trans
-    look: dict[str, Any] = {"va": "top", "fontsize": 7.5, "transform": inches}
-    texts = ["\n".join(wrap(point.method, _KEY_WIDTH)) for point in key]
-    names = [
-        canvas.text(0, 0, entry, fontweight=_weight(point), **look)
-        for entry, point in zip(texts, key, strict=True)
+    height = plane.get_window_extent().height
+    kinds = [
+        plane.scatter([], [], label=text, **_STYLES[kind]) for kind, text in POINT_KINDS.items()
     ]
-    widest = max((name.get_window_extent().width for name in names), default=0) / _DPI + _NUMBER
-    lines = [entry.count("\n") + 1 for entry in texts]
-    places, tall = _columns(lines, columns=max(1, int(_PLANE[0] / widest)))
-    bottom = max(0, len(notes) - _NOTE_LINES) * _NOTE_LINE
-    for number, (name, (column, row)) in enumerate(zip(names, places, strict=True), start=1):
-        x = _LEFT + _NUMBER / 2 + column * widest
-        y = _KEY_TOP + bottom + (tall - row) * _LINE
-        name.set_position((x, y))
-        canvas.text(x - 0.06, y, str(number), ha="right", color="0.35", **look)
-    canvas.text(_LEFT, 0.12, "\n".join(notes), fontsize=7, color="0.35", transform=inches)
-    return _BELOW + bottom + (tall + 1) * _LINE * bool(key)
+    legend = plane.legend(
+        handles=kinds, loc="upper left", frameon=False, fontsize=8, labelspacing=0.7
+    )
+    legend.set_bbox_to_anchor((-0.02, -47 / height), plane.transAxes)
+    parts: list[Artist] = [_key(key)] if key else []
+    wrapped = [line for note in notes for line in wrap(note, _LINE, break_on_hyphens=False)]
+    parts.append(TextArea("\n".join(wrapped), textprops={"fontsize": 7, "color": "0.35"}))
+    below = (legend.get_window_extent().y0 - 6) / height
+    box = VPacker(children=parts, sep=8)
+    corner: dict[str, Any] = {"xycoords": plane.transAxes, "box_alignment": (0, 1), "pad": 0}
+    plane.add_artist(
+        AnnotationBbox(box, (0, below), frameon=False, annotation_clip=False, **corner)
+    )
 
 
-def _columns(lines: Sequence[int], columns: int) -> tuple[list[tuple[int, int]], int]:
-    """Compute the column and first line of each entry of a key, and the key's height in lines."""
-    height = -(-sum(lines) // columns)
-    places, column, row, tall = [], 0, 0, 0
-    for count in lines:
-        if row >= height:
-            column, row = column + 1, 0
-        places.append((column, row))
-        row += count
-        tall = max(tall, row)
-    return places, tall
+def _key(key: Sequence[Point]) -> HPacker:
+    """Lay out the names of numbered points in columns."""
+    from matplotlib.offsetbox import HPacker, TextArea, VPacker
+
+    digits = len(str(len(key)))
+    entries = []
+    for number, point in enumerate(key, start=1):
+        figures = str(number).rjust(digits, "\u2007")  # pad with a space as wide as a digit
+        text = "\n".join(wrap(f"{figures}  {point.method}", _NAME))
+        entries.append(TextArea(text, textprops={"fontsize": 7.5, "fontweight": _weight(point)}))
+    longest = max(digits + len(point.method[:_NAME]) for point in key)
+    rows = -(-len(key) // max(1, _LINE // (longest + 5)))
+    columns: list[Artist] = [
+        VPacker(children=list(entries[i : i + rows]), sep=2) for i in range(0, len(entries), rows)
+    ]
+    return HPacker(children=columns, sep=14, align="top")

@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
 from harness.paper.claims import Judgement
@@ -15,12 +17,12 @@ from harness.paper.schema import paper
 from harness.paper.select import choose_runs
 from harness.report import page as page_module
 from harness.report.crops import Pictures
-from harness.report.page import command, distributions, page, record_cards, scatter
-from harness.report.plot import Point, points
+from harness.report.page import _draw, anchor, command, distributions, page, record_cards, scatter
+from harness.report.plot import points
 from harness.report.results import results
 from harness.run.store import ResultStore
-from tests.records import record
-from tests.report.test_plot import RUNS, crowd
+from tests.records import frame, record
+from tests.report.test_plot import RUNS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "results/reference"
@@ -54,13 +56,14 @@ class Links(HTMLParser):
         for name, value in attrs:
             if name == "id":
                 self.ids.append(str(value))
-            if name in ("href", "src", "srcset", "action", "poster"):
+            if name in ("href", "xlink:href", "src", "srcset", "action", "poster"):
                 self.targets.append(str(value))
 
 
 def test_it_is_one_file_that_needs_nothing_else(html: str) -> None:
     assert all(target.startswith(("#", "data:image/png;base64,")) for target in Links(html).targets)
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest|<link|https?://", html)
+    text = re.sub(r' xmlns(:\w+)?="[^"]+"', "", html)  # names of XML, not addresses
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest|<link|https?://", text)
     assert len(html.encode()) < 3_000_000
 
 
@@ -155,56 +158,66 @@ def test_with_kept_counts_it_has_the_same_bytes_and_needs_no_torch(
 RECORDS = Path(__file__).parents[2] / "results/reference"
 
 
-def test_points_stand_in_the_order_of_their_numbers() -> None:
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def figure_5(runs: pd.DataFrame) -> ElementTree.Element:
+    return ElementTree.fromstring(scatter(runs, paper(), None))
+
+
+def test_a_point_says_what_it_is_and_a_measured_one_leads_to_its_record() -> None:
+    root = figure_5(RUNS)
     drawn = points(RUNS, paper(), None)
-    marks = scatter(drawn)["marks"]
-    across = sorted(marks, key=lambda mark: mark["point"].parameters)
-    assert [mark["x"] for mark in across] == sorted(mark["x"] for mark in marks)
-    up = sorted(marks, key=lambda mark: -mark["point"].psnr)
-    assert [mark["y"] for mark in up] == sorted(mark["y"] for mark in marks)
+    marks = {
+        str(mark.findtext(f"{SVG}title")): mark
+        for mark in root.iter()
+        if str(mark.get("class")).startswith("point")
+    }
+    assert len(marks) == len(drawn)
+    said = "DRFN: 5.2M parameters, 28.62 dB (printed: both numbers are in the paper)"
+    assert marks[said].tag == f"{SVG}g" and marks[said].get("aria-label") == said
+    links = {mark.get("href") for mark in marks.values()} - {None}
+    assert links == {f"#{anchor(point.run)}" for point in drawn if point.run}
+    psnr = {str(point.method): f", {point.psnr:.2f} dB (measured" for point in drawn if point.run}
+    measured = {name.partition(":")[0]: name for name in marks if "(measured" in name}
+    assert len(measured) == len(psnr) == 4
+    assert all(text in measured[method] for method, text in psnr.items())
 
 
-def test_counts_grow_tenfold_from_line_to_line() -> None:
-    plot = scatter([Point("a", "A", "printed", 5e4, 27), Point("b", "B", "printed", 5e6, 28)])
-    assert [text for _, text in plot["across"]] == ["100k", "1M"]
-    assert 0 < plot["across"][0][0] < plot["across"][1][0] < plot["width"]
+def test_figure_5_has_only_colours_of_the_page() -> None:
+    styles = " ".join(str(part.get("style")) for part in figure_5(RUNS).iter())
+    assert "var(--ink)" in styles and "#" not in styles.replace("url(#", "")
 
 
-def test_a_measured_point_is_joined_to_its_printed_one() -> None:
-    plot = scatter(points(RUNS, paper(), None))
-    measured = {m["point"].model for m in plot["marks"] if m["point"].run} - {"mine"}
-    assert len(plot["links"]) == len(measured) == 3
-
-
-def test_a_point_says_what_it_is() -> None:
-    tips = [mark["tip"] for mark in scatter(points(RUNS, paper(), None))["marks"]]
-    assert "DRFN: 5.2M parameters, 28.62 dB (printed: both numbers are in the paper)" in tips
+def titles(svg: str, tag: str) -> list[str]:
+    """The names of the parts of one kind."""
+    parts = ElementTree.fromstring(svg).iter(f"{SVG}{tag}")
+    return [name for part in parts if (name := part.findtext(f"{SVG}title"))]
 
 
 def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
     runs = ResultStore(RECORDS).read().table()
-    found = distributions(choose_runs(runs, 4, None), {"vdsr": "VDSR"})
-    assert [one["title"] for one in found] == ["Set5", "Set14", "B100", "demo"]
-    strip = found[1]["strips"][0]
-    assert (strip["label"], len(strip["dots"])) == ("VDSR", 14)
-    assert strip["said"].startswith("VDSR: mean 28.02 dB, half of the 14 images between")
-    assert strip["quartiles"] == tuple(sorted(strip["quartiles"]))
-    across = [x for x, _, _ in strip["dots"]]
-    assert min(across) < strip["mean"] < max(across)
+    chosen = choose_runs(runs, 4, None)
+    found = distributions(chosen, {"vdsr": "VDSR"})
+    assert list(found) == ["Set5", "Set14", "B100", "demo"]
+    name, *_ = titles(found["Set14"], "a")
+    assert name.startswith("VDSR: mean 28.02 dB, half of the 14 images between")
+    dots = titles(found["Set14"], "use")
+    images = chosen["vdsr", "set14"]["record"].images
+    assert len(dots) == 14 * len(titles(found["Set14"], "a"))
+    assert dots[:14] == [
+        f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}" for one in images
+    ]
 
 
-def test_many_networks_are_numbered_from_left_to_right() -> None:
-    plot = scatter(points(crowd(40), paper(), None))
-    numbers = [(mark["x"], int(mark["label"].text)) for mark in plot["marks"] if mark["label"]]
-    assert [number for _, number in sorted(numbers)] == list(range(1, len(plot["key"]) + 1))
-    assert set(plot["key"]) > {"SRCNN", "DRFN†", "network 39"}
-    assert scatter(points(RUNS, paper(), None))["key"] == []
-
-
-@pytest.mark.parametrize("drawn", [[], [Point("a", "A", "measured", 1e5, 27)]])
-def test_one_point_or_none_can_be_placed(drawn: list[Point]) -> None:
-    marks = scatter(drawn)["marks"]
-    assert [mark["label"].text for mark in marks] == [point.method for point in drawn]
+def test_dots_stand_at_their_numbers() -> None:
+    scores = [[30.0, 20.0], [25.0]]
+    (plane,) = _draw(["one", "two"], scores).axes
+    dots = plane.collections[0].get_offsets()
+    assert [x for x, _ in dots] == [30, 20, 25]
+    assert [round(y) for _, y in dots] == [0, 0, 1]
+    means = [line.get_xdata()[0] for line in plane.lines if line.get_marker() == "D"]
+    assert means == [25, 25]
 
 
 def test_an_infinite_score_is_left_out() -> None:
@@ -216,18 +229,16 @@ def test_an_infinite_score_is_left_out() -> None:
     scores = {"psnr": math.inf, "ssim": 1.0}
     images = (replace(record.images[0], scores=scores), *record.images[1:])
     runs["record"] = [replace(record, images=images)]
-    (one,) = distributions(choose_runs(runs, 4, None), {})
-    assert len(one["strips"][0]["dots"]) == 4
-    assert all(math.isfinite(x) for x, _, _ in one["strips"][0]["dots"])
+    (svg,) = distributions(choose_runs(runs, 4, None), {}).values()
+    assert len(titles(svg, "use")) == 4 and "inf" not in svg
 
 
-@pytest.mark.parametrize("low", [20.0, 27.93])
-def test_lines_of_the_grid_are_round_numbers(low: float) -> None:
-    drawn = [Point("a", "A", "printed", 1e5, low), Point("b", "B", "printed", 1e6, low + 0.9)]
-    values = [float(text) for _, text in scatter(drawn)["up"]]
-    assert low - 0.1 <= values[0] and values[-1] <= low + 1.0
-    assert values == pytest.approx([values[0] + 0.2 * place for place in range(len(values))])
-    assert values[0] * 5 == pytest.approx(round(values[0] * 5))
+def test_a_run_without_a_finite_score_is_named_without_numbers() -> None:
+    made = record("vdsr", "set5")
+    images = tuple(replace(one, scores={"psnr": math.inf, "ssim": 1.0}) for one in made.images)
+    runs = frame(replace(made, images=images))
+    (svg,) = distributions(choose_runs(runs, 4, None), {}).values()
+    assert titles(svg, "a") == ["vdsr: no image has a finite PSNR"] and not titles(svg, "use")
 
 
 TOP = Path(__file__).parents[2]

@@ -173,13 +173,13 @@ def test_points_tell_their_names_to_mouse_and_keyboard(open_page) -> None:
     tab = open_page()
     tip = tab.get_by_role("tooltip")
     assert not tip.is_visible()
-    tab.locator("#figure5 g.point[aria-label^='DRFN'] .hit").hover()
+    tab.locator("#figure5 g.point[aria-label^='DRFN']").hover()
     assert tip.inner_text().startswith("DRFN: 5.2M parameters, 28.62 dB")
     tab.locator("h1").hover()
     assert not tip.is_visible()
     tab.locator("#figure5 a.point[aria-label^='VDSR']").focus()
     assert tip.inner_text().startswith("VDSR: 666k parameters, 28.02 dB (measured")
-    tab.locator("#images circle").first.hover()
+    tab.locator("#images use[data-tip]").first.hover()
     assert re.fullmatch(r"img_\d+: [\d.]+ dB / [\d.]+", tip.inner_text())
 
 

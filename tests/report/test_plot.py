@@ -9,27 +9,17 @@ import matplotlib
 import matplotlib.figure
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.offsetbox import AnnotationBbox
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
 from harness.paper.schema import paper
-from harness.report.plot import (
-    Figure,
-    Label,
-    LabelBox,
-    Point,
-    Texts,
-    _draw,
-    label_points,
-    numbered,
-    plot,
-    points,
-    short_count,
-    unplaced,
-)
+from harness.report.plot import Figure, Point, _draw, numbered, plot, points, short_count, unplaced
 from harness.run.store import ResultStore
 from tests import records
 from tests.report.test_results import frame, run
@@ -85,9 +75,16 @@ def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
 def test_what_has_no_place_is_named() -> None:
     drawn = points(RUNS, paper(), None)
     assert "Bicubic" in unplaced(paper(), drawn)
-    (note,) = plot(RUNS, paper()).draw().texts
+    *_, note = below(plot(RUNS, paper()).draw())
     assert "no known count: Bicubic." in note.get_text()
     assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
+
+
+def below(canvas: matplotlib.figure.Figure) -> list[Text]:
+    """The texts below the plot and its legend: those of a key, then the notes."""
+    canvas.draw_without_rendering()  # which places the texts
+    (box,) = canvas.findobj(AnnotationBbox)
+    return [text for text in box.findobj(Text) if text.get_text()]
 
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -129,22 +126,48 @@ def test_many_networks_are_numbered_and_nothing_covers_anything(count: int, name
     assert not any(one.overlaps(mark) for one in numbers for mark in visible(plane))
     inside = plane.get_window_extent()
     assert all(inside.fully_containsx(n.x0) and inside.fully_containsy(n.y0) for n in numbers)
-    below = [text.get_window_extent() for text in drawn.texts if text.get_text()]
-    below.append(plane.get_legend().get_window_extent())
-    assert not any(one.overlaps(other) for one, other in combinations(below, 2))
-    assert all(one.x1 < drawn.bbox.x1 and one.y0 > 0 and one.y1 < inside.y0 for one in below)
+    texts = [text.get_window_extent() for text in below(drawn)]
+    texts.append(plane.get_legend().get_window_extent())
+    assert not any(one.overlaps(other) for one, other in combinations(texts, 2))
+    assert all(one.y1 < inside.y0 and one.x1 < inside.x1 for one in texts)
 
 
 def test_the_key_names_every_point_in_the_order_of_the_numbers() -> None:
     drawn = plot(crowd(25), paper()).draw()
-    said = [text.get_text() for text in drawn.texts[:-1]]
-    count = len(said) // 2
-    assert said[count:] == [str(n) for n in range(1, count + 1)]
-    assert {f"network {i}" for i in range(25)} | {"SRCNN", "DRFN†", "RDN"} <= set(said[:count])
+    key = [text.get_text().split(maxsplit=1) for text in below(drawn)[:-1]]
+    assert [number for number, _ in key] == [str(i) for i in range(1, len(key) + 1)]
+    assert {f"network {i}" for i in range(25)} | {"SRCNN", "DRFN†", "RDN"} <= {n for _, n in key}
     (plane,) = drawn.axes
-    assert sorted(int(text.get_text()) for text in plane.texts) == list(range(1, count + 1))
-    across = [text.xy[0] for text in plane.texts]
-    assert across == sorted(across)
+    assert sorted(int(text.get_text()) for text in plane.texts) == list(range(1, len(key) + 1))
+
+
+def test_numbers_grow_from_left_to_right() -> None:
+    drawn = points(crowd(40), paper(), None)
+    across = [drawn[index].parameters for index in numbered(drawn)]
+    assert len(across) > 40 and across == sorted(across)
+
+
+def test_counts_grow_tenfold_from_line_to_line() -> None:
+    (plane,) = _draw(measured((4.7, 27), (6.7, 28)), []).axes
+    low, high = plane.get_xlim()
+    inside = [at for at in plane.get_xticks() if low <= at <= high]
+    assert [short_count(at) for at in inside] == ["100k", "1M"]
+
+
+@pytest.mark.parametrize("low", [20.0, 27.93])
+def test_lines_of_the_grid_are_round_numbers(low: float) -> None:
+    (plane,) = _draw(measured((5, low), (6, low + 0.9)), []).axes
+    values = [float(at) for at in plane.get_yticks() if low - 0.1 <= at <= low + 1]
+    assert values == pytest.approx([values[0] + 0.2 * place for place in range(len(values))])
+    assert values[0] * 5 == pytest.approx(round(values[0] * 5)) and len(values) >= 4
+
+
+def test_a_measured_point_is_joined_to_its_printed_one() -> None:
+    (plane,) = plot(RUNS, paper()).draw().axes
+    joined = {
+        float(x) for line in plane.lines if line.get_color() == "0.6" for x in line.get_xdata()
+    }
+    assert {57_281, 665_921, 5_207_203} <= joined and 3_600 not in joined
 
 
 def test_networks_in_one_place_share_a_label() -> None:
@@ -240,70 +263,82 @@ def test_counts_are_short(count: float, text: str) -> None:
     assert short_count(count) == text
 
 
-PLANE = LabelBox(0, 0, 1000, 1000)
+def measured(*places: tuple[float, float]) -> list[Point]:
+    """Networks by the logarithm of their parameters and their PSNR."""
+    return [Point(str(i), f"name {i}", "measured", 10**x, y) for i, (x, y) in enumerate(places)]
 
 
-def texts(count: int, width: float = 60, said: str = "name") -> Texts:
-    return Texts({i: said for i in range(count)}, lambda *_: (width, 12), gap=6, reach=60)
+CORNERS = ((4.0, 25.0), (7.0, 30.0))
+"""They span the plot, about 125 pixels a decade and 65 a dB."""
 
 
-def place(points: list[tuple[float, float]], width: float = 60) -> list[Label]:
-    return label_points(points, [texts(len(points), width)], PLANE)
+def drawn_texts(drawn: list[Point]) -> list[Text]:
+    (plane,) = _draw(drawn, []).axes
+    return list(plane.texts)
 
 
-def apart(one: LabelBox, other: LabelBox) -> bool:
-    return (
-        one.x + one.width <= other.x
-        or other.x + other.width <= one.x
-        or one.y + one.height <= other.y
-        or other.y + other.height <= one.y
-    )
+def leaders(drawn: list[Point]) -> list[Line2D]:
+    (plane,) = _draw(drawn, []).axes
+    return [line for line in plane.lines if line.get_color() == "0.45"]
+
+
+def place(drawn: Point, plane: Axes) -> tuple[float, float]:
+    x, y = plane.transData.transform((drawn.parameters, drawn.psnr))
+    return float(x), float(y)
 
 
 def test_a_lonely_point_has_its_name_on_the_right() -> None:
-    (label,) = place([(500, 500)])
-    assert label == Label(0, "name", LabelBox(509, 494, 60, 12), None, 0)
+    drawn = measured((5.5, 27.5), *CORNERS)
+    name, *_ = drawn_texts(drawn)
+    x, y = place(drawn[0], name.axes)
+    assert 0 < name.get_window_extent().x0 - x < 15 and abs(name.get_window_extent().y0 - y) < 15
+    assert leaders(drawn) == []
 
 
 def test_at_the_right_edge_it_is_on_the_left() -> None:
-    (label,) = place([(980, 500)])
-    assert label.box.x + label.box.width < 980
+    drawn = [*measured(*CORNERS), Point("wide", "a name of many letters", "measured", 1e7, 27)]
+    *_, name = drawn_texts(drawn)
+    assert name.get_window_extent().x1 < place(drawn[-1], name.axes)[0]
 
 
-@given(st.lists(st.tuples(st.integers(2, 7), st.integers(2, 30)), max_size=20, unique=True))
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=12, unique=True))
 def test_names_of_points_that_are_not_crowded_never_overlap(cells: list[tuple[int, int]]) -> None:
-    labels = place([(120.0 * x, 30.0 * y) for x, y in cells], width=80)
-    assert all(apart(one.box, other.box) for one, other in combinations(labels, 2))
-    assert not any(label.covers or label.leader for label in labels)
+    drawn = measured(*((4 + 0.9 * x, 25 + 0.55 * y) for x, y in cells))
+    texts = drawn_texts(drawn)
+    assert [text.get_text() for text in texts] == [point.method for point in drawn]
+    extents = [text.get_window_extent() for text in texts]
+    assert not any(one.overlaps(other) for one, other in combinations(extents, 2))
+    assert leaders(drawn) == []
 
 
 def test_two_points_that_touch_have_their_names_on_two_sides() -> None:
-    one, other = place([(500, 500), (505, 502)])
-    assert apart(one.box, other.box)
+    one, other, *_ = drawn_texts(measured((5.5, 27.5), (5.53, 27.53), *CORNERS))
+    assert not one.get_window_extent().overlaps(other.get_window_extent())
 
 
 def test_a_name_that_has_no_room_beside_its_point_has_a_line_to_it() -> None:
-    around = [(500.0 + 24 * x, 500.0 + 24 * y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
-    (label,) = label_points(around, [Texts({4: "name"}, lambda *_: (60, 12), 6, 60)], PLANE)
-    assert label.leader and not label.covers
-    (x, y), end = label.leader
-    assert label.box.x <= x <= label.box.x + label.box.width
-    assert abs(end[0] - 500) <= 6 and abs(end[1] - 500) <= 6
+    around = [(5.5 + 0.14 * x, 27.5 + 0.25 * y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
+    drawn = [replace(p, model="one", method="") for p in measured(*around, *CORNERS)]
+    drawn[4] = replace(drawn[4], method="a long name", model="other")
+    (line,) = leaders(drawn)
+    (name,) = [text for text in drawn_texts(drawn) if text.get_text() == "a long name"]
+    assert not any(name.get_window_extent().overlaps(mark) for mark in visible(name.axes))
+    start, end = line.get_transform().transform(line.get_xydata())
+    assert tuple(end) == pytest.approx(place(drawn[4], name.axes))
+    assert name.get_window_extent().expanded(1.2, 1.5).contains(*start)
 
 
 def test_a_name_crosses_no_line() -> None:
-    link = ((530.0, 400.0), (530.0, 600.0))
-    (label,) = label_points([(500, 500)], [texts(1)], PLANE, [link])
-    assert label.box.x + label.box.width < 500
+    printed = [Point("a", "A", "printed", 10**5.7, psnr) for psnr in (29, 26)]
+    drawn = [printed[0], replace(printed[1], kind="measured"), *measured((5.5, 27.5), *CORNERS)]
+    name = drawn_texts(drawn)[2]
+    assert name.get_text() == "name 0"
+    assert name.get_window_extent().x1 < place(drawn[2], name.axes)[0]
 
 
-def test_where_names_have_no_room_the_next_texts_are_taken() -> None:
-    points = [(500.0 + 13 * (i % 5), 500.0 + 13 * (i // 5)) for i in range(25)]
-    names, numbers = texts(25, width=200), texts(25, width=6, said="1")
-    assert {label.text for label in label_points(points, [names, numbers], PLANE)} == {"1"}
-    (label,) = label_points(points, [names._replace(by_point={24: "name"}), numbers], PLANE)
-    assert label.text == "name"
-
-
-def test_no_points_have_no_names() -> None:
-    assert label_points([], [texts(0), texts(0)], PLANE) == []
+def test_where_names_have_no_room_numbers_take_their_place() -> None:
+    crowded = measured(*((5 + 0.1 * (i % 5), 27 + 0.2 * (i // 5)) for i in range(25)), *CORNERS)
+    long = [replace(point, method=30 * "name") for point in crowded]
+    assert {text.get_text() for text in drawn_texts(long)} == {str(i) for i in range(1, 28)}
+    assert drawn_texts(measured(*CORNERS))[0].get_text() == "name 0"
