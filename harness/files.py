@@ -97,6 +97,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.fsync(stream.fileno())
 
 
+def write_file(path: Path, content: str | bytes, what: str) -> None:
+    """Write a file atomically, in a folder that is created if it is missing.
+
+    Raises:
+        HarnessError: the file cannot be written; ``what`` names it in the message.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise HarnessError(f"The {what} {path} cannot be written ({error}).") from error
+
+
 def require_writable(folder: Path, what: str, option: str) -> None:
     """Create a folder if it is missing, and check that files can be written there.
 

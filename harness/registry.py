@@ -338,7 +338,7 @@ def register_metric(name: str) -> Callable[[F], F]:
 def register_report(name: str) -> Callable[[F], F]:
     """Register a function that makes a report.
 
-    It takes ``(runs, paper, grey)``: the runs that `ResultStore.load` returns, the printed numbers,
+    It takes ``(runs, paper, grey)``: the runs that `Records.table` returns, the printed numbers,
     and the grey rule whose runs are shown. If it has a parameter ``pictures``, it also gets the
     images to show (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or
     another object that implements `harness.report.table.Report`.

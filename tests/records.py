@@ -46,5 +46,5 @@ def record(
 
 
 def frame(*records: RunRecord) -> pd.DataFrame:
-    """The data frame that `ResultStore.load` makes of these records."""
+    """The data frame that `Records.table` makes of these records."""
     return pd.DataFrame([_row(one) for one in records] or None)

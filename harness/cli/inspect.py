@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cards import DatasetCard
 from harness.cli.options import (
     PathOption,
     data_option,
@@ -37,8 +36,9 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
+    from harness.cards import ModelCard
     from harness.record import RunRecord
-    from harness.run.store import ResultStore
+    from harness.run.store import Records
 
 
 @click.command("list")
@@ -87,11 +87,11 @@ def list_(
         case "weights":
             rows = list_weights(scale or 4)
         case "runs":
-            store = open_results(*results)
+            records = open_results(*results)
             if as_csv:
-                echo_lines(runs_csv(store, scale, images=images), nl=False)
+                echo_lines(runs_csv(records, scale, images=images), nl=False)
                 return
-            rows = list_runs(store, scale)
+            rows = list_runs(records, scale)
             rows = brief_runs(rows) if as_text else rows
         case _:
             rows = list_models(scale)
@@ -273,11 +273,11 @@ def _dataset_row(name: str, scale: int, data_root: Path | None) -> Row:
     except DatasetUnavailable:
         return row | {"state": "not here"}
     except HarnessError as error:
-        others = [
-            f"x{other}"
-            for other in (2, 3, 4)
-            if other != scale and _is_here(card, other, data_root)
-        ]
+        others = []
+        for other in sorted({2, 3, 4} - {scale}):
+            with suppress(HarnessError):
+                find(card, other, data_root)
+                others.append(f"x{other}")
         if others:
             return row | {"state": f"here at {' and '.join(others)} only"}
         return row | {"state": f"broken: {error}"}
@@ -286,91 +286,65 @@ def _dataset_row(name: str, scale: int, data_root: Path | None) -> Row:
     return row | facts | {"where": str(image_set.images[0].path.parent)}
 
 
-def _is_here(card: DatasetCard, scale: int, data_root: Path | None) -> bool:
-    from harness.data.testsets import find
-
-    try:
-        find(card, scale, data_root)
-    except HarnessError:
-        return False
-    return True
-
-
 def list_training_sets(data_root: Path | None) -> list[Row]:
     """List the registered training and validation sets, and whether they are on this machine."""
-    from harness.data.trainsets import FOLDERS
+    from harness.data.trainsets import FOLDERS, count_of, training_downloads, training_folder
 
-    return [_training_set_row(name, data_root) for name in FOLDERS]
-
-
-def _training_set_row(name: str, data_root: Path | None) -> Row:
-    from harness.data.trainsets import count_of, training_downloads, training_folder
-
-    row: Row = {"dataset": name, "images": count_of(name)}
-    folder, _ = training_folder(name, data_root)
-    if folder:
-        return row | {"state": "here", "where": str(folder)}
-    try:
-        training_downloads(name)
-    except HarnessError:
-        return row | {"state": "not here, not for download", "where": None}
-    return row | {"state": f"not here: harness data fetch {name}", "where": None}
+    rows: list[Row] = []
+    for name in FOLDERS:
+        folder, _ = training_folder(name, data_root)
+        state = "here" if folder else "not here, not for download"
+        if not folder:
+            with suppress(HarnessError):
+                training_downloads(name)
+                state = f"not here: harness data fetch {name}"
+        row = {"dataset": name, "images": count_of(name), "state": state}
+        rows.append(row | {"where": str(folder) if folder else None})
+    return rows
 
 
 def list_weights(scale: int) -> list[Row]:
     """List every weights file of every model, and the models that have none."""
-    rows: list[Row] = []
-    for card in map(MODELS.get, MODELS):
-        if card.params != 0 and scale in card.scales:
-            rows += list(_weights_rows(card.name, scale))
-    return rows
+    cards = (card for card in map(MODELS.get, MODELS) if card.params != 0 and scale in card.scales)
+    return [row for card in cards for row in _weights_rows(card, scale)]
 
 
-def _weights_rows(name: str, scale: int) -> Iterator[Row]:
+def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
+    from harness.data.pinned import pinned_rows
     from harness.models.find_weights import installed, official_rows
     from harness.models.weights import read_weights
 
-    card = MODELS.get(name)
     files = installed(card, scale)
+    known: list[tuple[WeightsInfo, Path | str]] = []
     for path, tag in files:
         try:
             info = read_weights(card, scale, path, tag).info
-            yield _weights_row(info, name, str(path), installed=True)
         except HarnessError as error:
-            broken = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
-            yield _weights_row(broken, name, str(path), installed=True)
-    if "official" in (tag for _, tag in files):
-        return
-    for row in official_rows(card, scale):
-        place = f"not here: harness weights fetch {name}"
-        info = WeightsInfo("official", row["file"], row["sha256"], "", row["licence"])
-        yield _weights_row(info, name, place, installed=False)
-        return
-    if not files:
-        place = f"not here: harness train {name}, or --weights {name}=FILE"
-        yield _weights_row(WeightsInfo("none", "", "", "", ""), name, place, installed=False)
-
-
-def _weights_row(info: WeightsInfo, model: str, where: str, *, installed: bool) -> Row:
-    return {
-        "model": model,
-        "tag": info.tag,
-        "source": _source(info) or None,
-        "sha256": info.source_sha256 or None,
-        "licence": info.licence or None,
-        "installed": installed,
-        "where": where,
+            info = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
+        known.append((info, path))
+    official = next(iter(official_rows(card, scale)), None)
+    if official and "official" not in (tag for _, tag in files):
+        info = WeightsInfo("official", "", official["sha256"], "", official["licence"])
+        known.append((info, f"not here: harness weights fetch {card.name}"))
+    elif not files:
+        place = f"not here: harness train {card.name}, or --weights {card.name}=FILE"
+        known.append((WeightsInfo("none", "", "", "", ""), place))
+    published = {
+        row["sha256"]: f"{row['repository']}@{row['commit']}/{row['path']}"
+        for row in pinned_rows("weights")
     }
-
-
-def _source(info: WeightsInfo) -> str:
-    """Return repository, commit and path for the authors' files, else the file's name."""
-    from harness.data.pinned import pinned_rows
-
-    for row in pinned_rows("weights"):
-        if row["sha256"] == info.source_sha256:
-            return f"{row['repository']}@{row['commit']}/{row['path']}"
-    return info.file
+    return [
+        {
+            "model": card.name,
+            "tag": info.tag,
+            "source": published.get(info.source_sha256, info.file) or None,
+            "sha256": info.source_sha256 or None,
+            "licence": info.licence or None,
+            "installed": isinstance(where, Path),
+            "where": str(where),
+        }
+        for info, where in known
+    ]
 
 
 RUN_COLUMNS = (
@@ -382,18 +356,11 @@ RUN_COLUMNS = (
 """The columns of a run in the CSV, before those of its scores; see docs/records.md."""
 
 
-def list_runs(store: ResultStore, scale: int | None) -> list[Row]:
+def list_runs(records: Records, scale: int | None) -> list[Row]:
     """List the runs of a scale, or all, with their means, and the paths of bad records."""
-    bad: list[Row] = []
-    records = _of_scale(
-        store.sound(lambda path, _: bad.append({"status": "damaged", "error": str(path)})), scale
-    )
     # The facts win over a metric of the same name, but keep their place in front.
-    return [row | _means_of(record) | row for row, record in _rows(records)] + bad
-
-
-def _of_scale(records: Mapping[Path, RunRecord], scale: int | None) -> list[RunRecord]:
-    return [record for record in records.values() if scale in (None, record.identity.scale)]
+    rows = [row | _means_of(record) | row for row, record in _rows(records, scale)]
+    return rows + [{"status": "damaged", "error": str(path)} for path in records.bad]
 
 
 def brief_runs(rows: Sequence[Row]) -> list[Row]:
@@ -404,26 +371,23 @@ def brief_runs(rows: Sequence[Row]) -> list[Row]:
     return [{name: row.get(name) for name in names} | {"how": _how(row)} for row in rows]
 
 
-def runs_csv(store: ResultStore, scale: int | None, *, images: bool) -> str:
+def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
     """Format run records as CSV, one row per run and metric (and image, with ``images``)."""
     lines = _image_lines if images else _mean_lines
     score = ("image", "metric", "value") if images else ("metric", "value", "infinite")
-    rows = (
-        line
-        for row, record in _rows(_of_scale(store.sound(), scale))
-        for line in lines(row, record)
-    )
+    rows = (line for row, record in _rows(records, scale) for line in lines(row, record))
     return csv_text((*RUN_COLUMNS, *score), (map(flat, row) for row in rows))
 
 
-def _rows(records: Sequence[RunRecord]) -> Iterator[tuple[Row, RunRecord]]:
-    """Yield each record with its facts, by column."""
+def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
+    """Yield each sound record of a scale, or of all, with its facts by column."""
     from harness.paper.select import foreign_origin
     from harness.protocol.rules import protocol
     from harness.run.store import set_names, set_of
 
-    names = set_names(records)
-    for record in records:
+    chosen = [one for one in records.sound.values() if scale in (None, one.identity.scale)]
+    names = set_names(chosen)
+    for record in chosen:
         identity, weights = record.identity, record.weights
         stored = {
             name: getattr(identity, name, getattr(record, name, None)) for name in RUN_COLUMNS

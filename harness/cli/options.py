@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sized
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,8 +15,7 @@ from harness.cli.progress import echo, keep_stdout
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.record import RunRecord
-    from harness.run.store import ResultStore
+    from harness.run.store import Records
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PathOption = click.Path(path_type=Path)
@@ -150,46 +149,33 @@ def note_changed(owner: str, changed: Collection[str]) -> None:
         echo(f"Note: {owner} changed torch's global {settings}: restored.", err=True)
 
 
-def open_results(*results: Path) -> ResultStore:
-    """Open folders of run records, and print which of them are damaged or of an earlier version.
+def open_results(*results: Path) -> Records:
+    """Read the run records in some folders, and print what readers of their numbers should know.
 
-    The default folder may not exist yet; then a line says so.
+    That is which are damaged or contradict each other, how many an earlier version of the harness
+    made, and which have a built-in model's name but were made by other code. The default folder
+    may not exist yet; then a line says so.
     """
+    from harness.paper.select import foreign_origin
     from harness.run.store import ResultStore
 
-    store = ResultStore(*results)
-    if not store.root.is_dir():
-        echo(f"There are no run records in {store} yet: harness run writes them.", err=True)
-        return store
-    sound = store.sound(lambda _, error: echo(f"Left out: {error}", err=True))
-    note_read(store, sound)
-    note_earlier(sound.values())
-    note_foreign(sound.values())
-    return store
-
-
-def note_read(results: Path | ResultStore, records: Sized) -> None:
-    """Print how many records were read, and from where."""
-    echo(f"Run records read from {results}: {len(records)}.", err=True)
-
-
-def note_earlier(records: Iterable[RunRecord]) -> None:
-    """Print how many records have the identity of an earlier version, if any."""
-    count = sum(record.earlier for record in records)
-    if count:
+    records = ResultStore(*results).read()
+    if not results[0].is_dir():
+        echo(f"There are no run records in {results[0]} yet: harness run writes them.", err=True)
+        return records
+    for error in records.bad.values():
+        echo(f"Left out: {error}", err=True)
+    note_read(records)
+    runs = records.sound.values()
+    earlier = sum(record.earlier for record in runs)
+    if earlier:
         echo(
-            f"Note: run records of an earlier version: {count}. Their numbers are shown (harness "
+            f"Note: run records of an earlier version: {earlier}. Their numbers are shown (harness "
             "list runs marks them); harness run computes them again.",
             err=True,
         )
-
-
-def note_foreign(records: Iterable[RunRecord]) -> None:
-    """Print which records have a built-in model's name but were made by other code, if any."""
-    from harness.paper.select import foreign_origin
-
     origins = [
-        (record.identity.model, origin) for record in records if (origin := foreign_origin(record))
+        (record.identity.model, origin) for record in runs if (origin := foreign_origin(record))
     ]
     if origins:
         names = "; ".join(dict.fromkeys(f"{model} by {origin}" for model, origin in origins))
@@ -198,6 +184,12 @@ def note_foreign(records: Iterable[RunRecord]) -> None:
             f"({names}). They are not compared with printed numbers.",
             err=True,
         )
+    return records
+
+
+def note_read(records: Records) -> None:
+    """Print how many valid records were read, and from where."""
+    echo(f"Run records read from {records.folders}: {len(records.sound)}.", err=True)
 
 
 def split_words(text: str) -> list[str]:

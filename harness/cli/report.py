@@ -33,7 +33,7 @@ from harness.cli.options import (
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
-from harness.files import write_atomically
+from harness.files import write_file
 from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ def report(
     out = out or (Path("reports") if alone else results[0] / "reports")
     region = _region(image, box)
     pictures = Pictures(images or results[0], data_root, region, split_words(models))
-    store = open_results(*results)
+    runs = open_results(*results).table()
     failed = False
-    for result in build(name, split_words(formats), store, out, grey, pictures):
+    for result in build(name, split_words(formats), runs, out, grey, pictures):
         if isinstance(result, HarnessError):
             failed = True
             echo(f"Error: {result}", err=True)
@@ -147,7 +147,8 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
     """Move local records to the reference records: IDS are ids, their first digits, or all."""
     from harness.run.store import ResultStore, accept_records
 
-    for path in accept_records(ids, open_results(results), ResultStore(reference)):
+    open_results(results)
+    for path in accept_records(ids, ResultStore(results), ResultStore(reference)):
         echo(path)
 
 
@@ -172,7 +173,7 @@ def print_claims(results: Sequence[Path], form: Any) -> None:
     from harness.paper.schema import paper
     from harness.report.claims import claims_table
 
-    judgements = judge(open_results(*results).load(), paper())
+    judgements = judge(open_results(*results).table(), paper())
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in judgements]))
     else:
@@ -277,7 +278,7 @@ def check(
     from harness.paper.check import (
         against_paper,
         against_reference,
-        read_records,
+        bad_rows,
         restrict,
         with_tolerance,
     )
@@ -293,21 +294,22 @@ def check(
             f"There are no run records in {results[0]} yet: make them with harness run, or give "
             "their folder with --results."
         )
-    local, rows = read_records(open_results(*results))
+    local = open_results(*results)
+    rows = bad_rows(local.bad)
     if against == "paper":
-        rows += against_paper(local, paper(), grey)
+        rows += against_paper(local.sound.values(), paper(), grey)
     else:
-        references, damaged = read_records(ResultStore(reference))
-        note_read(reference, references)
-        rows += damaged
-        if references or not damaged:
-            rows += against_reference(local, references)
+        references = ResultStore(reference).read()
+        note_read(references)
+        rows += bad_rows(references.bad)
+        if references.sound or not references.bad:
+            rows += against_reference(local.sound.values(), references.sound.values())
     rows = restrict(rows, split_words(models), split_words(datasets))
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
     echo_lines(check_json(rows) if as_json else check_markdown(rows, against))
     if junit:
-        write_junit(rows, against, require, junit)
+        write_file(junit, junit_xml(rows, against, require), "file")
     violations = [row.verdict for row in rows if row.violates(require)]
     if violations:
         absent = violations.count("not run")
@@ -371,21 +373,11 @@ def _verdict(row: CheckRow) -> str:
     return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
 
 
-def write_junit(rows: Sequence[CheckRow], against: str, require: bool, path: Path) -> None:
-    """Write the rows as JUnit XML.
+def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
+    """Format the rows as JUnit XML.
 
-    Raises:
-        HarnessError: the file cannot be written.
+    There is one test case per row: violations fail, other numbers that were not run are skipped.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _junit(rows, against, require))
-    except OSError as error:
-        raise HarnessError(f"The file {path} cannot be written ({error}).") from error
-
-
-def _junit(rows: Sequence[CheckRow], against: str, require: bool) -> str:
-    """Make one test case per row: violations fail, other numbers that were not run are skipped."""
     suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
     for row in rows:
         name = " ".join(filter(None, (row.model, row.metric, row.run)))

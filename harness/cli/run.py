@@ -20,6 +20,7 @@ from harness.cli.options import (
     fill_registries,
     json_option,
     note_changed,
+    open_results,
     plugin_option,
     reference_option,
     results_option,
@@ -157,7 +158,7 @@ def run(
     from harness.report.results import summary
     from harness.run.job import require_folders
     from harness.run.plan import Request, plan
-    from harness.run.spec import Options, RunContext
+    from harness.run.spec import RunContext
     from harness.run.store import ResultStore
     from harness.run.tiles import choose_tiles
 
@@ -167,8 +168,8 @@ def run(
     side = tile if isinstance(tile, int) else None
     planned = plan(Request(**request, tile=side, fetch=download))
     with bars() as shown:
-        progress, options = RunProgress(shown), Options(device, force, save_images)
-        context = RunContext(ResultStore(results), progress, options)
+        progress = RunProgress(shown)
+        context = RunContext(ResultStore(results), progress, device, force, save_images)
         with open_executor(context) as execute:
             choose_tiles(planned, execute, asked=tile == "auto")
             _print_plan(planned)
@@ -183,7 +184,7 @@ def run(
                     else:
                         ended[outcome.identity.id] = outcome
                         progress.ended(runs[outcome.identity.id], outcome)
-    for message in context.unsaved:
+    for message in context.unsaved.values():
         echo(f"Error: {message}", err=True)
     records = [ended[key] for key in runs if key in ended]
     for record in records:
@@ -292,7 +293,8 @@ def explain(
     if len(what) == 2:
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
-        path, record = find_run(what[0], list(map(ResultStore, (*results, reference))))
+        places = [open_results(*results), ResultStore(reference).read()]
+        path, record = find_run(what[0], places)
         echo(f"The run record is {path}.", err=True)
         run = rebuild(record, weights, data_root, weights_key)
         scored = explain_run(record, run, claim, device, partial(echo, err=True), every=every)
@@ -353,8 +355,7 @@ def bench(
 
     fill_registries(plugins)
     planned = plan(Request(**request))
-    for message in [*planned.notes, *planned.absent, *planned.problems]:
-        echo(f"Note: {message}", err=True)
+    _print_plan(planned)
     torch_device = pick_device(device)
     roof = measure_roof(torch_device)
     benches = []

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from harness.cards import GreyRule
     from harness.record import RunRecord
-    from harness.run.store import ResultStore
 
 
 Excuse = Literal["", "known misprint", "other rules"]
@@ -132,16 +131,19 @@ def with_tolerance(rows: Iterable[CheckRow], psnr: float) -> list[CheckRow]:
 CellKey = tuple[str, ...]
 
 
-def read_records(store: ResultStore) -> tuple[list[RunRecord], list[CheckRow]]:
-    """Read the sound records, and make a failing row for each damaged or altered one."""
-    rows: list[CheckRow] = []
-
-    def bad(path: Path, error: HarnessError) -> None:
-        model = path.stem.rpartition("-")[0]
-        row = CheckRow(model, path.parent.name, "record", run=path.stem, broken=True)
-        rows.append(replace(row, reason=str(error)))
-
-    return list(store.sound(bad).values()), rows
+def bad_rows(bad: Mapping[Path, HarnessError]) -> list[CheckRow]:
+    """Make a failing row for each record that is damaged, altered or contradicts another."""
+    return [
+        CheckRow(
+            path.stem.rpartition("-")[0],
+            path.parent.name,
+            "record",
+            run=path.stem,
+            broken=True,
+            reason=str(error),
+        )
+        for path, error in bad.items()
+    ]
 
 
 def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]) -> list[CheckRow]:

@@ -43,7 +43,7 @@ def judge(runs: pd.DataFrame, paper: Mapping[str, Any]) -> tuple[Judgement, ...]
     """Judge every claim of the paper, then every row of its Table 2.
 
     Args:
-        runs: the output of `ResultStore.load`; may be empty.
+        runs: the output of `Records.table`; may be empty.
         paper: the output of `harness.paper.schema.paper`.
     """
     evidence = Evidence(runs, paper)

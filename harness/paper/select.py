@@ -72,7 +72,7 @@ def rank_runs(
     those that saw more pixels in training come first; then later runs.
 
     Args:
-        runs: the output of `ResultStore.load`.
+        runs: the output of `Records.table`.
         scale: the factor.
         grey: the rule for grey images; None for that of each cell, see `cell_grey`.
         self_ensemble: runs with it, or without.

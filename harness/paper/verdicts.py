@@ -39,7 +39,7 @@ class Evidence:
     """The evidence for judging claims: the printed numbers, the runs, the networks.
 
     Attributes:
-        runs: the output of `ResultStore.load`.
+        runs: the output of `Records.table`.
         paper: the output of `harness.paper.schema.paper`.
 
     The methods that count on a network raise `UsageError` if none is registered under the name.

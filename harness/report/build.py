@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from harness.errors import HarnessError, UsageError, sentence
-from harness.files import require_writable, write_atomically
+from harness.files import require_writable, write_file
 from harness.paper.schema import paper
 from harness.record import is_plain_name
 from harness.registry import REPORTS
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from harness.cards import GreyRule
     from harness.report.crops import Pictures
-    from harness.run.store import ResultStore
 
 
 class ReportError(HarnessError):
@@ -113,7 +112,7 @@ class Written(NamedTuple):
 def build(
     name: str,
     formats: Sequence[str],
-    results: ResultStore,
+    runs: pd.DataFrame,
     out: Path,
     grey: GreyRule | None,
     pictures: Pictures,
@@ -135,7 +134,7 @@ def build(
         raise UsageError(f"No format is called {unknown!r}: there are {', '.join(known)}.")
     # Make all reports before writing the first: without runs, no file is written.
     REPORTS.load_built_ins()
-    reports, failed = _make_all(REPORTS.select(name), results.load(), grey, pictures)
+    reports, failed = _make_all(REPORTS.select(name), runs, grey, pictures)
     yield from failed
     offered = {form for report in reports.values() for form in report.formats}
     if reports and formats and not offered & set(formats):
@@ -182,8 +181,5 @@ def _write(
         for form, content in contents(name, report, forms).items()
     }
     for path, content in files.items():
-        try:
-            write_atomically(path, content)
-        except OSError as error:
-            raise HarnessError(f"The report {path} cannot be written ({error}).") from error
+        write_file(path, content, "report")
     return Written(list(files), "".join(text.decode() for text in preview.values()))

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from harness.models.cost import measure_complexity
 from harness.models.network import build_network, copy_network
 from harness.models.resources import keep_freed, with_peak
 from harness.models.weights import load_into
@@ -48,8 +47,6 @@ class Bench:
     """Timings of one model on one set. Seconds are for all images, the median of the rounds.
 
     Attributes:
-        model: the name of the model.
-        dataset: the name of the set.
         images: the number of images.
         megapixels: the total size of all SR images.
         forward: seconds of the bare network on prepared inputs, in the faster layout.
@@ -104,7 +101,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     network, images = upscaler(run, device), run.image_set.images
     results, peak = with_peak(device, lambda: list(compute(run, images, network)))
     psnr = {result.image: result.scores["psnr"] for result, _ in results}
-    inputs = [network.batch(prepare_image(run, image).input) for image in images]
+    inputs = [network.batch(prepare_image(run, image)[-1]) for image in images]
     ways: dict[str, Callable[[], object]] = {"harness": lambda: list(compute(run, images, network))}
     ways |= {name: _forward(network.network, inputs, form) for name, form in LAYOUTS.items()}
     difference = None
@@ -160,10 +157,7 @@ def _by_itself(script: Callable[[], object]) -> None:
 
 def _operations(run: Run, inputs: Sequence[Tensor]) -> int | None:
     """FLOPs of all forward passes, proportional to the pixels of the inputs."""
-    identity = run.identity
-    counted = measure_complexity(
-        run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
-    )
+    counted = run.complexity()
     if not counted.macs:
         return None
     pixels = sum(batch.shape[2] * batch.shape[3] for batch in inputs)

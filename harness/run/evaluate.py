@@ -41,21 +41,6 @@ LARGE = 4_000_000
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An image of a set, ready for a network.
-
-    Attributes:
-        loaded: the HR image as stored on disk.
-        sample: the HR and LR images under the run's rules.
-        input: the input of the network, float64 ``(h, w, C)``.
-    """
-
-    loaded: LoadedImage
-    sample: Sample
-    input: FloatArray
-
-
-@dataclass(frozen=True)
 class Upscaled:
     """An image of a set and its SR image.
 
@@ -91,8 +76,12 @@ def upscaler(run: Run, device: str) -> Upscaler:
     )
 
 
-def prepare_image(run: Run, image: SetImage) -> Prepared:
+def prepare_image(run: Run, image: SetImage) -> tuple[LoadedImage, Sample, FloatArray]:
     """Read an image and make the input of the run's network.
+
+    Returns:
+        the HR image as stored on disk; the HR and LR images under the run's rules; the input of the
+        network, float64 ``(h, w, C)``.
 
     Raises:
         HarnessError: the image cannot be read, or has changed.
@@ -103,7 +92,7 @@ def prepare_image(run: Run, image: SetImage) -> Prepared:
         lr = _load(image.lr.path, image.lr.pixels_sha256).pixels
         sample = replace(sample, lr=given_lr(lr, sample.hr, run.rules))
     enlarged = run.card.input == "bicubic"
-    return Prepared(loaded, sample, network_input(sample.lr, run.rules, enlarged=enlarged))
+    return loaded, sample, network_input(sample.lr, run.rules, enlarged=enlarged)
 
 
 def upscale(
@@ -146,11 +135,11 @@ def upscale(
         free.put(copy)
 
     def process(image: SetImage) -> Result:
-        prepared = prepare_image(run, image)
+        loaded, sample, pixels = prepare_image(run, image)
         own = free.get()
         try:
             begin = time.perf_counter()
-            sr = own(prepared.input, lambda part: sr_image(part, prepared.sample))
+            sr = own(pixels, lambda part: sr_image(part, sample))
             seconds = time.perf_counter() - begin
         except Exception as error:  # a network may raise anything
             if run.tile is None or isinstance(error, HarnessError) or is_memory(error):
@@ -161,7 +150,7 @@ def upscale(
             ) from error
         finally:
             free.put(own)
-        return finish(Upscaled(image, prepared.loaded, prepared.sample, sr, seconds))
+        return finish(Upscaled(image, loaded, sample, sr, seconds))
 
     def process_unless_stopped(image: SetImage) -> Result | None:
         if stop():
@@ -216,14 +205,7 @@ def compute(
     pictures: bool = False,
     stop: Callable[[], bool] = bool,
 ) -> Generator[tuple[ImageResult, bytes | None], None, None]:
-    """Super-resolve and score images of a run's set.
-
-    Args:
-        run: the run, which sets the rules and the metrics.
-        images: images of its set.
-        network: the network, from `upscaler`.
-        pictures: also encode the SR images as PNG.
-        stop: called before each image; when it returns true, no image is begun.
+    """Super-resolve and score images of a run's set; the arguments are those of `upscale`.
 
     Yields:
         the result of each finished image and, with ``pictures``, the bytes of its PNG file.

@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, own_error, sentence
-from harness.files import FileLock, require_writable, write_atomically
+from harness.files import FileLock, require_writable, write_file
 from harness.models.source import plugins
 from harness.record import Execution, ImageResult, RunRecord
 from harness.run.evaluate import compute, upscaler
 from harness.run.spec import RunContext, WorkersError
-from harness.run.store import journal_of, lock_of, picture_path, remove_leftovers
+from harness.run.store import Journal, picture_path
 
 if TYPE_CHECKING:
     from harness.data.identify import SetImage
-    from harness.models.cost import Complexity
     from harness.run.spec import Outcomes, Run
 
 
@@ -36,8 +34,8 @@ def require_folders(runs: Sequence[Run], context: RunContext) -> None:
         if all(_finished(run, context) for run in runs):
             return
     require_writable(context.store.root, "results", "--results")
-    if context.options.save_images:
-        require_writable(context.options.save_images, "pictures'", "--save-images")
+    if context.save_images:
+        require_writable(context.save_images, "pictures'", "--save-images")
 
 
 def begin_runs(
@@ -47,7 +45,7 @@ def begin_runs(
 
     Args:
         runs: the runs to carry out.
-        context: the store, the listener and the options.
+        context: what all runs share.
         execution: returns the device and threads; called only if a run has images to compute.
 
     Yields:
@@ -83,11 +81,16 @@ def _begin(
     run: Run, context: RunContext, execution: Callable[[], Execution], *, wait: bool
 ) -> RunRecord | HarnessError | Job | None:
     """Begin a run; return its record if it is finished, None if another process has its lock."""
-    record = _finished(run, context)
+    path = context.store.path(run.identity)
+    lock, record = FileLock(path.with_suffix(".lock")), _finished(run, context)
     if record:
-        remove_leftovers(context.store, run.identity)
+        # A process may have been killed just after it wrote the record. In a read-only folder what
+        # it left stays.
+        with suppress(HarnessError, OSError):
+            if lock.path.exists() and lock.acquire(wait=False):
+                path.with_suffix(".journal").unlink(missing_ok=True)
+        lock.release()
         return record
-    lock = lock_of(context.store, run.identity)
     if not lock.acquire(wait=False):
         if not wait:
             return None
@@ -110,9 +113,6 @@ class Job:
     An image with a result in a finished record or in the journal is not computed again.
 
     Args:
-        run: the run to carry out.
-        context: the store, the listener and the options.
-        execution: the device and threads.
         lock: the lock of the run, already held; `close` releases it.
 
     Attributes:
@@ -121,14 +121,13 @@ class Job:
 
     def __init__(self, run: Run, context: RunContext, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._context, self._lock = run, execution, context, lock
-        self._picture_failed = False
         # Read now: the user may edit the plug-in's file during the run.
         self._plugins = plugins(run.card.name, run.metrics)
         self._stored = context.store.finished(run.identity)
-        self._reused = None if context.options.force else self._stored
-        self._journal = journal_of(context.store, run.identity, execution)
+        self._reused = None if context.force else self._stored
+        self._journal = Journal(context.store, run.identity, execution)
         previous: Iterable[ImageResult] = ()
-        if not context.options.force:
+        if not context.force:
             previous = self._reused.images if self._reused else self._journal.read()
         self._results = {result.image: result for result in previous}
         self.todo = _todo(run, self._results, context)
@@ -144,9 +143,13 @@ class Job:
         Raises:
             HarnessError: the journal cannot be written.
         """
-        folder = self._context.options.save_images
+        folder = self._context.save_images
         if folder and picture:
-            self._save(picture, picture_path(folder, self.run.identity, result.image))
+            path = picture_path(folder, self.run.identity, result.image)
+            try:
+                write_file(path, picture, "picture")
+            except HarnessError as error:
+                self._context.unsaved.setdefault(self.run.identity.id, str(error))
         if result.image not in self._results:
             self._results[result.image] = result
             self._journal.append(result)
@@ -165,7 +168,16 @@ class Job:
             the record, or the error if it cannot be written.
         """
         try:
-            return self._write(error, provenance)
+            if self._reused:
+                status = "error" if error else self._reused.status
+                record = replace(self._reused, status=status, error=error)
+            else:
+                record = self._record(error, provenance)
+                if not (error and self._stored):
+                    self._context.store.write(record)
+            if not error or self._stored:
+                self._journal.remove()
+            return record
         except (Exception, SystemExit) as failure:  # counting runs the code of a plug-in
             return own_error(failure, self.run.title)
         finally:
@@ -175,29 +187,8 @@ class Job:
         """Release the lock, so that other processes can carry out the run."""
         self._lock.release()
 
-    def _write(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        if self._reused:
-            status = "error" if error else self._reused.status
-            record = replace(self._reused, status=status, error=error)
-        else:
-            record = self._record(error, provenance)
-            if not (error and self._stored):
-                self._context.store.write(record)
-        if not error or self._stored:
-            self._journal.remove()
-        return record
-
-    def _save(self, picture: bytes, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, picture)
-        except OSError as error:
-            if not self._picture_failed:
-                self._context.unsaved.append(f"The picture {path} cannot be written ({error}).")
-            self._picture_failed = True
-
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        run, cost = self.run, None if error else _complexity(self.run)
+        run, cost = self.run, None if error else self.run.complexity()
         if run.asked_for:
             provenance = {**provenance, "in_place_of": run.asked_for}
         lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
@@ -220,19 +211,9 @@ class Job:
         )
 
 
-def _complexity(run: Run) -> Complexity:
-    """Parameters and MACs of the network; cached, because counting can take seconds."""
-    from harness.models.cost import measure_complexity
-
-    identity = run.identity
-    return measure_complexity(
-        run.card, identity.scale, identity.hyper, source_sha256=identity.source_sha256
-    )
-
-
 def _finished(run: Run, context: RunContext) -> RunRecord | None:
     """The record of a run whose results and pictures are all there; None if work is left."""
-    record = None if context.options.force else context.store.finished(run.identity)
+    record = None if context.force else context.store.finished(run.identity)
     if record is None or _todo(run, {image.image: image for image in record.images}, context):
         return None
     return record
@@ -240,7 +221,7 @@ def _finished(run: Run, context: RunContext) -> RunRecord | None:
 
 def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> list[SetImage]:
     def lacks_picture(name: str) -> bool:
-        folder = context.options.save_images
+        folder = context.save_images
         return bool(folder and not picture_path(folder, run.identity, name).is_file())
 
     return [i for i in run.image_set.images if i.name not in results or lacks_picture(i.name)]
@@ -258,7 +239,7 @@ class Serial:
 
         from harness.models.resources import pick_device
 
-        return Execution(pick_device(self._context.options.device), torch.get_num_threads())
+        return Execution(pick_device(self._context.device), torch.get_num_threads())
 
     def free_bytes(self) -> int | None:
         """The free memory of the device."""
@@ -283,7 +264,7 @@ def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
         try:
             network = upscaler(job.run, device)
             changed = network.changed
-            pictures = context.options.save_images is not None
+            pictures = context.save_images is not None
             with interrupts_held(context.listener.notify) as stop:
                 results = compute(job.run, job.todo, network, pictures=pictures, stop=stop.is_set)
                 for result, picture in results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -189,32 +189,21 @@ def _with_weights(
         try:
             path, key = request.weight_files.get(card.name), request.weights_key
             weights = find_weights(card, request.scale, path=path, tag=tag, key=key)
-            if weights and weights.note:
-                result.notes.append(weights.note)
-            return card, weights, ""
         except WeightsMissing:
-            stand_in = None if tag else _stand_in(result, request, card)
-            if stand_in is None:
-                raise
-            return stand_in
+            if card.stand_in and not tag:
+                with suppress(WeightsMissing):
+                    smaller = MODELS.get(card.stand_in)
+                    weights = find_weights(smaller, request.scale)
+                    result.notes.append(
+                        f"{card.name} has no weights here: {smaller.name} runs in its place, "
+                        "under its own name."
+                    )
+                    return smaller, weights, card.name
+            raise
+        if weights and weights.note:
+            result.notes.append(weights.note)
+        return card, weights, ""
     return None
-
-
-def _stand_in(
-    result: Plan, request: Request, card: ModelCard
-) -> tuple[ModelCard, Weights | None, str] | None:
-    """The smaller model that replaces a model without weights, if it has weights itself."""
-    if not card.stand_in:
-        return None
-    smaller = MODELS.get(card.stand_in)
-    try:
-        weights = find_weights(smaller, request.scale)
-    except WeightsMissing:
-        return None
-    result.notes.append(
-        f"{card.name} has no weights here: {smaller.name} runs in its place, under its own name."
-    )
-    return smaller, weights, card.name
 
 
 def _image_set(result: Plan, request: Request, card: DatasetCard) -> ImageSet | None:

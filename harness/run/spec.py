@@ -1,4 +1,4 @@
-"""Types of runs: the run itself, its options, its listener and its executor."""
+"""Types of runs: the run itself, what runs share, their listener and their executor."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from harness.run.store import ResultStore
 
 if TYPE_CHECKING:
     from harness.data.identify import ImageSet
+    from harness.models.cost import Complexity
     from harness.models.weights import Weights
 
 
@@ -69,6 +70,13 @@ class Run:
             lr_sha256=self.image_set.lr_sha256,
         )
 
+    def complexity(self) -> Complexity:
+        """Parameters and MACs of the network; cached, because counting can take seconds."""
+        from harness.models.cost import measure_complexity
+
+        hyper, source = self.identity.hyper, self.identity.source_sha256
+        return measure_complexity(self.card, self.rules.scale, hyper, source_sha256=source)
+
 
 class Listener(typing.Protocol):
     """Receives the progress of runs; several may be in progress at once."""
@@ -83,37 +91,27 @@ class Listener(typing.Protocol):
         """An image is finished."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of carrying out runs that do not change their scores.
-
-    Attributes:
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
-        force: compute finished runs again.
-        save_images: the folder for SR images, saved in ``x<scale>/<set>/<model>-<id12>`` below it.
-    """
-
-    device: str = "auto"
-    force: bool = False
-    save_images: Path | None = None
-
-
 class WorkersError(HarnessError):
     """The workers cannot be reached or used, so no run can go on."""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all runs of a command share: the store, the listener and the options.
+    """What all runs of a command share; nothing here changes their scores.
 
     Attributes:
-        unsaved: a message for each run whose SR images could not all be saved.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        force: compute finished runs again.
+        save_images: the folder for SR images, saved in ``x<scale>/<set>/<model>-<id12>`` below it.
+        unsaved: the first error of each run whose SR images could not all be saved, by its id.
     """
 
     store: ResultStore
     listener: Listener
-    options: Options
-    unsaved: list[str] = field(default_factory=list)
+    device: str = "auto"
+    force: bool = False
+    save_images: Path | None = None
+    unsaved: dict[str, str] = field(default_factory=dict)
 
 
 Outcomes: TypeAlias = Generator[RunRecord | HarnessError, None, None]

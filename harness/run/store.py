@@ -1,4 +1,4 @@
-"""Runs on disk: their records, one JSON file a run, and the lock and journal of one in progress.
+"""Runs on disk: their records, one JSON file a run, and the journal of one in progress.
 
 Records lie at ``<root>/x<scale>/<dataset>/<model>-<id12>.json`` and are written whole, by rename.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.files import TEXT, FileLock, regular, write_atomically
+from harness.files import TEXT, FileLock, regular, write_file
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
 from harness.registry import METRICS
@@ -23,8 +23,41 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def ignored(path: Path, error: HarnessError) -> None:
-    """Ignore a bad record."""
+class Records(NamedTuple):
+    """The records in the folders of a store, by path.
+
+    Attributes:
+        folders: the folders, for messages.
+        sound: the valid records, in the order of the paths.
+        bad: the errors of records that are damaged or altered, or contradict one of an earlier
+            folder.
+    """
+
+    folders: str
+    sound: dict[Path, RunRecord]
+    bad: dict[Path, HarnessError]
+
+    def finished(self, beginning: str = "") -> dict[Path, RunRecord]:
+        """The valid records of finished runs whose id starts with a text."""
+        return {
+            path: record
+            for path, record in self.sound.items()
+            if record.status == "finished" and record.identity.id.startswith(beginning)
+        }
+
+    def table(self) -> pd.DataFrame:
+        """One row per valid record, for reports; failed runs have no scores.
+
+        Every registered metric and every metric of the records has a column. Scores that a run
+        does not have are missing values.
+        """
+        import pandas as pd
+
+        names = set_names(self.sound.values())
+        rows = [_row(one) | {"dataset": names[set_of(one)]} for one in self.sound.values()]
+        present = [name for row in rows for name in row]
+        columns = dict.fromkeys([*present, "model", "dataset", *METRICS])
+        return pd.DataFrame(rows, columns=list(columns))
 
 
 class ResultStore:
@@ -41,9 +74,6 @@ class ResultStore:
     def __init__(self, root: Path, *others: Path) -> None:
         self.root = root
         self.roots = (root, *others)
-
-    def __str__(self) -> str:
-        return " and ".join(map(str, self.roots))
 
     def path(self, identity: Identity) -> Path:
         """The path of the record of a run."""
@@ -73,25 +103,17 @@ class ResultStore:
         """
         path = self.path(record.identity)
         text = json.dumps(record.to_json(), indent=1, allow_nan=False) + "\n"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, text)
-        except OSError as error:
-            raise HarnessError(f"The record {path} cannot be written ({error}).") from error
+        write_file(path, text, "record")
         return path
 
     def paths(self) -> list[Path]:
         """The paths of all records, sorted within each folder."""
         return [path for root in self.roots for path in sorted(root.glob("x*/*/*.json"))]
 
-    def sound(self, bad: Callable[[Path, HarnessError], object] = ignored) -> dict[Path, RunRecord]:
-        """The valid records by path, in the order of the paths.
-
-        Args:
-            bad: called with the path and the error of each record that is damaged or altered, or
-                contradicts one of an earlier folder.
-        """
+    def read(self) -> Records:
+        """Read all records."""
         records: dict[Path, RunRecord] = {}
+        bad: dict[Path, HarnessError] = {}
         for root in self.roots:
             known = {record.identity.id: path for path, record in records.items()}
             for path in ResultStore(root).paths():
@@ -101,43 +123,18 @@ class ResultStore:
                     if first:
                         _require_equal(first, records[first], path, record)
                 except HarnessError as error:
-                    bad(path, error)
+                    bad[path] = error
                     continue
                 if first and (record.status == "error" or records[first].status == "finished"):
                     continue
                 if first:  # a failed run, which is finished here
                     del records[known.pop(record.identity.id)]
                 records[path] = record
-        return records
-
-    def named(
-        self, beginning: str, bad: Callable[[Path, HarnessError], object] = ignored
-    ) -> dict[Path, RunRecord]:
-        """The valid records of finished runs whose id starts with a text; see `sound` for bad."""
-        return {
-            path: record
-            for path, record in self.sound(bad).items()
-            if record.status == "finished" and record.identity.id.startswith(beginning)
-        }
+        return Records(" and ".join(map(str, self.roots)), records, bad)
 
     def records(self) -> list[RunRecord]:
         """The valid records, in the order of their paths."""
-        return list(self.sound().values())
-
-    def load(self) -> pd.DataFrame:
-        """One row per valid record, for reports; failed runs have no scores.
-
-        Every registered metric and every metric of the records has a column. Scores that a run
-        does not have are missing values.
-        """
-        import pandas as pd
-
-        records = self.records()
-        names = set_names(records)
-        rows = [_row(record) | {"dataset": names[set_of(record)]} for record in records]
-        present = [name for row in rows for name in row]
-        columns = dict.fromkeys([*present, "model", "dataset", *METRICS])
-        return pd.DataFrame(rows, columns=list(columns))
+        return list(self.read().sound.values())
 
 
 def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
@@ -156,53 +153,48 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     if not local.paths():
         raise UsageError(f"There are no records in {local.root}: name their folder with --results.")
     with FileLock(local.root / "accept.lock").held():
-        return _accept(ids, local, reference)
+        records = local.read()
+        chosen: dict[Path, RunRecord] = {}
+        for word in ids:
+            chosen |= records.finished() if word == "all" else [find_run(word, [records])]
+        earlier = next((record for record in chosen.values() if record.earlier), None)
+        if earlier:
+            raise UsageError(
+                f"The run {earlier.identity.id[:12]} has the identity of an earlier version: "
+                "repeat it with harness run."
+            )
+        if not chosen:
+            raise UsageError(f"There are no finished runs in {local.root}: see harness list runs.")
+        moved = []
+        for path, record in chosen.items():
+            moved.append(reference.write(record))
+            path.unlink()
+        return moved
 
 
-def _accept(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
-    chosen: dict[Path, RunRecord] = {}
-    for word in ids:
-        if word == "all":
-            chosen |= local.named("")
-        else:
-            path, record = find_run(word, [local])
-            chosen[path] = record
-    earlier = next((record for record in chosen.values() if record.earlier), None)
-    if earlier:
-        raise UsageError(
-            f"The run {earlier.identity.id[:12]} has the identity of an earlier version: repeat "
-            "it with harness run."
-        )
-    if not chosen:
-        raise UsageError(f"There are no finished runs in {local.root}: see harness list runs.")
-    moved = []
-    for path, record in chosen.items():
-        moved.append(reference.write(record))
-        path.unlink()
-    return moved
-
-
-def find_run(beginning: str, stores: Sequence[ResultStore]) -> tuple[Path, RunRecord]:
+def find_run(beginning: str, places: Sequence[Records]) -> tuple[Path, RunRecord]:
     """The path and record of the finished run whose id starts with a text.
 
-    Only the first store that has matching runs counts.
+    Only the first place that has matching runs counts.
 
     Raises:
         UsageError: no run matches, or several.
-        HarnessError: the record whose file name matches cannot be read.
+        HarnessError: the only record of that id, by its file name, cannot be read.
     """
-
-    def bad(path: Path, error: HarnessError) -> None:
-        """Raise the error of a bad record if its file name matches the requested id."""
-        digits = path.stem.rpartition("-")[2]
-        if beginning and digits and (digits.startswith(beginning) or beginning.startswith(digits)):
-            raise error
-
-    matches = next(filter(None, (store.named(beginning, bad) for store in stores)), {})
+    matches: dict[Path, RunRecord] = {}
+    for records in places:
+        for path, error in records.bad.items():
+            digits = path.stem.rpartition("-")[2]
+            named = digits.startswith(beginning) or beginning.startswith(digits)
+            if beginning and digits and named and not records.finished(digits):
+                raise error
+        matches = records.finished(beginning)
+        if matches:
+            break
     if len(matches) != 1 or not beginning:
-        places = " or ".join(str(store.root) for store in stores)
+        folders = " or ".join(records.folders for records in places)
         raise UsageError(
-            f"{beginning!r} names {len(matches)} finished runs in {places}, and must name one: "
+            f"{beginning!r} names {len(matches)} finished runs in {folders}, and must name one: "
             "see harness list runs."
         )
     return next(iter(matches.items()))
@@ -330,12 +322,14 @@ def _row(record: RunRecord) -> dict[str, Any]:
 class Journal:
     """Results of single images, appended one by one, so that a killed run can be continued.
 
+    The file lies beside the record of the run.
+
     A record describes one execution (device, threads) and one software environment. A journal
     written under another one, including another version of the harness, is not continued.
     """
 
-    def __init__(self, path: Path, identity: Identity, execution: Execution) -> None:
-        self.path = path
+    def __init__(self, store: ResultStore, identity: Identity, execution: Execution) -> None:
+        self.path = store.path(identity).with_suffix(".journal")
         self._metrics = set(identity.metrics)
         software = {"packages": packages(), "harness_sha256": source_digest()}
         numbers = {"rules": RULES, "inference": identity.inference}
@@ -353,10 +347,12 @@ class Journal:
         results = []
         for line in lines:
             try:
-                result = _sealed_result(line)
+                sealed = json.loads(line)
+                result = ImageResult.from_json(sealed["result"])
+                intact = digest(sealed["result"]) == sealed["sha256"]
             except Exception:  # a damaged line can raise anything
                 break
-            if set(result.scores) != self._metrics:
+            if not intact or set(result.scores) != self._metrics:
                 break
             results.append(result)
         return results
@@ -368,11 +364,7 @@ class Journal:
             HarnessError: the folder cannot be written.
         """
         lines = [json.dumps(self._header) + "\n", *map(_sealed_line, results)]
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, "".join(lines))
-        except OSError as error:
-            raise HarnessError(f"The journal {self.path} cannot be written ({error}).") from error
+        write_file(self.path, "".join(lines), "journal")
 
     def append(self, result: ImageResult) -> None:
         """Add one result.
@@ -395,35 +387,3 @@ def _sealed_line(result: ImageResult) -> str:
     """A line of a journal: a result and its digest, which reveals damage."""
     row = result.to_json()
     return json.dumps({"result": row, "sha256": digest(row)}) + "\n"
-
-
-def _sealed_result(line: bytes) -> ImageResult:
-    data = json.loads(line)
-    if digest(data["result"]) != data["sha256"]:
-        raise ValueError("its SHA-256 does not match")
-    return ImageResult.from_json(data["result"])
-
-
-def journal_of(store: ResultStore, identity: Identity, execution: Execution) -> Journal:
-    """The journal of a run in progress, beside its record."""
-    return Journal(store.path(identity).with_suffix(".journal"), identity, execution)
-
-
-def lock_of(store: ResultStore, identity: Identity) -> FileLock:
-    """The lock that a process holds while it carries out the run."""
-    return FileLock(store.path(identity).with_suffix(".lock"))
-
-
-def remove_leftovers(store: ResultStore, identity: Identity) -> None:
-    """Remove the journal of a process that was killed just after it wrote the record.
-
-    In a read-only folder the journal stays.
-    """
-    lock = lock_of(store, identity)
-    try:
-        if lock.path.exists() and lock.acquire(wait=False):
-            store.path(identity).with_suffix(".journal").unlink(missing_ok=True)
-    except (HarnessError, OSError):
-        pass
-    finally:
-        lock.release()

@@ -15,7 +15,6 @@ from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,16 +65,12 @@ class _SentRun:
 
     Attributes:
         job: the run in this process.
-        rank: the number of runs that began before it; workers take the images of those first.
         kept: its description and its weights, which workers keep.
-        left: the number of unfinished shards.
         origins: the different provenances of the workers.
     """
 
     job: Job
-    rank: int
     kept: tuple[Future[Parcel] | Parcel, Future[Weights] | Weights | None]
-    left: int = 0
     origins: list[Mapping[str, Any]] = field(default_factory=list)
 
 
@@ -93,7 +88,7 @@ class Workers(ExitStack):
     As a context manager it disconnects from the scheduler, and ends workers that it started.
 
     Args:
-        context: the store, the listener and the options; each worker picks its own device.
+        context: what all runs share; each worker picks its own device.
         scheduler: the address of the scheduler; None to start workers on this machine.
         workers: the number of workers to start; None for one per GPU, or per four cores.
         plugins: plug-in files that the workers load.
@@ -109,7 +104,6 @@ class Workers(ExitStack):
         super().__init__()
         self._context, self._scheduler, self._workers = context, scheduler, workers
         self._plugins = tuple(path.resolve() for path in plugins)
-        self._ranks = count()
         self._sent: list[_SentRun] = []
         self._pending: dict[Future[ShardResult], _Shard] = {}
         self._suspects: list[_Shard] = []
@@ -123,7 +117,7 @@ class Workers(ExitStack):
         """The least free memory of a worker; workers on the CPU of one host share it."""
         on_cpu = self.execution().device == "cpu"
         with self._reached() as client:
-            free = client.run(free_here, self._context.options.device)
+            free = client.run(free_here, self._context.device)
         on_host = Counter(map(get_address_host, free))
         known = (
             size // (on_host[get_address_host(address)] if on_cpu else 1)
@@ -161,7 +155,7 @@ class Workers(ExitStack):
             UsageError: it does not have the device.
         """
         with self._reached() as client:
-            future = client.submit(survey, self._context.options.device, pure=False)
+            future = client.submit(survey, self._context.device, pure=False)
             if not client.nthreads():
                 self._context.listener.notify("No worker is connected yet: waiting")
             facts, origin = future.result()
@@ -215,12 +209,11 @@ class Workers(ExitStack):
                 content = [run.card.name, run.identity.hyper, run.identity.weights_sha256]
                 weights = client.submit(keep, run.weights, key=f"weights-{digest(content)}")
             parcel = client.submit(keep, self._parcel(run), pure=False)
-        sent = _SentRun(job, next(self._ranks), (parcel, weights))
+        sent = _SentRun(job, (parcel, weights))
         self._sent.append(sent)
         # Images that a worker computes side by side have about the same size.
         images, size = largest_first(job.todo), images_at_once(run, job.execution.threads)
         shards = [images[start : start + size] for start in range(0, len(images), size)]
-        sent.left = len(shards)
         for shard in shards:
             self._submit(_Shard(sent, shard))
         if not shards:
@@ -233,9 +226,9 @@ class Workers(ExitStack):
             run.card.name,
             {name: getattr(run, name) for name in sent},
             self._plugins,
-            self._context.options.device,
+            self._context.device,
             self._first_worker[0],
-            pictures=self._context.options.save_images is not None,
+            pictures=self._context.save_images is not None,
         )
 
     def _submit(self, shard: _Shard) -> None:
@@ -244,8 +237,8 @@ class Workers(ExitStack):
         if shard.alone:  # what workers keep may count as lost with those that died
             kept = self._parcel(run), run.weights
         with self._reached() as client:
-            options = {"pure": False, "priority": -sent.rank}
-            future = client.submit(score_shard, *kept, images, **options)
+            # Workers take what was submitted first, even in quick succession.
+            future = client.submit(score_shard, *kept, images, pure=False, fifo_timeout=0)
             self._arrivals.add(future)
         self._pending[future] = shard
 
@@ -283,7 +276,6 @@ class Workers(ExitStack):
             error = f"Several workers died, one after the other, over {names}: is memory short?"
             returned = ShardResult([], error, self._first_worker[1])
         sent, error = shard.sent, returned.error
-        sent.left -= 1
         if returned.provenance not in sent.origins:
             sent.origins.append(returned.provenance)
         try:
@@ -291,7 +283,9 @@ class Workers(ExitStack):
                 sent.job.add(result, picture)
         except (HarnessError, OSError) as failure:
             error = error or sentence(failure)
-        return self._end(sent, error) if error or not sent.left else None
+        unfinished = [*self._pending.values(), *self._suspects]
+        ended = error or all(other.sent is not sent for other in unfinished)
+        return self._end(sent, error) if ended else None
 
     def _end(self, sent: _SentRun, error: str) -> RunRecord | HarnessError:
         """Write the record of a run, and forget its other shards if it failed."""
@@ -319,11 +313,8 @@ def _connected(address: str) -> Client:
     try:
         # A client would wait forever for an answer, and delay the exit of Python.
         kind = asyncio.run(_kind(address))
-        if kind != "Scheduler":
-            raise WorkersError(f"{address} is a dask {kind.lower()}: name its scheduler.")
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except WorkersError:
-        raise
+        if kind == "Scheduler":
+            return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except OSError as error:
         raise WorkersError(
             f"No dask scheduler answers at {address}: start one, or correct the address."
@@ -333,6 +324,7 @@ def _connected(address: str) -> Client:
             f"The server at {address} is not a usable dask scheduler ({sentence(error)}): correct "
             "the address."
         ) from error
+    raise WorkersError(f"{address} is a dask {kind.lower()}: name its scheduler.")
 
 
 async def _kind(address: str) -> str:

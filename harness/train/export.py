@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from harness.errors import HarnessError
-from harness.files import whole, write_atomically
+from harness.files import whole, write_atomically, write_file
 from harness.global_state import training_numerics
 from harness.models.cost import count_parameters
 from harness.models.find_weights import read_notes, write_notes
@@ -159,7 +159,7 @@ def ship(path: Path, store: ResultStore, folder: Path) -> Path:
     sha256 = weights.info.tensors_sha256
     scores = {
         record.identity.dataset: {"protocol": record.identity.protocol, **record.means}
-        for record in store.sound().values()
+        for record in store.records()
         if record.identity.weights_sha256 == sha256 and _is_plain(record)
     }
     if not scores:
@@ -205,7 +205,4 @@ def draw_training(rows: Sequence[LogRow], unit: str, path: Path) -> None:
     right.set_ylabel("validation PSNR (dB)", color="C0")
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=150)
-    try:
-        write_atomically(path, stream.getvalue())
-    except OSError as error:
-        raise HarnessError(f"The curve {path} cannot be written ({error}).") from error
+    write_file(path, stream.getvalue(), "curve")

@@ -110,7 +110,7 @@ def test_the_score_is_that_of_the_weights(harness, name: str, psnr: float) -> No
     words = ("--models", "edsr-baseline", "--weights", "edsr-baseline=w.pth", "--results", "out")
     shown = harness("run", *words, "--datasets", CATS)
     assert shown.exit_code == 0, shown.output
-    (record,) = ResultStore(Path("out")).sound().values()
+    (record,) = ResultStore(Path("out")).records()
     assert record.means["psnr"] == pytest.approx(psnr, abs=5e-5)
     assert record.means["ssim"] == pytest.approx(0.7317, abs=5e-5)
     assert ("those under state_dict.generator" in shown.output) == (name == "generator")

@@ -31,7 +31,7 @@ def figures(evidence: str) -> set[str]:
 @pytest.fixture(scope="module")
 def measured() -> list[RunRecord]:
     """The committed runs of four methods that scored grey images full-range."""
-    runs = ResultStore(REFERENCE).load()
+    runs = ResultStore(REFERENCE).read().table()
     rules = ["BI-x4/y", "BI-x4/rgb", "BI-x4/rgb+full-range"]
     plain = runs["model"].isin(AUTHORS) & runs["protocol"].isin(rules)
     return list(runs[plain]["record"])

@@ -10,7 +10,7 @@ from harness.run.store import ResultStore
 STORE = ResultStore(Path(__file__).parents[2] / "results" / "reference")
 CELLS = {
     (cell.model, cell.dataset, cell.metric): cell
-    for cell in judge_cells(Evidence(STORE.load(), paper()))
+    for cell in judge_cells(Evidence(STORE.read().table(), paper()))
 }
 SUSPICIOUS = [((one["row"], one["column"], one["metric"]), one) for one in paper()["suspicious"]]
 

@@ -39,7 +39,7 @@ def pictured(harness, photos: Path, random_weights) -> Pictures:
 
 
 def records() -> pd.DataFrame:
-    return ResultStore(Path("records")).load()
+    return ResultStore(Path("records")).read().table()
 
 
 def shown(pictures: Pictures) -> Comparison:

@@ -29,7 +29,7 @@ REFERENCE = ROOT / "results/reference"
 
 
 def render(pictures: Path = REFERENCE) -> str:
-    runs = ResultStore(REFERENCE).load()
+    runs = ResultStore(REFERENCE).read().table()
     return page(runs, paper(), None, Pictures(pictures)).render("html")
 
 
@@ -85,21 +85,21 @@ def test_every_printed_number_of_table_2_is_on_it(html: str) -> None:
 
 
 def test_every_missing_cell_is_visibly_missing(html: str) -> None:
-    tidy = results(ResultStore(REFERENCE).load(), paper()).tidy
+    tidy = results(ResultStore(REFERENCE).read().table(), paper()).tidy
     missing = tidy["printed"].notna() & tidy["measured"].isna()
     assert html.count('<span class="nothing">missing</span>') == missing.sum()
 
 
 def test_every_measured_number_leads_to_its_record(html: str) -> None:
     cells = re.findall(r'data-measured="([\d.]+)"[^>]*>\s*<a href="#run-(\w{12})"', html)
-    tidy = results(ResultStore(REFERENCE).load(), paper()).tidy.dropna(subset="measured")
+    tidy = results(ResultStore(REFERENCE).read().table(), paper()).tidy.dropna(subset="measured")
     expected = {(str(row.measured), row.run[:12]) for row in tidy.itertuples()}
     assert set(cells) == expected
     assert f'id="run-{cells[0][1]}"' in html
 
 
 def test_every_run_is_there_with_its_command(html: str) -> None:
-    runs = ResultStore(REFERENCE).load()
+    runs = ResultStore(REFERENCE).read().table()
     assert html.count('<div class="record-body"') == len(runs)
     assert "harness run --models vdsr:official --datasets set14" in html
 
@@ -112,7 +112,7 @@ def test_every_doubtful_cell_has_its_reason(html: str) -> None:
 
 
 def test_verdicts_are_counted(html: str) -> None:
-    judged = page_module.judge(ResultStore(REFERENCE).load(), paper())
+    judged = page_module.judge(ResultStore(REFERENCE).read().table(), paper())
     counts = [int(n) for n in re.findall(r'<li class="count[^>]*><b>(\d+)</b>', html)]
     assert sum(counts) == len(judged) == html.count('<details class="claim ')
 
@@ -196,7 +196,7 @@ def titles(svg: str, tag: str) -> list[str]:
 
 
 def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
-    runs = ResultStore(RECORDS).load()
+    runs = ResultStore(RECORDS).read().table()
     chosen = choose_runs(runs, 4, None)
     found = distributions(chosen, {"vdsr": "VDSR"})
     assert list(found) == ["Set5", "Set14", "B100", "demo"]
@@ -221,7 +221,7 @@ def test_dots_stand_at_their_numbers() -> None:
 
 
 def test_an_infinite_score_is_left_out() -> None:
-    runs = ResultStore(RECORDS).load()
+    runs = ResultStore(RECORDS).read().table()
     runs = runs[
         (runs["model"] == "vdsr") & (runs["dataset"] == "set5") & (runs["protocol"] == "BI-x4/y")
     ].copy()

@@ -60,7 +60,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_page(chromium: Any, file: Path) -> Iterator[Any]:
     """Open the page of the committed records; whatever it complains of fails the test."""
     if not file.exists():
-        runs = ResultStore(REFERENCE).load()
+        runs = ResultStore(REFERENCE).read().table()
         made = page(runs, paper(), None, Pictures(REFERENCE))
         file.write_text(made.render("html"), encoding="utf-8")
     contexts, complaints, requests = [], [], []

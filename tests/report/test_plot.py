@@ -88,7 +88,7 @@ def below(canvas: matplotlib.figure.Figure) -> list[Text]:
 
 
 SVG = "{http://www.w3.org/2000/svg}"
-REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").load()
+REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").read().table()
 
 
 def crowd(count: int, name: str = "network {}", dB: float = 0.05) -> pd.DataFrame:

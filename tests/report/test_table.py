@@ -145,7 +145,7 @@ def test_every_table_compiles_as_it_is(tmp_path: Path) -> None:
     engine = next((e for e in ("pdflatex", "lualatex", "tectonic") if shutil.which(e)), None)
     if engine is None:
         pytest.skip("no LaTeX engine is installed")
-    runs = ResultStore(ROOT / "results/reference").load()
+    runs = ResultStore(ROOT / "results/reference").read().table()
     reports = [make(name, runs, None, Pictures(tmp_path)) for name in REPORTS]
     tables = [TABLE, *(report for report in reports if isinstance(report, Table))]
     (tmp_path / "all.tex").write_text(

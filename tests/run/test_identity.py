@@ -15,7 +15,7 @@ from harness.protocol.rules import RULES, protocol
 from harness.record import Identity, RunRecord, digest, file_digest
 from harness.registry import DATASETS, MODELS
 from harness.run.spec import Run
-from harness.run.store import ResultStore, journal_of, read_record
+from harness.run.store import Journal, ResultStore, read_record
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/cases"
@@ -205,7 +205,7 @@ def test_what_an_image_is_scored_by_is_in_the_header_of_its_journal(tmp_path: Pa
     from harness.record import Execution
     from harness.run.provenance import source_digest
 
-    journal = journal_of(ResultStore(tmp_path), RECORDS[0].identity, Execution("cpu", 1))
+    journal = Journal(ResultStore(tmp_path), RECORDS[0].identity, Execution("cpu", 1))
     journal.start([])
     header = json.loads(journal.path.read_text())
     assert header["harness_sha256"] == source_digest()
@@ -217,7 +217,7 @@ def test_a_journal_of_other_code_is_not_continued(tmp_path: Path, monkeypatch) -
 
     record = RECORDS[0]
     store, how = ResultStore(tmp_path), Execution("cpu", 1)
-    journal_of(store, record.identity, how).start(list(record.images))
-    assert len(journal_of(store, record.identity, how).read()) == len(record.images)
+    Journal(store, record.identity, how).start(list(record.images))
+    assert len(Journal(store, record.identity, how).read()) == len(record.images)
     monkeypatch.setattr("harness.run.store.source_digest", lambda: "other")
-    assert journal_of(store, record.identity, how).read() == []
+    assert Journal(store, record.identity, how).read() == []

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from harness.cli.inspect import RUN_COLUMNS
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
-from harness.run.store import ResultStore, accept_records, find_run, journal_of, read_record
+from harness.run import store as store_module
+from harness.run.store import Journal, ResultStore, accept_records, find_run, read_record
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(
@@ -59,7 +60,7 @@ def test_a_broken_run_is_kept_but_does_not_count_as_done(store: ResultStore) -> 
     store.write(record(status="error", error="out of memory"))
     assert store.finished(record().identity) is None
     assert [one.error for one in store.records()] == ["out of memory"]
-    (row,) = store.load().to_dict("records")
+    (row,) = store.read().table().to_dict("records")
     assert (row["status"], row["psnr"]) == ("error", None)
 
 
@@ -135,7 +136,7 @@ def test_a_record_whose_names_lead_elsewhere_is_refused(store: ResultStore, name
 
 def test_the_table_of_runs_has_what_reports_need(store: ResultStore) -> None:
     store.write(record())
-    (row,) = store.load().to_dict("records")
+    (row,) = store.read().table().to_dict("records")
     assert (row["model"], row["dataset"], row["psnr"], row["count"]) == ("drfn", "set5", 29.375, 2)
     assert (row["tag"], row["verified"], row["protocol"]) == ("repro", True, "BI-x4/rgb")
 
@@ -146,12 +147,12 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="cannot be written"):
         broken.write(record())
     with pytest.raises(HarnessError, match=r"The journal .* cannot be written"):
-        journal_of(broken, record().identity, EXECUTION).start([])
+        Journal(broken, record().identity, EXECUTION).start([])
 
 
 class TestJournal:
     def test_results_come_back_one_by_one(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         assert journal.read() == []
         journal.start([IMAGES[0]])
         journal.append(IMAGES[1])
@@ -160,7 +161,7 @@ class TestJournal:
         assert journal.read() == []
 
     def test_a_line_that_was_cut_off_is_dropped(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start(list(IMAGES))
         journal.path.write_text(journal.path.read_text()[:-20])
         assert journal.read() == [IMAGES[0]]
@@ -168,10 +169,10 @@ class TestJournal:
     def test_a_journal_of_another_run_or_execution_is_not_continued(
         self, store: ResultStore
     ) -> None:
-        journal_of(store, record().identity, EXECUTION).start(list(IMAGES))
-        assert journal_of(store, record().identity, Execution("cuda", 2)).read() == []
-        journal_of(store, record().identity, EXECUTION).path.write_text("not json\n")
-        assert journal_of(store, record().identity, EXECUTION).read() == []
+        Journal(store, record().identity, EXECUTION).start(list(IMAGES))
+        assert Journal(store, record().identity, Execution("cuda", 2)).read() == []
+        Journal(store, record().identity, EXECUTION).path.write_text("not json\n")
+        assert Journal(store, record().identity, EXECUTION).read() == []
 
     @pytest.mark.parametrize(
         "line",
@@ -180,7 +181,7 @@ class TestJournal:
     def test_what_is_no_result_ends_the_journal_and_nothing_else(
         self, store: ResultStore, line: bytes
     ) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start([IMAGES[0]])
         with journal.path.open("ab") as stream:
             stream.write(line + b"\n")
@@ -188,13 +189,13 @@ class TestJournal:
         assert journal.read() == [IMAGES[0]]
 
     def test_a_digit_that_flipped_in_the_journal_is_found_out(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start(list(IMAGES))
         journal.path.write_text(journal.path.read_text().replace("28.5", "28.7"))
         assert journal.read() == [IMAGES[0]]
 
     def test_a_full_disk_is_named(self, store: ResultStore) -> None:
-        journal = journal_of(store, record().identity, EXECUTION)
+        journal = Journal(store, record().identity, EXECUTION)
         journal.start([])
         journal.path.unlink()
         journal.path.symlink_to("/dev/full")
@@ -267,7 +268,8 @@ class TestSeveralFolders:
         ResultStore(folders[1]).write(self.rescored(5e-5, provenance={"utc": "2026-02-02"}))
         both = ResultStore(*folders)
         assert both.records() == [record(), record("edsr")]
-        assert len(both.load()) == len(both.sound(pytest.fail)) == 2
+        read = both.read()
+        assert len(read.table()) == len(read.sound) == 2 and not read.bad
         words = [word for folder in folders for word in ("--results", folder)]
         rows = json.loads(harness("list", "runs", "--json", *words).stdout)
         assert [row["model"] for row in rows] == ["drfn", "edsr"]
@@ -278,11 +280,19 @@ class TestSeveralFolders:
         path = ResultStore(folders[1]).write(self.rescored(0.25))
         first = ResultStore(folders[0]).path(record().identity)
         both = [word for folder in folders for word in ("--results", folder)]
-        for words in (["list", "runs", "--csv"], ["claims"], ["report", "table2"], ["check"]):
-            shown = harness(*words, *both, *["--reference", folders[0]] * (words == ["check"]))
+        for code, words in (
+            (0, ["list", "runs", "--csv"]),
+            (0, ["claims"]),
+            (0, ["report", "table2"]),
+            (3, ["check", "--reference", folders[0]]),
+            (1, ["explain", record().identity.id]),  # its images are not here
+        ):
+            shown = harness(*words, *both)
             said = f"{first} and {path} are records of one run, {record().identity.id[:12]}"
-            assert said in shown.stderr and "the psnr of b, by 0.25" in shown.stderr, words
-            assert shown.exit_code == (3 if words == ["check"] else 0)
+            assert shown.stderr.count(said) == 1, words
+            assert "the psnr of b, by 0.25" in shown.stderr
+            assert shown.exit_code == code, (words, shown.output)
+        assert f"The run record is {first}.\n" in shown.stderr
         assert ResultStore(*folders).records()[0].means["psnr"] == 29.375
         assert ResultStore(*folders[::-1]).records()[0].means["psnr"] == 29.5
         assert (folders[0] / "reports/table2.md").exists()
@@ -297,23 +307,60 @@ class TestSeveralFolders:
     def test_a_copy_of_the_reference_records_adds_nothing(self, tmp_path: Path) -> None:
         reference = Path(__file__).parents[2] / "results/reference"
         shutil.copytree(reference, tmp_path / "copy")
-        both = ResultStore(reference, tmp_path / "copy").sound(pytest.fail)
-        assert both == ResultStore(reference).sound()
-        (tested,) = (one for one in both.values() if one.identity.id.startswith("05dc0b9de64d"))
+        both = ResultStore(reference, tmp_path / "copy").read()
+        assert both.sound == ResultStore(reference).read().sound and not both.bad
+        (tested,) = both.finished("05dc0b9de64d").values()
         first = tested.images[0]
         scores = {**first.scores, "psnr": first.scores["psnr"] + 0.01}
         altered = replace(tested, images=(replace(first, scores=scores), *tested.images[1:]))
         path = ResultStore(tmp_path / "copy").write(altered)
-        bad = []
-        joined = ResultStore(reference, tmp_path / "copy")
-        assert joined.sound(lambda *what: bad.append(what)) == both
-        ((named, error),) = bad
+        joined = ResultStore(reference, tmp_path / "copy").read()
+        assert joined.sound == both.sound
+        ((named, error),) = joined.bad.items()
         assert named == path and f"the psnr of {first.image}, by 0.01" in str(error)
 
     def test_a_run_of_the_second_folder_can_be_named(self, folders: tuple[Path, Path]) -> None:
-        stores = list(map(ResultStore, folders))
-        path, _ = find_run(record("edsr").identity.id[:8], stores)
-        assert path.is_relative_to(folders[1])
+        for places in (
+            [ResultStore(*folders).read()],
+            [ResultStore(one).read() for one in folders],
+        ):
+            path, _ = find_run(record("edsr").identity.id[:8], places)
+            assert path.is_relative_to(folders[1])
+
+    def test_a_record_is_named_only_where_no_sound_one_has_its_id(
+        self, folders: tuple[Path, Path]
+    ) -> None:
+        broken = ResultStore(folders[0]).path(record().identity)
+        broken.write_text("{")
+        wanted = record().identity.id[:8]
+        path, _ = find_run(wanted, [ResultStore(*folders).read()])
+        assert path == ResultStore(folders[1]).path(record().identity)
+        with pytest.raises(HarnessError, match="is not a valid run record"):
+            find_run(wanted, [ResultStore(one).read() for one in folders])
+
+    def test_a_command_reads_each_record_once(
+        self, folders: tuple[Path, Path], harness, monkeypatch
+    ) -> None:
+        both = [word for folder in folders for word in ("--results", folder)]
+        paths: list[Path] = []
+
+        def counted(path: Path) -> RunRecord:
+            paths.append(path)
+            return read_record(path)
+
+        monkeypatch.setattr(store_module, "read_record", counted)
+        Path("empty").mkdir()
+        for words in (
+            "list runs",
+            "list runs --csv",
+            "claims",
+            "report table2",
+            "check --reference empty",
+            "explain 0 --reference empty",
+        ):
+            paths.clear()
+            harness(*words.split(), *both)
+            assert sorted(paths) == [path for one in folders for path in ResultStore(one).paths()]
 
 
 def test_the_document_of_records_has_every_field_and_no_other() -> None:

@@ -13,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.registry import load_plugins
 from harness.run import workers
 from harness.run.plan import Request, plan
 from harness.run.spec import WorkersError
 from tests.pictures import picture
-from tests.run.processes import Runner, SlowRun
+from tests.run.processes import SLOW, Runner, SlowRun
 from tests.run.test_evaluate import PLUGIN, numbers
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
@@ -63,7 +64,8 @@ def test_workers_give_the_numbers_of_one_process_bit_for_bit(
         {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*.png")}
         for folder in ("dask-pictures", "serial-pictures")
     ]
-    assert len(pictures[0]) >= 6
+    finished = [{one for one in made if one.parent.name[:6] != "fails-"} for made in pictures]
+    assert finished[0] == finished[1] and len(finished[0]) == 6
     assert all(pictures[1].get(name, data) == data for name, data in pictures[0].items())
     assert "already finished" in harness(*words, *LOCAL, "--results", "dask").output
     assert not {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & (os.environ.keys() - environment)
@@ -83,7 +85,7 @@ class TestFaults:
         assert len(runner.said().splitlines()) == 2, "it begins, and it ends"
         record = slow.record()
         assert (record["status"], len(record["images"])) == ("finished", 12)
-        assert all(slow.computed()[name] == 1 for name in kept)
+        assert len(kept) >= 2 and all(slow.computed()[name] == 1 for name in kept)
         assert len(slow.computed()) == 12
 
     def test_an_interruption_leaves_finished_images_for_the_next_time(self, tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ class TestFaults:
         assert psutil.wait_procs(helpers, timeout=20)[1] == [], "workers end with their client"
         again = slow.start(*AGAIN)
         assert again.wait() == 0, again.said()
-        assert all(slow.computed()[name] == 1 for name in kept)
+        assert len(kept) >= 3 and all(slow.computed()[name] == 1 for name in kept)
         assert len(slow.record()["images"]) == 10
 
     def test_an_image_that_kills_its_workers_breaks_its_own_run_only(self, tmp_path: Path) -> None:
@@ -274,8 +276,6 @@ class TestCluster:
     def test_a_scheduler_that_is_not_there_is_one_sentence(
         self, harness, photos: Path, monkeypatch
     ) -> None:
-        from harness.run import workers
-
         monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
         words = ("run", "--models", "bicubic", "--datasets", photos, "--executor", "dask")
         shown = harness(*words, "--scheduler", "tcp://127.0.0.1:9")
@@ -298,8 +298,6 @@ class TestCluster:
     def test_a_port_that_is_silent_or_speaks_otherwise_is_given_up(
         self, harness, photos: Path, monkeypatch, said_there: bytes, said: str
     ) -> None:
-        from harness.run import workers
-
         monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
         with socket.create_server(("127.0.0.1", 0)) as there:
             address = f"tcp://127.0.0.1:{there.getsockname()[1]}"
@@ -359,19 +357,22 @@ class TestWorker:
     def new(self, monkeypatch) -> None:
         monkeypatch.setattr(workers, "_name", lambda: "node-5")
         monkeypatch.setattr(workers, "_loaded", {})
+        monkeypatch.setattr(workers, "_sources", {})
 
-    def parcel(self, photos: Path, **changes: object) -> tuple[workers.Parcel, list[object]]:
-        (run,) = plan(Request(["bicubic"], [str(photos)])).runs
+    def parcel(
+        self, photos: Path, model: str = "bicubic", **changes: object
+    ) -> tuple[workers.Parcel, list[object]]:
+        (run,) = plan(Request([model], [str(photos)])).runs
         known = {name: getattr(run, name) for name in ("image_set", "rules", "metrics")}
         facts, _ = workers.survey("cpu")
-        made = workers.Parcel(run.identity.id, "bicubic", known, (), "cpu", facts, False)
+        made = workers.Parcel(run.identity.id, model, known, (), "cpu", facts, False)
         return replace(made, **changes), list(run.image_set.images)
 
     def test_it_returns_what_it_finished_before_an_error(self, photos: Path) -> None:
         parcel, images = self.parcel(photos)
         (photos / "c.png").unlink()
         returned = workers.score_shard(parcel, None, images)
-        assert {result.image for result, _ in returned.results} <= {"a", "b"}
+        assert sorted(result.image for result, _ in returned.results) == ["a", "b"]
         assert "c.png is missing" in returned.error
 
     @pytest.mark.parametrize(
@@ -394,14 +395,18 @@ class TestWorker:
             workers.score_shard(parcel, None, images)
 
     def test_it_does_not_run_a_network_whose_file_has_changed_since_it_was_loaded(
-        self, photos: Path, monkeypatch
+        self, photos: Path, tmp_path: Path
     ) -> None:
-        parcel, images = self.parcel(photos)
-        monkeypatch.setattr(
-            workers, "_sources", {("bicubic", "4", "{}", "psnr", "ssim"): ("old", None)}
-        )
-        with pytest.raises(WorkersError, match="and restart it"):
-            workers.score_shard(parcel, None, images)
+        file = tmp_path / "slow.py"
+        file.write_text(SLOW)
+        load_plugins([file])
+        parcel, images = self.parcel(photos, "slow")
+        assert workers.score_shard(parcel, None, images).error == ""
+        file.write_text(SLOW.replace("scale_factor=4", "scale_factor=4.0"))
+        edited, _ = self.parcel(photos, "slow")
+        assert edited.id != parcel.id
+        with pytest.raises(WorkersError, match="has another version of slow .*and restart it"):
+            workers.score_shard(edited, None, images)
 
     @pytest.mark.parametrize(
         ("name", "device"), [("5", "cuda:1"), ("node-2", "cuda:2"), ("tcp://10.0.0.1:4321", "cuda")]
