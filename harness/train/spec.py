@@ -16,7 +16,7 @@ from torch import device, nn
 from harness.cards import ModelCard
 from harness.data.trainsets import TrainingImages
 from harness.errors import HarnessError, UsageError, sentence
-from harness.global_state import numerics_kept, random_state_kept
+from harness.global_state import random_state_kept, settings_guarded
 from harness.models.network import copy_network
 from harness.models.resources import is_memory
 from harness.models.source import network_digest
@@ -322,7 +322,11 @@ class Validator:
         """
         where = device(self.training.device)
         try:
-            with numerics_kept(), random_state_kept(where), self._progress.measured("validation"):
+            with (
+                settings_guarded(set()),
+                random_state_kept(where),
+                self._progress.measured("validation"),
+            ):
                 # A copy: scoring may move the network, and a CUDA graph needs its addresses.
                 return self.training.validate(copy_network(network), stop)
         except ValidationError as error:

@@ -20,7 +20,7 @@ from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import cache_root
 from harness.errors import HarnessError, UsageError
-from harness.global_state import apply_settings, numerics_kept, training_numerics
+from harness.global_state import apply_settings, settings_guarded, training_numerics
 from harness.paper.select import notes_from
 from harness.registry import MODELS
 from harness.run.store import ResultStore
@@ -274,15 +274,18 @@ class TestMemory:
 
 
 def test_numerics_of_training_end_with_it() -> None:
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.deterministic, cudnn.benchmark = True, False  # those of scoring
+    cudnn.allow_tf32 = matmul.allow_tf32 = True
     with training_numerics():
-        assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (False, True, False)
-        with numerics_kept():
-            apply_settings()
-            assert cudnn.deterministic
-        assert cudnn.benchmark
-    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
+        assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+        assert not cudnn.allow_tf32 and not matmul.allow_tf32
+        with settings_guarded(set()):
+            assert apply_settings() == []
+            assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+        assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+    assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+    assert not cudnn.allow_tf32 and not matmul.allow_tf32  # nothing needs less than full fp32
 
 
 def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(words, monkeypatch) -> None:
