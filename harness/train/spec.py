@@ -100,16 +100,6 @@ class Training:
     origin: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def scale(self) -> int:
-        """The scale."""
-        return self.request.scale
-
-    @property
-    def source_sha256(self) -> str:
-        """The hash of the source of the network."""
-        return network_digest(self.card, self.scale, self.request.hyper)
-
     def validate(self, network: nn.Module, stop: Callable[[], bool] = bool) -> Scores | None:
         """Score a network on the validation images; None if ``stop`` returned true before one.
 
@@ -120,8 +110,8 @@ class Training:
             HarnessError: the output of the network is not an image of the right size.
             MemoryError: memory runs out; the message names the image.
         """
-        rules = Protocol(self.card.pipeline, self.scale)
-        upscaler = Upscaler(self.card, self.scale, None, device=self.device, network=network)
+        rules = Protocol(self.card.pipeline, self.request.scale)
+        upscaler = Upscaler(self.card, rules.scale, None, device=self.device, network=network)
         enlarged, scores = self.card.input == "bicubic", []
         for name, sample in zip(self.validation.names, self.validation.samples, strict=True):
             if stop():
@@ -145,13 +135,13 @@ class Training:
     @property
     def facts(self) -> dict[str, Any]:
         """Facts that must be equal to resume; images are compared by hash, not by name or path."""
-        values = asdict(self.recipe)
+        values, scale, hyper = asdict(self.recipe), self.request.scale, dict(self.request.hyper)
         return {
             "model": self.card.name,
-            "scale": self.scale,
-            "hyper": dict(self.request.hyper),
+            "scale": scale,
+            "hyper": hyper,
             **{f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED},
-            "source": self.source_sha256,
+            "source": network_digest(self.card, scale, hyper),
             "images": self.images.sha256,
         }
 

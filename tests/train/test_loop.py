@@ -141,11 +141,11 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 def test_weights_that_are_not_finite_are_never_saved(words, tmp_path: Path) -> None:
     trainer = Trainer(training(words), Said(), resume=False)
     trainer._save()
-    before = trainer._path("last").read_bytes()
+    before = trainer._checkpoint.read_bytes()
     next(trainer.average.parameters()).data[0] = float("inf")
     with pytest.raises(HarnessError, match="not finite; the last good checkpoint is .*last.pt"):
         trainer._save()
-    assert trainer._path("last").read_bytes() == before
+    assert trainer._checkpoint.read_bytes() == before
 
 
 def test_a_network_that_was_trained_is_not_replaced(harness, words, tmp_path: Path) -> None:
