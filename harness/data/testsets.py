@@ -46,9 +46,9 @@ _MANGA109 = (
 def grey_images() -> Mapping[str, frozenset[str]]:
     """Map each pinned set to the names of its grey images."""
     rows = pinned_rows("testsets") + pinned_rows("demo")
-    grey = [(row["dataset"], row["image"]) for row in rows if row["mode"] == "L"]
+    grey = [row for row in rows if row["mode"] == "L"]
     return {
-        name: frozenset(image for dataset, image in grey if dataset == name)
+        name: frozenset(row["image"] for row in grey if row["dataset"] == name)
         for name in dict.fromkeys(row["dataset"] for row in rows)
     }
 
@@ -205,11 +205,9 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
             used = hr_images(paths)
             image_set = (identify_folder if own else identify)(card, folder, used, scale)
             return _with_notes(image_set, top, folder, used)
-        except NotPublished as error:
-            faults.append(error)
         except HarnessError as error:
             faults.append(error)
-            if own:
+            if own and not isinstance(error, NotPublished):
                 break  # the next folder would be a different set
         except OSError as error:
             faults.append(HarnessError(f"{card.title} in {folder} cannot be read ({error})."))

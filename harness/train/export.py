@@ -79,7 +79,7 @@ def finish(
         "recipe": asdict(training.recipe),
         "images": {
             "sha256": training.images.sha256,
-            "count": len(training.images.names),
+            "count": len(training.images.paths),
             "lr_pixels": int(training.images.sizes.prod(axis=1).sum()),
             "sets": training.sets,
             "skipped": {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()},

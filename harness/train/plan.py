@@ -149,7 +149,7 @@ def _prepared(
     images = prepare_images(paths, rules, skip_bad=request.skip_bad, progress=progress)
     spent = time.perf_counter() - begin
     if not images.prepared:
-        return images, f"{len(images.names)} images were already prepared, found in {spent:.1f} s"
+        return images, f"{len(images.paths)} images were already prepared, found in {spent:.1f} s"
     return images, f"{images.prepared} images prepared in {spent:.1f} s on {os.cpu_count()} cores"
 
 
@@ -261,7 +261,7 @@ def _validation(
         return ValidationImages(), [f"{why} Training goes on without validation"]
     paths = found[: chosen.val_images]
     rules, tests = Protocol(card.pipeline, request.scale), testset_pixels()
-    trained = dict(zip(images.contents, images.names, strict=True))
+    trained = dict(zip(images.contents, images.paths, strict=True))
     usable: dict[Path, tuple[str, Sample]] = {}
     skipped: dict[str, str] = {}
     for path in paths:
@@ -275,7 +275,7 @@ def _validation(
             continue
         if twin := trained.get(content(loaded.pixels)):
             raise LeakError(
-                f"{path.name} of the validation is {twin} of the training: remove one of them."
+                f"{path.name} of the validation is {twin.name} of the training: remove one of them."
             )
         if message := leak(path, loaded, tests, "validation"):
             raise LeakError(message)

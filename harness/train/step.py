@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -282,14 +283,11 @@ def accelerate(
             notify(f"{failure} ({why}): training goes on without")
         elif not fails:
             seconds = trial.seconds
+        if fails:
+            step.release()
         return not fails
 
-    def record() -> bool:
-        recorded = works(lambda: step.capture(*batch), "A CUDA graph of the step is not used")
-        if not recorded:
-            step.release()
-        return recorded
-
+    record = partial(works, lambda: step.capture(*batch), "A CUDA graph of the step is not used")
     if chosen and not works(lambda: compile_each(chosen), "Compiled blocks are not used"):
         uncompile(chosen)
         chosen = []

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,9 @@ def images(channels: int = 3, dtype: type = np.uint8) -> TrainingImages:
     flat = [np.concatenate([image.ravel() for image in group]) for group in (lr, hr)]
     small = flat[0].astype(np.uint8) if dtype is np.uint8 else (flat[0] / 255).astype(dtype)
     sizes = np.array(SIZES, np.int64)
-    return TrainingImages(flat[1].astype(np.uint8), small, sizes, ("a", "b"), channels, 4, "")
+    return TrainingImages(
+        flat[1].astype(np.uint8), small, sizes, (Path("a"), Path("b")), channels, 4, ""
+    )
 
 
 def sampler(patch: int = 5, *, enlarged: bool = False, seed: int = 0, **kinds) -> PatchSampler:
@@ -65,7 +69,7 @@ def test_networks_that_want_it_get_the_enlargement_of_the_whole_image() -> None:
     lr = source.lr[: 12 * 16].reshape(12, 16).astype(np.float64)
     large = torch.from_numpy(imresize(lr, 4)).float()
     whole = PatchSampler(
-        TrainingImages(source.hr, source.lr, source.sizes[:1], ("a",), 1, 4, ""),
+        TrainingImages(source.hr, source.lr, source.sizes[:1], (Path("a"),), 1, 4, ""),
         12,
         enlarged=True,
         device="cpu",
