@@ -20,6 +20,7 @@ from harness.global_state import (
     random_state_kept,
     seed_all,
     set_random_state,
+    settings_guarded,
     training_numerics,
 )
 from harness.models.network import build_network, copy_network
@@ -49,7 +50,15 @@ from harness.train.distributed import (
 )
 from harness.train.export import finish
 from harness.train.patches import PatchSampler
-from harness.train.spec import Scores, State, Training, TrainListener, Validator, validation_change
+from harness.train.spec import (
+    Scores,
+    State,
+    Training,
+    TrainListener,
+    ValidationError,
+    ValidationImages,
+    validation_change,
+)
 from harness.train.step import (
     Acceleration,
     Step,
@@ -160,7 +169,6 @@ class Trainer:
         if self.world > 1:
             self.step.forward = self._shared()
         self.progress = Progress(self.training.recipe, self.device)
-        self.validator = Validator(self.training, self.progress, self._notify)
 
     def run(self) -> nn.Module:
         """Train until the budget or the time is used up; return the average network, on the CPU.
@@ -193,7 +201,6 @@ class Trainer:
                 f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
                 "--stop-after."
             )
-        self.training = self.validator.training
         return self.average.cpu()
 
     def _train(self) -> None:
@@ -262,8 +269,7 @@ class Trainer:
                 self._validate(last)  # the last validation was stopped
             return self._agree(self.state.seconds)
         if first:
-            scores = self.validator.first(self.average, self.state.step, self._interrupted)
-            self._exclude_infinite(scores, self.state.step)
+            self._validate_first()
         if self.training.recipe.stop_after:
             self._save()  # measures how long a save takes
         return self._agree(self.state.seconds)
@@ -320,7 +326,7 @@ class Trainer:
             return
         self.log.add(row)
         try:
-            if validating and self.validator.training.validation:
+            if validating and self.training.validation:
                 self._validate(row)
         finally:
             share = self.progress.share(self.state.step, self.state.seconds)
@@ -422,7 +428,7 @@ class Trainer:
     def _validate(self, row: LogRow) -> None:
         """Score the average network, and keep it if it is the best so far."""
         self._require_finite()
-        scores = self.validator(self.average, self.state.step, self._interrupted)
+        scores = self._scores()
         self._exclude_infinite(scores, self.state.step - 1)
         means = scores.means(self.state.left_out) if scores else None
         if scores is None or means is None:
@@ -437,6 +443,54 @@ class Trainer:
                 finish(self.training, self.average, self.state, rows, self.how(), best=True)
         with self.progress.measured("drawing"):
             self.listener.validated(self.training, self.log.rows)
+
+    def _validate_first(self) -> None:
+        """Tell the user the scores at the start; turn validation off if it takes too long."""
+        count = len(self.training.validation)
+        self._notify(f"First, the network is scored on {count} image{'' if count == 1 else 's'}")
+        scores = self._scores()
+        if scores and (means := scores.means()):
+            psnr, ssim = means
+            self._notify(f"The network starts at {psnr:.3f} dB / {ssim:.4f}")
+        seconds = self.progress.longest["validation"]
+        if self.training.validation and self.progress.left() < 2 * seconds:
+            self._stop_validating(f"A validation takes {seconds:.0f} s, too long for the time left")
+        self._exclude_infinite(scores, self.state.step)
+
+    def _scores(self) -> Scores | None:
+        """Score the average network with the evaluation code, in fp32.
+
+        Returns:
+            the scores; None if training was interrupted, or if memory ran out.
+
+        Raises:
+            HarnessError: the network cannot be scored on one of the images.
+        """
+        try:
+            with (
+                settings_guarded(set()),
+                random_state_kept(self.device),
+                self.progress.measured("validation"),
+            ):
+                # A copy: scoring may move the network, and a CUDA graph needs its addresses.
+                return self.training.validate(copy_network(self.average), self._interrupted)
+        except ValidationError as error:
+            step = self.state.step  # that of the last checkpoint
+            advice = f"step {step} is saved, go on with --resume and" if step else "use"
+            raise HarnessError(
+                f"{error}: {advice} other images (--val-data) or none (--set val_images=0)."
+            ) from error
+        except Exception as error:  # a network may raise anything
+            if not is_memory(error):
+                raise
+            image = f" on {error}" if isinstance(error, MemoryError) else ""
+            self._stop_validating(f"The memory of {self.device} is too small to validate{image}")
+        return None
+
+    def _stop_validating(self, why: str) -> None:
+        self.progress.longest.pop("validation", None)
+        self.training = replace(self.training, validation=ValidationImages())
+        self._notify(f"{why}: training goes on without validation")
 
     def _exclude_infinite(self, scores: Scores | None, before: int) -> None:
         """Exclude images with an infinite PSNR from all later means.
