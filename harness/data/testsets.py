@@ -194,7 +194,7 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
     """
     faults: list[HarnessError] = []
     refused = False
-    own = card.root is not None and not _is_registered(card)
+    own = card.root is not None and card not in map(DATASETS.get, DATASETS)
     for asked_for, top, folder, pattern in _folders(card, scale, data_root):
         if refused and not asked_for:
             break  # another copy must not hide an error in the folder the user asked for
@@ -267,10 +267,6 @@ def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
     if not _downloadable(card):
         raise HarnessError(f"{card.title} cannot be downloaded: {_how_to_obtain(card)}.")
     return [(image.file, cache_root() / image.file.path) for image in card.known]
-
-
-def _is_registered(card: DatasetCard) -> bool:
-    return card.name in DATASETS and DATASETS.get(card.name) == card
 
 
 def _with_notes(image_set: ImageSet, top: Path, folder: Path, hr: Sequence[Path]) -> ImageSet:

@@ -549,7 +549,6 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        """Continue from the last checkpoint."""
         saved = load_checkpoint(self._checkpoint)
         try:
             self._restore(saved)

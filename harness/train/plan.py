@@ -182,20 +182,19 @@ def _image_notes(
 
 def _lr_notes(paths: Sequence[Path]) -> list[str]:
     """Notes on LR images in or beside the folders of the HR images."""
-    notes, folders = [], dict.fromkeys(path.parent for path in paths)
-    for folder in folders:
+    notes = []
+    for folder in dict.fromkeys(path.parent for path in paths):
         files = image_files(folder)
         if lr := set(files) - set(hr_images(files)):
             notes.append(
                 f"{_images(lr)} of {folder} are not used, such as {min(lr).name}: they were made "
                 "from other images there"
             )
-    notes += [
-        f"{folder} has the HR images; those of {other.name} beside it are not used: the protocol "
-        "makes the LR images"
-        for folder in folders
-        for other in lr_folders(folder)
-    ]
+        notes += [
+            f"{folder} has the HR images; those of {other.name} beside it are not used: the "
+            "protocol makes the LR images"
+            for other in lr_folders(folder)
+        ]
     return notes
 
 

@@ -156,7 +156,6 @@ class Step:
         return loss.detach()
 
     def _update_average(self, move: float | Tensor) -> None:
-        """Move the average towards the weights."""
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.network.parameters())
         with torch.no_grad():
