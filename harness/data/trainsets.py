@@ -288,18 +288,18 @@ def prepare_images(
     index = _read_index(folder)
     colour, used = rules.pipeline == "rgb", [paths[place] for place in index.places]
     return TrainingImages(
-        np.memmap(folder / "hr.bin", np.uint8, "c"),
-        np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
-        np.array(index.sizes, np.int64).reshape(-1, 2),
-        tuple(used),
-        3 if colour else 1,
-        rules.scale,
-        key,
-        files,
-        tuple(index.contents),
-        {paths[place]: why for place, why in index.skipped.items()},
-        {paths[place]: why for place, why in index.small.items()},
-        len(paths) if missing else 0,
+        hr=np.memmap(folder / "hr.bin", np.uint8, "c"),
+        lr=np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
+        sizes=np.array(index.sizes, np.int64).reshape(-1, 2),
+        paths=tuple(used),
+        channels=3 if colour else 1,
+        scale=rules.scale,
+        sha256=key,
+        files=files,
+        contents=tuple(index.contents),
+        skipped={paths[place]: why for place, why in index.skipped.items()},
+        small={paths[place]: why for place, why in index.small.items()},
+        prepared=len(paths) if missing else 0,
     )
 
 
