@@ -46,16 +46,15 @@ def kind(path: Path) -> str:
     Raises:
         OSError: the path does not exist, or permission is denied.
     """
-    mode = path.stat().st_mode
     kinds = {
-        stat.S_ISREG: "a file",
-        stat.S_ISDIR: "a folder",
-        stat.S_ISFIFO: "a FIFO",
-        stat.S_ISSOCK: "a socket",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
+        stat.S_IFREG: "a file",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
     }
-    return next((name for matches, name in kinds.items() if matches(mode)), "something else")
+    return kinds.get(stat.S_IFMT(path.stat().st_mode), "something else")
 
 
 @contextmanager

@@ -70,12 +70,12 @@ def apply_settings() -> list[str]:
 
 @contextmanager
 def settings_guarded(changed: set[str]) -> Iterator[None]:
-    """Run plug-in code under the harness's settings, then restore the earlier ones.
+    """Run a block under the harness's settings, then restore the earlier ones.
 
     The precision of fp32 products stays ``ieee``: nothing in the harness needs a lower one.
 
     Args:
-        changed: the names of the settings that the code changed are added to it.
+        changed: the names of the settings that the block changed are added to it.
     """
     before = {name: get() for name, (_, get, _) in _SETTINGS.items()}
     apply_settings()
@@ -93,24 +93,9 @@ def settings_guarded(changed: set[str]) -> Iterator[None]:
 
 
 @contextmanager
-def numerics_kept() -> Iterator[None]:
-    """Restore the settings of TF32 and cuDNN kernels when the block ends."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    tf32 = matmul.allow_tf32, cudnn.allow_tf32
-    kernels = cudnn.deterministic, cudnn.benchmark
-    try:
-        yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = tf32
-        cudnn.deterministic, cudnn.benchmark = kernels
-
-
-@contextmanager
 def training_numerics() -> Iterator[None]:
     """Use full fp32 (except for bf16) and cuDNN's fastest kernels in the block."""
-    with numerics_kept():
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+    with settings_guarded(set()):
         torch.backends.cudnn.deterministic = False
         torch.backends.cudnn.benchmark = True
         yield
@@ -126,12 +111,7 @@ def seed_all(seed: int) -> None:
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """The random states of Python, numpy, torch and a GPU, as values a checkpoint can store."""
-    _, keys, *rest = np.random.get_state()  # noqa: NPY002
-    states = {
-        "python": random.getstate(),
-        "numpy": [torch.from_numpy(np.asarray(keys, np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-    }
+    states = host_random_state() | {"torch": torch.get_rng_state()}
     return states | ({"gpu": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
@@ -139,17 +119,16 @@ def set_random_state(states: Mapping[str, Any], device: torch.device) -> None:
     """Restore the states that `random_state` returned, on the same device or another."""
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
-    keys, *rest = states["numpy"]
-    np.random.set_state(("MT19937", keys.numpy(), *rest))  # noqa: NPY002
+    np.random.set_state(("MT19937", *states["numpy"]))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if device.type == "cuda" and "gpu" in states:
         torch.cuda.set_rng_state(states["gpu"], device)
 
 
-def host_random_state() -> object:
+def host_random_state() -> dict[str, Any]:
     """The random states of Python and numpy, to compare with later ones."""
     _, keys, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), np.asarray(keys).tobytes(), rest
+    return {"python": random.getstate(), "numpy": [np.asarray(keys).tolist(), *rest]}
 
 
 @contextmanager

@@ -235,8 +235,8 @@ class TrainProgress:
         for sentence in training.notes:
             notify(sentence)
         resumed = f", continuing from step {step}" if step else ""
-        images = _image_count(len(training.images.names))
-        self._show(f"{training.card.name} x{training.scale}: {images}{resumed}", 0.0)
+        images = _image_count(len(training.images.paths))
+        self._show(f"{training.card.name} x{training.request.scale}: {images}{resumed}", 0.0)
 
     def logged(self, training: Training, row: LogRow, progress: float) -> None:
         """Show the row; one with the scores of a validation stays on a terminal too."""

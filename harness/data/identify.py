@@ -199,12 +199,10 @@ def _by_pixels(card: DatasetCard, path: Path) -> tuple[str, SetImage]:
     The pixels must be those of a known image, as they are or cropped to multiples of 4.
     """
     loaded = read_image(path)
-    pixels = loaded.pixels
     known = {image.pixels_sha256: image.name for image in card.known}
-    cropped = pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 4 * 4]
-    name = known.get(loaded.sha256) or known.get(pixels_digest(cropped), "")
-    size = (pixels.shape[1], pixels.shape[0])
-    return name, SetImage(name or path.stem, path, loaded.sha256, size)
+    name = known.get(loaded.sha256) or known.get(content(loaded.pixels), "")
+    height, width = loaded.pixels.shape[:2]
+    return name, SetImage(name or path.stem, path, loaded.sha256, (width, height))
 
 
 def _unpinned(card: DatasetCard, folder: Path, images: tuple[SetImage, ...]) -> ImageSet:
@@ -306,10 +304,10 @@ def leaking(paths: Iterable[Path]) -> Iterator[str]:
 def testset_pixels() -> dict[str, str]:
     """Map the pixel hash of each known test image to its name."""
     return {
-        image.pixels_sha256: f"{image.name} of {DATASETS.get(name).title}"
-        for name in DATASETS
-        if DATASETS.get(name).column
-        for image in DATASETS.get(name).known
+        image.pixels_sha256: f"{image.name} of {card.title}"
+        for card in map(DATASETS.get, DATASETS)
+        if card.column
+        for image in card.known
     }
 
 

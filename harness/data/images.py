@@ -276,16 +276,9 @@ def _made_from(path: Path, stems: dict[str, Path]) -> bool:
 
 def lr_files(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
     """Select the files named like LR images of an HR image, such as ``baby_HR`` or ``img_001``."""
-    bases = [match[1] for name in names if (match := _HR.fullmatch(name))]
-    suffixes = {
-        path: [path.stem[len(n) :] for n in (*names, *bases) if path.stem.startswith(n)]
-        for path in files
-    }
-    return [
-        path
-        for path, endings in suffixes.items()
-        if any(not ending or _BESIDE.fullmatch(ending) for ending in endings)
-    ]
+    bases = [*names, *(match[1] for name in names if (match := _HR.fullmatch(name)))]
+    made = re.compile(rf"({'|'.join(map(re.escape, bases))})((?i:{_BESIDE.pattern}))?")
+    return [path for path in files if made.fullmatch(path.stem)]
 
 
 def _fits(

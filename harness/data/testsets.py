@@ -46,9 +46,9 @@ _MANGA109 = (
 def grey_images() -> Mapping[str, frozenset[str]]:
     """Map each pinned set to the names of its grey images."""
     rows = pinned_rows("testsets") + pinned_rows("demo")
-    grey = [(row["dataset"], row["image"]) for row in rows if row["mode"] == "L"]
+    grey = [row for row in rows if row["mode"] == "L"]
     return {
-        name: frozenset(image for dataset, image in grey if dataset == name)
+        name: frozenset(row["image"] for row in grey if row["dataset"] == name)
         for name in dict.fromkeys(row["dataset"] for row in rows)
     }
 
@@ -61,8 +61,14 @@ def sets_without_grey() -> frozenset[str]:
 def register_testsets() -> None:
     """Register the paper's five sets and ``demo``."""
     rows = pinned_rows("testsets") + pinned_rows("demo")
-
-    def add(name: str, title: str, folders: Sequence[str], **fields: object) -> None:
+    for card in (
+        DatasetCard("set5", "Set5", folders=("Set5",), column=True),
+        DatasetCard("set14", "Set14", folders=("Set14",), column=True),
+        DatasetCard("b100", "B100", folders=("B100", "BSD100", "BSDS100"), column=True),
+        DatasetCard("urban100", "Urban100", folders=("Urban100",), column=True),
+        DatasetCard("manga109", "Manga109", 109, ("Manga109",), column=True, obtain=_MANGA109),
+        DatasetCard("demo", "demo", root=_skimage_data()),
+    ):
         known = tuple(
             KnownImage(
                 row["image"],
@@ -73,27 +79,17 @@ def register_testsets() -> None:
                 _original(row),
             )
             for row in rows
-            if row["dataset"] == name
+            if row["dataset"] == card.name
         )
-        fields = {"count": len(known), "column": True} | fields
-        card = DatasetCard(name, title, folders=tuple(folders), known=known, **fields)  # type: ignore[arg-type]
-        DATASETS.add(name, card, __name__)
-
-    add("set5", "Set5", ["Set5"])
-    add("set14", "Set14", ["Set14"])
-    add("b100", "B100", ["B100", "BSD100", "BSDS100"])
-    add("urban100", "Urban100", ["Urban100"])
-    add("manga109", "Manga109", ["Manga109"], count=109, obtain=_MANGA109)
-    add("demo", "demo", [], column=False, root=_skimage_data())
+        full = replace(card, known=known, count=card.count or len(known))
+        DATASETS.add(card.name, full, __name__)
 
 
 def _original(row: dict[str, str]) -> tuple[int, int] | None:
     """Width and height of an image before the crop for x4; None if unknown."""
-    if "original_width" not in row:  # the images of demo are not cropped
-        return int(row["width"]), int(row["height"])
-    return (
-        (int(row["original_width"]), int(row["original_height"])) if row["original_width"] else None
-    )
+    # The images of demo are not cropped.
+    width, height = (row.get(f"original_{side}", row[side]) for side in ("width", "height"))
+    return (int(width), int(height)) if width else None
 
 
 def _skimage_data() -> Path:
@@ -194,7 +190,7 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
     """
     faults: list[HarnessError] = []
     refused = False
-    own = card.root is not None and not _is_registered(card)
+    own = card.root is not None and card not in map(DATASETS.get, DATASETS)
     for asked_for, top, folder, pattern in _folders(card, scale, data_root):
         if refused and not asked_for:
             break  # another copy must not hide an error in the folder the user asked for
@@ -205,11 +201,9 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
             used = hr_images(paths)
             image_set = (identify_folder if own else identify)(card, folder, used, scale)
             return _with_notes(image_set, top, folder, used)
-        except NotPublished as error:
-            faults.append(error)
         except HarnessError as error:
             faults.append(error)
-            if own:
+            if own and not isinstance(error, NotPublished):
                 break  # the next folder would be a different set
         except OSError as error:
             faults.append(HarnessError(f"{card.title} in {folder} cannot be read ({error})."))
@@ -269,10 +263,6 @@ def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
     if not _downloadable(card):
         raise HarnessError(f"{card.title} cannot be downloaded: {_how_to_obtain(card)}.")
     return [(image.file, cache_root() / image.file.path) for image in card.known]
-
-
-def _is_registered(card: DatasetCard) -> bool:
-    return card.name in DATASETS and DATASETS.get(card.name) == card
 
 
 def _with_notes(image_set: ImageSet, top: Path, folder: Path, hr: Sequence[Path]) -> ImageSet:

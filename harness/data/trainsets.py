@@ -37,6 +37,9 @@ from harness.record import digest, file_digest
 if TYPE_CHECKING:
     from harness.cards import AnyArray, RemoteFile
 
+    _Pair = tuple[AnyArray, AnyArray, str]
+    """The HR and LR pixels of one image, and the hash of its content."""
+
 FOLDERS = {
     "div2k": ("DIV2K", "DIV2K_train_HR"),
     "div2k-pair": ("DIV2K-pair", "DIV2K"),
@@ -60,13 +63,12 @@ class TrainingImages:
         hr: uint8, all HR images one after the other, each ``(H, W, C)`` in row order.
         lr: uint8 (``rgb``) or float32 in about [0, 1] (``y``), all LR images in the same order.
         sizes: int64 ``(images, 2)``, LR height and width.
-        names: the file names, in the order of the arrays.
+        paths: the file paths, in the order of the arrays.
         channels: 1 or 3.
         scale: HR size over LR size.
         sha256: hash of the files' hashes, in order, and of the rules: all that decides the values.
         files: SHA-256 of each input file.
         contents: hash of each image's pixels, see `harness.data.identify.content`.
-        paths: the file paths, in the order of the arrays.
         skipped: the files that cannot be read, each with the reason.
         small: the files too small for the protocol, each with the reason.
         prepared: number of images decoded and degraded now; 0 if the cache had them.
@@ -75,13 +77,12 @@ class TrainingImages:
     hr: AnyArray
     lr: AnyArray
     sizes: AnyArray
-    names: tuple[str, ...]
+    paths: tuple[Path, ...]
     channels: int
     scale: int
     sha256: str
     files: Mapping[Path, str] = field(default_factory=dict)
     contents: tuple[str, ...] = ()
-    paths: tuple[Path, ...] = ()
     skipped: Mapping[Path, str] = field(default_factory=dict)
     small: Mapping[Path, str] = field(default_factory=dict)
     prepared: int = 0
@@ -287,19 +288,18 @@ def prepare_images(
     index = _read_index(folder)
     colour, used = rules.pipeline == "rgb", [paths[place] for place in index.places]
     return TrainingImages(
-        np.memmap(folder / "hr.bin", np.uint8, "c"),
-        np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
-        np.array(index.sizes, np.int64).reshape(-1, 2),
-        tuple(path.name for path in used),
-        3 if colour else 1,
-        rules.scale,
-        key,
-        files,
-        tuple(index.contents),
-        tuple(used),
-        {paths[place]: why for place, why in index.skipped.items()},
-        {paths[place]: why for place, why in index.small.items()},
-        len(paths) if missing else 0,
+        hr=np.memmap(folder / "hr.bin", np.uint8, "c"),
+        lr=np.memmap(folder / "lr.bin", np.uint8 if colour else np.float32, "c"),
+        sizes=np.array(index.sizes, np.int64).reshape(-1, 2),
+        paths=tuple(used),
+        channels=3 if colour else 1,
+        scale=rules.scale,
+        sha256=key,
+        files=files,
+        contents=tuple(index.contents),
+        skipped={paths[place]: why for place, why in index.skipped.items()},
+        small={paths[place]: why for place, why in index.small.items()},
+        prepared=len(paths) if missing else 0,
     )
 
 
@@ -308,15 +308,6 @@ _ORDER = 2
 
 _LAYOUT = 3
 """Increased when the content of a cache folder or the rule that finds leaks changes."""
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """The HR and LR pixels of one image, and the hash of its content."""
-
-    hr: AnyArray
-    lr: AnyArray
-    content: str
 
 
 @dataclass
@@ -383,12 +374,13 @@ def _write(
                         raise result
                     (index.small if small else index.skipped)[place] = str(result)
                     continue
-                hr.write(np.ascontiguousarray(result.hr).data)
-                lr.write(np.ascontiguousarray(result.lr).data)
-                height, width = result.lr.shape[:2]
+                hr_pixels, lr_pixels, identity = result
+                hr.write(np.ascontiguousarray(hr_pixels).data)
+                lr.write(np.ascontiguousarray(lr_pixels).data)
+                height, width = lr_pixels.shape[:2]
                 index.places.append(place)
                 index.sizes.append((height, width))
-                index.contents.append(result.content)
+                index.contents.append(identity)
         if not index.places:
             why = (index.skipped | index.small)[0]
             raise HarnessError(f"None of the training images can be used: {why}")
@@ -410,7 +402,7 @@ def _in_order(
 
 
 def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | HarnessError:
-    """Return one image's HR and LR pixels, or the error why it cannot be used.
+    """Return one image's HR and LR pixels and its content's hash, or why it cannot be used.
 
     The protocol's grey rule applies to grey images.
 
@@ -432,7 +424,7 @@ def _pair(path: Path, rules: Protocol, known: dict[str, str]) -> _Pair | Harness
         )
     sample = make_sample(loaded.pixels, rules)
     lr = sample.lr if sample.lr.dtype == np.uint8 else sample.lr.astype(np.float32)
-    return _Pair(sample.hr, lr, content(loaded.pixels))
+    return sample.hr, lr, content(loaded.pixels)
 
 
 class SmallImageError(HarnessError):

@@ -79,14 +79,6 @@ def one_first() -> Iterator[None]:
         torch.distributed.barrier()
 
 
-def summed(value: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes."""
-    total = value.clone()
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(total)
-    return total
-
-
 def agreed(*values: float, device: torch.device) -> list[float]:
     """The maximum of each value over all processes."""
     if not torch.distributed.is_initialized():
@@ -243,19 +235,18 @@ class Progress:
     save, validation and drawing of the curve so far, plus a margin.
 
     Several processes use the clock of the first one, as of their last agreement. In all methods
-    ``step`` is the number of steps so far, and ``seconds`` training time by this process's clock.
+    ``step`` is the number of steps so far, and ``seconds`` the training time agreed on.
 
     Attributes:
         longest: the longest time of each kind of block so far, in seconds.
     """
 
-    def __init__(self, recipe: Recipe, seconds: float, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
         self._recipe, self._device = recipe, device
-        rank, world = process(str(device))
-        self._first, self._alone = rank == 0, world == 1
+        rank, _ = process(str(device))
+        self._first = rank == 0
         self._end = harness.STARTED + recipe.stop_after if recipe.stop_after else math.inf
         self.longest: defaultdict[str, float] = defaultdict(float)
-        self._seconds = seconds
         (self._left,) = agreed(self.left(), device=device)
 
     def left(self) -> float:
@@ -271,23 +262,25 @@ class Progress:
         self.longest[what] = max(self.longest[what], time.monotonic() - begin)
 
     def agree(self, seconds: float, *, stopped: bool) -> tuple[float, bool]:
-        """The training time of the first process, and whether any process was interrupted."""
+        """The training time of the first process, and whether any process was interrupted.
+
+        ``seconds`` is the training time by the clock of this process.
+        """
         mine = (seconds, self.left()) if self._first else (0.0, 0.0)
-        self._seconds, self._left, any_stopped = agreed(*mine, stopped, device=self._device)
-        return self._seconds, bool(any_stopped)
+        seconds, self._left, any_stopped = agreed(*mine, stopped, device=self._device)
+        return seconds, bool(any_stopped)
 
     def share(self, step: int, seconds: float) -> float:
         """The share of the training that is done, 0 to 1."""
-        seconds = seconds if self._alone else self._seconds
         if self._recipe.minutes:
             return min(1.0, seconds / (60 * self._recipe.minutes))
         if self._recipe.steps:
             return min(1.0, step / self._recipe.steps)
-        return seconds / max(1e-9, seconds + self._time_left())
+        return seconds / max(1e-9, seconds + self._left)
 
     def is_over(self, step: int, seconds: float) -> bool:
         """Whether the training is done or the time is up."""
-        return self.share(step, seconds) >= 1 or self._time_left() <= 0
+        return self.share(step, seconds) >= 1 or self._left <= 0
 
     def seconds_left(self, step: int, seconds: float, step_seconds: float) -> float:
         """Seconds until this training ends, infinite if not known."""
@@ -297,6 +290,3 @@ class Progress:
         elif self._recipe.steps:
             left = (self._recipe.steps - step) * step_seconds
         return min(left, self.left())
-
-    def _time_left(self) -> float:
-        return self.left() if self._alone else self._left

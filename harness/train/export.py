@@ -64,7 +64,7 @@ def finish(
     tensors = _tensors(network, half=half)
     info = WeightsInfo(tag, "", "", tensors_digest(tensors), "Apache-2.0")
     weights = Weights(info, tensors, request.hyper)
-    path = save_weights(weights, training.card, training.scale, training.folder)
+    path = save_weights(weights, training.card, request.scale, training.folder)
     with training_numerics():  # not those of scoring
         made = provenance(training.device)
     skipped = {**training.images.skipped, **training.images.smaller_than(training.recipe.patch)}
@@ -73,13 +73,13 @@ def finish(
         "tensors_sha256": info.tensors_sha256,
         "stored_as": "fp16" if half else "fp32",
         "model": training.card.name,
-        "scale": training.scale,
+        "scale": request.scale,
         "hyper": dict(request.hyper),
-        "source_sha256": training.source_sha256,
+        "source_sha256": training.facts["source"],
         "recipe": asdict(training.recipe),
         "images": {
             "sha256": training.images.sha256,
-            "count": len(training.images.names),
+            "count": len(training.images.paths),
             "lr_pixels": int(training.images.sizes.prod(axis=1).sum()),
             "sets": training.sets,
             "skipped": {f"{path.parent.name}/{path.name}": why for path, why in skipped.items()},

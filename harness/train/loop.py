@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -21,6 +20,7 @@ from harness.global_state import (
     random_state_kept,
     seed_all,
     set_random_state,
+    settings_guarded,
     training_numerics,
 )
 from harness.models.network import build_network, copy_network
@@ -46,12 +46,19 @@ from harness.train.distributed import (
     process,
     shared_by_processes,
     sharing_notes,
-    summed,
     unused_parameters,
 )
 from harness.train.export import finish
 from harness.train.patches import PatchSampler
-from harness.train.spec import Scores, State, Training, TrainListener, Validator, validation_change
+from harness.train.spec import (
+    Scores,
+    State,
+    Training,
+    TrainListener,
+    ValidationError,
+    ValidationImages,
+    validation_change,
+)
 from harness.train.step import (
     Acceleration,
     Step,
@@ -114,7 +121,7 @@ DEBOUNCE_SECONDS = 1.0
 
 def _network(training: Training) -> nn.Module:
     """Build the network at its start, on its device, in channels_last."""
-    network = build_network(training.card, training.scale, training.request.hyper)
+    network = build_network(training.card, training.request.scale, training.request.hyper)
     if training.start:
         load_into(network, training.start, training.card.name)
     network = network.to(training.device).train()
@@ -131,6 +138,7 @@ class Trainer:
 
     def __init__(self, training: Training, listener: TrainListener, *, resume: bool) -> None:
         self.training, self.listener = training, listener
+        self._checkpoint = training.folder / "last.pt"
         recipe, self.device = training.recipe, torch.device(training.device)
         self.rank, self.world = process(training.device)
         if recipe.batch % self.world:
@@ -160,8 +168,7 @@ class Trainer:
         )
         if self.world > 1:
             self.step.forward = self._shared()
-        self.progress = Progress(self.training.recipe, self.state.seconds, self.device)
-        self.validator = Validator(self.training, self.progress, self._notify)
+        self.progress = Progress(self.training.recipe, self.device)
 
     def run(self) -> nn.Module:
         """Train until the budget or the time is used up; return the average network, on the CPU.
@@ -188,13 +195,12 @@ class Trainer:
                 self._train()
         finally:
             if self.rank == 0 and not self.state.step:  # a save that only measured the time
-                self._path("last").unlink(missing_ok=True)
+                self._checkpoint.unlink(missing_ok=True)
         if not self.state.step:
             raise HarnessError(
                 f"No step was taken in {self.training.recipe.stop_after:.0f} s: use a longer "
                 "--stop-after."
             )
-        self.training = self.validator.training
         return self.average.cpu()
 
     def _train(self) -> None:
@@ -227,7 +233,7 @@ class Trainer:
         if cuda and self.training.recipe.precision == "bf16":
             keep_ends_in_fp32(self.network, self._batch(1)[0])
         replay = cuda and self.world == 1
-        if self._is_over(self.state.seconds) or not (replay or self.training.request.compile):
+        if self._is_over() or not (replay or self.training.request.compile):
             return
         self.acceleration = self._guarded(
             lambda: accelerate(
@@ -238,8 +244,7 @@ class Trainer:
                 blocks=self._to_compile,
                 replay=replay,
                 notify=self._notify,
-            ),
-            0.0,
+            )
         )
         self._notify(str(self.acceleration))
 
@@ -258,14 +263,13 @@ class Trainer:
         Return whether training was interrupted.
         """
         first = self.rank == 0 and bool(self.training.validation)
-        if self._is_over(self.state.seconds):
+        if self._is_over():
             last = self.log.rows[-1] if first and self.log.rows else None
             if last and last.step == self.state.step and last.psnr is None:
                 self._validate(last)  # the last validation was stopped
             return self._agree(self.state.seconds)
         if first:
-            scores = self.validator.first(self.average, self.state.step, self._interrupted)
-            self._exclude_infinite(scores, self.state.step)
+            self._validate_first()
         if self.training.recipe.stop_after:
             self._save()  # measures how long a save takes
         return self._agree(self.state.seconds)
@@ -278,19 +282,18 @@ class Trainer:
         saved = validated = self.state.seconds
         schedule = SyncSchedule(self.state.step, self.state.seconds, alone=self.world == 1)
         cuda = self.device.type == "cuda"
-        ending, stopped = self._is_over(clock.seconds), False
+        stopped, ending = self._agree(clock.seconds), self._is_over()
         while not (ending or stopped):
-            progress = self.progress.share(self.state.step, clock.seconds)
+            progress = self.progress.share(self.state.step, self.state.seconds)
             loss_sum += self._step(progress, clock)
             self.state.step += 1
             if self.state.step == 1:
                 self._announce_pace(clock.seconds)
-            ending = self._is_over(clock.seconds)
-            line = ending or self.state.step % request.log_every == 0
-            if line or schedule.due(self.state.step):
+            line = self.state.step % request.log_every == 0
+            if line or schedule.due(self.state.step) or self._is_over():
                 stopped = self._agree(clock.seconds)
                 schedule.done(self.state.step, self.state.seconds)
-                ending = self._is_over(clock.seconds)
+            ending = self._is_over()
             if not (line or ending or stopped):
                 if cuda and self.training.recipe.stop_after and not self.state.step % 10:
                     torch.cuda.synchronize(self.device)  # else queued steps pile up
@@ -314,8 +317,8 @@ class Trainer:
         self.state.seconds, stopped = self.progress.agree(seconds, stopped=self._interrupted())
         return stopped
 
-    def _is_over(self, seconds: float) -> bool:
-        return self.progress.is_over(self.state.step, seconds)
+    def _is_over(self) -> bool:
+        return self.progress.is_over(self.state.step, self.state.seconds)
 
     def _log(self, row: LogRow, *, validating: bool) -> None:
         """Add a line to the log, with scores if a validation is due."""
@@ -323,7 +326,7 @@ class Trainer:
             return
         self.log.add(row)
         try:
-            if validating and self.validator.training.validation:
+            if validating and self.training.validation:
                 self._validate(row)
         finally:
             share = self.progress.share(self.state.step, self.state.seconds)
@@ -351,7 +354,7 @@ class Trainer:
         incomplete = stopped or self.progress.share(self.state.step, self.state.seconds) < 1
         if incomplete and self.state.step:
             self.listener.notify(
-                f"Step {self.state.step} is in {self._path('last')}: go on with --resume and "
+                f"Step {self.state.step} is in {self._checkpoint}: go on with --resume and "
                 "otherwise the same options"
             )
 
@@ -363,9 +366,9 @@ class Trainer:
                 batch = self._batch(self.training.recipe.batch, self._share)
             return self.step(*batch, *self._rates(0, progress))
 
-        return self._guarded(step, progress)
+        return self._guarded(step)
 
-    def _guarded(self, action: Callable[[], Result], progress: float) -> Result:
+    def _guarded(self, action: Callable[[], Result]) -> Result:
         """Call an action; errors of the network and a lack of memory become a `HarnessError`."""
         try:
             with failures_named():
@@ -380,7 +383,7 @@ class Trainer:
                     "plug-in, or use another --patch."
                 ) from error
         # Outside of the except clause, the memory of the failed step is free again.
-        raise HarnessError(self._what_fits(progress))
+        raise HarnessError(self._what_fits())
 
     def _batch(self, size: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         return self.sampler.batch(self.state.step, size, share)
@@ -390,7 +393,7 @@ class Trainer:
         recipe, step = self.training.recipe, self.state.step + ahead
         return recipe.rate(step, progress), recipe.decay(step)
 
-    def _what_fits(self, progress: float) -> str:
+    def _what_fits(self) -> str:
         """Say which batch size would fit; the trial steps spoil the weights."""
         if self.device.type != "cuda" or self.world > 1:  # a trial needs all processes
             where = self.device if self.device.type == "cuda" else "this machine"
@@ -400,7 +403,7 @@ class Trainer:
 
         def step(size: int) -> None:
             self.step.optimizer.zero_grad()
-            self.step(*self._batch(size), *self._rates(0, progress))
+            self.step(*self._batch(size), *self._rates(0, 0.0))
 
         size = batch_that_fits(step, self.training.recipe.batch)
         advice = f"--batch {size} would fit" if size else "use a smaller --patch"
@@ -409,7 +412,7 @@ class Trainer:
     def _row(self, since: Lap, loss_sum: Tensor, progress: float, clock: Clock) -> LogRow:
         """The next line of the log; waits for the device."""
         steps = self.state.step - since.step
-        loss = float(summed(loss_sum)) / self.world / steps
+        loss = sum(gathered(float(loss_sum))) / self.world / steps
         if not math.isfinite(loss):
             raise HarnessError(self._diverged("loss"))
         spent = max(clock.seconds - since.seconds, 1e-9)
@@ -425,7 +428,7 @@ class Trainer:
     def _validate(self, row: LogRow) -> None:
         """Score the average network, and keep it if it is the best so far."""
         self._require_finite()
-        scores = self.validator(self.average, self.state.step, self._interrupted)
+        scores = self._scores()
         self._exclude_infinite(scores, self.state.step - 1)
         means = scores.means(self.state.left_out) if scores else None
         if scores is None or means is None:
@@ -440,6 +443,54 @@ class Trainer:
                 finish(self.training, self.average, self.state, rows, self.how(), best=True)
         with self.progress.measured("drawing"):
             self.listener.validated(self.training, self.log.rows)
+
+    def _validate_first(self) -> None:
+        """Tell the user the scores at the start; turn validation off if it takes too long."""
+        count = len(self.training.validation)
+        self._notify(f"First, the network is scored on {count} image{'' if count == 1 else 's'}")
+        scores = self._scores()
+        if scores and (means := scores.means()):
+            psnr, ssim = means
+            self._notify(f"The network starts at {psnr:.3f} dB / {ssim:.4f}")
+        seconds = self.progress.longest["validation"]
+        if self.training.validation and self.progress.left() < 2 * seconds:
+            self._stop_validating(f"A validation takes {seconds:.0f} s, too long for the time left")
+        self._exclude_infinite(scores, self.state.step)
+
+    def _scores(self) -> Scores | None:
+        """Score the average network with the evaluation code, in fp32.
+
+        Returns:
+            the scores; None if training was interrupted, or if memory ran out.
+
+        Raises:
+            HarnessError: the network cannot be scored on one of the images.
+        """
+        try:
+            with (
+                settings_guarded(set()),
+                random_state_kept(self.device),
+                self.progress.measured("validation"),
+            ):
+                # A copy: scoring may move the network, and a CUDA graph needs its addresses.
+                return self.training.validate(copy_network(self.average), self._interrupted)
+        except ValidationError as error:
+            step = self.state.step  # that of the last checkpoint
+            advice = f"step {step} is saved, go on with --resume and" if step else "use"
+            raise HarnessError(
+                f"{error}: {advice} other images (--val-data) or none (--set val_images=0)."
+            ) from error
+        except Exception as error:  # a network may raise anything
+            if not is_memory(error):
+                raise
+            image = f" on {error}" if isinstance(error, MemoryError) else ""
+            self._stop_validating(f"The memory of {self.device} is too small to validate{image}")
+        return None
+
+    def _stop_validating(self, why: str) -> None:
+        self.progress.longest.pop("validation", None)
+        self.training = replace(self.training, validation=ValidationImages())
+        self._notify(f"{why}: training goes on without validation")
 
     def _exclude_infinite(self, scores: Scores | None, before: int) -> None:
         """Exclude images with an infinite PSNR from all later means.
@@ -479,7 +530,7 @@ class Trainer:
             "random": random_states,
         }
         with self.progress.measured("saving"):
-            save_checkpoint(self._path("last"), state)
+            save_checkpoint(self._checkpoint, state)
 
     def _require_finite(self) -> None:
         """Raise an error if weights or moments are not finite, before a save or a validation."""
@@ -490,7 +541,7 @@ class Trainer:
 
     def _diverged(self, what: str) -> str:
         """The message for a loss or state that is not finite."""
-        last = self._path("last")
+        last = self._checkpoint
         saved = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
         return (
             f"The {what} of step {self.state.step} is not finite; {saved}: train again with a "
@@ -498,15 +549,13 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        """Continue from the last checkpoint."""
-        path = self._path("last")
-        saved = load_checkpoint(path)
+        saved = load_checkpoint(self._checkpoint)
         try:
             self._restore(saved)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise HarnessError(
-                f"The checkpoint {path} is not as training wrote it ({sentence(error)}): remove it "
-                "and start the training again."
+                f"The checkpoint {self._checkpoint} is not as training wrote it "
+                f"({sentence(error)}): remove it and start the training again."
             ) from error
 
     def _restore(self, saved: Checkpoint) -> None:
@@ -536,14 +585,11 @@ class Trainer:
             self.state.left_out = frozenset()
             self._notify(changed)
 
-    def _path(self, name: str) -> Path:
-        return self.training.folder / f"{name}.pt"
-
     def _shared(self) -> nn.Module:
         """The network, shared by the processes; adds notes for the user."""
         with random_state_kept(self.device):
             # Two patches: batch normalisation after global pooling fails on a batch of one.
-            unused = self._guarded(lambda: unused_parameters(self.network, self._batch(2)), 0.0)
+            unused = self._guarded(lambda: unused_parameters(self.network, self._batch(2)))
         # If layers are dropped at random, processes see different ones and must agree.
         unused = list(dict.fromkeys(name for names in gathered(unused) for name in names))
         share = self.training.recipe.batch // self.world

@@ -76,7 +76,6 @@ class PatchSampler:
         return self._on_device(lr), self._on_device(self._cut(self.hr, self.scale, 0, where))
 
     def _on_device(self, batch: Tensor) -> Tensor:
-        """Move a batch to the device of the network."""
         if batch.device.type == self.device.type:
             return batch
         return batch.pin_memory().to(self.device, non_blocking=True)

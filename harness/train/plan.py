@@ -149,7 +149,7 @@ def _prepared(
     images = prepare_images(paths, rules, skip_bad=request.skip_bad, progress=progress)
     spent = time.perf_counter() - begin
     if not images.prepared:
-        return images, f"{len(images.names)} images were already prepared, found in {spent:.1f} s"
+        return images, f"{len(images.paths)} images were already prepared, found in {spent:.1f} s"
     return images, f"{images.prepared} images prepared in {spent:.1f} s on {os.cpu_count()} cores"
 
 
@@ -182,20 +182,19 @@ def _image_notes(
 
 def _lr_notes(paths: Sequence[Path]) -> list[str]:
     """Notes on LR images in or beside the folders of the HR images."""
-    notes, folders = [], dict.fromkeys(path.parent for path in paths)
-    for folder in folders:
+    notes = []
+    for folder in dict.fromkeys(path.parent for path in paths):
         files = image_files(folder)
         if lr := set(files) - set(hr_images(files)):
             notes.append(
                 f"{_images(lr)} of {folder} are not used, such as {min(lr).name}: they were made "
                 "from other images there"
             )
-    notes += [
-        f"{folder} has the HR images; those of {other.name} beside it are not used: the protocol "
-        "makes the LR images"
-        for folder in folders
-        for other in lr_folders(folder)
-    ]
+        notes += [
+            f"{folder} has the HR images; those of {other.name} beside it are not used: the "
+            "protocol makes the LR images"
+            for other in lr_folders(folder)
+        ]
     return notes
 
 
@@ -261,7 +260,7 @@ def _validation(
         return ValidationImages(), [f"{why} Training goes on without validation"]
     paths = found[: chosen.val_images]
     rules, tests = Protocol(card.pipeline, request.scale), testset_pixels()
-    trained = dict(zip(images.contents, images.names, strict=True))
+    trained = dict(zip(images.contents, images.paths, strict=True))
     usable: dict[Path, tuple[str, Sample]] = {}
     skipped: dict[str, str] = {}
     for path in paths:
@@ -275,7 +274,7 @@ def _validation(
             continue
         if twin := trained.get(content(loaded.pixels)):
             raise LeakError(
-                f"{path.name} of the validation is {twin} of the training: remove one of them."
+                f"{path.name} of the validation is {twin.name} of the training: remove one of them."
             )
         if message := leak(path, loaded, tests, "validation"):
             raise LeakError(message)

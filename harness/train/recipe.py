@@ -162,7 +162,6 @@ def _of_papers(model: str) -> dict[str, dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read the keys and values of a TOML file."""
     try:
         return tomllib.loads(regular(path, TEXT).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -6,25 +6,22 @@ import math
 import os
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from torch import device, nn
+from torch import nn
 
 from harness.cards import ModelCard
 from harness.data.trainsets import TrainingImages
 from harness.errors import HarnessError, UsageError, sentence
-from harness.global_state import numerics_kept, random_state_kept
-from harness.models.network import copy_network
 from harness.models.resources import is_memory
 from harness.models.source import network_digest
 from harness.models.upscaler import Upscaler
 from harness.models.weights import Weights
 from harness.protocol.rules import Protocol, Sample, network_input, score, sr_image
 from harness.train.checkpoint import LogRow
-from harness.train.distributed import Progress
 from harness.train.recipe import Recipe
 
 
@@ -100,16 +97,6 @@ class Training:
     origin: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def scale(self) -> int:
-        """The scale."""
-        return self.request.scale
-
-    @property
-    def source_sha256(self) -> str:
-        """The hash of the source of the network."""
-        return network_digest(self.card, self.scale, self.request.hyper)
-
     def validate(self, network: nn.Module, stop: Callable[[], bool] = bool) -> Scores | None:
         """Score a network on the validation images; None if ``stop`` returned true before one.
 
@@ -120,8 +107,8 @@ class Training:
             HarnessError: the output of the network is not an image of the right size.
             MemoryError: memory runs out; the message names the image.
         """
-        rules = Protocol(self.card.pipeline, self.scale)
-        upscaler = Upscaler(self.card, self.scale, None, device=self.device, network=network)
+        rules = Protocol(self.card.pipeline, self.request.scale)
+        upscaler = Upscaler(self.card, rules.scale, None, device=self.device, network=network)
         enlarged, scores = self.card.input == "bicubic", []
         for name, sample in zip(self.validation.names, self.validation.samples, strict=True):
             if stop():
@@ -145,13 +132,13 @@ class Training:
     @property
     def facts(self) -> dict[str, Any]:
         """Facts that must be equal to resume; images are compared by hash, not by name or path."""
-        values = asdict(self.recipe)
+        values, scale, hyper = asdict(self.recipe), self.request.scale, dict(self.request.hyper)
         return {
             "model": self.card.name,
-            "scale": self.scale,
-            "hyper": dict(self.request.hyper),
+            "scale": scale,
+            "hyper": hyper,
             **{f"recipe.{name}": values[name] for name in values if name not in _NOT_COMPARED},
-            "source": self.source_sha256,
+            "source": network_digest(self.card, scale, hyper),
             "images": self.images.sha256,
         }
 
@@ -276,68 +263,3 @@ class Scores:
 
 class ValidationError(HarnessError):
     """A network fails on a validation image; it may work on others."""
-
-
-class Validator:
-    """Scores the average network; turns validation off if time or memory is short.
-
-    Attributes:
-        training: the training, without its validation images when validation is turned off.
-    """
-
-    def __init__(
-        self, training: Training, progress: Progress, notify: Callable[[str], None]
-    ) -> None:
-        self.training = training
-        self._progress, self._notify = progress, notify
-
-    def first(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
-        """Validate before the first step, and tell the user the scores at the start.
-
-        If a validation takes too long for the deadline, validation is turned off. Arguments,
-        result and errors are those of `__call__`.
-        """
-        count = len(self.training.validation)
-        self._notify(f"First, the network is scored on {count} image{'' if count == 1 else 's'}")
-        scores = self(network, step, stop)
-        if scores and (means := scores.means()):
-            psnr, ssim = means
-            self._notify(f"The network starts at {psnr:.3f} dB / {ssim:.4f}")
-        seconds = self._progress.longest["validation"]
-        if self.training.validation and self._progress.left() < 2 * seconds:
-            self._turn_off(f"A validation takes {seconds:.0f} s, too long for the time left")
-        return scores
-
-    def __call__(self, network: nn.Module, step: int, stop: Callable[[], bool]) -> Scores | None:
-        """Score a network with the evaluation code, in fp32; the network is not changed.
-
-        The error for an image that the network cannot be scored on names the step of the last
-        checkpoint, unless it is 0.
-
-        Returns:
-            the scores; None if it was stopped, see `Training.validate`, or if memory ran out.
-
-        Raises:
-            HarnessError: the network cannot be scored on one of the images.
-        """
-        where = device(self.training.device)
-        try:
-            with numerics_kept(), random_state_kept(where), self._progress.measured("validation"):
-                # A copy: scoring may move the network, and a CUDA graph needs its addresses.
-                return self.training.validate(copy_network(network), stop)
-        except ValidationError as error:
-            advice = f"step {step} is saved, go on with --resume and" if step else "use"
-            raise HarnessError(
-                f"{error}: {advice} other images (--val-data) or none (--set val_images=0)."
-            ) from error
-        except Exception as error:  # a network may raise anything
-            if not is_memory(error):
-                raise
-            image = f" on {error}" if isinstance(error, MemoryError) else ""
-            self._turn_off(f"The memory of {where} is too small to validate{image}")
-        return None
-
-    def _turn_off(self, why: str) -> None:
-        self._progress.longest.pop("validation", None)
-        self.training = replace(self.training, validation=ValidationImages())
-        self._notify(f"{why}: training goes on without validation")

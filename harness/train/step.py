@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -155,7 +156,6 @@ class Step:
         return loss.detach()
 
     def _update_average(self, move: float | Tensor) -> None:
-        """Move the average towards the weights."""
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.network.parameters())
         with torch.no_grad():
@@ -282,14 +282,11 @@ def accelerate(
             notify(f"{failure} ({why}): training goes on without")
         elif not fails:
             seconds = trial.seconds
+        if fails:
+            step.release()
         return not fails
 
-    def record() -> bool:
-        recorded = works(lambda: step.capture(*batch), "A CUDA graph of the step is not used")
-        if not recorded:
-            step.release()
-        return recorded
-
+    record = partial(works, lambda: step.capture(*batch), "A CUDA graph of the step is not used")
     if chosen and not works(lambda: compile_each(chosen), "Compiled blocks are not used"):
         uncompile(chosen)
         chosen = []

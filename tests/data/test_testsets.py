@@ -447,9 +447,11 @@ class TestVerify:
         assert not broken.sound
         shutil.rmtree(folder)
         (absent,) = verify(["tiny"], 4, tmp_path)
+        assert (broken.absent, absent.absent) == (False, True)
         assert not absent.sound and "not on this machine" in absent.message
         everything = {verdict.message.split()[0]: verdict for verdict in verify(["all"], 4)}
-        assert everything["Urban100"].sound, "`all` does not require it"
+        urban = everything["Urban100"]
+        assert urban.sound and urban.absent, "`all` does not require it"
 
 
 class TestScales:

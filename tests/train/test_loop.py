@@ -20,7 +20,7 @@ from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import cache_root
 from harness.errors import HarnessError, UsageError
-from harness.global_state import apply_settings, numerics_kept, training_numerics
+from harness.global_state import apply_settings, settings_guarded, training_numerics
 from harness.paper.select import notes_from
 from harness.registry import MODELS
 from harness.run.store import ResultStore
@@ -119,33 +119,38 @@ def test_a_killed_training_that_is_resumed_equals_an_uninterrupted_one(
             assert torch.equal(resumed[part][name], tensor), (part, name)
 
 
+@pytest.mark.parametrize(
+    ("warmup", "said"),
+    [
+        # The first step leaves weights so large that the loss of the second one overflows.
+        (1_000_000_000, "The loss of step 2 is not finite; the last good checkpoint is {}: train"),
+        # The first step spoils the weights, although its own loss was fine.
+        (1, "The state of step 1 is not finite; nothing was saved yet: train again"),
+    ],
+)
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
-    harness, words, tmp_path: Path
+    harness, words, tmp_path: Path, warmup: int, said: str
 ) -> None:
     out = ("--out", tmp_path / "out", "--steps", 50, "--log-every", 1, "--save-every", 0)
-    # The learning rate rises until the weights are spoilt by a step whose own loss was fine.
-    wild = ("--lr", 1e38, "--set", "clip=0", "--set", "warmup=1000000000")
+    wild = ("--lr", 1e38, "--set", "clip=0", "--set", f"warmup={warmup}")
     shown = harness(*words[:-2], *out, *wild)
-    assert shown.exit_code == 1
-    assert "is not finite" in shown.output and "train again with a lower --lr" in shown.output
     kept = tmp_path / "out/tiny-x4/last.pt"
-    if kept.exists():
-        assert f"the last good checkpoint is {kept}" in shown.output
-        saved = load_checkpoint(kept)
-        for part in ("network", "average"):
-            assert all(tensor.isfinite().all() for tensor in saved[part].values())
-    else:
-        assert "nothing was saved yet" in shown.output
+    assert shown.exit_code == 1 and said.format(kept) in shown.output
+    assert "with a lower --lr" in shown.output
+    assert kept.exists() == ("last good checkpoint" in said)
+    saved = load_checkpoint(kept) if kept.exists() else {"network": {}, "average": {}}
+    values = [value for part in ("network", "average") for value in saved[part].values()]
+    assert len(values) == 6 * kept.exists() and all(value.isfinite().all() for value in values)
 
 
 def test_weights_that_are_not_finite_are_never_saved(words, tmp_path: Path) -> None:
     trainer = Trainer(training(words), Said(), resume=False)
     trainer._save()
-    before = trainer._path("last").read_bytes()
+    before = trainer._checkpoint.read_bytes()
     next(trainer.average.parameters()).data[0] = float("inf")
     with pytest.raises(HarnessError, match="not finite; the last good checkpoint is .*last.pt"):
         trainer._save()
-    assert trainer._path("last").read_bytes() == before
+    assert trainer._checkpoint.read_bytes() == before
 
 
 def test_a_network_that_was_trained_is_not_replaced(harness, words, tmp_path: Path) -> None:
@@ -225,7 +230,9 @@ def test_weights_that_fp16_would_spoil_are_stored_as_they_are(words, monkeypatch
     exact = {name: value.clone() for name, value in trainer.average.state_dict().items()}
     path = finish(one, trainer.average, trainer.state, [], trainer.how())
     assert json.loads(path.with_suffix(".json").read_text())["stored_as"] == "fp32"
-    for name, value in load_file(path).items():
+    stored = load_file(path)
+    assert stored.keys() == exact.keys()
+    for name, value in stored.items():
         assert torch.equal(value, exact[name])
 
 
@@ -274,15 +281,18 @@ class TestMemory:
 
 
 def test_numerics_of_training_end_with_it() -> None:
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.deterministic, cudnn.benchmark = True, False  # those of scoring
+    cudnn.allow_tf32 = matmul.allow_tf32 = True
     with training_numerics():
-        assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == (False, True, False)
-        with numerics_kept():
-            apply_settings()
-            assert cudnn.deterministic
-        assert cudnn.benchmark
-    assert (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32) == before
+        assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+        assert not cudnn.allow_tf32 and not matmul.allow_tf32
+        with settings_guarded(set()):
+            assert apply_settings() == []
+            assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+        assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+    assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+    assert not cudnn.allow_tf32 and not matmul.allow_tf32  # nothing needs less than full fp32
 
 
 def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(words, monkeypatch) -> None:
@@ -376,16 +386,18 @@ def test_the_variants_of_table_1_are_arguments_of_drfn(harness, words) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "code", "said"),
     [
-        (("--patch", 30), "has room for a patch of 30 LR pixels: use a --patch of at most 20"),
-        (("--train-data", "gone"), "No training set"),
-        (("--val-data", "./train"), "0.png of the validation is 0.png of the training"),
+        (("--patch", 30), 1, "has room for a patch of 30 LR pixels: use a --patch of at most 20"),
+        (("--train-data", "gone"), 2, "No training set or folder is called 'gone'"),
+        (("--val-data", "./train"), 1, "0.png of the validation is 0.png of the training"),
     ],
 )
-def test_a_training_that_cannot_start_says_why(harness, words, tmp_path, option, said) -> None:
+def test_a_training_that_cannot_start_says_why(
+    harness, words, tmp_path, option, code: int, said: str
+) -> None:
     shown = harness(*words, "--out", tmp_path / "out", *option)
-    assert shown.exit_code in (1, 2)
+    assert shown.exit_code == code
     assert said in shown.output and "Traceback" not in shown.output
 
 

@@ -219,7 +219,7 @@ class TestResume:
         assert notes_of(one.folder.parent, "repro-best")["steps"] == 2
 
     def test_a_checkpoint_of_another_version_is_refused(self, words, ended) -> None:
-        path = ended._path("last")
+        path = ended._checkpoint
         saved = load_checkpoint(path)
         save_checkpoint(path, saved | {"format": 1})
         with pytest.raises(HarnessError, match="written by another version of drfn-harness"):
@@ -227,7 +227,7 @@ class TestResume:
 
     def test_the_best_score_is_the_log_s(self, words, ended) -> None:
         """The checkpoint is written before the validation of its step."""
-        assert load_checkpoint(ended._path("last"))["best"] == -math.inf
+        assert load_checkpoint(ended._checkpoint)["best"] == -math.inf
         trainer = self.resumed(words, Said())
         trainer.run()
         assert trainer.state.best == ended.state.best > 0
