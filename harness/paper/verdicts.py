@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from harness.cards import ModelCard
     from harness.models.cost import Complexity, Depth
     from harness.record import RunRecord
 
@@ -105,44 +104,29 @@ class Evidence:
 
     def complexity(self, model: str) -> Complexity:
         """Count the size and work of a network."""
-        return _complexity(MODELS.get(model), self.scale)
+        from harness.models.cost import measure_complexity
+
+        return measure_complexity(MODELS.get(model), self.scale, {})
 
     def depth(self, model: str) -> Depth:
         """Count the layers of a network."""
-        return _depth(MODELS.get(model), self.scale)
+        from harness.models.cost import measure_depth
+
+        return measure_depth(MODELS.get(model), self.scale, {})
 
     def receptive_radius(self, model: str) -> int:
         """Count the LR pixels to each side that convolutions can carry to an output pixel."""
-        return _receptive_radius(MODELS.get(model), self.scale)
+        from harness.models.cost import receptive_radius
+
+        card = MODELS.get(model)
+        pixels = receptive_radius(card, self.scale)
+        return -(-pixels * card.input_scale(self.scale) // self.scale)
 
     def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
         """Count the convolutions of a network by input width, output width and kernel side."""
         from harness.models.cost import convolution_shapes
 
         return convolution_shapes(MODELS.get(model), self.scale, {})
-
-
-# Counting takes half a second per network.
-@cache
-def _complexity(card: ModelCard, scale: int) -> Complexity:
-    from harness.models.cost import measure_complexity
-
-    return measure_complexity(card, scale, {})
-
-
-@cache
-def _depth(card: ModelCard, scale: int) -> Depth:
-    from harness.models.cost import measure_depth
-
-    return measure_depth(card, scale, {})
-
-
-@cache
-def _receptive_radius(card: ModelCard, scale: int) -> int:
-    from harness.models.cost import receptive_radius
-
-    pixels = receptive_radius(card, scale)
-    return -(-pixels * card.input_scale(scale) // scale)
 
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
