@@ -228,7 +228,7 @@ def broken_variants(
     table = paper["table1"]
     if runs.empty:
         return set()
-    plain = plain_runs(runs, table["scale"], grey or table["grey"], self_ensemble=False)
+    plain = plain_runs(runs, table["scale"], grey or table["grey"])
     of_ablation = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
     tried, done = (
         {_variant(record.identity.hyper, table) for record in frame["record"]}

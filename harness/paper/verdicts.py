@@ -88,7 +88,7 @@ class Evidence:
     def run(
         self, model: str, dataset: str, grey: GreyRule | None = None, *, self_ensemble: bool = False
     ) -> RunRecord | None:
-        """Return the best run of a model on a set, or None; see `rank_runs` for ``grey``."""
+        """Return the best run of a model on a set, or None; see `Rules` for ``grey``."""
         row = self._chosen[self_ensemble, grey].get((model, dataset))
         return None if row is None else row["record"]
 
@@ -100,7 +100,7 @@ class Evidence:
     @cached_property
     def broken(self) -> dict[tuple[str, str], RunRecord]:
         """Failed runs, by model and set, where none is finished under any rule."""
-        return broken_runs(self.runs, self.scale, None, every_rule=True)
+        return broken_runs(self.runs, self.scale, "every")
 
     def complexity(self, model: str) -> Complexity:
         """Count the size and work of a network."""
