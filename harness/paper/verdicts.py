@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from harness.cards import GreyRule
 from harness.data.pinned import pinned_rows
-from harness.paper.schema import SCORES, Score, listed, title
+from harness.paper.schema import SCORES, Score, listed, suspicious, title
 from harness.paper.select import (
     Measurement,
     broken_runs,
@@ -66,11 +66,8 @@ class Evidence:
     @cached_property
     def misprints(self) -> frozenset[tuple[str, str, str]]:
         """Cells of Table 2 that contradict other printed numbers: model, set and metric."""
-        return frozenset(
-            (cell["row"], cell["column"], cell["metric"])
-            for cell in self.paper["suspicious"]
-            if cell["seen"] == "print"
-        )
+        cells = suspicious(self.paper).items()
+        return frozenset(key for key, cell in cells if cell["seen"] == "print")
 
     def number(self, key: str) -> float:
         """Return a number from the paper's running text."""
@@ -209,8 +206,8 @@ def judge_cells(evidence: Evidence) -> tuple[JudgedCell, ...]:
 
 
 def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> JudgedCell:
-    suspicious = (model, dataset, metric) in evidence.misprints
-    fallback: Verdict = "inconsistent in print" if suspicious else "not measured"
+    misprint = (model, dataset, metric) in evidence.misprints
+    fallback: Verdict = "inconsistent in print" if misprint else "not measured"
     options = measurements(evidence.candidates, model, dataset, metric)
     if not options:
         broken = evidence.broken.get((model, dataset))
@@ -222,10 +219,10 @@ def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: fl
     nearest = min(options, key=lambda one: abs(one.value - printed))
     best = next(filter(agrees, options), nearest)
     retrained = not speaks_for_the_authors(best.run)
-    if agrees(best) or (retrained and best.value > printed and not suspicious):
+    if agrees(best) or (retrained and best.value > printed and not misprint):
         verdict: Verdict = "reproduced"
     else:
-        verdict = fallback if retrained or suspicious else "refuted"
+        verdict = fallback if retrained or misprint else "refuted"
     return JudgedCell(model, dataset, metric, printed, best, verdict)
 
 
