@@ -57,7 +57,7 @@ class WeightsInfo:
         tag: ``official`` (by the authors), ``repro`` (trained by this project), ``file`` (user's).
         file: the file's name, without its folder.
         source_sha256: hash of the weights file.
-        tensors_sha256: hash of the names, shapes and values, whatever the file format.
+        tensors_sha256: hash of the names, dtypes, shapes and values, whatever the file format.
         licence: the licence as its owner states it.
     """
 
@@ -76,14 +76,23 @@ class Identity:
     change the ids of earlier runs.
 
     Attributes:
+        model: the network's name.
+        scale: the factor between LR and HR.
+        dataset: the set's name.
+        protocol: the rules by name, ``BI-x4/y``, with ``+as-rgb`` or ``+full-range``,
+            ``+symmetric``, ``+float-lr`` and ``+float-y`` where they are not the pipeline's own.
         source_sha256: hash of the network's code, see `harness.models.source`.
         protocol_sha256: hash of the rules and of the version number of their code.
-        dataset_sha256: hash of the names, sizes and pixels of the HR images.
+        dataset_sha256: hash of the names, sizes and decoded pixels of the HR images.
         inference: `harness.models.upscaler.INFERENCE`, the version number of the code that applies
-            networks to images.
-        weights_sha256: hash of the names, shapes and values of the tensors.
+            networks to images, raised by hand when a change of that code changes a score.
+        weights_sha256: hash of the names, dtypes, shapes and values of the tensors, if any.
+        hyper: the arguments the network was built with.
+        self_ensemble: the outputs of eight flips and rotations were averaged.
+        tile: LR pixels a side of the tiles the images were cut into; None for whole images.
+        metrics: the metrics that were computed.
         metrics_sha256: hash of the code of plug-in metrics.
-        lr_sha256: hash of the LR images the user gave; None if the protocol made them.
+        lr_sha256: hash of the pixels of the LR images that the user gave, if any.
     """
 
     model: str
@@ -160,7 +169,13 @@ class EarlierIdentity(Identity):
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run was executed; recorded, but not part of its identity."""
+    """How a run was executed; recorded, but not part of its identity.
+
+    Attributes:
+        device: as torch names it, such as ``cpu``.
+        threads: number of threads; of one worker, if there are several.
+        executor: ``serial`` or ``dask``.
+    """
 
     device: str
     threads: int
@@ -174,7 +189,7 @@ class ImageResult:
     Attributes:
         image: the image's name in the set.
         scores: score by metric; infinite if SR and HR are equal.
-        seconds: time of the network's forward pass alone.
+        seconds: wall time of the network's forward pass alone.
         note: how the image was converted when it was read, or empty.
     """
 
@@ -219,14 +234,16 @@ class RunRecord:
         images: one result per image, in the set's order.
         execution: how the run was executed.
         provenance: the machine and the software of the run.
-        weights: where the network's weights came from.
+        weights: where the network's weights came from; None if it has none.
         parameters: number of trainable values of the network.
-        macs: multiply-accumulate operations for an input of ``macs_input_size``.
+        macs: multiply-accumulate operations for an input of ``macs_input_size``; FLOPs are twice
+            as many.
         macs_input_size: width and height.
-        verified: every HR image equals the published one, pixel for pixel.
+        verified: every HR image equals the published one, with the crop of this scale, pixel for
+            pixel.
         error: why a failed run failed.
-        plugins: for each plug-in model and metric, by name, the file or distribution it came from,
-            with a hash.
+        plugins: for the model and each plug-in metric, by name, the file or module it came from,
+            its distribution, and the SHA-256 of the file.
     """
 
     identity: Identity

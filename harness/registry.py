@@ -478,14 +478,9 @@ def _declare(module: str, path: Path) -> None:
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register_model":
                 fields = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
                 fields["name"] = ast.literal_eval(call.args[0])
-                _add_model({**fields, "build": _Deferred(module, node.name)}, module, path)
+                _add_model({**fields, "build": partial(_build, module, node.name)}, module, path)
 
 
-class _Deferred:
-    """A builder that imports its module when it is called."""
-
-    def __init__(self, module: str, function: str) -> None:
-        self.module, self.function = module, function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(importlib.import_module(self.module), self.function)(*args, **kwargs)
+def _build(module: str, function: str, *args: Any, **kwargs: Any) -> Any:
+    """Import a module, and build a network with one of its functions."""
+    return getattr(importlib.import_module(module), function)(*args, **kwargs)

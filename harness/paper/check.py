@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError, UsageError
-from harness.paper.schema import SCORES
+from harness.paper.schema import SCORES, suspicious
 from harness.paper.select import foreign_origin, plain_protocols, speaks_for_the_authors
 from harness.paper.tolerances import EXACT, FROZEN, PRINTED, RETRAINED, RETRAINED_ELSEWHERE, Tier
 from harness.record import canonical_json, finite_mean
@@ -87,12 +87,8 @@ class CheckRow:
 
         A run that lacks a metric of its reference always fails.
         """
-        return self.verdict == "FAIL" or (self.verdict == "not run" and (require or self.lacking))
-
-    @property
-    def lacking(self) -> bool:
-        """Whether there is a finished run that lacks the metric."""
-        return bool(self.record) and self.measured is None and not self.broken
+        lacking = bool(self.record)
+        return self.verdict == "FAIL" or (self.verdict == "not run" and (require or lacking))
 
 
 def distance(one: float, other: float) -> float:
@@ -170,7 +166,9 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
         records = ours.get(cell, ())
         computed = {metric for record in records for metric in record.identity.metrics}
         compared = [row for record in records for row in _compare_all(record, candidates, computed)]
-        absent = {row.metric: row for run in reversed(candidates) for row in _expected(run)}
+        absent = {
+            metric: _expect(run, metric) for run in reversed(candidates) for metric in run.means
+        }
         for row in compared:
             absent.pop(row.metric, None)
         rows += [*compared, *absent.values()]
@@ -309,12 +307,8 @@ def _retrained(record: RunRecord) -> Tier:
     return RETRAINED.get(record.identity.dataset, RETRAINED_ELSEWHERE)
 
 
-def _expected(record: RunRecord) -> list[CheckRow]:
-    """List the rows that a reference record expects."""
-    return [_expect(record, metric) for metric in record.means]
-
-
 def _expect(record: RunRecord, metric: str) -> CheckRow:
+    """Make the row that a reference record expects."""
     identity = record.identity
     return CheckRow(identity.model, identity.dataset, metric, record.means[metric], _how(record))
 
@@ -355,20 +349,13 @@ def _with_remark(row: CheckRow, paper: Mapping[str, Any], official: bool) -> Che
 
     Only the value that the authors' weights are known to give is excused.
     """
-    for entry in paper.get("suspicious", ()):
-        place = (entry["table"], entry["row"], entry["column"], entry["metric"])
-        if place == ("table2", row.model, row.dataset, row.metric):
-            is_known = official and _meets(row, entry.get("measured"))
-            excuse = _EXCUSES.get(entry["seen"], "") if is_known else ""
-            return replace(row, known=excuse, reason=entry["reason"])
-    return row
-
-
-def _meets(row: CheckRow, measured: float | None) -> bool:
-    """Whether a number agrees with an earlier measurement."""
-    if measured is None or row.measured is None:
-        return False
-    return abs(row.measured - measured) <= FROZEN.of(row.metric)
+    entry = suspicious(paper).get((row.model, row.dataset, row.metric))
+    if entry is None:
+        return row
+    off = replace(row, expected=entry.get("measured")).difference
+    is_known = official and off is not None and abs(off) <= FROZEN.of(row.metric)
+    excuse = _EXCUSES.get(entry["seen"], "") if is_known else ""
+    return replace(row, known=excuse, reason=entry["reason"])
 
 
 def _compare(record: RunRecord, expected: CheckRow, tier: Tier, size: float = 0.0) -> CheckRow:

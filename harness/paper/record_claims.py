@@ -204,8 +204,7 @@ def _ablated(evidence: Evidence, pairs: Sequence[tuple[str, str]]) -> Finding:
         f". Measured on Set14 with {best.budget} a variant: {listed([str(i) for i in intervals])} "
         "dB (95 % over images)"
     )
-    bicubic = next(row for row in evidence.paper["table2"]["rows"] if row["model"] == "bicubic")
-    floor = bicubic[table["set"]][0]
+    floor = evidence.table2["bicubic"][table["set"]][PSNR]
     unlearned = [f"{n} ({best.psnr(n):.2f} dB)" for n in sorted(needed) if best.psnr(n) < floor]
     if unlearned:
         text += (

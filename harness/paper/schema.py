@@ -52,6 +52,11 @@ SCORES: Mapping[str, Score] = {
 """In their order within a cell."""
 
 
+def suspicious(paper: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """Index the suspicious cells of Table 2 by model, set and metric."""
+    return {(cell["row"], cell["column"], cell["metric"]): cell for cell in paper["suspicious"]}
+
+
 def title(dataset: str) -> str:
     """Return the name that papers use for a set."""
     return DATASETS.get(dataset).title if dataset in DATASETS else dataset

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pandas as pd
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from harness.record import RunRecord
 
 
-EARLIER = 10
-"""Added to the rank of a record that an earlier version of the harness wrote."""
+Rules = GreyRule | Literal["every"] | None
+"""Which runs to select: those under the default rules, with one rule for grey images or with that
+of each cell (None, see `cell_grey`); or those under ``every`` rule except other borders, which no
+printed number uses."""
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
@@ -58,14 +60,9 @@ def finished(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_runs(
-    runs: pd.DataFrame,
-    scale: int,
-    grey: GreyRule | None,
-    *,
-    self_ensemble: bool = False,
-    every_rule: bool = False,
+    runs: pd.DataFrame, scale: int, rules: Rules, *, self_ensemble: bool = False
 ) -> pd.DataFrame:
-    """Rank the finished whole-image runs under the default rules and a grey rule, best first.
+    """Rank the finished whole-image runs under some rules, best first.
 
     Records of the current version come before those of earlier versions. Then the authors' weights
     come before retrained ones, and those before files of unknown origin. Among retrained weights,
@@ -74,41 +71,33 @@ def rank_runs(
     Args:
         runs: the output of `Records.table`.
         scale: the factor.
-        grey: the rule for grey images; None for that of each cell, see `cell_grey`.
+        rules: see `Rules`.
         self_ensemble: runs with it, or without.
-        every_rule: take the runs under all rules except other borders, which no printed number
-            uses; ``grey`` is ignored.
     """
     if runs.empty:
         return runs
-    plain = plain_runs(finished(runs), scale, grey, self_ensemble, every_rule=every_rule)
-    earlier = [record.earlier for record in plain["record"]]
-    ranks = plain["tag"].map(_TAG_ORDER).fillna(2) + EARLIER * pd.Series(
-        earlier, plain.index, dtype=int
+    plain = plain_runs(finished(runs), scale, rules, self_ensemble=self_ensemble)
+    ranked = plain.assign(
+        earlier=[record.earlier for record in plain["record"]],
+        rank=plain["tag"].map(_TAG_ORDER).fillna(2),
+        seen=[training_notes(record).pixels for record in plain["record"]],
     )
-    pixels = [training_notes(record).pixels for record in plain["record"]]
-    return plain.assign(rank=ranks, seen=pixels).sort_values(
-        ["rank", "seen", "time", "id"], ascending=[True, False, False, True], kind="stable"
-    )
+    order = {"earlier": True, "rank": True, "seen": False, "time": False, "id": True}
+    return ranked.sort_values(list(order), ascending=list(order.values()), kind="stable")
 
 
 def plain_runs(
-    runs: pd.DataFrame,
-    scale: int,
-    grey: GreyRule | None,
-    self_ensemble: bool,
-    *,
-    every_rule: bool = False,
+    runs: pd.DataFrame, scale: int, rules: Rules, *, self_ensemble: bool = False
 ) -> pd.DataFrame:
-    """Select whole-image runs under the default rules and a grey rule; see `rank_runs`.
+    """Select whole-image runs under some rules; see `rank_runs`.
 
     Runs of foreign code under a built-in's name are left out; see `foreign_origin`.
     """
-    if every_rule:
+    if rules == "every":
         follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
     else:
         cells = zip(runs["protocol"], runs["model"], runs["dataset"], strict=True)
-        plain = [rules in plain_protocols(scale, grey, *cell) for rules, *cell in cells]
+        plain = [name in plain_protocols(scale, rules, *cell) for name, *cell in cells]
         follows = pd.Series(plain, runs.index, dtype=bool)
     same_ensemble = runs["self_ensemble"].astype(bool) == self_ensemble
     ours = [not (run.identity.lr_sha256 or foreign_origin(run)) for run in runs["record"]]
@@ -138,27 +127,24 @@ def cell_grey(model: str, dataset: str, pipeline: Pipeline) -> GreyRule:
 
 
 def choose_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, self_ensemble: bool = False
+    runs: pd.DataFrame, scale: int, rules: Rules, *, self_ensemble: bool = False
 ) -> dict[tuple[str, str], pd.Series[Any]]:
     """Choose the best run of `rank_runs` for each set and model with default arguments."""
     if runs.empty:
         return {}
-    ranked = rank_runs(runs, scale, grey, self_ensemble=self_ensemble)
+    ranked = rank_runs(runs, scale, rules, self_ensemble=self_ensemble)
     best = ranked[~ranked["hyper"].astype(bool)].drop_duplicates(["model", "dataset"])
     return {(row["model"], row["dataset"]): row for _, row in best.iterrows()}
 
 
-def broken_runs(
-    runs: pd.DataFrame, scale: int, grey: GreyRule | None, *, every_rule: bool = False
-) -> dict[tuple[str, str], RunRecord]:
+def broken_runs(runs: pd.DataFrame, scale: int, rules: Rules) -> dict[tuple[str, str], RunRecord]:
     """Find the latest failed run of each model and set without a finished run.
 
     Only models with default arguments count. The arguments are those of `rank_runs`.
     """
     if runs.empty:
         return {}
-    registered = runs[~runs["hyper"].astype(bool)]
-    plain = plain_runs(registered, scale, grey, self_ensemble=False, every_rule=every_rule)
+    plain = plain_runs(runs[~runs["hyper"].astype(bool)], scale, rules)
     ordered = plain.sort_values(["time", "id"], kind="stable")["record"]
     latest = {(run.identity.model, run.identity.dataset): run for run in ordered}
     done = {(run.identity.model, run.identity.dataset) for run in finished(plain)["record"]}
@@ -239,13 +225,11 @@ def candidates(runs: pd.DataFrame, scale: int) -> dict[tuple[str, str], list[Run
     """Collect the whole-image runs of the best kind of weights for each model and set."""
     if runs.empty:
         return {}
-    ranked = rank_runs(runs, scale, None, every_rule=True)
+    ranked = rank_runs(runs, scale, "every")
     plain = ranked[~ranked["hyper"].astype(bool)]
-    kind = plain["rank"] % EARLIER
-    best = plain[kind == kind.groupby([plain["model"], plain["dataset"]]).transform("min")]
-    by_cell: dict[tuple[str, str], list[RunRecord]] = {}
-    for cell in zip(best["model"], best["dataset"], best["record"], strict=True):
-        by_cell.setdefault(cell[:2], []).append(cell[2])
+    best = plain[plain["rank"] == plain.groupby(["model", "dataset"])["rank"].transform("min")]
+    cells = best.groupby(["model", "dataset"])["record"]
+    by_cell: dict[Any, list[RunRecord]] = cells.agg(list).to_dict()
     return by_cell
 
 

@@ -215,9 +215,13 @@ def ablations(
         variant = _variant(identity.hyper, table)
         if variant and (identity.model, identity.dataset) == (table["model"], table["set"]):
             key = (identity.dataset_sha256, training_notes(record).key)
-            by_variant = by_budget.setdefault(key, {})
-            by_variant.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
-    groups = [_ablation(group, list(table["variants"])) for group in by_budget.values()]
+            of_budget = by_budget.setdefault(key, {})
+            of_budget.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
+    groups = []
+    for by_variant in by_budget.values():
+        order = [name for name in table["variants"] if name in by_variant]
+        records = {name: tuple(by_variant[name].values()) for name in order}
+        groups.append(Ablation(training_notes(records[order[0]][0]), records))
     return tuple(sorted(groups, key=lambda group: (-len(group.runs), -group.budget.steps)))
 
 
@@ -228,20 +232,13 @@ def broken_variants(
     table = paper["table1"]
     if runs.empty:
         return set()
-    plain = plain_runs(runs, table["scale"], grey or table["grey"], self_ensemble=False)
+    plain = plain_runs(runs, table["scale"], grey or table["grey"])
     of_ablation = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
     tried, done = (
         {_variant(record.identity.hyper, table) for record in frame["record"]}
         for frame in (of_ablation, finished(of_ablation))
     )
     return {name for name in tried - done if name}
-
-
-def _ablation(
-    by_variant: Mapping[str, Mapping[str | None, RunRecord]], order: Sequence[str]
-) -> Ablation:
-    runs = {name: tuple(by_variant[name].values()) for name in order if name in by_variant}
-    return Ablation(training_notes(next(iter(runs.values()))[0]), runs)
 
 
 def _variant(hyper: Mapping[str, Any], table: Mapping[str, Any]) -> str | None:

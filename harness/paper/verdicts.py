@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from harness.cards import GreyRule
 from harness.data.pinned import pinned_rows
-from harness.paper.schema import SCORES, Score, listed, title
+from harness.paper.schema import SCORES, Score, listed, suspicious, title
 from harness.paper.select import (
     Measurement,
     broken_runs,
@@ -29,7 +29,6 @@ from harness.registry import MODELS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.cards import ModelCard
     from harness.models.cost import Complexity, Depth
     from harness.record import RunRecord
 
@@ -66,11 +65,8 @@ class Evidence:
     @cached_property
     def misprints(self) -> frozenset[tuple[str, str, str]]:
         """Cells of Table 2 that contradict other printed numbers: model, set and metric."""
-        return frozenset(
-            (cell["row"], cell["column"], cell["metric"])
-            for cell in self.paper["suspicious"]
-            if cell["seen"] == "print"
-        )
+        cells = suspicious(self.paper).items()
+        return frozenset(key for key, cell in cells if cell["seen"] == "print")
 
     def number(self, key: str) -> float:
         """Return a number from the paper's running text."""
@@ -88,7 +84,7 @@ class Evidence:
     def run(
         self, model: str, dataset: str, grey: GreyRule | None = None, *, self_ensemble: bool = False
     ) -> RunRecord | None:
-        """Return the best run of a model on a set, or None; see `rank_runs` for ``grey``."""
+        """Return the best run of a model on a set, or None; see `Rules` for ``grey``."""
         row = self._chosen[self_ensemble, grey].get((model, dataset))
         return None if row is None else row["record"]
 
@@ -100,48 +96,33 @@ class Evidence:
     @cached_property
     def broken(self) -> dict[tuple[str, str], RunRecord]:
         """Failed runs, by model and set, where none is finished under any rule."""
-        return broken_runs(self.runs, self.scale, None, every_rule=True)
+        return broken_runs(self.runs, self.scale, "every")
 
     def complexity(self, model: str) -> Complexity:
         """Count the size and work of a network."""
-        return _complexity(MODELS.get(model), self.scale)
+        from harness.models.cost import measure_complexity
+
+        return measure_complexity(MODELS.get(model), self.scale, {})
 
     def depth(self, model: str) -> Depth:
         """Count the layers of a network."""
-        return _depth(MODELS.get(model), self.scale)
+        from harness.models.cost import measure_depth
+
+        return measure_depth(MODELS.get(model), self.scale, {})
 
     def receptive_radius(self, model: str) -> int:
         """Count the LR pixels to each side that convolutions can carry to an output pixel."""
-        return _receptive_radius(MODELS.get(model), self.scale)
+        from harness.models.cost import receptive_radius
+
+        card = MODELS.get(model)
+        pixels = receptive_radius(card, self.scale)
+        return -(-pixels * card.input_scale(self.scale) // self.scale)
 
     def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
         """Count the convolutions of a network by input width, output width and kernel side."""
         from harness.models.cost import convolution_shapes
 
         return Counter(convolution_shapes(MODELS.get(model), self.scale, {}))
-
-
-# Counting takes half a second per network.
-@cache
-def _complexity(card: ModelCard, scale: int) -> Complexity:
-    from harness.models.cost import measure_complexity
-
-    return measure_complexity(card, scale, {})
-
-
-@cache
-def _depth(card: ModelCard, scale: int) -> Depth:
-    from harness.models.cost import measure_depth
-
-    return measure_depth(card, scale, {})
-
-
-@cache
-def _receptive_radius(card: ModelCard, scale: int) -> int:
-    from harness.models.cost import receptive_radius
-
-    pixels = receptive_radius(card, scale, {})
-    return -(-pixels * card.input_scale(scale) // scale)
 
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
@@ -224,8 +205,8 @@ def judge_cells(evidence: Evidence) -> tuple[JudgedCell, ...]:
 
 
 def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> JudgedCell:
-    suspicious = (model, dataset, metric) in evidence.misprints
-    fallback: Verdict = "inconsistent in print" if suspicious else "not measured"
+    misprint = (model, dataset, metric) in evidence.misprints
+    fallback: Verdict = "inconsistent in print" if misprint else "not measured"
     options = measurements(evidence.candidates, model, dataset, metric)
     if not options:
         broken = evidence.broken.get((model, dataset))
@@ -237,10 +218,10 @@ def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: fl
     nearest = min(options, key=lambda one: abs(one.value - printed))
     best = next(filter(agrees, options), nearest)
     retrained = not speaks_for_the_authors(best.run)
-    if agrees(best) or (retrained and best.value > printed and not suspicious):
+    if agrees(best) or (retrained and best.value > printed and not misprint):
         verdict: Verdict = "reproduced"
     else:
-        verdict = fallback if retrained or suspicious else "refuted"
+        verdict = fallback if retrained or misprint else "refuted"
     return JudgedCell(model, dataset, metric, printed, best, verdict)
 
 

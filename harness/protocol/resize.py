@@ -92,7 +92,7 @@ def _round(values: FloatArray) -> FloatArray:
 def _weights(length: int, scale: float, border: Border) -> csr_array:
     """Return the ``(ceil(length * scale), length)`` matrix of one pass; its rows sum to 1."""
     taps, values = _taps(length, scale)
-    inside = _replicate(taps, length) if border == "replicate" else _mirror(taps, length)
+    inside = np.clip(taps, 0, length - 1) if border == "replicate" else _mirror(taps, length)
     rows = np.broadcast_to(np.arange(len(taps))[:, None], taps.shape)
     keep = values != 0
     matrix = csr_array((values[keep], (rows[keep], inside[keep])), shape=(len(taps), length))
@@ -118,10 +118,6 @@ def _keys_cubic(x: FloatArray) -> FloatArray:
     inner = (1.5 * x - 2.5) * x**2 + 1
     outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
     return np.where(x <= 1, inner, np.where(x <= 2, outer, 0.0))
-
-
-def _replicate(index: AnyArray, length: int) -> AnyArray:
-    return np.clip(index, 0, length - 1)
 
 
 def _mirror(index: AnyArray, length: int) -> AnyArray:

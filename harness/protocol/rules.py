@@ -112,22 +112,18 @@ def protocol(name: str) -> Protocol:
     """
     match = re.fullmatch(r"BI-x([234])/(y|rgb)((?:\+[a-z-]+)*)", name)
     if match:
-        base = Protocol("y" if match[2] == "y" else "rgb", int(match[1]))
-        options = [option for option in match[3].split("+") if option]
-        result = _with_options(base, options)
+        pipeline: Pipeline = "y" if match[2] == "y" else "rgb"
+        options = match[3].split("+")
+        grey = next((rule for rule in get_args(GreyRule) if rule in options), USUAL_GREY[pipeline])
+        border: Border = "symmetric" if "symmetric" in options else "replicate"
+        floats = "float-lr" in options, "float-y" in options
+        result = Protocol(pipeline, int(match[1]), border, grey, *floats)
         if result.name == name:
             return result
     raise UsageError(
         f"No protocol is called {name!r}: a name is BI-x2, BI-x3 or BI-x4, then /y or /rgb, then "
         "any of the other grey rule (+as-rgb or +full-range), +symmetric, +float-lr and +float-y."
     )
-
-
-def _with_options(base: Protocol, options: Sequence[str]) -> Protocol:
-    grey = next((rule for rule in get_args(GreyRule) if rule in options), base.grey)
-    border: Border = "symmetric" if "symmetric" in options else base.border
-    floats = "float-lr" in options, "float-y" in options
-    return Protocol(base.pipeline, base.scale, border, grey, *floats)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from harness.paper.schema import SCORES, Score, title
+from harness.paper.schema import SCORES, Score, suspicious, title
 from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
 from harness.report.legend import MISSING, TRAINED_HERE
 
@@ -86,24 +86,22 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[di
     """
     cells = judge_cells(Evidence(runs, paper))
     judged = {(cell.model, cell.dataset, cell.metric): cell for cell in cells}
-    suspicious = doubts(paper)
-    return [_grid(table, metric, judged, suspicious) for metric in SCORES.values()]
+    doubted = doubts(paper)
+    return [_grid(table, metric, judged, doubted) for metric in SCORES.values()]
 
 
 def doubts(paper: Mapping[str, Any]) -> dict[Key, dict[str, str]]:
     """Collect the suspicious cells of Table 2 by model, set and metric."""
     methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
     cells = {}
-    for cell in paper["suspicious"]:
-        if cell["table"] == "table2":
-            key = (cell["row"], cell["column"], cell["metric"])
-            number = f"{key[2].upper()} {SCORES[key[2]].as_printed(cell['printed'])}"
-            cells[key] = {
-                "anchor": "-".join(("doubt", *key)),
-                "title": f"{methods[key[0]]}, {title(key[1])}, {number}",
-                "reason": cell["reason"],
-                "kind": DOUBT_KINDS[cell["seen"]],
-            }
+    for (model, dataset, metric), cell in suspicious(paper).items():
+        number = f"{metric.upper()} {SCORES[metric].as_printed(cell['printed'])}"
+        cells[model, dataset, metric] = {
+            "anchor": f"doubt-{model}-{dataset}-{metric}",
+            "title": f"{methods[model]}, {title(dataset)}, {number}",
+            "reason": cell["reason"],
+            "kind": DOUBT_KINDS[cell["seen"]],
+        }
     return cells
 
 
@@ -111,7 +109,7 @@ def _grid(
     table: Table,
     metric: Score,
     judged: Mapping[Key, JudgedCell],
-    suspicious: Mapping[Key, Mapping[str, str]],
+    doubted: Mapping[Key, Mapping[str, str]],
 ) -> dict[str, Any]:
     tidy = table.tidy[table.tidy["metric"] == metric.name]
     lines = []
@@ -121,7 +119,7 @@ def _grid(
         cells = []
         for number in numbers.to_dict("records"):
             key = (str(model), str(number["dataset"]), metric.name)
-            doubt = {"doubt": suspicious.get(key)}
+            doubt = {"doubt": doubted.get(key)}
             cells.append(_cell(number, metric, judged.get(key)) | doubt)
         lines.append({"method": row[0], "model": model, "pipeline": row[1], "cells": cells})
     columns = [title(name) for name in tidy["dataset"].unique()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from math import nan
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import HarnessError, MismatchError
-from harness.paper.schema import SCORES, Score, title
+from harness.paper.schema import SCORES, Score, suspicious, title
 from harness.paper.select import (
     Measurement,
     broken_runs,
@@ -24,6 +24,7 @@ from harness.paper.select import (
 from harness.paper.statistics import Interval, compare_runs, spread_over_weights
 from harness.paper.tolerances import PRINTED, PRINTED_TEXT
 from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
+from harness.protocol.rules import protocol
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import (
     FAILED,
@@ -113,7 +114,7 @@ def _gap(cell: Mapping[str, Any]) -> str:
 def _pipeline_of(cells: Sequence[Mapping[str, Any]]) -> str:
     """Read the pipeline of a model from its runs, when its plug-in is not loaded."""
     names = {cell["run"]["protocol"] for cell in cells if cell["run"] is not None}
-    return "/".join(sorted(name.split("/")[1].split("+")[0] for name in names))
+    return "/".join(sorted(protocol(name).pipeline for name in names))
 
 
 def _pair(values: Sequence[float] | None, write: Callable[[Score, float], str]) -> str:
@@ -231,9 +232,7 @@ def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
         for metric in SCORES
     ]
     headers = ["Method", "", *map(title, evidence.sets)]
-    remarks = {
-        (one["row"], one["column"], one["metric"]): one["reason"] for one in paper["suspicious"]
-    }
+    remarks = {key: doubted["reason"] for key, doubted in suspicious(paper).items()}
     tidy = pd.DataFrame([_verdict_row(cell, remarks.get(key, "")) for key, cell in cells.items()])
     return Table("verdicts", _verdicts_caption(cells.values()), headers, rows, tidy)
 
@@ -278,7 +277,8 @@ def _verdicts_caption(cells: Collection[JudgedCell]) -> str:
     )
 
 
-_RULES = ["cell", "model", "dataset", "metric", "printed", "rules", "measured", "agrees", "run"]
+_CELL = ["model", "dataset", "metric"]
+_RULES = [*_CELL, "printed", "rules", "measured", "agrees", "run"]
 
 
 @register_report("rules")
@@ -289,46 +289,34 @@ def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = 
     """
     del grey
     evidence = Evidence(runs, paper)
-    facts = [
-        fact
-        for model, row in evidence.table2.items()
-        for dataset in evidence.sets
-        if dataset in row
-        for place, metric in enumerate(SCORES)
-        for fact in _rules_row(evidence, model, dataset, metric, row[dataset][place])
-    ]
+    facts = [fact for cell in judge_cells(evidence) for fact in _rules_row(evidence, cell)]
     tidy = pd.DataFrame(facts, columns=_RULES)
-    rows = [_rules_line(evidence, cell) for _, cell in tidy.groupby(["cell"], sort=False)]
+    rows = [_rules_line(evidence, cell) for _, cell in tidy.groupby(_CELL, sort=False)]
     headers = ["Method", "Set", "", "Printed", "Measured", "Agrees under"]
-    return Table("rules", _rules_caption(tidy), headers, rows, tidy.drop(columns="cell"))
+    return Table("rules", _rules_caption(tidy), headers, rows, tidy)
 
 
-def _rules_row(
-    evidence: Evidence, model: str, dataset: str, metric: str, printed: float
-) -> list[dict[str, Any]]:
+def _rules_row(evidence: Evidence, cell: JudgedCell) -> list[dict[str, Any]]:
     # Bicubic has one name per pipeline; the paper does not say which pipeline it used.
-    names = (model, "bicubic-rgb") if model == "bicubic" else (model,)
-    measured = [measurements(evidence.candidates, name, dataset, metric) for name in names]
-    tolerance = PRINTED.of(metric)
+    names = (cell.model, "bicubic-rgb") if cell.model == "bicubic" else (cell.model,)
     return [
         {
-            "cell": f"{model}/{dataset}/{metric}",
-            "model": model,
-            "dataset": dataset,
-            "metric": metric,
-            "printed": printed,
+            "model": cell.model,
+            "dataset": cell.dataset,
+            "metric": cell.metric,
+            "printed": cell.printed,
             "rules": _rules_text(one),
             "measured": round(one.value, 6),
-            "agrees": abs(one.value - printed) <= tolerance,
+            "agrees": abs(one.value - cell.printed) <= PRINTED.of(cell.metric),
             "run": one.run.identity.id,
         }
-        for one in chain(*measured)
+        for name in names
+        for one in measurements(evidence.candidates, name, cell.dataset, cell.metric)
     ]
 
 
 def _rules_text(one: Measurement) -> str:
-    pipeline = one.run.identity.protocol.split("/")[1].split("+")[0]
-    return ", ".join([f"pipeline {pipeline}", *one.rules])
+    return ", ".join([f"pipeline {protocol(one.run.identity.protocol).pipeline}", *one.rules])
 
 
 def _rules_line(evidence: Evidence, cell: pd.DataFrame) -> list[str]:
@@ -350,7 +338,7 @@ def _rules_line(evidence: Evidence, cell: pd.DataFrame) -> list[str]:
 
 
 def _rules_caption(tidy: pd.DataFrame) -> str:
-    agreeing = tidy.groupby("cell")["agrees"].any()
+    agreeing = tidy.groupby(_CELL)["agrees"].any()
     return (
         "Table 2 under the rules in use, with the authors' weights where they exist: each printed "
         f"number that was measured, and the rules under which it agrees within {PRINTED_TEXT}; "

@@ -18,6 +18,7 @@ from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 from harness.run import store as store_module
 from harness.run.store import Journal, ResultStore, accept_records, find_run, read_record
+from tests.records_docs import DOCUMENT, filled
 
 EXECUTION = Execution("cpu", 2)
 IMAGES = tuple(
@@ -363,15 +364,22 @@ class TestSeveralFolders:
             assert sorted(paths) == [path for one in folders for path in ResultStore(one).paths()]
 
 
-def test_the_document_of_records_has_every_field_and_no_other() -> None:
-    text = (Path(__file__).parents[2] / "docs/records.md").read_text()
-    tables = re.findall(
-        r"^\| (?:field|column) \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", text, re.M
+def test_the_document_of_records_is_what_the_types_make_of_it() -> None:
+    text = DOCUMENT.read_text()
+    assert text == filled(text), "run python -m tests.records_docs"
+    types = re.findall(r"<!-- fields of (\w+) -->\n\| field \| type \| meaning \|\n", text)
+    assert types == ["RunRecord", "WeightsInfo", "Execution", "ImageResult", "Identity"]
+    others = re.findall(r"^- `(\w+)` is ", text, re.MULTILINE)
+    stored = [spec.name for spec in dataclasses.fields(RunRecord)]
+    assert sorted(stored + others) == sorted(record().to_json())
+
+
+def test_the_document_of_records_has_every_column_and_no_other() -> None:
+    (table,) = re.findall(
+        r"^\| column \| meaning \|\n\|---\|---\|\n((?:\|.*\n)+)", DOCUMENT.read_text(), re.M
     )
-    rows = [[line.split("|")[1] for line in table.splitlines()] for table in tables]
-    stored, identity, columns = (re.findall(r"`(\w+)`", " ".join(cells)) for cells in rows)
-    assert stored == list(record().to_json())
-    assert sorted(identity) == sorted(spec.name for spec in dataclasses.fields(Identity))
+    cells = [line.split("|")[1] for line in table.splitlines()]
+    columns = re.findall(r"`(\w+)`", " ".join(cells))
     assert columns == [*RUN_COLUMNS, "image", "metric", "value", "infinite"]
 
 
