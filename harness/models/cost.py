@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.cards import ModelCard
 
 
-Count = TypeVar("Count")
+Count = TypeVar("Count", covariant=True)
 
 _COUNTING = ("cost.py", "network.py", "upscaler.py")
 """The files of this folder that take part in counting; a change in them may change counts."""
@@ -37,14 +37,27 @@ _COUNTED_WITH = ("torch", "thop")
 """The packages that take part in counting."""
 
 
-def cached(kind: type[Count]) -> Callable[[Callable[..., Count]], Callable[..., Count]]:
+class CountFunction(Protocol[Count]):
+    """Counts something of a network; ``size`` is that of an image, if the count depends on it."""
+
+    def __call__(
+        self,
+        card: ModelCard,
+        scale: int,
+        hyper: Mapping[str, Any],
+        *size: int,
+        source_sha256: str | None = None,
+    ) -> Count: ...
+
+
+def cached(kind: type[Count]) -> Callable[[Callable[..., Count]], CountFunction[Count]]:
     """Cache the results of a function of a card, a scale, hyper parameters and perhaps a size.
 
     Errors are not cached, and altered files of the cache are ignored. The function also takes
     ``source_sha256``, the result of `harness.models.source.network_digest`, if already computed.
     """
 
-    def decorate(count: Callable[..., Count]) -> Callable[..., Count]:
+    def decorate(count: Callable[..., Count]) -> CountFunction[Count]:
         @wraps(count)
         def found(
             card: ModelCard,

@@ -115,7 +115,7 @@ class Evidence:
         from harness.models.cost import receptive_radius
 
         card = MODELS.get(model)
-        pixels = receptive_radius(card, self.scale)
+        pixels = receptive_radius(card, self.scale, {})
         return -(-pixels * card.input_scale(self.scale) // self.scale)
 
     def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
