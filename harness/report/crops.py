@@ -284,7 +284,8 @@ def crops(
     parts = [
         f"{region.dataset}-{region.image}"
         for region in chosen
-        if pictures.region or _is_restricted(region)
+        # Images that may not be redistributed need their own file name.
+        if pictures.region or (region.dataset, region.image) not in CREDITS
     ]
     return Figure(
         "-".join(["crops", *parts]),
@@ -298,11 +299,6 @@ def crops(
 def _described(row: Comparison) -> str:
     scores = [f"{panel.label} {panel.scores}" for panel in row.panels if panel.scores]
     return f"{row.title}: {'; '.join(scores)}."
-
-
-def _is_restricted(region: Region) -> bool:
-    """Whether a region's image may not be redistributed; its crops need their own file name."""
-    return (region.dataset, region.image) not in CREDITS
 
 
 def _draw(rows: Sequence[Comparison]) -> figure.Figure:

@@ -412,14 +412,8 @@ def _difference(
 ) -> dict[str, Any]:
     """Collect what is known of the difference between two rows of Table 2 on one set, in dB.
 
-    Args:
-        evidence: with the printed numbers.
-        dataset: the set.
-        better: the row whose PSNR is the larger one.
-        worse: the other row.
-        interval: None where one of the two was not measured, or where they follow different grey
-            rules and the grey images are not known.
-        half_width: of the interval, or the set's typical one; None where nothing was measured.
+    The interval is None where the two runs cannot be compared or one is missing. The half-width is
+    the interval's, or the set's typical one; None where nothing was measured.
     """
     rows = evidence.table2
     printed = round(rows[better][dataset][0] - rows[worse][dataset][0], 2)

@@ -82,7 +82,12 @@ def test_any_two_images_have_scores_within_bounds_whichever_comes_first(
     assert psnr(one, one) == math.inf
     # One pixel that differs by one level is the smallest error.
     least = 20 * math.log10(255) + 10 * math.log10(one.size)
-    assert psnr(one, two) == math.inf or psnr(one, two) <= least + 1e-9
+    equal = np.array_equal(one, two)
+    assert (psnr(one, two) == math.inf) == equal
+    assert psnr(one, two) <= (math.inf if equal else least + 1e-9)
+    nearest = one.copy()
+    nearest[0, 0] += 1 if one[0, 0] < 255 else -1
+    assert psnr(one, nearest) == pytest.approx(least, abs=1e-9)
 
 
 @pytest.mark.parametrize("metric", [psnr, ssim])

@@ -208,6 +208,7 @@ def test_the_counts_show_and_hide_their_claims(open_page) -> None:
     tab = open_page()
     everything = tab.locator(".claim:visible").count()
     refuted = tab.locator(".claim.refuted").count()
+    assert 0 < refuted < everything
     button = tab.get_by_role("button", name=re.compile("refuted"))
     button.click()
     assert tab.locator(".claim:visible").count() == everything - refuted
