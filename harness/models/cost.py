@@ -47,7 +47,8 @@ class CountFunction(Protocol[Count]):
         hyper: Mapping[str, Any],
         *size: int,
         source_sha256: str | None = None,
-    ) -> Count: ...
+    ) -> Count:
+        """Count, or read the cached count."""
 
 
 def cached(kind: type[Count]) -> Callable[[Callable[..., Count]], CountFunction[Count]]:

@@ -57,6 +57,11 @@ def suspicious(paper: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[s
     return {(cell["row"], cell["column"], cell["metric"]): cell for cell in paper["suspicious"]}
 
 
+def method_names(paper: Mapping[str, Any]) -> dict[str, str]:
+    """The methods of Table 2 as the paper writes them, by model."""
+    return {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+
+
 def title(dataset: str) -> str:
     """Return the name that papers use for a set."""
     return DATASETS.get(dataset).title if dataset in DATASETS else dataset

@@ -12,6 +12,7 @@ from harness.data.identify import ImageSet
 from harness.data.images import MissingImageError, read_image
 from harness.data.testsets import DatasetUnavailable, find
 from harness.errors import HarnessError, UsageError
+from harness.paper.schema import method_names
 from harness.paper.select import choose_runs
 from harness.protocol.rules import crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS, register_report
@@ -174,7 +175,7 @@ def compare(
         panels.append(_panel(model, label, region.image, hr, record, pictures))
         records += [record] if record else []
     title = f"{image_set.card.title} {region.image}{_mixed(hr, records)}"
-    note = dagger_note(records, {row["model"]: row["method"] for row in paper["table2"]["rows"]})
+    note = dagger_note(records, method_names(paper))
     return Comparison(region, title, box, hr, tuple(panels), note)
 
 
@@ -220,7 +221,7 @@ def _shown(
 
     Interpolation of the other pipeline looks the same and is shown only on request.
     """
-    labels = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    labels = method_names(paper)
     run = {model for model, where in chosen if where == dataset}
     others = sorted(
         model for model in run - labels.keys() if model not in MODELS or MODELS.get(model).params

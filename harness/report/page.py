@@ -8,7 +8,7 @@ import re
 import shlex
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import chain
@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from harness.paper.claims import judge
-from harness.paper.schema import title
+from harness.paper.schema import method_names, title
 from harness.paper.select import choose_runs, foreign_origin
 from harness.paper.verdicts import Verdict
 from harness.protocol.rules import USUAL_GREY, protocol
@@ -40,17 +40,13 @@ if TYPE_CHECKING:
     from harness.record import RunRecord
 
 
-def record_cards(records: Iterable[RunRecord], methods: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Collect what the page shows of each record; ``methods`` has the paper's names of models."""
-    return [_card(record, methods) for record in records]
-
-
 def anchor(run: str) -> str:
     """Return the id of the element that shows a record."""
     return f"run-{run[:12]}"
 
 
-def _card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, Any]:
+def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, Any]:
+    """Collect what the page shows of a record; ``methods`` has the paper's names of models."""
     identity = record.identity
     ensemble = "+" if identity.self_ensemble else ""
     origin = foreign_origin(record)
@@ -289,11 +285,11 @@ def page(
     Raises:
         HarnessError: there are no runs, or an image cannot be read.
     """
-    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    methods = method_names(paper)
     printed = results(runs, paper, grey)
     judged = judge(runs, paper)
     count = Counter(judgement.verdict for judgement in judged)
-    cards = record_cards(runs["record"], methods)
+    cards = [record_card(record, methods) for record in runs["record"]]
     metrics = grids(printed, runs, paper)
     tables = _other_tables(runs, grey, pictures)
     context = {

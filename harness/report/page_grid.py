@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from harness.paper.schema import SCORES, Score, suspicious, title
+from harness.paper.schema import SCORES, Score, method_names, suspicious, title
 from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
 from harness.report.legend import MISSING, TRAINED_HERE
 
@@ -92,7 +92,7 @@ def grids(table: Table, runs: pd.DataFrame, paper: Mapping[str, Any]) -> list[di
 
 def doubts(paper: Mapping[str, Any]) -> dict[Key, dict[str, str]]:
     """Collect the suspicious cells of Table 2 by model, set and metric."""
-    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    methods = method_names(paper)
     cells = {}
     for (model, dataset, metric), cell in suspicious(paper).items():
         number = f"{metric.upper()} {SCORES[metric].as_printed(cell['printed'])}"

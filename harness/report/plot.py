@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from harness.errors import printable
-from harness.paper.schema import listed
+from harness.paper.schema import listed, method_names
 from harness.paper.select import choose_runs
 from harness.registry import register_report
 from harness.report.legend import TRAINED_HERE, dagger, dagger_note
@@ -141,7 +141,7 @@ def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None) 
 
     Where the paper prints no parameter count, the published network's is used.
     """
-    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    methods = method_names(paper)
     drawn = []
     for point in paper["figure5"]["points"]:
         model, counted = point["model"], point["parameters"]
@@ -174,17 +174,12 @@ def footnotes(
     runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, drawn: Sequence[Point]
 ) -> list[str]:
     """List the methods that the figure leaves out, and explain its dagger."""
-    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
-    absent = unplaced(paper, drawn)
+    methods = method_names(paper)
+    placed = {point.model for point in drawn}
+    absent = [method for model, method in methods.items() if model not in placed]
     missing = [f"Not placed, having no parameters or no known count: {listed(absent)}."]
     records = [run["record"] for run in _measured(runs, paper, grey).values()]
     return [*(missing if absent else []), *filter(None, [dagger_note(records, methods)])]
-
-
-def unplaced(paper: Mapping[str, Any], drawn: Sequence[Point]) -> list[str]:
-    """List the methods of Table 2 without parameters or without a known count."""
-    models = {point.model for point in drawn}
-    return [row["method"] for row in paper["table2"]["rows"] if row["model"] not in models]
 
 
 def described(drawn: Sequence[Point]) -> str:

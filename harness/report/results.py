@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import HarnessError, MismatchError
-from harness.paper.schema import SCORES, Score, suspicious, title
+from harness.paper.schema import SCORES, Score, method_names, suspicious, title
 from harness.paper.select import (
     Measurement,
     broken_runs,
@@ -156,7 +156,7 @@ def _caption(
     tidy: pd.DataFrame,
     records: Sequence[RunRecord],
 ) -> str:
-    methods = {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+    methods = method_names(paper)
     unverified = tidy.loc[tidy["verified_images"] == False, "dataset"].unique()  # noqa: E712
     text = (
         f'Table 2 of "{paper["source"]["title"]}": PSNR in dB / SSIM at x{scale} (bicubic '

@@ -10,7 +10,7 @@ from harness.paper.schema import paper
 from harness.paper.select import broken_runs, foreign_origin
 from harness.paper.verdicts import Evidence, judge_cells
 from harness.record import RunRecord
-from harness.report.page import record_cards
+from harness.report.page import record_card
 from harness.report.plot import points
 from harness.report.results import results
 from harness.run.store import ResultStore
@@ -91,7 +91,7 @@ def test_every_committed_record_speaks() -> None:
 
 def test_a_run_of_other_code_is_listed_and_told_of_by_its_origin(harness) -> None:
     ResultStore(Path("mine")).write(of(FOREIGN[0]))
-    (card,) = record_cards([of(FOREIGN[0])], {"srcnn": "SRCNN"})
+    card = record_card(of(FOREIGN[0]), {"srcnn": "SRCNN"})
     assert card["title"].startswith("srcnn of aaa_clash (aaa-clash 0.1) on ")
     listed = harness("list", "runs", "--results", "mine")
     assert "code of aaa_clash (aaa-clash 0.1)" in listed.stdout

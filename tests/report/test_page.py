@@ -17,7 +17,7 @@ from harness.paper.schema import paper
 from harness.paper.select import choose_runs
 from harness.report import page as page_module
 from harness.report.crops import Pictures
-from harness.report.page import _draw, anchor, command, distributions, page, record_cards, scatter
+from harness.report.page import _draw, anchor, command, distributions, page, record_card, scatter
 from harness.report.plot import points
 from harness.report.results import results
 from harness.run.store import ResultStore
@@ -263,7 +263,7 @@ def test_it_names_the_weights() -> None:
 
 def test_a_card_holds_the_record_but_for_its_images() -> None:
     records = list(ResultStore(TOP / "results/reference").records())
-    cards = record_cards(records, {"vdsr": "VDSR"})
+    cards = [record_card(record, {"vdsr": "VDSR"}) for record in records]
     assert [card["id"] for card in cards] == [record.identity.id for record in records]
     card = next(card for card in cards if card["title"] == "VDSR on Set5, BI-x4/y")
     shown = json.loads(card["text"])

@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from harness.paper.schema import paper
-from harness.report.plot import Figure, Point, _draw, numbered, plot, points, short_count, unplaced
+from harness.report.plot import Figure, Point, _draw, numbered, plot, points, short_count
 from harness.run.store import ResultStore
 from tests import records
 from tests.report.test_results import frame, run
@@ -73,8 +73,6 @@ def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
 
 
 def test_what_has_no_place_is_named() -> None:
-    drawn = points(RUNS, paper(), None)
-    assert "Bicubic" in unplaced(paper(), drawn)
     *_, note = below(plot(RUNS, paper()).draw())
     assert "no known count: Bicubic." in note.get_text()
     assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
