@@ -94,7 +94,7 @@ def settings_guarded(changed: set[str]) -> Iterator[None]:
 
 @contextmanager
 def training_numerics() -> Iterator[None]:
-    """Use full fp32 (except for bf16) and cuDNN's fastest kernels in the block."""
+    """Use cuDNN's fastest kernels in the block, and full fp32 (except for bf16) from then on."""
     with settings_guarded(set()):
         torch.backends.cudnn.deterministic = False
         torch.backends.cudnn.benchmark = True

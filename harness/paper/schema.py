@@ -54,7 +54,8 @@ SCORES: Mapping[str, Score] = {
 
 def suspicious(paper: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
     """Index the suspicious cells of Table 2 by model, set and metric."""
-    return {(cell["row"], cell["column"], cell["metric"]): cell for cell in paper["suspicious"]}
+    cells = [cell for cell in paper["suspicious"] if cell["table"] == "table2"]
+    return {(cell["row"], cell["column"], cell["metric"]): cell for cell in cells}
 
 
 def method_names(paper: Mapping[str, Any]) -> dict[str, str]:

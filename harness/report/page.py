@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from harness.errors import printable
 from harness.paper.claims import judge
 from harness.paper.schema import method_names, title
 from harness.paper.select import choose_runs, foreign_origin
@@ -153,6 +154,7 @@ def _svg(figure: Figure) -> tuple[ElementTree.Element, Mapping[str | None, Eleme
 
 def _name(part: ElementTree.Element, text: str, run: str = "") -> None:
     """Name a part for mouse, keyboard and screen reader, and link it to the record of its run."""
+    text = printable(text)
     ElementTree.SubElement(part, f"{_SVG}title").text = text
     part.attrib |= {"class": "point", "tabindex": "0", "role": "img", "aria-label": text}
     if run:
@@ -175,8 +177,8 @@ def scatter(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None)
 
 def distributions(
     chosen: Mapping[tuple[str, str], pd.Series[Any]], methods: Mapping[str, str]
-) -> dict[str, str]:
-    """Draw the PSNR of every image and run in a table: an SVG element by the title of the set.
+) -> list[tuple[str, str]]:
+    """Draw the PSNR of every image and run in a table: the title and an SVG element of each set.
 
     Args:
         chosen: the output of `choose_runs`.
@@ -185,34 +187,33 @@ def distributions(
     names = [*methods, *sorted({model for model, _ in chosen} - methods.keys())]
     registered = [name for name in DATASETS if any(name == run_set for _, run_set in chosen)]
     sets = [*registered, *sorted({run_set for _, run_set in chosen} - set(registered))]
-    return {
-        title(dataset): _distribution(
-            f"images-{place}",
-            f"PSNR of every image of {title(dataset)}",
-            [
-                (methods.get(name, name) + dagger(run["record"]), run["record"])
-                for name in names
-                if (run := chosen.get((name, dataset))) is not None
-            ],
-        )
-        for place, dataset in enumerate(sets)
-    }
+    records = [
+        [
+            (methods.get(name, name) + dagger(run["record"]), run["record"])
+            for name in names
+            if (run := chosen.get((name, dataset))) is not None
+        ]
+        for dataset in sets
+    ]
+    titles = [title(dataset) for dataset in sets]
+    return [(name, _distribution(f"images-{i}", name, records[i])) for i, name in enumerate(titles)]
 
 
-def _distribution(name: str, heading: str, records: Sequence[tuple[str, RunRecord]]) -> str:
+def _distribution(name: str, dataset: str, records: Sequence[tuple[str, RunRecord]]) -> str:
     finite = [
         [one for one in record.images if math.isfinite(one.scores["psnr"])] for _, record in records
     ]
     labels = [label for label, _ in records]
     scores = [[one.scores["psnr"] for one in images] for images in finite]
     said = list(map(_summary, labels, scores))
+    heading = f"PSNR of every image of {dataset}"
     root, parts = _svg(Figure(name, lambda: _draw(labels, scores), (), heading, "; ".join(said)))
     for row, (_, record) in enumerate(records):
         _name(parts[f"run-{row}"], said[row], record.identity.id)
     dots = parts["dots"].iter(f"{_SVG}use")
     for dot, one in zip(dots, chain(*finite), strict=True):
         text = f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}"
-        ElementTree.SubElement(dot, f"{_SVG}title").text = text
+        ElementTree.SubElement(dot, f"{_SVG}title").text = printable(text)
     return ElementTree.tostring(root, "unicode")
 
 

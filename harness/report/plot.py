@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import BytesIO
 from math import isfinite
@@ -21,7 +22,7 @@ from harness.report.table import Format, escape_html
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib import axes, figure, lines
+    from matplotlib import axes, figure
     from matplotlib.artist import Artist
     from matplotlib.offsetbox import HPacker
 
@@ -50,7 +51,7 @@ _METADATA: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that can be written in several formats.
+    """A figure that can be written in several formats, as large as what is drawn on it.
 
     Attributes:
         name: the stem of its files.
@@ -315,40 +316,36 @@ def _write_beside(
     if not texts:
         return True
     chosen = [drawn[index] for index in texts]
-    *_, written, leaders = textalloc.allocate(
-        plane,
-        [point.parameters for point in chosen],
-        [point.psnr for point in chosen],
-        list(texts.values()),
-        x_scatter=[point.parameters for point in drawn],
-        y_scatter=[point.psnr for point in drawn],
-        scatter_sizes=[_HALF_MARK] * len(drawn),
-        text_scatter_sizes=[_HALF_MARK] * len(chosen),
-        x_lines=[[x for x, _ in ends] for ends in joined],
-        y_lines=[[y for _, y in ends] for ends in joined],
-        textsize=7.5 if anyway else 8.5,
-        fontweight=[_weight(point) for point in chosen],
-        margin=0.004,
-        min_distance=0.004,
-        linecolor="0.45",
-        linewidth=0.6,
-        draw_all=anyway,
-        avoid_label_lines_overlap=True,
-        avoid_crossing_label_lines=True,
-    )
+    with redirect_stdout(None):  # textalloc prints a line if no text has a place
+        *_, written, leaders = textalloc.allocate(
+            plane,
+            [point.parameters for point in chosen],
+            [point.psnr for point in chosen],
+            list(texts.values()),
+            x_scatter=[point.parameters for point in drawn],
+            y_scatter=[point.psnr for point in drawn],
+            scatter_sizes=[_HALF_MARK] * len(drawn),
+            text_scatter_sizes=[_HALF_MARK] * len(chosen),
+            x_lines=[[x for x, _ in ends] for ends in joined],
+            y_lines=[[y for _, y in ends] for ends in joined],
+            textsize=7.5 if anyway else 8.5,
+            fontweight=[_weight(point) for point in chosen],
+            margin=0.004,
+            min_distance=0.004,
+            linecolor="0.45",
+            linewidth=0.6,
+            draw_all=anyway,
+            avoid_label_lines_overlap=True,
+            avoid_crossing_label_lines=True,
+        )
     is_complete = all(written)
     for artist in filter(None, written if not is_complete else []):
         artist.remove()
     for leader in filter(None, leaders):
-        if not is_complete or _length(leader) < 2 * _HALF_MARK:
+        start, end = leader.get_transform().transform(leader.get_xydata())
+        if not is_complete or np.hypot(*(end - start)) < 2 * _HALF_MARK:  # the text is near
             leader.remove()
     return is_complete
-
-
-def _length(line: lines.Line2D) -> float:
-    """Compute the length of a line in pixels."""
-    start, end = line.get_transform().transform(line.get_xydata())
-    return float(np.hypot(*(end - start)))
 
 
 def _weight(point: Point) -> str:

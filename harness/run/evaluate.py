@@ -205,7 +205,7 @@ def compute(
     pictures: bool = False,
     stop: Callable[[], bool] = bool,
 ) -> Generator[tuple[ImageResult, bytes | None], None, None]:
-    """Super-resolve and score images of a run's set; the arguments are those of `upscale`.
+    """Super-resolve images of a run's set as `upscale` does, and score them by the run's metrics.
 
     Yields:
         the result of each finished image and, with ``pictures``, the bytes of its PNG file.

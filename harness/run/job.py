@@ -82,22 +82,22 @@ def _begin(
 ) -> RunRecord | HarnessError | Job | None:
     """Begin a run; return its record if it is finished, None if another process has its lock."""
     path = context.store.path(run.identity)
-    lock, record = FileLock(path.with_suffix(".lock")), _finished(run, context)
-    if record:
-        # A process may have been killed just after it wrote the record. In a read-only folder what
-        # it left stays.
-        with suppress(HarnessError, OSError):
-            if lock.path.exists() and lock.acquire(wait=False):
-                path.with_suffix(".journal").unlink(missing_ok=True)
-        lock.release()
-        return record
-    if not lock.acquire(wait=False):
-        if not wait:
-            return None
-        context.listener.notify(f"Another process carries out {run.title}: waiting")
-        lock.acquire(wait=True)
+    lock = FileLock(path.with_suffix(".lock"))
     with ExitStack() as stack:
         stack.callback(lock.release)
+        record = _finished(run, context)
+        if record:
+            # A process may have been killed just after it wrote the record. In a read-only folder
+            # what it left stays.
+            with suppress(HarnessError, OSError):
+                if lock.path.exists() and lock.acquire(wait=False):
+                    path.with_suffix(".journal").unlink(missing_ok=True)
+            return record
+        if not lock.acquire(wait=False):
+            if not wait:
+                return None
+            context.listener.notify(f"Another process carries out {run.title}: waiting")
+            lock.acquire(wait=True)
         # The process that held the lock may have finished the run.
         record = _finished(run, context)
         if record:

@@ -179,7 +179,7 @@ def find_run(beginning: str, places: Sequence[Records]) -> tuple[Path, RunRecord
 
     Raises:
         UsageError: no run matches, or several.
-        HarnessError: the only record of that id, by its file name, cannot be read.
+        HarnessError: a record with that id in its file name is damaged, and no other has the id.
     """
     matches: dict[Path, RunRecord] = {}
     for records in places:

@@ -324,7 +324,7 @@ def _connected(address: str) -> Client:
             f"The server at {address} is not a usable dask scheduler ({sentence(error)}): correct "
             "the address."
         ) from error
-    raise WorkersError(f"{address} is a dask {kind.lower()}: name its scheduler.")
+    raise WorkersError(f"{address} is a dask {str(kind).lower()}: name its scheduler.")
 
 
 async def _kind(address: str) -> str:

@@ -198,7 +198,7 @@ def titles(svg: str, tag: str) -> list[str]:
 def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
     runs = ResultStore(RECORDS).read().table()
     chosen = choose_runs(runs, 4, None)
-    found = distributions(chosen, {"vdsr": "VDSR"})
+    found = dict(distributions(chosen, {"vdsr": "VDSR"}))
     assert list(found) == ["Set5", "Set14", "B100", "demo"]
     name, *_ = titles(found["Set14"], "a")
     assert name.startswith("VDSR: mean 28.02 dB, half of the 14 images between")
@@ -208,6 +208,13 @@ def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
     assert dots[:14] == [
         f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}" for one in images
     ]
+
+
+def test_two_sets_of_one_name_have_a_drawing_each() -> None:
+    runs = frame(record("vdsr", "set5"), record("vdsr", "Set5"))
+    drawings = distributions(choose_runs(runs, 4, None), {})
+    assert [name for name, _ in drawings] == ["Set5", "Set5"]
+    assert drawings[0][1] != drawings[1][1]
 
 
 def test_dots_stand_at_their_numbers() -> None:
@@ -229,7 +236,7 @@ def test_an_infinite_score_is_left_out() -> None:
     scores = {"psnr": math.inf, "ssim": 1.0}
     images = (replace(record.images[0], scores=scores), *record.images[1:])
     runs["record"] = [replace(record, images=images)]
-    (svg,) = distributions(choose_runs(runs, 4, None), {}).values()
+    ((_, svg),) = distributions(choose_runs(runs, 4, None), {})
     assert len(titles(svg, "use")) == 4 and "inf" not in svg
 
 
@@ -237,7 +244,7 @@ def test_a_run_without_a_finite_score_is_named_without_numbers() -> None:
     made = record("vdsr", "set5")
     images = tuple(replace(one, scores={"psnr": math.inf, "ssim": 1.0}) for one in made.images)
     runs = frame(replace(made, images=images))
-    (svg,) = distributions(choose_runs(runs, 4, None), {}).values()
+    ((_, svg),) = distributions(choose_runs(runs, 4, None), {})
     assert titles(svg, "a") == ["vdsr: no image has a finite PSNR"] and not titles(svg, "use")
 
 

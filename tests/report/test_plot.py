@@ -145,6 +145,22 @@ def test_numbers_grow_from_left_to_right() -> None:
     assert len(across) > 40 and across == sorted(across)
 
 
+def test_each_number_stands_at_its_point_or_has_a_line_to_it() -> None:
+    runs = crowd(25)
+    drawn = points(runs, paper(), None)
+    (plane,) = plot(runs, paper()).draw().axes
+    numbers = numbered(drawn)
+    assert [text.get_text() for text in plane.texts] == list(numbers.values())
+    ends = [line.get_transform().transform(line.get_xydata()) for line in plane.lines]
+    led = 0
+    for index, text in zip(numbers, plane.texts, strict=True):
+        point, box = place(drawn[index], plane), text.get_window_extent().padded(15)
+        lines = [end for start, end in ends if box.contains(*start)]
+        assert box.contains(*point) or any(end == pytest.approx(point) for end in lines)
+        led += not box.contains(*point)
+    assert led < 5
+
+
 def test_counts_grow_tenfold_from_line_to_line() -> None:
     (plane,) = _draw(measured((4.7, 27), (6.7, 28)), []).axes
     low, high = plane.get_xlim()
@@ -162,10 +178,8 @@ def test_lines_of_the_grid_are_round_numbers(low: float) -> None:
 
 def test_a_measured_point_is_joined_to_its_printed_one() -> None:
     (plane,) = plot(RUNS, paper()).draw().axes
-    joined = {
-        float(x) for line in plane.lines if line.get_color() == "0.6" for x in line.get_xdata()
-    }
-    assert {57_281, 665_921, 5_207_203} <= joined and 3_600 not in joined
+    joined = [tuple(line.get_xdata()) for line in plane.lines if line.get_color() == "0.6"]
+    assert sorted(joined) == [(57_281, 57_281), (665_921, 665_921), (5_200_000, 5_207_203)]
 
 
 def test_networks_in_one_place_share_a_label() -> None:
