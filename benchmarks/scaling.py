@@ -3,8 +3,9 @@
 ``python benchmarks/scaling.py [--models NAMES] [--datasets NAMES] [--workers 1,2,4]``
 
 The same runs are made from nothing in one process and on some dask workers of this machine, one
-thread each; then the client's own work is measured on many tiny images. Needs the extra
-``cluster``, weights of the models, and a machine that does nothing else.
+thread each; then the client's own work is measured on many tiny images, for workers of one and of
+eight threads. Needs the extra ``cluster``, weights of the models, and a machine that does nothing
+else.
 """
 
 from __future__ import annotations
