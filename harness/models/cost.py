@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, TypeVar
 
 import msgspec
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.cards import ModelCard
 
 
-Count = TypeVar("Count", covariant=True)
+Count = TypeVar("Count")
 
 _COUNTING = ("cost.py", "network.py", "upscaler.py")
 """The files of this folder that take part in counting; a change in them may change counts."""
@@ -37,18 +37,8 @@ _COUNTED_WITH = ("torch", "thop")
 """The packages that take part in counting."""
 
 
-class CountFunction(Protocol[Count]):
-    """Counts something of a network; ``size`` is that of an image, if the count depends on it."""
-
-    def __call__(
-        self,
-        card: ModelCard,
-        scale: int,
-        hyper: Mapping[str, Any],
-        *size: int,
-        source_sha256: str | None = None,
-    ) -> Count:
-        """Count, or read the cached count."""
+CountFunction = Callable[Concatenate["ModelCard", int, Mapping[str, Any], ...], Count]
+"""Counts something of a network for a card, a scale, hyper parameters and perhaps a size."""
 
 
 def cached(kind: type[Count]) -> Callable[[Callable[..., Count]], CountFunction[Count]]:

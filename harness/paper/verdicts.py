@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from harness.cards import GreyRule
+from harness.cards import GreyRule, ModelCard
 from harness.data.pinned import pinned_rows
+from harness.models.cost import (
+    Complexity,
+    Depth,
+    convolution_shapes,
+    measure_complexity,
+    measure_depth,
+    receptive_radius,
+)
 from harness.paper.schema import SCORES, Score, listed, suspicious, title
 from harness.paper.select import (
     Measurement,
@@ -29,7 +37,6 @@ from harness.registry import MODELS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.models.cost import Complexity, Depth
     from harness.record import RunRecord
 
 
@@ -100,29 +107,27 @@ class Evidence:
 
     def complexity(self, model: str) -> Complexity:
         """Count the size and work of a network."""
-        from harness.models.cost import measure_complexity
-
-        return measure_complexity(MODELS.get(model), self.scale, {})
+        return _once(measure_complexity, MODELS.get(model), self.scale)
 
     def depth(self, model: str) -> Depth:
         """Count the layers of a network."""
-        from harness.models.cost import measure_depth
-
-        return measure_depth(MODELS.get(model), self.scale, {})
+        return _once(measure_depth, MODELS.get(model), self.scale)
 
     def receptive_radius(self, model: str) -> int:
         """Count the LR pixels to each side that convolutions can carry to an output pixel."""
-        from harness.models.cost import receptive_radius
-
         card = MODELS.get(model)
-        pixels = receptive_radius(card, self.scale, {})
+        pixels = _once(receptive_radius, card, self.scale)
         return -(-pixels * card.input_scale(self.scale) // self.scale)
 
     def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
         """Count the convolutions of a network by input width, output width and kernel side."""
-        from harness.models.cost import convolution_shapes
+        return Counter(_once(convolution_shapes, MODELS.get(model), self.scale))
 
-        return Counter(convolution_shapes(MODELS.get(model), self.scale, {}))
+
+@cache
+def _once(count: Callable[..., Any], card: ModelCard, scale: int) -> Any:
+    """Count once per process: counting takes half a second if the cache on disk has no result."""
+    return count(card, scale, {})
 
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
