@@ -22,7 +22,7 @@ def filled(text: str) -> str:
 def _table(kind: type) -> str:
     meanings = _meanings(kind)
     rows = [(f"`{field.name}`", f"`{field.type}`", meanings[field.name]) for field in fields(kind)]
-    assert len(rows) == len(meanings), f"{kind.__name__} describes what is no field of it"
+    assert len(rows) == len(meanings), f"the docstring of {kind.__name__} lists an unknown field"
     cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     lines = [" | ".join(line) for line in [("field", "type", "meaning"), ("---",) * 3, *cells]]
     return "".join(f"| {line} |\n" for line in lines)
