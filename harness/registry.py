@@ -212,7 +212,8 @@ REPORTS: Registry[Report] = Registry(
     *("harness.report.results", "harness.report.plot", "harness.report.page"),
     "harness.report.ablation",
 )
-_ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS)
+PAPERS: Registry[Path] = Registry("paper", "harness.paper.schema")
+_ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS, PAPERS)
 
 FAILURES: dict[str, str] = {}
 """Plug-ins that could not be loaded, with the reason."""
@@ -233,7 +234,8 @@ CHANGES = {
         "baselines": "the package baselines is harness.baselines",
         "register_model": "register_model takes a name, pipeline, input and scales, and may take "
         "paper, params, global_pooling, stand_in and layouts",
-        "register_report": "report functions take (runs, paper, grey), and may take pictures",
+        "register_report": "report functions take (findings), and may take pictures",
+        "harness.paper.print_claims": "the claims of a paper are data, see docs/papers.md",
     }
 }
 """What plug-ins for earlier versions lack, by the version that changed it, with what it is now."""
@@ -338,10 +340,10 @@ def register_metric(name: str) -> Callable[[F], F]:
 def register_report(name: str) -> Callable[[F], F]:
     """Register a function that makes a report.
 
-    It takes ``(runs, paper, grey)``: the runs that `Records.table` returns, the printed numbers,
-    and the grey rule whose runs are shown. If it has a parameter ``pictures``, it also gets the
-    images to show (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or
-    another object that implements `harness.report.table.Report`.
+    It takes ``(findings)``: the runs, the paper, and the verdicts that follow from them
+    (`harness.paper.findings.Findings`). If it has a parameter ``pictures``, it also gets the images
+    to show (`harness.report.crops.Pictures`). It returns a `harness.report.table.Table` or another
+    object that implements `harness.report.table.Report`, or a list of these.
 
     Raises:
         TypeError: the function takes other arguments.
@@ -353,9 +355,20 @@ def _require_report_arguments(function: Callable[..., Any]) -> None:
     call = signature(function)
     options = {"pictures": None} if "pictures" in call.parameters else {}
     try:
-        call.bind(None, None, None, **options)
+        call.bind(None, **options)
     except TypeError as error:
         raise TypeError(f"register_report() got a function that takes {call}") from error
+
+
+def register_paper(name: str, path: Path | str) -> None:
+    """Register the TOML file of a paper; see docs/papers.md.
+
+    Args:
+        name: the paper's name on the command line.
+        path: the file; a relative path is relative to the plug-in's file.
+    """
+    module = sys._getframe(1).f_globals["__name__"]
+    PAPERS.add(name, _source(module).parent / path, _origin(module))
 
 
 def _register(

@@ -1,64 +1,681 @@
-"""The paper's claims, each with the evidence and a verdict."""
+"""The tests that a paper's claims can name: one function and one sentence for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness.errors import UsageError
-from harness.paper import comparison_claims, network_claims, print_claims, record_claims
-from harness.paper.verdicts import Evidence, Finding, Judgement, Verdict, judge_rows
+from harness.errors import HarnessError, UsageError, sentence
+from harness.paper.schema import (
+    Beats,
+    Compare,
+    Count,
+    Equals,
+    Gain,
+    Outlier,
+    Pareto,
+    Plugin,
+    Rank,
+    Spread,
+    Within,
+    listed,
+    ordinal,
+    rounded,
+    title,
+)
+from harness.paper.select import speaks_for_the_authors
+from harness.paper.statistics import measured_ablations
+from harness.paper.tolerances import PRINTED
+from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, Verdict, decide
+from harness.protocol.rules import PRESETS
+from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from harness.paper.schema import Ablation, Claim, ClaimTest, Paper, Quantity
+    from harness.record import RunRecord
 
-__all__ = ["Judgement", "Verdict", "judge"]
+ROUNDING = 0.005
+"""The largest error from rounding a PSNR (dB) to two decimals."""
 
-JUDGES: Mapping[str, Callable[[Evidence], Finding]] = {
-    "parameters": network_claims.parameters,
-    "rdn-parameters": network_claims.rdn_parameters,
-    "depth": network_claims.depth,
-    "receptive-field": network_claims.receptive_field,
-    "downscaling-filters": network_claims.downscaling_filters,
-    "training-time": network_claims.training_time,
-    "similar-performance": comparison_claims.similar_performance,
-    "fewer-parameters": comparison_claims.fewer_parameters,
-    "computing-power": comparison_claims.computing_power,
-    "superior": comparison_claims.superior,
-    "highest": record_claims.highest,
-    "table1-table2": print_claims.table1_table2,
-    "feature-fusion": record_claims.feature_fusion,
-    "connections": record_claims.connections,
-    "vdsr-b100": print_claims.vdsr_b100,
-    "dcsr-urban100": print_claims.dcsr_urban100,
-    "one-pipeline": record_claims.one_pipeline,
-    "grey-image": record_claims.grey_image,
-    "figures": print_claims.figures,
-    "other-results": print_claims.other_results,
+
+class Counted(NamedTuple):
+    """A quantity of networks: what it is called, how a count is written, and how it is counted."""
+
+    name: str
+    write: Callable[[float], str]
+    count: Callable[[Evidence, str, int], float | None]
+
+
+QUANTITIES: Mapping[Quantity, Counted] = {
+    "parameters": Counted(
+        "parameters",
+        "{:,.0f}".format,
+        lambda e, model, scale: e.complexity(model, scale).parameters,
+    ),
+    "macs": Counted(
+        "multiply-accumulate operations (in G, for an output of 1280x720)",
+        lambda count: f"{count / 1e9:,.0f}",
+        lambda e, model, scale: e.complexity(model, scale).macs,
+    ),
+    "depth": Counted(
+        "convolutions on the longest path",
+        "{:.0f}".format,
+        lambda e, model, scale: e.depth(model, scale).chain,
+    ),
+    "receptive_field": Counted(
+        "LR pixels to each side that its convolutions see",
+        "{:.0f}".format,
+        lambda e, model, scale: e.receptive_radius(model, scale),
+    ),
+    "narrowest_1x1": Counted(
+        "filters in its narrowest 1x1 convolution",
+        "{:.0f}".format,
+        lambda e, model, scale: min(
+            (out for _, out, side in e.convolutions(model, scale) if side == 1), default=None
+        ),
+    ),
 }
-"""The function that judges each claim of ``drfn2020.toml`` that is not judged ``by_hand``."""
+"""What a claim can count on a network; a count is None where it cannot be made."""
 
 
-def judge(runs: pd.DataFrame, paper: Mapping[str, Any]) -> tuple[Judgement, ...]:
-    """Judge every claim of the paper, then every row of its Table 2.
-
-    Args:
-        runs: the output of `Records.table`; may be empty.
-        paper: the output of `harness.paper.schema.paper`.
-    """
-    evidence = Evidence(runs, paper)
-    claims = [
-        Judgement(claim["key"], claim["statement"], claim["where"], *_judge(claim, evidence))
-        for claim in paper["claims"]
-    ]
-    return (*claims, *judge_rows(evidence))
-
-
-def _judge(claim: Mapping[str, str], evidence: Evidence) -> Finding:
+def judge_claim(claim: Claim, test: ClaimTest | None, evidence: Evidence) -> Judgement:
     """Judge one claim; it is not measured if no number decides it, or its network is missing."""
-    if "by_hand" in claim:
-        return Finding("not measured", claim["by_hand"])
+    if test is None:
+        finding = Finding("not measured", claim.by_hand)
+    else:
+        try:
+            finding = _JUDGES[type(test)](test, evidence, claim)
+        except UsageError as error:
+            finding = Finding("not measured", str(error))
+    text = f"{finding.evidence} {claim.note}".rstrip()
+    return Judgement(claim.key, claim.quote, claim.where, finding.verdict, text, finding.runs)
+
+
+def _paper(evidence: Evidence) -> Paper:
+    assert evidence.paper is not None, "claims are of a paper"
+    return evidence.paper
+
+
+def _count(test: Count, evidence: Evidence, claim: Claim) -> Finding:
+    paper = _paper(evidence)
+    quantity = QUANTITIES[test.count]
+    own = test.of or paper.network(paper.subject)[0]
+    counts = {
+        name: quantity.count(evidence, name, _scale(evidence)) for name in (own, *test.readings)
+    }
+    known = {name: count for name, count in counts.items() if count is not None}
+    if not known:
+        return Finding("not measured", f"{quantity.name} of {own} cannot be counted.")
+    claimed = test.about or f"at least {quantity.write(test.at_least or 0)}"
+    text = f"{_amounts(known, quantity)} {quantity.name}; the paper says {claimed}."
+    holds = any(_fits(test, count) for count in known.values())
+    return Finding(decide(True, holds, not test.leaves_room), text)
+
+
+def _fits(test: Count, count: float) -> bool:
+    if test.at_least is not None:
+        return count >= test.at_least
+    own, claimed = rounded(count, test.about)
+    return own == claimed
+
+
+def _amounts(counts: Mapping[str, float], quantity: Counted) -> str:
+    """Write counts, such as ``drfn has 182 and drfn-2conv 310``."""
+    parts = [
+        f"{name} {'has ' * (i == 0)}{quantity.write(n)}"
+        for i, (name, n) in enumerate(counts.items())
+    ]
+    return listed(parts)
+
+
+def _scale(evidence: Evidence) -> int:
+    """Return the scale of counts: the largest that the paper's tables have."""
+    return max((row.scale for row in _paper(evidence).rows), default=4)
+
+
+Column = tuple[int, str, str]
+"""Scale, set and metric."""
+Numbers = Mapping[str, Mapping[Column, float]]
+"""The numbers of a table by method and column."""
+
+
+class Compared(NamedTuple):
+    """The numbers that a test compares.
+
+    Attributes:
+        method: the row that the claim is about.
+        numbers: those of all rows, in the test's columns.
+    """
+
+    method: str
+    numbers: Numbers
+
+    @property
+    def own(self) -> Mapping[Column, float]:
+        """The numbers of the row that the claim is about."""
+        return self.numbers[self.method]
+
+
+def _cells(test: Compare, evidence: Evidence) -> list[JudgedCell]:
+    """Select the printed cells that a test compares."""
+    table = _paper(evidence).table_of(test)
+    return [
+        cell
+        for cell in evidence.cells
+        if cell.row.table is table
+        and cell.metric in test.metrics
+        and (not test.sets or cell.dataset in test.sets)
+    ]
+
+
+def _numbers(cells: Iterable[JudgedCell], value: Callable[[JudgedCell], float | None]) -> Numbers:
+    numbers: dict[str, dict[Column, float]] = {}
+    for cell in cells:
+        row = numbers.setdefault(cell.row.method, {})
+        if (number := value(cell)) is not None:
+            row[cell.row.scale, cell.dataset, cell.metric] = number
+    return numbers
+
+
+def _compare(
+    holds: Callable[[Compare, Evidence, Compared, bool], tuple[bool, str]],
+) -> Callable[[Compare, Evidence, Claim], Finding]:
+    """Make a judge of a test on numbers: it is applied to print, then to what was measured.
+
+    For the second, a measured number takes the place of a printed one that it does not reproduce;
+    columns in which the method itself was not measured are left out.
+    """
+
+    def judge(test: Compare, evidence: Evidence, claim: Claim) -> Finding:
+        method = test.method or _paper(evidence).subject
+        cells = _cells(test, evidence)
+        own = [cell for cell in cells if cell.row.method == method and cell.measured]
+        runs = {cell.measured.run.identity.id: cell.measured.run for cell in own if cell.measured}
+        in_print, text = holds(test, evidence, Compared(method, _printed(cells)), True)
+        text = f"As printed it {'holds' if in_print else 'does not hold'}: {text}"
+        measured, official = None, all(map(speaks_for_the_authors, runs.values()))
+        if own and in_print:
+            compared = Compared(method, _numbers(cells, lambda cell: _measured(cell, method)))
+            measured, _ = holds(test, evidence, compared, False)
+            where = listed(list(dict.fromkeys(title(cell.dataset) for cell in own)))
+            text += f" As measured on {where} it {'holds' if measured else 'does not hold'}"
+            text += "." if official else (", with other weights than the authors'.")
+        elif in_print:
+            text += f" {method} was not measured."
+        ids = tuple(runs) if measured is not None else ()
+        return Finding(decide(in_print, measured, official), text, ids)
+
+    return judge
+
+
+def _printed(cells: Iterable[JudgedCell], *, doubted: bool = True) -> Numbers:
+    """Collect printed numbers, with or without those that contradict others."""
+    return _numbers(
+        cells,
+        lambda cell: cell.printed if doubted or cell.verdict != "inconsistent in print" else None,
+    )
+
+
+def _measured(cell: JudgedCell, method: str) -> float | None:
+    if cell.measured is None:
+        return None if cell.row.method == method else cell.printed
+    return cell.printed if cell.verdict == "reproduced" else cell.measured.value
+
+
+def _beats(test: Compare, evidence: Evidence, compared: Compared, print_: bool) -> tuple[bool, str]:
+    assert isinstance(test, Beats)
+    leads = {
+        method: {
+            column: own - numbers[column]
+            for column, own in compared.own.items()
+            if column in numbers
+        }
+        for method, numbers in compared.numbers.items()
+        if method != compared.method and (not test.beats or method in test.beats)
+    }
+    texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
+    margin = f", where {test.by:g} is claimed" if test.by else ""
+    holds = all(one > 0 and one >= test.by for lead in leads.values() for one in lead.values())
+    return holds, f"{compared.method} leads {'; '.join(texts)}{margin}."
+
+
+def _beats_with_self_ensemble(test: Beats, evidence: Evidence, claim: Claim) -> Finding:
+    """Compare the gain that self-ensemble needs to beat others with the gain that it gives."""
+    method = test.method or _paper(evidence).subject
+    numbers = _printed(_cells(test, evidence))
+    own = numbers[method]
+    others = [
+        row
+        for name, row in numbers.items()
+        if name != method and (not test.beats or name in test.beats)
+    ]
+    best = {
+        column: max((row[column] for row in others if column in row), default=own[column])
+        for column in own
+    }
+    needed = {column: best[column] + test.by - own[column] for column in own}
+    text = f"No such row is printed. Self-ensemble would have to add {_by_column(needed)}"
+    pairs = _ensemble_pairs(test, evidence, method)
+    if not pairs:
+        model = _paper(evidence).network(method)[0]
+        advice = f"what it adds is measured by running {model} with and without --self-ensemble"
+        return Finding("not measured", f"{text}; {advice}.")
+    gains = {
+        column: ensemble.means[column[2]] - plain.means[column[2]]
+        for column, (plain, ensemble) in pairs.items()
+    }
+    text = f"{text}; with the weights that were measured it adds {_by_column(gains)}"
+    ids = tuple(run.identity.id for pair in pairs.values() for run in pair)
+    reached = {
+        column: ensemble.means[column[2]] >= best[column] + test.by
+        for column, (plain, ensemble) in pairs.items()
+        if plain.means[column[2]] >= own[column] - PRINTED.of(column[2])
+    }
+    if not reached:
+        return Finding("undecided", f"{text}, but they do not reach the plain row.", ids)
+    official = all(speaks_for_the_authors(run) for pair in pairs.values() for run in pair)
+    return Finding(decide(True, all(reached.values()), official), f"{text}.", ids)
+
+
+def _ensemble_pairs(
+    test: Beats, evidence: Evidence, method: str
+) -> dict[Column, tuple[RunRecord, RunRecord]]:
+    """Pair runs of a method without and with self-ensemble, with the same weights."""
+    pairs = {}
+    for cell in _cells(test, evidence):
+        if cell.row.method != method or cell.measured is None:
+            continue
+        plain = cell.shown
+        key = (cell.row.model, cell.dataset, cell.row.scale, True)
+        for ensemble in evidence.by_cell.get(key, ()):
+            same = ensemble.status == "finished" and plain is not None
+            if (
+                same
+                and ensemble.identity.protocol == plain.identity.protocol
+                and ensemble.identity.weights_sha256 == plain.identity.weights_sha256
+            ):
+                pairs[cell.row.scale, cell.dataset, cell.metric] = (plain, ensemble)
+                break
+    return pairs
+
+
+def _within(
+    test: Compare, evidence: Evidence, compared: Compared, print_: bool
+) -> tuple[bool, str]:
+    assert isinstance(test, Within)
+    own = compared.own
+    gaps = {
+        method: {
+            c: compared.numbers[method][c] - own[c] for c in own if c in compared.numbers[method]
+        }
+        for method in test.within
+    }
+    texts = [f"{method} by {_by_column(gap)}" for method, gap in gaps.items()]
+    text = f"{compared.method} is behind {'; behind '.join(texts)}."
+    margin = test.of or 0.0
+    if test.lead_over:
+        other = compared.numbers[test.lead_over]
+        leads = [own[column] - other[column] for column in own if column in other]
+        margin, ahead = max(leads, default=0.0), sum(one > 0 for one in leads)
+        text += (
+            f" {test.lead_over}, behind it in {ahead} of {len(leads)} columns and called inferior, "
+            f"it leads by {margin:.2f} at most."
+        )
+    else:
+        text += f" The claim allows {margin:g}."
+    is_smaller = True
+    if test.fewer:
+        quantity, scale = QUANTITIES[test.fewer], _scale(evidence)
+        paper = _paper(evidence)
+        counts = [
+            quantity.count(evidence, paper.network(method)[0], scale)
+            for method in (compared.method, *test.within)
+        ]
+        times = [other / counts[0] for other in counts[1:] if other and counts[0]]
+        sizes = [
+            f"{method} has {ratio:.1f} times"
+            for method, ratio in zip(test.within, times, strict=False)
+        ]
+        text = f"{listed(sizes)} the {quantity.name}. {text}"
+        is_smaller = all(ratio > 1 for ratio in times)
+    return is_smaller and all(one <= margin for gap in gaps.values() for one in gap.values()), text
+
+
+def _rank(test: Rank, evidence: Evidence, claim: Claim) -> Finding:
+    if test.by == "scores":
+        return _compare(_rank_by_scores)(test, evidence, claim)
+    quantity, scale = QUANTITIES[test.by], _scale(evidence)
+    paper = _paper(evidence)
+    networks = {row.method: row.model for row in paper.rows}
+    counts = {
+        method: count
+        for method, model in networks.items()
+        if model in MODELS and MODELS.get(model).params != 0
+        if (count := quantity.count(evidence, model, scale)) is not None
+    }
+    method = test.method or paper.subject
+    if method not in counts:
+        MODELS.get(networks[method])  # its error says how to get the network
+        return Finding("not measured", f"{quantity.name} of {method} cannot be counted.")
+    place = 1 + sum(count > counts[method] for count in counts.values())
+    ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
+    text = f"{method} is {ordinal(place)} of {len(counts)}: {_amounts(ordered, quantity)} {quantity.name}."
+    holds = place == 1 if test.rank == "first" else place <= len(counts) / 2
+    return Finding(decide(True, holds, can_refute=True), text)
+
+
+Standing = tuple[int, int]
+"""A rank in a column, and the column's length."""
+
+
+def _rank_by_scores(
+    test: Compare, evidence: Evidence, compared: Compared, print_: bool
+) -> tuple[bool, str]:
+    assert isinstance(test, Rank)
+    ranks = {column: _standing(compared, column) for column in compared.own}
+    first = sum(place == 1 for place, _ in ranks.values())
+    holds = all(
+        place == 1 if test.rank == "first" else place <= entries / 2
+        for place, entries in ranks.values()
+    )
+    text = f"{compared.method} is {_ranks(ranks)}"
+    if print_:
+        sound = Compared(compared.method, _printed(_cells(test, evidence), doubted=False))
+        clean = {column: _standing(sound, column) for column in sound.own}
+        changed = {column: one for column, one in clean.items() if one[0] < ranks[column][0]}
+        if changed:
+            text += f" (without cells that contradict other printed numbers, {_ranks(changed)})"
+    return holds, f"{text}: the best in {first or 'none'} of {len(ranks)} columns."
+
+
+def _standing(compared: Compared, column: Column) -> Standing:
+    values = [row[column] for row in compared.numbers.values() if column in row]
+    return 1 + sum(value > compared.own[column] for value in values), len(values)
+
+
+def _ranks(ranks: Mapping[Column, Standing]) -> str:
+    """Write ranks, such as ``3rd of 12 on Set5 and Set14, 2nd of 10 on Manga109 by PSNR``."""
+    parts = []
+    for metric in dict.fromkeys(metric for _, _, metric in ranks):
+        of_metric = [(rank, _set(c, ranks)) for c, rank in ranks.items() if c[2] == metric]
+        groups = groupby(of_metric, key=lambda entry: entry[0])
+        places = [
+            f"{ordinal(place)} of {entries} on {listed([name for _, name in group])}"
+            for (place, entries), group in groups
+        ]
+        parts.append(f"{', '.join(places)} by {metric.upper()}")
+    return ", and ".join(parts)
+
+
+def _set(column: Column, columns: Iterable[Column]) -> str:
+    """Name the set of a column, with its scale if there are several."""
+    scale, dataset, _ = column
+    several = len({one for one, *_ in columns}) > 1
+    return f"{title(dataset)} x{scale}" if several else title(dataset)
+
+
+def _by_column(values: Mapping[Column, float]) -> str:
+    """Write values by column, such as ``0.31 on Set5 and 0.19 on Set14 (dB)``."""
+    parts = []
+    for metric in dict.fromkeys(metric for _, _, metric in values):
+        decimals, unit = (2, "dB") if metric == "psnr" else (4, metric.upper())
+        of_metric = [
+            f"{value:.{decimals}f} on {_set(column, values)}"
+            for column, value in values.items()
+            if column[2] == metric
+        ]
+        parts.append(f"{listed(of_metric)} ({unit})")
+    return ", and ".join(parts)
+
+
+def _pareto(
+    test: Compare, evidence: Evidence, compared: Compared, print_: bool
+) -> tuple[bool, str]:
+    assert isinstance(test, Pareto)
+    paper, quantity, scale = _paper(evidence), QUANTITIES[test.pareto], _scale(evidence)
+    model = paper.network(compared.method)[0]
+    counts = {
+        method: count
+        for method in compared.numbers
+        if (name := paper.network(method)[0]) in MODELS or method == compared.method
+        if (count := quantity.count(evidence, name, scale)) is not None
+    }
+    if compared.method not in counts:
+        raise UsageError(f"{quantity.name} of {model} cannot be counted.")
+
+    def ahead(limit: float) -> list[str]:
+        return [
+            f"{method} on {_set(column, compared.own)}"
+            for method, numbers in compared.numbers.items()
+            if method != compared.method and counts.get(method, limit + 1) <= limit
+            for column, own in compared.own.items()
+            if numbers.get(column, own) > own
+        ]
+
+    better = ahead(counts[compared.method])
+    ordered = dict(sorted(((k, n) for k, n in counts.items() if n), key=lambda entry: entry[1]))
+    text = f"{_who(better)} {compared.method} with no more {quantity.name}: {_amounts(ordered, quantity)}."
+    for reading in test.readings:
+        count = quantity.count(evidence, reading, scale)
+        if count is not None:
+            text += f" With {reading} ({quantity.write(count)}), {_who(ahead(count))} it."
+    unknown = [method for method in compared.numbers if method not in counts]
+    text += f" Not known here: {listed(unknown)}." if unknown else ""
+    return not better, text
+
+
+def _who(cells: Sequence[str]) -> str:
+    return f"{listed(cells)} {'beat' if len(cells) > 1 else 'beats'}" if cells else "none beats"
+
+
+def _equals(test: Equals, evidence: Evidence, claim: Claim) -> Finding:
+    one, other = map(_paper(evidence).number, test.equals)
+    text = f"{_said(test.equals[0], one)}, and {_said(test.equals[1], other)}"
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        return Finding(decide(one == other, None, False), f"{text}.")
+    apart = abs(one - other)
+    text += f": {apart:.2f} apart." if apart else "."
+    return Finding(decide(apart <= ROUNDING, None, False), text)
+
+
+def _said(where: str, value: float | tuple[float, ...]) -> str:
+    numbers = value if isinstance(value, tuple) else (value,)
+    is_key = "|" not in where
+    name = where.replace("_", " ") if is_key else where.replace(" | ", ", ")
+    return f"{name}: {listed([f'{number:g}' if is_key else f'{number:.2f}' for number in numbers])}"
+
+
+def _gain(test: Gain, evidence: Evidence, claim: Claim) -> Finding:
+    ablation = _paper(evidence).ablation(test.ablation)
+    text, in_print = "Printed: ", False
+    texts = []
+    for reading in ablation.readings or (ablation.columns,):
+        cells = dict(zip(reading, ablation.psnr, strict=True))
+        gains = [cells[more] - cells[less] for more, less in test.gain]
+        in_print = in_print or all(gain > 0 for gain in gains)
+        columns = f" (columns {', '.join(map(ablation.called, reading))})" * bool(ablation.readings)
+        texts.append(f"{listed([f'{gain:+.2f}' for gain in gains])} dB{columns}")
+    text += ", or ".join(texts)
+    measured = measured_ablations(evidence.runs, ablation)
+    needed = {name for pair in test.gain for name in pair}
+    best = next((one for one in measured if needed <= one.runs.keys()), None)
+    where = title(ablation.set)
+    if best is None:
+        names = ", ".join(ablation.variants)
+        text += (
+            f". To measure it, train the variants alike (harness train {ablation.model} --variant "
+            f"{names}) and run them on {where}."
+        )
+        return Finding(decide(in_print, None, False), text)
+    intervals = [best.gain(more, less) for more, less in test.gain]
+    text += (
+        f". Measured on {where} with {best.budget} a variant: {listed(list(map(str, intervals)))} "
+        "dB (95 % over images)"
+    )
+    floor = _floor(evidence, ablation)
+    unlearned = [f"{n} ({best.psnr(n):.2f} dB)" for n in sorted(needed) if best.psnr(n) < floor]
+    if unlearned:
+        text += (
+            f"; what still falls short of bicubic interpolation ({floor:.2f} dB) after so little "
+            f"training says nothing of a trained network: {listed(unlearned)}"
+        )
+    holds = not unlearned and all(one.difference > 0 for one in intervals)
+    text += "." if holds else "; so short a training cannot refute it."
+    return Finding(decide(in_print, holds, False), text, best.ids())
+
+
+def _floor(evidence: Evidence, ablation: Ablation) -> float:
+    """Return the PSNR (dB) of bicubic interpolation as printed, or as measured; 0 if unknown."""
+    for cell in evidence.cells:
+        place = (cell.row.model, cell.row.scale, cell.dataset, cell.metric)
+        if place == ("bicubic", ablation.scale, ablation.set, "psnr"):
+            return cell.printed or 0.0
+    run = evidence.run("bicubic", ablation.set, ablation.scale, PRESETS[ablation.rules])
+    return run.means["psnr"] if run else 0.0
+
+
+def judge_ablation(evidence: Evidence, ablation: Ablation) -> dict[str, Verdict]:
+    """Judge each variant of an ablation; weights trained here may reach its number.
+
+    That of the whole network may contradict the paper's own table of results.
+    """
+    measured = measured_ablations(evidence.runs, ablation)
+    verdicts: dict[str, Verdict] = {}
+    for variant, printed in ablation.printed.items():
+        scores = [one.psnr(variant) for one in measured if variant in one.runs]
+        reached = any(score >= printed - PRINTED.psnr for score in scores) if scores else None
+        sound = variant != ablation.whole or not _contradicts(evidence, ablation, printed)
+        verdicts[variant] = decide(sound, reached, False)
+    return verdicts
+
+
+def _contradicts(evidence: Evidence, ablation: Ablation, printed: float) -> bool:
+    """Whether a table prints another PSNR for the ablation's whole network."""
+    key = (ablation.model, False, ablation.scale)
+    rows = [
+        row for row in _paper(evidence).rows if (row.model, row.self_ensemble, row.scale) == key
+    ]
+    numbers = [
+        row.printed[ablation.set, "psnr"] for row in rows if (ablation.set, "psnr") in row.printed
+    ]
+    return any(abs(number - printed) > ROUNDING for number in numbers)
+
+
+def _outlier(test: Outlier, evidence: Evidence, claim: Claim) -> Finding:
+    place = _paper(evidence).place(test.outlier)
+    row = place.row
+    metrics = [place.metric] if place.metric else list(row.table.scores)
+    others = [
+        one for one in _paper(evidence).rows if one.table is row.table and one.scale == row.scale
+    ]
+    other = next((one for one in others if one.method == test.against), None)
+    if other is None:
+        raise UsageError(f"{row.table.title} has no row {test.against} at x{row.scale}.")
+    texts, is_out = [], False
+    for metric in metrics:
+        gaps = {
+            dataset: row.printed[dataset, metric] - other.printed[dataset, metric]
+            for dataset in row.sets
+            if (dataset, metric) in row.printed and (dataset, metric) in other.printed
+        }
+        if place.dataset not in gaps:
+            continue
+        here = gaps.pop(place.dataset)
+        columns = {(row.scale, dataset, metric): gap for dataset, gap in gaps.items()}
+        texts.append(
+            f"{_by_column({(row.scale, place.dataset, metric): here})} from {test.against}, "
+            f"elsewhere {_by_column(columns)}"
+        )
+        is_out |= bool(gaps) and all(gap * here < 0 for gap in gaps.values())
+    text = f"{row.method} is printed at a distance of {'; '.join(texts)}."
+    cells = [
+        cell
+        for cell in evidence.cells
+        if cell.row is row and cell.dataset == place.dataset and cell.metric in metrics
+    ]
+    measured = [cell for cell in cells if cell.measured]
+    for cell in measured:
+        assert cell.measured
+        text += f" Measured {cell.metric.upper()}: {cell.score.as_measured(cell.measured.value)}."
+    verdicts = {cell.verdict for cell in measured}
+    holds = verdicts == {"reproduced"} if verdicts else None
+    ids = tuple(dict.fromkeys(cell.measured.run.identity.id for cell in measured if cell.measured))
+    return Finding(decide(not is_out, holds, "refuted" in verdicts), text, ids)
+
+
+def _spread(test: Spread, evidence: Evidence, claim: Claim) -> Finding:
+    runs = _runs_by_way(test, evidence)
+    if not runs:
+        return Finding("not measured", f"Nothing was measured in the ways {listed(test.spread)}.")
+    follows: dict[str, list[str]] = {}
+    effects = []
+    for (name, printed), by_way in runs.items():
+        values = {way: run.means[test.metric] for way, run in by_way.items()}
+        effects.append(max(values.values()) - min(values.values()))
+        nearest = min(values, key=lambda way: abs(values[way] - printed))
+        if abs(values[nearest] - printed) <= PRINTED.of(test.metric, printed):
+            follows.setdefault(nearest, []).append(name)
+    decimals = 3 if test.metric == "psnr" else 4
+    metric = test.metric.upper()
+    text = (
+        f"Between {listed(test.spread)}, {metric} differs by {min(effects):.{decimals}f} to "
+        f"{max(effects):.{decimals}f}. The printed {metric} of {title(test.cells)} follows "
+        f"{listed([f'{way} on {listed(names)}' for way, names in follows.items()]) or 'neither'}."
+    )
+    ids = tuple(run.identity.id for by_way in runs.values() for run in by_way.values())
+    complete = sum(map(len, follows.values())) == len(runs)
+    return Finding(decide(len(follows) < 2, complete, False), text, ids)
+
+
+def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], dict[str, RunRecord]]:
+    """Find the runs of each printed number in every way, where there is one for each.
+
+    The numbers are named by set or method, and the ways are models or rules for grey images.
+    """
+    found = {}
+    by_model = all(way in MODELS for way in test.spread)
+    for cell in evidence.cells:
+        if cell.metric != test.metric or test.cells not in (cell.row.method, cell.dataset):
+            continue
+        by_way = {}
+        for way in test.spread:
+            model, preset = (way, test.rules) if by_model else (cell.row.model, way)
+            run = evidence.run(model, cell.dataset, cell.row.scale, PRESETS[preset])
+            if run and speaks_for_the_authors(run):
+                by_way[way] = run
+        if len(by_way) == len(test.spread) and cell.printed is not None:
+            name = title(cell.dataset) if test.cells == cell.row.method else cell.row.method
+            found[name, cell.printed] = by_way
+    return found
+
+
+def _plugin(test: Plugin, evidence: Evidence, claim: Claim) -> Finding:
+    module, _, name = test.plugin.partition(":")
     try:
-        return JUDGES[claim["key"]](evidence)
-    except UsageError as error:
-        return Finding("not measured", str(error))
+        finding: Finding = getattr(importlib.import_module(module), name)(evidence, claim)
+        return Finding(*finding)
+    except HarnessError:
+        raise
+    except Exception as error:  # a plug-in may raise anything
+        raise UsageError(f"The test {test.plugin} failed: {sentence(error)}.") from error
+
+
+def _beats_in_print_or_self_ensemble(test: Beats, evidence: Evidence, claim: Claim) -> Finding:
+    judge = _beats_with_self_ensemble if test.self_ensemble else _compare(_beats)
+    return judge(test, evidence, claim)
+
+
+_JUDGES: Mapping[type[ClaimTest], Callable[..., Finding]] = {
+    Count: _count,
+    Beats: _beats_in_print_or_self_ensemble,
+    Within: _compare(_within),
+    Rank: _rank,
+    Pareto: _compare(_pareto),
+    Equals: _equals,
+    Gain: _gain,
+    Outlier: _outlier,
+    Spread: _spread,
+    Plugin: _plugin,
+}

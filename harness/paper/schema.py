@@ -1,26 +1,35 @@
-"""The paper as data: every printed number, from ``papers/drfn2020.toml``, and text helpers."""
+"""A paper as data: its tables, ablations, plots, doubts and claims, read from TOML."""
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
+from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec.structs import fields
+
+from harness.cards import CardName
 from harness.errors import UsageError
-from harness.registry import DATASETS
+from harness.files import TEXT, regular
+from harness.protocol.rules import PRESETS, Preset
+from harness.registry import DATASETS, PAPERS
 
+DEFAULT = "drfn2020"
+"""The paper of the command line's reports if none is named."""
 
-@cache
-def paper() -> dict[str, Any]:
-    """Read the paper's numbers as printed, typographical errors included."""
-    text = files("harness.paper").joinpath("papers", "drfn2020.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+Quantity = Literal["parameters", "macs", "depth", "receptive_field", "narrowest_1x1"]
+"""What can be counted on a network: see `harness.paper.claims.QUANTITIES`."""
 
 
 class Score(NamedTuple):
-    """A score of Table 2.
+    """How a score is written.
 
     Attributes:
         name: the metric's name.
@@ -49,18 +58,772 @@ SCORES: Mapping[str, Score] = {
     "psnr": Score("psnr", "PSNR in dB", 2, 3, 4),
     "ssim": Score("ssim", "SSIM", 4, 4, 6),
 }
-"""In their order within a cell."""
+"""The scores of every run, with the decimals of most papers."""
 
 
-def suspicious(paper: Mapping[str, Any]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
-    """Index the suspicious cells of Table 2 by model, set and metric."""
-    cells = [cell for cell in paper["suspicious"] if cell["table"] == "table2"]
-    return {(cell["row"], cell["column"], cell["metric"]): cell for cell in cells}
+def score(metric: str, decimals: int) -> Score:
+    """Return how a metric is written that a paper prints with some decimals."""
+    usual = SCORES.get(metric, Score(metric, metric.upper(), decimals, decimals + 1, 6))
+    return usual._replace(printed=decimals, measured=max(usual.measured, decimals))
 
 
-def method_names(paper: Mapping[str, Any]) -> dict[str, str]:
-    """The methods of Table 2 as the paper writes them, by model."""
-    return {row["model"]: row["method"] for row in paper["table2"]["rows"]}
+class _Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the TOML."""
+
+
+class Source(_Data, kw_only=True):
+    """The paper itself.
+
+    Attributes:
+        id: its name on the command line.
+        subject: the method that it proposes, as it writes the name.
+    """
+
+    id: CardName
+    title: str
+    subject: str
+    authors: str = ""
+    year: int = 0
+    venue: str = ""
+    doi: str = ""
+
+
+class PrintedCells(_Data, kw_only=True):
+    """A block of printed numbers.
+
+    Attributes:
+        columns: the sets.
+        cells: a line a row as it stands in print: the scale, the method, and for each set the
+            scores with slashes between them, or ``-``; bars separate the cells.
+        scores: the decimals of each score, in their order within a cell.
+    """
+
+    columns: Annotated[tuple[str, ...], Meta(min_length=1)]
+    cells: str
+    scores: dict[str, Annotated[int, Meta(ge=0, le=9)]] = field(
+        default_factory=lambda: {"psnr": 2, "ssim": 4}
+    )
+
+    def lines(self) -> list[tuple[int, str, dict[tuple[str, str], float]]]:
+        """Parse the block: scale, method, and numbers by set and metric of each row.
+
+        Raises:
+            ValueError: a row is not complete or a number cannot be read.
+        """
+        rows = [row for line in self.cells.strip().splitlines() if (row := line.strip())]
+        parsed = [self._line(row) for row in rows]
+        seen: set[tuple[int, str]] = set()
+        for scale, method, _ in parsed:
+            if (scale, method) in seen:
+                raise ValueError(f"x{scale} | {method} has two rows")
+            seen.add((scale, method))
+        return parsed
+
+    def _line(self, row: str) -> tuple[int, str, dict[tuple[str, str], float]]:
+        scale, *cells = (cell.strip() for cell in row.split("|"))
+        if not re.fullmatch(r"x[1-9]\d?", scale):
+            raise ValueError(f"the row {row!r} does not begin with a scale, such as x4")
+        if len(cells) != 1 + len(self.columns):
+            raise ValueError(
+                f"the row {row!r} has {len(cells) - 1} cells for {len(self.columns)} columns"
+            )
+        numbers: dict[tuple[str, str], float] = {}
+        for dataset, cell in zip(self.columns, cells[1:], strict=True):
+            if set(cell) <= set("-/ "):
+                continue
+            values = cell.split("/")
+            if len(values) != len(self.scores):
+                raise ValueError(f"{cell!r} in the row {row!r} is not {'/'.join(self.scores)}")
+            for metric, value in zip(self.scores, values, strict=True):
+                if value.strip() != "-":
+                    numbers[dataset, metric] = _number(value, row)
+        return int(scale[1:]), cells[0], numbers
+
+
+def _number(text: str, row: str) -> float:
+    if not re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
+        raise ValueError(f"{text.strip()!r} in the row {row!r} is not a number")
+    return float(text)
+
+
+class Table(PrintedCells, kw_only=True):
+    """A printed table of results.
+
+    Attributes:
+        id: the name of its report.
+        title: as the paper calls it, such as ``Table 2``.
+        degradation: how the LR images were made; the harness makes ``BI``, bicubic.
+        border: pixels left out of the scores on each side; None for as many as the scale.
+        rules: the preset of rules that its numbers follow; see `harness.protocol.rules.PRESETS`.
+        exceptions: the preset of single methods, for all sets or by set.
+    """
+
+    id: CardName
+    title: str
+    degradation: str = "BI"
+    border: int | None = None
+    rules: str = "usual"
+    exceptions: dict[str, str | dict[str, str]] = {}
+
+    def preset(self, method: str, dataset: str) -> Preset:
+        """Return the rules of a cell."""
+        own = self.exceptions.get(method, self.rules)
+        return PRESETS[own if isinstance(own, str) else own.get(dataset, self.rules)]
+
+    def obstacle(self, scale: int) -> str:
+        """Say why the harness cannot measure the cells of a scale; empty if it can."""
+        if self.degradation != "BI":
+            return f"the harness makes LR images by bicubic (BI), not by {self.degradation}"
+        if self.border not in (None, scale):
+            return f"the harness leaves out a border of {scale} pixels, not of {self.border}"
+        return ""
+
+
+class Ablation(_Data, kw_only=True):
+    """A printed ablation: one network without some of its parts.
+
+    Attributes:
+        model: the registered network.
+        whole: the variant that is the network itself.
+        variants: the network's arguments for each variant.
+        psnr: in dB, in the order of the printed columns.
+        readings: which variant each column is; the first is the one the harness takes. By default
+            the order of ``variants``.
+        titles: the names of variants in print.
+        rules: the preset of rules that its numbers follow.
+    """
+
+    id: CardName
+    title: str
+    model: str
+    set: str
+    scale: int
+    whole: str
+    variants: dict[str, dict[str, Any]]
+    psnr: tuple[float, ...]
+    readings: tuple[tuple[str, ...], ...] = ()
+    titles: dict[str, str] = {}
+    rules: str = "usual"
+    note: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The variant of each printed column."""
+        return self.readings[0] if self.readings else tuple(self.variants)
+
+    @property
+    def printed(self) -> dict[str, float]:
+        """The printed PSNR (dB) of each variant."""
+        return dict(zip(self.columns, self.psnr, strict=True))
+
+    def called(self, variant: str) -> str:
+        """Return the name of a variant in print."""
+        return self.titles.get(variant, variant)
+
+    def arguments(self, variant: str) -> dict[str, Any]:
+        """Return the network's arguments for a variant, empty for the whole network.
+
+        Raises:
+            UsageError: there is no such variant.
+        """
+        if variant not in self.variants:
+            known = ", ".join(self.variants)
+            raise UsageError(f"No variant is called {variant!r}: there are {known}.")
+        return {} if variant == self.whole else dict(self.variants[variant])
+
+
+class Plot(_Data, kw_only=True):
+    """A printed plot of parameters against PSNR; the PSNRs are those of the paper's tables.
+
+    Attributes:
+        set, scale: what the PSNR is of.
+        parameters: the counts that the paper prints, by method.
+        readings: methods without published code or count: their networks are readings of a paper.
+    """
+
+    id: CardName
+    title: str
+    set: str
+    scale: int
+    parameters: dict[str, float] = {}
+    readings: tuple[str, ...] = ()
+    caption: str = ""
+
+
+DoubtKind = Literal["print", "measurement", "unusual"]
+
+
+class Doubt(_Data, kw_only=True):
+    """A printed number that looks wrong.
+
+    Attributes:
+        cell: such as ``x4 | VDSR | b100 | ssim``; see `Paper.places`.
+        seen: it contradicts other printed numbers (``print``); the authors' weights give another
+            number under the table's rules, and the printed one under others (``measurement``); or
+            it is odd and contradicts nothing (``unusual``).
+        reason: a sentence.
+    """
+
+    cell: str
+    seen: DoubtKind
+    reason: str
+
+
+class ClaimTest(_Data, kw_only=True):
+    """How a claim is judged; the first field of each test names it."""
+
+
+class Count(ClaimTest, kw_only=True):
+    """A count on a network is about a printed number, or at least some number.
+
+    Attributes:
+        count: the quantity.
+        of: the registered network; by default the subject's.
+        readings: networks that are other readings of the same text: one of all must fit.
+        about: as printed, such as ``5.2M``: a count fits if it rounds to these digits.
+        at_least: the smallest count that fits.
+        leaves_room: the text is open to networks that were not counted: it cannot be refuted.
+    """
+
+    count: Quantity
+    of: str = ""
+    readings: tuple[str, ...] = ()
+    about: str = ""
+    at_least: float | None = None
+    leaves_room: bool = False
+
+
+class Compare(ClaimTest, kw_only=True):
+    """A test of a row against other rows of a table.
+
+    Attributes:
+        method: the row; by default the paper's subject.
+        table: the id of the table; by default the first with the method.
+        sets: the columns; by default all.
+        metrics: by default PSNR.
+    """
+
+    method: str = ""
+    table: str = ""
+    sets: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("psnr",)
+
+
+class Beats(Compare, kw_only=True):
+    """The method is better than others in every column.
+
+    Attributes:
+        beats: the other methods; empty for all.
+        by: at least by so much.
+        self_ensemble: with self-ensemble, for which the table prints no row.
+    """
+
+    beats: tuple[str, ...]
+    by: float = 0.0
+    self_ensemble: bool = False
+
+
+class Within(Compare, kw_only=True):
+    """The method is at most a margin behind others, or behind with less of something.
+
+    Attributes:
+        within: the other methods.
+        of: the margin.
+        lead_over: instead of ``of``: the margin is the method's largest lead over this one, which
+            the paper calls superior to.
+        fewer: what the method must have less of than the others.
+    """
+
+    within: Annotated[tuple[str, ...], Meta(min_length=1)]
+    of: float | None = None
+    lead_over: str = ""
+    fewer: Quantity | None = None
+
+
+class Rank(Compare, kw_only=True):
+    """The method stands in the upper half of every column, or is the first.
+
+    Attributes:
+        rank: ``first`` or ``upper half``.
+        by: ``scores``, or a quantity of the networks, the largest first.
+    """
+
+    rank: Literal["first", "upper half"]
+    by: Literal["scores"] | Quantity = "scores"
+
+
+class Pareto(Compare, kw_only=True):
+    """No other method is better in a column with no more of something.
+
+    Attributes:
+        pareto: what the networks may not have more of.
+        readings: networks that are other readings of the method, to be told beside.
+    """
+
+    pareto: Quantity
+    readings: tuple[str, ...] = ()
+
+
+class Equals(ClaimTest, kw_only=True):
+    """Two printed numbers are the same.
+
+    Attributes:
+        equals: two of: a cell such as ``x4 | DRFN | set14 | psnr``; a variant of an ablation such
+            as ``table1 | both``; the key of a number of the text.
+    """
+
+    equals: tuple[str, str]
+
+
+class Gain(ClaimTest, kw_only=True):
+    """In an ablation, the first variant of each pair is better than the second.
+
+    Attributes:
+        ablation: its id; by default the first.
+    """
+
+    gain: Annotated[tuple[tuple[str, str], ...], Meta(min_length=1)]
+    ablation: str = ""
+
+
+class Outlier(ClaimTest, kw_only=True):
+    """A cell is in line: against another row, it stands on the same side as in other columns.
+
+    Attributes:
+        outlier: the cell, such as ``x4 | VDSR | b100``.
+        against: the other method.
+    """
+
+    outlier: str
+    against: str
+
+
+class Spread(ClaimTest, kw_only=True):
+    """Printed numbers follow one of several ways to score, not a mix of them.
+
+    Attributes:
+        spread: models that stand for the ways, such as one interpolation in each pipeline; or
+            rules for grey images.
+        cells: the row (a method) or column (a set) whose numbers are compared with each way.
+        metric: the score.
+        rules: with models: the preset of their runs.
+    """
+
+    spread: Annotated[tuple[str, ...], Meta(min_length=2)]
+    cells: str
+    metric: str = "psnr"
+    rules: str = "usual"
+
+
+class Plugin(ClaimTest, kw_only=True):
+    """A function judges: ``module:function``, called with the findings and the claim."""
+
+    plugin: Annotated[str, Meta(pattern=r"\A[\w.]+:\w+\Z")]
+
+
+TESTS: Mapping[str, type[ClaimTest]] = {
+    "count": Count,
+    "beats": Beats,
+    "within": Within,
+    "rank": Rank,
+    "pareto": Pareto,
+    "equals": Equals,
+    "gain": Gain,
+    "outlier": Outlier,
+    "spread": Spread,
+    "plugin": Plugin,
+}
+
+
+class Claim(_Data, kw_only=True):
+    """A claim of the paper.
+
+    Attributes:
+        quote: the paper's words; ``x4`` stands for its times sign.
+        test: one of `TESTS`, as a table.
+        by_hand: instead of a test: a reader's judgement of a claim that no number decides.
+        note: a reader's remark, which follows the evidence.
+    """
+
+    key: CardName
+    where: str
+    quote: str
+    test: dict[str, Any] = {}
+    by_hand: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.test) == bool(self.by_hand):
+            raise ValueError(f"the claim {self.key} needs either a test or a judgement by_hand")
+
+    def parsed(self) -> ClaimTest | None:
+        """Return the test; None for a claim that is judged by hand."""
+        if not self.test:
+            return None
+        kind = next((name for name in TESTS if name in self.test), None)
+        if kind is None:
+            raise ValueError(_unknown("test", next(iter(self.test)), TESTS))
+        return convert(self.test, TESTS[kind])
+
+
+class Number(_Data, kw_only=True):
+    """A number of the running text; ``value`` is what the quotation literally says."""
+
+    value: float | tuple[float, ...]
+    where: str
+    quote: str
+
+
+class Ambiguity(_Data, kw_only=True):
+    """What the text leaves open: its readings, the one the harness takes, and why."""
+
+    key: str
+    where: str
+    quote: str
+    question: str
+    readings: tuple[str, ...]
+    default: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a printed table.
+
+    Attributes:
+        model: the registered network; empty if there is none.
+        self_ensemble: the row is of the network with self-ensemble.
+        printed: the numbers by set and metric.
+    """
+
+    table: Table
+    scale: int
+    method: str
+    model: str
+    self_ensemble: bool
+    printed: Mapping[tuple[str, str], float]
+
+    @property
+    def key(self) -> str:
+        """A word that names the method: that of its model, or made from its printed name."""
+        word = self.model or re.sub(r"[^\w.+-]+", "-", self.method).strip("-").lower()
+        return f"{word}+" if self.self_ensemble and not word.endswith("+") else word
+
+    @property
+    def sets(self) -> list[str]:
+        """The sets with a printed number, in the order of the columns."""
+        return list(dict.fromkeys(dataset for dataset, _ in self.printed))
+
+
+class Place(NamedTuple):
+    """A cell of a printed table, or one of its numbers if it has a metric."""
+
+    row: Row
+    dataset: str
+    metric: str
+
+
+class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """A paper: what it prints and claims.
+
+    Attributes:
+        methods: the registered network of each method, as the paper writes its name; empty where
+            there is none, and with a ``+`` for self-ensemble.
+    """
+
+    source: Source = field(name="paper")
+    methods: dict[str, str]
+    tables: tuple[Table, ...] = field(name="table", default=())
+    ablations: tuple[Ablation, ...] = field(name="ablation", default=())
+    plots: tuple[Plot, ...] = field(name="plot", default=())
+    doubts: tuple[Doubt, ...] = field(name="doubt", default=())
+    claims: tuple[Claim, ...] = field(name="claim", default=())
+    numbers: dict[str, Number] = {}
+    ambiguities: tuple[Ambiguity, ...] = field(name="ambiguity", default=())
+
+    @property
+    def subject(self) -> str:
+        """The method that the paper proposes."""
+        return self.source.subject
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of all tables."""
+        return tuple(
+            Row(table, scale, method, *self.network(method), numbers)
+            for table in self.tables
+            for scale, method, numbers in table.lines()
+        )
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The methods as the paper writes them, by model; those with self-ensemble end in +."""
+        return {model: method for method, model in self.methods.items() if model}
+
+    @cached_property
+    def tests(self) -> dict[str, ClaimTest | None]:
+        """The test of each claim."""
+        return {claim.key: claim.parsed() for claim in self.claims}
+
+    @cached_property
+    def doubted(self) -> dict[tuple[str, int, str, str, str], Doubt]:
+        """The doubts by table, scale, method, set and metric."""
+        places = ((self.place(doubt.cell), doubt) for doubt in self.doubts)
+        return {
+            (place.row.table.id, place.row.scale, place.row.method, place.dataset, metric): doubt
+            for place, doubt in places
+            for metric in ([place.metric] if place.metric else place.row.table.scores)
+        }
+
+    def network(self, method: str) -> tuple[str, bool]:
+        """Return the registered network of a method, and whether it runs with self-ensemble.
+
+        Raises:
+            ValueError: the paper's ``methods`` lack it.
+        """
+        if method not in self.methods:
+            raise ValueError(_unknown("method", method, self.methods))
+        model = self.methods[method]
+        return model.removesuffix("+"), model.endswith("+")
+
+    def place(self, text: str) -> Place:
+        """Find a cell: table, scale, method, set and metric in any order, with bars between.
+
+        Table and scale may be left out where the paper has only one.
+
+        Raises:
+            ValueError: a word is none of these, or no such cell is printed.
+        """
+        known = {
+            "table": {table.id for table in self.tables},
+            "scale": {f"x{row.scale}" for row in self.rows},
+            "method": {row.method for row in self.rows},
+            "set": {dataset for table in self.tables for dataset in table.columns},
+            "metric": {metric for table in self.tables for metric in table.scores},
+        }
+        found: dict[str, str] = {}
+        for word in (part.strip() for part in text.split("|")):
+            kind = next((kind for kind, words in known.items() if word in words), None)
+            if kind is None:
+                raise ValueError(_unknown("cell part", word, set().union(*known.values())))
+            found[kind] = word
+        rows = [
+            row
+            for row in self.rows
+            if found.get("table", row.table.id) == row.table.id
+            and found.get("scale", f"x{row.scale}") == f"x{row.scale}"
+            and found.get("method") == row.method
+            and found.get("set") in row.sets
+        ]
+        if len(rows) != 1:
+            count = "no printed cell" if not rows else "several printed cells"
+            raise ValueError(f"{text!r} is {count}: write table | x4 | method | set | metric")
+        return Place(rows[0], found["set"], found.get("metric", ""))
+
+    def table_of(self, test: Compare) -> Table:
+        """Return the table that a test compares methods in.
+
+        Raises:
+            ValueError: there is no such table, or no row of the method.
+        """
+        method = test.method or self.subject
+        tables = [row.table for row in self.rows if row.method == method]
+        if test.table:
+            tables = [table for table in tables if table.id == test.table]
+        if not tables:
+            raise ValueError(f"no table{' ' * bool(test.table)}{test.table} has a row {method}")
+        return tables[0]
+
+    def ablation(self, name: str = "") -> Ablation:
+        """Return an ablation by its id, by default the first.
+
+        Raises:
+            ValueError: there is no such ablation.
+        """
+        found = [one for one in self.ablations if name in ("", one.id)]
+        if not found:
+            raise ValueError(_unknown("ablation", name, [one.id for one in self.ablations]))
+        return found[0]
+
+    def number(self, text: str) -> float | tuple[float, ...]:
+        """Return a printed number: of a cell, of a variant of an ablation, or of the text.
+
+        Raises:
+            ValueError: there is no such number.
+        """
+        if text in self.numbers:
+            return self.numbers[text].value
+        table, _, variant = (part.strip() for part in text.partition("|"))
+        for ablation in self.ablations:
+            if ablation.id == table and variant in ablation.printed:
+                return ablation.printed[variant]
+        place = self.place(text)
+        if not place.metric:
+            raise ValueError(f"{text!r} names no metric")
+        return place.row.printed[place.dataset, place.metric]
+
+
+@cache
+def read_paper(path: Path) -> Paper:
+    """Read a paper's TOML file.
+
+    Raises:
+        UsageError: it cannot be read or has a mistake; the message names the key.
+    """
+    try:
+        data = tomllib.loads(regular(path, TEXT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no paper file {path}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"The paper {path} cannot be read ({error}).") from error
+    where = ""
+    try:
+        paper = convert(data, Paper)
+        for where, check in _checks(paper):  # noqa: B007 - the message names the last one
+            check()
+    except (ValidationError, ValueError, UsageError) as error:
+        raise UsageError(f"The paper {path} has a mistake: {_explained(error, where)}.") from error
+    return paper
+
+
+def _explained(error: Exception, where: str) -> str:
+    """Write an error with the place in the file, and the near name of an unknown key."""
+    text, _, path = str(error).rstrip(".").rstrip("`").partition(" - at `$")
+    place = re.sub(r"^\.?(\w+)\[(\d+)\]", lambda m: f"[[{m[1]}]] {int(m[2]) + 1}", path)
+    place = place.replace("[...]", "").lstrip(".") or where
+    if unknown := re.match(r"Object contains unknown field `(.*)`", text):
+        kind = _PARTS.get(re.split(r"\W", path.lstrip("."))[0], Paper) if path else Paper
+        kind = TESTS.get(where.rpartition(" ")[2], kind)
+        text = _unknown("key", unknown[1], [one.encode_name for one in fields(kind)])
+    text = re.sub(r"Object missing required field `(.*)`", r"the key \1 is missing", text)
+    return f"{place}: {text}" if place else text
+
+
+def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    """Say that a word is not known, and which is near or what there is."""
+    words = list(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(words) or 'none'}"
+    return f"no {kind} is called {word!r}: {hint}"
+
+
+def _require(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse words that are not known."""
+    names = list(known)
+    for word in words:
+        if word not in names:
+            raise ValueError(_unknown(kind, word, names))
+
+
+def _checks(paper: Paper) -> Iterator[tuple[str, Callable[[], object]]]:
+    """List the parts of a paper with a function that raises an error if they contradict others."""
+    yield "[paper]", lambda: paper.network(paper.subject)
+    for table in paper.tables:
+        yield f"[[table]] {table.id}", partial(_check_table, paper, table)
+    for ablation in paper.ablations:
+        yield f"[[ablation]] {ablation.id}", partial(_check_ablation, ablation)
+    for plot in paper.plots:
+        yield f"[[plot]] {plot.id}", partial(_check_plot, paper, plot)
+    for doubt in paper.doubts:
+        yield f"[[doubt]] {doubt.cell}", partial(paper.place, doubt.cell)
+    names = [part.id for part in (*paper.tables, *paper.ablations, *paper.plots)]
+    names += [claim.key for claim in paper.claims]
+    yield "ids and keys", partial(_require_different, names)
+    for claim in paper.claims:
+        yield f"[[claim]] {claim.key}", partial(_check_claim, paper, claim)
+
+
+def _require_different(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"{twice} is there twice")
+
+
+def _check_table(paper: Paper, table: Table) -> None:
+    for _, method, _ in table.lines():
+        paper.network(method)
+    _require("method", table.exceptions, paper.methods)
+    of_methods = [{"": one} if isinstance(one, str) else one for one in table.exceptions.values()]
+    presets = [table.rules, *(preset for one in of_methods for preset in one.values())]
+    _require("preset of rules", presets, PRESETS)
+    _require("set", [name for one in of_methods for name in one if name], table.columns)
+
+
+def _check_ablation(ablation: Ablation) -> None:
+    _require("preset of rules", [ablation.rules], PRESETS)
+    _require("variant", [ablation.whole, *ablation.titles], ablation.variants)
+    for reading in ablation.readings or (ablation.columns,):
+        if sorted(reading) != sorted(ablation.variants) or len(reading) != len(ablation.psnr):
+            raise ValueError("variants, readings and psnr do not have the same length and names")
+
+
+def _check_plot(paper: Paper, plot: Plot) -> None:
+    _require("method", [*plot.parameters, *plot.readings], paper.methods)
+    _require("set", [plot.set], {name for table in paper.tables for name in table.columns})
+
+
+def _check_claim(paper: Paper, claim: Claim) -> None:
+    """Refuse a test that names what the paper does not have."""
+    match paper.tests[claim.key]:
+        case Compare() as test:
+            table = paper.table_of(test)
+            others = [*getattr(test, "beats", ()), *getattr(test, "within", ())]
+            others += [lead] if (lead := getattr(test, "lead_over", "")) else []
+            _require("method", others, [row.method for row in paper.rows if row.table is table])
+            _require("set", test.sets, table.columns)
+            _require("metric", test.metrics, table.scores)
+            if isinstance(test, Within) and (test.of is None) == (not test.lead_over):
+                raise ValueError("the test within needs either of or lead_over")
+        case Count(about=about, at_least=least):
+            if bool(about) == (least is not None):
+                raise ValueError("the test count needs either about or at_least")
+            rounded(1.0, about or "1")
+        case Equals(equals=two):
+            paper.number(two[0]), paper.number(two[1])
+        case Gain(ablation=name, gain=pairs):
+            ablation = paper.ablation(name)
+            _require("variant", [one for pair in pairs for one in pair], ablation.variants)
+        case Outlier(outlier=cell, against=method):
+            paper.place(cell)
+            _require("method", [method], paper.methods)
+        case Spread() as spread:
+            _require("preset of rules", [spread.rules], PRESETS)
+            sets = {name for table in paper.tables for name in table.columns}
+            _require("method or set", [spread.cells], [*paper.methods, *sets])
+
+
+def rounded(value: float, about: str) -> tuple[float, float]:
+    """Round a value to the digits of a printed number such as ``5.2M``; return both.
+
+    Raises:
+        ValueError: the text is not a number, or one with k, M or G.
+    """
+    match = re.fullmatch(r"(\d+)(\.\d+)?([kMG]?)", about)
+    if not match:
+        raise ValueError(f"{about!r} is not a number such as 4, 57.3k or 5.2M")
+    unit = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}[match[3]]
+    return round(value / unit, len(match[2] or ".") - 1), float(about.rstrip("kMG"))
+
+
+_PARTS: Mapping[str, type[Struct]] = {
+    "paper": Source,
+    "table": Table,
+    "ablation": Ablation,
+    "plot": Plot,
+    "doubt": Doubt,
+    "claim": Claim,
+    "numbers": Number,
+    "ambiguity": Ambiguity,
+}
+
+
+def paper(word: str) -> Paper:
+    """Return a paper by its registered name or the path of its TOML file.
+
+    Raises:
+        UsageError: there is no such paper, or it has a mistake.
+    """
+    return read_paper(Path(word) if word.endswith(".toml") else PAPERS.get(word))
 
 
 def title(dataset: str) -> str:
@@ -78,27 +841,6 @@ def ordinal(rank: int) -> str:
     return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"
 
 
-ABLATION = "table1"
-"""The table of the paper's ablation; weights of its variants have tags that begin with this."""
-
-
-def variant_arguments(model: str, variant: str) -> dict[str, Any]:
-    """Return the network's arguments for a variant of the paper's ablation.
-
-    Args:
-        model: the network's registered name.
-        variant: the variant's name in the paper's TOML.
-
-    Returns:
-        the arguments; empty for the whole network.
-
-    Raises:
-        UsageError: the paper has no such ablation or variant.
-    """
-    table = paper()[ABLATION]
-    if model != table["model"]:
-        raise UsageError(f"--variant is for {table['model']}, not for {model}.")
-    if variant not in table["variants"]:
-        known = ", ".join(table["variants"])
-        raise UsageError(f"No variant is called {variant!r}: there are {known}.")
-    return {} if variant == table["whole"] else dict(table["variants"][variant])
+with as_file(files("harness.paper") / "papers") as _folder:
+    for _path in sorted(_folder.glob("*.toml")):
+        PAPERS.add(_path.stem, _path, __name__)

@@ -1,35 +1,25 @@
-"""Selects the runs to compare with the paper's numbers, and reads how weights were trained."""
+"""Selects the runs to compare with printed numbers, and reads how weights were trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from harness.cards import GreyRule
 from harness.data.testsets import sets_without_grey
 from harness.models.find_weights import read_notes
 from harness.models.source import is_built_in
-from harness.paper.schema import paper
-from harness.protocol.rules import USUAL_GREY, Protocol, protocol
+from harness.protocol.rules import USUAL_GREY, Preset, Protocol, protocol
 from harness.record import digest
 from harness.registry import METRICS, MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import pandas as pd
 
-    from harness.cards import Pipeline
     from harness.record import RunRecord
 
-
-Rules = GreyRule | Literal["every"] | None
-"""Which runs to select: those under the default rules, with one rule for grey images or with that
-of each cell (None, see `cell_grey`); or those under ``every`` rule except other borders, which no
-printed number uses."""
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
@@ -37,118 +27,71 @@ _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 def foreign_origin(record: RunRecord) -> str:
     """Name the foreign code that a run used under the name of a built-in model or metric.
 
-    Empty where there is none. Such a run is not compared with the paper.
+    Empty where there is none. Such a run is not compared with printed numbers.
     """
     for name, facts in record.plugins.items():
-        if _is_built_in(name, record) and not is_built_in(facts):
+        registry = MODELS if name == record.identity.model else METRICS
+        if registry.is_built_in(name) and not is_built_in(facts):
             file = facts.get("module", facts.get("file", "an unknown file"))
             installed = facts.get("distribution")
             return f"{file} ({installed})" if installed else file
     return ""
 
 
-def _is_built_in(name: str, record: RunRecord) -> bool:
-    """Whether a name in a record's ``plugins`` is a built-in's or a network's of Table 2."""
-    if name != record.identity.model:
-        return METRICS.is_built_in(name)
-    return MODELS.is_built_in(name) or name in (row["model"] for row in paper()["table2"]["rows"])
+def is_comparable(record: RunRecord) -> bool:
+    """Whether a run is of whole images, of LR images made here, and of the harness's own code."""
+    identity = record.identity
+    return identity.tile is None and not identity.lr_sha256 and not foreign_origin(record)
 
 
-def finished(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that have scores."""
-    return runs if runs.empty else runs[runs["status"] == "finished"]
-
-
-def rank_runs(
-    runs: pd.DataFrame, scale: int, rules: Rules, *, self_ensemble: bool = False
-) -> pd.DataFrame:
-    """Rank the finished whole-image runs under some rules, best first.
+def rank(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Order runs, those that speak for a number first.
 
     Records of the current version come before those of earlier versions. Then the authors' weights
     come before retrained ones, and those before files of unknown origin. Among retrained weights,
     those that saw more pixels in training come first; then later runs.
+    """
+    by_id = sorted(records, key=lambda record: record.identity.id)
+    by_time = sorted(by_id, key=lambda record: record.provenance.get("utc", ""), reverse=True)
+    return sorted(
+        by_time, key=lambda one: (one.earlier, weights_rank(one), -training_notes(one).pixels)
+    )
+
+
+def weights_rank(record: RunRecord) -> int:
+    """Rank the kind of a run's weights: 0 for the authors', 1 for retrained ones, 2 for others."""
+    return _TAG_ORDER.get(record.weights.tag if record.weights else "", 2)
+
+
+CellKey = tuple[str, str, int, bool]
+"""Model, set, scale and whether it ran with self-ensemble."""
+
+
+def runs_by_cell(runs: pd.DataFrame) -> dict[CellKey, list[RunRecord]]:
+    """Group the comparable runs of networks with default arguments, in the order of `rank`.
 
     Args:
-        runs: the output of `Records.table`.
-        scale: the factor.
-        rules: see `Rules`.
-        self_ensemble: runs with it, or without.
+        runs: the output of `Records.table`; its sets have names that differ.
     """
-    if runs.empty:
-        return runs
-    plain = plain_runs(finished(runs), scale, rules, self_ensemble=self_ensemble)
-    ranked = plain.assign(
-        earlier=[record.earlier for record in plain["record"]],
-        rank=plain["tag"].map(_TAG_ORDER).fillna(2),
-        seen=[training_notes(record).pixels for record in plain["record"]],
-    )
-    order = {"earlier": True, "rank": True, "seen": False, "time": False, "id": True}
-    return ranked.sort_values(list(order), ascending=list(order.values()), kind="stable")
+    cells: dict[CellKey, list[RunRecord]] = {}
+    for record, dataset in zip(runs.get("record", ()), runs.get("dataset", ()), strict=True):
+        identity = record.identity
+        if is_comparable(record) and not identity.hyper:
+            key = (identity.model, dataset, identity.scale, identity.self_ensemble)
+            cells.setdefault(key, []).append(record)
+    return {key: rank(records) for key, records in cells.items()}
 
 
-def plain_runs(
-    runs: pd.DataFrame, scale: int, rules: Rules, *, self_ensemble: bool = False
-) -> pd.DataFrame:
-    """Select whole-image runs under some rules; see `rank_runs`.
+def follows(record: RunRecord, preset: Preset) -> bool:
+    """Whether a run follows a preset and otherwise the rules of its pipeline.
 
-    Runs of foreign code under a built-in's name are left out; see `foreign_origin`.
+    The rule for grey images makes no difference on a set without any.
     """
-    if rules == "every":
-        follows = ~runs["protocol"].str.contains("symmetric") & (runs["scale"] == scale)
-    else:
-        cells = zip(runs["protocol"], runs["model"], runs["dataset"], strict=True)
-        plain = [name in plain_protocols(scale, rules, *cell) for name, *cell in cells]
-        follows = pd.Series(plain, runs.index, dtype=bool)
-    same_ensemble = runs["self_ensemble"].astype(bool) == self_ensemble
-    ours = [not (run.identity.lr_sha256 or foreign_origin(run)) for run in runs["record"]]
-    comparable = pd.Series(ours, runs.index, dtype=bool)
-    return runs[follows & same_ensemble & runs["tile"].isna() & comparable]
-
-
-def plain_protocols(scale: int, grey: GreyRule | None, model: str, dataset: str) -> set[str]:
-    """Name the protocols that a cell's runs may follow: default rules, one for each pipeline.
-
-    Both grey rules are accepted where the set has no grey image.
-    """
-    wanted = {pipeline: [grey or cell_grey(model, dataset, pipeline)] for pipeline in USUAL_GREY}
-    if dataset in sets_without_grey():
-        wanted = dict.fromkeys(USUAL_GREY, list(get_args(GreyRule)))
-    return {
-        Protocol(pipeline, scale, grey=rule).name
-        for pipeline, rules in wanted.items()
-        for rule in rules
-    }
-
-
-def cell_grey(model: str, dataset: str, pipeline: Pipeline) -> GreyRule:
-    """Return the grey rule of a cell: its pipeline's, or the one that the printed PSNR follows."""
-    rule: GreyRule = paper()["grey"].get(model, {}).get(dataset, USUAL_GREY[pipeline])
-    return rule
-
-
-def choose_runs(
-    runs: pd.DataFrame, scale: int, rules: Rules, *, self_ensemble: bool = False
-) -> dict[tuple[str, str], pd.Series[Any]]:
-    """Choose the best run of `rank_runs` for each set and model with default arguments."""
-    if runs.empty:
-        return {}
-    ranked = rank_runs(runs, scale, rules, self_ensemble=self_ensemble)
-    best = ranked[~ranked["hyper"].astype(bool)].drop_duplicates(["model", "dataset"])
-    return {(row["model"], row["dataset"]): row for _, row in best.iterrows()}
-
-
-def broken_runs(runs: pd.DataFrame, scale: int, rules: Rules) -> dict[tuple[str, str], RunRecord]:
-    """Find the latest failed run of each model and set without a finished run.
-
-    Only models with default arguments count. The arguments are those of `rank_runs`.
-    """
-    if runs.empty:
-        return {}
-    plain = plain_runs(runs[~runs["hyper"].astype(bool)], scale, rules)
-    ordered = plain.sort_values(["time", "id"], kind="stable")["record"]
-    latest = {(run.identity.model, run.identity.dataset): run for run in ordered}
-    done = {(run.identity.model, run.identity.dataset) for run in finished(plain)["record"]}
-    return {cell: record for cell, record in latest.items() if cell not in done}
+    rules = protocol(record.identity.protocol)
+    grey = preset.grey or USUAL_GREY[rules.pipeline]
+    if record.identity.dataset in sets_without_grey():
+        grey = rules.grey
+    return rules == Protocol(rules.pipeline, rules.scale, preset.border, grey)
 
 
 WHOLE = "SSIM of the whole image"
@@ -160,8 +103,8 @@ class Measurement:
     """A measured mean.
 
     Attributes:
-        value: PSNR in dB, or SSIM.
-        rules: the rules that differ from the default ones, in words; empty for the default.
+        value: PSNR in dB, SSIM, or another score.
+        rules: the rules that differ from the table's, in words; empty for these.
         run: the record that holds it.
     """
 
@@ -175,16 +118,18 @@ class Measurement:
         return ", ".join(self.rules) or "default rules"
 
 
-def measurements(
-    candidates: Mapping[tuple[str, str], Sequence[RunRecord]], model: str, dataset: str, metric: str
-) -> list[Measurement]:
-    """List the measurements of a cell, one for each set of rules, fewest rules first.
+def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list[Measurement]:
+    """List the measurements of a printed number, one for each set of rules, fewest rules first.
 
-    Runs with other weights than the authors' count under the default rules only.
+    Of the finished runs those with the best kind of weights count; other weights than the authors'
+    count under the preset only.
     """
+    kind = min(map(weights_rank, runs), default=0)
     by_rules: dict[tuple[str, ...], Measurement] = {}
-    for run in candidates.get((model, dataset), ()):
-        rules = departures(run)
+    for run in runs:
+        rules = departures(run, preset)
+        if weights_rank(run) != kind or rules is None or metric not in run.means:
+            continue
         if rules and not speaks_for_the_authors(run):
             continue
         by_rules.setdefault(rules, Measurement(run.means[metric], rules, run))
@@ -208,29 +153,19 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
     return run.weights is None or run.weights.tag == "official"
 
 
-def departures(run: RunRecord) -> tuple[str, ...]:
-    """List the rules of a run that differ from its cell's, in words."""
+def departures(run: RunRecord, preset: Preset) -> tuple[str, ...] | None:
+    """List the rules of a run that differ from a preset, in words; None for another border."""
     rules = protocol(run.identity.protocol)
-    usual = cell_grey(run.identity.model, run.identity.dataset, rules.pipeline)
-    grey = rules.grey != usual and run.identity.dataset not in sets_without_grey()
+    if rules.border != preset.border:
+        return None
+    grey = preset.grey or USUAL_GREY[rules.pipeline]
     words = {
-        f"grey images {rules.grey}": grey,
+        f"grey images {rules.grey}": rules.grey != grey
+        and run.identity.dataset not in sets_without_grey(),
         "LR images not rounded": rules.float_lr,
         "luma not rounded": rules.float_y,
     }
     return tuple(word for word, holds in words.items() if holds)
-
-
-def candidates(runs: pd.DataFrame, scale: int) -> dict[tuple[str, str], list[RunRecord]]:
-    """Collect the whole-image runs of the best kind of weights for each model and set."""
-    if runs.empty:
-        return {}
-    ranked = rank_runs(runs, scale, "every")
-    plain = ranked[~ranked["hyper"].astype(bool)]
-    best = plain[plain["rank"] == plain.groupby(["model", "dataset"])["rank"].transform("min")]
-    cells = best.groupby(["model", "dataset"])["record"]
-    by_cell: dict[Any, list[RunRecord]] = cells.agg(list).to_dict()
-    return by_cell
 
 
 @dataclass(frozen=True)

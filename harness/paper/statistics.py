@@ -13,19 +13,20 @@ from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.paper.select import (
     TrainingNotes,
-    finished,
+    follows,
     foreign_origin,
-    plain_runs,
-    rank_runs,
+    is_comparable,
+    rank,
     training_notes,
 )
-from harness.protocol.rules import protocol
+from harness.protocol.rules import PRESETS, Preset, protocol
 from harness.record import digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.cards import FloatArray, GreyRule
+    from harness.paper.schema import Ablation
     from harness.record import Identity, RunRecord
 
 
@@ -148,9 +149,14 @@ def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
     have the same tag and budget. Weights without training notes are left out.
     """
     groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
-    for record in finished(runs).get("record", ()):
+    for record in runs.get("record", ()):
         budget = training_notes(record)
-        if record.weights and budget.key and not foreign_origin(record):
+        if (
+            record.status == "finished"
+            and record.weights
+            and budget.key
+            and not foreign_origin(record)
+        ):
             bare = record.identity.to_json() | {"weights_sha256": None}
             key = (digest(bare), record.weights.tag, budget.key)
             groups.setdefault(key, {})[record.weights.tensors_sha256] = record
@@ -169,8 +175,8 @@ def _spread(records: Sequence[RunRecord]) -> Spread:
 
 
 @dataclass(frozen=True)
-class Ablation:
-    """Variants of one network with the same training budget, run on the set of Table 1.
+class MeasuredAblation:
+    """Variants of one network with the same training budget, run on the set of a printed ablation.
 
     Attributes:
         budget: the training budget; that of the first training if their times differ.
@@ -203,48 +209,56 @@ class Ablation:
         return tuple(run.identity.id for runs in self.runs.values() for run in runs)
 
 
-def ablations(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
-) -> tuple[Ablation, ...]:
+def measured_ablations(
+    runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None = None
+) -> tuple[MeasuredAblation, ...]:
     """Group the variants that ran by training budget, the most complete group first."""
-    table = paper["table1"]
-    ranked = rank_runs(runs, table["scale"], grey or table["grey"])
     by_budget: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
-    for record in ranked.get("record", ()):
+    done = [run for run in _of_ablation(runs, ablation, grey) if run.status == "finished"]
+    for record in rank(done):
         identity = record.identity
-        variant = _variant(identity.hyper, table)
-        if variant and (identity.model, identity.dataset) == (table["model"], table["set"]):
+        variant = _variant(identity.hyper, ablation)
+        if variant:
             key = (identity.dataset_sha256, training_notes(record).key)
             of_budget = by_budget.setdefault(key, {})
             of_budget.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
     groups = []
     for by_variant in by_budget.values():
-        order = [name for name in table["variants"] if name in by_variant]
+        order = [name for name in ablation.variants if name in by_variant]
         records = {name: tuple(by_variant[name].values()) for name in order}
-        groups.append(Ablation(training_notes(records[order[0]][0]), records))
+        groups.append(MeasuredAblation(training_notes(records[order[0]][0]), records))
     return tuple(sorted(groups, key=lambda group: (-len(group.runs), -group.budget.steps)))
 
 
 def broken_variants(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
-) -> set[str]:
+    runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None = None
+) -> frozenset[str]:
     """Find the variants whose runs all failed."""
-    table = paper["table1"]
-    if runs.empty:
-        return set()
-    plain = plain_runs(runs, table["scale"], grey or table["grey"])
-    of_ablation = plain[(plain["model"] == table["model"]) & (plain["dataset"] == table["set"])]
-    tried, done = (
-        {_variant(record.identity.hyper, table) for record in frame["record"]}
-        for frame in (of_ablation, finished(of_ablation))
-    )
-    return {name for name in tried - done if name}
+    tried = _of_ablation(runs, ablation, grey)
+    done = {_variant(run.identity.hyper, ablation) for run in tried if run.status == "finished"}
+    names = {_variant(run.identity.hyper, ablation) for run in tried} - done
+    return frozenset(name for name in names if name)
 
 
-def _variant(hyper: Mapping[str, Any], table: Mapping[str, Any]) -> str | None:
+def _of_ablation(runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None) -> list[RunRecord]:
+    """Select the runs of an ablation's network on its set, under its rules or one grey rule."""
+    preset = PRESETS[ablation.rules]
+    preset = Preset(grey or preset.grey, preset.border)
+    place = (ablation.model, ablation.scale, ablation.set, False)
+    return [
+        record
+        for record, dataset in zip(runs.get("record", ()), runs.get("dataset", ()), strict=True)
+        if is_comparable(record)
+        and follows(record, preset)
+        and (record.identity.model, record.identity.scale, dataset, record.identity.self_ensemble)
+        == place
+    ]
+
+
+def _variant(hyper: Mapping[str, Any], ablation: Ablation) -> str | None:
     """Name the variant that the network's arguments build; None for other arguments."""
-    variants = table["variants"]
-    whole = variants[table["whole"]]
+    whole = ablation.variants[ablation.whole]
     if hyper.keys() - whole.keys():
         return None
-    return next((name for name, flags in variants.items() if flags == {**whole, **hyper}), None)
+    arguments = {**whole, **hyper}
+    return next((name for name, flags in ablation.variants.items() if flags == arguments), None)

@@ -1,138 +1,67 @@
-"""A verdict for each number and row of Table 2 and each variant of Table 1, and its evidence."""
+"""The rule for verdicts, and the verdict on each printed number and row."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from harness.cards import GreyRule, ModelCard
 from harness.data.pinned import pinned_rows
+from harness.data.testsets import sets_without_grey
 from harness.models.cost import (
-    Complexity,
-    Depth,
     convolution_shapes,
     measure_complexity,
     measure_depth,
     receptive_radius,
 )
-from harness.paper.schema import SCORES, Score, listed, suspicious, title
+from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
 from harness.paper.select import (
+    WHOLE,
     Measurement,
-    broken_runs,
-    candidates,
-    choose_runs,
+    follows,
     measured_under,
     measurements,
+    runs_by_cell,
     speaks_for_the_authors,
     training_notes,
 )
-from harness.paper.statistics import ablations
 from harness.paper.tolerances import PRINTED
-from harness.registry import MODELS
+from harness.protocol.rules import Preset, protocol
+from harness.registry import DATASETS, METRICS, MODELS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.cards import GreyRule, ModelCard
+    from harness.models.cost import Complexity, Depth
+    from harness.paper.schema import Doubt, Paper
+    from harness.paper.select import CellKey
     from harness.record import RunRecord
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """The evidence for judging claims: the printed numbers, the runs, the networks.
+Verdict = Literal["reproduced", "refuted", "inconsistent in print", "undecided", "not measured"]
+"""``reproduced``: measured, and it holds; ``refuted``: it does not, with the authors' weights under
+every rule in use, or by counting; ``inconsistent in print``: other printed numbers contradict it;
+``undecided``: measured, but what was measured can neither confirm nor refute it."""
 
-    Attributes:
-        runs: the output of `Records.table`.
-        paper: the output of `harness.paper.schema.paper`.
 
-    The methods that count on a network raise `UsageError` if none is registered under the name.
+def decide(in_print: bool, measured: bool | None, can_refute: bool) -> Verdict:
+    """Give the verdict on a number or claim: the one rule for all.
+
+    Args:
+        in_print: no other printed number contradicts it.
+        measured: whether it holds as measured; None if nothing was measured.
+        can_refute: what was measured can refute it.
     """
-
-    runs: pd.DataFrame
-    paper: Mapping[str, Any]
-
-    @property
-    def scale(self) -> int:
-        """The factor of the paper's tables."""
-        return int(self.paper["table2"]["scale"])
-
-    @cached_property
-    def table2(self) -> dict[str, Mapping[str, Any]]:
-        """The rows of Table 2 by model."""
-        return {row["model"]: row for row in self.paper["table2"]["rows"]}
-
-    @property
-    def sets(self) -> list[str]:
-        """The columns of Table 2."""
-        return [name for name in self.table2["bicubic"] if name not in ("method", "model")]
-
-    @cached_property
-    def misprints(self) -> frozenset[tuple[str, str, str]]:
-        """Cells of Table 2 that contradict other printed numbers: model, set and metric."""
-        cells = suspicious(self.paper).items()
-        return frozenset(key for key, cell in cells if cell["seen"] == "print")
-
-    def number(self, key: str) -> float:
-        """Return a number from the paper's running text."""
-        return float(self.paper["numbers"][key]["value"])
-
-    @cached_property
-    def _chosen(self) -> dict[tuple[bool, GreyRule | None], dict[tuple[str, str], pd.Series[Any]]]:
-        rules = (None, *get_args(GreyRule))
-        return {
-            (ensemble, grey): choose_runs(self.runs, self.scale, grey, self_ensemble=ensemble)
-            for ensemble in (False, True)
-            for grey in rules
-        }
-
-    def run(
-        self, model: str, dataset: str, grey: GreyRule | None = None, *, self_ensemble: bool = False
-    ) -> RunRecord | None:
-        """Return the best run of a model on a set, or None; see `Rules` for ``grey``."""
-        row = self._chosen[self_ensemble, grey].get((model, dataset))
-        return None if row is None else row["record"]
-
-    @cached_property
-    def candidates(self) -> dict[tuple[str, str], list[RunRecord]]:
-        """See `harness.paper.select.candidates`."""
-        return candidates(self.runs, self.scale)
-
-    @cached_property
-    def broken(self) -> dict[tuple[str, str], RunRecord]:
-        """Failed runs, by model and set, where none is finished under any rule."""
-        return broken_runs(self.runs, self.scale, "every")
-
-    def complexity(self, model: str) -> Complexity:
-        """Count the size and work of a network."""
-        return _once(measure_complexity, MODELS.get(model), self.scale)
-
-    def depth(self, model: str) -> Depth:
-        """Count the layers of a network."""
-        return _once(measure_depth, MODELS.get(model), self.scale)
-
-    def receptive_radius(self, model: str) -> int:
-        """Count the LR pixels to each side that convolutions can carry to an output pixel."""
-        card = MODELS.get(model)
-        pixels = _once(receptive_radius, card, self.scale)
-        return -(-pixels * card.input_scale(self.scale) // self.scale)
-
-    def convolutions(self, model: str) -> Counter[tuple[int, int, int]]:
-        """Count the convolutions of a network by input width, output width and kernel side."""
-        return Counter(_once(convolution_shapes, MODELS.get(model), self.scale))
-
-
-@cache
-def _once(count: Callable[..., Any], card: ModelCard, scale: int) -> Any:
-    """Count once per process: counting takes half a second if the cache on disk has no result."""
-    return count(card, scale, {})
-
-
-Verdict = Literal["reproduced", "refuted", "inconsistent in print", "not measured"]
-"""``reproduced``: the evidence agrees; ``refuted``: it does not; ``inconsistent in print``: printed
-numbers contradict each other; ``not measured``: evidence is missing or not conclusive."""
+    if not in_print:
+        return "inconsistent in print"
+    if measured is None:
+        return "not measured"
+    if measured:
+        return "reproduced"
+    return "refuted" if can_refute else "undecided"
 
 
 @dataclass(frozen=True)
@@ -164,144 +93,319 @@ class Finding(NamedTuple):
     runs: tuple[str, ...] = ()
 
 
-CellStatus = Literal[
-    "reproduced", "reproduced under other rules", "refuted", "inconsistent in print", "not measured"
-]
+CellStatus = Literal[Verdict, "reproduced under other rules"]
 """The verdict on a printed number; see `JudgedCell.standing`."""
 
 
 @dataclass(frozen=True)
 class JudgedCell:
-    """A printed number and its measurement.
+    """A number of a table: printed, measured, or both.
 
     Attributes:
-        model, dataset, metric: its place in Table 2.
-        printed: as printed.
-        measured: among the measurements that agree, the one whose rules differ least from the
-            default ones; the nearest if none agrees.
-        verdict: weights trained here can reproduce a number by reaching it, but cannot refute it.
-        broken: the failed run, where none is finished.
+        row, dataset, metric: its place.
+        printed: as printed; None for a network or set that the paper does not print.
+        shown: the run under the rules that are shown; None if there is none.
+        failed: the latest failed run under these rules, where none is finished.
+        options: the measurements under every set of rules, fewest departures first.
+        measured: among the options that agree with the print, the first; the nearest if none does.
+        verdict: None without a printed number.
+        broken: the latest failed run, where none is finished under any rules.
+        obstacle: why the harness cannot measure it; empty if it can.
+        doubt: what looks wrong with the printed number.
     """
 
-    model: str
+    row: Row
     dataset: str
     metric: str
-    printed: float
-    measured: Measurement | None
-    verdict: Verdict
+    printed: float | None
+    shown: RunRecord | None = None
+    failed: RunRecord | None = None
+    options: tuple[Measurement, ...] = ()
+    measured: Measurement | None = None
+    verdict: Verdict | None = None
     broken: RunRecord | None = None
+    obstacle: str = ""
+    doubt: Doubt | None = None
 
     @property
-    def standing(self) -> CellStatus:
-        """The verdict, and whether it depends on other rules than the default ones."""
+    def model(self) -> str:
+        """The registered network of the row, or a word for its method."""
+        return self.row.key
+
+    @property
+    def score(self) -> Score:
+        """How its numbers are written."""
+        return score(self.metric, self.row.table.scores.get(self.metric, 4))
+
+    @property
+    def value(self) -> float | None:
+        """The mean of the run that is shown."""
+        return self.shown.means.get(self.metric) if self.shown else None
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus printed, where both are known."""
+        both = self.value is not None and self.printed is not None
+        return self.value - self.printed if both else None  # type: ignore[operator]
+
+    @property
+    def standing(self) -> CellStatus | None:
+        """The verdict, and whether it depends on other rules than the table's."""
         other_rules = self.verdict == "reproduced" and self.measured and self.measured.rules
         return "reproduced under other rules" if other_rules else self.verdict
 
 
-def judge_cells(evidence: Evidence) -> tuple[JudgedCell, ...]:
-    """Judge every printed number of Table 2, row by row."""
-    return tuple(
-        _cell(evidence, model, dataset, metric, row[dataset][place])
-        for model, row in evidence.table2.items()
-        for dataset in evidence.sets
-        if dataset in row
-        for place, metric in enumerate(SCORES)
-    )
+@dataclass(frozen=True)
+class JudgedRow:
+    """A row of a table with its cells."""
+
+    row: Row
+    cells: tuple[JudgedCell, ...]
+
+    def of(self, metric: str) -> list[JudgedCell]:
+        """Return the cells of a metric."""
+        return [cell for cell in self.cells if cell.metric == metric]
 
 
-def _cell(evidence: Evidence, model: str, dataset: str, metric: str, printed: float) -> JudgedCell:
-    misprint = (model, dataset, metric) in evidence.misprints
-    fallback: Verdict = "inconsistent in print" if misprint else "not measured"
-    options = measurements(evidence.candidates, model, dataset, metric)
+@dataclass(frozen=True)
+class Evidence:
+    """What verdicts rest on: the runs, the printed numbers, and counts of the networks.
+
+    Attributes:
+        runs: the output of `Records.table`.
+        paper: the paper; None for tables of the runs alone.
+        rules: the rule for grey images of all runs that are shown; None for each table's own.
+
+    The methods that count on a network raise `UsageError` if none is registered under the name.
+    """
+
+    runs: pd.DataFrame
+    paper: Paper | None
+    rules: GreyRule | None = None
+
+    @cached_property
+    def by_cell(self) -> dict[CellKey, list[RunRecord]]:
+        """See `runs_by_cell`."""
+        return runs_by_cell(self.runs)
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """The paper's tables; without a paper, one of all sets that have runs."""
+        if self.paper:
+            return self.paper.tables
+        sets = dict.fromkeys(dataset for _, dataset, *_ in self.by_cell)
+        known = [name for name in DATASETS if name in sets]
+        columns = (*known, *sorted(sets.keys() - set(known)))
+        return (Table(id="results", title="Results", columns=columns, cells=""),)
+
+    @cached_property
+    def rows(self) -> tuple[JudgedRow, ...]:
+        """The rows of all tables: the printed ones, then networks that only runs have."""
+        printed = list(self.paper.rows) if self.paper else []
+        rows = []
+        for table in self.tables:
+            of_table = [row for row in printed if row.table is table]
+            scales = {row.scale for row in of_table} or {scale for _, _, scale, _ in self.by_cell}
+            for scale in sorted(scales):
+                of_scale = [row for row in of_table if row.scale == scale]
+                rows += [*of_scale, *self._others(table, scale, of_scale)]
+        return tuple(map(self._judged, rows))
+
+    def _others(self, table: Table, scale: int, printed: Sequence[Row]) -> list[Row]:
+        """Make rows for the networks that have runs at a scale and no printed row."""
+        taken = {(row.model, row.self_ensemble) for row in printed}
+        ran = {
+            (model, ensemble)
+            for model, dataset, run_scale, ensemble in self.by_cell
+            # A paper prints a row of its own for self-ensemble, or none.
+            if dataset in table.columns and run_scale == scale and not (self.paper and ensemble)
+        }
+        return [
+            Row(table, scale, model + "+" * ensemble, model, ensemble, {})
+            for model, ensemble in sorted(ran - taken)
+        ]
+
+    def _judged(self, row: Row) -> JudgedRow:
+        cells = [
+            self._cell(row, dataset, metric)
+            for dataset in row.table.columns
+            for metric in row.table.scores
+        ]
+        return JudgedRow(row, tuple(cells))
+
+    def _cell(self, row: Row, dataset: str, metric: str) -> JudgedCell:
+        printed = row.printed.get((dataset, metric))
+        doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
+        cell = JudgedCell(row, dataset, metric, printed, doubt=doubt)
+        preset = row.table.preset(row.method, dataset)
+        shown = Preset(self.rules or preset.grey, preset.border)
+        runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
+        finished = [run for run in runs if run.status == "finished"]
+        following = [run for run in runs if follows(run, shown)]
+        obstacle = _obstacle(cell) if printed is not None else ""
+        if not obstacle:
+            done = [run for run in following if run.status == "finished"]
+            cell = replace(
+                cell,
+                shown=done[0] if done else None,
+                failed=None if done else _latest(following),
+                options=tuple(measurements(finished, metric, preset)),
+                broken=None if finished else _latest(runs),
+            )
+        return _judge(replace(cell, obstacle=obstacle)) if printed is not None else cell
+
+    @cached_property
+    def doubts(self) -> Mapping[tuple[str, int, str, str, str], Doubt]:
+        """See `Paper.doubted`."""
+        return self.paper.doubted if self.paper else {}
+
+    @property
+    def cells(self) -> tuple[JudgedCell, ...]:
+        """All printed numbers with their verdicts, row by row."""
+        return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
+
+    def row(self, table: str, scale: int, method: str) -> JudgedRow:
+        """Return a printed row."""
+        key = (table, scale, method)
+        return next(one for one in self.rows if (one.row.table.id, *one.row[1:3]) == key)
+
+    def run(self, model: str, dataset: str, scale: int, preset: Preset) -> RunRecord | None:
+        """Return the run of a network that speaks under a preset, without self-ensemble."""
+        runs = self.by_cell.get((model, dataset, scale, False), ())
+        done = (run for run in runs if run.status == "finished" and follows(run, preset))
+        return next(done, None)
+
+    def complexity(self, model: str, scale: int) -> Complexity:
+        """Count the size and work of a network."""
+        return _once(measure_complexity, MODELS.get(model), scale)
+
+    def depth(self, model: str, scale: int) -> Depth:
+        """Count the layers of a network."""
+        return _once(measure_depth, MODELS.get(model), scale)
+
+    def receptive_radius(self, model: str, scale: int) -> int:
+        """Count the LR pixels to each side that convolutions can carry to an output pixel."""
+        card = MODELS.get(model)
+        pixels = _once(receptive_radius, card, scale)
+        return -(-pixels * card.input_scale(scale) // scale)
+
+    def convolutions(self, model: str, scale: int) -> Counter[tuple[int, int, int]]:
+        """Count the convolutions of a network by input width, output width and kernel side."""
+        return Counter(_once(convolution_shapes, MODELS.get(model), scale))
+
+
+@cache
+def _once(count: Callable[..., Any], card: ModelCard, scale: int) -> Any:
+    """Count once per process: counting takes half a second if the cache on disk has no result."""
+    return count(card, scale, {})
+
+
+def _latest(runs: Iterable[RunRecord]) -> RunRecord | None:
+    """Return the last of the failed runs, None if one is finished."""
+    ordered = sorted(runs, key=lambda one: (one.provenance.get("utc", ""), one.identity.id))
+    if any(run.status == "finished" for run in ordered):
+        return None
+    return ordered[-1] if ordered else None
+
+
+def _obstacle(cell: JudgedCell) -> str:
+    """Say why the harness cannot measure a printed number; empty if it can."""
+    if reason := cell.row.table.obstacle(cell.row.scale):
+        return reason
+    if cell.row.scale not in (2, 3, 4):
+        return f"the harness makes LR images for x2, x3 and x4, not for x{cell.row.scale}"
+    if cell.metric not in METRICS:
+        return f"the harness has no metric {cell.metric}: add it as a plug-in"
+    if cell.dataset not in DATASETS:
+        return f"the harness has no test set {cell.dataset}: add it as a plug-in"
+    return ""
+
+
+def _judge(cell: JudgedCell) -> JudgedCell:
+    """Judge a printed number; weights trained here can reproduce it by reaching it."""
+    printed, options = cell.printed, cell.options
+    assert printed is not None
+    sound = cell.doubt is None or cell.doubt.seen != "print"
     if not options:
-        broken = evidence.broken.get((model, dataset))
-        return JudgedCell(model, dataset, metric, printed, None, fallback, broken)
+        return replace(cell, verdict=decide(sound, None, False))
 
     def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= PRINTED.of(metric)
+        return abs(one.value - printed) <= PRINTED.of(cell.metric, printed)
 
     nearest = min(options, key=lambda one: abs(one.value - printed))
     best = next(filter(agrees, options), nearest)
-    retrained = not speaks_for_the_authors(best.run)
-    if agrees(best) or (retrained and best.value > printed and not misprint):
-        verdict: Verdict = "reproduced"
-    else:
-        verdict = fallback if retrained or misprint else "refuted"
-    return JudgedCell(model, dataset, metric, printed, best, verdict)
+    official = speaks_for_the_authors(best.run)
+    holds = agrees(best) or (not official and best.value > printed)
+    can_refute = official and _untried(cell) == set()
+    return replace(cell, measured=best, verdict=decide(sound, holds, can_refute))
 
 
-def judge_table1(evidence: Evidence) -> dict[str, Verdict]:
-    """Judge each variant of Table 1.
-
-    The whole network's number contradicts Table 2. Weights trained here may reach the others.
-    """
-    table = evidence.paper["table1"]
-    printed = dict(zip(table["readings"][0]["variants"], table["psnr"], strict=True))
-    tried = [
-        (variant, measured.psnr(variant))
-        for measured in ablations(evidence.runs, evidence.paper)
-        for variant in measured.runs
-    ]
-    reached = {name for name, psnr in tried if psnr >= printed[name] - PRINTED.psnr}
-    verdicts: dict[str, Verdict] = {
-        name: "reproduced" if name in reached else "not measured" for name in printed
-    }
-    return verdicts | {"both": "inconsistent in print"}
+def _untried(cell: JudgedCell) -> set[str]:
+    """List the rules in use under which a number was not measured: each can be its rule."""
+    pipeline = protocol(cell.options[0].run.identity.protocol).pipeline
+    needed = {"luma not rounded" if pipeline == "y" else "LR images not rounded"}
+    needed |= {WHOLE} if cell.metric == "ssim" else set()
+    tried = {word for one in cell.options for word in one.rules}
+    if cell.dataset not in sets_without_grey() and not any("grey" in word for word in tried):
+        needed.add("the other rule for grey images")
+    return needed - tried
 
 
-def judge_rows(evidence: Evidence) -> tuple[Judgement, ...]:
-    """Judge each row of Table 2."""
-    rows = groupby(judge_cells(evidence), key=lambda cell: cell.model)
-    return tuple(_row(evidence, model, list(cells)) for model, cells in rows)
+def row_name(row: Row, tables: Iterable[Row]) -> str:
+    """Name a row as a claim: ``table2-drfn``, or ``table2-x2-drfn`` if there are several scales."""
+    scales = {other.scale for other in tables if other.table is row.table}
+    return "-".join([row.table.id, *([f"x{row.scale}"] if len(scales) > 1 else []), row.key])
 
 
-def row_verdict(evidence: Evidence, model: str) -> Verdict:
-    """Return the verdict of one row of Table 2."""
-    return next(row.verdict for row in judge_rows(evidence) if row.claim == _claim(model))
-
-
-def _claim(model: str) -> str:
-    return f"table2-{model}"
-
-
-def _row(evidence: Evidence, model: str, cells: Sequence[JudgedCell]) -> Judgement:
-    row = evidence.table2[model]
-    numbers = ", ".join(
-        f"{title(name)} {'/'.join(map(Score.as_printed, SCORES.values(), row[name]))}"
-        for name in evidence.sets
-        if name in row
-    )
-    measured = [cell.measured for cell in cells if cell.measured]
-    runs = {one.run.identity.id: one.run for one in measured}
+def judge_row(judged: JudgedRow, name: str) -> Judgement:
+    """Judge a row from its cells."""
+    row = judged.row
+    cells = [cell for cell in judged.cells if cell.printed is not None]
+    numbers = ", ".join(f"{title(name)} {_printed(cells, name)}" for name in row.sets)
+    runs = {cell.measured.run.identity.id: cell.measured.run for cell in cells if cell.measured}
     if not runs:
-        finding = _not_run(model, cells)
+        finding = _not_run(row, cells)
     elif all(map(speaks_for_the_authors, runs.values())):
-        finding = _measured_again(cells, _one_set_of_rules(evidence, cells))
+        finding = Finding(_together(cells), _measured_again(cells))
     else:
-        finding = _trained_here(cells, list(runs.values()))
-    return Judgement(
-        _claim(model),
-        f"{row['method']}: {numbers}",
-        "Table 2",
-        finding.verdict,
-        finding.evidence,
-        finding.runs or tuple(runs),
-    )
+        finding = Finding(_together(cells), _trained_here(cells, list(runs.values())))
+    ids = finding.runs or tuple(runs)
+    statement = f"{row.method}: {numbers}"
+    return Judgement(name, statement, row.table.title, finding.verdict, finding.evidence, ids)
 
 
-def _not_run(model: str, cells: Sequence[JudgedCell]) -> Finding:
+def _printed(cells: Sequence[JudgedCell], dataset: str) -> str:
+    of_set = [cell for cell in cells if cell.dataset == dataset]
+    return "/".join(cell.score.as_printed(cell.printed or 0.0) for cell in of_set)
+
+
+def _together(cells: Sequence[JudgedCell]) -> Verdict:
+    """Join the verdicts of cells that were measured; those that contradict print do not count."""
+    verdicts = {cell.verdict for cell in cells if cell.measured}
+    for verdict in ("refuted", "undecided"):
+        if verdict in verdicts:
+            return verdict  # type: ignore[return-value]
+    return "reproduced"
+
+
+def _not_run(row: Row, cells: Sequence[JudgedCell]) -> Finding:
     broken = {cell.dataset: cell.broken for cell in cells if cell.broken}
-    if not broken:
-        return Finding("not measured", _how_to_measure(model))
-    reasons = [f"on {title(name)} ({run.error.rstrip('.')})" for name, run in broken.items()]
-    ids = tuple(run.identity.id for run in broken.values())
-    return Finding("not measured", f"Its run failed {listed(reasons)}.", ids)
+    obstacles = list(dict.fromkeys(cell.obstacle for cell in cells if cell.obstacle))
+    if broken:
+        reasons = [f"on {title(name)} ({run.error.rstrip('.')})" for name, run in broken.items()]
+        ids = tuple(run.identity.id for run in broken.values())
+        return Finding("not measured", f"Its run failed {listed(reasons)}.", ids)
+    if len(obstacles) and all(cell.obstacle for cell in cells):
+        text = "; ".join(obstacles)
+        return Finding("not measured", f"{text[0].upper()}{text[1:]}.")
+    return Finding("not measured", _how_to_measure(row))
 
 
-def _how_to_measure(model: str) -> str:
+def _how_to_measure(row: Row) -> str:
+    model = row.model
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
-    if any(row["model"] == model for row in pinned_rows("weights")):
+    if any(known["model"] == model for known in pinned_rows("weights")):
         return (
             f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "
             f"--models {model}."
@@ -312,25 +416,23 @@ def _how_to_measure(model: str) -> str:
     )
 
 
-def _one_set_of_rules(evidence: Evidence, cells: Sequence[JudgedCell]) -> str:
-    """Describe the one set of rules under which more of a row agrees than under the default ones.
+def _one_set_of_rules(cells: Sequence[JudgedCell]) -> str:
+    """Describe the one set of rules under which more of a row agrees than under the table's.
 
     Empty if there is none. With separate rules for each number, some would agree by chance.
     """
-    measured = [
-        measurements(evidence.candidates, cell.model, cell.dataset, cell.metric) for cell in cells
-    ]
 
     def gaps(rules: tuple[str, ...]) -> list[tuple[str, float]]:
-        chosen = [measured_under(options, rules) for options in measured]
-        pairs = zip(cells, chosen, strict=True)
-        all_gaps = [(cell.metric, abs(one.value - cell.printed)) for cell, one in pairs if one]
+        pairs = [(cell, measured_under(cell.options, rules)) for cell in cells]
+        all_gaps = [
+            (cell.metric, abs(one.value - (cell.printed or 0.0))) for cell, one in pairs if one
+        ]
         return [(metric, gap) for metric, gap in all_gaps if gap <= PRINTED.of(metric)]
 
     def fit(rules: tuple[str, ...]) -> tuple[int, float]:
         return len(gaps(rules)), -sum(gap / PRINTED.of(metric) for metric, gap in gaps(rules))
 
-    best = max(sorted({one.rules for options in measured for one in options}), key=fit)
+    best = max(sorted({one.rules for cell in cells for one in cell.options}), key=fit)
     if len(gaps(best)) == len(gaps(())):
         return ""
     largest: dict[str, float] = {}
@@ -342,22 +444,21 @@ def _one_set_of_rules(evidence: Evidence, cells: Sequence[JudgedCell]) -> str:
         if name in largest
     ]
     return (
-        f"under one set of rules ({', '.join(best)}) {len(gaps(best))} do, the farthest "
+        f"; under one set of rules ({', '.join(best)}) {len(gaps(best))} do, the farthest "
         f"{listed(within)} off"
     )
 
 
-def _measured_again(cells: Sequence[JudgedCell], together: str) -> Finding:
-    """Judge a row measured with the authors' weights, or with a method without weights."""
-    measured = [cell for cell in cells if cell.measured is not None]
+def _measured_again(cells: Sequence[JudgedCell]) -> str:
+    """Describe a row measured with the authors' weights, or with a method without weights."""
+    measured = [cell for cell in cells if cell.measured]
     agree = [cell for cell in measured if cell.verdict == "reproduced"]
     disagree = [cell for cell in measured if cell.verdict != "reproduced"]
     weights = any(cell.measured and cell.measured.run.weights for cell in measured)
     how = "With the authors' weights" if weights else "Computed again"
     text = (
-        f"{how}, {len(agree)} of "
-        f"{len(measured)} numbers on {_sets(measured)} agree within {PRINTED.psnr:g} dB / "
-        f"{PRINTED.ssim:g}"
+        f"{how}, {len(agree)} of {len(measured)} numbers on {_sets(measured)} agree within "
+        f"{PRINTED.psnr:g} dB / {PRINTED.ssim:g}"
     )
     by_rules: dict[str, list[str]] = {}
     for cell in agree:
@@ -366,31 +467,34 @@ def _measured_again(cells: Sequence[JudgedCell], together: str) -> Finding:
     if by_rules:
         rules = [f"{listed(names)} under {rule}" for rule, names in by_rules.items()]
         text += f" ({'; '.join(rules)})"
-    text += f"; {together}" if together else ""
+    text += _one_set_of_rules(measured)
     if disagree:
         text += f"; outside: {listed([_gap(cell) for cell in disagree])}"
+    open_rules = {
+        word for cell in disagree if cell.verdict == "undecided" for word in _untried(cell)
+    }
+    if open_rules:
+        text += f"; not tried: {listed(sorted(open_rules))}"
     for word, missing in (
         ("Not measured", [cell for cell in cells if not (cell.measured or cell.broken)]),
         ("Failed", [cell for cell in cells if cell.broken]),
     ):
         text += f". {word}: {_sets(missing)}" if missing else ""
-    refuted = any(cell.verdict == "refuted" for cell in disagree)
-    return Finding("refuted" if refuted else "reproduced", f"{text}.")
+    return f"{text}."
 
 
-def _trained_here(cells: Sequence[JudgedCell], runs: Sequence[RunRecord]) -> Finding:
-    """Judge a row measured with other weights than the authors'."""
-    measured = [cell for cell in cells if cell.measured is not None and cell.metric == "psnr"]
+def _trained_here(cells: Sequence[JudgedCell], runs: Sequence[RunRecord]) -> str:
+    """Describe a row measured with other weights than the authors'."""
     scores = [
         f"{cell.measured.value:.2f} of {cell.printed:.2f} dB on {title(cell.dataset)}"
-        for cell in measured
-        if cell.measured
+        for cell in cells
+        if cell.measured and cell.metric == "psnr"
     ]
     budgets = listed(sorted({str(training_notes(run)) for run in runs}))
     text = f"With weights trained here ({budgets}) it gives {listed(scores)}"
-    if all(cell.verdict == "reproduced" for cell in measured):
-        return Finding("reproduced", f"{text}.")
-    return Finding("not measured", f"{text}; weights trained with less cannot refute the row.")
+    if _together(cells) == "reproduced":
+        return f"{text}."
+    return f"{text}; weights trained with less cannot refute the row."
 
 
 def _sets(cells: Sequence[JudgedCell]) -> str:
@@ -402,7 +506,7 @@ def _name(cell: JudgedCell) -> str:
 
 
 def _gap(cell: JudgedCell) -> str:
-    one, score = cell.measured, SCORES[cell.metric]
+    one = cell.measured
     rules = f" ({one.rules_text})" if one and one.rules else ""
-    value = score.as_measured(one.value) if one else ""
-    return f"{_name(cell)} {value} for {score.as_printed(cell.printed)}{rules}"
+    value = cell.score.as_measured(one.value) if one else ""
+    return f"{_name(cell)} {value} for {cell.score.as_printed(cell.printed or 0.0)}{rules}"

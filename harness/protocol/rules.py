@@ -54,6 +54,28 @@ this rule do the published weights of IMDN, PAN and BSRN reach their papers' num
 
 
 @dataclass(frozen=True)
+class Preset:
+    """The rules that printed numbers follow, beside those of the network's pipeline.
+
+    Attributes:
+        grey: how grey images are scored; None for each pipeline's own rule.
+        border: how imresize pads an image.
+    """
+
+    grey: GreyRule | None = None
+    border: Border = "replicate"
+
+
+PRESETS: Mapping[str, Preset] = {
+    "usual": Preset(),
+    "full-range": Preset("full-range"),
+    "as-rgb": Preset("as-rgb"),
+    "imdn": Preset("as-rgb", "symmetric"),
+}
+"""The presets that a paper's tables can name; IMDN's LR images were made with another border."""
+
+
+@dataclass(frozen=True)
 class Protocol:
     """The rules of one degradation, scale and pipeline.
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.files import require_writable, write_file
-from harness.paper.schema import paper
 from harness.record import is_plain_name
 from harness.registry import REPORTS
 from harness.report.table import Format, Report, Table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.cards import GreyRule
+    from harness.paper.findings import Findings
+    from harness.paper.schema import Paper
     from harness.report.crops import Pictures
 
 
@@ -30,23 +29,23 @@ class ReportError(HarnessError):
         super().__init__(f"The report {name} of {REPORTS.origin(name)} failed: {why.rstrip('.')}.")
 
 
-def make(name: str, runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> Report:
-    """Make one report; a plug-in's function gets copies, which it may change.
+def make(name: str, findings: Findings, pictures: Pictures) -> list[Report]:
+    """Make the reports of one name; a plug-in's function gets a copy of the runs.
 
     Raises:
-        ReportError: the function raised an error, or did not return a report.
+        ReportError: the function raised an error, or did not return reports.
         HarnessError: a built-in report needs runs or a different request.
     """
     options = {"pictures": pictures} if takes_pictures(name) else {}
-    printed: Mapping[str, Any] = paper()
     if not REPORTS.is_built_in(name):
-        runs, printed = runs.copy(), deepcopy(printed)
+        findings = replace(findings, runs=findings.runs.copy())
     with _errors_of(name):
-        report: Report = REPORTS.get(name)(runs, printed, grey, **options)
-        fault = _fault(report)
+        made = REPORTS.get(name)(findings, **options)
+        reports: list[Report] = list(made) if isinstance(made, list | tuple) else [made]
+        fault = next(filter(None, map(_fault, reports)), "")
     if fault:
         raise ReportError(name, fault)
-    return report
+    return reports
 
 
 def takes_pictures(name: str) -> bool:
@@ -109,23 +108,45 @@ class Written(NamedTuple):
     shown: str
 
 
+def aliases(paper: Paper | None) -> dict[str, str]:
+    """Map the paper's own name of each table, ablation and plot to the report that makes it."""
+    if paper is None:
+        return {}
+    kinds = {"results": paper.tables, "ablation": paper.ablations, "plot": paper.plots}
+    return {part.id: kind for kind, parts in kinds.items() for part in parts}
+
+
+def selected(name: str, paper: Paper | None) -> list[str]:
+    """Return the reports that a name, a glob, ``all`` or the paper's own name selects.
+
+    Raises:
+        UsageError: there is no such report.
+    """
+    REPORTS.load_built_ins()
+    own = aliases(paper)
+    return [own[name]] if name in own else REPORTS.select(name)
+
+
 def build(
-    name: str,
-    formats: Sequence[str],
-    runs: pd.DataFrame,
-    out: Path,
-    grey: GreyRule | None,
-    pictures: Pictures,
+    name: str, formats: Sequence[str], findings: Findings, out: Path, pictures: Pictures
 ) -> Iterator[Written | HarnessError]:
-    """Build the reports that match a name, a glob or ``all``, and write the requested formats.
+    """Build the reports that a name selects, and write the requested formats.
 
     Each report is written in those of the formats that it has; without formats, in all it has.
+
+    Args:
+        name: see `selected`.
+        formats: names of formats.
+        findings: what is reported.
+        out: the folder to write to.
+        pictures: the images to show.
 
     Yields:
         each written report, or an error: a report's code failed, or its files cannot be written.
 
     Raises:
-        UsageError: no such report or format, or none of the reports has the format.
+        UsageError: no such report or format, none of the reports has the format, or the paper has
+            nothing to report under the name.
         HarnessError: a report needs runs and there are none, or the folder cannot be written.
     """
     known: tuple[Format, ...] = get_args(Format)
@@ -133,38 +154,44 @@ def build(
     if unknown:
         raise UsageError(f"No format is called {unknown!r}: there are {', '.join(known)}.")
     # Make all reports before writing the first: without runs, no file is written.
-    REPORTS.load_built_ins()
-    reports, failed = _make_all(REPORTS.select(name), runs, grey, pictures)
+    reports, failed = _make_all(selected(name, findings.paper), findings, pictures)
+    if name in aliases(findings.paper):
+        reports = [one for one in reports if one[1].name == name]
     yield from failed
-    offered = {form for report in reports.values() for form in report.formats}
+    if not (reports or failed):
+        whose = (
+            f"the paper {findings.paper.source.id}" if findings.paper else "runs without a paper"
+        )
+        raise UsageError(f"There is nothing to report as {name} for {whose}.")
+    offered = {form for _, report in reports for form in report.formats}
     if reports and formats and not offered & set(formats):
         raise UsageError(f"{name} has other formats: {', '.join(sorted(offered))}.")
     if reports:
         require_writable(out, "reports'", "--out")
-    for chosen, report in reports.items():
+    for chosen, report in reports:
         try:
-            yield _write(chosen, report, formats, out, grey)
+            yield _write(chosen, report, formats, out, findings.rules)
         except HarnessError as error:
             yield error
 
 
 def _make_all(
-    names: Sequence[str], runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures
-) -> tuple[dict[str, Report], list[ReportError]]:
+    names: Sequence[str], findings: Findings, pictures: Pictures
+) -> tuple[list[tuple[str, Report]], list[ReportError]]:
     """Make the reports of these names, and collect the errors of those that fail."""
-    reports: dict[str, Report] = {}
+    reports: list[tuple[str, Report]] = []
     failed: list[ReportError] = []
     holders: dict[str, str] = {}
     for name in names:
         try:
-            report = make(name, runs, grey, pictures)
-            holder = holders.setdefault(report.name, name)
-            if holder == name and report.name in REPORTS:
-                holder = report.name
-            if holder != name:
-                why = f"the report {holder} already uses the file name {report.name}"
-                raise ReportError(name, why)
-            reports[name] = report
+            for report in make(name, findings, pictures):
+                holder = holders.setdefault(report.name, name)
+                if holder == name and report.name in REPORTS:
+                    holder = report.name
+                if holder != name:
+                    why = f"the report {holder} already uses the file name {report.name}"
+                    raise ReportError(name, why)
+                reports.append((name, report))
         except ReportError as error:
             failed.append(error)
     return reports, failed

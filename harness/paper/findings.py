@@ -1,0 +1,155 @@
+"""What is found about a paper, computed once: every report is a view of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING
+
+from harness.errors import MismatchError
+from harness.paper.claims import judge_ablation, judge_claim
+from harness.paper.schema import Beats, Within
+from harness.paper.select import speaks_for_the_authors
+from harness.paper.statistics import (
+    MeasuredAblation,
+    broken_variants,
+    compare_runs,
+    measured_ablations,
+)
+from harness.paper.verdicts import Evidence, Judgement, Verdict, judge_row, row_name
+
+if TYPE_CHECKING:
+    from harness.paper.schema import Ablation, Table
+    from harness.paper.statistics import Interval
+    from harness.record import RunRecord
+
+
+@dataclass(frozen=True)
+class JudgedAblation:
+    """A printed ablation with its measurements.
+
+    Attributes:
+        measured: by training budget, the most complete first.
+        verdicts: by variant.
+        broken: the variants whose runs all failed.
+    """
+
+    ablation: Ablation
+    measured: tuple[MeasuredAblation, ...]
+    verdicts: Mapping[str, Verdict]
+    broken: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of PSNR (dB) between two rows of a table on one set.
+
+    Attributes:
+        better, worse: the methods; the difference is the first minus the second.
+        printed: as printed.
+        interval: measured over the images; None where the runs cannot be compared or are missing.
+        half_width: half the interval's length, else the set's median; None where nothing was
+            measured.
+    """
+
+    scale: int
+    dataset: str
+    better: str
+    worse: str
+    printed: float
+    interval: Interval | None
+    half_width: float | None
+
+
+@dataclass(frozen=True)
+class Findings(Evidence):
+    """The runs, the paper, and all that follows from them, each computed when it is first used."""
+
+    @cached_property
+    def claims(self) -> tuple[Judgement, ...]:
+        """The verdict on every claim of the paper, then on every row of its tables."""
+        if self.paper is None:
+            return ()
+        claims = [
+            judge_claim(claim, self.paper.tests[claim.key], self) for claim in self.paper.claims
+        ]
+        printed = [one for one in self.rows if one.row.printed]
+        rows = [one.row for one in printed]
+        return (*claims, *(judge_row(one, row_name(one.row, rows)) for one in printed))
+
+    @cached_property
+    def ablations(self) -> tuple[JudgedAblation, ...]:
+        """The paper's ablations."""
+        printed = self.paper.ablations if self.paper else ()
+        return tuple(
+            JudgedAblation(
+                one,
+                measured_ablations(self.runs, one, self.rules),
+                judge_ablation(self, one),
+                broken_variants(self.runs, one, self.rules),
+            )
+            for one in printed
+        )
+
+    def differences(self, table: Table) -> list[Difference]:
+        """Compare neighbours by printed PSNR among the measured rows, then pairs that claims name.
+
+        Rows with other weights than the authors' are not compared.
+        """
+        rows = [one.row for one in self.rows if one.row.table is table and one.row.printed]
+        scales = dict.fromkeys(row.scale for row in rows)
+        places = [(scale, dataset) for scale in scales for dataset in table.columns]
+        return [one for place in places for one in self._differences(table, *place)]
+
+    def _differences(self, table: Table, scale: int, dataset: str) -> list[Difference]:
+        printed: dict[str, float] = {}
+        runs: dict[str, RunRecord] = {}
+        for judged in self.rows:
+            row = judged.row
+            if row.table is not table or row.scale != scale or (dataset, "psnr") not in row.printed:
+                continue
+            printed[row.method] = row.printed[dataset, "psnr"]
+            cell = next(one for one in judged.of("psnr") if one.dataset == dataset)
+            if cell.shown and speaks_for_the_authors(cell.shown):
+                runs[row.method] = cell.shown
+
+        def difference(
+            better: str, worse: str, interval: Interval | None, width: float | None
+        ) -> Difference:
+            apart = round(printed[better] - printed[worse], 6)
+            return Difference(scale, dataset, better, worse, apart, interval, width)
+
+        ordered = sorted(runs, key=lambda method: -printed[method])
+        pairs = [(pair, _interval(*(runs[one] for one in pair))) for pair in pairwise(ordered)]
+        widths = [interval.half_width for _, interval in pairs if interval]
+        typical = median(widths) if widths else None
+        measured = [difference(*pair, one, one.half_width if one else None) for pair, one in pairs]
+        argued = [pair for pair in self.argued if printed.keys() >= set(pair)]
+        return measured + [
+            difference(*pair, None, typical) for pair in argued if not set(pair) <= runs.keys()
+        ]
+
+    @cached_property
+    def argued(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of methods that the paper's claims compare, the better in print first."""
+        pairs: dict[tuple[str, str], None] = {}
+        for test in self.paper.tests.values() if self.paper else ():
+            if isinstance(test, Within | Beats):
+                subject = test.method or self.paper.subject  # type: ignore[union-attr]
+                ahead = [test.lead_over] if isinstance(test, Within) and test.lead_over else []
+                ahead += test.beats if isinstance(test, Beats) else ()
+                behind = test.within if isinstance(test, Within) else ()
+                pairs |= dict.fromkeys((subject, one) for one in ahead)
+                pairs |= dict.fromkeys((one, subject) for one in behind)
+        return tuple(pairs)
+
+
+def _interval(better: RunRecord, worse: RunRecord) -> Interval | None:
+    """Measure a difference; None where the two runs cannot be compared."""
+    try:
+        return compare_runs(better, worse)
+    except MismatchError:
+        return None
