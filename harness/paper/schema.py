@@ -156,6 +156,7 @@ class Table(PrintedCells, kw_only=True):
         border: pixels left out of the scores on each side; None for as many as the scale.
         rules: the preset of rules that its numbers follow; see `harness.protocol.rules.PRESETS`.
         exceptions: the preset of single methods, for all sets or by set.
+        note: a remark, such as the document that the numbers were read from if it is another one.
     """
 
     id: CardName
@@ -164,6 +165,7 @@ class Table(PrintedCells, kw_only=True):
     border: int | None = None
     rules: str = "usual"
     exceptions: dict[str, str | dict[str, str]] = {}
+    note: str = ""
 
     def preset(self, method: str, dataset: str) -> Preset:
         """Return the rules of a cell."""
@@ -416,9 +418,14 @@ class Spread(ClaimTest, kw_only=True):
 
 
 class Plugin(ClaimTest, kw_only=True):
-    """A function judges: ``module:function``, called with the findings and the claim."""
+    """A function judges: ``module:function``, called with the findings and the claim.
+
+    Attributes:
+        options: its further arguments, by name.
+    """
 
     plugin: Annotated[str, Meta(pattern=r"\A[\w.]+:\w+\Z")]
+    options: dict[str, Any] = {}
 
 
 TESTS: Mapping[str, type[ClaimTest]] = {
