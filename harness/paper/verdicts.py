@@ -16,6 +16,7 @@ from harness.models.cost import (
     measure_depth,
     receptive_radius,
 )
+from harness.models.find_weights import training_notes
 from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
 from harness.paper.select import (
     WHOLE,
@@ -25,7 +26,6 @@ from harness.paper.select import (
     measurements,
     runs_by_cell,
     speaks_for_the_authors,
-    training_notes,
 )
 from harness.paper.tolerances import PRINTED
 from harness.protocol.rules import Preset, protocol
