@@ -75,10 +75,12 @@ def printed_elsewhere(model: str, scale: int, dataset: str, metric: str) -> list
 
 
 def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
-    """List what other documents print for a paper's number, all of bicubic degradation."""
-    if cell.printed is None or cell.row.table.obstacle(cell.row.scale):
+    """List what other documents print for a paper's number, under the table's degradation."""
+    table = cell.row.table
+    if cell.printed is None or table.obstacle(cell.row.scale):
         return []
-    return printed_elsewhere(cell.model, cell.row.scale, cell.dataset, cell.metric)
+    found = printed_elsewhere(cell.model, cell.row.scale, cell.dataset, cell.metric)
+    return [one for one in found if one.source.where not in table.read_from]
 
 
 def as_printed(cell: JudgedCell, one: Elsewhere) -> bool:

@@ -73,14 +73,15 @@ def _measured_text(cell: JudgedCell) -> str:
 
 
 def _reached(cell: JudgedCell) -> list[str]:
-    """List the values in print that a measurement rounds to, with the rules it needs."""
-    own = (cell.score.as_printed(cell.printed or 0.0), cell.printed or 0.0, cell.score.printed)
-    others = [(str(one), one.value, one.decimals) for one in elsewhere(cell)]
-    reached = {}
-    for text, value, decimals in (own, *others):
-        if one := measured_as(cell, value, decimals):
-            reached[text] = f"{text} ({one.rules_text})" if one.rules else text
-    return list(reached.values())
+    """List the values in print that a measurement rounds to, those under the table's rules first.
+
+    Other rules follow in brackets.
+    """
+    values = {cell.score.as_printed(cell.printed or 0.0): cell.score.printed}
+    values |= {str(one): one.decimals for one in elsewhere(cell)}
+    found = ((text, measured_as(cell, float(text), values[text])) for text in values)
+    reached = sorted((len(one.rules), text, one) for text, one in found if one)
+    return [f"{text} ({one.rules_text})" if one.rules else text for _, text, one in reached]
 
 
 def _facts(cell: JudgedCell) -> list[dict[str, Any]]:
@@ -111,25 +112,27 @@ def _facts(cell: JudgedCell) -> list[dict[str, Any]]:
 
 def _caption(table: PrintedTable, cells: Sequence[JudgedCell], known: Sequence[JudgedCell]) -> str:
     same = sum(any(as_printed(cell, one) for one in elsewhere(cell)) for cell in known)
+    text = f"{len(known)} of the {len(cells)} numbers of {table.title}"
+    text += f" (read from {listed(table.read_from)})" * bool(table.read_from)
+    text += (
+        f" stand in other public documents as well, {same} of them in the same digits in at least "
+        "one. Documents other than of a method's authors copy from papers: a number in them is in "
+        "circulation, and need not have been measured again. Shown are the numbers that some "
+        "document prints otherwise, or that were measured; the CSV has all."
+    )
     again = [cell for cell in known if measured(cell)]
-    own = [cell for cell in again if _reaches_print(cell)]
-    other = [cell for cell in again if cell not in own and _reached(cell)]
+    own = [cell for cell in again if measured_as(cell, cell.printed or 0.0, cell.score.printed)]
+    others = [cell for cell in again if cell not in own and _reached(cell)]
+    if again:
+        text += (
+            f" {len(again)} were measured with the authors' weights or a method without any: "
+            f"{len(own)} round to the paper's digits, and {len(others)} more to those of another "
+            "document only, under some rules in use, which are named where they are not the "
+            "table's own."
+        )
     used = {one.source.name for cell in known for one in elsewhere(cell)}
     sources = [f"{one.name} ({one.where})" for one in documents() if one.name in used]
-    return (
-        f"{len(known)} of the {len(cells)} numbers of {table.title} stand in other public "
-        f"documents as well, {same} of them in the same digits in at least one. Documents other "
-        "than of a method's authors copy from papers: a number in them is in circulation, and "
-        "need not have been measured again. Shown are the numbers that some document prints "
-        f"otherwise, or that were measured; the CSV has all. {len(again)} were measured with the "
-        f"authors' weights or without any: {len(own)} round to the paper's digits, "
-        f"{len(other)} more only to those of another document, under some rules in use, which are "
-        f"named where they are not the table's own. Documents: {'; '.join(sources)}."
-    )
-
-
-def _reaches_print(cell: JudgedCell) -> bool:
-    return measured_as(cell, cell.printed or 0.0, cell.score.printed) is not None
+    return f"{text} Documents: {'; '.join(sources)}."
 
 
 def elsewhere_text(cell: JudgedCell) -> str:
