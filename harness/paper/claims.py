@@ -625,7 +625,8 @@ def _spread(test: Spread, evidence: Evidence, claim: Claim) -> Finding:
         f"{listed([f'{way} on {listed(names)}' for way, names in follows.items()]) or 'neither'}."
     )
     ids = tuple(run.identity.id for by_way in runs.values() for run in by_way.values())
-    complete = sum(map(len, follows.values())) == len(runs)
+    # One number alone cannot be a mix.
+    complete = sum(map(len, follows.values())) == len(runs) > 1
     return Finding(decide(len(follows) < 2, complete, False), text, ids)
 
 
@@ -635,7 +636,7 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
     The numbers are named by set or method, and the ways are models or rules for grey images.
     """
     found = {}
-    by_model = all(way in MODELS for way in test.spread)
+    by_model = not PRESETS.keys() >= set(test.spread)
     for cell in evidence.cells:
         if cell.metric != test.metric or test.cells not in (cell.row.method, cell.dataset):
             continue
@@ -643,7 +644,7 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
         for way in test.spread:
             model, preset = (way, test.rules) if by_model else (cell.row.model, way)
             run = evidence.run(model, cell.dataset, cell.row.scale, PRESETS[preset])
-            if run and speaks_for_the_authors(run):
+            if run and speaks_for_the_authors(run) and test.metric in run.means:
                 by_way[way] = run
         if len(by_way) == len(test.spread) and cell.printed is not None:
             name = title(cell.dataset) if test.cells == cell.row.method else cell.row.method
