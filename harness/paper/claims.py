@@ -184,8 +184,9 @@ def _compare(
 ) -> Callable[[Compare, Evidence, Claim], Finding]:
     """Make a judge of a test on numbers: it is applied to print, then to what was measured.
 
-    For the second, a measured number takes the place of a printed one that it does not reproduce;
-    columns in which the method itself was not measured are left out.
+    For the second, the method's measured numbers take the place of printed ones that they do not
+    reproduce, and columns in which it was not measured are left out. Of other methods only those
+    do that refute the print: weights that were trained too little make no method inferior.
     """
 
     def judge(test: Compare, evidence: Evidence, claim: Claim) -> Finding:
@@ -205,7 +206,8 @@ def _compare(
         elif in_print:
             text += f" {method} was not measured."
         ids = tuple(runs) if measured is not None else ()
-        return Finding(decide(in_print, measured, official), text, ids)
+        can_refute = official and all(cell.verdict != "undecided" for cell in own)
+        return Finding(decide(in_print, measured, can_refute), text, ids)
 
     return judge
 
@@ -220,8 +222,9 @@ def _printed(cells: Iterable[JudgedCell], *, doubted: bool = True) -> Numbers:
 
 def _measured(cell: JudgedCell, method: str) -> float | None:
     if cell.measured is None:
-        return None if cell.row.method == method else cell.printed
-    return cell.printed if cell.verdict == "reproduced" else cell.measured.value
+        return None if is_own else cell.printed
+    keeps = cell.verdict == "reproduced" or (cell.verdict == "undecided" and not is_own)
+    return cell.printed if keeps else cell.measured.value
 
 
 def _beats(test: Compare, evidence: Evidence, compared: Compared, print_: bool) -> tuple[bool, str]:
@@ -233,6 +236,7 @@ def _beats(test: Compare, evidence: Evidence, compared: Compared, print_: bool) 
             if column in numbers
         }
         for method, numbers in compared.numbers.items()
+    is_own = cell.row.method == method
         if method != compared.method and (not test.beats or method in test.beats)
     }
     texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
