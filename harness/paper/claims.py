@@ -80,6 +80,26 @@ QUANTITIES: Mapping[Quantity, Counted] = {
 """What a claim can count on a network; a count is None where it cannot be made."""
 
 
+def _count_of(quantity: Quantity, evidence: Evidence, model: str) -> float | None:
+    """Count on a network at the largest scale of the tables; None where it cannot be made."""
+    scale = max((row.scale for row in _paper(evidence).rows), default=4)
+    try:
+        return QUANTITIES[quantity].count(evidence, model, scale)
+    except Exception:  # there is none, or it cannot be built, run or traced
+        return None
+
+
+def _uncounted(quantity: Quantity, model: str, method: str) -> UsageError:
+    """Say why a network that a claim needs was not counted."""
+    if not model:
+        return UsageError(f"The harness has no network of {method}: add one as a plug-in.")
+    try:
+        MODELS.get(model)
+    except UsageError as error:
+        return error
+    return UsageError(f"The {QUANTITIES[quantity].name} of {model} cannot be counted.")
+
+
 def judge_claim(claim: Claim, test: ClaimTest | None, evidence: Evidence) -> Judgement:
     """Judge one claim; it is not measured if no number decides it, or its network is missing."""
     if test is None:
@@ -102,15 +122,14 @@ def _count(test: Count, evidence: Evidence, claim: Claim) -> Finding:
     paper = _paper(evidence)
     quantity = QUANTITIES[test.count]
     own = test.of or paper.network(paper.subject)[0]
-    counts = {
-        name: quantity.count(evidence, name, _scale(evidence)) for name in (own, *test.readings)
-    }
+    counts = {name: _count_of(test.count, evidence, name) for name in (own, *test.readings)}
     known = {name: count for name, count in counts.items() if count is not None}
-    if not known:
-        return Finding("not measured", f"{quantity.name} of {own} cannot be counted.")
+    holds = any(_fits(test, count) for count in known.values())
+    unknown = next((name for name in counts if name not in known), None)
+    if unknown is not None and not holds:
+        raise _uncounted(test.count, unknown, paper.subject)
     claimed = test.about or f"at least {quantity.write(test.at_least or 0)}"
     text = f"{_amounts(known, quantity)} {quantity.name}; the paper says {claimed}."
-    holds = any(_fits(test, count) for count in known.values())
     return Finding(decide(True, holds, not test.leaves_room), text)
 
 
@@ -128,11 +147,6 @@ def _amounts(counts: Mapping[str, float], quantity: Counted) -> str:
         for i, (name, n) in enumerate(counts.items())
     ]
     return listed(parts)
-
-
-def _scale(evidence: Evidence) -> int:
-    """Return the scale of counts: the largest that the paper's tables have."""
-    return max((row.scale for row in _paper(evidence).rows), default=4)
 
 
 Column = tuple[int, str, str]
@@ -221,6 +235,7 @@ def _printed(cells: Iterable[JudgedCell], *, doubted: bool = True) -> Numbers:
 
 
 def _measured(cell: JudgedCell, method: str) -> float | None:
+    is_own = cell.row.method == method
     if cell.measured is None:
         return None if is_own else cell.printed
     keeps = cell.verdict == "reproduced" or (cell.verdict == "undecided" and not is_own)
@@ -236,7 +251,6 @@ def _beats(test: Compare, evidence: Evidence, compared: Compared, print_: bool) 
             if column in numbers
         }
         for method, numbers in compared.numbers.items()
-    is_own = cell.row.method == method
         if method != compared.method and (not test.beats or method in test.beats)
     }
     texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
@@ -329,43 +343,50 @@ def _within(
         )
     else:
         text += f" The claim allows {margin:g}."
-    is_smaller = True
+    holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        quantity, scale = QUANTITIES[test.fewer], _scale(evidence)
-        paper = _paper(evidence)
-        counts = [
-            quantity.count(evidence, paper.network(method)[0], scale)
-            for method in (compared.method, *test.within)
-        ]
-        times = [other / counts[0] for other in counts[1:] if other and counts[0]]
-        sizes = [
-            f"{method} has {ratio:.1f} times"
-            for method, ratio in zip(test.within, times, strict=False)
-        ]
-        text = f"{listed(sizes)} the {quantity.name}. {text}"
-        is_smaller = all(ratio > 1 for ratio in times)
-    return is_smaller and all(one <= margin for gap in gaps.values() for one in gap.values()), text
+        times = _times(test.fewer, evidence, [compared.method, *test.within], needed=holds)
+        sizes = [f"{method} has {ratio:.1f} times" for method, ratio in times.items()]
+        text = f"{listed(sizes)} the {QUANTITIES[test.fewer].name}. {text}" if sizes else text
+        holds = holds and all(ratio > 1 for ratio in times.values())
+    return holds, text
+
+
+def _times(
+    quantity: Quantity, evidence: Evidence, methods: Sequence[str], *, needed: bool
+) -> dict[str, float]:
+    """Divide the counts of methods by that of the first.
+
+    Raises:
+        UsageError: one is ``needed`` and cannot be counted.
+    """
+    models = {method: _paper(evidence).network(method)[0] for method in methods}
+    counts = {method: _count_of(quantity, evidence, model) for method, model in models.items()}
+    unknown = next((method for method in methods if not counts[method]), None)
+    if unknown and needed:
+        raise _uncounted(quantity, models[unknown], unknown)
+    own = counts.pop(methods[0])
+    return {method: count / own for method, count in counts.items() if count and own}
 
 
 def _rank(test: Rank, evidence: Evidence, claim: Claim) -> Finding:
     if test.by == "scores":
         return _compare(_rank_by_scores)(test, evidence, claim)
-    quantity, scale = QUANTITIES[test.by], _scale(evidence)
-    paper = _paper(evidence)
+    quantity, paper = QUANTITIES[test.by], _paper(evidence)
     networks = {row.method: row.model for row in paper.rows}
     counts = {
         method: count
         for method, model in networks.items()
         if model in MODELS and MODELS.get(model).params != 0
-        if (count := quantity.count(evidence, model, scale)) is not None
+        if (count := _count_of(test.by, evidence, model)) is not None
     }
     method = test.method or paper.subject
     if method not in counts:
-        MODELS.get(networks[method])  # its error says how to get the network
-        return Finding("not measured", f"{quantity.name} of {method} cannot be counted.")
+        raise _uncounted(test.by, networks[method], method)
     place = 1 + sum(count > counts[method] for count in counts.values())
     ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
-    text = f"{method} is {ordinal(place)} of {len(counts)}: {_amounts(ordered, quantity)} {quantity.name}."
+    amounts = _amounts(ordered, quantity)
+    text = f"{method} is {ordinal(place)} of {len(counts)}: {amounts} {quantity.name}."
     holds = place == 1 if test.rank == "first" else place <= len(counts) / 2
     return Finding(decide(True, holds, can_refute=True), text)
 
@@ -438,16 +459,14 @@ def _pareto(
     test: Compare, evidence: Evidence, compared: Compared, print_: bool
 ) -> tuple[bool, str]:
     assert isinstance(test, Pareto)
-    paper, quantity, scale = _paper(evidence), QUANTITIES[test.pareto], _scale(evidence)
-    model = paper.network(compared.method)[0]
+    paper, quantity = _paper(evidence), QUANTITIES[test.pareto]
     counts = {
         method: count
         for method in compared.numbers
-        if (name := paper.network(method)[0]) in MODELS or method == compared.method
-        if (count := quantity.count(evidence, name, scale)) is not None
+        if (count := _count_of(test.pareto, evidence, paper.network(method)[0])) is not None
     }
     if compared.method not in counts:
-        raise UsageError(f"{quantity.name} of {model} cannot be counted.")
+        raise _uncounted(test.pareto, paper.network(compared.method)[0], compared.method)
 
     def ahead(limit: float) -> list[str]:
         return [
@@ -459,13 +478,18 @@ def _pareto(
         ]
 
     better = ahead(counts[compared.method])
+    unknown = [method for method in compared.numbers if method not in counts]
+    for method in () if better else unknown:
+        numbers = compared.numbers[method]
+        if any(numbers.get(column, own) > own for column, own in compared.own.items()):
+            raise _uncounted(test.pareto, paper.network(method)[0], method)
     ordered = dict(sorted(((k, n) for k, n in counts.items() if n), key=lambda entry: entry[1]))
-    text = f"{_who(better)} {compared.method} with no more {quantity.name}: {_amounts(ordered, quantity)}."
+    who = f"{_who(better)} {compared.method}"
+    text = f"{who} with no more {quantity.name}: {_amounts(ordered, quantity)}."
     for reading in test.readings:
-        count = quantity.count(evidence, reading, scale)
+        count = _count_of(test.pareto, evidence, reading)
         if count is not None:
             text += f" With {reading} ({quantity.write(count)}), {_who(ahead(count))} it."
-    unknown = [method for method in compared.numbers if method not in counts]
     text += f" Not known here: {listed(unknown)}." if unknown else ""
     return not better, text
 
