@@ -381,7 +381,7 @@ def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
 
 def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
     """Yield each sound record of a scale, or of all, with its facts by column."""
-    from harness.paper.select import foreign_origin
+    from harness.run.provenance import foreign_origin
     from harness.protocol.rules import protocol
     from harness.run.store import set_names, set_of
 

@@ -156,7 +156,7 @@ def open_results(*results: Path) -> Records:
     made, and which have a built-in model's name but were made by other code. The default folder
     may not exist yet; then a line says so.
     """
-    from harness.paper.select import foreign_origin
+    from harness.run.provenance import foreign_origin
     from harness.run.store import ResultStore
 
     records = ResultStore(*results).read()

@@ -14,13 +14,13 @@ from harness.errors import MismatchError, UsageError
 from harness.paper.select import (
     TrainingNotes,
     follows,
-    foreign_origin,
     is_comparable,
     rank,
     training_notes,
 )
 from harness.protocol.rules import PRESETS, Preset, protocol
 from harness.record import digest
+from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
     import pandas as pd
