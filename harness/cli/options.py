@@ -15,6 +15,7 @@ from harness.cli.progress import echo, keep_stdout
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.paper.schema import Paper
     from harness.run.store import Records
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -121,6 +122,52 @@ reference_option = click.option(
     show_default=_REFERENCE_DEFAULT,
     help="The records to compare with.",
 )
+
+
+def default_paper() -> str:
+    """Return the name of the paper that is meant if the user names none."""
+    from harness.paper.schema import DEFAULT
+
+    return DEFAULT
+
+
+def paper_option(*, optional: bool = False) -> Callable[[Command], Command]:
+    """Add the option ``--paper``; `chosen_paper` and `required_paper` read it.
+
+    Args:
+        optional: the verb can do without a paper.
+    """
+    return click.option(
+        "--paper",
+        "paper_name",
+        default=default_paper,
+        show_default="the first of harness list papers",
+        metavar="NAME|FILE" + "|none" * optional,
+        help="The paper, by name or as a TOML file" + "; none: without one." * optional,
+    )
+
+
+def chosen_paper(name: str) -> Paper | None:
+    """Read the paper that ``--paper`` names, after `fill_registries`; None for ``none``.
+
+    Raises:
+        UsageError: there is no such paper, or its file has a mistake.
+    """
+    from harness.paper.schema import paper
+
+    return None if name == "none" else paper(name)
+
+
+def required_paper(name: str, taker: str) -> Paper:
+    """Read the paper that ``--paper`` names, after `fill_registries`.
+
+    Raises:
+        UsageError: as `chosen_paper`, or there is none.
+    """
+    chosen = chosen_paper(name)
+    if chosen is None:
+        raise UsageError(f"{taker} needs a paper: name it with --paper, see harness list papers.")
+    return chosen
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:

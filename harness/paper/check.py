@@ -39,7 +39,9 @@ def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
     return [
         row
         for cell, known in zip(findings.cells, reference.cells, strict=True)
-        for row in _rows(cell, finished_or_failed(findings.following(cell.row, cell.dataset)), known)
+        for row in _rows(
+            cell, finished_or_failed(findings.following(cell.row, cell.dataset)), known
+        )
     ]
 
 

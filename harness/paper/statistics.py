@@ -11,13 +11,7 @@ import numpy as np
 
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
-from harness.paper.select import (
-    TrainingNotes,
-    follows,
-    is_comparable,
-    rank,
-    training_notes,
-)
+from harness.paper.select import TrainingNotes, follows, is_comparable, rank, training_notes
 from harness.protocol.rules import PRESETS, Preset, protocol
 from harness.record import digest
 from harness.run.provenance import foreign_origin

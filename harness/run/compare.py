@@ -350,8 +350,7 @@ def _expect(record: RunRecord, metric: str) -> CheckRow:
 def compare_mean(record: RunRecord, expected: CheckRow, tier: Tier, size: float) -> CheckRow:
     """Fill a row with the measured number, or with the reason why there is none.
 
-    Args:
-        size: see `Tier.of`.
+    The ``size`` of the metric is that of `Tier.of`.
     """
     row = replace(expected, run=_settings(record), record=record.identity.id[:12])
     if record.status != "finished":

@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import Result
 
-from harness.paper.check import CheckRow, against_paper, against_reference, restrict, with_tolerance
-from harness.paper.schema import paper
 from harness.record import ImageResult, RunRecord
+from harness.run.compare import CheckRow, against_reference, restrict, with_tolerance
 from harness.run.store import ResultStore
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
@@ -287,145 +286,6 @@ class TestOtherMetrics:
         assert self.row(mine, theirs, "psnr").reason == ""
 
 
-class TestAgainstThePaper:
-    def row(self, mine: RunRecord, metric: str, printed: dict | None = None, **options) -> CheckRow:
-        model, dataset = mine.identity.model, mine.identity.dataset
-        rows = against_paper([mine], printed or paper(), **options)
-        (row,) = (
-            row for row in rows if (row.model, row.dataset, row.metric) == (model, dataset, metric)
-        )
-        return row
-
-    def test_every_printed_cell_is_there(self) -> None:
-        rows = against_paper([], paper())
-        assert len(rows) == 2 * 58
-        assert set(verdicts(rows)) == {"not run"}
-
-    def test_the_authors_weights_agree_with_what_is_printed(self) -> None:
-        for dataset in ("set5", "set14", "b100"):
-            for model in ("bicubic", "srcnn", "vdsr"):
-                row = self.row(record(model, dataset), "psnr")
-                assert (row.tier, row.tolerance, row.verdict) == ("as printed", 0.02, "ok")
-        assert self.row(shifted(record("vdsr", "set5"), 0.022), "psnr").verdict == "FAIL"
-
-    def test_weights_trained_here_have_the_tolerance_of_their_set(self) -> None:
-        mine = otherwise(record("edsr-baseline", "b100"), model="edsr")
-        row = self.row(mine, "psnr")
-        assert (row.tier, row.tolerance, row.verdict) == ("retrained", 0.05, "FAIL")
-
-    REASON = "a digit was lost"
-
-    def marked(self, **known: object) -> dict:
-        """The paper with one suspicious cell, VDSR's SSIM on B100."""
-        entry = {"table": "table2", "row": "vdsr", "column": "b100", "metric": "ssim"}
-        entry |= {"printed": 0.0726, "reason": self.REASON}
-        return dict(paper()) | {"suspicious": [entry | known]}
-
-    @pytest.mark.parametrize(
-        ("seen", "verdict"), [("print", "known misprint"), ("measurement", "other rules")]
-    )
-    def test_what_is_known_to_be_measured_instead_is_no_failure(self, seen, verdict) -> None:
-        mine = record("vdsr", "b100")
-        marked = self.marked(seen=seen, measured=0.7251)
-        row = self.row(mine, "ssim", marked)
-        assert (row.verdict, row.reason) == (verdict, self.REASON)
-        assert not row.violates(require=True)
-        assert self.row(mine, "psnr", marked).known == ""
-        agreeing = shifted(mine, ssim=0.0726 - mine.means["ssim"])
-        assert self.row(agreeing, "ssim", marked).verdict == "ok"
-
-    @pytest.mark.parametrize("off", [0.0006, -0.0006, 0.1])
-    def test_any_other_number_in_such_a_cell_fails(self, off) -> None:
-        marked = self.marked(seen="print", measured=0.7251)
-        row = self.row(shifted(record("vdsr", "b100"), ssim=off), "ssim", marked)
-        assert (row.verdict, row.reason) == ("FAIL", self.REASON)
-
-    def test_other_weights_are_not_excused(self) -> None:
-        mine = record("vdsr", "b100")
-        assert mine.weights is not None
-        mine = replace(mine, weights=replace(mine.weights, tag="repro"))
-        assert self.row(mine, "ssim", self.marked(seen="print", measured=0.7251)).verdict == "FAIL"
-
-    def test_a_mean_that_leaves_an_infinite_image_out_is_not_what_is_printed(self) -> None:
-        mine = record("vdsr", "set5")
-        first, *others = mine.images
-        infinite = replace(first, scores=first.scores | {"psnr": float("inf")})
-        mine = replace(mine, images=(infinite, *others))
-        printed = {"model": "vdsr", "set5": [mine.means["psnr"], mine.means["ssim"]]}
-        table = dict(paper()["table2"]) | {"rows": [printed]}
-        psnr, ssim = against_paper([mine], dict(paper()) | {"table2": table})
-        assert (psnr.difference, psnr.verdict, psnr.image) == (0, "FAIL", first.image)
-        assert ssim.verdict == "ok"
-
-    @pytest.mark.parametrize("known", [{"seen": "unusual"}, {"seen": "print"}])
-    def test_what_nobody_measured_is_no_excuse(self, known) -> None:
-        assert self.row(record("vdsr", "b100"), "ssim", self.marked(**known)).verdict == "FAIL"
-
-    def test_the_committed_records_have_what_is_known(self) -> None:
-        records = list(ResultStore(REFERENCE).records())
-        known = {
-            (row.model, row.dataset, row.metric): row.verdict
-            for row in against_paper(records, paper())
-            if row.verdict not in ("ok", "not run", "FAIL")
-        }
-        kinds = {"print": "known misprint", "measurement": "other rules"}
-        assert known == {
-            (one["row"], one["column"], one["metric"]): kinds[one["seen"]]
-            for one in paper()["suspicious"]
-            if "measured" in one
-        }
-
-    def test_only_weights_trained_here_miss_what_is_printed(self) -> None:
-        rows = against_paper(list(ResultStore(REFERENCE).records()), paper())
-        failing = [row for row in rows if row.verdict == "FAIL"]
-        assert {row.tier for row in failing} == {"retrained"}
-        assert {row.model for row in failing} == {"drfn", "fsrcnn"}
-
-    def test_a_broken_run_fails_with_its_reason_where_none_is_finished(self) -> None:
-        mine = record("vdsr", "set5")
-        broken = replace(mine, status="error", images=(), error="no memory")
-        row = self.row(broken, "psnr")
-        assert (row.verdict, row.reason) == ("FAIL", "the run failed: no memory")
-        (row,) = (
-            row
-            for row in against_paper([broken, mine], paper())
-            if (row.model, row.dataset, row.metric) == ("vdsr", "set5", "psnr")
-        )
-        assert row.verdict == "ok"
-
-    def test_a_set_without_grey_images_counts_under_either_grey_rule(self) -> None:
-        runs = [record("vdsr", name) for name in ("set5", "set14")]
-        rows = against_paper(runs, paper(), "as-rgb")
-        found = {
-            row.dataset: row.verdict for row in rows if (row.model, row.metric) == ("vdsr", "psnr")
-        }
-        assert (found["set5"], found["set14"]) == ("ok", "not run")
-
-    def test_two_runs_of_a_cell_are_told_apart(self) -> None:
-        mine = record("vdsr", "set5")
-        assert mine.weights is not None
-        other = otherwise(mine, weights_sha256="0" * 64)
-        other = replace(other, weights=replace(mine.weights, tag="repro"))
-        rows = [row for row in against_paper([mine, other], paper()) if row.run]
-        assert [row.run for row in rows[::2]] == [
-            "BI-x4/y, official weights",
-            "BI-x4/y, repro weights",
-        ]
-        assert rows[0].record == mine.identity.id[:12]
-
-    @pytest.mark.parametrize(
-        "other",
-        [{"protocol": "BI-x4/y+as-rgb"}, {"self_ensemble": True}, {"tile": 8}, {"hyper": {"a": 1}}],
-    )
-    def test_unusual_runs_do_not_count(self, other) -> None:
-        mine = otherwise(record("vdsr", "set14"), **other)
-        assert self.row(mine, "psnr").verdict == "not run"
-
-    def test_the_other_grey_rule_is_held_against_it_on_request(self) -> None:
-        mine = otherwise(record("vdsr", "set14"), protocol="BI-x4/y+as-rgb")
-        assert self.row(mine, "psnr", grey="as-rgb").verdict == "ok"
-
-
 def test_one_tolerance_replaces_that_of_every_tier_for_psnr() -> None:
     rows = against_reference([shifted(record("vdsr", "set5"), 0.1, 0.1)], RECORDS)
     wide = with_tolerance(rows, 0.2)
@@ -440,8 +300,7 @@ class TestTheCommand:
         Path("mine").mkdir()
 
         def check(*words: object) -> object:
-            reference = () if "paper" in words else ("--reference", theirs)
-            return harness("check", *reference, "--results", "mine", *words)
+            return harness("check", "--reference", theirs, "--results", "mine", *words)
 
         return check
 
@@ -493,7 +352,6 @@ class TestTheCommand:
         assert shown.exit_code == 2
         assert "No expected model matches 'bicubik': there are bicubic, " in shown.output
         assert check("--datasets", "manga109").exit_code == 2
-        assert check("--datasets", "manga109", "--against", "paper").exit_code == 0
 
     def test_no_reference_is_no_pass(self, harness) -> None:
         for folder in ("mine", "empty"):
@@ -514,12 +372,6 @@ class TestTheCommand:
         Path("results/local").mkdir(parents=True)
         shown = harness("check", "--models", "srcnn", "--datasets", "set5")
         assert shown.exit_code == 0 and "5 were not run" in shown.output
-
-    def test_the_paper_is_held_against_with_its_misprints(self, check) -> None:
-        stored(RECORDS)
-        shown = check("--against", "paper", "--models", "bicubic,srcnn", "--datasets", "set5,b100")
-        assert shown.exit_code == 0, shown.output
-        assert "Of 8 numbers of the paper, 8 are ok" in shown.output
 
     def test_junit_has_a_case_for_every_number(self, check) -> None:
         stored([record("bicubic", "set5"), shifted(record("vdsr", "set5"), 0.02)])

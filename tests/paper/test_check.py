@@ -1,0 +1,275 @@
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import Result
+from msgspec.structs import replace as changed
+
+from harness.paper.check import against_paper
+from harness.paper.findings import Findings
+from harness.paper.schema import Doubt, Paper, Table, paper
+from harness.record import RunRecord
+from harness.run.compare import CheckRow
+from harness.run.store import ResultStore
+from tests.records import frame
+from tests.run.test_compare import RECORDS, REFERENCE, otherwise, record, shifted, stored, verdicts
+
+DRFN = paper("drfn2020")
+
+
+def compared(
+    local: Iterable[RunRecord],
+    printed: Paper = DRFN,
+    reference: Sequence[RunRecord] = RECORDS,
+    grey: str | None = None,
+) -> list[CheckRow]:
+    findings = Findings(frame(*local), printed, grey)  # type: ignore[arg-type]
+    return against_paper(findings, Findings(frame(*reference), printed))
+
+
+def row(mine: RunRecord, metric: str, **options) -> CheckRow:
+    """The row of a run's own number."""
+    place = (mine.identity.model, mine.identity.dataset, metric)
+    (found,) = (
+        one for one in compared([mine], **options) if (one.model, one.dataset, one.metric) == place
+    )
+    return found
+
+
+def test_every_printed_number_is_there() -> None:
+    rows = compared([])
+    assert len(rows) == 2 * 58
+    assert set(verdicts(rows)) == {"not run"} and {one.place for one in rows} == {"table2 x4"}
+
+
+def test_the_authors_weights_agree_with_what_is_printed() -> None:
+    for dataset in ("set5", "set14", "b100"):
+        for model in ("bicubic", "srcnn", "vdsr"):
+            found = row(record(model, dataset), "psnr")
+            assert (found.tier, found.tolerance, found.verdict) == ("as printed", 0.02, "ok")
+    assert row(shifted(record("vdsr", "set5"), 0.022), "psnr").verdict == "FAIL"
+
+
+def test_weights_trained_here_have_the_tolerance_of_their_set() -> None:
+    mine = otherwise(record("edsr-baseline", "b100"), model="edsr")
+    found = row(mine, "psnr")
+    assert (found.tier, found.tolerance, found.verdict) == ("retrained", 0.05, "FAIL")
+
+
+REASON = "a digit was lost"
+
+
+def doubting(seen: str) -> Paper:
+    """The paper with one doubted number, VDSR's SSIM on B100."""
+    return changed(DRFN, doubts=(Doubt(cell="VDSR | b100 | ssim", seen=seen, reason=REASON),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"), [("print", "known misprint"), ("measurement", "other rules")]
+)
+def test_what_the_reference_measures_instead_is_no_failure(seen, verdict) -> None:
+    mine, printed = record("vdsr", "b100"), doubting(seen)
+    found = row(mine, "ssim", printed=printed)
+    assert (found.verdict, found.reason) == (verdict, REASON)
+    assert not found.violates(require=True)
+    assert row(mine, "psnr", printed=printed).known == ""
+    agreeing = shifted(mine, ssim=0.0726 - mine.means["ssim"])
+    assert row(agreeing, "ssim", printed=printed).verdict == "ok"
+
+
+@pytest.mark.parametrize("off", [0.0006, -0.0006, 0.1])
+def test_any_other_number_in_such_a_cell_fails(off) -> None:
+    found = row(shifted(record("vdsr", "b100"), ssim=off), "ssim", printed=doubting("print"))
+    assert (found.verdict, found.reason) == ("FAIL", REASON)
+
+
+def of_others(mine: RunRecord) -> RunRecord:
+    """The same run with weights that are not the authors'."""
+    assert mine.weights is not None
+    return replace(mine, weights=replace(mine.weights, tag="repro"))
+
+
+def test_other_weights_are_not_excused_and_excuse_nothing() -> None:
+    mine = record("vdsr", "b100")
+    assert row(of_others(mine), "ssim", printed=doubting("print")).verdict == "FAIL"
+    assert row(mine, "ssim", reference=[of_others(mine)]).verdict == "FAIL"
+
+
+def test_without_a_reference_record_nothing_is_excused() -> None:
+    assert row(record("vdsr", "b100"), "ssim").verdict == "known misprint"
+    assert row(record("vdsr", "b100"), "ssim", reference=[]).verdict == "FAIL"
+
+
+def test_what_only_looks_odd_is_no_excuse() -> None:
+    assert row(record("vdsr", "b100"), "ssim", printed=doubting("unusual")).verdict == "FAIL"
+
+
+def test_the_committed_records_have_what_is_doubted() -> None:
+    records = ResultStore(REFERENCE).records()
+    known = {
+        (one.model, one.dataset, one.metric): one.verdict
+        for one in compared(records, reference=records)
+        if one.verdict not in ("ok", "not run", "FAIL")
+    }
+    measurements = {
+        (DRFN.place(doubt.cell).row.model, *DRFN.place(doubt.cell)[1:]): "other rules"
+        for doubt in DRFN.doubts
+        if doubt.seen == "measurement"
+    }
+    assert known == measurements | {("vdsr", "b100", "ssim"): "known misprint"}
+    assert len(known) == 7
+
+
+def test_only_weights_trained_here_miss_what_is_printed() -> None:
+    records = ResultStore(REFERENCE).records()
+    failing = [one for one in compared(records, reference=records) if one.verdict == "FAIL"]
+    assert {one.tier for one in failing} == {"retrained"}
+    assert {one.model for one in failing} == {"drfn", "fsrcnn"} and len(failing) == 12
+
+
+def printing(numbers: str, **table: object) -> Paper:
+    """A paper with VDSR's numbers on Set5 alone."""
+    only = Table(id="t", title="Table", columns=("set5",), cells=f"x4 | VDSR | {numbers}", **table)  # type: ignore[arg-type]
+    return changed(DRFN, tables=(only,), plots=(), doubts=(), claims=())
+
+
+def test_a_mean_that_leaves_an_infinite_image_out_is_not_what_is_printed() -> None:
+    mine = record("vdsr", "set5")
+    first, *others = mine.images
+    infinite = replace(first, scores=first.scores | {"psnr": float("inf")})
+    mine = replace(mine, images=(infinite, *others))
+    printed = printing(f"{mine.means['psnr']}/{mine.means['ssim']}")
+    psnr, ssim = compared([mine], printed)
+    assert (psnr.difference, psnr.verdict, psnr.image) == (0, "FAIL", first.image)
+    assert ssim.verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    "table", [{"degradation": "BD"}, {"border": 0}, {"scores": {"psnr": 2, "lpips": 4}}]
+)
+def test_a_number_that_cannot_be_measured_here_never_fails(table) -> None:
+    """A run of the same set and scale is not held against it."""
+    *_, last = compared([record("vdsr", "set5")], printing("31.35/0.8838", **table))
+    assert (last.verdict, last.impossible) == ("not run", True)
+    assert last.reason.startswith("the harness ")
+    assert not last.violates(require=True)
+
+
+def test_a_metric_that_the_run_lacks_is_not_run() -> None:
+    printed = printing("31.35/0.8780", scores={"psnr": 2, "ssim-whole": 4})
+    _, lacking = compared([record("vdsr", "set5")], printed)
+    assert (lacking.verdict, lacking.measured) == ("not run", None)
+    assert lacking.reason == "run it again with --metric ssim-whole"
+    assert (lacking.violates(require=False), lacking.violates(require=True)) == (False, True)
+
+
+def test_a_broken_run_fails_with_its_reason_where_none_is_finished() -> None:
+    mine = record("vdsr", "set5")
+    broken = replace(mine, status="error", images=(), error="no memory")
+    found = row(broken, "psnr")
+    assert (found.verdict, found.reason) == ("FAIL", "the run failed: no memory")
+    both = compared([broken, mine], printing("31.35/0.8838"))
+    assert verdicts(both) == ["ok", "ok"]
+
+
+def test_a_set_without_grey_images_counts_under_either_grey_rule() -> None:
+    rows = compared([record("vdsr", name) for name in ("set5", "set14")], grey="as-rgb")
+    found = {
+        one.dataset: one.verdict for one in rows if (one.model, one.metric) == ("vdsr", "psnr")
+    }
+    assert (found["set5"], found["set14"]) == ("ok", "not run")
+
+
+def test_two_runs_of_a_cell_are_told_apart() -> None:
+    mine = record("vdsr", "set5")
+    other = of_others(otherwise(mine, weights_sha256="0" * 64))
+    rows = compared([mine, other], printing("31.35/0.8838"))
+    assert [one.run for one in rows[:2]] == ["BI-x4/y, official weights", "BI-x4/y, repro weights"]
+    assert rows[0].record == mine.identity.id[:12] and len(rows) == 4
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"protocol": "BI-x4/y+as-rgb"}, {"self_ensemble": True}, {"tile": 8}, {"hyper": {"a": 1}}],
+)
+def test_unusual_runs_do_not_count(other) -> None:
+    mine = otherwise(record("vdsr", "set14"), **other)
+    assert row(mine, "psnr").verdict == "not run"
+
+
+def test_the_other_grey_rule_is_held_against_it_on_request() -> None:
+    mine = otherwise(record("vdsr", "set14"), protocol="BI-x4/y+as-rgb")
+    assert row(mine, "psnr", grey="as-rgb").verdict == "ok"
+
+
+class TestTheCommand:
+    @pytest.fixture
+    def check(self, harness) -> Callable[..., Result]:
+        stored(RECORDS)
+
+        def check(*words: object) -> object:
+            return harness("check", "--against", "paper", "--results", "mine", *words)
+
+        return check
+
+    def test_the_paper_is_held_against_with_its_misprints(self, check) -> None:
+        shown = check("--models", "bicubic,srcnn,vdsr", "--datasets", "set5,b100")
+        assert shown.exit_code == 0, shown.output
+        assert "Of 12 numbers of the paper, 11 are ok, 0 FAIL, 1 are known" in shown.output
+        Path("none").mkdir()
+        shown = check("--models", "vdsr", "--datasets", "b100", "--reference", "none")
+        assert shown.exit_code == 3 and "1 are ok, 1 FAIL" in shown.output
+
+    def test_sets_that_nobody_ran_are_no_failure(self, check) -> None:
+        assert check("--datasets", "manga109").exit_code == 0
+
+    def test_another_paper_is_held_against(self, check) -> None:
+        Path("mine.toml").write_text(MINE)
+        shown = check("--paper", "mine.toml", "--json")
+        assert shown.exit_code == 3, shown.output
+        rows = {(one["place"], one["metric"]): one for one in json.loads(shown.stdout)}
+        assert {place: one["verdict"] for place, one in rows.items()} == {
+            ("good x4", "psnr"): "ok",
+            ("good x2", "psnr"): "not run",
+            ("blurred x4", "psnr"): "not run",
+            ("wrong x4", "psnr"): "FAIL",
+        }
+        assert "not by BD" in rows["blurred x4", "psnr"]["reason"]
+        shown = check("--paper", "mine.toml", "--junit", "j.xml", "--require")
+        assert "2 were not run, 1 of them because they cannot be." in shown.stdout
+        suite = ElementTree.parse("j.xml").getroot()
+        assert (suite.get("failures"), suite.get("skipped")) == ("2", "1")
+
+    def test_no_paper_is_no_pass(self, check) -> None:
+        shown = check("--paper", "none")
+        assert (shown.exit_code, shown.stdout) == (2, "")
+        assert "harness check --against paper needs a paper" in shown.stderr
+
+
+MINE = """
+[paper]
+id = "mine"
+title = "Mine"
+subject = "VDSR"
+
+[methods]
+VDSR = "vdsr"
+""" + "".join(
+    f"""
+[[table]]
+id = "{name}"
+title = "{name}"
+degradation = "{degradation}"
+columns = ["set5"]
+scores = {{ psnr = 2 }}
+cells = '''{cells}'''
+"""
+    for name, degradation, cells in (
+        ("good", "BI", "x4 | VDSR | 31.35\nx2 | VDSR | 37.53"),
+        ("blurred", "BD", "x4 | VDSR | 31.35"),
+        ("wrong", "BI", "x4 | VDSR | 31.53"),
+    )
+)
