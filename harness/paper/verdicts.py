@@ -148,6 +148,11 @@ class JudgedCell:
         both = self.value is not None and self.printed is not None
         return self.value - self.printed if both else None  # type: ignore[operator]
 
+    def agrees(self, one: Measurement) -> bool:
+        """Whether a measurement agrees with the print."""
+        printed = self.printed
+        return printed is not None and abs(one.value - printed) <= PRINTED.of(self.metric, printed)
+
     @property
     def standing(self) -> CellStatus | None:
         """The verdict, and whether it depends on other rules than the table's."""
@@ -329,13 +334,10 @@ def _judge(cell: JudgedCell) -> JudgedCell:
     if not options:
         return replace(cell, verdict=decide(sound, None, False))
 
-    def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= PRINTED.of(cell.metric, printed)
-
     nearest = min(options, key=lambda one: abs(one.value - printed))
-    best = next(filter(agrees, options), nearest)
+    best = next(filter(cell.agrees, options), nearest)
     official = speaks_for_the_authors(best.run)
-    holds = agrees(best) or (not official and best.value > printed)
+    holds = cell.agrees(best) or (not official and best.value > printed)
     can_refute = official and _untried(cell) == set()
     return replace(cell, measured=best, verdict=decide(sound, holds, can_refute))
 
