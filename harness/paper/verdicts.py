@@ -148,6 +148,11 @@ class JudgedCell:
         both = self.value is not None and self.printed is not None
         return self.value - self.printed if both else None  # type: ignore[operator]
 
+    def agrees(self, one: Measurement) -> bool:
+        """Whether a measurement agrees with the print."""
+        printed = self.printed
+        return printed is not None and abs(one.value - printed) <= PRINTED.of(self.metric, printed)
+
     @property
     def standing(self) -> CellStatus | None:
         """The verdict, and whether it depends on other rules than the table's."""
@@ -269,6 +274,11 @@ class Evidence:
         return self.paper.doubted if self.paper else {}
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """See `Paper.names`; empty without a paper."""
+        return self.paper.names if self.paper else {}
+
+    @property
     def cells(self) -> tuple[JudgedCell, ...]:
         """All printed numbers with their verdicts, row by row."""
         return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
@@ -283,6 +293,21 @@ class Evidence:
         runs = self.by_cell.get((model, dataset, scale, False), ())
         done = (run for run in runs if run.status == "finished" and follows(run, preset))
         return next(done, None)
+
+    def shown(self, scale: int) -> dict[tuple[str, str], RunRecord]:
+        """Return the runs that reports show at a scale, by model and set, without self-ensemble.
+
+        On sets of the tables they are those of the cells; on others, those under the usual rules.
+        """
+        rows = [one for one in self.rows if one.row.scale == scale and not one.row.self_ensemble]
+        cells = [((cell.model, cell.dataset), cell.shown) for one in rows for cell in one.cells]
+        runs = {place: run for place, run in reversed(cells) if run}  # the first table's
+        tabled = dict(cells).keys()
+        for model, dataset, run_scale, ensemble in self.by_cell:
+            if run_scale == scale and not ensemble and (model, dataset) not in tabled:
+                run = self.run(model, dataset, scale, Preset(self.rules))
+                runs |= {(model, dataset): run} if run else {}
+        return runs
 
     def complexity(self, model: str, scale: int) -> Complexity:
         """Count the size and work of a network."""
@@ -338,13 +363,10 @@ def _judge(cell: JudgedCell) -> JudgedCell:
     if not options:
         return replace(cell, verdict=decide(sound, None, False))
 
-    def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= PRINTED.of(cell.metric, printed)
-
     nearest = min(options, key=lambda one: abs(one.value - printed))
-    best = next(filter(agrees, options), nearest)
+    best = next(filter(cell.agrees, options), nearest)
     official = speaks_for_the_authors(best.run)
-    holds = agrees(best) or (not official and best.value > printed)
+    holds = cell.agrees(best) or (not official and best.value > printed)
     can_refute = official and _untried(cell) == set()
     return replace(cell, measured=best, verdict=decide(sound, holds, can_refute))
 

@@ -11,27 +11,28 @@ from harness.registry import MODELS, register_report
 from harness.report.table import Table
 
 if TYPE_CHECKING:
-    from harness.cards import GreyRule, ModelCard
+    from harness.cards import ModelCard
     from harness.models.cost import Complexity
     from harness.models.resources import Speed
+    from harness.paper.findings import Findings
+    from harness.paper.schema import Paper
 
 
 @register_report("complexity")
-def complexity(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+def complexity(findings: Findings) -> Table:
     """Report parameters, operations and activations of every registered network.
 
-    They are counted on the networks, at the paper's scale; ``runs`` and ``grey`` are ignored.
+    They are counted on the networks, at the largest scale of the paper's tables.
     """
-    del runs, grey
-    scale = paper["table2"]["scale"]
+    scale = max((row.scale for row in findings.paper.rows), default=4) if findings.paper else 4
     cards = [card for card in map(MODELS.get, MODELS) if scale in card.scales and card.params != 0]
-    return complexity_table(cards, scale, paper)
+    return complexity_table(cards, scale, findings.paper)
 
 
 def complexity_table(
     cards: Sequence[ModelCard],
     scale: int,
-    paper: Mapping[str, Any],
+    paper: Paper | None,
     output_size: tuple[int, int] | None = None,
     speeds: Mapping[str, Speed] | None = None,
 ) -> Table:
@@ -40,7 +41,7 @@ def complexity_table(
     Args:
         cards: the networks.
         scale: the factor.
-        paper: the output of `harness.paper.schema.paper`.
+        paper: the paper whose counts stand beside, if any.
         output_size: width and height of the SR image, cut to multiples of the scale; 1280 x 720
             by default.
         speeds: time and memory by model, where measured.
@@ -52,18 +53,21 @@ def complexity_table(
     from harness.models.cost import OUTPUT_SIZE, measure_complexity, whole_multiples
 
     size = whole_multiples(output_size or OUTPUT_SIZE, scale)
-    printed = {
-        point["model"]: point["parameters"]
-        for point in paper.get("figure5", {}).get("points", ())
-        if point["parameters_printed"] and scale == paper["table2"]["scale"]
-    }
-    readings = {p["model"] for p in paper.get("figure5", {}).get("points", ()) if p.get("reading")}
+    printed: dict[str, float] = {}
+    readings: set[str] = set()
+    for plot in paper.plots if paper else ():
+        if plot.scale == scale:
+            printed |= {paper.network(name)[0]: count for name, count in plot.parameters.items()}
+        readings |= {paper.network(name)[0] for name in plot.readings}
     facts = []
     for card in cards:
         counted = measure_complexity(card, scale, {}, size)
         row = {"model": card.name, "parameters_printed": printed.get(card.name)}
         row["reading"] = card.name in readings
-        facts.append(row | _counts(card, scale, counted) | _speed(speeds, card.name))
+        if speeds is not None:
+            timed = (speeds[card.name].seconds, speeds[card.name].bytes)
+            row |= dict(zip(_TIMED, timed, strict=True))
+        facts.append(row | _counts(card, scale, counted))
     columns = [one for one in _COLUMNS if speeds is not None or one[1] not in _TIMED]
     titles = [title for title, *_ in columns]
     headers = ["Network", "Parameters printed", "Parameters", *titles, "Where thop differs"]
@@ -107,12 +111,6 @@ def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
             f"{kind} {gap / 1e9:+.2f} G: {reason}" for kind, (gap, reason) in differing.items()
         )
     return facts
-
-
-def _speed(speeds: Mapping[str, Speed] | None, model: str) -> dict[str, Any]:
-    if speeds is None:
-        return {}
-    return dict(zip(_TIMED, (speeds[model].seconds, speeds[model].bytes), strict=True))
 
 
 def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]) -> list[str]:
