@@ -78,7 +78,7 @@ def list_(
         if taker != what:
             refuse_ignored(f"harness list {taker}", name)
     if what == "papers":
-        refuse_ignored("harness list of models, datasets, weights and runs", "scale")
+        refuse_ignored("harness list models, datasets, weights and runs", "scale")
     fill_registries(plugins)
     as_text = not (as_csv or as_json)
     match what:

@@ -196,7 +196,7 @@ def print_claims(results: Sequence[Path], paper_name: str, form: Any) -> None:
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in findings.claims]))
     else:
-        echo_lines(claims_table(findings).render(form), nl=False)
+        echo_lines(claims_table(findings.claims, paper).render(form), nl=False)
 
 
 @click.command()

@@ -131,9 +131,7 @@ def _ablation(paper: Paper, model: str, variant: str) -> Ablation:
     """
     of_model = [one for one in paper.ablations if one.model == model]
     if not of_model:
-        models = ", ".join(dict.fromkeys(one.model for one in paper.ablations)) or "no network"
-        raise UsageError(
-            f"--variant is for the ablations of the paper {paper.source.id}, which are of "
-            f"{models}, not of {model}."
-        )
+        models = ", ".join(dict.fromkeys(one.model for one in paper.ablations))
+        hint = f": --variant is for {models}" if models else ""
+        raise UsageError(f"The paper {paper.source.id} has no ablation of {model}{hint}.")
     return next((one for one in of_model if variant in one.variants), of_model[0])

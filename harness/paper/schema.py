@@ -823,7 +823,7 @@ def paper(word: str) -> Paper:
     Raises:
         UsageError: there is no such paper, or it has a mistake.
     """
-    return read_paper(Path(word) if word.endswith(".toml") else PAPERS.get(word))
+    return read_paper(Path(word).resolve() if word.endswith(".toml") else PAPERS.get(word))
 
 
 def title(dataset: str) -> str:
