@@ -226,7 +226,7 @@ class Evidence:
             if dataset in table.columns and run_scale == scale and not (self.paper and ensemble)
         }
         return [
-            Row(table, scale, model + "+" * ensemble, model, ensemble, {})
+            Row(table, scale, self.names.get(model, model) + "+" * ensemble, model, ensemble, {})
             for model, ensemble in sorted(ran - taken)
         ]
 
