@@ -226,7 +226,7 @@ class Evidence:
             if dataset in table.columns and run_scale == scale and not (self.paper and ensemble)
         }
         return [
-            Row(table, scale, model + "+" * ensemble, model, ensemble, {})
+            Row(table, scale, self.names.get(model, model) + "+" * ensemble, model, ensemble, {})
             for model, ensemble in sorted(ran - taken)
         ]
 
@@ -265,6 +265,11 @@ class Evidence:
         return self.paper.doubted if self.paper else {}
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """See `Paper.names`; empty without a paper."""
+        return self.paper.names if self.paper else {}
+
+    @property
     def cells(self) -> tuple[JudgedCell, ...]:
         """All printed numbers with their verdicts, row by row."""
         return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
@@ -274,6 +279,21 @@ class Evidence:
         runs = self.by_cell.get((model, dataset, scale, False), ())
         done = (run for run in runs if run.status == "finished" and follows(run, preset))
         return next(done, None)
+
+    def shown(self, scale: int) -> dict[tuple[str, str], RunRecord]:
+        """Return the runs that reports show at a scale, by model and set, without self-ensemble.
+
+        On sets of the tables they are those of the cells; on others, those under the usual rules.
+        """
+        rows = [one for one in self.rows if one.row.scale == scale and not one.row.self_ensemble]
+        cells = [((cell.model, cell.dataset), cell.shown) for one in rows for cell in one.cells]
+        runs = {place: run for place, run in reversed(cells) if run}  # the first table's
+        tabled = dict(cells).keys()
+        for model, dataset, run_scale, ensemble in self.by_cell:
+            if run_scale == scale and not ensemble and (model, dataset) not in tabled:
+                run = self.run(model, dataset, scale, Preset(self.rules))
+                runs |= {(model, dataset): run} if run else {}
+        return runs
 
     def complexity(self, model: str, scale: int) -> Complexity:
         """Count the size and work of a network."""
