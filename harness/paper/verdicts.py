@@ -16,6 +16,7 @@ from harness.models.cost import (
     measure_depth,
     receptive_radius,
 )
+from harness.models.find_weights import training_notes
 from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
 from harness.paper.select import (
     WHOLE,
@@ -25,7 +26,6 @@ from harness.paper.select import (
     measurements,
     runs_by_cell,
     speaks_for_the_authors,
-    training_notes,
 )
 from harness.paper.tolerances import PRINTED
 from harness.protocol.rules import Preset, protocol
@@ -226,7 +226,7 @@ class Evidence:
             if dataset in table.columns and run_scale == scale and not (self.paper and ensemble)
         }
         return [
-            Row(table, scale, model + "+" * ensemble, model, ensemble, {})
+            Row(table, scale, self.names.get(model, model) + "+" * ensemble, model, ensemble, {})
             for model, ensemble in sorted(ran - taken)
         ]
 
@@ -282,11 +282,6 @@ class Evidence:
     def cells(self) -> tuple[JudgedCell, ...]:
         """All printed numbers with their verdicts, row by row."""
         return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
-
-    def row(self, table: str, scale: int, method: str) -> JudgedRow:
-        """Return a printed row."""
-        key = (table, scale, method)
-        return next(one for one in self.rows if (one.row.table.id, *one.row[1:3]) == key)
 
     def run(self, model: str, dataset: str, scale: int, preset: Preset) -> RunRecord | None:
         """Return the run of a network that speaks under a preset, without self-ensemble."""
@@ -413,10 +408,9 @@ def _printed(cells: Sequence[JudgedCell], dataset: str) -> str:
 def _together(cells: Sequence[JudgedCell]) -> Verdict:
     """Join the verdicts of cells that were measured; those that contradict print do not count."""
     verdicts = {cell.verdict for cell in cells if cell.measured}
-    for verdict in ("refuted", "undecided"):
-        if verdict in verdicts:
-            return verdict  # type: ignore[return-value]
-    return "reproduced"
+    if "refuted" in verdicts:
+        return "refuted"
+    return "undecided" if "undecided" in verdicts else "reproduced"
 
 
 def _not_run(row: Row, cells: Sequence[JudgedCell]) -> Finding:
@@ -426,7 +420,7 @@ def _not_run(row: Row, cells: Sequence[JudgedCell]) -> Finding:
         reasons = [f"on {title(name)} ({run.error.rstrip('.')})" for name, run in broken.items()]
         ids = tuple(run.identity.id for run in broken.values())
         return Finding("not measured", f"Its run failed {listed(reasons)}.", ids)
-    if len(obstacles) and all(cell.obstacle for cell in cells):
+    if all(cell.obstacle for cell in cells):
         text = "; ".join(obstacles)
         return Finding("not measured", f"{text[0].upper()}{text[1:]}.")
     return Finding("not measured", _how_to_measure(row))

@@ -269,17 +269,18 @@ def crops(findings: Findings, pictures: Pictures) -> Figure:
         # Images that may not be redistributed need their own file name.
         if pictures.region or (region.dataset, region.image) not in CREDITS
     ]
-    described = [
-        f"{row.title}: {'; '.join(f'{one.label} {one.scores}' for one in row.panels if one.scores)}."
-        for row in rows
-    ]
     return Figure(
         "-".join(["crops", *parts]),
         lambda: _draw(rows),
         formats=("png",),
         title="Enlarged regions of images: HR, bicubic and each model",
-        description=" ".join(described),
+        description=" ".join(map(_described, rows)),
     )
+
+
+def _described(row: Comparison) -> str:
+    scores = [f"{panel.label} {panel.scores}" for panel in row.panels if panel.scores]
+    return f"{row.title}: {'; '.join(scores)}."
 
 
 def _draw(rows: Sequence[Comparison]) -> figure.Figure:

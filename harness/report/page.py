@@ -29,7 +29,7 @@ from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.plot import POINT_KINDS, Figure, plots, points, short_count
-from harness.report.results import results
+from harness.report.results import pipeline, results
 from harness.report.table import Format, Table, html_rows, templates
 from harness.run.provenance import foreign_origin
 
@@ -302,7 +302,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
         "standings": MARKS,
         "trained_here": TRAINED_HERE,
         "share": page_grid.measured_share(findings),
-        "share_of": listed([table.title for table in paper.tables]),
+        "share_of": listed([table.title for table in paper.tables if table.id in captions]),
         "printed": [
             {
                 "id": _section(table.id),
@@ -313,10 +313,12 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
                 "doubts": page_grid.doubted(findings, table),
             }
             for table in paper.tables
+            if table.id in captions
         ],
         "grid": page_grid,
         "name_of": title,
         "dagger": dagger,
+        "pipeline": pipeline,
         # Rows that each name what they are about can be sorted.
         "tables": [(table, all(row and row[0] for row in table.rows)) for table in others],
         "html_rows": html_rows,

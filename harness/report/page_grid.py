@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.paper.schema import score, title
 from harness.paper.select import speaks_for_the_authors
-from harness.protocol.rules import protocol
-from harness.registry import MODELS
+from harness.report.results import rows_of
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
@@ -83,13 +82,13 @@ class Grid(NamedTuple):
 
     caption: str
     score: Score
-    columns: Sequence[str]
+    columns: list[str]
     rows: Sequence[JudgedRow]
 
 
 def grids(findings: Findings, table: Table) -> Iterator[Grid]:
     """Yield a table's grids, one for each scale and metric."""
-    of_table = [one for one in findings.rows if one.row.table is table]
+    of_table = rows_of(findings, table)
     scales = dict.fromkeys(one.row.scale for one in of_table)
     columns = [title(name) for name in table.columns]
     for scale in scales:
@@ -97,14 +96,6 @@ def grids(findings: Findings, table: Table) -> Iterator[Grid]:
         for how in scores(table):
             caption = f"{how.title}, x{scale}" if len(scales) > 1 else how.title
             yield Grid(caption, how, columns, rows)
-
-
-def pipeline(judged: JudgedRow) -> str:
-    """Return the pipeline of a row's network: of its runs if its plug-in is not loaded."""
-    if judged.row.model in MODELS:
-        return MODELS.get(judged.row.model).pipeline
-    names = {cell.shown.identity.protocol for cell in judged.cells if cell.shown}
-    return "/".join(sorted({protocol(name).pipeline for name in names}))
 
 
 def shown(cell: JudgedCell) -> dict[str, Any]:
