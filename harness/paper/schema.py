@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -676,7 +676,6 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         return Printed(value, f"{row.table.title} has {written} for {where}")
 
 
-@cache
 def read_paper(path: Path) -> Paper:
     """Read a paper's TOML file.
 

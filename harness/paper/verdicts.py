@@ -430,6 +430,8 @@ def _how_to_measure(row: Row) -> str:
     model = row.model
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
+    if MODELS.get(model).params == 0:
+        return f"It has no weights: run harness run --models {model}."
     if any(known["model"] == model for known in pinned_rows("weights")):
         return (
             f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "
