@@ -210,7 +210,7 @@ REPORTS: Registry[Report] = Registry(
     "report",
     *("harness.report.claims", "harness.report.complexity", "harness.report.crops"),
     *("harness.report.results", "harness.report.plot", "harness.report.page"),
-    "harness.report.ablation",
+    *("harness.report.ablation", "harness.report.literature"),
 )
 PAPERS: Registry[Path] = Registry("paper", "harness.paper.schema")
 _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS, PAPERS)

@@ -665,8 +665,8 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
 def _plugin(test: Plugin, evidence: Evidence, claim: Claim) -> Finding:
     module, _, name = test.plugin.partition(":")
     try:
-        finding: Finding = getattr(importlib.import_module(module), name)(evidence, claim)
-        return Finding(*finding)
+        judge: Callable[..., Finding] = getattr(importlib.import_module(module), name)
+        return Finding(*judge(evidence, claim, **test.options))
     except HarnessError:
         raise
     except Exception as error:  # a plug-in may raise anything
