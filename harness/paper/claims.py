@@ -34,7 +34,7 @@ from harness.protocol.rules import PRESETS
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Ablation, Claim, ClaimTest, Paper, Quantity
+    from harness.paper.schema import Ablation, Claim, ClaimTest, Paper, Quantity, Row
     from harness.record import RunRecord
 
 ROUNDING = 0.005
@@ -560,21 +560,20 @@ def judge_ablation(evidence: Evidence, ablation: Ablation) -> dict[str, Verdict]
     for variant, printed in ablation.printed.items():
         scores = [one.psnr(variant) for one in measured if variant in one.runs]
         reached = any(score >= printed - PRINTED.psnr for score in scores) if scores else None
-        sound = variant != ablation.whole or not _contradicts(evidence, ablation, printed)
+        sound = variant != ablation.whole or not contradicting_rows(_paper(evidence), ablation)
         verdicts[variant] = decide(sound, reached, False)
     return verdicts
 
 
-def _contradicts(evidence: Evidence, ablation: Ablation, printed: float) -> bool:
-    """Whether a table prints another PSNR for the ablation's whole network."""
-    key = (ablation.model, False, ablation.scale)
-    rows = [
-        row for row in _paper(evidence).rows if (row.model, row.self_ensemble, row.scale) == key
+def contradicting_rows(paper: Paper, ablation: Ablation) -> list[Row]:
+    """Find the rows of tables that print another PSNR for an ablation's whole network."""
+    printed = ablation.printed[ablation.whole]
+    return [
+        row
+        for row in paper.rows
+        if (row.model, row.self_ensemble, row.scale) == (ablation.model, False, ablation.scale)
+        and abs(row.printed.get((ablation.set, "psnr"), printed) - printed) > ROUNDING
     ]
-    numbers = [
-        row.printed[ablation.set, "psnr"] for row in rows if (ablation.set, "psnr") in row.printed
-    ]
-    return any(abs(number - printed) > ROUNDING for number in numbers)
 
 
 def _outlier(test: Outlier, evidence: Evidence) -> Finding:
@@ -666,8 +665,8 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
 def _plugin(test: Plugin, evidence: Evidence, claim: Claim) -> Finding:
     module, _, name = test.plugin.partition(":")
     try:
-        finding: Finding = getattr(importlib.import_module(module), name)(evidence, claim)
-        return Finding(*finding)
+        judge: Callable[..., Finding] = getattr(importlib.import_module(module), name)
+        return Finding(*judge(evidence, claim, **test.options))
     except HarnessError:
         raise
     except Exception as error:  # a plug-in may raise anything

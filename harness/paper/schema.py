@@ -163,6 +163,7 @@ class Table(PrintedCells, frozen=True, kw_only=True):
         border: pixels left out of the scores on each side; None for as many as the scale.
         rules: the preset of rules that its numbers follow; see `harness.protocol.rules.PRESETS`.
         exceptions: the preset of single methods, for all sets or by set.
+        read_from: the public documents that the numbers were read from, if not from the paper.
     """
 
     id: CardName
@@ -171,6 +172,7 @@ class Table(PrintedCells, frozen=True, kw_only=True):
     border: Annotated[int, Meta(ge=0)] | None = None
     rules: str = "usual"
     exceptions: dict[str, str | dict[str, str]] = {}
+    read_from: tuple[str, ...] = ()
 
     def preset(self, method: str, dataset: str) -> Preset:
         """Return the rules of a cell."""
@@ -423,9 +425,14 @@ class Spread(ClaimTest, frozen=True, kw_only=True):
 
 
 class Plugin(ClaimTest, frozen=True, kw_only=True):
-    """A function judges: ``module:function``, called with the findings and the claim."""
+    """A function judges: ``module:function``, called with the findings and the claim.
+
+    Attributes:
+        options: its further arguments, by name.
+    """
 
     plugin: Annotated[str, Meta(pattern=r"\A[\w.]+:\w+\Z")]
+    options: dict[str, Any] = {}
 
 
 TESTS: Mapping[str, type[ClaimTest]] = {
@@ -838,6 +845,11 @@ def _check_table(paper: Paper, table: Table) -> None:
         raise ValueError("there are no rows in cells")
     for _, method, _ in table.lines():
         paper.network(method)
+    named: dict[tuple[int, str], str] = {}
+    for row in (row for row in paper.rows if row.table is table):
+        other = named.setdefault((row.scale, row.key), row.method)
+        if other != row.method:
+            raise ValueError(f"{other} and {row.method} at x{row.scale} are both {row.key}")
     _require("method", table.exceptions, paper.methods)
     _require("preset of rules", [table.rules], PRESETS)
     for own in table.exceptions.values():
@@ -953,7 +965,7 @@ def paper(word: str) -> Paper:
     Raises:
         UsageError: there is no such paper, or it has a mistake.
     """
-    return read_paper(Path(word) if word.endswith(".toml") else PAPERS.get(word))
+    return read_paper(Path(word).resolve() if word.endswith(".toml") else PAPERS.get(word))
 
 
 def title(dataset: str) -> str:
