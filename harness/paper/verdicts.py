@@ -148,6 +148,11 @@ class JudgedCell:
         both = self.value is not None and self.printed is not None
         return self.value - self.printed if both else None  # type: ignore[operator]
 
+    def agrees(self, one: Measurement) -> bool:
+        """Whether a measurement agrees with the print."""
+        printed = self.printed
+        return printed is not None and abs(one.value - printed) <= PRINTED.of(self.metric, printed)
+
     @property
     def standing(self) -> CellStatus | None:
         """The verdict, and whether it depends on other rules than the table's."""
@@ -221,7 +226,7 @@ class Evidence:
             if dataset in table.columns and run_scale == scale and not (self.paper and ensemble)
         }
         return [
-            Row(table, scale, model + "+" * ensemble, model, ensemble, {})
+            Row(table, scale, self.names.get(model, model) + "+" * ensemble, model, ensemble, {})
             for model, ensemble in sorted(ran - taken)
         ]
 
@@ -238,11 +243,11 @@ class Evidence:
         doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
         cell = JudgedCell(row, dataset, metric, printed, doubt=doubt)
         preset = row.table.preset(row.method, dataset)
-        shown = Preset(self.rules or preset.grey, preset.border)
-        runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
+        runs = self._runs(row, dataset)
         finished = [run for run in runs if run.status == "finished"]
-        following = [run for run in runs if follows(run, shown)]
-        obstacle = _obstacle(cell) if printed is not None else ""
+        following = self.following(row, dataset)
+        ran = any(metric in run.means for run in finished)
+        obstacle = _obstacle(cell, ran) if printed is not None else ""
         if not obstacle:
             done = [run for run in following if run.status == "finished"]
             cell = replace(
@@ -254,10 +259,25 @@ class Evidence:
             )
         return _judge(replace(cell, obstacle=obstacle)) if printed is not None else cell
 
+    def _runs(self, row: Row, dataset: str) -> list[RunRecord]:
+        key = (row.model, dataset, row.scale, row.self_ensemble)
+        return self.by_cell.get(key, [])
+
+    def following(self, row: Row, dataset: str) -> list[RunRecord]:
+        """List the runs of a cell under the rules that are shown."""
+        own = row.table.preset(row.method, dataset)
+        shown = Preset(self.rules or own.grey, own.border)
+        return [run for run in self._runs(row, dataset) if follows(run, shown)]
+
     @cached_property
     def doubts(self) -> Mapping[tuple[str, int, str, str, str], Doubt]:
         """See `Paper.doubted`."""
         return self.paper.doubted if self.paper else {}
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """See `Paper.names`; empty without a paper."""
+        return self.paper.names if self.paper else {}
 
     @property
     def cells(self) -> tuple[JudgedCell, ...]:
@@ -269,6 +289,21 @@ class Evidence:
         runs = self.by_cell.get((model, dataset, scale, False), ())
         done = (run for run in runs if run.status == "finished" and follows(run, preset))
         return next(done, None)
+
+    def shown(self, scale: int) -> dict[tuple[str, str], RunRecord]:
+        """Return the runs that reports show at a scale, by model and set, without self-ensemble.
+
+        On sets of the tables they are those of the cells; on others, those under the usual rules.
+        """
+        rows = [one for one in self.rows if one.row.scale == scale and not one.row.self_ensemble]
+        cells = [((cell.model, cell.dataset), cell.shown) for one in rows for cell in one.cells]
+        runs = {place: run for place, run in reversed(cells) if run}  # the first table's
+        tabled = dict(cells).keys()
+        for model, dataset, run_scale, ensemble in self.by_cell:
+            if run_scale == scale and not ensemble and (model, dataset) not in tabled:
+                run = self.run(model, dataset, scale, Preset(self.rules))
+                runs |= {(model, dataset): run} if run else {}
+        return runs
 
     def complexity(self, model: str, scale: int) -> Complexity:
         """Count the size and work of a network."""
@@ -303,15 +338,15 @@ def _latest(runs: Iterable[RunRecord]) -> RunRecord | None:
     return ordered[-1] if ordered else None
 
 
-def _obstacle(cell: JudgedCell) -> str:
-    """Say why the harness cannot measure a printed number; empty if it can."""
+def _obstacle(cell: JudgedCell, ran: bool) -> str:
+    """Say why the harness cannot measure a printed number; empty if it can, or has done so."""
     if reason := cell.row.table.obstacle(cell.row.scale):
         return reason
     if cell.row.scale not in (2, 3, 4):
         return f"the harness makes LR images for x2, x3 and x4, not for x{cell.row.scale}"
-    if cell.metric not in METRICS:
+    if cell.metric not in METRICS and not ran:
         return f"the harness has no metric {cell.metric}: add it as a plug-in"
-    if cell.dataset not in DATASETS:
+    if cell.dataset not in DATASETS and not ran:
         return f"the harness has no test set {cell.dataset}: add it as a plug-in"
     return ""
 
@@ -324,13 +359,10 @@ def _judge(cell: JudgedCell) -> JudgedCell:
     if not options:
         return replace(cell, verdict=decide(sound, None, False))
 
-    def agrees(one: Measurement) -> bool:
-        return abs(one.value - printed) <= PRINTED.of(cell.metric, printed)
-
     nearest = min(options, key=lambda one: abs(one.value - printed))
-    best = next(filter(agrees, options), nearest)
+    best = next(filter(cell.agrees, options), nearest)
     official = speaks_for_the_authors(best.run)
-    holds = agrees(best) or (not official and best.value > printed)
+    holds = cell.agrees(best) or (not official and best.value > printed)
     can_refute = official and _untried(cell) == set()
     return replace(cell, measured=best, verdict=decide(sound, holds, can_refute))
 
@@ -399,6 +431,8 @@ def _how_to_measure(row: Row) -> str:
     model = row.model
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
+    if MODELS.get(model).params == 0:
+        return f"It has no weights: run harness run --models {model}."
     if any(known["model"] == model for known in pinned_rows("weights")):
         return (
             f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "

@@ -1,72 +1,63 @@
-"""Table 1 of the paper, printed and measured."""
+"""The ablations of a paper, printed and measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.schema import title
-from harness.paper.statistics import Ablation, ablations, broken_variants
-from harness.paper.verdicts import Evidence, judge_table1
+from harness.paper.claims import contradicting_rows
+from harness.paper.schema import listed, title
+from harness.protocol.rules import PRESETS
 from harness.registry import register_report
-from harness.report.legend import FAILED, MISSING
+from harness.report.legend import FAILED, MISSING, grey_rules
 from harness.report.table import Table
 
 if TYPE_CHECKING:
-    from harness.cards import GreyRule
+    from harness.paper.findings import Findings, JudgedAblation
+    from harness.paper.statistics import MeasuredAblation
 
 
 _COLUMNS = ["variant", "printed", "verdict", "measured", "sd", "budget", "runs"]
-_TITLES = {"none": "neither", "ff": "FF", "lsc": "LSC", "both": "both"}
 
 
-@register_report("table1")
-def ablation(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Report Table 1: printed values, their verdicts, and measured ones, one line per budget."""
-    reading = paper["table1"]["readings"][0]
-    order: Sequence[str] = reading["variants"]
-    printed = dict(zip(order, paper["table1"]["psnr"], strict=True))
-    verdicts = judge_table1(Evidence(runs, paper))
-    measured = ablations(runs, paper, grey)
-    broken = broken_variants(runs, paper, grey)
-    empty = {name: FAILED if name in broken else MISSING for name in order}
+@register_report("ablation")
+def ablation(findings: Findings) -> list[Table]:
+    """Report each ablation: printed values, their verdicts, and measured ones, by budget."""
+    return [_table(judged, findings) for judged in findings.ablations]
+
+
+def _table(judged: JudgedAblation, findings: Findings) -> Table:
+    printed, order = judged.ablation.printed, judged.ablation.columns
+    empty = {name: FAILED if name in judged.broken else MISSING for name in order}
     rows = [
         ["printed", *(f"{printed[name]:.2f}" for name in order)],
-        ["verdict", *(verdicts[name] for name in order)],
-        *([_label(one), *(_mean(one, name) or empty[name] for name in order)] for one in measured),
+        ["verdict", *(judged.verdicts[name] for name in order)],
     ]
-    if not measured:
+    for one in judged.measured:
+        cells = (_mean(one, name) if name in one.runs else empty[name] for name in order)
+        rows.append([f"measured ({one.budget})", *cells])
+    if not judged.measured:
         rows.append(["measured", *empty.values()])
     facts = [
-        {"variant": name, "printed": printed[name], "verdict": verdicts[name]}
-        | (_tidy(one, name) or {"runs": empty[name]})
-        for one in measured or (None,)
+        {"variant": name, "printed": printed[name], "verdict": judged.verdicts[name]}
+        | (_tidy(one, name) if one and name in one.runs else {"runs": empty[name]})
+        for one in judged.measured or (None,)
         for name in order
     ]
     tidy = pd.DataFrame(facts, columns=_COLUMNS)
-    headers = ["", *(_TITLES[name] for name in order)]
-    return Table("table1", _caption(paper, grey), headers, rows, tidy)
+    headers = ["", *map(judged.ablation.called, order)]
+    return Table(judged.ablation.id, _caption(judged, findings), headers, rows, tidy)
 
 
-def _label(measured: Ablation) -> str:
-    return f"measured ({measured.budget})"
+def _mean(measured: MeasuredAblation, variant: str) -> str:
+    """Write ``27.412 (sd 0.021, 3 trainings)``, say, or ``27.412``."""
+    sd, trainings = measured.sd(variant), len(measured.runs[variant])
+    deviation = f" (sd {sd:.3f}, {trainings} trainings)" if sd is not None else ""
+    return f"{measured.psnr(variant):.3f}{deviation}"
 
 
-def _mean(measured: Ablation, variant: str) -> str:
-    """Write ``27.412 (sd 0.021, 3 trainings)``, say, or ``27.412``; empty without a run."""
-    if variant not in measured.runs:
-        return ""
-    mean, sd = measured.psnr(variant), measured.sd(variant)
-    trainings = len(measured.runs[variant])
-    return f"{mean:.3f}" + (f" (sd {sd:.3f}, {trainings} trainings)" if sd is not None else "")
-
-
-def _tidy(measured: Ablation | None, variant: str) -> dict[str, Any]:
-    """Collect the measurements of a variant; empty without a run."""
-    if measured is None or variant not in measured.runs:
-        return {}
+def _tidy(measured: MeasuredAblation, variant: str) -> dict[str, Any]:
     return {
         "measured": round(measured.psnr(variant), 6),
         "sd": measured.sd(variant),
@@ -75,17 +66,24 @@ def _tidy(measured: Ablation | None, variant: str) -> dict[str, Any]:
     }
 
 
-def _caption(paper: Mapping[str, Any], grey: GreyRule | None) -> str:
-    table = paper["table1"]
-    both = table["psnr"][table["readings"][0]["variants"].index("both")]
-    rows = {row["model"]: row for row in paper["table2"]["rows"]}
-    full = rows["drfn"][table["set"]][0]
-    return (
-        f'Table 1 of "{paper["source"]["title"]}": PSNR in dB on {title(table["set"])} at '
-        f"x{table['scale']} of DRFN with feature fusion (FF), with long and short connections "
-        "(LSC), with both and with neither. Our copy of the text lacks some ticks of the "
-        f"columns; we read them as {table['readings'][0]['name']}. The {both:.2f} dB of both "
-        f"contradict the {full:.2f} dB of Table 2 for the same network, set and scale by "
-        f"{full - both:.2f} dB. Weights trained here may reach a printed number and cannot refute "
-        f"one. Grey images: {grey or table['grey']}."
+def _caption(judged: JudgedAblation, findings: Findings) -> str:
+    assert findings.paper
+    ablation, paper = judged.ablation, findings.paper
+    names = [ablation.called(variant) for variant in ablation.columns]
+    text = (
+        f'{ablation.title} of "{paper.source.title}": PSNR in dB on {title(ablation.set)} at '
+        f"x{ablation.scale} of {paper.names.get(ablation.model, ablation.model)} in the variants "
+        f"{listed(names)}. {ablation.note}".rstrip()
     )
+    if ablation.readings:
+        text += f" We read the columns as {', '.join(names)}."
+    whole = ablation.printed[ablation.whole]
+    for row in contradicting_rows(paper, ablation):
+        full = row.printed[ablation.set, "psnr"]
+        text += (
+            f" The {whole:.2f} dB of {ablation.called(ablation.whole)} contradict the {full:.2f} "
+            f"dB of {row.table.title} for the same network, set and scale by "
+            f"{abs(full - whole):.2f} dB."
+        )
+    text += " Weights trained here may reach a printed number and cannot refute one."
+    return f"{text} Grey images: {grey_rules(findings.rules, PRESETS[ablation.rules])}."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
-from harness.paper.claims import Judgement, Verdict, judge
+from harness.paper.verdicts import Judgement, Verdict
 from harness.registry import register_report
 from harness.report.table import (
     Format,
@@ -21,7 +21,8 @@ from harness.report.table import (
 )
 
 if TYPE_CHECKING:
-    from harness.cards import GreyRule
+    from harness.paper.findings import Findings
+    from harness.paper.schema import Paper
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class ClaimsTable(Table):
     def render(self, form: Format) -> str:
         """Render the table, then a paragraph per claim; as CSV, only a full row per claim."""
         table = super().render(form)
+        if form == "csv":
+            return table
         entries = "".join(_entry(claim, form) for claim in self.tidy.to_dict("records"))
-        if form == "md":
-            return table + entries
         if form == "tex":
             return f"{table}\n\\begin{{description}}\\sloppy\n{entries}\\end{{description}}\n"
-        return html_file(self, entries) if form == "html" else table
+        return html_file(self, entries) if form == "html" else table + entries
 
 
 _ENTRIES: Mapping[Format, tuple[Callable[[str], str], str, str]] = {
@@ -61,9 +62,7 @@ _ENTRIES: Mapping[Format, tuple[Callable[[str], str], str, str]] = {
 
 
 def _entry(claim: Mapping[Any, Any], form: Format) -> str:
-    """Write a claim below the table; nothing in a form that has only the table."""
-    if form not in _ENTRIES:
-        return ""
+    """Write a claim below the table."""
     escape, entry, runs = _ENTRIES[form]
     escaped = {name: escape(str(value)) for name, value in claim.items()}
     escaped["runs"] = runs.format(escaped["runs"]) if claim["runs"] else ""
@@ -71,23 +70,23 @@ def _entry(claim: Mapping[Any, Any], form: Format) -> str:
 
 
 @register_report("claims")
-def claims(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+def claims(findings: Findings) -> list[Table]:
     """Report every claim of the paper with its verdict and evidence.
 
-    The grey rule is ignored: claims are judged from the runs under both rules.
+    The grey rule is ignored: claims are judged from the runs under all rules.
     """
-    return claims_table(judge(runs, paper), paper)
+    return [claims_table(findings.claims, findings.paper)] if findings.paper else []
 
 
-def claims_table(judgements: Sequence[Judgement], paper: Mapping[str, Any]) -> Table:
+def claims_table(judgements: Sequence[Judgement], paper: Paper) -> Table:
     """Make a report of judgements."""
     count = Counter(judgement.verdict for judgement in judgements)
     numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
     caption = (
-        f'What "{paper["source"]["title"]}" claims, judged from run records, from the networks '
+        f'What "{paper.source.title}" claims, judged from run records, from the networks '
         f"themselves and from the printed tables: {numbers}. Reproduced: the evidence agrees. "
-        "Refuted: it does not. Inconsistent in print: printed numbers contradict each other. Not "
-        "measured: evidence is missing or cannot decide."
+        "Refuted: it does not. Inconsistent in print: printed numbers contradict each other. "
+        "Undecided: the evidence can neither confirm nor refute. Not measured: there is none."
     )
     rows = [[one.claim, one.where, one.verdict] for one in judgements]
     tidy = pd.DataFrame(

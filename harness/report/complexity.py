@@ -11,27 +11,28 @@ from harness.registry import MODELS, register_report
 from harness.report.table import Table
 
 if TYPE_CHECKING:
-    from harness.cards import GreyRule, ModelCard
+    from harness.cards import ModelCard
     from harness.models.cost import Complexity
     from harness.models.resources import Speed
+    from harness.paper.findings import Findings
+    from harness.paper.schema import Paper
 
 
 @register_report("complexity")
-def complexity(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+def complexity(findings: Findings) -> Table:
     """Report parameters, operations and activations of every registered network.
 
-    They are counted on the networks, at the paper's scale; ``runs`` and ``grey`` are ignored.
+    They are counted on the networks, at the largest scale of the paper's tables.
     """
-    del runs, grey
-    scale = paper["table2"]["scale"]
+    scale = max((row.scale for row in findings.paper.rows), default=4) if findings.paper else 4
     cards = [card for card in map(MODELS.get, MODELS) if scale in card.scales and card.params != 0]
-    return complexity_table(cards, scale, paper)
+    return complexity_table(cards, scale, findings.paper)
 
 
 def complexity_table(
     cards: Sequence[ModelCard],
     scale: int,
-    paper: Mapping[str, Any],
+    paper: Paper | None,
     output_size: tuple[int, int] | None = None,
     speeds: Mapping[str, Speed] | None = None,
 ) -> Table:
@@ -40,7 +41,7 @@ def complexity_table(
     Args:
         cards: the networks.
         scale: the factor.
-        paper: the output of `harness.paper.schema.paper`.
+        paper: the paper whose counts stand beside, if any.
         output_size: width and height of the SR image, cut to multiples of the scale; 1280 x 720
             by default.
         speeds: time and memory by model, where measured.
@@ -52,23 +53,37 @@ def complexity_table(
     from harness.models.cost import OUTPUT_SIZE, measure_complexity, whole_multiples
 
     size = whole_multiples(output_size or OUTPUT_SIZE, scale)
-    printed = {
-        point["model"]: point["parameters"]
-        for point in paper.get("figure5", {}).get("points", ())
-        if point["parameters_printed"] and scale == paper["table2"]["scale"]
-    }
-    readings = {p["model"] for p in paper.get("figure5", {}).get("points", ()) if p.get("reading")}
+    printed: dict[str, float] = {}
+    readings: set[str] = set()
+    if paper:
+        readings = {paper.methods[name] for plot in paper.plots for name in plot.readings}
+        of_scale = [plot.parameters for plot in paper.plots if plot.scale == scale]
+        printed = {paper.methods[name]: n for counts in of_scale for name, n in counts.items()}
     facts = []
     for card in cards:
         counted = measure_complexity(card, scale, {}, size)
         row = {"model": card.name, "parameters_printed": printed.get(card.name)}
         row["reading"] = card.name in readings
-        facts.append(row | _counts(card, scale, counted) | _speed(speeds, card.name))
+        if speeds is not None:
+            timed = (speeds[card.name].seconds, speeds[card.name].bytes)
+            row |= dict(zip(_TIMED, timed, strict=True))
+        facts.append(row | _counts(card, scale, counted))
     columns = [one for one in _COLUMNS if speeds is not None or one[1] not in _TIMED]
     titles = [title for title, *_ in columns]
     headers = ["Network", "Parameters printed", "Parameters", *titles, "Where thop differs"]
     rows = [_row(fact, columns) for fact in facts]
-    caption = _caption(scale, size, speeds)
+    caption = (
+        f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
+        "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
+        "is twice that. Activations are the values that convolutions put out. thop counts some "
+        "layers otherwise; where and why stands in the last column. Where neither "
+        "code nor a count was published the network is a reading of its paper."
+    )
+    if speeds is not None:
+        caption += (
+            " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
+            "are of this machine, a megapixel (MP) of output."
+        )
     return Table("complexity", caption, headers, rows, pd.DataFrame(facts))
 
 
@@ -109,18 +124,12 @@ def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
     return facts
 
 
-def _speed(speeds: Mapping[str, Speed] | None, model: str) -> dict[str, Any]:
-    if speeds is None:
-        return {}
-    return dict(zip(_TIMED, (speeds[model].seconds, speeds[model].bytes), strict=True))
-
-
 def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]) -> list[str]:
-    printed = fact["parameters_printed"]
-    differs = fact["thop_differs"] or "nowhere"
+    printed, differs = fact["parameters_printed"] or 0, fact["thop_differs"] or "nowhere"
+    size, letter = (1e6, "M") if printed >= 1e6 else (1e3, "k")
     return [
         fact["model"],
-        f"{printed / 1e6:.1f}M" if printed else "",
+        f"{printed / size:.1f}{letter}" if printed else "",
         f"{fact['parameters']:,}" + " (a reading)" * fact["reading"],
         *(
             "" if fact[name] is None else f"{fact[name] / unit:,.{decimals}f}"
@@ -128,19 +137,3 @@ def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]
         ),
         f"not counted: {fact['obstacle']}" if fact["obstacle"] else differs,
     ]
-
-
-def _caption(scale: int, size: tuple[int, int], speeds: Mapping[str, Speed] | None) -> str:
-    text = (
-        f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
-        "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
-        "is twice that. Activations are the values that convolutions put out. thop counts some "
-        "layers otherwise; where and why stands in the last column. Where neither "
-        "code nor a count was published the network is a reading of its paper."
-    )
-    if speeds is not None:
-        text += (
-            " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
-            "are of this machine, a megapixel (MP) of output."
-        )
-    return text

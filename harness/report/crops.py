@@ -1,8 +1,8 @@
-"""Shows enlarged regions side by side: HR, bicubic and each model, as in Figures 3 and 4."""
+"""Shows enlarged regions of images side by side: HR, bicubic and each model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -12,8 +12,6 @@ from harness.data.identify import ImageSet
 from harness.data.images import MissingImageError, read_image
 from harness.data.testsets import DatasetUnavailable, find
 from harness.errors import HarnessError, UsageError
-from harness.paper.schema import method_names
-from harness.paper.select import choose_runs
 from harness.protocol.rules import crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import dagger, dagger_note
@@ -21,10 +19,10 @@ from harness.report.plot import Figure
 from harness.run.store import picture_path
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib import axes, figure
 
-    from harness.cards import ByteArray, GreyRule
+    from harness.cards import ByteArray
+    from harness.paper.findings import Findings
     from harness.record import RunRecord
 
 
@@ -59,7 +57,7 @@ REGIONS = (
     Region("demo", "chelsea", Box(290, 86, *SIZE)),
     Region("demo", "camera", Box(236, 132, *SIZE)),
 )
-"""Default regions: the images of the paper's Figures 3 and 4, then sharp details."""
+"""Default regions: images that papers on super-resolution show, then sharp details."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +122,21 @@ class Comparison:
     note: str = ""
 
 
-def regions(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
-) -> list[Region]:
+def largest_scale(findings: Findings) -> int:
+    """Return the largest scale of the paper's tables; 4 without any."""
+    return max((one.row.scale for one in findings.rows if one.row.printed), default=4)
+
+
+def regions(findings: Findings, pictures: Pictures) -> list[Region]:
     """Choose the requested region, else those of `REGIONS` with SR images, or demo's first."""
     if pictures.region:
         return [pictures.region]
-    scale = paper["table2"]["scale"]
-    records = [run["record"] for run in choose_runs(runs, scale, grey).values()]
+    scale = largest_scale(findings)
+    runs = findings.shown(scale)
 
     def pictured(region: Region) -> bool:
-        of_set = (record for record in records if record.identity.dataset == region.dataset)
-        return any(pictures.path(record, region.image).exists() for record in of_set)
+        of_set = (run for (_, dataset), run in runs.items() if dataset == region.dataset)
+        return any(pictures.path(run, region.image).exists() for run in of_set)
 
     def present(region: Region) -> bool:
         try:
@@ -147,36 +148,32 @@ def regions(
     return ready or [next(region for region in REGIONS if region.dataset == "demo")]
 
 
-def compare(
-    region: Region,
-    runs: pd.DataFrame,
-    paper: Mapping[str, Any],
-    grey: GreyRule | None,
-    pictures: Pictures,
-) -> Comparison:
+def compare(region: Region, findings: Findings, pictures: Pictures) -> Comparison:
     """Read the images of a region.
 
     Raises:
         UsageError: there is no such set, image or model, or the box does not fit.
         HarnessError: the set is not on this machine, or an image cannot be read.
     """
-    scale = paper["table2"]["scale"]
+    scale = largest_scale(findings)
     image_set = find(DATASETS.get(region.dataset), scale, pictures.data_root)
     hr = crop_to_multiple(_hr(image_set, region), scale)
     box = _fitting(region, hr)
-    chosen = choose_runs(runs, scale, grey)
+    shown = findings.shown(scale)
+    runs = {model: run for (model, dataset), run in shown.items() if dataset == region.dataset}
     panels = [Panel("", "HR", hr)]
     records: list[RunRecord] = []
-    for model, label in _shown(paper, chosen, region.dataset, pictures.models):
-        run = chosen.get((model, region.dataset))
-        record: RunRecord | None = None if run is None else run["record"]
-        if record and record.identity.dataset_sha256 != image_set.sha256:
+    for model in pictures.models or _order(findings, runs):
+        record = runs.get(model)
+        if record is None:
+            MODELS.get(model)  # its error suggests similar names
+        elif record.identity.dataset_sha256 != image_set.sha256:
             record = None  # another set of the same name
+        label = findings.names.get(model, model)
         panels.append(_panel(model, label, region.image, hr, record, pictures))
         records += [record] if record else []
     title = f"{image_set.card.title} {region.image}{_mixed(hr, records)}"
-    note = dagger_note(records, method_names(paper))
-    return Comparison(region, title, box, hr, tuple(panels), note)
+    return Comparison(region, title, box, hr, tuple(panels), dagger_note(records, findings.names))
 
 
 def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
@@ -211,25 +208,11 @@ def _fitting(region: Region, hr: ByteArray) -> Box:
     return box
 
 
-def _shown(
-    paper: Mapping[str, Any],
-    chosen: Mapping[tuple[str, str], pd.Series[Any]],
-    dataset: str,
-    requested: Sequence[str],
-) -> Iterator[tuple[str, str]]:
-    """Yield models and their labels: the requested ones, or all with a run, in Table 2's order.
-
-    Interpolation of the other pipeline looks the same and is shown only on request.
-    """
-    labels = method_names(paper)
-    run = {model for model, where in chosen if where == dataset}
-    others = sorted(
-        model for model in run - labels.keys() if model not in MODELS or MODELS.get(model).params
-    )
-    for model in requested or [*(model for model in labels if model in run), *others]:
-        if model not in run:
-            MODELS.get(model)  # its error suggests similar names
-        yield model, labels.get(model, model)
+def _order(findings: Findings, runs: Collection[str]) -> list[str]:
+    """Order the models that ran as the paper does, then by name, with the first interpolation."""
+    ran = {model: None for model in [*findings.names, *sorted(runs)] if model in runs}
+    plain = [model for model in ran if model in MODELS and MODELS.get(model).params == 0]
+    return [model for model in ran if model not in plain[1:]]  # they all look the same
 
 
 def _panel(
@@ -271,17 +254,15 @@ At 150 dots per inch, a patch has 288 dots: three for each pixel of a region of 
 
 
 @register_report("crops")
-def crops(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
-) -> Figure:
+def crops(findings: Findings, pictures: Pictures) -> Figure:
     """Show HR, bicubic and each model on an enlarged region, with the whole image's PSNR and SSIM.
 
     Raises:
         UsageError: there is no such set, image or model, or the box does not fit.
         HarnessError: the set is not on this machine, or an image cannot be read.
     """
-    chosen = regions(runs, paper, grey, pictures)
-    rows = [compare(region, runs, paper, grey, pictures) for region in chosen]
+    chosen = regions(findings, pictures)
+    rows = [compare(region, findings, pictures) for region in chosen]
     parts = [
         f"{region.dataset}-{region.image}"
         for region in chosen
@@ -293,7 +274,7 @@ def crops(
         lambda: _draw(rows),
         formats=("png",),
         title="Enlarged regions of images: HR, bicubic and each model",
-        description=" ".join(_described(row) for row in rows),
+        description=" ".join(map(_described, rows)),
     )
 
 

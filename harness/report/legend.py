@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from harness.paper.schema import listed, paper, title
-from harness.paper.select import speaks_for_the_authors, training_notes
-from harness.protocol.rules import USUAL_GREY
+from harness.models.find_weights import training_notes
+from harness.paper.schema import listed, title
+from harness.paper.select import speaks_for_the_authors
+from harness.protocol.rules import PRESETS, USUAL_GREY, Preset
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule
+    from harness.paper.schema import Table
     from harness.paper.verdicts import CellStatus
     from harness.record import RunRecord
 
@@ -23,6 +25,7 @@ MARKS: Mapping[CellStatus, str] = {
     "reproduced under other rules": "≈",
     "refuted": "✗",
     "inconsistent in print": "≠",
+    "undecided": "?",
     "not measured": "○",
 }
 """The marks after printed numbers, in the order of the legend."""
@@ -36,22 +39,29 @@ def dagger(record: RunRecord) -> str:
     return "" if speaks_for_the_authors(record) else TRAINED_HERE
 
 
-def grey_note(grey: GreyRule | None) -> str:
-    """Write the grey rule of the runs shown, as the beginning of a sentence.
+def grey_note(grey: GreyRule | None, table: Table) -> str:
+    """Write the rule for grey images of the runs shown, as the beginning of a sentence.
 
     Args:
         grey: the rule of all rows; None for each row's own.
+        table: the printed table, whose numbers follow a preset of rules, with exceptions.
     """
-    if grey:
-        return f"Grey images: {grey}"
-    usual = listed([f"{rule} in pipeline {pipeline}" for pipeline, rule in USUAL_GREY.items()])
     exceptions = [
-        f"{rule} for {model} on {title(dataset)}"
-        for model, cells in paper()["grey"].items()
-        for dataset, rule in cells.items()
+        f"{grey_rules(None, PRESETS[preset])} for {method}{f' on {title(name)}' if name else ''}"
+        for method, own in table.exceptions.items()
+        for name, preset in ({"": own} if isinstance(own, str) else own).items()
     ]
-    printed = f", but {listed(exceptions)}, whose printed PSNR follows it" if exceptions else ""
-    return f"Grey images: {usual}{printed}"
+    text = f"Grey images: {grey_rules(grey, PRESETS[table.rules])}"
+    if grey or not exceptions:
+        return text
+    return f"{text}, but {listed(exceptions)}, whose printed PSNR follows it"
+
+
+def grey_rules(grey: GreyRule | None, preset: Preset) -> str:
+    """Write the rule for grey images, the preset's if None, and an unusual border of imresize."""
+    usual = [f"{rule} in pipeline {pipeline}" for pipeline, rule in USUAL_GREY.items()]
+    border = f" (border of imresize: {preset.border})" if preset != Preset(preset.grey) else ""
+    return (grey or preset.grey or listed(usual)) + border
 
 
 def training(record: RunRecord) -> str:

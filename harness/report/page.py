@@ -1,4 +1,4 @@
-"""Builds the HTML page: verdicts, tables, figures, images, and run records with their commands."""
+"""Builds the HTML page of a paper: verdicts, tables, plots, images, records and commands."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ import pandas as pd
 from PIL import Image
 
 from harness.errors import printable
-from harness.paper.claims import judge
-from harness.paper.schema import method_names, title
-from harness.paper.select import choose_runs, foreign_origin
+from harness.paper.schema import listed, title
 from harness.paper.verdicts import Verdict
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.registry import DATASETS, REPORTS, register_report
+from harness.report import page_grid
 from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
-from harness.report.page_grid import LEGEND, doubts, grids, measured_share
-from harness.report.plot import POINT_KINDS, Figure, plot, points, short_count
-from harness.report.results import results
+from harness.report.plot import POINT_KINDS, Figure, plots, points, short_count
+from harness.report.results import pipeline, results
 from harness.report.table import Format, Table, html_rows, templates
+from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
     from matplotlib import figure
 
-    from harness.cards import ByteArray, GreyRule
+    from harness.cards import ByteArray
+    from harness.paper.findings import Findings
+    from harness.paper.schema import Plot
     from harness.record import RunRecord
 
 
@@ -165,38 +166,37 @@ def _name(part: ElementTree.Element, text: str, run: str = "") -> None:
         part.set("aria-label", f"{text}: run record")
 
 
-def scatter(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None) -> str:
-    """Draw Figure 5 as an SVG element whose points have names and lead to their records."""
-    root, parts = _svg(replace(plot(runs, paper, grey), name="scatter"))
-    for index, point in enumerate(points(runs, paper, grey)):
+def scatter(findings: Findings, plot: Plot, drawn: Figure) -> str:
+    """Turn a plot into an SVG element whose points have names and lead to their records."""
+    root, parts = _svg(drawn)
+    for index, point in enumerate(points(findings, plot)):
         known = f"{short_count(point.parameters)} parameters, {point.psnr:.2f} dB"
         text = f"{point.method}: {known} ({POINT_KINDS[point.kind]})"
         _name(parts[f"point-{index}"], text, point.run)
     return ElementTree.tostring(root, "unicode")
 
 
-def distributions(
-    chosen: Mapping[tuple[str, str], pd.Series[Any]], methods: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    """Draw the PSNR of every image and run in a table: the title and an SVG element of each set.
-
-    Args:
-        chosen: the output of `choose_runs`.
-        methods: the paper's names of the models, in its order.
-    """
-    names = [*methods, *sorted({model for model, _ in chosen} - methods.keys())]
-    registered = [name for name in DATASETS if any(name == run_set for _, run_set in chosen)]
-    sets = [*registered, *sorted({run_set for _, run_set in chosen} - set(registered))]
-    records = [
-        [
-            (methods.get(name, name) + dagger(run["record"]), run["record"])
-            for name in names
-            if (run := chosen.get((name, dataset))) is not None
-        ]
-        for dataset in sets
-    ]
-    titles = [title(dataset) for dataset in sets]
-    return [(name, _distribution(f"images-{i}", name, records[i])) for i, name in enumerate(titles)]
+def distributions(findings: Findings) -> list[tuple[str, str]]:
+    """Draw the PSNR of every image: the title and an SVG element of each set and scale."""
+    known = list(DATASETS)
+    scales = sorted({one.row.scale for one in findings.rows})
+    drawings = []
+    for scale in scales:
+        runs = findings.shown(scale)
+        names = dict.fromkeys([*findings.names, *sorted(model for model, _ in runs)])
+        sets = sorted(
+            {dataset for _, dataset in runs},
+            key=lambda name: (known.index(name) if name in known else len(known), name),
+        )
+        for dataset in sets:
+            records = [
+                (findings.names.get(model, model) + dagger(run), run)
+                for model in names
+                if (run := runs.get((model, dataset)))
+            ]
+            name = f"{title(dataset)}, x{scale}" if len(scales) > 1 else title(dataset)
+            drawings.append((name, _distribution(f"images-{len(drawings)}", name, records)))
+    return drawings
 
 
 def _distribution(name: str, dataset: str, records: Sequence[tuple[str, RunRecord]]) -> str:
@@ -257,7 +257,10 @@ def _draw(labels: Sequence[str], scores: Sequence[Sequence[float]]) -> figure.Fi
     return canvas
 
 
-_DRAWN = ("claims", "table2", "verdicts")
+_DRAWN = ("claims", "results", "verdicts")
+"""The reports whose numbers the page shows in a form of its own."""
+_SECTIONS = ("verdicts", "tables", "images", "look", "records")
+"""The ids of sections that the page of every paper may have."""
 _SIDE = 256
 """Side of the square of an image that the slider shows, in HR pixels."""
 
@@ -278,45 +281,64 @@ class Page:
 
 
 @register_report("page")
-def page(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
-) -> Page:
-    """Show verdicts, tables, figures, images and run records in one file.
+def page(findings: Findings, pictures: Pictures) -> list[Page]:
+    """Show a paper's verdicts, tables and plots, images and run records in one file.
 
     Raises:
         HarnessError: there are no runs, or an image cannot be read.
     """
-    methods = method_names(paper)
-    printed = results(runs, paper, grey)
-    judged = judge(runs, paper)
-    count = Counter(judgement.verdict for judgement in judged)
-    cards = [record_card(record, methods) for record in runs["record"]]
-    metrics = grids(printed, runs, paper)
-    tables = _other_tables(runs, grey, pictures)
+    paper = findings.paper
+    if paper is None:
+        return []
+    count = Counter(judgement.verdict for judgement in findings.claims)
+    cards = [record_card(record, findings.names) for record in findings.runs["record"]]
+    captions = {table.name: table.caption for table in results(findings)}
+    others = _other_tables(findings, pictures)
     context = {
-        "source": paper["source"],
-        "judged": judged,
+        "source": paper.source,
+        "judged": findings.claims,
         "verdicts": {verdict: count[verdict] for verdict in get_args(Verdict)},
         "titles": {card["id"]: card["title"] for card in cards},
         "standings": MARKS,
         "trained_here": TRAINED_HERE,
-        "share": measured_share(metrics[0]),
-        "caption": printed.caption,
-        "grids": metrics,
-        "legend": LEGEND,
-        "doubts": list(doubts(paper).values()),
+        "share": page_grid.measured_share(findings),
+        "share_of": listed([table.title for table in paper.tables if table.id in captions]),
+        "printed": [
+            {
+                "id": _section(table.id),
+                "title": table.title,
+                "caption": captions[table.id],
+                "grids": list(page_grid.grids(findings, table)),
+                "scores": page_grid.scores(table),
+                "doubts": page_grid.doubted(findings, table),
+            }
+            for table in paper.tables
+            if table.id in captions
+        ],
+        "grid": page_grid,
+        "name_of": title,
+        "dagger": dagger,
+        "pipeline": pipeline,
         # Rows that each name what they are about can be sorted.
-        "tables": [(table, all(row and row[0] for row in table.rows)) for table in tables],
+        "tables": [(table, all(row and row[0] for row in table.rows)) for table in others],
         "html_rows": html_rows,
-        "scatter": scatter(runs, paper, grey),
-        "distributions": distributions(choose_runs(runs, paper["table2"]["scale"], grey), methods),
-        "looks": _looks(runs, paper, grey, pictures),
+        "plots": [
+            (_section(plot.id), plot, title(plot.set), scatter(findings, plot, drawn))
+            for plot, drawn in zip(paper.plots, plots(findings), strict=True)
+        ],
+        "distributions": distributions(findings),
+        "looks": _looks(findings, pictures),
         "records": cards,
     }
-    return Page(context)
+    return [Page(context)]
 
 
-def _other_tables(runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures) -> list[Table]:
+def _section(name: str) -> str:
+    """Return the id of the section of a table or plot of the paper."""
+    return f"paper-{name}" if name in _SECTIONS else name
+
+
+def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
     """Make every registered table except those whose numbers the page draws itself.
 
     If a plug-in's code fails, a table with the error takes the place of its table.
@@ -327,25 +349,23 @@ def _other_tables(runs: pd.DataFrame, grey: GreyRule | None, pictures: Pictures)
         if name in _DRAWN or takes_pictures(name):
             continue
         try:
-            report = make(name, runs, grey, pictures)
-            if isinstance(report, Table):
-                contents(name, report, ["html"])
-                tables.append(report)
+            for report in make(name, findings, pictures):
+                if isinstance(report, Table):
+                    contents(name, report, ["html"])
+                    tables.append(report)
         except ReportError as error:
             failed = [[name, "failed"]]
             tables.append(Table(name, str(error), ["Report", ""], failed, pd.DataFrame()))
     return tables
 
 
-def _looks(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, pictures: Pictures
-) -> list[dict[str, Any]]:
+def _looks(findings: Findings, pictures: Pictures) -> list[dict[str, Any]]:
     """Collect the photographs that may be redistributed and have SR images."""
     all_models = replace(pictures, region=None, models=())
     looks = []
-    for region in regions(runs, paper, grey, all_models):
+    for region in regions(findings, all_models):
         if credit := CREDITS.get((region.dataset, region.image)):
-            comparison = compare(region, runs, paper, grey, all_models)
+            comparison = compare(region, findings, all_models)
             if any(panel.pixels is not None for panel in comparison.panels[1:]):
                 looks.append(_look(comparison, credit))
     return looks

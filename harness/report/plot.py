@@ -1,8 +1,9 @@
-"""Draws Figure 5, parameters against PSNR on Set14, and places its labels."""
+"""Figures: parameters against PSNR of each network, with labels that do not overlap."""
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -14,19 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from harness.errors import printable
-from harness.paper.schema import listed, method_names
-from harness.paper.select import choose_runs
-from harness.registry import register_report
+from harness.paper.schema import Plot, listed, title
+from harness.registry import MODELS, register_report
 from harness.report.legend import TRAINED_HERE, dagger, dagger_note
 from harness.report.table import Format, escape_html
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib import axes, figure
     from matplotlib.artist import Artist
     from matplotlib.offsetbox import HPacker
 
-    from harness.cards import GreyRule
+    from harness.paper.findings import Findings
+    from harness.paper.schema import Row
+    from harness.paper.verdicts import JudgedCell
+    from harness.record import RunRecord
 
 
 _STYLE: Mapping[Any, Any] = {
@@ -41,11 +43,6 @@ _STYLE: Mapping[Any, Any] = {
     "pdf.compression": 0,
     "savefig.dpi": 150,
     "savefig.bbox": "tight",
-}
-_METADATA: Mapping[str, Mapping[str, Any]] = {
-    "png": {"Software": None},
-    "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -84,12 +81,14 @@ class Figure:
         return self._titled(stream.getvalue()) if form == "svg" else stream.getvalue()
 
     def _metadata(self, form: Format) -> Mapping[str, Any]:
-        words = {"Title": self.title or self.name, "Description": self.description}
-        names = {"png": ("Title", "Description"), "pdf": ("Title",)}.get(form, ())
-        return {
-            **_METADATA[form],
-            **{name: printable(words[name]) for name in names if words[name]},
-        }
+        """Name the figure, and leave out what differs between machines and days."""
+        heading, text = printable(self.title or self.name), printable(self.description)
+        match form:
+            case "png":
+                return {"Software": None, "Title": heading, "Description": text or None}
+            case "svg":  # see `_titled`
+                return dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        return {"CreationDate": None, "Creator": None, "Producer": None, "Title": heading}
 
     def _titled(self, svg: bytes) -> bytes:
         """Add title and description to an SVG file, for browsers and screen readers."""
@@ -115,7 +114,6 @@ POINT_KINDS: Mapping[Kind, str] = {
     "trained": f"measured here, not with the authors' weights ({TRAINED_HERE})",
 }
 MEASURED: frozenset[Kind] = frozenset({"measured", "trained"})
-SUBJECT = "drfn"
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,9 @@ class Point:
     Attributes:
         method: as the paper writes it, with a dagger for other weights than the authors'.
         parameters: number of trainable values.
-        psnr: on Set14, in dB.
+        psnr: on the figure's set, in dB.
         run: the id of the run that measured it, or empty.
+        bold: it is the paper's subject.
     """
 
     model: str
@@ -135,57 +134,67 @@ class Point:
     parameters: float
     psnr: float
     run: str = ""
+    bold: bool = False
 
 
-def points(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None) -> list[Point]:
+def points(findings: Findings, plot: Plot) -> list[Point]:
     """List the printed points, then the measured ones.
 
     Where the paper prints no parameter count, the published network's is used.
     """
-    methods = method_names(paper)
-    drawn = []
-    for point in paper["figure5"]["points"]:
-        model, counted = point["model"], point["parameters"]
-        kind: Kind = "printed" if point["parameters_printed"] else "declared"
-        kind = "reading" if point.get("reading") else kind
-        drawn.append(Point(model, methods[model], kind, counted, point["psnr"]))
-    for model, run in _measured(runs, paper, grey).items():
-        mark = dagger(run["record"])
-        kind = "trained" if mark else "measured"
-        method, count = methods.get(model, model) + mark, int(run["parameters"])
-        drawn.append(Point(model, method, kind, count, float(run["psnr"]), run["id"]))
-    return drawn
+    printed: dict[str, Point] = {}
+    measured: dict[str, Point] = {}
+    subject = findings.paper.subject if findings.paper else ""
+    for cell in _cells(findings, plot):
+        model, method = cell.model, findings.names.get(cell.model, cell.row.method)
+        bold = method == subject
+        if cell.printed is not None and (count := _count(findings, plot, cell.row)):
+            printed.setdefault(model, Point(model, method, *count, cell.printed, "", bold))
+        if run := _placed(cell):
+            kind: Kind = "trained" if dagger(run) else "measured"
+            numbers = (run.parameters or 0, run.means["psnr"], run.identity.id)
+            measured.setdefault(model, Point(model, method + dagger(run), kind, *numbers, bold))
+    return [*printed.values(), *measured.values()]
 
 
-def _measured(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None
-) -> dict[str, pd.Series[Any]]:
-    """Choose the run on the figure's set for each model with parameters and a finite mean."""
-    chosen = choose_runs(runs, paper["figure5"]["scale"], grey).items()
-    return {
-        model: run
-        for (model, dataset), run in chosen
-        if dataset == paper["figure5"]["set"]
-        and (run["parameters"] or 0) > 0  # a record of other code may lack it
-        and isfinite(run["psnr"])
-    }
+def _cells(findings: Findings, plot: Plot) -> list[JudgedCell]:
+    """List the cells with the figure's PSNRs; self-ensemble makes no other network."""
+    rows = [one for one in findings.rows if one.row.scale == plot.scale]
+    cells = [cell for one in rows if not one.row.self_ensemble for cell in one.of("psnr")]
+    return [cell for cell in cells if cell.dataset == plot.set]
 
 
-def footnotes(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None, drawn: Sequence[Point]
-) -> list[str]:
+def _count(findings: Findings, plot: Plot, row: Row) -> tuple[Kind, float] | None:
+    """Return a network's number of parameters, and whether it is printed; None if unknown."""
+    if row.method in plot.parameters:
+        return "printed", plot.parameters[row.method]
+    card = MODELS.get(row.model) if row.model in MODELS else None
+    count = card.params if card and row.scale in card.scales else None
+    if card and count and row.scale < max(card.scales):  # cards count at the largest scale
+        count = findings.complexity(row.model, row.scale).parameters
+    return ("reading" if row.method in plot.readings else "declared", count) if count else None
+
+
+def _placed(cell: JudgedCell) -> RunRecord | None:
+    """Return a cell's run if it has parameters, which a record may lack, and a finite mean."""
+    run = cell.shown
+    return run if run and (run.parameters or 0) > 0 and isfinite(run.means["psnr"]) else None
+
+
+def footnotes(findings: Findings, plot: Plot, drawn: Sequence[Point]) -> list[str]:
     """List the methods that the figure leaves out, and explain its dagger."""
-    methods = method_names(paper)
-    placed = {point.model for point in drawn}
-    absent = [method for model, method in methods.items() if model not in placed]
-    missing = [f"Not placed, having no parameters or no known count: {listed(absent)}."]
-    records = [run["record"] for run in _measured(runs, paper, grey).values()]
-    return [*(missing if absent else []), *filter(None, [dagger_note(records, methods)])]
+    cells, placed = _cells(findings, plot), {point.model for point in drawn}
+    printed = {cell.model: cell.row.method for cell in cells if cell.printed is not None}
+    absent = listed([method for model, method in printed.items() if model not in placed])
+    missing = f"Not placed, having no parameters or no known count: {absent}." if absent else ""
+    note = dagger_note(filter(None, map(_placed, cells)), findings.names)
+    return [text for text in (missing, note) if text]
 
 
-def described(drawn: Sequence[Point]) -> str:
+def described(plot: Plot, drawn: Sequence[Point]) -> str:
     """Describe the figure in words."""
-    sentences = ["Trainable parameters, on a logarithmic axis, against PSNR on Set14 at x4."]
+    where = f"PSNR on {title(plot.set)} at x{plot.scale}"
+    sentences = [f"Trainable parameters, on a logarithmic axis, against {where}."]
     for kind, label in POINT_KINDS.items():
         entries = [
             f"{point.method} {short_count(point.parameters)}, {point.psnr:.2f} dB"
@@ -221,16 +230,6 @@ def numbered(drawn: Sequence[Point]) -> dict[int, str]:
     return numbers
 
 
-def links(drawn: Sequence[Point]) -> list[tuple[int, int]]:
-    """Pair each measured point with the printed one of its network."""
-    printed = {point.model: i for i, point in enumerate(drawn) if point.kind not in MEASURED}
-    return [
-        (printed[point.model], i)
-        for i, point in enumerate(drawn)
-        if point.kind in MEASURED and point.model in printed
-    ]
-
-
 def _close(one: Point, other: Point, psnr: float, ratio: float) -> bool:
     larger, smaller = sorted((one.parameters, other.parameters), reverse=True)
     return abs(one.psnr - other.psnr) < psnr and larger < ratio * smaller
@@ -260,17 +259,36 @@ _LINE, _NAME = 115, 48
 """Letters on a line of the notes, and of a name in the key; longer texts wrap."""
 
 
-@register_report("figure5")
-def plot(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Figure:
-    """Plot parameters (log axis) against PSNR on Set14: print hollow, measurements filled."""
-    drawn = points(runs, paper, grey)
-    notes = footnotes(runs, paper, grey, drawn)
-    title = f'Figure 5 of "{paper["source"]["title"]}": parameters against PSNR on Set14'
-    description = " ".join([described(drawn), *notes])
-    return Figure("figure5", lambda: _draw(drawn, notes), title=title, description=description)
+@register_report("plot")
+def plots(findings: Findings) -> list[Figure]:
+    """Plot parameters (log axis) against PSNR: print hollow, measurements filled.
+
+    The figures are the paper's plots; without a paper, one of the set and scale with most networks.
+    """
+    if findings.paper:
+        return [_figure(findings, plot) for plot in findings.paper.plots]
+    cells = [cell for row in findings.rows for cell in row.of("psnr") if _placed(cell)]
+    places = Counter((cell.dataset, cell.row.scale) for cell in cells).most_common(1)
+    plots = [Plot(id="plot", title="", set=name, scale=scale) for (name, scale), _ in places]
+    return [_figure(findings, plot) for plot in plots]
 
 
-def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
+def _figure(findings: Findings, plot: Plot) -> Figure:
+    drawn = points(findings, plot)
+    notes = footnotes(findings, plot, drawn)
+    heading = f"parameters against PSNR on {title(plot.set)}"
+    if findings.paper:
+        heading = f'{plot.title} of "{findings.paper.source.title}": {heading}'
+    label = f"PSNR on {title(plot.set)}, x{plot.scale} (dB)"
+    description = " ".join([described(plot, drawn), *notes])
+    return Figure(
+        plot.id, lambda: _draw(drawn, notes, label), title=heading, description=description
+    )
+
+
+def _draw(
+    drawn: Sequence[Point], notes: Sequence[str] = (), label: str = "PSNR (dB)"
+) -> figure.Figure:
     """Draw the points with their names, a legend, and notes below; point i has the id point-i."""
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -278,12 +296,12 @@ def _draw(drawn: Sequence[Point], notes: Sequence[str]) -> figure.Figure:
     height = _HEIGHT * min(max(1.0, len(named(drawn)) / 50), 2.5)
     canvas = Canvas((_WIDTH, height), dpi=100)
     plane = canvas.add_axes((0, 0, 1, 1))
-    plane.set(
-        xscale="log", xlabel="trainable parameters", ylabel="PSNR on Set14, x4 (dB)", axisbelow=True
-    )
+    plane.set(xscale="log", xlabel="trainable parameters", ylabel=label, axisbelow=True)
     plane.spines[["top", "right"]].set_visible(False)
     plane.grid(color="0.9", linewidth=0.8)
-    joined = [[(drawn[i].parameters, drawn[i].psnr) for i in ends] for ends in links(drawn)]
+    printed = {point.model: point for point in drawn if point.kind not in MEASURED}
+    pairs = [(printed.get(point.model), point) for point in drawn if point.kind in MEASURED]
+    joined = [[(p.parameters, p.psnr), (m.parameters, m.psnr)] for p, m in pairs if p]
     for ends in joined:
         plane.plot(*zip(*ends, strict=True), color="0.6", linewidth=1, zorder=2)
     for index, point in enumerate(drawn):
@@ -349,7 +367,7 @@ def _write_beside(
 
 
 def _weight(point: Point) -> str:
-    return "bold" if point.model == SUBJECT else "normal"
+    return "bold" if point.bold else "normal"
 
 
 def _write_below(plane: axes.Axes, key: Sequence[Point], notes: Sequence[str]) -> None:
@@ -364,15 +382,12 @@ def _write_below(plane: axes.Axes, key: Sequence[Point], notes: Sequence[str]) -
         handles=kinds, loc="upper left", frameon=False, fontsize=8, labelspacing=0.7
     )
     legend.set_bbox_to_anchor((-0.02, -47 / height), plane.transAxes)
-    parts: list[Artist] = [_key(key)] if key else []
-    wrapped = [line for note in notes for line in wrap(note, _LINE, break_on_hyphens=False)]
-    parts.append(TextArea("\n".join(wrapped), textprops={"fontsize": 7, "color": "0.35"}))
-    below = (legend.get_window_extent().y0 - 6) / height
-    box = VPacker(children=parts, sep=8)
+    lines = [line for note in notes for line in wrap(note, _LINE, break_on_hyphens=False)]
+    words = TextArea("\n".join(lines), textprops={"fontsize": 7, "color": "0.35"})
+    box = VPacker(children=[*([_key(key)] if key else []), words], sep=8)
     corner: dict[str, Any] = {"xycoords": plane.transAxes, "box_alignment": (0, 1), "pad": 0}
-    plane.add_artist(
-        AnnotationBbox(box, (0, below), frameon=False, annotation_clip=False, **corner)
-    )
+    place = (0, (legend.get_window_extent().y0 - 6) / height)
+    plane.add_artist(AnnotationBbox(box, place, frameon=False, annotation_clip=False, **corner))
 
 
 def _key(key: Sequence[Point]) -> HPacker:
@@ -380,14 +395,13 @@ def _key(key: Sequence[Point]) -> HPacker:
     from matplotlib.offsetbox import HPacker, TextArea, VPacker
 
     digits = len(str(len(key)))
-    entries = []
+    entries: list[Artist] = []
     for number, point in enumerate(key, start=1):
         figures = str(number).rjust(digits, "\u2007")  # pad with a space as wide as a digit
         text = "\n".join(wrap(f"{figures}  {point.method}", _NAME))
         entries.append(TextArea(text, textprops={"fontsize": 7.5, "fontweight": _weight(point)}))
     longest = max(digits + len(point.method[:_NAME]) for point in key)
     rows = -(-len(key) // max(1, _LINE // (longest + 5)))
-    columns: list[Artist] = [
-        VPacker(children=list(entries[i : i + rows]), sep=2) for i in range(0, len(entries), rows)
-    ]
-    return HPacker(children=columns, sep=14, align="top")
+    columns = [entries[start : start + rows] for start in range(0, len(entries), rows)]
+    packed: list[Artist] = [VPacker(children=column, sep=2) for column in columns]
+    return HPacker(children=packed, sep=14, align="top")

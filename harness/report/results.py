@@ -1,31 +1,21 @@
-"""Reports on Table 2, printed and measured: the numbers, their verdicts, rules and differences."""
+"""Reports on printed tables and their runs: results, verdicts, rules and differences."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import pairwise
-from math import nan
-from statistics import median
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.errors import HarnessError, MismatchError
-from harness.paper.schema import SCORES, Score, method_names, suspicious, title
-from harness.paper.select import (
-    Measurement,
-    broken_runs,
-    choose_runs,
-    finished,
-    measurements,
-    speaks_for_the_authors,
-)
-from harness.paper.statistics import Interval, compare_runs, spread_over_weights
-from harness.paper.tolerances import PRINTED, PRINTED_TEXT
-from harness.paper.verdicts import Evidence, JudgedCell, judge_cells
+from harness.errors import HarnessError
+from harness.paper.schema import SCORES, listed, title
+from harness.paper.schema import score as score_of
+from harness.paper.statistics import spread_over_weights
+from harness.paper.tolerances import PRINTED_TEXT
 from harness.protocol.rules import protocol
-from harness.registry import DATASETS, MODELS, register_report
+from harness.registry import MODELS, register_report
 from harness.report.legend import (
     FAILED,
     MARKS,
@@ -36,157 +26,204 @@ from harness.report.legend import (
     grey_note,
     training,
 )
-from harness.report.table import Table, plain_table, readable
+from harness.report.table import BEST, Mark, Marked, Table, plain_table, readable
 
 if TYPE_CHECKING:
-    from harness.cards import DatasetCard, GreyRule
+    from harness.paper import schema
+    from harness.paper.findings import Difference, Findings
+    from harness.paper.select import Measurement
+    from harness.paper.verdicts import JudgedCell, JudgedRow
     from harness.record import RunRecord
 
 
-@register_report("table2")
-def results(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Report Table 2: printed value, measured value and difference for every cell.
+@register_report("results")
+def results(findings: Findings) -> list[Table]:
+    """Report each table of the paper: printed value, measured value and difference for every cell.
+
+    Without a paper, it is one table of all networks and sets that have runs.
 
     Raises:
         HarnessError: there are no runs.
     """
-    if finished(runs).empty:
+    if not any(record.status == "finished" for record in findings.runs.get("record", ())):
         raise HarnessError(
             "There are no finished runs to report: make some with harness run and name their "
             "folder with --results, or accept them with harness accept."
         )
-    scale = paper["table2"]["scale"]
-    columns = [card for card in map(DATASETS.get, DATASETS) if card.column]
-    chosen, broken = choose_runs(runs, scale, grey), broken_runs(runs, scale, grey)
-    printed = {row["model"]: row for row in paper["table2"]["rows"]}
-    others = sorted({model for model, _ in [*chosen, *broken] if model not in printed})
-    numbers: list[dict[str, Any]] = []
-    rows: list[list[str]] = []
-    for model in [*printed, *others]:
-        row = printed.get(model, {})
-        cells = [_cell(model, card, row, chosen, broken) for card in columns]
-        numbers += cells
-        pipeline = MODELS.get(model).pipeline if model in MODELS else _pipeline_of(cells)
-        pairs = (_pair(cell["printed"], Score.as_printed) for cell in cells)
-        rows += [
-            [row.get("method", model), pipeline, "printed", *pairs],
-            ["", "", "measured", *map(_measured, cells)],
-            ["", "", "difference", *map(_gap, cells)],
-        ]
-    tidy = pd.DataFrame([number for cell in numbers for number in _tidy(cell)])
-    headers = ["Method", "Pipeline", "", *(card.title for card in columns)]
-    records = [cell["record"] for cell in numbers if cell["run"] is not None]
-    return Table("table2", _caption(paper, scale, grey, tidy, records), headers, rows, tidy)
+    shown = [(table, rows_of(findings, table)) for table in findings.tables]
+    return [_results(findings, table, rows) for table, rows in shown if rows]
 
 
-def _cell(
-    model: str,
-    card: DatasetCard,
-    printed: Mapping[str, Any],
-    chosen: Mapping[tuple[str, str], pd.Series[Any]],
-    broken: Mapping[tuple[str, str], RunRecord],
-) -> dict[str, Any]:
-    """Collect the printed and measured values of a model on a set, or its failed run."""
-    run = chosen.get((model, card.name))
-    return {
-        "model": model,
-        "dataset": card.name,
-        "printed": printed.get(card.name),
-        "measured": None if run is None else [float(run[name]) for name in SCORES],
-        "run": run,
-        "record": broken.get((model, card.name)) if run is None else run["record"],
-    }
-
-
-def _measured(cell: Mapping[str, Any]) -> str:
-    if cell["measured"] is None:
-        return FAILED if cell["record"] else MISSING
-    return _pair(cell["measured"], Score.as_measured) + dagger(cell["record"])
-
-
-def _gap(cell: Mapping[str, Any]) -> str:
-    if not (cell["printed"] and cell["measured"]):
-        return ""
-    gaps = zip(SCORES.values(), cell["measured"], cell["printed"], strict=True)
-    return "/".join(f"{m - p:+.{score.measured}f}" for score, m, p in gaps)
-
-
-def _pipeline_of(cells: Sequence[Mapping[str, Any]]) -> str:
-    """Read the pipeline of a model from its runs, when its plug-in is not loaded."""
-    names = {cell["run"]["protocol"] for cell in cells if cell["run"] is not None}
-    return "/".join(sorted(protocol(name).pipeline for name in names))
-
-
-def _pair(values: Sequence[float] | None, write: Callable[[Score, float], str]) -> str:
-    return "/".join(map(write, SCORES.values(), values)) if values else "-/-"
-
-
-def _tidy(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Make a row for each metric, with the facts needed to check the number."""
-    run, record = cell["run"], cell["record"]
-    facts: dict[str, Any] = dict.fromkeys(
-        ("protocol", "weights", "training", "weights_file_sha256", "verified_images"), ""
-    )
-    if run is not None:
-        facts |= {"protocol": run["protocol"], "weights": run["tag"], "training": training(record)}
-        facts["weights_file_sha256"] = run["weights_file_sha256"]
-        facts["verified_images"] = bool(run["verified"])
-    unknown = (nan, nan)
-    values = zip(SCORES, cell["printed"] or unknown, cell["measured"] or unknown, strict=True)
+def rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
+    """Return the rows of a table that print a number or have a run to show."""
     return [
-        {
-            "model": cell["model"],
-            "dataset": cell["dataset"],
-            "metric": metric,
-            "printed": printed,
-            "measured": round(measured, 6),
-            "difference": round(measured - printed, 6),
-            "status": "measured" if run is not None else FAILED if record else MISSING,
-            **facts,
-            "run": record.identity.id if record else MISSING,
-        }
-        for metric, printed, measured in values
+        row
+        for row in findings.rows
+        if row.row.table is table
+        and (row.row.printed or any(cell.shown or cell.failed for cell in row.cells))
     ]
 
 
-def _caption(
-    paper: Mapping[str, Any],
-    scale: int,
-    grey: GreyRule | None,
-    tidy: pd.DataFrame,
-    records: Sequence[RunRecord],
-) -> str:
-    methods = method_names(paper)
-    unverified = tidy.loc[tidy["verified_images"] == False, "dataset"].unique()  # noqa: E712
-    text = (
-        f'Table 2 of "{paper["source"]["title"]}": PSNR in dB / SSIM at x{scale} (bicubic '
-        f"degradation, MATLAB imresize, luma, border of {scale} pixels left out), printed and "
-        f"measured; {_share(tidy)}. Pipeline y: luma degraded in double, compared in uint8; "
-        "pipeline rgb: colour degraded in uint8, float luma compared; rows of different pipelines "
-        f"do not compare exactly. {grey_note(grey)} (--grey shows all rows under one rule)."
+def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow]) -> Table:
+    marks = {} if findings.paper else _marks(judged)
+    lines: list[list[str]] = []
+    for row in judged:
+        names = [row.row.method, f"x{row.row.scale}", pipeline(row)]
+        sets = [list(cells) for _, cells in groupby(row.cells, lambda cell: cell.dataset)]
+        measured = [_measured(cells, marks) for cells in sets]
+        if findings.paper is None:
+            lines.append([*names, *measured])
+            continue
+        lines += [
+            [*names, "printed", *map(_printed, sets)],
+            ["", "", "", "measured", *measured],
+            ["", "", "", "difference", *map(_difference, sets)],
+        ]
+    kind = [""] * bool(findings.paper)
+    headers = ["Method", "Scale", "Pipeline", *kind, *map(title, table.columns)]
+    tidy = pd.DataFrame([_facts(cell) for row in judged for cell in row.cells])
+    if findings.paper is None:
+        tidy = tidy.drop(columns=["printed", "difference"])
+    return _without_one_scale(table.id, _caption(findings, table, judged), headers, lines, tidy)
+
+
+def _without_one_scale(
+    name: str, caption: str, headers: list[str], lines: list[list[str]], tidy: pd.DataFrame
+) -> Table:
+    """Make a table, without its columns of scales if there is only one scale."""
+    if tidy["scale"].nunique() < 2:
+        place = headers.index("Scale")
+        headers, *lines = ([*line[:place], *line[place + 1 :]] for line in [headers, *lines])
+        tidy = tidy.drop(columns="scale")
+    return Table(name, caption, headers, lines, tidy)
+
+
+def pipeline(row: JudgedRow) -> str:
+    """Name the pipeline of a row's network; that of its runs if its plug-in is not loaded."""
+    if row.row.model in MODELS:
+        return MODELS.get(row.row.model).pipeline
+    names = {cell.shown.identity.protocol for cell in row.cells if cell.shown}
+    return "/".join(sorted(protocol(name).pipeline for name in names))
+
+
+def _printed(cells: Sequence[JudgedCell]) -> str:
+    texts = ["-" if c.printed is None else c.score.as_printed(c.printed) for c in cells]
+    return "/".join(texts)
+
+
+Shown = tuple[int, str, str, str]
+"""A number as it is shown: scale, set, metric and text."""
+
+
+def _shown(cell: JudgedCell) -> Shown:
+    text = "-" if cell.value is None else cell.score.as_measured(cell.value)
+    return cell.row.scale, cell.dataset, cell.metric, text
+
+
+def _marks(rows: Sequence[JudgedRow]) -> dict[Shown, Mark]:
+    """Mark the two best numbers of each scale, set and metric that several rows have."""
+    cells = [cell for row in rows for cell in row.cells if cell.value is not None]
+    numbers: dict[tuple[int, str, str], list[Shown]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.value or 0.0, reverse=True):
+        numbers.setdefault(_shown(cell)[:3], []).append(_shown(cell))
+    marks: tuple[Mark, Mark] = ("best", "second")
+    return {
+        number: mark
+        for of_column in numbers.values()
+        if len(of_column) > 1
+        for number, mark in zip(dict.fromkeys(of_column), marks, strict=False)
+    }
+
+
+def _measured(cells: Sequence[JudgedCell], marks: Mapping[Shown, Mark]) -> str:
+    run = cells[0].shown
+    if run is None:
+        return FAILED if cells[0].failed else MISSING
+    parts: list[tuple[str, Mark]] = []
+    for number in map(_shown, cells):
+        parts += [("/", ""), (number[-1], marks.get(number, ""))]
+    return Marked([*parts[1:], (dagger(run), "")])
+
+
+def _difference(cells: Sequence[JudgedCell]) -> str:
+    gaps = [(cell.difference, cell.score.measured) for cell in cells]
+    texts = ["-" if gap is None else f"{gap:+.{decimals}f}" for gap, decimals in gaps]
+    return "/".join(texts) if any(text != "-" for text in texts) else ""
+
+
+def _place(cell: JudgedCell) -> dict[str, Any]:
+    """Collect the columns that every CSV begins with."""
+    place = {"model": cell.model, "scale": cell.row.scale, "dataset": cell.dataset}
+    return place | {"metric": cell.metric, "printed": cell.printed}
+
+
+def _facts(cell: JudgedCell) -> dict[str, Any]:
+    """Collect a number and the facts needed to check it."""
+    run, value, gap = cell.shown, cell.value, cell.difference
+    weights, either = run and run.weights, run or cell.failed
+    return _place(cell) | {
+        "measured": None if value is None else round(value, 6),
+        "difference": None if gap is None else round(gap, 6),
+        "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
+        "protocol": run.identity.protocol if run else "",
+        "weights": weights.tag if weights else "",
+        "training": training(run) if run else "",
+        "weights_file_sha256": weights.source_sha256 if weights else "",
+        "verified_images": run.verified if run else "",
+        "run": either.identity.id if either else MISSING,
+    }
+
+
+def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow]) -> str:
+    cells = [cell for row in rows for cell in row.cells]
+    runs = [cell.shown for cell in cells if cell.shown]
+    scales = sorted({row.row.scale for row in rows})
+    border = f"{scales[0]} pixels" if len(scales) == 1 else "as many pixels as the scale"
+    scores = [score_of(metric, digits).title for metric, digits in table.scores.items()]
+    what = (
+        f"{' / '.join(scores)} at {listed([f'x{scale}' for scale in scales])} (bicubic "
+        f"degradation, MATLAB imresize, luma, border of {border} left out)"
     )
-    if note := dagger_note(records, methods):
+    if paper := findings.paper:
+        text = f'{table.title} of "{paper.source.title}": {what}, printed and measured; '
+        text += f"{_share(cells, next(iter(table.scores)))}.{_obstacles(cells)}"
+    else:
+        text = f"{what} of every network that ran. {BEST}"
+    text += (
+        " Pipeline y: luma degraded in double, compared in uint8; "
+        "pipeline rgb: colour degraded in uint8, float luma compared; rows of different pipelines "
+        f"do not compare exactly. {grey_note(findings.rules, table)} (--grey shows all rows under "
+        "one rule)."
+    )
+    if note := dagger_note(runs, paper.names if paper else {}):
         text += f" {note}"
-    stand_ins = {card.name: card.stand_in for card in map(MODELS.get, MODELS) if card.stand_in}
-    measured = set(tidy.loc[tidy["measured"].notna(), "model"])
-    for model, smaller in stand_ins.items():
+    measured = {run.identity.model for run in runs}
+    for model in dict.fromkeys(row.row.model for row in rows if row.row.model in MODELS):
+        smaller = MODELS.get(model).stand_in
         if smaller in measured and model not in measured:
             text += f" {model} has no weights here; {smaller}, in a row of its own, is no "
             text += "measure of it."
-    if len(unverified):
-        text += f" Not verified against published pixels: {', '.join(sorted(unverified))}."
+    unverified = sorted({cell.dataset for cell in cells if cell.shown and not cell.shown.verified})
+    if unverified:
+        text += f" Not verified against published pixels: {', '.join(unverified)}."
     return text
 
 
-def _share(tidy: pd.DataFrame) -> str:
+def _share(cells: Iterable[JudgedCell], metric: str) -> str:
     """State how many printed cells are measured, and with which weights."""
-    printed = tidy[(tidy["metric"] == "psnr") & tidy["printed"].notna()]
-    measured = printed[printed["status"] == "measured"]
-    retrained, failed = (measured["training"] != "").sum(), (printed["status"] == FAILED).sum()
-    text = f"{len(measured)} of {len(printed)} printed cells are measured"
-    if retrained:
+    printed = [cell for cell in cells if cell.metric == metric and cell.printed is not None]
+    runs = [cell.shown for cell in printed if cell.shown]
+    text = f"{len(runs)} of {len(printed)} printed cells are measured"
+    if retrained := sum(bool(dagger(run)) for run in runs):
         text += f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
+    failed = sum(bool(cell.failed) for cell in printed)
     return text + (f", the runs of {failed} failed" if failed else "")
+
+
+def _obstacles(cells: Iterable[JudgedCell]) -> str:
+    """Say why some printed numbers cannot be measured, as a sentence after another."""
+    reasons = dict.fromkeys(cell.obstacle for cell in cells if cell.obstacle)
+    return f" What cannot be measured: {'; '.join(reasons)}." if reasons else ""
 
 
 def _infinite(record: RunRecord, metric: str) -> str:
@@ -217,245 +254,198 @@ def summary(records: Sequence[RunRecord]) -> str:
     return plain_table(headers, rows, align)
 
 
+def _for_each_table(
+    findings: Findings, name: str, make: Callable[[str, Findings, schema.Table], Table]
+) -> list[Table]:
+    """Make a report of each of the paper's tables, with its id in the name if there are several."""
+    tables = findings.paper.tables if findings.paper else ()
+    names = {table.id: f"{name}-{table.id}" if len(tables) > 1 else name for table in tables}
+    return [make(names[table.id], findings, table) for table in tables]
+
+
 @register_report("verdicts")
-def verdicts(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
-    """Report every printed number of Table 2 with its verdict.
+def verdicts(findings: Findings) -> list[Table]:
+    """Report every printed number of each table with its verdict.
 
     The grey rule is ignored: a number counts as reproduced under any rule in use.
     """
-    evidence = Evidence(runs, paper)
-    cells = {(cell.model, cell.dataset, cell.metric): cell for cell in judge_cells(evidence)}
-    rows = [
-        [row["method"] if metric == "psnr" else "", metric.upper()]
-        + [_verdict_text(cells.get((model, name, metric))) for name in evidence.sets]
-        for model, row in evidence.table2.items()
-        for metric in SCORES
-    ]
-    headers = ["Method", "", *map(title, evidence.sets)]
-    remarks = {key: doubted["reason"] for key, doubted in suspicious(paper).items()}
-    tidy = pd.DataFrame([_verdict_row(cell, remarks.get(key, "")) for key, cell in cells.items()])
-    return Table("verdicts", _verdicts_caption(cells.values()), headers, rows, tidy)
+    return _for_each_table(findings, "verdicts", _verdicts)
 
 
-def _verdict_text(cell: JudgedCell | None) -> str:
+def _verdicts(name: str, findings: Findings, table: schema.Table) -> Table:
+    lines = []
+    for row in findings.rows:
+        if row.row.table is table and row.row.printed:
+            names = [row.row.method, f"x{row.row.scale}"]
+            for metric in table.scores:
+                lines.append([*names, metric.upper(), *map(_verdict, row.of(metric))])
+                names = ["", ""]
+    headers = ["Method", "Scale", "", *map(title, table.columns)]
+    cells = _cells(findings, table)
+    tidy = pd.DataFrame(map(_verdict_facts, cells))
+    return _without_one_scale(name, _verdicts_caption(table, cells), headers, lines, tidy)
+
+
+def _cells(findings: Findings, table: schema.Table) -> list[JudgedCell]:
+    return [cell for cell in findings.cells if cell.row.table is table]
+
+
+def _verdict(cell: JudgedCell) -> str:
     """Write a number as printed, with its mark."""
-    if cell is None:
+    if cell.printed is None or cell.standing is None:
         return "-"
     mark = dagger(cell.measured.run) if cell.measured else ""
     failed = f" {FAILED}" if cell.broken else ""
-    return f"{SCORES[cell.metric].as_printed(cell.printed)} {MARKS[cell.standing]}{mark}{failed}"
+    return f"{cell.score.as_printed(cell.printed)} {MARKS[cell.standing]}{mark}{failed}"
 
 
-def _verdict_row(cell: JudgedCell, remark: str) -> dict[str, Any]:
+def _verdict_facts(cell: JudgedCell) -> dict[str, Any]:
     one = cell.measured
     run = one.run if one else cell.broken
-    return {
-        "model": cell.model,
-        "dataset": cell.dataset,
-        "metric": cell.metric,
-        "printed": cell.printed,
+    return _place(cell) | {
         "measured": round(one.value, 6) if one else None,
         "rules": one.rules_text if one else "",
         "training": training(one.run) if one else "",
         "verdict": cell.verdict,
-        "remark": remark,
-        "status": "measured" if one else FAILED if cell.broken else MISSING,
+        "remark": cell.doubt.reason if cell.doubt else "",
+        "status": "measured" if one else FAILED if run else cell.obstacle or MISSING,
         "run": run.identity.id if run else MISSING,
     }
 
 
-def _verdicts_caption(cells: Collection[JudgedCell]) -> str:
+def _verdicts_caption(table: schema.Table, cells: Sequence[JudgedCell]) -> str:
     count = Counter(cell.standing for cell in cells)
     legend = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
     failed = sum(bool(cell.broken) for cell in cells)
     return (
-        f"Every number of Table 2 as printed, with its verdict: {legend}. Reproduced: measured "
-        f"with the authors' weights within {PRINTED_TEXT}, or reached with others "
+        f"Every number of {table.title} as printed, with its verdict: {legend}. Reproduced: "
+        f"measured with the authors' weights within {PRINTED_TEXT}, or reached with others "
         f"({TRAINED_HERE}), which cannot refute a number; under the default rules, or under others "
         "in use, which the report rules names. Inconsistent in print: it contradicts other printed "
-        f"numbers. Runs that failed: {failed or 'none'}."
+        "numbers. Undecided: measured and not reproduced, but with other weights, or not under "
+        f"every rule in use. Runs that failed: {failed or 'none'}.{_obstacles(cells)}"
     )
 
 
-_CELL = ["model", "dataset", "metric"]
-_RULES = [*_CELL, "printed", "rules", "measured", "agrees", "run"]
-
-
 @register_report("rules")
-def rules(runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None) -> Table:
+def rules(findings: Findings) -> list[Table]:
     """Report each printed number that was measured, with its value under every rule that ran.
 
-    The grey rule is ignored: both rules are shown.
+    The grey rule is ignored: all rules are shown.
     """
-    del grey
-    evidence = Evidence(runs, paper)
-    facts = [fact for cell in judge_cells(evidence) for fact in _rules_row(evidence, cell)]
-    tidy = pd.DataFrame(facts, columns=_RULES)
-    rows = [_rules_line(evidence, cell) for _, cell in tidy.groupby(_CELL, sort=False)]
-    headers = ["Method", "Set", "", "Printed", "Measured", "Agrees under"]
-    return Table("rules", _rules_caption(tidy), headers, rows, tidy)
+    return _for_each_table(findings, "rules", _rules)
 
 
-def _rules_row(evidence: Evidence, cell: JudgedCell) -> list[dict[str, Any]]:
-    # Bicubic has one name per pipeline; the paper does not say which pipeline it used.
-    names = (cell.model, "bicubic-rgb") if cell.model == "bicubic" else (cell.model,)
-    return [
-        {
-            "model": cell.model,
-            "dataset": cell.dataset,
-            "metric": cell.metric,
-            "printed": cell.printed,
+_RULES = ("model", "scale", "dataset", "metric", "printed", "rules", "measured", "agrees", "run")
+
+
+def _rules(name: str, findings: Findings, table: schema.Table) -> Table:
+    cells = [cell for cell in _cells(findings, table) if cell.options]
+    facts = [
+        _place(cell)
+        | {
             "rules": _rules_text(one),
             "measured": round(one.value, 6),
-            "agrees": abs(one.value - cell.printed) <= PRINTED.of(cell.metric),
+            "agrees": cell.agrees(one),
             "run": one.run.identity.id,
         }
-        for name in names
-        for one in measurements(evidence.candidates, name, cell.dataset, cell.metric)
+        for cell in cells
+        for one in cell.options
     ]
+    agreeing = sum(any(map(cell.agrees, cell.options)) for cell in cells)
+    caption = (
+        f"{table.title} under the rules in use, with the authors' weights where they exist: each "
+        "printed number that was measured, and the rules under which it agrees within "
+        f"{PRINTED_TEXT}; {agreeing} of {len(cells)} agree under one at least. "
+        "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
+        "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
+        "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
+        "instead of windows inside the image only."
+    )
+    headers = ["Method", "Scale", "Set", "", "Printed", "Measured", "Agrees under"]
+    tidy = pd.DataFrame(facts, columns=_RULES)
+    return _without_one_scale(name, caption, headers, list(map(_rules_line, cells)), tidy)
 
 
 def _rules_text(one: Measurement) -> str:
     return ", ".join([f"pipeline {protocol(one.run.identity.protocol).pipeline}", *one.rules])
 
 
-def _rules_line(evidence: Evidence, cell: pd.DataFrame) -> list[str]:
-    first = cell.iloc[0]
-    score = SCORES[first["metric"]]
-    measured = [
-        f"{score.as_measured(value)} ({rules})"
-        for value, rules in zip(cell["measured"], cell["rules"], strict=True)
-    ]
-    agreeing = list(cell.loc[cell["agrees"], "rules"])
+def _rules_line(cell: JudgedCell) -> list[str]:
+    texts = [f"{cell.score.as_measured(one.value)} ({_rules_text(one)})" for one in cell.options]
+    agreeing = [_rules_text(one) for one in cell.options if cell.agrees(one)]
     return [
-        evidence.table2[first["model"]]["method"],
-        title(first["dataset"]),
-        first["metric"].upper(),
-        score.as_printed(first["printed"]),
-        "; ".join(measured),
-        "; ".join(agreeing) or "none",
+        *(cell.row.method, f"x{cell.row.scale}", title(cell.dataset), cell.metric.upper()),
+        *(_printed([cell]), "; ".join(texts), "; ".join(agreeing) or "none"),
     ]
-
-
-def _rules_caption(tidy: pd.DataFrame) -> str:
-    agreeing = tidy.groupby(_CELL)["agrees"].any()
-    return (
-        "Table 2 under the rules in use, with the authors' weights where they exist: each printed "
-        f"number that was measured, and the rules under which it agrees within {PRINTED_TEXT}; "
-        f"{agreeing.sum()} of {len(agreeing)} agree under one at least. "
-        "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
-        "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
-        "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
-        "instead of windows inside the image only."
-    )
-
-
-ARGUED = (("drfn", "msrn"), ("rdn", "drfn"))
-"""Pairs that the paper compares in its text."""
-_ANSWERS = {True: "yes", False: "no", None: ""}
 
 
 @register_report("differences")
-def differences(
-    runs: pd.DataFrame, paper: Mapping[str, Any], grey: GreyRule | None = None
-) -> Table:
-    """Report differences between rows of Table 2 with their intervals over the images."""
-    evidence = Evidence(runs, paper)
-    facts = [one for name in evidence.sets for one in _on_set(evidence, name, grey)]
+def differences(findings: Findings) -> list[Table]:
+    """Report differences between rows of each table with their intervals over the images."""
+    return _for_each_table(findings, "differences", _differences)
+
+
+_FACTS = (
+    *("dataset", "scale", "better", "worse", "printed", "measured", "low", "high"),
+    *("contains_zero", "contains_printed", "half_width", "share"),
+)
+_ANSWERS = {True: "yes", False: "no", None: ""}
+
+
+def _differences(name: str, findings: Findings, table: schema.Table) -> Table:
+    models = {row.row.method: row.row.key for row in findings.rows}
+    pairs = findings.differences(table)
+    facts = [_difference_facts(pair, models) for pair in pairs]
     headers = [
-        *("Set", "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
+        *("Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
         *("Interval contains 0", "Printed inside interval", "Half-width (dB)"),
         "Printed / half-width",
     ]
-    rows = [_difference_line(fact, evidence) for fact in facts]
-    tidy = pd.DataFrame(facts).round(4)
-    return Table("differences", _differences_caption(runs, grey), headers, rows, tidy)
+    lines = list(map(_difference_line, pairs, facts))
+    tidy = pd.DataFrame(facts, columns=_FACTS).round(4)
+    return _without_one_scale(name, _differences_caption(findings, table), headers, lines, tidy)
 
 
-def _on_set(evidence: Evidence, dataset: str, grey: GreyRule | None) -> list[dict[str, Any]]:
-    """Compare neighbours by printed PSNR among the measured rows, then the pairs of `ARGUED`."""
-    runs: dict[str, RunRecord] = {}
-    for model, row in evidence.table2.items():
-        run = evidence.run(model, dataset, grey)
-        if run and dataset in row and speaks_for_the_authors(run):
-            runs[model] = run
-    ordered = sorted(runs, key=lambda model: -evidence.table2[model][dataset][0])
-    pairs = [(pair, _interval(runs, *pair)) for pair in pairwise(ordered)]
-    widths = [interval.half_width for _, interval in pairs if interval]
-    typical = median(widths) if widths else None
-    measured = [
-        _difference(evidence, dataset, *pair, interval, interval.half_width if interval else None)
-        for pair, interval in pairs
-    ]
-    return measured + [
-        _difference(evidence, dataset, *pair, None, typical)
-        for pair in ARGUED
-        if not set(pair) <= runs.keys()
-    ]
-
-
-def _interval(runs: Mapping[str, RunRecord], better: str, worse: str) -> Interval | None:
-    """Measure a difference; None where the two runs cannot be compared."""
-    try:
-        return compare_runs(runs[better], runs[worse])
-    except MismatchError:
-        return None
-
-
-def _difference(
-    evidence: Evidence,
-    dataset: str,
-    better: str,
-    worse: str,
-    interval: Interval | None,
-    half_width: float | None,
-) -> dict[str, Any]:
-    """Collect what is known of the difference between two rows of Table 2 on one set, in dB.
-
-    The interval is None where the two runs cannot be compared or one is missing. The half-width is
-    the interval's, or the set's typical one; None where nothing was measured.
-    """
-    rows = evidence.table2
-    printed = round(rows[better][dataset][0] - rows[worse][dataset][0], 2)
-    return {
-        "dataset": dataset,
-        "better": better,
-        "worse": worse,
-        "printed": printed,
-        "measured": interval and interval.difference,
-        "low": interval and interval.low,
-        "high": interval and interval.high,
-        # The images cannot decide which of the two is better.
-        "contains_zero": interval and interval.low <= 0 <= interval.high,
-        "contains_printed": interval and interval.low <= printed <= interval.high,
-        "half_width": half_width,
+def _difference_facts(pair: Difference, models: Mapping[str, str]) -> dict[str, Any]:
+    facts = {
+        "dataset": pair.dataset,
+        "scale": pair.scale,
+        "better": models[pair.better],
+        "worse": models[pair.worse],
+        "printed": pair.printed,
+        "half_width": pair.half_width,
         # Up to 1, the choice of images may explain the printed difference.
-        "share": abs(printed) / half_width if half_width else None,
+        "share": abs(pair.printed) / pair.half_width if pair.half_width else None,
     }
+    if one := pair.interval:
+        facts |= {"measured": one.difference, "low": one.low, "high": one.high}
+        # The images cannot decide which of the two is better.
+        facts["contains_zero"] = one.low <= 0 <= one.high
+        facts["contains_printed"] = one.low <= pair.printed <= one.high
+    return facts
 
 
-def _difference_line(fact: Mapping[str, Any], evidence: Evidence) -> list[str]:
-    methods = [str(evidence.table2[fact[name]]["method"]) for name in ("better", "worse")]
-    measured, half_width, share = fact["measured"], fact["half_width"], fact["share"]
-    width = MISSING if half_width is None else f"{half_width:.3f}"
+def _difference_line(pair: Difference, facts: Mapping[str, Any]) -> list[str]:
+    one, width, share = pair.interval, pair.half_width, facts["share"]
+    typical = "" if one else " (typical)"
     return [
-        title(fact["dataset"]),
-        " over ".join(methods),
-        f"{fact['printed']:+.2f}",
-        MISSING if measured is None else f"{measured:+.3f}",
-        "" if measured is None else f"{fact['low']:+.3f} to {fact['high']:+.3f}",
-        _ANSWERS[fact["contains_zero"]],
-        _ANSWERS[fact["contains_printed"]],
-        width + (" (typical)" if measured is None and half_width is not None else ""),
+        *(title(pair.dataset), f"x{pair.scale}", f"{pair.better} over {pair.worse}"),
+        f"{pair.printed:+.2f}",
+        f"{one.difference:+.3f}" if one else MISSING,
+        f"{one.low:+.3f} to {one.high:+.3f}" if one else "",
+        _ANSWERS[facts.get("contains_zero")],
+        _ANSWERS[facts.get("contains_printed")],
+        MISSING if width is None else f"{width:.3f}{typical}",
         "" if share is None else f"{share:.2f}",
     ]
 
 
-def _differences_caption(runs: pd.DataFrame, grey: GreyRule | None) -> str:
+def _differences_caption(findings: Findings, table: schema.Table) -> str:
     spreads = [
         f"{one.identity.model} on {title(one.identity.dataset)} {one.mean:.3f} dB, sd "
         f"{one.sd:.3f} dB ({one.count} weights)"
-        for one in spread_over_weights(runs)
+        for one in spread_over_weights(findings.runs)
     ]
     seeds = (
         f"Over trainings that differ in their seed: {'; '.join(spreads)}."
@@ -463,14 +453,14 @@ def _differences_caption(runs: pd.DataFrame, grey: GreyRule | None) -> str:
         else "No network was run with several weights: what the seed does is not known."
     )
     return (
-        "Differences of PSNR between rows of Table 2, as printed and as measured with the authors' "
-        "weights, with the 95% interval of a paired bootstrap over the images (10,000 resamples, "
-        "seed 0): methods that are neighbours by printed PSNR among those measured, then the pairs "
-        "that the paper argues from, beside the median half-width of the set. An interval that "
-        "contains 0 leaves open which method is better; a printed difference below the half-width "
-        "is within what the choice of images does. Of pairs that were not measured only their "
-        "share of the median is known: methods that are more alike have narrower intervals. A "
-        "bootstrap over as few images as the five of Set5 gives intervals that are too narrow. "
+        f"Differences of PSNR between rows of {table.title}, as printed and as measured with the "
+        "authors' weights, with the 95% interval of a paired bootstrap over the images (10,000 "
+        "resamples, seed 0): methods that are neighbours by printed PSNR among those measured, "
+        "then the pairs that the paper argues from, beside the median half-width of the set. An "
+        "interval that contains 0 leaves open which method is better; a printed difference below "
+        "the half-width is within what the choice of images does. Of pairs that were not measured "
+        "only their share of the median is known: methods that are more alike have narrower "
+        "intervals. A bootstrap over as few as five images gives intervals that are too narrow. "
         "Rows that follow different grey rules are compared on colour images alone. "
-        f"{seeds} {grey_note(grey)}."
+        f"{seeds} {grey_note(findings.rules, table)}."
     )

@@ -7,10 +7,9 @@ are split into several floats, and wide tables shrink.
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from math import ceil
 from textwrap import wrap
@@ -48,6 +47,27 @@ class Report(Protocol):
 
     def render(self, form: Format) -> str | bytes:
         """Return the content of the file in that format."""
+
+
+Mark = Literal["", "best", "second"]
+BEST = "Bold: the best of its column and scale; underlined: the second best."
+"""What marks say, for a caption."""
+
+
+class Marked(str):
+    """A cell with parts that stand out; as plain text, nothing does."""
+
+    parts: Sequence[tuple[str, Mark]]
+
+    def __new__(cls, parts: Sequence[tuple[str, Mark]]) -> Marked:
+        """Join texts with their marks."""
+        cell = super().__new__(cls, "".join(text for text, _ in parts))
+        cell.parts = parts
+        return cell
+
+    def __html__(self) -> str:
+        """Escape the cell for jinja2."""
+        return _escaped(self, "html")
 
 
 @dataclass(frozen=True)
@@ -90,12 +110,17 @@ class Table:
                 body = markdown_table(self.headers, self.rows)
                 return f"{markdown_paragraph(self.caption)}\n\n{body}\n"
             case "tex":
-                return latex(self.name, self.caption, self.headers, self.rows)
+                return latex(self)
             case "csv":
                 return csv_text(self.tidy.columns, self.tidy.itertuples(index=False))
             case "html":
                 return html_file(self)
         raise ValueError(f"a table cannot be rendered as {form}")
+
+    def without_marks(self) -> Table:
+        """Return the table with no number bold or underlined."""
+        rows = [[str(cell) for cell in row] for row in self.rows]
+        return replace(self, rows=rows, caption=self.caption.replace(f" {BEST}", ""))
 
 
 def plain_table(
@@ -109,13 +134,16 @@ def plain_table(
         align: left or right for each column; by default, columns of numbers are right-aligned.
     """
     cells = [[printable(readable(cell)) for cell in row] for row in rows]
-    align = align or ["right" if _are_numbers(c) else "left" for c in zip(*rows, strict=True)]
+    kinds = [{type(cell) for cell in column} - {type(None)} for column in zip(*rows, strict=True)]
+    align = align or ["right" if kind and kind <= {int, float} else "left" for kind in kinds]
     return tabulate(cells, headers, tablefmt="simple", colalign=align, disable_numparse=True)
 
 
 def readable(value: object) -> str:
     """Format a value for people: empty if missing, and numbers with their significant digits."""
     match value:
+        case str():
+            return value
         case None:
             return ""
         case bool():
@@ -129,27 +157,10 @@ def readable(value: object) -> str:
     return str(value)
 
 
-def _are_numbers(values: Iterable[object]) -> bool:
-    """Whether all values are numbers or missing, and at least one is a number."""
-    kinds = {type(value) for value in values} - {type(None)}
-    return bool(kinds) and kinds <= {int, float}
-
-
 def json_text(value: object) -> str:
     """Write a value as ASCII JSON without control characters; infinity is the string ``inf``."""
-    return json.dumps(_finite(value), indent=1, allow_nan=False).replace("\x7f", "\\u007f")
-
-
-def _finite(value: Any) -> Any:
-    """Turn the numbers that JSON cannot write, infinite ones and NaN, into strings."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case dict():
-            return {name: _finite(one) for name, one in value.items()}
-        case list() | tuple():
-            return [_finite(one) for one in value]
-    return value
+    plain = json.loads(json.dumps(value), parse_constant=lambda word: str(float(word)))
+    return json.dumps(plain, indent=1).replace("\x7f", "\\u007f")
 
 
 def escape_html(text: str) -> str:
@@ -168,18 +179,14 @@ def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str
 
 def _csv_cell(value: Any) -> Any:
     """Put an apostrophe before text that a spreadsheet would read as a formula."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.lstrip().startswith(_FORMULAS) and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
+    text = printable(value) if isinstance(value, str) else ""
+    if not text.lstrip().startswith(_FORMULAS):
+        return text or value
     try:
         float(text)
     except ValueError:
-        return False
-    return True
+        return f"'{text}"
+    return text
 
 
 class HtmlCell(NamedTuple):
@@ -196,18 +203,21 @@ def html_rows(table: Table) -> list[list[HtmlCell]]:
     Empty cells at the beginning of a row belong to the cell above. Row headers are the cells of the
     first column, and of the first column that no row leaves to the row above.
     """
-    empty = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
-    empty[:1] = [0]  # the first row has no row above it
-    header_columns = {0, max(empty, default=0)}
-    rows = []
-    for place, row in enumerate(table.rows):
-        cells = []
-        for column in range(empty[place], len(row)):
-            text, below = printable(row[column]), empty[place + 1 :]
-            spans = next((i for i, count in enumerate(below, 1) if count <= column), len(below) + 1)
-            cells.append(HtmlCell(text, column in header_columns and bool(text.strip()), spans))
-        rows.append(cells)
-    return rows
+    starts = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
+    starts[:1] = [0]  # the first row has no row above it
+    header_columns = {0, max(starts, default=0)}
+
+    def cell(place: int, column: int) -> HtmlCell:
+        text = table.rows[place][column]
+        below = starts[place + 1 :]
+        spans = next((i for i, start in enumerate(below, 1) if start <= column), len(below) + 1)
+        text = text if isinstance(text, Marked) else printable(text)
+        return HtmlCell(text, column in header_columns and bool(text.strip()), spans)
+
+    columns = range(len(table.headers))
+    return [
+        [cell(place, column) for column in columns[start:]] for place, start in enumerate(starts)
+    ]
 
 
 def templates() -> Environment:
@@ -267,12 +277,13 @@ def markdown_table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str] | None = None
 ) -> str:
     """Write a Markdown table; ``align`` is left or right for each column."""
-    cells = [[escape_markdown(cell) for cell in row] for row in rows]
+    cells = [[_escaped(cell, "md") for cell in row] for row in rows]
     titles = [escape_markdown(header) for header in headers]
     return tabulate(cells, titles, tablefmt="github", colalign=align, disable_numparse=True)
 
 
 PREAMBLE = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."
+_BEGIN = ("\\begin{table*}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}")
 LINE = 82
 """Letters in ``\\footnotesize`` that fit on a line of an article on letter paper, about."""
 _LINES = 40
@@ -324,24 +335,37 @@ def _letter(letter: str) -> str:
     return _SYMBOLS["\\"] + letter.encode("unicode_escape").decode()[1:]
 
 
-def latex(name: str, caption: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def latex(table: Table) -> str:
     """Write a table as one or several ``table*`` floats, no wider than the text.
 
-    The first has the caption and a label that ends in ``name``.
+    The first has the caption and a label that ends in the table's name.
     """
     longest = [
         max([*map(len, column), *map(len, header.split())], default=0)
-        for header, *column in zip(headers, *rows, strict=True)
+        for header, *column in zip(table.headers, *table.rows, strict=True)
     ]
     widths = _widths(longest)
     needed = sum(width or size for width, size in zip(widths, longest, strict=True))
     shrink = max(1.0, (needed + _SPACE * len(longest)) / LINE)
-    sizes = (max(size, 1) for size in longest)
-    wrapped = ["\n".join(wrap(text, size)) for text, size in zip(headers, sizes, strict=True)]
-    floats = [
-        _float(name, caption, _tabular(wrapped, part, widths), shrink > _SLACK, first=not place)
-        for place, part in enumerate(_parts(rows, widths, _LINES * shrink))
-    ]
+    columns = "".join(f"p{{{width / LINE:.2f}\\textwidth}}" if width else "l" for width in widths)
+    label = f"\\label{{tab:{_LABEL.sub('-', table.name)}}}"
+    top = [f"\\caption{{{escape_latex(table.caption)}}}", label]
+    floats = []
+    for part in _parts(table.rows, widths, _LINES * shrink):
+        tabular = [
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            _row(map(_header, table.headers, longest)),
+            "\\midrule",
+            *(_row(map(_cell, row, widths)) for row in part),
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+        if shrink > _SLACK:
+            tabular = ["\\resizebox{\\textwidth}{!}{%", *tabular[:-1], f"{tabular[-1]}}}"]
+        floats.append("\n".join([*_BEGIN, *top, *tabular, "\\end{table*}"]))
+        # Floats after the first keep its number.
+        top = ["\\addtocounter{table}{-1}", "\\caption{Continued.}"]
     return "\n\n".join([PREAMBLE, *floats]) + "\n"
 
 
@@ -374,49 +398,33 @@ def _parts(
     yield part
 
 
-def _float(name: str, caption: str, tabular: str, wide: bool, *, first: bool) -> str:
-    """Write one float; floats after the first keep its number."""
-    caption = escape_latex(caption) if first else "Continued."
-    if wide:
-        tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}}}"
-    lines = [
-        "\\begin{table*}",
-        "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",
-        *([] if first else ["\\addtocounter{table}{-1}"]),
-        f"\\caption{{{caption}}}",
-        *([f"\\label{{tab:{_LABEL.sub('-', name)}}}"] if first else []),
-        tabular,
-        "\\end{table*}",
-    ]
-    return "\n".join(lines)
+def _header(header: str, size: int) -> str:
+    """Write a header, wrapped to a number of letters."""
+    lines = [escape_latex(line) for line in wrap(header, max(size, 1))]
+    stacked = "\\\\".join(lines)
+    return f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked
 
 
-def _tabular(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[float | None]
-) -> str:
-    columns = "".join(f"p{{{width / LINE:.2f}\\textwidth}}" if width else "l" for width in widths)
-    ragged = ["\\raggedright " if width else "" for width in widths]
-    lines = [
-        [lead + escape_latex(text) for lead, text in zip(ragged, row, strict=True)] for row in rows
-    ]
-    return "\n".join(
-        [
-            f"\\begin{{tabular}}{{{columns}}}",
-            "\\toprule",
-            _row(map(_header, headers)),
-            "\\midrule",
-            *map(_row, lines),
-            "\\bottomrule",
-            "\\end{tabular}",
-        ]
-    )
-
-
-def _header(header: str) -> str:
-    """Write a header, with several lines stacked."""
-    stacked = "\\\\".join(map(escape_latex, header.split("\n")))
-    return f"\\shortstack[l]{{{stacked}}}" if "\n" in header else stacked
+def _cell(cell: str, width: float | None) -> str:
+    return "\\raggedright " * bool(width) + _escaped(cell, "tex")
 
 
 def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + " \\tabularnewline"
+
+
+_FORMS: Mapping[Format, tuple[Callable[[str], str], Mapping[Mark, str]]] = {
+    "md": (escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"}),
+    "tex": (escape_latex, {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}),
+    "html": (escape_html, {"best": "<b>{}</b>", "second": "<u>{}</u>"}),
+}
+"""How text is escaped and marked."""
+
+
+def _escaped(cell: str, form: Format) -> str:
+    """Escape a cell, and mark its parts if it has any."""
+    escape, marks = _FORMS[form]
+    if not isinstance(cell, Marked):
+        return escape(cell)
+    parts = ((escape(text), mark) for text, mark in cell.parts)
+    return "".join(marks.get(mark, "{}").format(text) for text, mark in parts if text)
