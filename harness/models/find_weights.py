@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
@@ -14,13 +16,14 @@ from harness.data.pinned import cache_root, pinned_rows, remote_file
 from harness.errors import HarnessError
 from harness.files import TEXT, regular, require_writable, write_atomically
 from harness.models.weights import PART, Weights, read_weights, save_weights
-from harness.record import file_digest
+from harness.record import digest, file_digest
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.cards import ModelCard, RemoteFile
+    from harness.record import RunRecord
 
 _ORDER = {"official": 0, "repro": 1}
 
@@ -231,3 +234,78 @@ def copy_notes(path: Path, stored: Path, tensors_sha256: str) -> None:
     same = notes is not None and notes["tensors_sha256"] == tensors_sha256
     if same and notes_path(path) != notes_path(stored):
         write_notes(stored, json.dumps(notes, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class TrainingNotes:
+    """The training budget of weights.
+
+    Attributes:
+        key: a hash of recipe and device without the seed; empty where nothing is known.
+        steps: optimiser steps.
+        patches: number of LR patches per step, and their side in pixels.
+        minutes: training time on ``device``.
+        before: the notes of the weights that the training started from, if any.
+    """
+
+    key: str = ""
+    steps: int = 0
+    patches: tuple[int, int] = (0, 0)
+    minutes: float = 0.0
+    device: str = ""
+    before: TrainingNotes | None = None
+
+    @property
+    def pixels(self) -> int:
+        """LR pixels seen in the whole chain of trainings, repeats included."""
+        count, side = self.patches
+        return self.steps * count * side**2 + (self.before.pixels if self.before else 0)
+
+    def __str__(self) -> str:
+        if not self.key:
+            return "a training of which nothing is known"
+        count, side = self.patches
+        after = f", after {self.before}" if self.before else ""
+        return (
+            f"{self.steps:,} steps of {count} patches of {side}x{side} in {self.minutes:.0f} "
+            f"minutes on {self.device}{after}"
+        )
+
+
+def training_notes(record: RunRecord) -> TrainingNotes:
+    """Return the training budget of a run's weights, where the model's package ships such notes.
+
+    The package need not ship the weights themselves.
+    """
+    model, sha256 = record.identity.model, record.identity.weights_sha256
+    source = MODELS.get(model).source if model in MODELS else None
+    if source is None:
+        return TrainingNotes()
+    notes = _notes(source.parent / "weights").get(sha256)
+    return notes_from(notes) if notes else TrainingNotes()
+
+
+def notes_from(notes: Mapping[str, Any]) -> TrainingNotes:
+    """Read the budget from training notes; it is unknown for weights trained elsewhere."""
+    if not {"recipe", "steps", "seconds"} <= notes.keys():
+        return TrainingNotes()
+    before, device = notes.get("from"), notes.get("device", "a device that is not known")
+    recipe = {name: value for name, value in notes["recipe"].items() if name != "seed"}
+    return TrainingNotes(
+        digest([recipe, device, *([before] if before else [])]),
+        notes["steps"],
+        (recipe["batch"], recipe["patch"]),
+        notes["seconds"] / 60,
+        device,
+        notes_from(before) if before else None,
+    )
+
+
+@cache
+def _notes(folder: Path) -> Mapping[str | None, Mapping[str, Any]]:
+    """Read the training notes in a folder of weights, by the weights' hash.
+
+    The folder may also hold other JSON files.
+    """
+    notes = map(read_notes, sorted(folder.glob("*.json")))
+    return {one["tensors_sha256"]: one for one in notes if one}

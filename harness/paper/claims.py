@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.paper.schema import (
@@ -43,9 +44,9 @@ ROUNDING = 0.005
 class Counted(NamedTuple):
     """A quantity of networks: what it is called, how a count is written, and how it is counted."""
 
-    name: str
+    words: str
     write: Callable[[float], str]
-    count: Callable[[Evidence, str, int], float | None]
+    of: Callable[[Evidence, str, int], float | None]
 
 
 QUANTITIES: Mapping[Quantity, Counted] = {
@@ -80,15 +81,37 @@ QUANTITIES: Mapping[Quantity, Counted] = {
 """What a claim can count on a network; a count is None where it cannot be made."""
 
 
+def _count_of(quantity: Quantity, evidence: Evidence, model: str) -> float | None:
+    """Count on a network at the largest scale of the tables; None where it cannot be made."""
+    scale = max((row.scale for row in _paper(evidence).rows), default=4)
+    try:
+        return QUANTITIES[quantity].of(evidence, model, scale)
+    except Exception:  # there is none, or it cannot be built, run or traced
+        return None
+
+
+def _uncounted(quantity: Quantity, model: str, method: str) -> UsageError:
+    """Say why a network that a claim needs was not counted."""
+    if not model:
+        return UsageError(f"The harness has no network of {method}: add one as a plug-in.")
+    try:
+        MODELS.get(model)
+    except UsageError as error:
+        return error
+    return UsageError(f"The {QUANTITIES[quantity].words} of {model} cannot be counted.")
+
+
 def judge_claim(claim: Claim, test: ClaimTest | None, evidence: Evidence) -> Judgement:
     """Judge one claim; it is not measured if no number decides it, or its network is missing."""
-    if test is None:
-        finding = Finding("not measured", claim.by_hand)
-    else:
-        try:
-            finding = _JUDGES[type(test)](test, evidence, claim)
-        except UsageError as error:
-            finding = Finding("not measured", str(error))
+    try:
+        if test is None:
+            finding = Finding("not measured", claim.by_hand)
+        elif isinstance(test, Plugin):
+            finding = _plugin(test, evidence, claim)
+        else:
+            finding = _JUDGES[type(test)](test, evidence)
+    except UsageError as error:
+        finding = Finding("not measured", str(error))
     text = f"{finding.evidence} {claim.note}".rstrip()
     return Judgement(claim.key, claim.quote, claim.where, finding.verdict, text, finding.runs)
 
@@ -98,19 +121,18 @@ def _paper(evidence: Evidence) -> Paper:
     return evidence.paper
 
 
-def _count(test: Count, evidence: Evidence, claim: Claim) -> Finding:
+def _count(test: Count, evidence: Evidence) -> Finding:
     paper = _paper(evidence)
     quantity = QUANTITIES[test.count]
     own = test.of or paper.network(paper.subject)[0]
-    counts = {
-        name: quantity.count(evidence, name, _scale(evidence)) for name in (own, *test.readings)
-    }
+    counts = {name: _count_of(test.count, evidence, name) for name in (own, *test.readings)}
     known = {name: count for name, count in counts.items() if count is not None}
-    if not known:
-        return Finding("not measured", f"{quantity.name} of {own} cannot be counted.")
-    claimed = test.about or f"at least {quantity.write(test.at_least or 0)}"
-    text = f"{_amounts(known, quantity)} {quantity.name}; the paper says {claimed}."
     holds = any(_fits(test, count) for count in known.values())
+    unknown = next((name for name in counts if name not in known), None)
+    if unknown is not None and not holds:
+        raise _uncounted(test.count, unknown, paper.subject)
+    claimed = test.about or f"at least {quantity.write(test.at_least or 0)}"
+    text = f"{_amounts(known, quantity)} {quantity.words}; the paper says {claimed}."
     return Finding(decide(True, holds, not test.leaves_room), text)
 
 
@@ -128,11 +150,6 @@ def _amounts(counts: Mapping[str, float], quantity: Counted) -> str:
         for i, (name, n) in enumerate(counts.items())
     ]
     return listed(parts)
-
-
-def _scale(evidence: Evidence) -> int:
-    """Return the scale of counts: the largest that the paper's tables have."""
-    return max((row.scale for row in _paper(evidence).rows), default=4)
 
 
 Column = tuple[int, str, str]
@@ -179,33 +196,38 @@ def _numbers(cells: Iterable[JudgedCell], value: Callable[[JudgedCell], float | 
     return numbers
 
 
+T = TypeVar("T", bound=Compare)
+
+
 def _compare(
-    holds: Callable[[Compare, Evidence, Compared, bool], tuple[bool, str]],
-) -> Callable[[Compare, Evidence, Claim], Finding]:
+    holds: Callable[[T, Evidence, Compared], tuple[bool, str]],
+) -> Callable[[T, Evidence], Finding]:
     """Make a judge of a test on numbers: it is applied to print, then to what was measured.
 
-    For the second, a measured number takes the place of a printed one that it does not reproduce;
-    columns in which the method itself was not measured are left out.
+    For the second, the method's measured numbers take the place of printed ones that they do not
+    reproduce, and columns in which it was not measured are left out. Of other methods only those
+    do that refute the print: weights that were trained too little make no method inferior.
     """
 
-    def judge(test: Compare, evidence: Evidence, claim: Claim) -> Finding:
+    def judge(test: T, evidence: Evidence) -> Finding:
         method = test.method or _paper(evidence).subject
         cells = _cells(test, evidence)
-        own = [cell for cell in cells if cell.row.method == method and cell.measured]
-        runs = {cell.measured.run.identity.id: cell.measured.run for cell in own if cell.measured}
-        in_print, text = holds(test, evidence, Compared(method, _printed(cells)), True)
+        in_print, text = holds(test, evidence, Compared(method, _printed(cells)))
         text = f"As printed it {'holds' if in_print else 'does not hold'}: {text}"
-        measured, official = None, all(map(speaks_for_the_authors, runs.values()))
-        if own and in_print:
-            compared = Compared(method, _numbers(cells, lambda cell: _measured(cell, method)))
-            measured, _ = holds(test, evidence, compared, False)
-            where = listed(list(dict.fromkeys(title(cell.dataset) for cell in own)))
-            text += f" As measured on {where} it {'holds' if measured else 'does not hold'}"
-            text += "." if official else (", with other weights than the authors'.")
-        elif in_print:
-            text += f" {method} was not measured."
-        ids = tuple(runs) if measured is not None else ()
-        return Finding(decide(in_print, measured, official), text, ids)
+        if not in_print:
+            return Finding("inconsistent in print", text)
+        own = [cell for cell in cells if cell.row.method == method and cell.measured]
+        if not own:
+            return Finding("not measured", f"{text} {method} was not measured.")
+        runs = {cell.measured.run.identity.id: cell.measured.run for cell in own if cell.measured}
+        official = all(map(speaks_for_the_authors, runs.values()))
+        compared = Compared(method, _numbers(cells, lambda cell: _measured(cell, method)))
+        measured, _ = holds(test, evidence, compared)
+        where = listed(list(dict.fromkeys(title(cell.dataset) for cell in own)))
+        text += f" As measured on {where} it {'holds' if measured else 'does not hold'}"
+        text += "." if official else ", with other weights than the authors'."
+        can_refute = official and all(cell.verdict != "undecided" for cell in own)
+        return Finding(decide(in_print, measured, can_refute), text, tuple(runs))
 
     return judge
 
@@ -219,13 +241,19 @@ def _printed(cells: Iterable[JudgedCell], *, doubted: bool = True) -> Numbers:
 
 
 def _measured(cell: JudgedCell, method: str) -> float | None:
+    is_own = cell.row.method == method
     if cell.measured is None:
-        return None if cell.row.method == method else cell.printed
-    return cell.printed if cell.verdict == "reproduced" else cell.measured.value
+        return None if is_own else cell.printed
+    keeps = cell.verdict == "reproduced" or (cell.verdict == "undecided" and not is_own)
+    return cell.printed if keeps else cell.measured.value
 
 
-def _beats(test: Compare, evidence: Evidence, compared: Compared, print_: bool) -> tuple[bool, str]:
-    assert isinstance(test, Beats)
+def _beats(test: Beats, evidence: Evidence) -> Finding:
+    judge = _beats_with_self_ensemble if test.self_ensemble else _compare(_leads)
+    return judge(test, evidence)
+
+
+def _leads(test: Beats, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
     leads = {
         method: {
             column: own - numbers[column]
@@ -241,7 +269,7 @@ def _beats(test: Compare, evidence: Evidence, compared: Compared, print_: bool) 
     return holds, f"{compared.method} leads {'; '.join(texts)}{margin}."
 
 
-def _beats_with_self_ensemble(test: Beats, evidence: Evidence, claim: Claim) -> Finding:
+def _beats_with_self_ensemble(test: Beats, evidence: Evidence) -> Finding:
     """Compare the gain that self-ensemble needs to beat others with the gain that it gives."""
     method = test.method or _paper(evidence).subject
     numbers = _printed(_cells(test, evidence))
@@ -282,29 +310,20 @@ def _beats_with_self_ensemble(test: Beats, evidence: Evidence, claim: Claim) -> 
 def _ensemble_pairs(
     test: Beats, evidence: Evidence, method: str
 ) -> dict[Column, tuple[RunRecord, RunRecord]]:
-    """Pair runs of a method without and with self-ensemble, with the same weights."""
+    """Pair runs of a method without and with self-ensemble, with the same weights and rules."""
     pairs = {}
     for cell in _cells(test, evidence):
-        if cell.row.method != method or cell.measured is None:
-            continue
-        plain = cell.shown
-        key = (cell.row.model, cell.dataset, cell.row.scale, True)
-        for ensemble in evidence.by_cell.get(key, ()):
-            same = ensemble.status == "finished" and plain is not None
-            if (
-                same
-                and ensemble.identity.protocol == plain.identity.protocol
-                and ensemble.identity.weights_sha256 == plain.identity.weights_sha256
-            ):
-                pairs[cell.row.scale, cell.dataset, cell.metric] = (plain, ensemble)
-                break
+        if cell.row.method == method and (plain := cell.shown):
+            wanted = replace(plain.identity, self_ensemble=True, metrics=())
+            key = (cell.row.model, cell.dataset, cell.row.scale, True)
+            for run in evidence.by_cell.get(key, ()):
+                if run.status == "finished" and replace(run.identity, metrics=()) == wanted:
+                    pairs[cell.row.scale, cell.dataset, cell.metric] = (plain, run)
+                    break
     return pairs
 
 
-def _within(
-    test: Compare, evidence: Evidence, compared: Compared, print_: bool
-) -> tuple[bool, str]:
-    assert isinstance(test, Within)
+def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
     own = compared.own
     gaps = {
         method: {
@@ -318,50 +337,56 @@ def _within(
     if test.lead_over:
         other = compared.numbers[test.lead_over]
         leads = [own[column] - other[column] for column in own if column in other]
-        margin, ahead = max(leads, default=0.0), sum(one > 0 for one in leads)
+        margin = max(leads, default=0.0)
         text += (
-            f" {test.lead_over}, behind it in {ahead} of {len(leads)} columns and called inferior, "
-            f"it leads by {margin:.2f} at most."
+            f" It leads {test.lead_over}, which it is called superior to, by {margin:.2f} at most."
         )
     else:
         text += f" The claim allows {margin:g}."
-    is_smaller = True
+    holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        quantity, scale = QUANTITIES[test.fewer], _scale(evidence)
-        paper = _paper(evidence)
-        counts = [
-            quantity.count(evidence, paper.network(method)[0], scale)
-            for method in (compared.method, *test.within)
-        ]
-        times = [other / counts[0] for other in counts[1:] if other and counts[0]]
-        sizes = [
-            f"{method} has {ratio:.1f} times"
-            for method, ratio in zip(test.within, times, strict=False)
-        ]
-        text = f"{listed(sizes)} the {quantity.name}. {text}"
-        is_smaller = all(ratio > 1 for ratio in times)
-    return is_smaller and all(one <= margin for gap in gaps.values() for one in gap.values()), text
+        times = _times(test.fewer, evidence, [compared.method, *test.within], needed=holds)
+        sizes = [f"{method} has {ratio:.1f} times" for method, ratio in times.items()]
+        text = f"{listed(sizes)} the {QUANTITIES[test.fewer].words}. {text}" if sizes else text
+        holds = holds and all(ratio > 1 for ratio in times.values())
+    return holds, text
 
 
-def _rank(test: Rank, evidence: Evidence, claim: Claim) -> Finding:
+def _times(
+    quantity: Quantity, evidence: Evidence, methods: Sequence[str], *, needed: bool
+) -> dict[str, float]:
+    """Divide the counts of methods by that of the first.
+
+    Raises:
+        UsageError: one is ``needed`` and cannot be counted.
+    """
+    models = {method: _paper(evidence).network(method)[0] for method in methods}
+    counts = {method: _count_of(quantity, evidence, model) for method, model in models.items()}
+    unknown = next((method for method in methods if not counts[method]), None)
+    if unknown and needed:
+        raise _uncounted(quantity, models[unknown], unknown)
+    own = counts.pop(methods[0])
+    return {method: count / own for method, count in counts.items() if count and own}
+
+
+def _rank(test: Rank, evidence: Evidence) -> Finding:
     if test.by == "scores":
-        return _compare(_rank_by_scores)(test, evidence, claim)
-    quantity, scale = QUANTITIES[test.by], _scale(evidence)
-    paper = _paper(evidence)
+        return _compare(_rank_by_scores)(test, evidence)
+    quantity, paper = QUANTITIES[test.by], _paper(evidence)
     networks = {row.method: row.model for row in paper.rows}
     counts = {
         method: count
         for method, model in networks.items()
         if model in MODELS and MODELS.get(model).params != 0
-        if (count := quantity.count(evidence, model, scale)) is not None
+        if (count := _count_of(test.by, evidence, model)) is not None
     }
     method = test.method or paper.subject
     if method not in counts:
-        MODELS.get(networks[method])  # its error says how to get the network
-        return Finding("not measured", f"{quantity.name} of {method} cannot be counted.")
+        raise _uncounted(test.by, networks[method], method)
     place = 1 + sum(count > counts[method] for count in counts.values())
     ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
-    text = f"{method} is {ordinal(place)} of {len(counts)}: {_amounts(ordered, quantity)} {quantity.name}."
+    amounts = _amounts(ordered, quantity)
+    text = f"{method} is {ordinal(place)} of {len(counts)}: {amounts} {quantity.words}."
     holds = place == 1 if test.rank == "first" else place <= len(counts) / 2
     return Finding(decide(True, holds, can_refute=True), text)
 
@@ -370,10 +395,7 @@ Standing = tuple[int, int]
 """A rank in a column, and the column's length."""
 
 
-def _rank_by_scores(
-    test: Compare, evidence: Evidence, compared: Compared, print_: bool
-) -> tuple[bool, str]:
-    assert isinstance(test, Rank)
+def _rank_by_scores(test: Rank, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
     ranks = {column: _standing(compared, column) for column in compared.own}
     first = sum(place == 1 for place, _ in ranks.values())
     holds = all(
@@ -381,12 +403,11 @@ def _rank_by_scores(
         for place, entries in ranks.values()
     )
     text = f"{compared.method} is {_ranks(ranks)}"
-    if print_:
-        sound = Compared(compared.method, _printed(_cells(test, evidence), doubted=False))
-        clean = {column: _standing(sound, column) for column in sound.own}
-        changed = {column: one for column, one in clean.items() if one[0] < ranks[column][0]}
-        if changed:
-            text += f" (without cells that contradict other printed numbers, {_ranks(changed)})"
+    sound = Compared(compared.method, _printed(_cells(test, evidence), doubted=False))
+    clean = {column: _standing(sound, column) for column in ranks if column in sound.own}
+    changed = {column: one for column, one in clean.items() if one[0] < ranks[column][0]}
+    if changed:
+        text += f" (without cells that contradict other printed numbers, {_ranks(changed)})"
     return holds, f"{text}: the best in {first or 'none'} of {len(ranks)} columns."
 
 
@@ -430,20 +451,15 @@ def _by_column(values: Mapping[Column, float]) -> str:
     return ", and ".join(parts)
 
 
-def _pareto(
-    test: Compare, evidence: Evidence, compared: Compared, print_: bool
-) -> tuple[bool, str]:
-    assert isinstance(test, Pareto)
-    paper, quantity, scale = _paper(evidence), QUANTITIES[test.pareto], _scale(evidence)
-    model = paper.network(compared.method)[0]
+def _pareto(test: Pareto, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
+    paper, quantity = _paper(evidence), QUANTITIES[test.pareto]
     counts = {
         method: count
         for method in compared.numbers
-        if (name := paper.network(method)[0]) in MODELS or method == compared.method
-        if (count := quantity.count(evidence, name, scale)) is not None
+        if (count := _count_of(test.pareto, evidence, paper.network(method)[0])) is not None
     }
     if compared.method not in counts:
-        raise UsageError(f"{quantity.name} of {model} cannot be counted.")
+        raise _uncounted(test.pareto, paper.network(compared.method)[0], compared.method)
 
     def ahead(limit: float) -> list[str]:
         return [
@@ -455,13 +471,18 @@ def _pareto(
         ]
 
     better = ahead(counts[compared.method])
+    unknown = [method for method in compared.numbers if method not in counts]
+    for method in () if better else unknown:
+        numbers = compared.numbers[method]
+        if any(numbers.get(column, own) > own for column, own in compared.own.items()):
+            raise _uncounted(test.pareto, paper.network(method)[0], method)
     ordered = dict(sorted(((k, n) for k, n in counts.items() if n), key=lambda entry: entry[1]))
-    text = f"{_who(better)} {compared.method} with no more {quantity.name}: {_amounts(ordered, quantity)}."
+    amounts = _amounts(ordered, quantity)
+    text = f"{_who(better)} {compared.method} with no more {quantity.words}: {amounts}."
     for reading in test.readings:
-        count = quantity.count(evidence, reading, scale)
+        count = _count_of(test.pareto, evidence, reading)
         if count is not None:
             text += f" With {reading} ({quantity.write(count)}), {_who(ahead(count))} it."
-    unknown = [method for method in compared.numbers if method not in counts]
     text += f" Not known here: {listed(unknown)}." if unknown else ""
     return not better, text
 
@@ -470,24 +491,17 @@ def _who(cells: Sequence[str]) -> str:
     return f"{listed(cells)} {'beat' if len(cells) > 1 else 'beats'}" if cells else "none beats"
 
 
-def _equals(test: Equals, evidence: Evidence, claim: Claim) -> Finding:
+def _equals(test: Equals, evidence: Evidence) -> Finding:
     one, other = map(_paper(evidence).number, test.equals)
-    text = f"{_said(test.equals[0], one)}, and {_said(test.equals[1], other)}"
-    if isinstance(one, tuple) or isinstance(other, tuple):
-        return Finding(decide(one == other, None, False), f"{text}.")
-    apart = abs(one - other)
+    text = f"{one.said}; {other.said}"
+    if isinstance(one.value, tuple) or isinstance(other.value, tuple):
+        return Finding(decide(one.value == other.value, None, False), f"{text}.")
+    apart = abs(one.value - other.value)
     text += f": {apart:.2f} apart." if apart else "."
     return Finding(decide(apart <= ROUNDING, None, False), text)
 
 
-def _said(where: str, value: float | tuple[float, ...]) -> str:
-    numbers = value if isinstance(value, tuple) else (value,)
-    is_key = "|" not in where
-    name = where.replace("_", " ") if is_key else where.replace(" | ", ", ")
-    return f"{name}: {listed([f'{number:g}' if is_key else f'{number:.2f}' for number in numbers])}"
-
-
-def _gain(test: Gain, evidence: Evidence, claim: Claim) -> Finding:
+def _gain(test: Gain, evidence: Evidence) -> Finding:
     ablation = _paper(evidence).ablation(test.ablation)
     text, in_print = "Printed: ", False
     texts = []
@@ -562,7 +576,7 @@ def contradicting_rows(paper: Paper, ablation: Ablation) -> list[Row]:
     ]
 
 
-def _outlier(test: Outlier, evidence: Evidence, claim: Claim) -> Finding:
+def _outlier(test: Outlier, evidence: Evidence) -> Finding:
     place = _paper(evidence).place(test.outlier)
     row = place.row
     metrics = [place.metric] if place.metric else list(row.table.scores)
@@ -579,16 +593,13 @@ def _outlier(test: Outlier, evidence: Evidence, claim: Claim) -> Finding:
             for dataset in row.sets
             if (dataset, metric) in row.printed and (dataset, metric) in other.printed
         }
-        if place.dataset not in gaps:
-            continue
-        here = gaps.pop(place.dataset)
-        columns = {(row.scale, dataset, metric): gap for dataset, gap in gaps.items()}
-        texts.append(
-            f"{_by_column({(row.scale, place.dataset, metric): here})} from {test.against}, "
-            f"elsewhere {_by_column(columns)}"
+        here = gaps.pop(place.dataset, 0.0)
+        texts.append(_by_column({(row.scale, name, metric): gaps[name] for name in gaps}))
+        texts[-1] = (
+            f"{_by_column({(row.scale, place.dataset, metric): here})}, elsewhere {texts[-1]}"
         )
         is_out |= bool(gaps) and all(gap * here < 0 for gap in gaps.values())
-    text = f"{row.method} is printed at a distance of {'; '.join(texts)}."
+    text = f"{row.method} minus {test.against} is {'; '.join(texts)}."
     cells = [
         cell
         for cell in evidence.cells
@@ -604,7 +615,7 @@ def _outlier(test: Outlier, evidence: Evidence, claim: Claim) -> Finding:
     return Finding(decide(not is_out, holds, "refuted" in verdicts), text, ids)
 
 
-def _spread(test: Spread, evidence: Evidence, claim: Claim) -> Finding:
+def _spread(test: Spread, evidence: Evidence) -> Finding:
     runs = _runs_by_way(test, evidence)
     if not runs:
         return Finding("not measured", f"Nothing was measured in the ways {listed(test.spread)}.")
@@ -621,10 +632,11 @@ def _spread(test: Spread, evidence: Evidence, claim: Claim) -> Finding:
     text = (
         f"Between {listed(test.spread)}, {metric} differs by {min(effects):.{decimals}f} to "
         f"{max(effects):.{decimals}f}. The printed {metric} of {title(test.cells)} follows "
-        f"{listed([f'{way} on {listed(names)}' for way, names in follows.items()]) or 'neither'}."
+        f"{listed([f'{way} ({listed(names)})' for way, names in follows.items()]) or 'neither'}."
     )
     ids = tuple(run.identity.id for by_way in runs.values() for run in by_way.values())
-    complete = sum(map(len, follows.values())) == len(runs)
+    # One number alone cannot be a mix.
+    complete = sum(map(len, follows.values())) == len(runs) > 1
     return Finding(decide(len(follows) < 2, complete, False), text, ids)
 
 
@@ -634,7 +646,7 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
     The numbers are named by set or method, and the ways are models or rules for grey images.
     """
     found = {}
-    by_model = all(way in MODELS for way in test.spread)
+    by_model = not PRESETS.keys() >= set(test.spread)
     for cell in evidence.cells:
         if cell.metric != test.metric or test.cells not in (cell.row.method, cell.dataset):
             continue
@@ -642,7 +654,7 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
         for way in test.spread:
             model, preset = (way, test.rules) if by_model else (cell.row.model, way)
             run = evidence.run(model, cell.dataset, cell.row.scale, PRESETS[preset])
-            if run and speaks_for_the_authors(run):
+            if run and speaks_for_the_authors(run) and test.metric in run.means:
                 by_way[way] = run
         if len(by_way) == len(test.spread) and cell.printed is not None:
             name = title(cell.dataset) if test.cells == cell.row.method else cell.row.method
@@ -653,22 +665,17 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
 def _plugin(test: Plugin, evidence: Evidence, claim: Claim) -> Finding:
     module, _, name = test.plugin.partition(":")
     try:
-        finding: Finding = getattr(importlib.import_module(module), name)(evidence, claim)
-        return Finding(*finding)
+        judge: Callable[..., Finding] = getattr(importlib.import_module(module), name)
+        return Finding(*judge(evidence, claim, **test.options))
     except HarnessError:
         raise
     except Exception as error:  # a plug-in may raise anything
         raise UsageError(f"The test {test.plugin} failed: {sentence(error)}.") from error
 
 
-def _beats_in_print_or_self_ensemble(test: Beats, evidence: Evidence, claim: Claim) -> Finding:
-    judge = _beats_with_self_ensemble if test.self_ensemble else _compare(_beats)
-    return judge(test, evidence, claim)
-
-
 _JUDGES: Mapping[type[ClaimTest], Callable[..., Finding]] = {
     Count: _count,
-    Beats: _beats_in_print_or_self_ensemble,
+    Beats: _beats,
     Within: _compare(_within),
     Rank: _rank,
     Pareto: _compare(_pareto),
@@ -676,5 +683,4 @@ _JUDGES: Mapping[type[ClaimTest], Callable[..., Finding]] = {
     Gain: _gain,
     Outlier: _outlier,
     Spread: _spread,
-    Plugin: _plugin,
 }

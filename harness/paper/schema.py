@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -71,7 +71,7 @@ class _Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the TOML."""
 
 
-class Source(_Data, kw_only=True):
+class Source(_Data, frozen=True, kw_only=True):
     """The paper itself.
 
     Attributes:
@@ -88,7 +88,7 @@ class Source(_Data, kw_only=True):
     doi: str = ""
 
 
-class PrintedCells(_Data, kw_only=True):
+class PrintedCells(_Data, frozen=True, kw_only=True):
     """A block of printed numbers.
 
     Attributes:
@@ -146,7 +146,7 @@ def _number(text: str, row: str) -> float:
     return float(text)
 
 
-class Table(PrintedCells, kw_only=True):
+class Table(PrintedCells, frozen=True, kw_only=True):
     """A printed table of results.
 
     Attributes:
@@ -156,6 +156,7 @@ class Table(PrintedCells, kw_only=True):
         border: pixels left out of the scores on each side; None for as many as the scale.
         rules: the preset of rules that its numbers follow; see `harness.protocol.rules.PRESETS`.
         exceptions: the preset of single methods, for all sets or by set.
+        read_from: the public documents that the numbers were read from, if not from the paper.
     """
 
     id: CardName
@@ -164,6 +165,7 @@ class Table(PrintedCells, kw_only=True):
     border: int | None = None
     rules: str = "usual"
     exceptions: dict[str, str | dict[str, str]] = {}
+    read_from: tuple[str, ...] = ()
 
     def preset(self, method: str, dataset: str) -> Preset:
         """Return the rules of a cell."""
@@ -179,7 +181,7 @@ class Table(PrintedCells, kw_only=True):
         return ""
 
 
-class Ablation(_Data, kw_only=True):
+class Ablation(_Data, frozen=True, kw_only=True):
     """A printed ablation: one network without some of its parts.
 
     Attributes:
@@ -232,7 +234,7 @@ class Ablation(_Data, kw_only=True):
         return {} if variant == self.whole else dict(self.variants[variant])
 
 
-class Plot(_Data, kw_only=True):
+class Plot(_Data, frozen=True, kw_only=True):
     """A printed plot of parameters against PSNR; the PSNRs are those of the paper's tables.
 
     Attributes:
@@ -253,7 +255,7 @@ class Plot(_Data, kw_only=True):
 DoubtKind = Literal["print", "measurement", "unusual"]
 
 
-class Doubt(_Data, kw_only=True):
+class Doubt(_Data, frozen=True, kw_only=True):
     """A printed number that looks wrong.
 
     Attributes:
@@ -269,11 +271,11 @@ class Doubt(_Data, kw_only=True):
     reason: str
 
 
-class ClaimTest(_Data, kw_only=True):
+class ClaimTest(_Data, frozen=True, kw_only=True):
     """How a claim is judged; the first field of each test names it."""
 
 
-class Count(ClaimTest, kw_only=True):
+class Count(ClaimTest, frozen=True, kw_only=True):
     """A count on a network is about a printed number, or at least some number.
 
     Attributes:
@@ -293,7 +295,7 @@ class Count(ClaimTest, kw_only=True):
     leaves_room: bool = False
 
 
-class Compare(ClaimTest, kw_only=True):
+class Compare(ClaimTest, frozen=True, kw_only=True):
     """A test of a row against other rows of a table.
 
     Attributes:
@@ -309,7 +311,7 @@ class Compare(ClaimTest, kw_only=True):
     metrics: tuple[str, ...] = ("psnr",)
 
 
-class Beats(Compare, kw_only=True):
+class Beats(Compare, frozen=True, kw_only=True):
     """The method is better than others in every column.
 
     Attributes:
@@ -323,7 +325,7 @@ class Beats(Compare, kw_only=True):
     self_ensemble: bool = False
 
 
-class Within(Compare, kw_only=True):
+class Within(Compare, frozen=True, kw_only=True):
     """The method is at most a margin behind others, or behind with less of something.
 
     Attributes:
@@ -340,7 +342,7 @@ class Within(Compare, kw_only=True):
     fewer: Quantity | None = None
 
 
-class Rank(Compare, kw_only=True):
+class Rank(Compare, frozen=True, kw_only=True):
     """The method stands in the upper half of every column, or is the first.
 
     Attributes:
@@ -352,7 +354,7 @@ class Rank(Compare, kw_only=True):
     by: Literal["scores"] | Quantity = "scores"
 
 
-class Pareto(Compare, kw_only=True):
+class Pareto(Compare, frozen=True, kw_only=True):
     """No other method is better in a column with no more of something.
 
     Attributes:
@@ -364,7 +366,7 @@ class Pareto(Compare, kw_only=True):
     readings: tuple[str, ...] = ()
 
 
-class Equals(ClaimTest, kw_only=True):
+class Equals(ClaimTest, frozen=True, kw_only=True):
     """Two printed numbers are the same.
 
     Attributes:
@@ -375,7 +377,7 @@ class Equals(ClaimTest, kw_only=True):
     equals: tuple[str, str]
 
 
-class Gain(ClaimTest, kw_only=True):
+class Gain(ClaimTest, frozen=True, kw_only=True):
     """In an ablation, the first variant of each pair is better than the second.
 
     Attributes:
@@ -386,7 +388,7 @@ class Gain(ClaimTest, kw_only=True):
     ablation: str = ""
 
 
-class Outlier(ClaimTest, kw_only=True):
+class Outlier(ClaimTest, frozen=True, kw_only=True):
     """A cell is in line: against another row, it stands on the same side as in other columns.
 
     Attributes:
@@ -398,7 +400,7 @@ class Outlier(ClaimTest, kw_only=True):
     against: str
 
 
-class Spread(ClaimTest, kw_only=True):
+class Spread(ClaimTest, frozen=True, kw_only=True):
     """Printed numbers follow one of several ways to score, not a mix of them.
 
     Attributes:
@@ -415,10 +417,15 @@ class Spread(ClaimTest, kw_only=True):
     rules: str = "usual"
 
 
-class Plugin(ClaimTest, kw_only=True):
-    """A function judges: ``module:function``, called with the findings and the claim."""
+class Plugin(ClaimTest, frozen=True, kw_only=True):
+    """A function judges: ``module:function``, called with the findings and the claim.
+
+    Attributes:
+        options: its further arguments, by name.
+    """
 
     plugin: Annotated[str, Meta(pattern=r"\A[\w.]+:\w+\Z")]
+    options: dict[str, Any] = {}
 
 
 TESTS: Mapping[str, type[ClaimTest]] = {
@@ -435,7 +442,7 @@ TESTS: Mapping[str, type[ClaimTest]] = {
 }
 
 
-class Claim(_Data, kw_only=True):
+class Claim(_Data, frozen=True, kw_only=True):
     """A claim of the paper.
 
     Attributes:
@@ -466,7 +473,7 @@ class Claim(_Data, kw_only=True):
         return convert(self.test, TESTS[kind])
 
 
-class Number(_Data, kw_only=True):
+class Number(_Data, frozen=True, kw_only=True):
     """A number of the running text; ``value`` is what the quotation literally says."""
 
     value: float | tuple[float, ...]
@@ -474,7 +481,7 @@ class Number(_Data, kw_only=True):
     quote: str
 
 
-class Ambiguity(_Data, kw_only=True):
+class Ambiguity(_Data, frozen=True, kw_only=True):
     """What the text leaves open: its readings, the one the harness takes, and why."""
 
     key: str
@@ -513,6 +520,13 @@ class Row:
     def sets(self) -> list[str]:
         """The sets with a printed number, in the order of the columns."""
         return list(dict.fromkeys(dataset for dataset, _ in self.printed))
+
+
+class Printed(NamedTuple):
+    """A printed number, or several, with where it stands in words."""
+
+    value: float | tuple[float, ...]
+    said: str
 
 
 class Place(NamedTuple):
@@ -645,25 +659,30 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             raise ValueError(_unknown("ablation", name, [one.id for one in self.ablations]))
         return found[0]
 
-    def number(self, text: str) -> float | tuple[float, ...]:
-        """Return a printed number: of a cell, of a variant of an ablation, or of the text.
+    def number(self, text: str) -> Printed:
+        """Find a printed number: of a cell, of a variant of an ablation, or of the text.
 
         Raises:
             ValueError: there is no such number.
         """
         if text in self.numbers:
-            return self.numbers[text].value
+            number = self.numbers[text]
+            return Printed(number.value, f"{number.where} has {number.quote!r}")
         table, _, variant = (part.strip() for part in text.partition("|"))
         for ablation in self.ablations:
             if ablation.id == table and variant in ablation.printed:
-                return ablation.printed[variant]
+                psnr, called = ablation.printed[variant], ablation.called(variant)
+                return Printed(psnr, f"{ablation.title} has {psnr:.2f} dB for {called}")
         place = self.place(text)
         if not place.metric:
             raise ValueError(f"{text!r} names no metric")
-        return place.row.printed[place.dataset, place.metric]
+        row, dataset, metric = place
+        value = row.printed[dataset, metric]
+        written = score(metric, row.table.scores[metric]).as_printed(value)
+        where = f"{row.method} on {title(dataset)} ({metric.upper()})"
+        return Printed(value, f"{row.table.title} has {written} for {where}")
 
 
-@cache
 def read_paper(path: Path) -> Paper:
     """Read a paper's TOML file.
 
@@ -726,8 +745,8 @@ def _checks(paper: Paper) -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"[[plot]] {plot.id}", partial(_check_plot, paper, plot)
     for doubt in paper.doubts:
         yield f"[[doubt]] {doubt.cell}", partial(paper.place, doubt.cell)
-    names = [part.id for part in (*paper.tables, *paper.ablations, *paper.plots)]
-    names += [claim.key for claim in paper.claims]
+    names = [table.id for table in paper.tables] + [one.id for one in paper.ablations]
+    names += [plot.id for plot in paper.plots] + [claim.key for claim in paper.claims]
     yield "ids and keys", partial(_require_different, names)
     for claim in paper.claims:
         yield f"[[claim]] {claim.key}", partial(_check_claim, paper, claim)
@@ -742,6 +761,11 @@ def _require_different(names: Sequence[str]) -> None:
 def _check_table(paper: Paper, table: Table) -> None:
     for _, method, _ in table.lines():
         paper.network(method)
+    named: dict[tuple[int, str], str] = {}
+    for row in (row for row in paper.rows if row.table is table):
+        other = named.setdefault((row.scale, row.key), row.method)
+        if other != row.method:
+            raise ValueError(f"{other} and {row.method} at x{row.scale} are both {row.key}")
     _require("method", table.exceptions, paper.methods)
     of_methods = [{"": one} if isinstance(one, str) else one for one in table.exceptions.values()]
     presets = [table.rules, *(preset for one in of_methods for preset in one.values())]
@@ -823,7 +847,7 @@ def paper(word: str) -> Paper:
     Raises:
         UsageError: there is no such paper, or it has a mistake.
     """
-    return read_paper(Path(word) if word.endswith(".toml") else PAPERS.get(word))
+    return read_paper(Path(word).resolve() if word.endswith(".toml") else PAPERS.get(word))
 
 
 def title(dataset: str) -> str:

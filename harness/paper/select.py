@@ -1,19 +1,15 @@
-"""Selects the runs to compare with printed numbers, and reads how weights were trained."""
+"""Selects the runs to compare with printed numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.data.testsets import sets_without_grey
-from harness.models.find_weights import read_notes
-from harness.models.source import is_built_in
+from harness.models.find_weights import training_notes
 from harness.protocol.rules import USUAL_GREY, Preset, Protocol, protocol
-from harness.record import digest
-from harness.registry import METRICS, MODELS
+from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,20 +18,6 @@ if TYPE_CHECKING:
 
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
-
-
-def foreign_origin(record: RunRecord) -> str:
-    """Name the foreign code that a run used under the name of a built-in model or metric.
-
-    Empty where there is none. Such a run is not compared with printed numbers.
-    """
-    for name, facts in record.plugins.items():
-        registry = MODELS if name == record.identity.model else METRICS
-        if registry.is_built_in(name) and not is_built_in(facts):
-            file = facts.get("module", facts.get("file", "an unknown file"))
-            installed = facts.get("distribution")
-            return f"{file} ({installed})" if installed else file
-    return ""
 
 
 def is_comparable(record: RunRecord) -> bool:
@@ -166,78 +148,3 @@ def departures(run: RunRecord, preset: Preset) -> tuple[str, ...] | None:
         "luma not rounded": rules.float_y,
     }
     return tuple(word for word, holds in words.items() if holds)
-
-
-@dataclass(frozen=True)
-class TrainingNotes:
-    """The training budget of weights.
-
-    Attributes:
-        key: a hash of recipe and device without the seed; empty where nothing is known.
-        steps: optimiser steps.
-        patches: number of LR patches per step, and their side in pixels.
-        minutes: training time on ``device``.
-        before: the notes of the weights that the training started from, if any.
-    """
-
-    key: str = ""
-    steps: int = 0
-    patches: tuple[int, int] = (0, 0)
-    minutes: float = 0.0
-    device: str = ""
-    before: TrainingNotes | None = None
-
-    @property
-    def pixels(self) -> int:
-        """LR pixels seen in the whole chain of trainings, repeats included."""
-        count, side = self.patches
-        return self.steps * count * side**2 + (self.before.pixels if self.before else 0)
-
-    def __str__(self) -> str:
-        if not self.key:
-            return "a training of which nothing is known"
-        count, side = self.patches
-        after = f", after {self.before}" if self.before else ""
-        return (
-            f"{self.steps:,} steps of {count} patches of {side}x{side} in {self.minutes:.0f} "
-            f"minutes on {self.device}{after}"
-        )
-
-
-def training_notes(record: RunRecord) -> TrainingNotes:
-    """Return the training budget of a run's weights, where the model's package ships such notes.
-
-    The package need not ship the weights themselves.
-    """
-    model, sha256 = record.identity.model, record.identity.weights_sha256
-    source = MODELS.get(model).source if model in MODELS else None
-    if source is None:
-        return TrainingNotes()
-    notes = _notes(source.parent / "weights").get(sha256)
-    return notes_from(notes) if notes else TrainingNotes()
-
-
-def notes_from(notes: Mapping[str, Any]) -> TrainingNotes:
-    """Read the budget from training notes; it is unknown for weights trained elsewhere."""
-    if not {"recipe", "steps", "seconds"} <= notes.keys():
-        return TrainingNotes()
-    before, device = notes.get("from"), notes.get("device", "a device that is not known")
-    recipe = {name: value for name, value in notes["recipe"].items() if name != "seed"}
-    return TrainingNotes(
-        digest([recipe, device, *([before] if before else [])]),
-        notes["steps"],
-        (recipe["batch"], recipe["patch"]),
-        notes["seconds"] / 60,
-        device,
-        notes_from(before) if before else None,
-    )
-
-
-@cache
-def _notes(folder: Path) -> Mapping[str | None, Mapping[str, Any]]:
-    """Read the training notes in a folder of weights, by the weights' hash.
-
-    The folder may also hold other JSON files.
-    """
-    notes = map(read_notes, sorted(folder.glob("*.json")))
-    return {one["tensors_sha256"]: one for one in notes if one}

@@ -16,6 +16,7 @@ from harness.models.cost import (
     measure_depth,
     receptive_radius,
 )
+from harness.models.find_weights import training_notes
 from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
 from harness.paper.select import (
     WHOLE,
@@ -25,7 +26,6 @@ from harness.paper.select import (
     measurements,
     runs_by_cell,
     speaks_for_the_authors,
-    training_notes,
 )
 from harness.paper.tolerances import PRINTED
 from harness.protocol.rules import Preset, protocol
@@ -243,10 +243,9 @@ class Evidence:
         doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
         cell = JudgedCell(row, dataset, metric, printed, doubt=doubt)
         preset = row.table.preset(row.method, dataset)
-        shown = Preset(self.rules or preset.grey, preset.border)
-        runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
+        runs = self._runs(row, dataset)
         finished = [run for run in runs if run.status == "finished"]
-        following = [run for run in runs if follows(run, shown)]
+        following = self.following(row, dataset)
         obstacle = _obstacle(cell) if printed is not None else ""
         if not obstacle:
             done = [run for run in following if run.status == "finished"]
@@ -258,6 +257,16 @@ class Evidence:
                 broken=None if finished else _latest(runs),
             )
         return _judge(replace(cell, obstacle=obstacle)) if printed is not None else cell
+
+    def _runs(self, row: Row, dataset: str) -> list[RunRecord]:
+        key = (row.model, dataset, row.scale, row.self_ensemble)
+        return self.by_cell.get(key, [])
+
+    def following(self, row: Row, dataset: str) -> list[RunRecord]:
+        """List the runs of a cell under the rules that are shown."""
+        own = row.table.preset(row.method, dataset)
+        shown = Preset(self.rules or own.grey, own.border)
+        return [run for run in self._runs(row, dataset) if follows(run, shown)]
 
     @cached_property
     def doubts(self) -> Mapping[tuple[str, int, str, str, str], Doubt]:
@@ -273,11 +282,6 @@ class Evidence:
     def cells(self) -> tuple[JudgedCell, ...]:
         """All printed numbers with their verdicts, row by row."""
         return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
-
-    def row(self, table: str, scale: int, method: str) -> JudgedRow:
-        """Return a printed row."""
-        key = (table, scale, method)
-        return next(one for one in self.rows if (one.row.table.id, *one.row[1:3]) == key)
 
     def run(self, model: str, dataset: str, scale: int, preset: Preset) -> RunRecord | None:
         """Return the run of a network that speaks under a preset, without self-ensemble."""
@@ -404,10 +408,9 @@ def _printed(cells: Sequence[JudgedCell], dataset: str) -> str:
 def _together(cells: Sequence[JudgedCell]) -> Verdict:
     """Join the verdicts of cells that were measured; those that contradict print do not count."""
     verdicts = {cell.verdict for cell in cells if cell.measured}
-    for verdict in ("refuted", "undecided"):
-        if verdict in verdicts:
-            return verdict  # type: ignore[return-value]
-    return "reproduced"
+    if "refuted" in verdicts:
+        return "refuted"
+    return "undecided" if "undecided" in verdicts else "reproduced"
 
 
 def _not_run(row: Row, cells: Sequence[JudgedCell]) -> Finding:
@@ -417,7 +420,7 @@ def _not_run(row: Row, cells: Sequence[JudgedCell]) -> Finding:
         reasons = [f"on {title(name)} ({run.error.rstrip('.')})" for name, run in broken.items()]
         ids = tuple(run.identity.id for run in broken.values())
         return Finding("not measured", f"Its run failed {listed(reasons)}.", ids)
-    if len(obstacles) and all(cell.obstacle for cell in cells):
+    if all(cell.obstacle for cell in cells):
         text = "; ".join(obstacles)
         return Finding("not measured", f"{text[0].upper()}{text[1:]}.")
     return Finding("not measured", _how_to_measure(row))
@@ -427,6 +430,8 @@ def _how_to_measure(row: Row) -> str:
     model = row.model
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
+    if MODELS.get(model).params == 0:
+        return f"It has no weights: run harness run --models {model}."
     if any(known["model"] == model for known in pinned_rows("weights")):
         return (
             f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "

@@ -55,10 +55,10 @@ def complexity_table(
     size = whole_multiples(output_size or OUTPUT_SIZE, scale)
     printed: dict[str, float] = {}
     readings: set[str] = set()
-    for plot in paper.plots if paper else ():
-        if plot.scale == scale:
-            printed |= {paper.network(name)[0]: count for name, count in plot.parameters.items()}
-        readings |= {paper.network(name)[0] for name in plot.readings}
+    if paper:
+        readings = {paper.methods[name] for plot in paper.plots for name in plot.readings}
+        of_scale = [plot.parameters for plot in paper.plots if plot.scale == scale]
+        printed = {paper.methods[name]: n for counts in of_scale for name, n in counts.items()}
     facts = []
     for card in cards:
         counted = measure_complexity(card, scale, {}, size)
@@ -72,7 +72,18 @@ def complexity_table(
     titles = [title for title, *_ in columns]
     headers = ["Network", "Parameters printed", "Parameters", *titles, "Where thop differs"]
     rows = [_row(fact, columns) for fact in facts]
-    caption = _caption(scale, size, speeds)
+    caption = (
+        f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
+        "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
+        "is twice that. Activations are the values that convolutions put out. thop counts some "
+        "layers otherwise; where and why stands in the last column. Where neither "
+        "code nor a count was published the network is a reading of its paper."
+    )
+    if speeds is not None:
+        caption += (
+            " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
+            "are of this machine, a megapixel (MP) of output."
+        )
     return Table("complexity", caption, headers, rows, pd.DataFrame(facts))
 
 
@@ -114,11 +125,11 @@ def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
 
 
 def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]) -> list[str]:
-    printed = fact["parameters_printed"]
-    differs = fact["thop_differs"] or "nowhere"
+    printed, differs = fact["parameters_printed"] or 0, fact["thop_differs"] or "nowhere"
+    size, letter = (1e6, "M") if printed >= 1e6 else (1e3, "k")
     return [
         fact["model"],
-        f"{printed / 1e6:.1f}M" if printed else "",
+        f"{printed / size:.1f}{letter}" if printed else "",
         f"{fact['parameters']:,}" + " (a reading)" * fact["reading"],
         *(
             "" if fact[name] is None else f"{fact[name] / unit:,.{decimals}f}"
@@ -126,19 +137,3 @@ def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]
         ),
         f"not counted: {fact['obstacle']}" if fact["obstacle"] else differs,
     ]
-
-
-def _caption(scale: int, size: tuple[int, int], speeds: Mapping[str, Speed] | None) -> str:
-    text = (
-        f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
-        "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
-        "is twice that. Activations are the values that convolutions put out. thop counts some "
-        "layers otherwise; where and why stands in the last column. Where neither "
-        "code nor a count was published the network is a reading of its paper."
-    )
-    if speeds is not None:
-        text += (
-            " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
-            "are of this machine, a megapixel (MP) of output."
-        )
-    return text

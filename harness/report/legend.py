@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from harness.models.find_weights import training_notes
 from harness.paper.schema import listed, title
-from harness.paper.select import speaks_for_the_authors, training_notes
+from harness.paper.select import speaks_for_the_authors
 from harness.protocol.rules import PRESETS, USUAL_GREY, Preset
 
 if TYPE_CHECKING:

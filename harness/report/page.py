@@ -21,7 +21,6 @@ from PIL import Image
 
 from harness.errors import printable
 from harness.paper.schema import listed, title
-from harness.paper.select import foreign_origin
 from harness.paper.verdicts import Verdict
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.registry import DATASETS, REPORTS, register_report
@@ -32,6 +31,7 @@ from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.plot import POINT_KINDS, Figure, plots, points, short_count
 from harness.report.results import pipeline, results
 from harness.report.table import Format, Table, html_rows, templates
+from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
     from matplotlib import figure

@@ -65,31 +65,37 @@ def rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
 
 
 def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow]) -> Table:
-    several, marks = _several_scales(judged), _marks(judged)
+    marks = {} if findings.paper else _marks(judged)
     lines: list[list[str]] = []
     for row in judged:
-        names = [row.row.method, *[f"x{row.row.scale}"] * several, pipeline(row)]
+        names = [row.row.method, f"x{row.row.scale}", pipeline(row)]
         sets = [list(cells) for _, cells in groupby(row.cells, lambda cell: cell.dataset)]
+        measured = [_measured(cells, marks) for cells in sets]
         if findings.paper is None:
-            lines.append([*names, *(_measured(cells, marks) for cells in sets)])
+            lines.append([*names, *measured])
             continue
-        same = [""] * len(names)
         lines += [
             [*names, "printed", *map(_printed, sets)],
-            [*same, "measured", *(_measured(cells, {}) for cells in sets)],
-            [*same, "difference", *map(_difference, sets)],
+            ["", "", "", "measured", *measured],
+            ["", "", "", "difference", *map(_difference, sets)],
         ]
     kind = [""] * bool(findings.paper)
-    headers = ["Method", *["Scale"] * several, "Pipeline", *kind, *map(title, table.columns)]
-    tidy = pd.DataFrame([_tidy(cell, several) for row in judged for cell in row.cells])
+    headers = ["Method", "Scale", "Pipeline", *kind, *map(title, table.columns)]
+    tidy = pd.DataFrame([_facts(cell) for row in judged for cell in row.cells])
     if findings.paper is None:
         tidy = tidy.drop(columns=["printed", "difference"])
-    return Table(table.id, _caption(findings, table, judged), headers, lines, tidy)
+    return _without_one_scale(table.id, _caption(findings, table, judged), headers, lines, tidy)
 
 
-def _several_scales(rows: Iterable[JudgedRow]) -> bool:
-    """Whether a table needs a column for the scale."""
-    return len({row.row.scale for row in rows}) > 1
+def _without_one_scale(
+    name: str, caption: str, headers: list[str], lines: list[list[str]], tidy: pd.DataFrame
+) -> Table:
+    """Make a table, without its columns of scales if there is only one scale."""
+    if tidy["scale"].nunique() < 2:
+        place = headers.index("Scale")
+        headers, *lines = ([*line[:place], *line[place + 1 :]] for line in [headers, *lines])
+        tidy = tidy.drop(columns="scale")
+    return Table(name, caption, headers, lines, tidy)
 
 
 def pipeline(row: JudgedRow) -> str:
@@ -145,28 +151,26 @@ def _difference(cells: Sequence[JudgedCell]) -> str:
     return "/".join(texts) if any(text != "-" for text in texts) else ""
 
 
-def _place(cell: JudgedCell, several: bool) -> dict[str, Any]:
+def _place(cell: JudgedCell) -> dict[str, Any]:
     """Collect the columns that every CSV begins with."""
-    scale = {"scale": cell.row.scale} if several else {}
-    return {"model": cell.model, **scale, "dataset": cell.dataset, "metric": cell.metric}
+    place = {"model": cell.model, "scale": cell.row.scale, "dataset": cell.dataset}
+    return place | {"metric": cell.metric, "printed": cell.printed}
 
 
-def _tidy(cell: JudgedCell, several: bool) -> dict[str, Any]:
+def _facts(cell: JudgedCell) -> dict[str, Any]:
     """Collect a number and the facts needed to check it."""
     run, value, gap = cell.shown, cell.value, cell.difference
-    weights, failed = run and run.weights, cell.failed
-    return {
-        **_place(cell, several),
-        "printed": cell.printed,
+    weights, either = run and run.weights, run or cell.failed
+    return _place(cell) | {
         "measured": None if value is None else round(value, 6),
         "difference": None if gap is None else round(gap, 6),
-        "status": "measured" if run else FAILED if failed else cell.obstacle or MISSING,
+        "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
         "protocol": run.identity.protocol if run else "",
         "weights": weights.tag if weights else "",
         "training": training(run) if run else "",
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified_images": run.verified if run else "",
-        "run": run.identity.id if run else failed.identity.id if failed else MISSING,
+        "run": either.identity.id if either else MISSING,
     }
 
 
@@ -269,18 +273,21 @@ def verdicts(findings: Findings) -> list[Table]:
 
 
 def _verdicts(name: str, findings: Findings, table: schema.Table) -> Table:
-    judged = [row for row in findings.rows if row.row.table is table and row.row.printed]
-    several = _several_scales(judged)
     lines = []
-    for row in judged:
-        names = [row.row.method, *[f"x{row.row.scale}"] * several]
-        for metric in table.scores:
-            lines.append([*names, metric.upper(), *map(_verdict, row.of(metric))])
-            names = [""] * len(names)
-    headers = ["Method", *["Scale"] * several, "", *map(title, table.columns)]
-    cells = [cell for row in judged for cell in row.cells if cell.printed is not None]
-    tidy = pd.DataFrame([_verdict_facts(cell, several) for cell in cells])
-    return Table(name, _verdicts_caption(table, cells), headers, lines, tidy)
+    for row in findings.rows:
+        if row.row.table is table and row.row.printed:
+            names = [row.row.method, f"x{row.row.scale}"]
+            for metric in table.scores:
+                lines.append([*names, metric.upper(), *map(_verdict, row.of(metric))])
+                names = ["", ""]
+    headers = ["Method", "Scale", "", *map(title, table.columns)]
+    cells = _cells(findings, table)
+    tidy = pd.DataFrame(map(_verdict_facts, cells))
+    return _without_one_scale(name, _verdicts_caption(table, cells), headers, lines, tidy)
+
+
+def _cells(findings: Findings, table: schema.Table) -> list[JudgedCell]:
+    return [cell for cell in findings.cells if cell.row.table is table]
 
 
 def _verdict(cell: JudgedCell) -> str:
@@ -292,18 +299,16 @@ def _verdict(cell: JudgedCell) -> str:
     return f"{cell.score.as_printed(cell.printed)} {MARKS[cell.standing]}{mark}{failed}"
 
 
-def _verdict_facts(cell: JudgedCell, several: bool) -> dict[str, Any]:
+def _verdict_facts(cell: JudgedCell) -> dict[str, Any]:
     one = cell.measured
     run = one.run if one else cell.broken
-    return {
-        **_place(cell, several),
-        "printed": cell.printed,
+    return _place(cell) | {
         "measured": round(one.value, 6) if one else None,
         "rules": one.rules_text if one else "",
         "training": training(one.run) if one else "",
         "verdict": cell.verdict,
         "remark": cell.doubt.reason if cell.doubt else "",
-        "status": "measured" if one else FAILED if cell.broken else cell.obstacle or MISSING,
+        "status": "measured" if one else FAILED if run else cell.obstacle or MISSING,
         "run": run.identity.id if run else MISSING,
     }
 
@@ -331,16 +336,14 @@ def rules(findings: Findings) -> list[Table]:
     return _for_each_table(findings, "rules", _rules)
 
 
-_RULES = ("printed", "rules", "measured", "agrees", "run")
+_RULES = ("model", "scale", "dataset", "metric", "printed", "rules", "measured", "agrees", "run")
 
 
 def _rules(name: str, findings: Findings, table: schema.Table) -> Table:
-    cells = [cell for cell in findings.cells if cell.row.table is table and cell.options]
-    several = len({cell.row.scale for cell in cells}) > 1
+    cells = [cell for cell in _cells(findings, table) if cell.options]
     facts = [
-        {
-            **_place(cell, several),
-            "printed": cell.printed,
+        _place(cell)
+        | {
             "rules": _rules_text(one),
             "measured": round(one.value, 6),
             "agrees": cell.agrees(one),
@@ -359,22 +362,21 @@ def _rules(name: str, findings: Findings, table: schema.Table) -> Table:
         "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
         "instead of windows inside the image only."
     )
-    headers = ["Method", *["Scale"] * several, "Set", "", "Printed", "Measured", "Agrees under"]
-    columns = ["model", *["scale"] * several, "dataset", "metric", *_RULES]
-    lines = [_rules_line(cell, several) for cell in cells]
-    return Table(name, caption, headers, lines, pd.DataFrame(facts, columns=columns))
+    headers = ["Method", "Scale", "Set", "", "Printed", "Measured", "Agrees under"]
+    tidy = pd.DataFrame(facts, columns=_RULES)
+    return _without_one_scale(name, caption, headers, list(map(_rules_line, cells)), tidy)
 
 
 def _rules_text(one: Measurement) -> str:
     return ", ".join([f"pipeline {protocol(one.run.identity.protocol).pipeline}", *one.rules])
 
 
-def _rules_line(cell: JudgedCell, several: bool) -> list[str]:
+def _rules_line(cell: JudgedCell) -> list[str]:
     texts = [f"{cell.score.as_measured(one.value)} ({_rules_text(one)})" for one in cell.options]
     agreeing = [_rules_text(one) for one in cell.options if cell.agrees(one)]
     return [
-        *(cell.row.method, *[f"x{cell.row.scale}"] * several, title(cell.dataset)),
-        *(cell.metric.upper(), _printed([cell]), "; ".join(texts), "; ".join(agreeing) or "none"),
+        *(cell.row.method, f"x{cell.row.scale}", title(cell.dataset), cell.metric.upper()),
+        *(_printed([cell]), "; ".join(texts), "; ".join(agreeing) or "none"),
     ]
 
 
@@ -385,60 +387,55 @@ def differences(findings: Findings) -> list[Table]:
 
 
 _FACTS = (
-    *("better", "worse", "printed", "measured", "low", "high"),
+    *("dataset", "scale", "better", "worse", "printed", "measured", "low", "high"),
     *("contains_zero", "contains_printed", "half_width", "share"),
 )
 _ANSWERS = {True: "yes", False: "no", None: ""}
 
 
 def _differences(name: str, findings: Findings, table: schema.Table) -> Table:
+    models = {row.row.method: row.row.key for row in findings.rows}
     pairs = findings.differences(table)
-    several = len({pair.scale for pair in pairs}) > 1
-    keys = {row.method: row.key for row in findings.paper.rows} if findings.paper else {}
-    facts = [_difference_facts(pair, keys, several) for pair in pairs]
+    facts = [_difference_facts(pair, models) for pair in pairs]
     headers = [
-        *("Set", *["Scale"] * several, "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
+        *("Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
         *("Interval contains 0", "Printed inside interval", "Half-width (dB)"),
         "Printed / half-width",
     ]
-    lines = [_difference_line(*both, several) for both in zip(pairs, facts, strict=True)]
-    columns = ["dataset", *["scale"] * several, *_FACTS]
-    tidy = pd.DataFrame(facts, columns=columns).round(4)
-    return Table(name, _differences_caption(findings, table), headers, lines, tidy)
+    lines = list(map(_difference_line, pairs, facts))
+    tidy = pd.DataFrame(facts, columns=_FACTS).round(4)
+    return _without_one_scale(name, _differences_caption(findings, table), headers, lines, tidy)
 
 
-def _difference_facts(pair: Difference, keys: Mapping[str, str], several: bool) -> dict[str, Any]:
-    interval, width = pair.interval, pair.half_width
-    return {
+def _difference_facts(pair: Difference, models: Mapping[str, str]) -> dict[str, Any]:
+    facts = {
         "dataset": pair.dataset,
-        **({"scale": pair.scale} if several else {}),
-        "better": keys[pair.better],
-        "worse": keys[pair.worse],
+        "scale": pair.scale,
+        "better": models[pair.better],
+        "worse": models[pair.worse],
         "printed": pair.printed,
-        "measured": interval and interval.difference,
-        "low": interval and interval.low,
-        "high": interval and interval.high,
-        # The images cannot decide which of the two is better.
-        "contains_zero": interval and interval.low <= 0 <= interval.high,
-        "contains_printed": interval and interval.low <= pair.printed <= interval.high,
-        "half_width": width,
+        "half_width": pair.half_width,
         # Up to 1, the choice of images may explain the printed difference.
-        "share": abs(pair.printed) / width if width else None,
+        "share": abs(pair.printed) / pair.half_width if pair.half_width else None,
     }
+    if one := pair.interval:
+        facts |= {"measured": one.difference, "low": one.low, "high": one.high}
+        # The images cannot decide which of the two is better.
+        facts["contains_zero"] = one.low <= 0 <= one.high
+        facts["contains_printed"] = one.low <= pair.printed <= one.high
+    return facts
 
 
-def _difference_line(pair: Difference, facts: Mapping[str, Any], several: bool) -> list[str]:
-    interval, width, share = pair.interval, pair.half_width, facts["share"]
-    typical = " (typical)" * (interval is None and width is not None)
+def _difference_line(pair: Difference, facts: Mapping[str, Any]) -> list[str]:
+    one, width, share = pair.interval, pair.half_width, facts["share"]
+    typical = "" if one else " (typical)"
     return [
-        title(pair.dataset),
-        *[f"x{pair.scale}"] * several,
-        f"{pair.better} over {pair.worse}",
+        *(title(pair.dataset), f"x{pair.scale}", f"{pair.better} over {pair.worse}"),
         f"{pair.printed:+.2f}",
-        MISSING if interval is None else f"{interval.difference:+.3f}",
-        "" if interval is None else f"{interval.low:+.3f} to {interval.high:+.3f}",
-        _ANSWERS[facts["contains_zero"]],
-        _ANSWERS[facts["contains_printed"]],
+        f"{one.difference:+.3f}" if one else MISSING,
+        f"{one.low:+.3f} to {one.high:+.3f}" if one else "",
+        _ANSWERS[facts.get("contains_zero")],
+        _ANSWERS[facts.get("contains_printed")],
         MISSING if width is None else f"{width:.3f}{typical}",
         "" if share is None else f"{share:.2f}",
     ]

@@ -179,18 +179,14 @@ def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str
 
 def _csv_cell(value: Any) -> Any:
     """Put an apostrophe before text that a spreadsheet would read as a formula."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.lstrip().startswith(_FORMULAS) and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
+    text = printable(value) if isinstance(value, str) else ""
+    if not text.lstrip().startswith(_FORMULAS):
+        return text or value
     try:
         float(text)
     except ValueError:
-        return False
-    return True
+        return f"'{text}"
+    return text
 
 
 class HtmlCell(NamedTuple):
@@ -207,19 +203,21 @@ def html_rows(table: Table) -> list[list[HtmlCell]]:
     Empty cells at the beginning of a row belong to the cell above. Row headers are the cells of the
     first column, and of the first column that no row leaves to the row above.
     """
-    empty = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
-    empty[:1] = [0]  # the first row has no row above it
-    header_columns = {0, max(empty, default=0)}
-    rows = []
-    for place, row in enumerate(table.rows):
-        cells = []
-        for column in range(empty[place], len(row)):
-            cell, below = row[column], empty[place + 1 :]
-            text = cell if isinstance(cell, Marked) else printable(cell)
-            spans = next((i for i, count in enumerate(below, 1) if count <= column), len(below) + 1)
-            cells.append(HtmlCell(text, column in header_columns and bool(text.strip()), spans))
-        rows.append(cells)
-    return rows
+    starts = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
+    starts[:1] = [0]  # the first row has no row above it
+    header_columns = {0, max(starts, default=0)}
+
+    def cell(place: int, column: int) -> HtmlCell:
+        text = table.rows[place][column]
+        below = starts[place + 1 :]
+        spans = next((i for i, start in enumerate(below, 1) if start <= column), len(below) + 1)
+        text = text if isinstance(text, Marked) else printable(text)
+        return HtmlCell(text, column in header_columns and bool(text.strip()), spans)
+
+    columns = range(len(table.headers))
+    return [
+        [cell(place, column) for column in columns[start:]] for place, start in enumerate(starts)
+    ]
 
 
 def templates() -> Environment:

@@ -1,48 +1,33 @@
+"""The reports on printed tables and their runs: results and rules."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from harness import baselines
 from harness.errors import HarnessError
-from harness.paper.schema import paper
-from harness.paper.select import choose_runs
+from harness.paper.findings import Findings
+from harness.paper.schema import Paper, paper, read_paper
+from harness.record import RunRecord
 from harness.registry import MODELS, REPORTS
-from harness.report.results import results, rules
+from harness.report.results import differences, results, rules, verdicts
 from harness.report.table import Table
-from tests.records import frame as of_records
-from tests.records import record
+from tests.records import frame, record
 
 WEIGHTS = Path(baselines.__file__).parent / "weights"
 SETS = ["set5", "set14", "b100", "urban100", "manga109"]
+DRFN = "drfn2020"
 
 
-def run(model: str, dataset: str, psnr: float, **fields: object) -> dict[str, object]:
-    plain = {
-        "id": f"{model}-{dataset}-{psnr}",
-        "model": model,
-        "dataset": dataset,
-        "scale": 4,
-        "protocol": "BI-x4/y",
-        "self_ensemble": False,
-        "tile": None,
-        "hyper": {},
-        "tag": "official",
-        "weights_file_sha256": "abc",
-        "status": "finished",
-        "verified": True,
-        "psnr": psnr,
-        "ssim": 0.8,
-        "time": "2026-01-01",
-        "record": record(model, dataset, tag=str(fields.get("tag", "official"))),
-    }
-    return plain | fields
+def found(*records: RunRecord, of: Paper | None = None, grey: str | None = None) -> Findings:
+    return Findings(frame(*records), of or paper(DRFN), grey)
 
 
-def frame(*rows: dict[str, object]) -> pd.DataFrame:
-    return pd.DataFrame(rows)
+def made(*records: RunRecord, grey: str | None = None) -> Table:
+    (table,) = results(found(*records, grey=grey))
+    return table
 
 
 def cell(table: Table, model: str, dataset: str, metric: str = "psnr") -> dict[str, object]:
@@ -53,38 +38,35 @@ def cell(table: Table, model: str, dataset: str, metric: str = "psnr") -> dict[s
     return row
 
 
-class TestThePaper:
-    def test_it_has_every_row_and_column_of_table_2(self) -> None:
-        rows = paper()["table2"]["rows"]
-        assert [row["method"] for row in rows] == [
-            "Bicubic",
-            "SRCNN",
-            "FSRCNN",
-            "VDSR",
-            "LapSRN",
-            "MemNet",
-            "EDSR",
-            "SRMDNF",
-            "RDN",
-            "DCSR",
-            "MSRN",
-            "DRFN",
-        ]
-        for row in rows:
-            assert [name for name in SETS if name not in row] == (
-                ["manga109"] if row["method"] in ("EDSR", "DCSR") else []
-            )
+def lines(table: Table, method: str) -> list[list[str]]:
+    """The three lines of a method."""
+    at = [row[0] for row in table.rows].index(method)
+    return [list(row) for row in table.rows[at : at + 3]]
 
-    def test_it_keeps_the_typographical_errors(self) -> None:
-        rows = {row["model"]: row for row in paper()["table2"]["rows"]}
-        assert rows["vdsr"]["b100"] == [27.29, 0.0726]
-        assert rows["drfn"]["set5"] == [32.16, 0.8936]
+
+def at(time: str, run: RunRecord) -> RunRecord:
+    return replace(run, provenance={"utc": time})
+
+
+def test_every_row_and_column_of_the_paper_is_there() -> None:
+    table = made(record("srcnn"))
+    assert (table.name, list(table.headers)) == (
+        "table2",
+        ["Method", "Pipeline", "", "Set5", "Set14", "B100", "Urban100", "Manga109"],
+    )
+    assert [row[0] for row in table.rows[::3]] == [
+        *("Bicubic", "SRCNN", "FSRCNN", "VDSR", "LapSRN", "MemNet"),
+        *("EDSR", "SRMDNF", "RDN", "DCSR", "MSRN", "DRFN"),
+    ]
+    dashes = {row[0]: row[3:].count("-/-") for row in table.rows if row[2] == "printed"}
+    assert {name for name, count in dashes.items() if count} == {"EDSR", "DCSR"}
+    # The typographical error stays.
+    assert lines(table, "VDSR")[0][5] == "27.29/0.0726"
 
 
 def test_a_measured_cell_stands_between_what_is_printed_and_the_difference() -> None:
-    table = results(frame(run("srcnn", "set5", 30.4888, ssim=0.86281)), paper())
-    at = [row[0] for row in table.rows].index("SRCNN")
-    printed, measured, difference = (table.rows[at + i] for i in range(3))
+    table = made(record("srcnn", "set5", [30.4888], ssim=0.86281))
+    printed, measured, difference = lines(table, "SRCNN")
     assert printed[:4] == ["SRCNN", "y", "printed", "30.48/0.8628"]
     assert measured[2:5] == ["measured", "30.489/0.8628", "missing"]
     assert difference[2:5] == ["difference", "+0.009/+0.0000", ""]
@@ -92,7 +74,7 @@ def test_a_measured_cell_stands_between_what_is_printed_and_the_difference() -> 
 
 
 def test_missing_cells_are_shown_as_missing() -> None:
-    table = results(frame(run("srcnn", "set5", 30.0)), paper())
+    table = made(record("srcnn", "set5"))
     assert sum(row.count("missing") for row in table.rows) == 12 * 5 - 1
     assert cell(table, "drfn", "set5")["run"] == "missing"
     assert "1 of 58 printed cells are measured" in table.caption
@@ -100,27 +82,27 @@ def test_missing_cells_are_shown_as_missing() -> None:
 
 def test_a_run_that_broke_is_shown_as_failed_where_none_is_finished() -> None:
     broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")
-    runs = of_records(broken, record("srcnn", "set5"))
-    table = results(runs, paper())
-    at = [row[0] for row in table.rows].index("VDSR")
-    assert table.rows[at + 1][3:5] == ["failed", "missing"]
+    table = made(broken, record("srcnn", "set5"))
+    assert lines(table, "VDSR")[1][3:5] == ["failed", "missing"]
     assert cell(table, "vdsr", "set5")["status"] == "failed"
     assert cell(table, "vdsr", "set5")["run"] == broken.identity.id
     assert "1 of 58 printed cells are measured, the runs of 1 failed." in table.caption
-    done = of_records(broken, record("vdsr", "set5", weights="others"))
-    assert cell(results(done, paper()), "vdsr", "set5")["status"] == "measured"
+    done = made(broken, record("vdsr", "set5", weights="others"))
+    assert cell(done, "vdsr", "set5")["status"] == "measured"
 
 
 def test_runs_that_all_broke_are_no_table() -> None:
     broken = replace(record("vdsr", "set5"), status="error", images=())
     with pytest.raises(HarnessError, match="no finished runs"):
-        results(of_records(broken), paper())
+        results(found(broken))
+    with pytest.raises(HarnessError, match="no finished runs"):
+        results(Findings(frame(), None))
 
 
 def test_other_weights_than_the_authors_are_marked_and_their_training_is_told() -> None:
     notes = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())
     own = record("drfn", "set5", tag="repro", weights=notes["tensors_sha256"])
-    table = results(of_records(own, record("srcnn", "set5")), paper())
+    table = made(own, record("srcnn", "set5"))
     measured = [row[3] for row in table.rows[1::3]]
     assert [text.endswith("†") for text in measured if text != "missing"] == [False, True]
     for words in (
@@ -130,121 +112,280 @@ def test_other_weights_than_the_authors_are_marked_and_their_training_is_told() 
         assert words in table.caption
     assert str(cell(table, "drfn", "set5")["training"]).startswith(f"{notes['steps']:,} steps")
     assert cell(table, "srcnn", "set5")["training"] == ""
-    assert "†" not in results(of_records(record("srcnn", "set5")), paper()).caption
+    assert "†" not in made(record("srcnn", "set5")).caption
 
 
 def test_a_network_the_paper_does_not_know_gets_a_row() -> None:
-    table = results(frame(run("mine", "set5", 31.5, protocol="BI-x4/rgb")), paper())
+    table = made(record("mine", "set5", [31.5], protocol="BI-x4/rgb"))
     assert table.rows[-3] == ["mine", "rgb", "printed", *["-/-"] * 5]
     assert table.rows[-2][:4] == ["", "", "measured", "31.500/0.8000"]
 
 
 def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
-    caption = results(frame(run("srcnn", "set5", 30.0, verified=False)), paper()).caption
+    caption = made(replace(record("srcnn", "set5"), verified=False)).caption
     for words in (
         "Pipeline y",
         "pipeline rgb",
         "Grey images: full-range in pipeline y",
+        "but full-range for SRMDNF on Set14",
         "published pixels: set5",
     ):
         assert words in caption
 
 
 def test_a_stand_in_does_not_fill_the_row_of_the_larger_network() -> None:
-    table = results(frame(run("edsr-baseline", "set5", 32.0, protocol="BI-x4/rgb")), paper())
+    smaller = record("edsr-baseline", "set5", protocol="BI-x4/rgb")
+    table = made(smaller)
     assert cell(table, "edsr", "set5")["run"] == "missing"
     assert "edsr has no weights here; edsr-baseline, in a row of its own" in table.caption
-    both = frame(run("edsr-baseline", "set5", 32.0), run("edsr", "set5", 32.4))
-    assert "no weights" not in results(both, paper()).caption
+    assert "no weights" not in made(smaller, record("edsr", protocol="BI-x4/rgb")).caption
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"protocol": "BI-x4/y+as-rgb"},
         {"protocol": "BI-x4/y+symmetric"},
+        {"protocol": "BI-x4/y+float-y"},
         {"self_ensemble": True},
         {"tile": 64},
         {"hyper": {"width": 32}},
-        {"protocol": "BI-x2/y"},
+        {"protocol": "BI-x2/y", "scale": 2},
     ],
 )
 def test_runs_under_other_rules_do_not_fill_a_cell(other: dict[str, object]) -> None:
-    runs = frame(run("srcnn", "set5", 30.0), run("srcnn", "set5", 99.0, **other))
-    assert choose_runs(runs, 4, None)["srcnn", "set5"]["psnr"] == 30.0
+    run = record("srcnn", "set5", [99.0])
+    strange = at("2026-02-01", replace(run, identity=replace(run.identity, **other)))
+    table = made(record("srcnn", "set5", [30.0]), strange)
+    assert cell(table, "srcnn", "set5")["measured"] == 30.0
+    assert cell(made(strange), "srcnn", "set5")["measured"] != 99.0
 
 
 def test_the_other_grey_rule_is_a_table_of_its_own() -> None:
-    runs = frame(
-        run("srcnn", "set14", 27.5), run("srcnn", "set14", 27.6, protocol="BI-x4/y+as-rgb")
-    )
-    table = results(runs, paper(), "as-rgb")
+    runs = [record("srcnn", psnr=[27.5]), record("srcnn", psnr=[27.6], protocol="BI-x4/y+as-rgb")]
+    assert cell(made(*runs), "srcnn", "set14")["measured"] == 27.5
+    table = made(*runs, grey="as-rgb")
     assert cell(table, "srcnn", "set14")["measured"] == 27.6
     assert "Grey images: as-rgb (" in table.caption
 
 
 def test_official_weights_come_first_then_the_latest_run() -> None:
-    runs = frame(
-        run("drfn", "set5", 1.0, tag="file", time="2026-03-01"),
-        run("drfn", "set5", 2.0, tag="repro", time="2026-01-01"),
-        run("drfn", "set5", 3.0, tag="repro", time="2026-02-01"),
-    )
-    assert choose_runs(runs, 4, None)["drfn", "set5"]["psnr"] == 3.0
-    official = pd.concat([runs, frame(run("drfn", "set5", 4.0, time="2025-01-01"))])
-    assert choose_runs(official, 4, None)["drfn", "set5"]["psnr"] == 4.0
+    runs = [
+        at("2026-03-01", record("drfn", "set5", [1.0], tag="file", weights="a")),
+        at("2026-01-01", record("drfn", "set5", [2.0], tag="repro", weights="b")),
+        at("2026-02-01", record("drfn", "set5", [3.0], tag="repro", weights="c")),
+    ]
+    assert cell(made(*runs), "drfn", "set5")["measured"] == 3.0
+    official = at("2025-01-01", record("drfn", "set5", [4.0], weights="d"))
+    assert cell(made(*runs, official), "drfn", "set5")["measured"] == 4.0
 
 
 def test_of_weights_trained_here_those_that_saw_most_count() -> None:
     notes = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())
-    long = record("drfn", "set5", tag="repro", weights=notes["tensors_sha256"])
-    runs = frame(
-        run("drfn", "set5", 1.0, tag="repro", time="2026-01-01", record=long),
-        run("drfn", "set5", 2.0, tag="repro", time="2026-02-01"),
-    )
-    assert choose_runs(runs, 4, None)["drfn", "set5"]["psnr"] == 1.0
+    long = record("drfn", "set5", [1.0], tag="repro", weights=notes["tensors_sha256"])
+    later = at("2026-02-01", record("drfn", "set5", [2.0], tag="repro", weights="other"))
+    assert cell(made(long, later), "drfn", "set5")["measured"] == 1.0
 
 
 def test_every_model_of_the_paper_that_is_registered_has_its_pipeline() -> None:
-    assert "table2" in REPORTS
+    assert {"results", "verdicts", "rules", "differences"} <= set(REPORTS)
     assert MODELS.get("vdsr").pipeline == "y" and MODELS.get("rdn").pipeline == "rgb"
 
 
-def made(*records) -> Table:
-    return rules(of_records(*records), paper())
+OTHER = """
+[paper]
+id = "other2030"
+title = "Another Network"
+subject = "VDSR"
+[methods]
+SRCNN = "srcnn"
+VDSR = "vdsr"
+"VDSR+" = "vdsr+"
+Ours = ""
+[[table]]
+id = "table-3"
+title = "Table 3"
+columns = ["set5", "nobodys"]
+scores = { psnr = 3, ssim = 4 }
+cells = '''
+x2 | SRCNN | 36.660/0.9542 | -/-
+x2 | VDSR  | 37.530/0.9587 | 30.000/0.9000
+x4 | SRCNN | 30.480/-      | -/-
+x4 | VDSR+ | 31.500/0.8900 | -/-
+x4 | Ours  | 31.000/0.8800 | -/-
+'''
+[[table]]
+id = "table-4"
+title = "Table 4"
+degradation = "BD"
+rules = "imdn"
+columns = ["set14"]
+scores = { psnr = 2 }
+cells = "x3 | VDSR | 27.00"
+"""
 
 
-def agreement(table: Table) -> dict[str, str]:
+@pytest.fixture
+def other(tmp_path: Path) -> Paper:
+    """A paper with two tables, one of them of two scales, the other of another degradation."""
+    path = tmp_path / "other2030.toml"
+    path.write_text(OTHER)
+    return read_paper(path)
+
+
+def at_x2(run: RunRecord) -> RunRecord:
+    return replace(run, identity=replace(run.identity, scale=2, protocol="BI-x2/y"))
+
+
+class TestAnyPaper:
+    RUNS = (
+        at_x2(record("srcnn", "set5", [36.6571], ssim=0.9541)),
+        record("srcnn", "set5", [30.4801]),
+        record("vdsr", "set5", [31.5], ssim=0.89, self_ensemble=True),
+    )
+
+    def test_each_table_is_a_report_with_its_own_name(self, other: Paper) -> None:
+        findings = found(*self.RUNS, of=other)
+        assert [one.name for one in results(findings)] == ["table-3", "table-4"]
+        for report in (verdicts, rules, differences):
+            name = report.__name__
+            assert [one.name for one in report(findings)] == [f"{name}-table-3", f"{name}-table-4"]
+
+    def test_several_scales_have_a_column(self, other: Paper) -> None:
+        findings = found(*self.RUNS, of=other)
+        for report in (results, verdicts, rules, differences):
+            first, second = report(findings)
+            assert "Scale" in first.headers or report is differences
+            assert "Scale" not in second.headers and "scale" not in second.tidy
+        table = results(findings)[0]
+        assert "at x2 and x4 (" in table.caption and "as many pixels as the scale" in table.caption
+        assert [list(row[:4]) for row in table.rows[:4]] == [
+            ["SRCNN", "x2", "y", "printed"],
+            ["", "", "", "measured"],
+            ["", "", "", "difference"],
+            ["VDSR", "x2", "y", "printed"],
+        ]
+        assert [row[4] for row in table.rows[:3]] == [
+            "36.660/0.9542",
+            "36.657/0.9541",
+            "-0.003/-0.0001",
+        ]
+
+    def test_a_row_with_self_ensemble_and_half_a_cell_are_what_they_are(self, other: Paper) -> None:
+        table = results(found(*self.RUNS, of=other))[0]
+        half = [row[4] for row in table.rows[6:9]]
+        assert half == ["30.480/-", "30.480/0.8000", "+0.000/-"]
+        ensemble = [row[4] for row in table.rows[9:12]]
+        assert ensemble == ["31.500/0.8900", "31.500/0.8900", "+0.000/+0.0000"]
+        assert set(table.tidy["model"]) == {"srcnn", "vdsr", "vdsr+", "Ours".lower()}
+
+    def test_what_cannot_be_measured_says_why(self, other: Paper) -> None:
+        run = record("vdsr", psnr=[27.0])
+        x3 = replace(run, identity=replace(run.identity, scale=3, protocol="BI-x3/y+symmetric"))
+        findings = found(*self.RUNS, x3, of=other)
+        reason = "the harness makes LR images by bicubic (BI), not by BD"
+        for report in (results, verdicts):
+            first, second = report(findings)
+            assert f"What cannot be measured: {reason}." in second.caption
+            assert "no test set nobodys" in first.caption
+            assert list(second.tidy["status"]) == [reason]
+        assert results(findings)[1].rows[1][2:] == ["measured", "missing"]
+        assert list(verdicts(findings)[1].rows[0]) == ["VDSR", "PSNR", "27.00 ○"]
+        assert "as-rgb (border of imresize: symmetric)" in results(findings)[1].caption
+
+
+X2 = (("srcnn", "set5", [36.6]), ("vdsr", "set5", [37.0]))
+
+
+class TestRunsOfNoPaper:
+    RUNS = (
+        record("srcnn", "set5", [30.4888], ssim=0.8628),
+        record("srcnn", "mine", [25.0]),
+        record("vdsr", "set5", [31.3486], ssim=0.8838),
+        record("vdsr", "set5", [31.3494], ssim=0.8850, self_ensemble=True),
+        record("drfn", "set5", [30.7], ssim=0.88384, tag="repro", protocol="BI-x4/rgb"),
+    )
+
+    @staticmethod
+    def made(*records: RunRecord) -> Table:
+        (table,) = results(Findings(frame(*records), None))
+        return table
+
+    def test_every_network_has_a_line_and_every_set_a_column(self) -> None:
+        table = self.made(*self.RUNS)
+        assert (table.name, list(table.headers)) == (
+            "results",
+            ["Method", "Pipeline", "Set5", "mine"],
+        )
+        assert [list(row) for row in table.rows] == [
+            ["drfn", "rgb", "30.700/0.8838†", "missing"],
+            ["srcnn", "y", "30.489/0.8628", "25.000/0.8000"],
+            ["vdsr", "y", "31.349/0.8838", "missing"],
+            ["vdsr+", "y", "31.349/0.8850", "missing"],
+        ]
+        assert not {"printed", "difference", "scale"} & set(table.tidy)
+
+    def test_the_two_best_of_each_column_stand_out_and_equal_ones_alike(self) -> None:
+        table = self.made(*self.RUNS)
+        text = table.render("md")
+        assert "| 30.700/<u>0.8838</u>†" in text  # 30.489 is the third of three
+        assert "| **31.349**/<u>0.8838</u>" in text and "| **31.349**/**0.8850**" in text
+        # A single number is not the best of any.
+        assert "| 25.000/0.8000 |" in text
+        tex, html = table.render("tex"), table.render("html")
+        assert r"\textbf{31.349}/\underline{0.8838}" in tex
+        assert "<td><b>31.349</b>/<u>0.8838</u></td>" in html
+        assert r"30.700/\underline{0.8838}\dag{}" in tex
+        assert "**" not in table.render("csv") and "Bold" in table.caption
+        plain = table.without_marks()
+        assert not any(mark in plain.render("md") for mark in ("**", "<u>", "Bold"))
+        assert plain.rows == table.rows and plain.render("csv") == table.render("csv")
+
+    def test_each_scale_has_its_own_best(self) -> None:
+        runs = [
+            at_x2(record(name, "set5", [psnr])) for name, psnr in (("srcnn", 36.6), ("vdsr", 37))
+        ]
+        table = self.made(*runs, *self.RUNS)
+        assert list(table.headers[:3]) == ["Method", "Scale", "Pipeline"]
+        best = {tuple(row[:2]): row[3] for row in table.rows}
+        assert best["vdsr", "x2"].parts[0] == ("37.000", "best")
+        assert best["srcnn", "x2"].parts[0] == ("36.600", "second")
+        assert best["vdsr+", "x4"].parts[0] == ("31.349", "best")
+
+    def test_reports_on_a_paper_have_nothing_to_say(self) -> None:
+        findings = Findings(frame(*self.RUNS), None)
+        assert [report(findings) for report in (verdicts, rules, differences)] == [[], [], []]
+
+    def test_a_paper_marks_none_of_its_numbers(self) -> None:
+        assert "**" not in made(*self.RUNS).render("md")
+
+
+def agreement(*records: RunRecord) -> dict[str, str]:
     """The rules under which each metric of the one cell agrees."""
+    (table,) = rules(found(*records))
     return {row[2]: row[5] for row in table.rows}
 
 
 def test_a_number_that_only_one_rule_gives_names_it() -> None:
     plain = record("lapsrn", psnr=(28.085, 28.085), ssim=0.7688)
     grey = record("lapsrn", psnr=(28.181, 28.181), ssim=0.7703, protocol="BI-x4/y+as-rgb")
-    found = agreement(made(plain, grey))
     # The printed values are 28.19 and 0.7720.
-    assert found == {"PSNR": "pipeline y, grey images as-rgb", "SSIM": "none"}
-
-
-def test_both_pipelines_of_bicubic_speak_for_its_row() -> None:
-    y = record("bicubic", psnr=(26.003, 26.003), ssim=0.7010)
-    rgb = record("bicubic-rgb", psnr=(25.997, 25.997), ssim=0.7029, protocol="BI-x4/rgb")
-    found = agreement(made(y, rgb))
-    assert found == {"PSNR": "pipeline y; pipeline rgb", "SSIM": "pipeline rgb"}
+    assert agreement(plain, grey) == {"PSNR": "pipeline y, grey images as-rgb", "SSIM": "none"}
 
 
 def test_lr_images_that_are_not_rounded_are_a_rule_of_their_own() -> None:
     full = "BI-x4/rgb+full-range"
     rounded = record("srmdnf", psnr=(28.30, 28.30), ssim=0.7769, protocol=full)
     double = record("srmdnf", psnr=(28.36, 28.36), ssim=0.7773, protocol=f"{full}+float-lr")
-    assert agreement(made(rounded, double))["PSNR"] == "pipeline rgb, LR images not rounded"
+    assert agreement(rounded, double)["PSNR"] == "pipeline rgb, LR images not rounded"
 
 
 def test_without_a_measured_number_the_table_is_empty_and_says_so() -> None:
-    table = made(record("mine"))
+    (table,) = rules(found(record("mine")))
     assert list(table.rows) == [] and "0 of 0 agree" in table.caption
 
 
-def test_a_model_with_rgb_in_its_name_is_no_evidence_for_another() -> None:
-    stranger = record("srcnn-rgb", psnr=(27.50, 27.50), ssim=0.7513, protocol="BI-x4/rgb")
-    assert made(stranger).rows == []
+@pytest.mark.parametrize("stranger", ["srcnn-rgb", "bicubic-rgb"])
+def test_a_model_with_rgb_in_its_name_is_no_evidence_for_another(stranger: str) -> None:
+    run = record(stranger, psnr=(27.50, 27.50), ssim=0.7513, protocol="BI-x4/rgb")
+    (table,) = rules(found(run))
+    assert table.rows == []

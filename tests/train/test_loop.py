@@ -21,7 +21,7 @@ from harness.data.images import read_image
 from harness.data.pinned import cache_root
 from harness.errors import HarnessError, UsageError
 from harness.global_state import apply_settings, settings_guarded, training_numerics
-from harness.paper.select import notes_from
+from harness.models.find_weights import notes_from
 from harness.registry import MODELS
 from harness.run.store import ResultStore
 from harness.train.checkpoint import LogRow, TrainLog, find_origin, load_checkpoint
