@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from harness.paper.findings import Findings
-from harness.paper.schema import Paper, paper, read_paper
+from harness.paper.schema import Paper, paper
 from harness.paper.verdicts import Judgement, Verdict
 from harness.report import page as page_module
 from harness.report.crops import Pictures
@@ -209,7 +209,6 @@ reason = "Both numbers are odd."
 
 def small(text: str) -> Paper:
     Path("small.toml").write_text(text)
-    read_paper.cache_clear()
     return paper("small.toml")
 
 
@@ -313,8 +312,7 @@ def test_two_sets_of_one_name_have_a_drawing_each() -> None:
 
 
 def test_each_scale_has_its_drawings() -> None:
-    at_x2 = record("vdsr", "set5", protocol="BI-x2/y")
-    runs = frame(record("vdsr", "set5"), replace(at_x2, identity=replace(at_x2.identity, scale=2)))
+    runs = frame(record("vdsr", "set5"), record("vdsr", "set5", scale=2))
     assert [name for name, _ in drawings(runs)] == ["Set5, x2", "Set5, x4"]
 
 
