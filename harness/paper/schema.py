@@ -707,7 +707,8 @@ def read_paper(path: Path) -> Paper:
 
 def _explained(error: Exception, where: str) -> str:
     """Write an error with the place in the file, and the near name of an unknown key."""
-    text, _, path = str(error).rstrip(".").rstrip("`").partition(" - at `$")
+    text, _, path = str(error).rstrip(".").partition(" - at `$")
+    path = path.rstrip("`")
     place = re.sub(r"^\.?(\w+)\[(\d+)\]", lambda m: f"[[{m[1]}]] {int(m[2]) + 1}", path)
     place = place.replace("[...]", "").lstrip(".") or where
     if unknown := re.match(r"Object contains unknown field `(.*)`", text):
