@@ -91,10 +91,10 @@ def _without_one_scale(
     name: str, caption: str, headers: list[str], lines: list[list[str]], tidy: pd.DataFrame
 ) -> Table:
     """Make a table, without its columns of scales if there is only one scale."""
-    if tidy["scale"].nunique() < 2:
+    if len(set(tidy.get("scale", ()))) < 2:
         place = headers.index("Scale")
         headers, *lines = ([*line[:place], *line[place + 1 :]] for line in [headers, *lines])
-        tidy = tidy.drop(columns="scale")
+        tidy = tidy.drop(columns="scale", errors="ignore")
     return Table(name, caption, headers, lines, tidy)
 
 

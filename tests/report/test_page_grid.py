@@ -2,9 +2,22 @@ from dataclasses import replace
 
 import pytest
 
+from harness.paper.findings import Findings
 from harness.paper.schema import SCORES, paper
-from harness.report.page_grid import LEGEND, grids, level, measured_share, signed
-from harness.report.results import results
+from harness.paper.verdicts import JudgedCell
+from harness.record import RunRecord
+from harness.report.page_grid import (
+    DOUBTS,
+    Grid,
+    doubt_id,
+    doubted,
+    grids,
+    level,
+    levels,
+    measured_share,
+    shown,
+    signed,
+)
 from tests.records import frame, record
 
 PSNR, SSIM = SCORES.values()
@@ -34,7 +47,8 @@ def test_levels_of_ssim_are_finer() -> None:
 
 
 def test_the_legend_names_every_level_once_from_below_to_above() -> None:
-    assert [one.name for one in LEGEND] == [
+    legend = levels([PSNR, SSIM])
+    assert [one.name for one in legend] == [
         "under3",
         "under2",
         "under1",
@@ -43,8 +57,8 @@ def test_the_legend_names_every_level_once_from_below_to_above() -> None:
         "over2",
         "over3",
     ]
-    assert LEGEND[1].said == "below by up to 0.2 dB / 0.002"
-    assert len({one.mark for one in LEGEND}) == 7
+    assert legend[1].said == "below by up to 0.2 dB / 0.002"
+    assert len({one.mark for one in legend}) == 7
 
 
 def test_a_difference_has_a_sign_unless_it_rounds_to_nothing() -> None:
@@ -56,43 +70,65 @@ def test_a_difference_has_a_sign_unless_it_rounds_to_nothing() -> None:
     ]
 
 
-def test_a_grid_holds_what_table_2_holds() -> None:
+def made(*records: RunRecord) -> tuple[Findings, Grid, Grid]:
+    """The findings of these runs on the only table of a paper, and its grids."""
+    findings = Findings(frame(*records), paper("drfn2020"))
+    psnr, ssim = grids(findings, findings.tables[0])
+    return findings, psnr, ssim
+
+
+def cells(grid: Grid, model: str) -> list[JudgedCell]:
+    (row,) = (one for one in grid.rows if one.row.key == model)
+    return row.of(grid.score.name)
+
+
+def test_a_grid_holds_what_the_table_holds() -> None:
     mine = record("mine", "set5", [31.0])
-    runs = frame(record("vdsr", "b100", [27.283], ssim=0.7251), mine)
-    psnr, ssim = grids(results(runs, paper()), runs, paper())
-    assert psnr["columns"] == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
-    assert [line["method"] for line in psnr["lines"]][-2:] == ["DRFN", "mine"]
-    cell = next(line for line in ssim["lines"] if line["model"] == "vdsr")["cells"][2]
-    assert (cell["printed"], cell["measured"], cell["difference"]) == (
+    findings, psnr, ssim = made(record("vdsr", "b100", [27.283], ssim=0.7251), mine)
+    assert psnr.columns == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
+    assert [one.row.method for one in psnr.rows][-2:] == ["DRFN", "mine"]
+    cell = cells(ssim, "vdsr")[2]
+    text = shown(cell)
+    assert (text["printed"], text["measured"], text["difference"]) == (
         "0.0726",
         "0.7251",
         "+0.6525",
     )
-    assert cell["level"] and cell["level"].name == "over3"
-    assert cell["standing"] == "inconsistent in print"
-    assert cell["doubt"] and cell["doubt"]["title"] == "VDSR, B100, SSIM 0.0726"
-    own = psnr["lines"][-1]["cells"][0]
-    assert (own["printed"], own["measured"], own["run"]) == ("", "31.000", mine.identity.id)
-    assert own["level"] is None and own["standing"] == ""
-    assert measured_share(psnr) == (1, 0, 58)
+    assert text["level"].name == "over3"
+    assert cell.standing == "inconsistent in print" and text["doubt"] == "doubtful"
+    own = cells(psnr, "mine")[0]
+    text = shown(own)
+    assert (text["printed"], text["measured"], text["run"]) == ("", "31.000", mine)
+    assert text["level"] is None and own.standing is None
+    assert measured_share(findings) == (1, 0, 58)
+
+
+def test_numbers_that_look_wrong_stand_in_the_order_of_the_paper() -> None:
+    findings, *_ = made()
+    found = doubted(findings, findings.tables[0])
+    assert len(found) == len(findings.doubts) == len({doubt_id(cell) for cell in found})
+    assert [(cell.row.method, cell.metric) for cell in found[:2]] == [
+        ("VDSR", "ssim"),
+        ("DCSR", "psnr"),
+    ]
+    assert {cell.doubt.seen for cell in found} == set(DOUBTS)
 
 
 def test_a_number_that_only_other_rules_give_names_them() -> None:
     grey = record("lapsrn", "set14", [28.181], protocol="BI-x4/y+as-rgb")
-    runs = frame(record("lapsrn", "set14", [28.085]), grey)
-    psnr, _ = grids(results(runs, paper()), runs, paper())
-    cell = next(line for line in psnr["lines"] if line["model"] == "lapsrn")["cells"][1]
-    assert (cell["measured"], cell["standing"]) == ("28.085", "reproduced under other rules")
-    assert cell["elsewhere"] == "28.181 under grey images as-rgb"
-    assert cell["doubt"] and cell["doubt"]["kind"] == "other rules"
+    _, psnr, _ = made(record("lapsrn", "set14", [28.085]), grey)
+    cell = cells(psnr, "lapsrn")[1]
+    text = shown(cell)
+    assert (text["measured"], cell.standing) == ("28.085", "reproduced under other rules")
+    assert text["elsewhere"] == "28.181 under grey images as-rgb"
+    assert text["doubt"] == "other rules"
 
 
 def test_weights_trained_here_and_runs_that_broke_are_told_apart() -> None:
     broken = replace(record("vdsr", "set14"), status="error", images=())
-    runs = frame(record("drfn", "set14", [27.5], tag="repro"), broken)
-    psnr, _ = grids(results(runs, paper()), runs, paper())
-    cells = {line["model"]: line["cells"][1] for line in psnr["lines"]}
-    assert (cells["drfn"]["dagger"], cells["vdsr"]["dagger"]) == ("†", "")
-    assert (cells["vdsr"]["status"], cells["srcnn"]["status"]) == ("failed", "missing")
-    assert cells["vdsr"]["run"] == broken.identity.id
-    assert measured_share(psnr) == (1, 1, 58)
+    findings, psnr, _ = made(record("drfn", "set14", [27.5], tag="repro"), broken)
+    own, failed, missing = (cells(psnr, name)[1] for name in ("drfn", "vdsr", "srcnn"))
+    assert (own.standing, failed.standing) == ("undecided", "not measured")
+    assert (failed.failed, missing.failed) == (broken, None)
+    assert [shown(cell)["run"] for cell in (own, failed, missing)] == [own.shown, broken, None]
+    assert measured_share(findings) == (1, 1, 58)
