@@ -1,8 +1,8 @@
-"""Registries of models, datasets, metrics and reports, and the plug-ins that fill them.
+"""Registries of models, datasets, metrics, reports and papers, and the plug-ins that fill them.
 
 A plug-in is a module that calls the ``register_*`` decorators when it is imported. Installed
 packages declare theirs in the entry-point group ``drfn_harness.plugins``; ``--plugin`` loads a
-single file. A plug-in cannot take the name of a built-in, such as a network of the paper.
+single file. A plug-in cannot take the name of a built-in.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ REPORTS: Registry[Report] = Registry(
     "report",
     *("harness.report.claims", "harness.report.complexity", "harness.report.crops"),
     *("harness.report.results", "harness.report.plot", "harness.report.page"),
-    "harness.report.ablation",
+    *("harness.report.ablation", "harness.report.literature"),
 )
 PAPERS: Registry[Path] = Registry("paper", "harness.paper.schema")
 _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS, PAPERS)
@@ -235,6 +235,11 @@ CHANGES = {
         "register_model": "register_model takes a name, pipeline, input and scales, and may take "
         "paper, params, global_pooling, stand_in and layouts",
         "register_report": "report functions take (findings), and may take pictures",
+        "harness.paper.claims.judge": "the verdict on each claim is in harness.paper.findings",
+        "harness.paper.verdicts.judge_cells": "the verdict on each number is in "
+        "harness.paper.findings",
+        "harness.paper.select.choose_runs": "the run of each number is in harness.paper.findings",
+        "harness.paper.check.against_reference": "against_reference is in harness.run.compare",
         "harness.paper.print_claims": "the claims of a paper are data, see docs/papers.md",
     }
 }
@@ -364,9 +369,14 @@ def register_paper(name: str, path: Path | str) -> None:
     """Register the TOML file of a paper; see docs/papers.md.
 
     Args:
-        name: the paper's name on the command line.
+        name: the paper's name on the command line, which ``--paper`` takes.
         path: the file; a relative path is relative to the plug-in's file.
+
+    Raises:
+        UsageError: the name means something else there: it is ``none`` or ends in ``.toml``.
     """
+    if name == "none" or name.endswith(".toml"):
+        raise UsageError(f"A paper cannot be called {name!r}: choose another name.")
     module = sys._getframe(1).f_globals["__name__"]
     PAPERS.add(name, _source(module).parent / path, _origin(module))
 

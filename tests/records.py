@@ -14,19 +14,22 @@ def record(
     psnr: Sequence[float] = (27.0, 28.0),
     *,
     ssim: float = 0.8,
-    protocol: str = "BI-x4/y",
+    whole: float | None = None,
+    scale: int = 4,
+    protocol: str = "",
     tag: str = "official",
     weights: str | None = "w",
     hyper: Mapping[str, object] | None = None,
     self_ensemble: bool = False,
     images: str = "the images",
 ) -> RunRecord:
-    """A finished run with one PSNR per image; ``weights`` is their hash."""
+    """A finished run with one PSNR per image; ``weights`` is their hash, ``whole`` an SSIM."""
+    scores = {"ssim": ssim} | ({} if whole is None else {"ssim-whole": whole})
     identity = Identity(
         model,
-        4,
+        scale,
         dataset,
-        protocol,
+        protocol or f"BI-x{scale}/y",
         "source",
         "rules",
         images,
@@ -34,9 +37,10 @@ def record(
         weights,
         dict(hyper or {}),
         self_ensemble,
+        metrics=("psnr", *scores),
     )
     results = [
-        ImageResult(f"img_{place:03}", {"psnr": value, "ssim": ssim}, 0.1)
+        ImageResult(f"img_{place:03}", {"psnr": value, **scores}, 0.1)
         for place, value in enumerate(psnr)
     ]
     info = WeightsInfo(tag, "w.mat", "file", weights) if weights else None

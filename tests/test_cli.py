@@ -1,3 +1,4 @@
+import csv
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from PIL import Image
 from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import pinned_rows
+from harness.paper.schema import paper
 from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -314,7 +316,13 @@ def test_a_verb_with_two_names_is_one_verb(harness, words) -> None:
         ("list models --results .", "--results is for harness list runs:"),
         ("list weights --data-root .", "--data-root is for harness list datasets:"),
         ("check --grey as-rgb", "--grey is for --against paper:"),
-        ("check --against paper --reference .", "--reference is for --against reference:"),
+        ("check --paper drfn2020", "--paper is for --against paper:"),
+        ("train srcnn --paper drfn2020", "--paper is for --variant:"),
+        ("list models --paper drfn2020", "--paper is for harness list papers:"),
+        (
+            "list papers --scale 2",
+            "--scale is for harness list models, datasets, weights and runs:",
+        ),
         ("complexity --time-size 64x64", "--time-size is for --time:"),
         ("data verify . --leaks --scale 2", "--scale is for harness data verify without --leaks:"),
     ],
@@ -324,6 +332,52 @@ def test_an_option_that_would_be_ignored_is_refused(harness, words: str, takers:
     assert shown.exit_code == 2 and shown.stdout == ""
     assert shown.stderr == f"Error: {takers} leave it out.\n"
     assert not Path("reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("claims --paper none", "harness claims needs a paper: name it with --paper"),
+        ("check --against paper --require --paper none", "--against paper needs a paper"),
+        ("train drfn --variant ff --paper none", "--variant needs a paper"),
+        ("report claims --paper none", "nothing to report as claims for runs without a paper"),
+        ("report all --paper drfn2019", "No paper is called 'drfn2019': did you mean drfn2020?"),
+        ("list papers --paper gone.toml", "There is no paper file "),
+        ("complexity --paper .toml", "There is no paper file "),
+        ("train drfn --variant fff", "No variant is called 'fff': there are "),
+        ("train srcnn --variant ff", "The paper drfn2020 has no ablation of srcnn: --variant is for drfn."),
+    ],
+)
+def test_a_paper_that_is_missing_is_asked_for(harness, words: str, said: str) -> None:
+    Path("results/local").mkdir(parents=True)
+    shown = harness(*words.split())
+    assert shown.exit_code == 2, shown.output
+    assert shown.stdout == "" and said in sentences(shown.stderr)[0]
+
+
+def test_counts_without_a_paper_have_none_printed(harness) -> None:
+    words = ("complexity", "drfn", "--format", "csv", "--paper")
+    printed, none = (
+        list(csv.DictReader(harness(*words, name).stdout.splitlines()))
+        for name in ("drfn2020", "none")
+    )
+    assert float(printed[0]["parameters_printed"]) == 5.2e6 and not none[0]["parameters_printed"]
+    assert printed[0]["parameters"] == none[0]["parameters"]
+
+
+def test_papers_are_listed_with_the_default_one_first(harness) -> None:
+    rows = json.loads(harness("list", "papers", "--json").stdout)
+    assert rows[0] == {
+        "name": "drfn2020",
+        "title": "Deep Residual Fusion Network for Single Image Super-Resolution",
+        "year": 2020,
+        "tables": 1,
+        "claims": len(paper("drfn2020").claims),
+        "origin": "harness.paper.schema",
+    }
+    assert " 2020 " in harness("list", "papers").stdout
+    (row,) = json.loads(harness("list", "papers", "--json", "--paper", "drfn2020").stdout)
+    assert row == rows[0]
 
 
 def test_a_scale_selects_models_and_runs(harness, photos: Path) -> None:

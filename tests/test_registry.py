@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.registry import CHANGES, FAILURES, METRICS, MODELS, Registry, clashes, load_plugins
+from harness.paper.schema import paper
+from harness.registry import (
+    CHANGES,
+    FAILURES,
+    METRICS,
+    MODELS,
+    PAPERS,
+    Registry,
+    clashes,
+    load_plugins,
+)
 
 CASES = Path(__file__).parent / "cases/strangers"
 ROOT = Path(__file__).parents[1]
@@ -187,6 +198,85 @@ def test_a_plugin_may_bring_a_test_set_of_its_own(tmp_path: Path, harness, photo
     assert shown.exit_code == 0 and "holiday" in shown.output.splitlines()[-1]
 
 
+PAPER = """
+[paper]
+id = "halving"
+title = "Halving"
+year = 2025
+subject = "Half"
+
+[methods]
+Half = "half"
+Bicubic = "bicubic"
+
+[[table]]
+id = "main"
+title = "Table 1"
+columns = ["photos"]
+cells = '''
+x4 | Bicubic | 20.00/0.5000
+x4 | Half    | 21.00/0.6000
+'''
+
+[[claim]]
+key = "best"
+where = "abstract"
+quote = "better than all"
+test = { beats = [] }
+"""
+REGISTERING = PLUGIN + "from harness.registry import register_paper as p; p('halving', 'half.toml')"
+
+
+def test_a_plugin_may_bring_a_paper_that_lies_beside_it(tmp_path: Path, harness) -> None:
+    (tmp_path / "sub").mkdir()
+    file = tmp_path / "sub/half.py"
+    file.write_text(REGISTERING)
+    (tmp_path / "sub/half.toml").write_text(PAPER)
+    (row,) = [
+        row
+        for row in json.loads(harness("list", "papers", "--json", "--plugin", file).stdout)
+        if row["name"] == "halving"
+    ]
+    assert row == {
+        "name": "halving",
+        "title": "Halving",
+        "year": 2025,
+        "tables": 1,
+        "claims": 1,
+        "origin": str(file),
+    }
+    shown = harness("claims", "--paper", "halving", "--plugin", file, "--format", "json")
+    assert [one["claim"] for one in json.loads(shown.stdout)] == [
+        "best",
+        "main-bicubic",
+        "main-half",
+    ]
+
+
+def test_the_paper_of_a_plugin_that_fails_is_gone_with_it(tmp_path: Path, harness) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(REGISTERING + "\n1 / 0\n")
+    assert harness("list", "papers", "--plugin", file).exit_code == 0
+    assert "halving" not in PAPERS and "drfn2020" in PAPERS and file.name in str(FAILURES)
+
+
+def test_a_paper_with_a_mistake_is_listed_with_it_and_costs_only_itself(tmp_path, harness) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(REGISTERING)
+    (tmp_path / "half.toml").write_text(PAPER.replace("Half = ", "Helf = "))
+    rows = json.loads(harness("list", "papers", "--json", "--plugin", file).stdout)
+    assert [row["name"] for row in rows] == ["drfn2020", "halving"]
+    assert rows[0]["error"] is None and "no method is called 'Half'" in rows[1]["error"]
+
+
+@pytest.mark.parametrize("name", ["none", "mine.toml"])
+def test_a_paper_whose_name_means_something_else_is_refused(name, tmp_path: Path, harness) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(REGISTERING.replace("'halving'", repr(name)))
+    assert f"A paper cannot be called {name!r}" in harness("list", "--plugin", file).stderr
+    assert name not in PAPERS and "half" not in MODELS
+
+
 def test_two_files_of_one_name_may_not_register_the_same_model(tmp_path: Path, harness) -> None:
     files = [tmp_path / folder / "net.py" for folder in ("a", "b")]
     for file, other in zip(files, ("first", "second"), strict=True):
@@ -213,6 +303,8 @@ TAKEN = {
     "metric": PLUGIN.replace('"worst"', '"ssim"'),
     "dataset": PLUGIN + "register_dataset('set5', '.')\n",
     "report": (CASES / "report.py").read_text(),
+    "paper": PLUGIN
+    + "from harness.registry import register_paper\nregister_paper('drfn2020', 'mine.toml')\n",
 }
 
 
@@ -227,6 +319,7 @@ def test_a_named_file_with_the_name_of_a_built_in_is_refused(
         assert shown.exit_code == 2 and shown.output.startswith(f"Error: The {kind} ")
         assert str(file) in shown.output
     assert "half" not in MODELS and "worst" not in METRICS and not clashes()
+    assert paper("drfn2020").subject == "DRFN"
 
 
 def test_a_file_whose_helper_takes_the_name_of_a_built_in_is_refused(tmp_path, harness) -> None:
@@ -246,7 +339,7 @@ def test_a_report_of_a_plugin_meets_the_built_in_one_before_anyone_asks_for_repo
     )
     command = [sys.executable, "-c", script]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "The report 'table2'" in shown.stdout, shown.stderr
+    assert "The report 'results'" in shown.stdout, shown.stderr
 
 
 def install(site: Path, distribution: str, module: str, text: str) -> None:

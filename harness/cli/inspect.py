@@ -1,4 +1,4 @@
-"""Verbs that list models, image sets, weights and runs, and check the contract of a plug-in."""
+"""Verbs that list models, image sets, weights, runs and papers, and check a plug-in's contract."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from harness.cli.options import (
 from harness.cli.progress import Row, echo, echo_lines, flat, keep_stdout, rows_csv, show
 from harness.errors import HarnessError, UsageError, sentence
 from harness.record import WeightsInfo
-from harness.registry import DATASETS, FAILURES, MODELS, clashes
+from harness.registry import DATASETS, FAILURES, MODELS, PAPERS, clashes
 from harness.report.table import csv_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.argument(
-    "what", type=click.Choice(["models", "datasets", "weights", "runs"]), default="models"
+    "what", type=click.Choice(["models", "datasets", "weights", "runs", "papers"]), default="models"
 )
 @click.option(
     "--scale",
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     help="For models and runs: only those of this scale.  [default: all; 4 for datasets and "
     "weights]",
 )
+@click.option("--paper", metavar="NAME|FILE", help="For papers: only this one.")
 @results_option("results/local", several=True)
 @data_option
 @plugin_option
@@ -63,11 +64,12 @@ def list_(
     plugins: tuple[Path, ...],
     as_json: bool,
     as_csv: bool,
+    paper: str | None = None,
     results: tuple[Path, ...] = (),
     data_root: Path | None = None,
     images: bool = False,
 ) -> None:
-    """List models, datasets, weights or runs."""
+    """List models, datasets, weights, runs or papers."""
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json, not both.")
     if images and not (as_csv and what == "runs"):
@@ -75,6 +77,8 @@ def list_(
     for name, taker in _OWN_OPTIONS.items():
         if taker != what:
             refuse_ignored(f"harness list {taker}", name)
+    if what == "papers":
+        refuse_ignored("harness list models, datasets, weights and runs", "scale")
     fill_registries(plugins)
     as_text = not (as_csv or as_json)
     match what:
@@ -86,6 +90,10 @@ def list_(
             rows += [row | {"use": "training"} for row in list_training_sets(data_root)]
         case "weights":
             rows = list_weights(scale or 4)
+        case "papers":
+            rows = [paper_row(paper)] if paper else list_papers()
+            if as_text:  # a year is no amount
+                rows = [row | {"year": str(row.get("year") or "")} for row in rows]
         case "runs":
             records = open_results(*results)
             if as_csv:
@@ -101,7 +109,7 @@ def list_(
         echo_lines(show(rows, as_json))
 
 
-_OWN_OPTIONS = {"results": "runs", "images": "runs", "data_root": "datasets"}
+_OWN_OPTIONS = {"results": "runs", "images": "runs", "data_root": "datasets", "paper": "papers"}
 """The options that one listing alone uses, with the listing."""
 
 
@@ -347,6 +355,38 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
     ]
 
 
+def list_papers() -> list[Row]:
+    """List the registered papers, the default one first; one with a mistake gets its error."""
+    from harness.paper.schema import DEFAULT
+
+    rows: list[Row] = []
+    for name in sorted(PAPERS, key=lambda name: name != DEFAULT):
+        try:
+            rows.append(paper_row(name))
+        except UsageError as error:
+            rows.append({"name": name, "origin": PAPERS.origin(name), "error": str(error)})
+    return rows
+
+
+def paper_row(name: str) -> Row:
+    """Describe a paper by its registered name or TOML file.
+
+    Raises:
+        UsageError: there is none, or it has a mistake.
+    """
+    from harness.paper.schema import paper
+
+    read = paper(name)
+    return {
+        "name": name,
+        "title": read.source.title,
+        "year": read.source.year or None,
+        "tables": len(read.tables),
+        "claims": len(read.claims),
+        "origin": PAPERS.origin(name) if name in PAPERS else name,
+    }
+
+
 RUN_COLUMNS = (
     *("id", "model", "hyper", "dataset", "dataset_sha256", "scale", "protocol", "pipeline"),
     *("weights", "weights_file_sha256", "self_ensemble", "tile", "lr_sha256", "earlier"),
@@ -381,8 +421,8 @@ def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
 
 def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
     """Yield each sound record of a scale, or of all, with its facts by column."""
-    from harness.paper.select import foreign_origin
     from harness.protocol.rules import protocol
+    from harness.run.provenance import foreign_origin
     from harness.run.store import set_names, set_of
 
     chosen = [one for one in records.sound.values() if scale in (None, one.identity.scale)]

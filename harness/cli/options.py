@@ -15,6 +15,7 @@ from harness.cli.progress import echo, keep_stdout
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.paper.schema import Paper
     from harness.run.store import Records
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -123,6 +124,52 @@ reference_option = click.option(
 )
 
 
+def default_paper() -> str:
+    """Return the name of the paper that is meant if the user names none."""
+    from harness.paper.schema import DEFAULT
+
+    return DEFAULT
+
+
+def paper_option(*, optional: bool = False) -> Callable[[Command], Command]:
+    """Add the option ``--paper``; `chosen_paper` and `required_paper` read it.
+
+    Args:
+        optional: the verb can do without a paper.
+    """
+    return click.option(
+        "--paper",
+        "paper_name",
+        default=default_paper,
+        show_default="the first of harness list papers",
+        metavar="NAME|FILE" + "|none" * optional,
+        help="The paper, by name or as a TOML file" + "; none: without one." * optional,
+    )
+
+
+def chosen_paper(name: str) -> Paper | None:
+    """Read the paper that ``--paper`` names, after `fill_registries`; None for ``none``.
+
+    Raises:
+        UsageError: there is no such paper, or its file has a mistake.
+    """
+    from harness.paper.schema import paper
+
+    return None if name == "none" else paper(name)
+
+
+def required_paper(name: str, taker: str) -> Paper:
+    """Read the paper that ``--paper`` names, after `fill_registries`.
+
+    Raises:
+        UsageError: as `chosen_paper`, or there is none.
+    """
+    chosen = chosen_paper(name)
+    if chosen is None:
+        raise UsageError(f"{taker} needs a paper: name it with --paper, see harness list papers.")
+    return chosen
+
+
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
     """Fill the registries, and warn about plug-ins that fail and names that are refused.
 
@@ -156,7 +203,7 @@ def open_results(*results: Path) -> Records:
     made, and which have a built-in model's name but were made by other code. The default folder
     may not exist yet; then a line says so.
     """
-    from harness.paper.select import foreign_origin
+    from harness.run.provenance import foreign_origin
     from harness.run.store import ResultStore
 
     records = ResultStore(*results).read()

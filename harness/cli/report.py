@@ -16,17 +16,21 @@ from harness.cards import GreyRule
 from harness.cli.options import (
     REFERENCE,
     PathOption,
+    chosen_paper,
     data_option,
+    default_paper,
     device_option,
     fill_registries,
     folder_to_read,
     json_option,
     note_read,
     open_results,
+    paper_option,
     plugin_option,
     reference_option,
     reference_records,
     refuse_ignored,
+    required_paper,
     results_option,
     scale_option,
     split_words,
@@ -37,8 +41,8 @@ from harness.files import write_file
 from harness.report.table import json_text, markdown_table
 
 if TYPE_CHECKING:
-    from harness.paper.check import CheckRow
     from harness.report.crops import Region
+    from harness.run.compare import CheckRow
 
 
 @click.command()
@@ -55,12 +59,16 @@ if TYPE_CHECKING:
     type=click.Choice(get_args(GreyRule)),
     help="Show the runs with this rule for grey images.  [default: each row's own rule]",
 )
+@click.option(
+    "--no-marks", is_flag=True, help="Do not mark the best and second best numbers of tables."
+)
+@paper_option(optional=True)
 @results_option(several=True)
 @click.option(
     "--out",
     type=PathOption,
     help="The reports' folder.  [default: reports; with --results other than the reference, "
-    "the folder reports in the first one]",
+    "the folder reports in the first one; in it, a folder for each other --paper]",
 )
 @click.option(
     "--images",
@@ -79,6 +87,8 @@ def report(
     name: str,
     formats: str,
     grey: Any,
+    no_marks: bool,
+    paper_name: str,
     results: tuple[Path, ...],
     out: Path | None,
     images: Path | None,
@@ -88,30 +98,36 @@ def report(
     data_root: Path | None,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Rebuild the paper's tables and figures, and the page, from run records.
+    """Rebuild a paper's tables and figures, and the page, from run records.
 
-    NAME is table1, table2, verdicts, rules, claims, differences, complexity, figure5, crops, page,
-    the name of a plug-in's report, a glob, or all.
+    NAME is a report: results (the paper's tables), ablation, plot, verdicts, rules, differences,
+    claims, complexity, crops, page, or that of a plug-in; or what the paper's file calls one of its
+    tables, ablations or plots; or a glob, or all. What the paper lacks is left out of all.
     """
+    from harness.paper.findings import Findings
     from harness.registry import REPORTS
-    from harness.report.build import build, takes_pictures
+    from harness.report.build import build, selected, takes_pictures
     from harness.report.crops import Pictures
 
     fill_registries(plugins)
-    REPORTS.load_built_ins()
-    if not any(map(takes_pictures, REPORTS.select(name))):
+    paper = chosen_paper(paper_name)
+    if not any(map(takes_pictures, selected(name, paper))):
         takers = " and ".join(filter(takes_pictures, REPORTS))
         refuse_ignored(f"the reports {takers}", "images", "image", "box", "models", "data_root")
     if name == "claims" and split_words(formats) == ["json"]:
-        print_claims(results, "json")
+        print_claims(results, paper_name, "json")
         return
-    alone = results == (reference_records(),)
-    out = out or (Path("reports") if alone else results[0] / "reports")
+    if not out:
+        out = Path() if results == (reference_records(),) else results[0]
+        own = paper.source.id if paper else "runs"
+        out = out / "reports" / ("" if paper_name == default_paper() else own)
     region = _region(image, box)
     pictures = Pictures(images or results[0], data_root, region, split_words(models))
-    runs = open_results(*results).table()
+    findings = Findings(open_results(*results).table(), paper, grey)
     failed = False
-    for result in build(name, split_words(formats), runs, out, grey, pictures):
+    for result in build(
+        name, split_words(formats), findings, out, pictures, with_marks=not no_marks
+    ):
         if isinstance(result, HarnessError):
             failed = True
             echo(f"Error: {result}", err=True)
@@ -153,31 +169,34 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 
 
 @click.command()
+@paper_option()
 @results_option(several=True)
 @click.option(
     "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
 )
 @plugin_option
-def claims(results: tuple[Path, ...], form: Any, plugins: tuple[Path, ...]) -> None:
+def claims(
+    paper_name: str, results: tuple[Path, ...], form: Any, plugins: tuple[Path, ...]
+) -> None:
     """Print every claim of the paper: its words, the evidence, a verdict.
 
     The same as harness report claims, which also writes files.
     """
     fill_registries(plugins)
-    print_claims(results, form)
+    print_claims(results, paper_name, form)
 
 
-def print_claims(results: Sequence[Path], form: Any) -> None:
-    """Print the claims and their verdicts, judged from the records in some folders."""
-    from harness.paper.claims import judge
-    from harness.paper.schema import paper
+def print_claims(results: Sequence[Path], paper_name: str, form: Any) -> None:
+    """Print a paper's claims and their verdicts, judged from the records in some folders."""
+    from harness.paper.findings import Findings
     from harness.report.claims import claims_table
 
-    judgements = judge(open_results(*results).table(), paper())
+    paper = required_paper(paper_name, "harness claims")
+    findings = Findings(open_results(*results).table(), paper)
     if form == "json":
-        echo_lines(json_text([asdict(judgement) for judgement in judgements]))
+        echo_lines(json_text([asdict(judgement) for judgement in findings.claims]))
     else:
-        echo_lines(claims_table(judgements, paper()).render(form), nl=False)
+        echo_lines(claims_table(findings.claims, paper).render(form), nl=False)
 
 
 @click.command()
@@ -195,6 +214,7 @@ def print_claims(results: Sequence[Path], form: Any) -> None:
     "--format", "form", type=click.Choice(["md", "tex", "csv"]), default="md", show_default=True
 )
 @scale_option
+@paper_option(optional=True)
 @plugin_option
 def complexity(
     models: tuple[str, ...],
@@ -205,10 +225,10 @@ def complexity(
     device: str,
     form: Any,
     scale: int,
+    paper_name: str,
     plugins: tuple[Path, ...],
 ) -> None:
     """Count parameters, operations and activations of MODELS, by default of all."""
-    from harness.paper.schema import paper
     from harness.registry import MODELS
     from harness.report.complexity import complexity_table
 
@@ -226,7 +246,7 @@ def complexity(
 
         torch_device, size = pick_device(device), _size(time_size)
         speeds = {card.name: measure_speed(card, scale, torch_device, size) for card in cards}
-    table = complexity_table(cards, scale, paper(), _size(output_size), speeds)
+    table = complexity_table(cards, scale, chosen_paper(paper_name), _size(output_size), speeds)
     echo_lines(table.render(form))
 
 
@@ -244,15 +264,16 @@ def _size(text: str) -> tuple[int, int]:
     type=click.Choice(["reference", "paper"]),
     default="reference",
     show_default=True,
-    help="The committed records, or the paper's Table 2.",
+    help="The committed records, or the numbers that a paper prints.",
 )
+@paper_option()
 @click.option("--models", default="all", show_default=True, help="Names or globs.")
 @click.option("--datasets", default="all", show_default=True, help="Names or globs.")
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    help="With --against paper: use the runs with this rule for grey images.  [default: each "
-    "row's own rule]",
+    help="With --against paper: use the runs with this rule for grey images.  [default: the "
+    "table's own rule]",
 )
 @click.option(
     "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
@@ -261,9 +282,11 @@ def _size(text: str) -> tuple[int, int]:
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
 @results_option("results/local", several=True)
 @reference_option
+@plugin_option
 @json_option
 def check(
     against: str,
+    paper_name: str,
     models: str,
     datasets: str,
     grey: Any,
@@ -272,38 +295,37 @@ def check(
     junit: Path | None,
     results: tuple[Path, ...],
     reference: Path,
+    plugins: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Compare run records with the reference records or the paper; exit code 3 if they differ."""
-    from harness.paper.check import (
-        against_paper,
-        against_reference,
-        bad_rows,
-        restrict,
-        with_tolerance,
-    )
-    from harness.paper.schema import paper
+    """Compare run records with the reference records or a paper; exit code 3 if they differ.
+
+    With --against paper, a difference is excused if the printed number is known to look wrong and
+    the reference records have the same difference.
+    """
+    from harness.paper.check import against_paper
+    from harness.paper.findings import Findings
+    from harness.run.compare import against_reference, bad_rows, restrict, with_tolerance
     from harness.run.store import ResultStore
 
-    if against == "paper":
-        refuse_ignored("--against reference", "reference")
-    else:
-        refuse_ignored("--against paper", "grey")
+    if against != "paper":
+        refuse_ignored("--against paper", "grey", "paper_name")
+    fill_registries(plugins)
     if not (require or results[0].is_dir()):
         raise UsageError(
             f"There are no run records in {results[0]} yet: make them with harness run, or give "
             "their folder with --results."
         )
     local = open_results(*results)
-    rows = bad_rows(local.bad)
+    references = ResultStore(reference).read()
+    note_read(references)
+    rows = bad_rows(local.bad | references.bad)
     if against == "paper":
-        rows += against_paper(local.sound.values(), paper(), grey)
-    else:
-        references = ResultStore(reference).read()
-        note_read(references)
-        rows += bad_rows(references.bad)
-        if references.sound or not references.bad:
-            rows += against_reference(local.sound.values(), references.sound.values())
+        paper = required_paper(paper_name, "harness check --against paper")
+        findings = Findings(local.table(), paper, grey)
+        rows += against_paper(findings, Findings(references.table(), paper))
+    elif references.sound or not references.bad:
+        rows += against_reference(local.sound.values(), references.sound.values())
     rows = restrict(rows, split_words(models), split_words(datasets))
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
@@ -317,42 +339,44 @@ def check(
         raise MismatchError(f"{len(violations)} of {len(rows)} numbers fail the check{reason}.")
 
 
-_HEADERS = (
-    "model",
-    "set",
-    "metric",
-    "measured",
-    "expected",
-    "difference",
-    "tolerance",
-    "tier",
-    "run",
-    "record",
-    "verdict",
-)
-
-
 def check_markdown(rows: Sequence[CheckRow], against: str) -> str:
     """Format the rows as a Markdown table, and count the verdicts in a sentence."""
-    align = ("left",) * 3 + ("right",) * 4 + ("left",) * 4
-    table = markdown_table(_HEADERS, [_cells(row) for row in rows], align)
+    facts = [_facts(row) for row in rows]
+    right = ("measured", "expected", "difference", "tolerance")
+    headers = [name for name in facts[0] if name != "table" or any(row.place for row in rows)]
+    cells = [[fact[name] for name in headers] for fact in facts]
+    table = markdown_table(headers, cells, ["right" if n in right else "left" for n in headers])
     counts = Counter(row.verdict for row in rows)
-    return (
+    impossible = sum(row.impossible for row in rows)
+    text = (
         f"{table}\n\n"
         f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
         f"{counts['known misprint']} are known misprints, {counts['other rules']} match the "
-        f"printed ones under other rules, {counts['not run']} were not run."
+        f"printed ones under other rules, {counts['not run']} were not run"
     )
+    return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
 
 
-def _cells(row: CheckRow) -> list[str]:
-    numbers = [
-        "" if value is None else _score(row.metric, value, sign)
-        for value, sign in ((row.measured, ""), (row.expected, ""), (row.difference, "+"))
-    ]
-    tolerance = "" if row.tolerance is None else f"{row.tolerance:g}"
-    where = [row.model, row.dataset, row.metric]
-    return [*where, *numbers, tolerance, row.tier, row.run, row.record, _verdict(row)]
+def _facts(row: CheckRow) -> dict[str, str]:
+    """Format a row, by the headers of the table."""
+
+    def score(value: float | None, sign: str = "") -> str:
+        return "" if value is None else _score(row.metric, value, sign)
+
+    return {
+        "model": row.model,
+        "set": row.dataset,
+        "metric": row.metric,
+        "table": row.place,
+        "measured": score(row.measured),
+        "expected": score(row.expected),
+        "difference": score(row.difference, "+"),
+        "tolerance": "" if row.tolerance is None else f"{row.tolerance:g}",
+        "tier": row.tier,
+        "run": row.run,
+        "record": row.record,
+        "verdict": _verdict(row),
+    }
 
 
 def _score(metric: str, value: float, sign: str = "") -> str:
@@ -380,7 +404,7 @@ def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
     """
     suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
     for row in rows:
-        name = " ".join(filter(None, (row.model, row.metric, row.run)))
+        name = " ".join(filter(None, (row.model, row.metric, row.place, row.run)))
         where = {"classname": f"{against}.{row.dataset}", "name": name}
         case = ElementTree.SubElement(suite, "testcase", where)
         if row.violates(require):
@@ -401,9 +425,10 @@ def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
 
 
 def _sentence(row: CheckRow) -> str:
-    facts = zip(_HEADERS, _cells(row), strict=True)
-    numbers = [f"{name} {text}" for name, text in list(facts)[3:8] if text]
-    return f"{_verdict(row)} ({', '.join(numbers)})"
+    facts = _facts(row)
+    names = ("measured", "expected", "difference", "tolerance", "tier")
+    numbers = [f"{name} {facts[name]}" for name in names if facts[name]]
+    return f"{facts['verdict']} ({', '.join(numbers)})"
 
 
 def check_json(rows: Sequence[CheckRow]) -> str:

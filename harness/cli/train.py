@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +14,18 @@ from harness.cli.options import (
     data_option,
     device_option,
     fill_registries,
+    paper_option,
     plugin_option,
+    refuse_ignored,
+    required_paper,
     scale_option,
     weights_key_option,
 )
 from harness.cli.progress import TrainProgress, bars, download, echo, prepare_images
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.paper.schema import Ablation, Paper
 
 
 @click.command()
@@ -41,7 +48,8 @@ from harness.cli.progress import TrainProgress, bars, download, echo, prepare_im
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other value of the recipe."
 )
-@click.option("--variant", metavar="NAME", help="A variant of the paper's ablation, such as ff.")
+@click.option("--variant", metavar="NAME", help="A variant of the paper's ablation.")
+@paper_option()
 @click.option(
     "--compile/--no-compile",
     default=None,
@@ -75,11 +83,11 @@ def train(
     model: str,
     changes: tuple[str, ...],
     variant: str | None,
+    paper_name: str,
     plugins: tuple[Path, ...],
     **options: Any,
 ) -> None:
     """Train a network; for N GPUs: torchrun --nproc-per-node N -m harness train MODEL."""
-    from harness.paper.schema import ABLATION, variant_arguments
     from harness.train.distributed import failures_named, process
     from harness.train.export import finish
     from harness.train.loop import Trainer
@@ -89,8 +97,11 @@ def train(
 
     fill_registries(plugins)
     if variant:
-        hyper = variant_arguments(model, variant)
-        options |= {"variant": variant, "hyper": hyper, "tag": f"{ABLATION}-{variant}"}
+        ablation = _ablation(required_paper(paper_name, "--variant"), model, variant)
+        hyper = ablation.arguments(variant)
+        options |= {"variant": variant, "hyper": hyper, "tag": f"{ablation.id}-{variant}"}
+    else:
+        refuse_ignored("--variant", "paper_name")
     of_recipe = [field.name for field in fields(Recipe) if field.name in options]
     values = named_once({name: options.pop(name) for name in of_recipe}, changes)
     request = TrainRequest(model, changes=values, **options)
@@ -110,3 +121,17 @@ def train(
                 progress.validated(training, rows)
     if rank == 0:
         echo(f"The weights are {weights_path}.")
+
+
+def _ablation(paper: Paper, model: str, variant: str) -> Ablation:
+    """Return the paper's ablation of a network that has a variant, or any of this network.
+
+    Raises:
+        UsageError: there is none of this network.
+    """
+    of_model = [one for one in paper.ablations if one.model == model]
+    if not of_model:
+        models = ", ".join(dict.fromkeys(one.model for one in paper.ablations))
+        hint = f": --variant is for {models}" if models else ""
+        raise UsageError(f"The paper {paper.source.id} has no ablation of {model}{hint}.")
+    return next((one for one in of_model if variant in one.variants), of_model[0])

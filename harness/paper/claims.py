@@ -81,6 +81,26 @@ QUANTITIES: Mapping[Quantity, Counted] = {
 """What a claim can count on a network; a count is None where it cannot be made."""
 
 
+def _count_of(quantity: Quantity, evidence: Evidence, model: str) -> float | None:
+    """Count on a network at the largest scale of the tables; None where it cannot be made."""
+    scale = max((row.scale for row in _paper(evidence).rows), default=4)
+    try:
+        return QUANTITIES[quantity].of(evidence, model, scale)
+    except Exception:  # there is none, or it cannot be built, run or traced
+        return None
+
+
+def _uncounted(quantity: Quantity, model: str, method: str) -> UsageError:
+    """Say why a network that a claim needs was not counted."""
+    if not model:
+        return UsageError(f"The harness has no network of {method}: add one as a plug-in.")
+    try:
+        MODELS.get(model)
+    except UsageError as error:
+        return error
+    return UsageError(f"The {QUANTITIES[quantity].words} of {model} cannot be counted.")
+
+
 def judge_claim(claim: Claim, test: ClaimTest | None, evidence: Evidence) -> Judgement:
     """Judge one claim; it is not measured if no number decides it, or its network is missing."""
     try:
@@ -105,13 +125,14 @@ def _count(test: Count, evidence: Evidence) -> Finding:
     paper = _paper(evidence)
     quantity = QUANTITIES[test.count]
     own = test.of or paper.network(paper.subject)[0]
-    counts = {name: quantity.of(evidence, name, _scale(evidence)) for name in (own, *test.readings)}
+    counts = {name: _count_of(test.count, evidence, name) for name in (own, *test.readings)}
     known = {name: count for name, count in counts.items() if count is not None}
-    if not known:
-        return Finding("not measured", f"{quantity.words} of {own} cannot be counted.")
+    holds = any(_fits(test, count) for count in known.values())
+    unknown = next((name for name in counts if name not in known), None)
+    if unknown is not None and not holds:
+        raise _uncounted(test.count, unknown, paper.subject)
     claimed = test.about or f"at least {quantity.write(test.at_least or 0)}"
     text = f"{_amounts(known, quantity)} {quantity.words}; the paper says {claimed}."
-    holds = any(_fits(test, count) for count in known.values())
     return Finding(decide(True, holds, not test.leaves_room), text)
 
 
@@ -129,11 +150,6 @@ def _amounts(counts: Mapping[str, float], quantity: Counted) -> str:
         for i, (name, n) in enumerate(counts.items())
     ]
     return listed(parts)
-
-
-def _scale(evidence: Evidence) -> int:
-    """Return the scale of counts: the largest that the paper's tables have."""
-    return max((row.scale for row in _paper(evidence).rows), default=4)
 
 
 Column = tuple[int, str, str]
@@ -188,8 +204,9 @@ def _compare(
 ) -> Callable[[T, Evidence], Finding]:
     """Make a judge of a test on numbers: it is applied to print, then to what was measured.
 
-    For the second, a measured number takes the place of a printed one that it does not reproduce;
-    columns in which the method itself was not measured are left out.
+    For the second, the method's measured numbers take the place of printed ones that they do not
+    reproduce, and columns in which it was not measured are left out. Of other methods only those
+    do that refute the print: weights that were trained too little make no method inferior.
     """
 
     def judge(test: T, evidence: Evidence) -> Finding:
@@ -209,7 +226,8 @@ def _compare(
         where = listed(list(dict.fromkeys(title(cell.dataset) for cell in own)))
         text += f" As measured on {where} it {'holds' if measured else 'does not hold'}"
         text += "." if official else ", with other weights than the authors'."
-        return Finding(decide(in_print, measured, official), text, tuple(runs))
+        can_refute = official and all(cell.verdict != "undecided" for cell in own)
+        return Finding(decide(in_print, measured, can_refute), text, tuple(runs))
 
     return judge
 
@@ -223,9 +241,11 @@ def _printed(cells: Iterable[JudgedCell], *, doubted: bool = True) -> Numbers:
 
 
 def _measured(cell: JudgedCell, method: str) -> float | None:
+    is_own = cell.row.method == method
     if cell.measured is None:
-        return None if cell.row.method == method else cell.printed
-    return cell.printed if cell.verdict == "reproduced" else cell.measured.value
+        return None if is_own else cell.printed
+    keeps = cell.verdict == "reproduced" or (cell.verdict == "undecided" and not is_own)
+    return cell.printed if keeps else cell.measured.value
 
 
 def _beats(test: Beats, evidence: Evidence) -> Finding:
@@ -323,44 +343,50 @@ def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool,
         )
     else:
         text += f" The claim allows {margin:g}."
-    is_smaller = True
+    holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        quantity, scale = QUANTITIES[test.fewer], _scale(evidence)
-        paper = _paper(evidence)
-        counts = [
-            quantity.of(evidence, paper.network(method)[0], scale)
-            for method in (compared.method, *test.within)
-        ]
-        times = [other / counts[0] for other in counts[1:] if other and counts[0]]
-        sizes = [
-            f"{method} has {ratio:.1f} times"
-            for method, ratio in zip(test.within, times, strict=False)
-        ]
-        text = f"{listed(sizes)} the {quantity.words}. {text}"
-        is_smaller = all(ratio > 1 for ratio in times)
-    return is_smaller and all(one <= margin for gap in gaps.values() for one in gap.values()), text
+        times = _times(test.fewer, evidence, [compared.method, *test.within], needed=holds)
+        sizes = [f"{method} has {ratio:.1f} times" for method, ratio in times.items()]
+        text = f"{listed(sizes)} the {QUANTITIES[test.fewer].words}. {text}" if sizes else text
+        holds = holds and all(ratio > 1 for ratio in times.values())
+    return holds, text
+
+
+def _times(
+    quantity: Quantity, evidence: Evidence, methods: Sequence[str], *, needed: bool
+) -> dict[str, float]:
+    """Divide the counts of methods by that of the first.
+
+    Raises:
+        UsageError: one is ``needed`` and cannot be counted.
+    """
+    models = {method: _paper(evidence).network(method)[0] for method in methods}
+    counts = {method: _count_of(quantity, evidence, model) for method, model in models.items()}
+    unknown = next((method for method in methods if not counts[method]), None)
+    if unknown and needed:
+        raise _uncounted(quantity, models[unknown], unknown)
+    own = counts.pop(methods[0])
+    return {method: count / own for method, count in counts.items() if count and own}
 
 
 def _rank(test: Rank, evidence: Evidence) -> Finding:
     if test.by == "scores":
         return _compare(_rank_by_scores)(test, evidence)
-    quantity, scale = QUANTITIES[test.by], _scale(evidence)
-    paper = _paper(evidence)
+    quantity, paper = QUANTITIES[test.by], _paper(evidence)
     networks = {row.method: row.model for row in paper.rows}
     counts = {
         method: count
         for method, model in networks.items()
         if model in MODELS and MODELS.get(model).params != 0
-        if (count := quantity.of(evidence, model, scale)) is not None
+        if (count := _count_of(test.by, evidence, model)) is not None
     }
     method = test.method or paper.subject
     if method not in counts:
-        MODELS.get(networks[method])  # its error says how to get the network
-        return Finding("not measured", f"{quantity.words} of {method} cannot be counted.")
+        raise _uncounted(test.by, networks[method], method)
     place = 1 + sum(count > counts[method] for count in counts.values())
     ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
-    amounts = f"{_amounts(ordered, quantity)} {quantity.words}"
-    text = f"{method} is {ordinal(place)} of {len(counts)}: {amounts}."
+    amounts = _amounts(ordered, quantity)
+    text = f"{method} is {ordinal(place)} of {len(counts)}: {amounts} {quantity.words}."
     holds = place == 1 if test.rank == "first" else place <= len(counts) / 2
     return Finding(decide(True, holds, can_refute=True), text)
 
@@ -426,16 +452,14 @@ def _by_column(values: Mapping[Column, float]) -> str:
 
 
 def _pareto(test: Pareto, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    paper, quantity, scale = _paper(evidence), QUANTITIES[test.pareto], _scale(evidence)
-    model = paper.network(compared.method)[0]
+    paper, quantity = _paper(evidence), QUANTITIES[test.pareto]
     counts = {
         method: count
         for method in compared.numbers
-        if (name := paper.network(method)[0]) in MODELS or method == compared.method
-        if (count := quantity.of(evidence, name, scale)) is not None
+        if (count := _count_of(test.pareto, evidence, paper.network(method)[0])) is not None
     }
     if compared.method not in counts:
-        raise UsageError(f"{quantity.words} of {model} cannot be counted.")
+        raise _uncounted(test.pareto, paper.network(compared.method)[0], compared.method)
 
     def ahead(limit: float) -> list[str]:
         return [
@@ -447,14 +471,18 @@ def _pareto(test: Pareto, evidence: Evidence, compared: Compared) -> tuple[bool,
         ]
 
     better = ahead(counts[compared.method])
+    unknown = [method for method in compared.numbers if method not in counts]
+    for method in () if better else unknown:
+        numbers = compared.numbers[method]
+        if any(numbers.get(column, own) > own for column, own in compared.own.items()):
+            raise _uncounted(test.pareto, paper.network(method)[0], method)
     ordered = dict(sorted(((k, n) for k, n in counts.items() if n), key=lambda entry: entry[1]))
     amounts = _amounts(ordered, quantity)
     text = f"{_who(better)} {compared.method} with no more {quantity.words}: {amounts}."
     for reading in test.readings:
-        count = quantity.of(evidence, reading, scale)
+        count = _count_of(test.pareto, evidence, reading)
         if count is not None:
             text += f" With {reading} ({quantity.write(count)}), {_who(ahead(count))} it."
-    unknown = [method for method in compared.numbers if method not in counts]
     text += f" Not known here: {listed(unknown)}." if unknown else ""
     return not better, text
 
@@ -607,7 +635,8 @@ def _spread(test: Spread, evidence: Evidence) -> Finding:
         f"{listed([f'{way} ({listed(names)})' for way, names in follows.items()]) or 'neither'}."
     )
     ids = tuple(run.identity.id for by_way in runs.values() for run in by_way.values())
-    complete = sum(map(len, follows.values())) == len(runs)
+    # One number alone cannot be a mix.
+    complete = sum(map(len, follows.values())) == len(runs) > 1
     return Finding(decide(len(follows) < 2, complete, False), text, ids)
 
 
@@ -617,7 +646,7 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
     The numbers are named by set or method, and the ways are models or rules for grey images.
     """
     found = {}
-    by_model = all(way in MODELS for way in test.spread)
+    by_model = not PRESETS.keys() >= set(test.spread)
     for cell in evidence.cells:
         if cell.metric != test.metric or test.cells not in (cell.row.method, cell.dataset):
             continue
@@ -625,7 +654,7 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
         for way in test.spread:
             model, preset = (way, test.rules) if by_model else (cell.row.model, way)
             run = evidence.run(model, cell.dataset, cell.row.scale, PRESETS[preset])
-            if run and speaks_for_the_authors(run):
+            if run and speaks_for_the_authors(run) and test.metric in run.means:
                 by_way[way] = run
         if len(by_way) == len(test.spread) and cell.printed is not None:
             name = title(cell.dataset) if test.cells == cell.row.method else cell.row.method
@@ -636,8 +665,8 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
 def _plugin(test: Plugin, evidence: Evidence, claim: Claim) -> Finding:
     module, _, name = test.plugin.partition(":")
     try:
-        finding: Finding = getattr(importlib.import_module(module), name)(evidence, claim)
-        return Finding(*finding)
+        judge: Callable[..., Finding] = getattr(importlib.import_module(module), name)
+        return Finding(*judge(evidence, claim, **test.options))
     except HarnessError:
         raise
     except Exception as error:  # a plug-in may raise anything

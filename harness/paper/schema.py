@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -156,6 +156,7 @@ class Table(PrintedCells, frozen=True, kw_only=True):
         border: pixels left out of the scores on each side; None for as many as the scale.
         rules: the preset of rules that its numbers follow; see `harness.protocol.rules.PRESETS`.
         exceptions: the preset of single methods, for all sets or by set.
+        read_from: the public documents that the numbers were read from, if not from the paper.
     """
 
     id: CardName
@@ -164,6 +165,7 @@ class Table(PrintedCells, frozen=True, kw_only=True):
     border: int | None = None
     rules: str = "usual"
     exceptions: dict[str, str | dict[str, str]] = {}
+    read_from: tuple[str, ...] = ()
 
     def preset(self, method: str, dataset: str) -> Preset:
         """Return the rules of a cell."""
@@ -416,9 +418,14 @@ class Spread(ClaimTest, frozen=True, kw_only=True):
 
 
 class Plugin(ClaimTest, frozen=True, kw_only=True):
-    """A function judges: ``module:function``, called with the findings and the claim."""
+    """A function judges: ``module:function``, called with the findings and the claim.
+
+    Attributes:
+        options: its further arguments, by name.
+    """
 
     plugin: Annotated[str, Meta(pattern=r"\A[\w.]+:\w+\Z")]
+    options: dict[str, Any] = {}
 
 
 TESTS: Mapping[str, type[ClaimTest]] = {
@@ -676,7 +683,6 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         return Printed(value, f"{row.table.title} has {written} for {where}")
 
 
-@cache
 def read_paper(path: Path) -> Paper:
     """Read a paper's TOML file.
 
@@ -755,6 +761,11 @@ def _require_different(names: Sequence[str]) -> None:
 def _check_table(paper: Paper, table: Table) -> None:
     for _, method, _ in table.lines():
         paper.network(method)
+    named: dict[tuple[int, str], str] = {}
+    for row in (row for row in paper.rows if row.table is table):
+        other = named.setdefault((row.scale, row.key), row.method)
+        if other != row.method:
+            raise ValueError(f"{other} and {row.method} at x{row.scale} are both {row.key}")
     _require("method", table.exceptions, paper.methods)
     of_methods = [{"": one} if isinstance(one, str) else one for one in table.exceptions.values()]
     presets = [table.rules, *(preset for one in of_methods for preset in one.values())]
@@ -836,7 +847,7 @@ def paper(word: str) -> Paper:
     Raises:
         UsageError: there is no such paper, or it has a mistake.
     """
-    return read_paper(Path(word) if word.endswith(".toml") else PAPERS.get(word))
+    return read_paper(Path(word).resolve() if word.endswith(".toml") else PAPERS.get(word))
 
 
 def title(dataset: str) -> str:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from harness.data.testsets import sets_without_grey
 from harness.models.find_weights import training_notes
-from harness.models.source import is_built_in
 from harness.protocol.rules import USUAL_GREY, Preset, Protocol, protocol
-from harness.registry import METRICS, MODELS
+from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,20 +18,6 @@ if TYPE_CHECKING:
 
 
 _TAG_ORDER = {"": 0, "official": 0, "repro": 1}
-
-
-def foreign_origin(record: RunRecord) -> str:
-    """Name the foreign code that a run used under the name of a built-in model or metric.
-
-    Empty where there is none. Such a run is not compared with printed numbers.
-    """
-    for name, facts in record.plugins.items():
-        registry = MODELS if name == record.identity.model else METRICS
-        if registry.is_built_in(name) and not is_built_in(facts):
-            file = facts.get("module", facts.get("file", "an unknown file"))
-            installed = facts.get("distribution")
-            return f"{file} ({installed})" if installed else file
-    return ""
 
 
 def is_comparable(record: RunRecord) -> bool:

@@ -12,9 +12,10 @@ import numpy as np
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.models.find_weights import TrainingNotes, training_notes
-from harness.paper.select import follows, foreign_origin, is_comparable, rank
+from harness.paper.select import follows, is_comparable, rank
 from harness.protocol.rules import PRESETS, Preset, protocol
 from harness.record import digest
+from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -243,10 +243,9 @@ class Evidence:
         doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
         cell = JudgedCell(row, dataset, metric, printed, doubt=doubt)
         preset = row.table.preset(row.method, dataset)
-        shown = Preset(self.rules or preset.grey, preset.border)
-        runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
+        runs = self._runs(row, dataset)
         finished = [run for run in runs if run.status == "finished"]
-        following = [run for run in runs if follows(run, shown)]
+        following = self.following(row, dataset)
         obstacle = _obstacle(cell) if printed is not None else ""
         if not obstacle:
             done = [run for run in following if run.status == "finished"]
@@ -258,6 +257,16 @@ class Evidence:
                 broken=None if finished else _latest(runs),
             )
         return _judge(replace(cell, obstacle=obstacle)) if printed is not None else cell
+
+    def _runs(self, row: Row, dataset: str) -> list[RunRecord]:
+        key = (row.model, dataset, row.scale, row.self_ensemble)
+        return self.by_cell.get(key, [])
+
+    def following(self, row: Row, dataset: str) -> list[RunRecord]:
+        """List the runs of a cell under the rules that are shown."""
+        own = row.table.preset(row.method, dataset)
+        shown = Preset(self.rules or own.grey, own.border)
+        return [run for run in self._runs(row, dataset) if follows(run, shown)]
 
     @cached_property
     def doubts(self) -> Mapping[tuple[str, int, str, str, str], Doubt]:
@@ -421,6 +430,8 @@ def _how_to_measure(row: Row) -> str:
     model = row.model
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
+    if MODELS.get(model).params == 0:
+        return f"It has no weights: run harness run --models {model}."
     if any(known["model"] == model for known in pinned_rows("weights")):
         return (
             f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,7 +43,7 @@ def make(name: str, findings: Findings, pictures: Pictures) -> list[Report]:
     with _errors_of(name):
         made = REPORTS.get(name)(findings, **options)
         reports: list[Report] = list(made) if isinstance(made, list | tuple) else [made]
-        fault = next(filter(None, map(_fault, reports)), "")
+        fault = next(filter(None, map(_fault, reports)), "") or _repeated(reports)
     if fault:
         raise ReportError(name, fault)
     return reports
@@ -101,6 +102,13 @@ def _fault(report: object) -> str:
     return "" if unknown is None else f"{unknown!r} is not a format: there are {', '.join(known)}"
 
 
+def _repeated(reports: Sequence[Report]) -> str:
+    """Say that several reports would be written to the same files; empty if none would."""
+    names = [report.name for report in reports]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    return "" if twice is None else f"it returned several reports called {twice}"
+
+
 class Written(NamedTuple):
     """The files of a report, and its text for the terminal, if any."""
 
@@ -112,11 +120,12 @@ def aliases(paper: Paper | None) -> dict[str, str]:
     """Map the paper's own name of each table, ablation and plot to the report that makes it."""
     if paper is None:
         return {}
-    kinds = {"results": paper.tables, "ablation": paper.ablations, "plot": paper.plots}
-    return {part.id: kind for kind, parts in kinds.items() for part in parts}
+    tables = {table.id: "results" for table in paper.tables}
+    ablations = {ablation.id: "ablation" for ablation in paper.ablations}
+    return tables | ablations | {plot.id: "plot" for plot in paper.plots}
 
 
-def selected(name: str, paper: Paper | None) -> list[str]:
+def selected(word: str, paper: Paper | None) -> list[str]:
     """Return the reports that a name, a glob, ``all`` or the paper's own name selects.
 
     Raises:
@@ -124,22 +133,35 @@ def selected(name: str, paper: Paper | None) -> list[str]:
     """
     REPORTS.load_built_ins()
     own = aliases(paper)
-    return [own[name]] if name in own else REPORTS.select(name)
+    chosen = {own[name] for name in fnmatch.filter(own, word)}
+    chosen.update(fnmatch.filter(REPORTS, "*" if word == "all" else word))
+    try:
+        return [name for name in REPORTS if name in chosen] or REPORTS.select(word)
+    except UsageError as error:
+        names = f" In the paper's file there are {', '.join(own)}." if own else ""
+        raise UsageError(f"{error}{names}") from None
 
 
 def build(
-    name: str, formats: Sequence[str], findings: Findings, out: Path, pictures: Pictures
+    word: str,
+    formats: Sequence[str],
+    findings: Findings,
+    out: Path,
+    pictures: Pictures,
+    *,
+    with_marks: bool = True,
 ) -> Iterator[Written | HarnessError]:
-    """Build the reports that a name selects, and write the requested formats.
+    """Build the reports that a word selects, and write the requested formats.
 
     Each report is written in those of the formats that it has; without formats, in all it has.
 
     Args:
-        name: see `selected`.
+        word: see `selected`.
         formats: names of formats.
         findings: what is reported.
         out: the folder to write to.
         pictures: the images to show.
+        with_marks: mark the best and second best numbers of tables.
 
     Yields:
         each written report, or an error: a report's code failed, or its files cannot be written.
@@ -150,48 +172,49 @@ def build(
         HarnessError: a report needs runs and there are none, or the folder cannot be written.
     """
     known: tuple[Format, ...] = get_args(Format)
-    unknown = next((word for word in formats if word not in known), None)
+    unknown = next((form for form in formats if form not in known), None)
     if unknown:
         raise UsageError(f"No format is called {unknown!r}: there are {', '.join(known)}.")
     # Make all reports before writing the first: without runs, no file is written.
-    reports, failed = _make_all(selected(name, findings.paper), findings, pictures)
-    if name in aliases(findings.paper):
-        reports = [one for one in reports if one[1].name == name]
+    reports, failed = _make_all(word, findings, pictures)
     yield from failed
     if not (reports or failed):
-        whose = (
-            f"the paper {findings.paper.source.id}" if findings.paper else "runs without a paper"
-        )
-        raise UsageError(f"There is nothing to report as {name} for {whose}.")
+        paper = findings.paper
+        whose = f"the paper {paper.source.id}" if paper else "runs without a paper"
+        raise UsageError(f"There is nothing to report as {word} for {whose}.")
     offered = {form for _, report in reports for form in report.formats}
     if reports and formats and not offered & set(formats):
-        raise UsageError(f"{name} has other formats: {', '.join(sorted(offered))}.")
+        raise UsageError(f"{word} has other formats: {', '.join(sorted(offered))}.")
     if reports:
         require_writable(out, "reports'", "--out")
-    for chosen, report in reports:
+    for name, report in reports:
+        shown = report.without_marks() if isinstance(report, Table) and not with_marks else report
         try:
-            yield _write(chosen, report, formats, out, findings.rules)
+            yield _write(name, shown, formats, out, findings.rules)
         except HarnessError as error:
             yield error
 
 
 def _make_all(
-    names: Sequence[str], findings: Findings, pictures: Pictures
+    word: str, findings: Findings, pictures: Pictures
 ) -> tuple[list[tuple[str, Report]], list[ReportError]]:
-    """Make the reports of these names, and collect the errors of those that fail."""
+    """Make the reports that a word selects, and collect the errors of those that fail.
+
+    A report may not use the file name of another, whether that one is selected or not.
+    """
     reports: list[tuple[str, Report]] = []
     failed: list[ReportError] = []
-    holders: dict[str, str] = {}
-    for name in names:
+    owners = {name: name for name in REPORTS} | aliases(findings.paper)
+    for name in selected(word, findings.paper):
+        asked = word == "all" or fnmatch.fnmatch(name, word)
         try:
             for report in make(name, findings, pictures):
-                holder = holders.setdefault(report.name, name)
-                if holder == name and report.name in REPORTS:
-                    holder = report.name
-                if holder != name:
-                    why = f"the report {holder} already uses the file name {report.name}"
+                owner = owners.setdefault(report.name, name)
+                if owner != name:
+                    why = f"the report {owner} already uses the file name {report.name}"
                     raise ReportError(name, why)
-                reports.append((name, report))
+                if asked or fnmatch.fnmatch(report.name, word):
+                    reports.append((name, report))
         except ReportError as error:
             failed.append(error)
     return reports, failed

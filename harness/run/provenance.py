@@ -9,9 +9,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.models.source import is_built_in
 from harness.record import digest, file_digest
+from harness.registry import METRICS, MODELS
+
+if TYPE_CHECKING:
+    from harness.record import RunRecord
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "safetensors", "drfn-harness")
 
@@ -49,6 +54,20 @@ def provenance(device: str, changed: Collection[str] = ()) -> dict[str, Any]:
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         **({"changed_settings": sorted(changed)} if changed else {}),
     }
+
+
+def foreign_origin(record: RunRecord) -> str:
+    """Name the foreign code that a run used under the name of a built-in model or metric.
+
+    Empty where there is none. Such a run is not compared with printed numbers.
+    """
+    for name, facts in record.plugins.items():
+        registry = MODELS if name == record.identity.model else METRICS
+        if registry.is_built_in(name) and not is_built_in(facts):
+            file = facts.get("module", facts.get("file", "an unknown file"))
+            installed = facts.get("distribution")
+            return f"{file} ({installed})" if installed else file
+    return ""
 
 
 def joint(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def said(sr, hr):
     return 1.0
 
 @register_report("spoken")
-def spoken(runs, paper, grey):
+def spoken(findings):
     talk("report")
     return Table("spoken", "Mine.", ["n"], [["1"]], pd.DataFrame())
 

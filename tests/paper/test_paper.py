@@ -1,132 +1,183 @@
 """What the TOML says is what is printed, and what it adds follows from that."""
 
+import re
+
 import pytest
 
-from harness.paper.claims import JUDGES
-from harness.paper.schema import paper, variant_arguments
-from harness.registry import MODELS
+from harness.paper.schema import Doubt, paper
+from harness.registry import MODELS, PAPERS
 
-TABLE2 = {row["model"]: row for row in paper()["table2"]["rows"]}
+PAPER_FILE = PAPERS.get("drfn2020")
+PAPER = paper("drfn2020")
+(TABLE,) = PAPER.tables
+ROWS = {row.method: row for row in PAPER.rows}
 CELLS = {
-    (model, name): row[name]
-    for model, row in TABLE2.items()
-    for name in row
-    if name not in ("model", "method")
+    (method, name): (row.printed[name, "psnr"], row.printed[name, "ssim"])
+    for method, row in ROWS.items()
+    for name in row.sets
 }
 
 
-def test_table_2_is_whole() -> None:
-    # Counted and added up from the printed page.
-    assert len(CELLS) == 58
-    assert sum(psnr for psnr, _ in CELLS.values()) == pytest.approx(1636.61, abs=1e-6)
-    assert sum(ssim for _, ssim in CELLS.values()) == pytest.approx(45.7405, abs=1e-6)
+class TestTable2:
+    def test_it_is_whole(self) -> None:
+        # Counted and added up from the printed page.
+        assert len(CELLS) == 58
+        assert sum(psnr for psnr, _ in CELLS.values()) == pytest.approx(1636.61, abs=1e-6)
+        assert sum(ssim for _, ssim in CELLS.values()) == pytest.approx(45.7405, abs=1e-6)
 
+    def test_every_cell_is_a_psnr_and_an_ssim(self) -> None:
+        assert sum(len(row.printed) for row in PAPER.rows) == 2 * len(CELLS)
+        odd = [
+            key for key, (psnr, ssim) in CELLS.items() if not (22 < psnr < 33 and 0.6 < ssim < 0.92)
+        ]
+        assert odd == [("VDSR", "b100")]
 
-def test_every_cell_is_a_psnr_and_an_ssim() -> None:
-    odd = [key for key, (psnr, ssim) in CELLS.items() if not (22 < psnr < 33 and 0.6 < ssim < 0.92)]
-    assert odd == [("vdsr", "b100")]
+    def test_numbers_have_as_many_decimals_as_are_printed(self) -> None:
+        assert TABLE.scores == {"psnr": 2, "ssim": 4}
+        printed = re.findall(r"[\d.]+", re.sub(r"x4 \| \w+", "", TABLE.cells))
+        assert len(printed) == 2 * len(CELLS)
+        assert {len(number.partition(".")[2]) for number in printed[::2]} == {2}
+        assert {len(number.partition(".")[2]) for number in printed[1::2]} == {4}
 
+    def test_each_row_is_of_another_network_at_x4_and_the_last_of_the_paper_s_own(self) -> None:
+        assert len(ROWS) == len(PAPER.rows) == 12 and {row.scale for row in PAPER.rows} == {4}
+        assert {name: row.model for name, row in ROWS.items()} == PAPER.methods
+        assert len(PAPER.names) == 12 and set(PAPER.names) <= set(MODELS)
+        assert PAPER.rows[-1].method == PAPER.subject == "DRFN"
 
-def test_numbers_have_as_many_decimals_as_are_printed() -> None:
-    for psnr, ssim in CELLS.values():
-        assert round(psnr, 2) == psnr and round(ssim, 4) == ssim
+    def test_the_harness_can_measure_all_of_it(self) -> None:
+        assert TABLE.obstacle(4) == ""
 
 
 class TestTable1:
-    TABLE = paper()["table1"]
+    (ABLATION,) = PAPER.ablations
 
     def test_it_is_as_printed(self) -> None:
-        assert self.TABLE["psnr"] == [27.56, 27.76, 27.70, 27.79]
-        assert sum(self.TABLE["ticks_in_the_text"]["feature_fusion"]) == 1
-        assert sum(self.TABLE["ticks_in_the_text"]["long_short_connections"]) == 3
+        assert self.ABLATION.psnr == (27.56, 27.76, 27.70, 27.79)
+        assert self.ABLATION.printed == {"none": 27.56, "ff": 27.76, "lsc": 27.70, "both": 27.79}
+        assert (self.ABLATION.set, self.ABLATION.scale) == ("set14", 4)
 
     def test_its_readings_give_each_column_another_variant(self) -> None:
-        for reading in self.TABLE["readings"]:
-            assert sorted(reading["variants"]) == ["both", "ff", "lsc", "none"]
+        assert len(set(self.ABLATION.readings)) == 2
+        for reading in self.ABLATION.readings:
+            assert sorted(reading) == ["both", "ff", "lsc", "none"]
+            assert (reading[0], reading[-1]) == ("none", "both")
 
     def test_its_variants_are_those_that_are_trained(self) -> None:
-        assert variant_arguments("drfn", "both") == {}
+        assert self.ABLATION.arguments("both") == {}
         lacking = {"ff": "long_short_connections", "lsc": "feature_fusion"}
         for name, part in lacking.items():
-            made = variant_arguments("drfn", name)
+            made = self.ABLATION.arguments(name)
             assert [key for key, value in made.items() if not value] == [part]
-        assert not any(variant_arguments("drfn", "none").values())
+        assert len(self.ABLATION.arguments("none")) == 2
+        assert not any(self.ABLATION.arguments("none").values())
+
+    def test_the_network_takes_these_arguments(self) -> None:
+        card = MODELS.get(self.ABLATION.model)
+        for variant in self.ABLATION.variants:
+            card.build(scale=4, groups=1, blocks=1, **self.ABLATION.arguments(variant))
 
 
 def test_figure_5_has_the_psnr_of_table_2_and_the_counts_of_the_networks() -> None:
-    points = {point["model"]: point for point in paper()["figure5"]["points"]}
-    assert {name for name, point in points.items() if point["parameters_printed"]} == {
-        "drfn",
-        "rdn",
-    }
-    assert {name: point["psnr"] for name, point in points.items()} == {
-        name: TABLE2[name]["set14"][0] for name in points
-    }
-    drawn = {
-        name: point["parameters"]
-        for name, point in points.items()
-        if name in MODELS and not point["parameters_printed"]
-    }
-    assert len(drawn) >= 5
-    assert {name: MODELS.get(name).params for name in drawn} == pytest.approx(drawn, rel=0.03)
+    (plot,) = PAPER.plots
+    assert plot.parameters == {"DRFN": 5_200_000, "RDN": 22_000_000}
+    for method, printed in plot.parameters.items():
+        assert MODELS.get(PAPER.methods[method]).params == pytest.approx(printed, rel=0.03)
+    points = [row for row in PAPER.rows if (plot.set, "psnr") in row.printed]
+    assert len(points) == 12 and {row.scale for row in points} == {plot.scale}
+    counted = {row.method: MODELS.get(row.model).params for row in points}
+    assert [name for name, count in counted.items() if not count] == ["Bicubic"]
+    # DCSR's count is that of a reading of its paper.
+    assert plot.readings == ("DCSR",)
+    known = {"SRCNN": 57_281, "FSRCNN": 12_644, "VDSR": 665_921, "LapSRN": 814_242}
+    known |= {"MemNet": 677_000, "EDSR": 43_089_923, "SRMDNF": 1_552_048, "MSRN": 6_078_000}
+    assert {name: counted[name] for name in known} == pytest.approx(known, rel=0.03)
+    assert counted.keys() == known.keys() | plot.parameters.keys() | {"Bicubic", "DCSR"}
 
 
 def test_numbers_of_the_text_stand_in_their_quotations() -> None:
     written = {"srcnn_layers": "three", "epsilon": "10e-8", "learning_rate": "10e-4"}
-    for name, number in paper()["numbers"].items():
-        value = number["value"]
-        forms = {written.get(name), f"{value:g}", f"{value / 1e6:g}M"}
-        assert any(form and form in number["quote"] for form in forms), name
+    for name, number in PAPER.numbers.items():
+        for value in number.value if isinstance(number.value, tuple) else (number.value,):
+            forms = {written.get(name), f"{value:g}", f"{value / 1e6:g}M"}
+            if name == "figures_by_caption":  # that two figures have it is no quotation
+                assert f"Fig.{value:g}" in number.where
+                continue
+            assert any(form and form in number.quote for form in forms), name
 
 
 def test_ambiguities_have_one_default_among_their_readings() -> None:
-    ambiguities = paper()["ambiguities"]
-    assert len({one["key"] for one in ambiguities}) == len(ambiguities)
+    ambiguities = PAPER.ambiguities
+    assert len(ambiguities) == 15 == len({one.key for one in ambiguities})
     for one in ambiguities:
-        assert len(one["readings"]) > 1 and one["default"] in one["readings"], one["key"]
-        assert one["evidence"].endswith(".")
+        assert len(one.readings) > 1 and one.default in one.readings, one.key
+        assert one.evidence.endswith(".")
 
 
-class TestSuspiciousCells:
-    CELLS = paper()["suspicious"]
+class TestDoubts:
+    PLACES = [(PAPER.place(doubt.cell), doubt) for doubt in PAPER.doubts]
 
-    def test_they_are_as_printed(self) -> None:
-        for cell in self.CELLS:
-            place = ("psnr", "ssim").index(cell["metric"])
-            assert TABLE2[cell["row"]][cell["column"]][place] == cell["printed"]
-            assert cell["table"] == "table2" and cell["reason"].endswith(".")
-            assert cell["seen"] in ("print", "measurement", "unusual")
-        by_measurement = [cell for cell in self.CELLS if cell["seen"] == "measurement"]
-        assert by_measurement and all("measured" in cell for cell in by_measurement)
+    def of(self, metric: str) -> set[tuple[str, str]]:
+        """The method and set of each number of a metric that is doubted."""
+        return {(one.row.method, one.dataset) for one, _ in self.PLACES if one.metric == metric}
+
+    def test_each_is_of_one_printed_number_and_has_a_reason(self) -> None:
+        assert len(PAPER.doubted) == len(PAPER.doubts) == 13
+        for place, doubt in self.PLACES:
+            assert (place.dataset, place.metric) in place.row.printed
+            assert doubt.reason.endswith(".")
+
+    def test_one_by_measurement_says_what_was_measured(self) -> None:
+        by_measurement = [doubt for doubt in PAPER.doubts if doubt.seen == "measurement"]
+        assert len(by_measurement) == 6
+        for doubt in by_measurement:
+            assert re.match(r"The authors' weights give \d", doubt.reason)
 
     def test_an_ssim_far_below_that_of_a_worse_psnr_is_among_them(self) -> None:
-        doubted = {(one["row"], one["column"]) for one in self.CELLS if one["metric"] == "ssim"}
         far_below = {
-            (model, name)
-            for (model, name), (psnr, ssim) in CELLS.items()
+            (method, name)
+            for (method, name), (psnr, ssim) in CELLS.items()
             for (_, other_name), (other_psnr, other_ssim) in CELLS.items()
             if other_name == name and psnr - other_psnr > 0.1 and ssim < other_ssim
         }
-        assert far_below and far_below <= doubted
+        assert far_below and far_below <= self.of("ssim")
 
     def test_a_method_far_above_its_rank_elsewhere_is_among_them(self) -> None:
-        doubted = {(one["row"], one["column"]) for one in self.CELLS if one["metric"] == "psnr"}
-        edsr = TABLE2["edsr"]
         far_above = {
-            (model, name)
-            for (model, name), (psnr, _) in CELLS.items()
-            if model not in ("edsr", "rdn") and name in edsr and psnr > edsr[name][0]
+            (method, name)
+            for (method, name), (psnr, _) in CELLS.items()
+            if method not in ("EDSR", "RDN")
+            and psnr > CELLS.get(("EDSR", name), (float("inf"), 0))[0]
         }
-        assert far_above and far_above <= doubted
+        assert far_above and far_above <= self.of("psnr")
 
     def test_three_rows_print_three_digits_of_ssim_and_vdsr_lost_one(self) -> None:
-        for model in ("fsrcnn", "vdsr", "lapsrn"):
-            ssims = [ssim for (row, _), (_, ssim) in CELLS.items() if row == model]
+        for method in ("FSRCNN", "VDSR", "LapSRN"):
+            ssims = [ssim for (row, _), (_, ssim) in CELLS.items() if row == method]
             assert [f"{ssim:.4f}"[-1] for ssim in ssims if ssim != 0.0726] == ["0"] * (
-                4 if model == "vdsr" else 5
+                4 if method == "VDSR" else 5
             )
 
+    def test_a_doubt_of_a_whole_cell_is_of_all_its_scores(self, tmp_path) -> None:
+        text = PAPER_FILE.read_text().replace('"VDSR | b100 | ssim"', '"VDSR | b100"')
+        (tmp_path / "other.toml").write_text(text)
+        doubted = paper(str(tmp_path / "other.toml")).doubted
+        assert len(doubted) == 14
+        for metric in ("psnr", "ssim"):
+            assert isinstance(doubted["table2", 4, "VDSR", "b100", metric], Doubt)
 
-def test_every_claim_is_quoted_once_and_judged() -> None:
-    judged = [claim["key"] for claim in paper()["claims"] if "by_hand" not in claim]
-    assert judged == list(JUDGES)
+
+class TestClaims:
+    def test_each_is_quoted_once_and_judged(self) -> None:
+        assert len(PAPER.claims) == 22
+        assert len({claim.key for claim in PAPER.claims}) == 22
+        assert len({(claim.where, claim.quote) for claim in PAPER.claims}) == 22
+        by_hand = [claim.key for claim in PAPER.claims if PAPER.tests[claim.key] is None]
+        assert by_hand == ["training-time", "upscaling", "other-results", "visual-quality"]
+
+    def test_every_number_in_a_quotation_of_a_table_is_printed_there(self) -> None:
+        for claim in PAPER.claims:
+            if claim.where in ("Table 1", "Table 2"):
+                printed = TABLE.cells if claim.where == "Table 2" else str(PAPER.ablations[0].psnr)
+                numbers = re.findall(r"\d+\.\d+", claim.quote)
+                assert numbers and all(number.strip("0") in printed for number in numbers)

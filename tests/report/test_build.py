@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import REPORTS
+from harness.errors import UsageError
+from harness.paper.schema import paper
+from harness.registry import PAPERS, REPORTS
+from harness.report.build import selected
 
 
 def names(folder: str) -> list[str]:
@@ -16,7 +19,8 @@ def test_each_report_is_written_in_all_its_formats_and_the_same_each_time(
     words = ("report", "--results", "results/local", "--out")
     shown = harness(*words, "one")
     assert shown.exit_code == 0, shown.output
-    assert {name.split(".")[0] for name in names("one")} == set(REPORTS)
+    made = {name.split(".")[0] for name in names("one")}
+    assert made == set(REPORTS) - {"results", "ablation", "plot"} | {"table2", "table1", "figure5"}
     assert {name for name in names("one") if name.startswith(("crops", "figure5", "table2"))} == {
         "crops.png",
         "figure5.pdf",
@@ -54,8 +58,9 @@ def test_a_report_of_a_plug_in_needs_no_more_than_a_table(harness, photos: Path)
         "from harness.registry import register_report\n"
         "from harness.report.table import Table\n"
         "@register_report('mine')\n"
-        "def mine(runs, paper, grey):\n"
-        "    return Table('mine', 'All runs.', ['n'], [[str(len(runs))]], pd.DataFrame())\n"
+        "def mine(findings):\n"
+        "    runs = [[str(len(findings.runs))]]\n"
+        "    return Table('mine', 'All runs.', ['n'], runs, pd.DataFrame())\n"
     )
     harness("run", "--models", "bicubic", "--datasets", photos)
     shown = harness("report", "mine", "--plugin", "mine.py", "--results", "results/local")
@@ -81,18 +86,20 @@ class Drawn:
         return 'text' if form == 'md' else 1 / 0
 
 @register_report('mine')
-def mine(runs, paper, grey):
+def mine(findings):
+    runs = findings.runs
     {body}
 
 @register_report('fine')
-def fine(runs, paper, grey):
+def fine(findings):
+    runs = findings.runs
     return table('fine')
 """
 
 
 def test_a_report_that_changes_what_it_is_given_changes_no_other(harness, photos: Path) -> None:
-    body = "del runs['psnr']; paper.clear(); return table('mine')"
-    whole = "assert 'psnr' in runs and 'table2' in paper; return table('fine')"
+    body = "del runs['psnr']; return table('mine')"
+    whole = "assert 'psnr' in runs; return table('fine')"
     changed = FAILING.replace("{body}", body).replace("return table('fine')", whole)
     Path("mine.py").write_text(changed)
     harness("run", "--models", "bicubic", "--datasets", photos)
@@ -110,7 +117,9 @@ def test_a_report_that_changes_what_it_is_given_changes_no_other(harness, photos
         ("raise HarnessError('It needs lpips.')", "It needs lpips."),
         ("return None", "it returned NoneType, which lacks name, formats or render."),
         ("return table('../x')", "its files cannot be called '../x'."),
-        ("return table('table2')", "the report table2 already uses the file name table2."),
+        ("return table('table2')", "the report results already uses the file name table2."),
+        ("return table('plot')", "the report plot already uses the file name plot."),
+        ("return [table('a'), table('a')]", "it returned several reports called a."),
         ("return Drawn()", "ZeroDivisionError: division by zero."),
         ("return Drawn(formats=('docx',))", "'docx' is not a format: there are md, tex, "),
         (
@@ -126,7 +135,7 @@ def test_a_report_that_fails_is_named_and_the_others_are_written(
     Path("mine.py").write_text(FAILING.replace("{body}", body))
     harness("run", "--models", "bicubic", "--datasets", photos)
     words = ("--plugin", "mine.py", "--results", "results/local", "--out")
-    shown = harness("report", "[fmt]*[e2]", *words, "out")
+    shown = harness("report", "[fmt]*[ne2]", *words, "out")
     assert shown.exit_code == 1
     (error,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
     assert said in error
@@ -181,3 +190,114 @@ def test_what_cannot_be_reported_is_said(harness, photos: Path) -> None:
     none = harness("report", "table2", "--results", "results/local", "--format", "png")
     assert none.exit_code == 2
     assert "table2 has other formats: csv, html, md, tex." in none.output
+
+
+def test_a_report_may_be_several_files(harness, photos: Path) -> None:
+    Path("mine.py").write_text(FAILING.replace("{body}", "return [table('a'), table('b')]"))
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("--plugin", "mine.py", "--results", "results/local", "--format", "md", "--out", "out")
+    assert harness("report", "mine", *words).exit_code == 0
+    assert names("out") == ["a.md", "b.md"]
+
+
+def test_a_word_selects_reports_by_their_names_and_by_the_paper_s() -> None:
+    drfn = paper("drfn2020")
+    assert selected("all", drfn) == selected("*", drfn) == list(REPORTS)
+    assert selected("results", drfn) == selected("table2", drfn) == ["results"]
+    assert (selected("table1", drfn), selected("figure5", drfn)) == (["ablation"], ["plot"])
+    assert set(selected("table*", drfn)) == {"results", "ablation"}
+    assert set(selected("*s", drfn)) == {
+        "results",
+        "rules",
+        "verdicts",
+        "claims",
+        "differences",
+        "crops",
+    }
+    assert selected("results", None) == ["results"]
+    for word in ("table3", "tabel*"):
+        with pytest.raises(UsageError, match="In the paper's file there are table2, table1, fig"):
+            selected(word, drfn)
+    with pytest.raises(UsageError, match="No report is called 'table2'"):
+        selected("table2", None)
+
+
+def test_the_paper_s_own_name_writes_that_part_alone(harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    text = drfn_text().replace('id = "table2"', 'id = "main"') + SECOND
+    Path("two.toml").write_text(text)
+    words = ("--paper", "two.toml", "--results", "results/local", "--format", "md", "--out")
+    for name, written in (
+        ("main", ["main.md"]),
+        ("second", ["second.md"]),
+        ("results", ["main.md", "second.md"]),
+        ("[ms]*", ["main.md", "second.md"]),
+        ("table1", ["table1.md"]),
+    ):
+        shown = harness("report", name, *words, name)
+        assert shown.exit_code == 0, shown.output
+        assert names(name) == written
+
+
+def drfn_text() -> str:
+    return PAPERS.get("drfn2020").read_text(encoding="utf-8")
+
+
+SECOND = """
+[[table]]
+id = "second"
+title = "A second table"
+columns = ["set5"]
+cells = "x2 | VDSR | 37.53/0.9587"
+"""
+PLAIN = """
+[paper]
+id = "plain"
+title = "Plain"
+subject = "VDSR"
+
+[methods]
+VDSR = "vdsr"
+
+[[table]]
+id = "main"
+title = "The table"
+columns = ["set5"]
+cells = "x4 | VDSR | 31.35/0.8838"
+"""
+
+
+def test_what_a_paper_lacks_is_left_out_of_all_and_refused_by_name(harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    Path("plain.toml").write_text(PLAIN)
+    words = ("--paper", "plain.toml", "--results", "results/local")
+    shown = harness("report", "all", *words)
+    assert shown.exit_code == 0, shown.output
+    made = {name.split(".")[0] for name in names("results/local/reports/plain")}
+    assert {"main", "verdicts", "claims"} <= made and not made & {"table2", "table1", "figure5"}
+    shown = harness("report", "ablation", *words)
+    assert shown.exit_code == 2
+    said = "Error: There is nothing to report as ablation for the paper plain.\n"
+    assert shown.stderr.endswith(said)
+
+
+def test_reports_of_two_papers_and_of_none_lie_apart(harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    Path("plain.toml").write_text(PLAIN)
+    Path("mine.toml").write_text(drfn_text())
+    words = ("report", "results", "--results", "results/local", "--format", "md", "--paper")
+    for name in ("drfn2020", "plain.toml", "mine.toml", "none"):
+        shown = harness(*words, name)
+        assert shown.exit_code == 0, shown.output
+    reports = Path("results/local/reports")
+    found = sorted(str(path.relative_to(reports)) for path in reports.rglob("*.md"))
+    assert found == ["drfn2020/table2.md", "plain/main.md", "runs/results.md", "table2.md"]
+    assert harness("report", "claims", *words[2:], "none").exit_code == 2
+
+
+def test_the_best_numbers_are_marked_unless_asked_otherwise(harness) -> None:
+    words = ("report", "table2", "--format", "md", "--out")
+    assert harness(*words, "marked").exit_code == 0
+    assert harness(*words, "plain", "--no-marks").exit_code == 0
+    marked, plain = (Path(name, "table2.md").read_text() for name in ("marked", "plain"))
+    assert "**" in marked and "**" not in plain

@@ -71,7 +71,7 @@ class TestClaims:
         expected = [one.claim for one in found().claims]
         Path("none").mkdir()
         text = harness("claims", "--results", "none")
-        assert text.exit_code == 0 and "### depth: refuted" in text.output
+        assert text.exit_code == 0 and "### depth: undecided" in text.output
         listed = json.loads(harness("claims", "--results", "none", "--format", "json").stdout)
         assert [one["claim"] for one in listed] == expected
         assert set(listed[0]) == {"claim", "statement", "where", "verdict", "evidence", "runs"}

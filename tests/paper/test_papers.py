@@ -1,0 +1,168 @@
+"""The papers that the harness knows beside the default one, and the document on how to add one."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.paper.findings import Findings
+from harness.paper.literature import documents
+from harness.paper.schema import TESTS, Claim, paper
+from harness.registry import MODELS, PAPERS, load_plugins
+from harness.run.store import ResultStore
+from tests.records import frame
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/papers.md").read_text()
+IMDN = ROOT / "docs/imdn.py"
+
+
+def found(name: str | Path) -> Findings:
+    """The findings of the committed runs for a paper."""
+    runs = ResultStore(ROOT / "results/reference").read().table()
+    return Findings(runs, paper(str(name)))
+
+
+def verdicts(findings: Findings) -> dict[str, str]:
+    return {one.claim: one.verdict for one in findings.claims}
+
+
+def test_four_papers_are_known() -> None:
+    assert list(PAPERS) == ["drfn2020", "imdn2019", "msrn2018", "rdn2018"]
+
+
+@pytest.mark.parametrize("name", ["imdn2019", "msrn2018", "rdn2018"])
+def test_a_table_read_from_a_known_document_has_its_numbers(name: str) -> None:
+    known = {
+        (source.where, scale, model, place): value
+        for source in reversed(documents())
+        for scale, model, numbers in source.lines()
+        for place, value in numbers.items()
+        if "later" not in source.name
+    }
+    for row in paper(name).rows:
+        assert row.table.read_from
+        if row.table.id == "later":
+            continue
+        for place, value in row.printed.items():
+            inside = [known.get((one, row.scale, row.key, place)) for one in row.table.read_from]
+            assert {value} == set(inside) - {None}, (row.method, place)
+
+
+class TestMSRN:
+    def test_the_registered_network_does_not_speak_for_the_numbers_on_luma(self) -> None:
+        rows = {(row.table.id, row.scale): row.model for row in paper("msrn2018").rows}
+        assert rows == {**{("authors", scale): "" for scale in (2, 3, 4)}, ("later", 4): "msrn"}
+
+    def test_nothing_of_it_is_measured(self) -> None:
+        assert set(verdicts(found("msrn2018")).values()) == {"not measured"}
+
+
+class TestRDN:
+    def test_nothing_of_it_is_measured(self) -> None:
+        assert set(verdicts(found("rdn2018")).values()) == {"not measured"}
+
+    def test_in_the_log_self_ensemble_is_better(self) -> None:
+        evidence = next(c.evidence for c in found("rdn2018").claims if c.claim == "self-ensemble")
+        assert "0.14 on Set5 (dB)" in evidence and "0.0013 on Set5 (SSIM)" in evidence
+
+
+class TestIMDN:
+    @pytest.mark.parametrize(("scale", "count"), [(2, 694_404), (3, 703_059), (4, 715_176)])
+    def test_its_network_has_as_many_parameters_as_the_paper_says(
+        self, scale: int, count: int
+    ) -> None:
+        """It says 694K, 703K and 715K."""
+        load_plugins([IMDN])
+        network = MODELS.get("imdn").build(scale=scale)
+        assert sum(one.numel() for one in network.parameters()) == count
+
+    def test_its_network_keeps_the_contract(self, harness) -> None:
+        shown = harness("check-model", "imdn", "--plugin", IMDN)
+        assert shown.exit_code == 0, shown.output
+        assert "FAIL" not in shown.output
+
+    def test_its_count_is_confirmed_with_the_plug_in_alone(self) -> None:
+        assert verdicts(found("imdn2019"))["parameters"] == "not measured"
+        load_plugins([IMDN])
+        assert verdicts(found("imdn2019"))["parameters"] == "reproduced"
+
+    def test_the_rows_beside_it_are_judged_at_the_scale_that_was_run(self) -> None:
+        load_plugins([IMDN])
+        rows = {one: verdict for one, verdict in verdicts(found("imdn2019")).items() if "-x" in one}
+        assert {one for one, verdict in rows.items() if verdict == "reproduced"} == {
+            f"copies-x4-{model}" for model in ("srcnn", "fsrcnn", "vdsr", "lapsrn", "srmdnf")
+        }
+        assert rows["copies-x4-edsr-baseline"] == "undecided"
+        assert rows["copies-x4-imdn"] == rows["copies-x2-vdsr"] == "not measured"
+
+
+class TestDocument:
+    @pytest.fixture
+    def example(self, tmp_path: Path) -> Path:
+        """Its complete paper, as a file."""
+        (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+        path = tmp_path / "example.toml"
+        path.write_text(text)
+        return path
+
+    def test_its_paper_has_a_table_and_every_kind_of_verdict_it_speaks_of(
+        self, example: Path
+    ) -> None:
+        findings = found(example)
+        assert [one.row.method for one in findings.rows if one.row.printed] == [
+            *("Bicubic", "SRCNN", "LapSRN", "Another method", "VDSR")
+        ]
+        assert verdicts(findings) == {
+            "better": "reproduced",
+            "parameters": "reproduced",
+            "best": "inconsistent in print",
+            "beautiful": "not measured",
+            "table1-bicubic": "reproduced",
+            "table1-srcnn": "reproduced",
+            "table1-lapsrn": "refuted",
+            "table1-another-method": "not measured",
+            "table1-vdsr": "reproduced",
+        }
+
+    def test_its_commands_work(self, harness, example: Path, tmp_path: Path) -> None:
+        reference = ROOT / "results/reference"
+        shown = harness("claims", "--paper", example, "--results", reference)
+        assert shown.exit_code == 0, shown.output
+        assert "half a dB" in shown.output
+        words = ("--paper", example, "--results", reference, "--out", tmp_path / "example")
+        shown = harness("report", "table1", *words)
+        assert shown.exit_code == 0, shown.output
+        assert "28.42/0.8104" in (tmp_path / "example/table1.md").read_text()
+
+    def test_it_shows_every_test_and_each_can_be_read(self) -> None:
+        shown = [
+            tomllib.loads(f"test = {text}")["test"]
+            for text in re.findall(r"`test = (\{.*\})`", DOCUMENT)
+        ]
+        claims = [Claim(key="one", where="", quote="", test=one) for one in shown]
+        assert [type(one.parsed()) for one in claims] == list(TESTS.values())
+
+    def test_its_plug_in_registers_the_paper(self, example: Path) -> None:
+        (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+        (example.parent / "mine.py").write_text(code)
+        load_plugins([example.parent / "mine.py"])
+        assert paper("example2026").subject == "VDSR"
+
+
+def test_two_methods_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Reports call a row by its network, or by a word made from the method."""
+    text = (ROOT / "harness/paper/papers/msrn2018.toml").read_text()
+    path = tmp_path / "twice.toml"
+    path.write_text(
+        text.replace("x4 | MSRN |", "x4 | MSRN, RGB | -/- | -/- | -/- | -/- | -/-\nx4 | MSRN |")
+    )
+    with pytest.raises(UsageError, match="MSRN, RGB and MSRN at x4 are both msrn"):
+        paper(str(path))
+
+
+def test_a_paper_without_runs_is_judged_all_the_same() -> None:
+    for name in PAPERS:
+        assert Findings(frame(), paper(name)).claims
