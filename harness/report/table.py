@@ -207,8 +207,11 @@ def html_rows(table: Table) -> list[list[HtmlCell]]:
     Empty cells at the beginning of a row belong to the cell above. Row headers are the cells of the
     first column, and of the first column that no row leaves to the row above.
     """
-    starts = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
-    starts[:1] = [0]  # the first row has no row above it
+    # The first row has no row above it.
+    starts = [
+        next((i for i, cell in enumerate(row) if cell), 0) if place else 0
+        for place, row in enumerate(table.rows)
+    ]
     header_columns = {0, max(starts, default=0)}
 
     def cell(place: int, column: int) -> HtmlCell:

@@ -149,6 +149,12 @@ def test_rows_that_begin_with_nothing_still_have_all_their_cells() -> None:
     assert [cell.is_header for cell in (*first, *third)] == [False, False, True, False]
 
 
+def test_a_table_without_rows_is_written_in_every_form() -> None:
+    table = Table("t", "c", ["n"], [], pd.DataFrame())
+    assert html_rows(table) == []
+    assert all("c" in table.render(form) for form in ("md", "tex", "html"))
+
+
 def test_every_row_of_every_report_has_a_header() -> None:
     paths = sorted((ROOT / "reports").glob("*.html"))
     rows = {path: re.findall(r"<tr>(.*)</tr>", path.read_text(encoding="utf-8")) for path in paths}
