@@ -55,11 +55,7 @@ BEST = "Bold: the best of its column and scale; underlined: the second best."
 
 
 class Marked(str):
-    """A cell with parts that stand out, except in CSV and where it is used as plain text.
-
-    Attributes:
-        parts: texts with their marks. Markdown shows a mark beside spaces and punctuation only.
-    """
+    """A cell with parts that stand out; as plain text, nothing does."""
 
     parts: Sequence[tuple[str, Mark]]
 
@@ -207,11 +203,8 @@ def html_rows(table: Table) -> list[list[HtmlCell]]:
     Empty cells at the beginning of a row belong to the cell above. Row headers are the cells of the
     first column, and of the first column that no row leaves to the row above.
     """
-    # The first row has no row above it.
-    starts = [
-        next((i for i, cell in enumerate(row) if cell), 0) if place else 0
-        for place, row in enumerate(table.rows)
-    ]
+    starts = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
+    starts[:1] = [0] * bool(starts)  # the first row has no row above it
     header_columns = {0, max(starts, default=0)}
 
     def cell(place: int, column: int) -> HtmlCell:
