@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.structs import fields
@@ -20,6 +20,8 @@ from harness.errors import UsageError
 from harness.files import TEXT, regular
 from harness.protocol.rules import PRESETS, Preset
 from harness.registry import DATASETS, PAPERS
+
+S = TypeVar("S", bound=Struct)
 
 DEFAULT = "drfn2020"
 """The paper of the command line's reports if none is named."""
@@ -67,6 +69,10 @@ def score(metric: str, decimals: int) -> Score:
     return usual._replace(printed=decimals, measured=max(usual.measured, decimals))
 
 
+Scale = Annotated[int, Meta(ge=1, le=99)]
+Amount = Annotated[float, Meta(ge=0, le=1e18)]
+
+
 class _Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the TOML."""
 
@@ -98,9 +104,9 @@ class PrintedCells(_Data, frozen=True, kw_only=True):
         scores: the decimals of each score, in their order within a cell.
     """
 
-    columns: Annotated[tuple[str, ...], Meta(min_length=1)]
+    columns: Annotated[tuple[CardName, ...], Meta(min_length=1)]
     cells: str
-    scores: dict[str, Annotated[int, Meta(ge=0, le=9)]] = field(
+    scores: Annotated[dict[str, Annotated[int, Meta(ge=0, le=9)]], Meta(min_length=1)] = field(
         default_factory=lambda: {"psnr": 2, "ssim": 4}
     )
 
@@ -133,7 +139,8 @@ class PrintedCells(_Data, frozen=True, kw_only=True):
                 continue
             values = cell.split("/")
             if len(values) != len(self.scores):
-                raise ValueError(f"{cell!r} in the row {row!r} is not {'/'.join(self.scores)}")
+                form = "/".join(self.scores)
+                raise ValueError(f"{cell!r} in the row {row!r} is not of the form {form}")
             for metric, value in zip(self.scores, values, strict=True):
                 if value.strip() != "-":
                     numbers[dataset, metric] = _number(value, row)
@@ -141,7 +148,7 @@ class PrintedCells(_Data, frozen=True, kw_only=True):
 
 
 def _number(text: str, row: str) -> float:
-    if not re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
+    if not re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", text):
         raise ValueError(f"{text.strip()!r} in the row {row!r} is not a number")
     return float(text)
 
@@ -162,7 +169,7 @@ class Table(PrintedCells, frozen=True, kw_only=True):
     id: CardName
     title: str
     degradation: str = "BI"
-    border: int | None = None
+    border: Annotated[int, Meta(ge=0)] | None = None
     rules: str = "usual"
     exceptions: dict[str, str | dict[str, str]] = {}
     read_from: tuple[str, ...] = ()
@@ -199,10 +206,10 @@ class Ablation(_Data, frozen=True, kw_only=True):
     title: str
     model: str
     set: str
-    scale: int
+    scale: Scale
     whole: str
     variants: dict[str, dict[str, Any]]
-    psnr: tuple[float, ...]
+    psnr: tuple[Amount, ...]
     readings: tuple[tuple[str, ...], ...] = ()
     titles: dict[str, str] = {}
     rules: str = "usual"
@@ -246,8 +253,8 @@ class Plot(_Data, frozen=True, kw_only=True):
     id: CardName
     title: str
     set: str
-    scale: int
-    parameters: dict[str, float] = {}
+    scale: Scale
+    parameters: dict[str, Amount] = {}
     readings: tuple[str, ...] = ()
     caption: str = ""
 
@@ -291,7 +298,7 @@ class Count(ClaimTest, frozen=True, kw_only=True):
     of: str = ""
     readings: tuple[str, ...] = ()
     about: str = ""
-    at_least: float | None = None
+    at_least: Amount | None = None
     leaves_room: bool = False
 
 
@@ -308,7 +315,7 @@ class Compare(ClaimTest, frozen=True, kw_only=True):
     method: str = ""
     table: str = ""
     sets: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ("psnr",)
+    metrics: Annotated[tuple[str, ...], Meta(min_length=1)] = ("psnr",)
 
 
 class Beats(Compare, frozen=True, kw_only=True):
@@ -321,7 +328,7 @@ class Beats(Compare, frozen=True, kw_only=True):
     """
 
     beats: tuple[str, ...]
-    by: float = 0.0
+    by: Amount = 0.0
     self_ensemble: bool = False
 
 
@@ -337,7 +344,7 @@ class Within(Compare, frozen=True, kw_only=True):
     """
 
     within: Annotated[tuple[str, ...], Meta(min_length=1)]
-    of: float | None = None
+    of: Amount | None = None
     lead_over: str = ""
     fewer: Quantity | None = None
 
@@ -461,16 +468,15 @@ class Claim(_Data, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if bool(self.test) == bool(self.by_hand):
-            raise ValueError(f"the claim {self.key} needs either a test or a judgement by_hand")
+            raise ValueError("it needs either a test or a judgement by_hand")
 
     def parsed(self) -> ClaimTest | None:
         """Return the test; None for a claim that is judged by hand."""
         if not self.test:
             return None
-        kind = next((name for name in TESTS if name in self.test), None)
-        if kind is None:
-            raise ValueError(_unknown("test", next(iter(self.test)), TESTS))
-        return convert(self.test, TESTS[kind])
+        kind = next((name for name in TESTS if name in self.test), "")
+        _require("test", [kind or next(iter(self.test))], TESTS)
+        return _converted(self.test, TESTS[kind])
 
 
 class Number(_Data, frozen=True, kw_only=True):
@@ -546,7 +552,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
     """
 
     source: Source = field(name="paper")
-    methods: dict[str, str]
+    methods: dict[Annotated[str, Meta(min_length=1)], str]
     tables: tuple[Table, ...] = field(name="table", default=())
     ablations: tuple[Ablation, ...] = field(name="ablation", default=())
     plots: tuple[Plot, ...] = field(name="plot", default=())
@@ -581,13 +587,19 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
 
     @cached_property
     def doubted(self) -> dict[tuple[str, int, str, str, str], Doubt]:
-        """The doubts by table, scale, method, set and metric."""
-        places = ((self.place(doubt.cell), doubt) for doubt in self.doubts)
-        return {
-            (place.row.table.id, place.row.scale, place.row.method, place.dataset, metric): doubt
-            for place, doubt in places
-            for metric in ([place.metric] if place.metric else place.row.table.scores)
-        }
+        """The doubts by table, scale, method, set and metric.
+
+        Raises:
+            ValueError: a doubt is of no printed number, or of one that has another doubt.
+        """
+        doubted: dict[tuple[str, int, str, str, str], Doubt] = {}
+        for doubt in self.doubts:
+            row, dataset, metric = self.place(doubt.cell)
+            for name in [metric] if metric else row.table.scores:
+                key = (row.table.id, row.scale, row.method, dataset, name)
+                if doubted.setdefault(key, doubt) is not doubt:
+                    raise ValueError(f"{doubt.cell!r} is doubted twice")
+        return doubted
 
     def network(self, method: str) -> tuple[str, bool]:
         """Return the registered network of a method, and whether it runs with self-ensemble.
@@ -609,17 +621,20 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             ValueError: a word is none of these, or no such cell is printed.
         """
         known = {
-            "table": {table.id for table in self.tables},
-            "scale": {f"x{row.scale}" for row in self.rows},
-            "method": {row.method for row in self.rows},
-            "set": {dataset for table in self.tables for dataset in table.columns},
-            "metric": {metric for table in self.tables for metric in table.scores},
+            "table": [table.id for table in self.tables],
+            "scale": [f"x{row.scale}" for row in self.rows],
+            "method": [row.method for row in self.rows],
+            "set": [dataset for table in self.tables for dataset in table.columns],
+            "metric": [metric for table in self.tables for metric in table.scores],
         }
         found: dict[str, str] = {}
         for word in (part.strip() for part in text.split("|")):
             kind = next((kind for kind, words in known.items() if word in words), None)
             if kind is None:
-                raise ValueError(_unknown("cell part", word, set().union(*known.values())))
+                words = (word for words in known.values() for word in words)
+                raise ValueError(_unknown("part of a cell", word, dict.fromkeys(words)))
+            if kind in found:
+                raise ValueError(f"{text!r} has two parts that are a {kind}")
             found[kind] = word
         rows = [
             row
@@ -627,7 +642,10 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             if found.get("table", row.table.id) == row.table.id
             and found.get("scale", f"x{row.scale}") == f"x{row.scale}"
             and found.get("method") == row.method
-            and found.get("set") in row.sets
+            and any(
+                (found.get("set"), found.get("metric", metric)) == (dataset, metric)
+                for dataset, metric in row.printed
+            )
         ]
         if len(rows) != 1:
             count = "no printed cell" if not rows else "several printed cells"
@@ -695,27 +713,85 @@ def read_paper(path: Path) -> Paper:
         raise UsageError(f"There is no paper file {path}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"The paper {path} cannot be read ({error}).") from error
-    where = ""
     try:
-        paper = convert(data, Paper)
-        for where, check in _checks(paper):  # noqa: B007 - the message names the last one
-            check()
-    except (ValidationError, ValueError, UsageError) as error:
-        raise UsageError(f"The paper {path} has a mistake: {_explained(error, where)}.") from error
+        paper = _converted(data, Paper)
+        for where, check in _checks(paper):
+            try:
+                check()
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+    except ValueError as error:
+        end = "" if str(error).endswith("?") else "."
+        raise UsageError(f"The paper {path} has a mistake: {error}{end}") from error
     return paper
 
 
-def _explained(error: Exception, where: str) -> str:
-    """Write an error with the place in the file, and the near name of an unknown key."""
-    text, _, path = str(error).rstrip(".").rstrip("`").partition(" - at `$")
-    place = re.sub(r"^\.?(\w+)\[(\d+)\]", lambda m: f"[[{m[1]}]] {int(m[2]) + 1}", path)
-    place = place.replace("[...]", "").lstrip(".") or where
-    if unknown := re.match(r"Object contains unknown field `(.*)`", text):
-        kind = _PARTS.get(re.split(r"\W", path.lstrip("."))[0], Paper) if path else Paper
-        kind = TESTS.get(where.rpartition(" ")[2], kind)
-        text = _unknown("key", unknown[1], [one.encode_name for one in fields(kind)])
-    text = re.sub(r"Object missing required field `(.*)`", r"the key \1 is missing", text)
-    return f"{place}: {text}" if place else text
+def _converted(data: Mapping[str, Any], kind: type[S]) -> S:
+    """Convert a table of the TOML.
+
+    Raises:
+        ValueError: it has a mistake.
+    """
+    try:
+        return convert(data, kind)
+    except ValidationError as error:
+        raise ValueError(_explained(error, kind, data)) from error
+
+
+def _explained(error: ValidationError, kind: type[Struct], data: Mapping[str, Any]) -> str:
+    """Write an error of msgspec in plain English, with its place and the near name of a word.
+
+    Args:
+        error: what `convert` raised.
+        kind: what it was to convert to.
+        data: what it was to convert: a table of the TOML.
+    """
+    text, _, path = str(error).rstrip("`").partition(" - at `$")
+    places = []
+    if kind is Paper and (part := re.match(r"\.(\w+)(?:\[(\d+)\])?", path)):
+        kind, path = _PARTS.get(part[1], Paper), path[part.end() :]
+        places = [f"[{part[1]}]"]
+        if part[2]:
+            own = data[part[1]][int(part[2])]
+            names = (own[key] for key in ("id", "key", "cell") if own.get(key))
+            places = [f"[[{part[1]}]] {next(names, int(part[2]) + 1)}"]
+    places += re.findall(r"\w+", re.sub(r"\d+", lambda index: str(int(index[0]) + 1), path))
+    return f"{', '.join(places)}: " * bool(places) + _in_words(text, kind, path)
+
+
+def _in_words(text: str, kind: type[Struct], path: str) -> str:
+    """Write a message of msgspec in plain English."""
+    if word := re.match("Object contains unknown field `([^`]*)", text):
+        return _unknown("key", word[1], [one.encode_name for one in fields(kind)])
+    if word := re.match("Invalid enum value '(.*)'", text):
+        options = re.findall("'(.*?)'", str(get_type_hints(kind)[path.strip(".")]))
+        return _unknown("value", word[1], options)
+    for pattern, words in _WORDS.items():
+        text = re.sub(pattern, words, text)
+    return text
+
+
+_WORDS = {
+    r"Object missing required field `([^`]*)`?": r"the key \1 is missing",
+    r".* regex .*:.*": "it must be module:function",
+    r".* regex .*": "it must be a word of letters, digits, '.', '_' and '-'",
+    "Number out of range": "the number is too large",
+    r"of length >= (\d+)": r"of length \1 or more",
+    "` >= ": "` of at least ",
+    "` <= ": "` of at most ",
+    "^Expected ": "it must be ",
+    ", got ": ", not ",
+    r" \| null": "",
+    r" \| ": "` or `",
+    "`str`": "text",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`array`": "a list",
+    "`object`": "a table",
+    "`(date|datetime|time)`": r"a \1",
+}
+"""What takes the place of msgspec's words, in this order."""
 
 
 def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
@@ -736,7 +812,8 @@ def _require(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
 
 def _checks(paper: Paper) -> Iterator[tuple[str, Callable[[], object]]]:
     """List the parts of a paper with a function that raises an error if they contradict others."""
-    yield "[paper]", lambda: paper.network(paper.subject)
+    yield "[paper]", partial(paper.network, paper.subject)
+    yield "[methods]", partial(_require_different, [one for one in paper.methods.values() if one])
     for table in paper.tables:
         yield f"[[table]] {table.id}", partial(_check_table, paper, table)
     for ablation in paper.ablations:
@@ -745,6 +822,10 @@ def _checks(paper: Paper) -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"[[plot]] {plot.id}", partial(_check_plot, paper, plot)
     for doubt in paper.doubts:
         yield f"[[doubt]] {doubt.cell}", partial(paper.place, doubt.cell)
+    yield "[[doubt]]", lambda: paper.doubted
+    for ambiguity in paper.ambiguities:
+        default = partial(_require, "reading", [ambiguity.default], ambiguity.readings)
+        yield f"[[ambiguity]] {ambiguity.key}", default
     names = [table.id for table in paper.tables] + [one.id for one in paper.ablations]
     names += [plot.id for plot in paper.plots] + [claim.key for claim in paper.claims]
     yield "ids and keys", partial(_require_different, names)
@@ -759,6 +840,9 @@ def _require_different(names: Sequence[str]) -> None:
 
 
 def _check_table(paper: Paper, table: Table) -> None:
+    _require_different(table.columns)
+    if not table.lines():
+        raise ValueError("there are no rows in cells")
     for _, method, _ in table.lines():
         paper.network(method)
     named: dict[tuple[int, str], str] = {}
@@ -767,10 +851,10 @@ def _check_table(paper: Paper, table: Table) -> None:
         if other != row.method:
             raise ValueError(f"{other} and {row.method} at x{row.scale} are both {row.key}")
     _require("method", table.exceptions, paper.methods)
-    of_methods = [{"": one} if isinstance(one, str) else one for one in table.exceptions.values()]
-    presets = [table.rules, *(preset for one in of_methods for preset in one.values())]
-    _require("preset of rules", presets, PRESETS)
-    _require("set", [name for one in of_methods for name in one if name], table.columns)
+    _require("preset of rules", [table.rules], PRESETS)
+    for own in table.exceptions.values():
+        _require("preset of rules", [own] if isinstance(own, str) else own.values(), PRESETS)
+        _require("set", [] if isinstance(own, str) else own, table.columns)
 
 
 def _check_ablation(ablation: Ablation) -> None:
@@ -783,21 +867,16 @@ def _check_ablation(ablation: Ablation) -> None:
 
 def _check_plot(paper: Paper, plot: Plot) -> None:
     _require("method", [*plot.parameters, *plot.readings], paper.methods)
-    _require("set", [plot.set], {name for table in paper.tables for name in table.columns})
+    _require("set", [plot.set], [name for table in paper.tables for name in table.columns])
+    if not any(row.scale == plot.scale and (plot.set, "psnr") in row.printed for row in paper.rows):
+        raise ValueError(f"no table has a PSNR on {plot.set} at x{plot.scale}")
 
 
 def _check_claim(paper: Paper, claim: Claim) -> None:
     """Refuse a test that names what the paper does not have."""
     match paper.tests[claim.key]:
         case Compare() as test:
-            table = paper.table_of(test)
-            others = [*getattr(test, "beats", ()), *getattr(test, "within", ())]
-            others += [lead] if (lead := getattr(test, "lead_over", "")) else []
-            _require("method", others, [row.method for row in paper.rows if row.table is table])
-            _require("set", test.sets, table.columns)
-            _require("metric", test.metrics, table.scores)
-            if isinstance(test, Within) and (test.of is None) == (not test.lead_over):
-                raise ValueError("the test within needs either of or lead_over")
+            _check_compare(paper, test)
         case Count(about=about, at_least=least):
             if bool(about) == (least is not None):
                 raise ValueError("the test count needs either about or at_least")
@@ -807,13 +886,52 @@ def _check_claim(paper: Paper, claim: Claim) -> None:
         case Gain(ablation=name, gain=pairs):
             ablation = paper.ablation(name)
             _require("variant", [one for pair in pairs for one in pair], ablation.variants)
-        case Outlier(outlier=cell, against=method):
-            paper.place(cell)
-            _require("method", [method], paper.methods)
+        case Outlier() as outlier:
+            _check_outlier(paper, outlier)
         case Spread() as spread:
             _require("preset of rules", [spread.rules], PRESETS)
-            sets = {name for table in paper.tables for name in table.columns}
+            if PRESETS.keys() & set(spread.spread):
+                _require("preset of rules", spread.spread, PRESETS)
+            sets = [name for table in paper.tables for name in table.columns]
             _require("method or set", [spread.cells], [*paper.methods, *sets])
+            scores = [name for table in paper.tables for name in table.scores]
+            _require("metric", [spread.metric], scores)
+
+
+def _check_compare(paper: Paper, test: Compare) -> None:
+    """Refuse a comparison of rows that are not there or have no number in the same column."""
+    table, method = paper.table_of(test), test.method or paper.subject
+    _require("set", test.sets, table.columns)
+    _require("metric", test.metrics, table.scores)
+    columns: dict[str, set[tuple[int, str, str]]] = {}
+    for row in (row for row in paper.rows if row.table is table):
+        columns.setdefault(row.method, set()).update(
+            (row.scale, dataset, metric)
+            for dataset, metric in row.printed
+            if metric in test.metrics and dataset in (test.sets or table.columns)
+        )
+    others = [*getattr(test, "beats", ()), *getattr(test, "within", ())]
+    others += [lead] if (lead := getattr(test, "lead_over", "")) else []
+    _require("other method", others, [one for one in columns if one != method])
+    for other in others or [method]:
+        if not columns[method] & columns[other]:
+            raise ValueError(f"{method} and {other} have no numbers in the same column")
+    if isinstance(test, Within) and (test.of is None) == (not test.lead_over):
+        raise ValueError("the test within needs either of or lead_over")
+
+
+def _check_outlier(paper: Paper, test: Outlier) -> None:
+    row, dataset, _ = paper.place(test.outlier)
+    _require("method", [test.against], paper.methods)
+    shared = {
+        name
+        for other in paper.rows
+        if (other.table, other.scale, other.method) == (row.table, row.scale, test.against)
+        for name in row.sets
+        if name in other.sets and other is not row
+    }
+    if not {dataset} < shared:
+        raise ValueError(f"{test.against} has no number in this column and another of the row")
 
 
 def rounded(value: float, about: str) -> tuple[float, float]:

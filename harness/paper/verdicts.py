@@ -246,7 +246,8 @@ class Evidence:
         runs = self._runs(row, dataset)
         finished = [run for run in runs if run.status == "finished"]
         following = self.following(row, dataset)
-        obstacle = _obstacle(cell) if printed is not None else ""
+        ran = any(metric in run.means for run in finished)
+        obstacle = _obstacle(cell, ran) if printed is not None else ""
         if not obstacle:
             done = [run for run in following if run.status == "finished"]
             cell = replace(
@@ -337,15 +338,15 @@ def _latest(runs: Iterable[RunRecord]) -> RunRecord | None:
     return ordered[-1] if ordered else None
 
 
-def _obstacle(cell: JudgedCell) -> str:
-    """Say why the harness cannot measure a printed number; empty if it can."""
+def _obstacle(cell: JudgedCell, ran: bool) -> str:
+    """Say why the harness cannot measure a printed number; empty if it can, or has done so."""
     if reason := cell.row.table.obstacle(cell.row.scale):
         return reason
     if cell.row.scale not in (2, 3, 4):
         return f"the harness makes LR images for x2, x3 and x4, not for x{cell.row.scale}"
-    if cell.metric not in METRICS:
+    if cell.metric not in METRICS and not ran:
         return f"the harness has no metric {cell.metric}: add it as a plug-in"
-    if cell.dataset not in DATASETS:
+    if cell.dataset not in DATASETS and not ran:
         return f"the harness has no test set {cell.dataset}: add it as a plug-in"
     return ""
 

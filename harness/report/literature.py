@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 @register_report("literature")
 def literature(findings: Findings) -> list[Table]:
-    """Report the numbers of each table of the paper that other documents print, too."""
+    """Report the numbers of each table of the paper that other documents print, too.
+
+    A table without a number that was measured, or is printed otherwise elsewhere, has no report.
+    """
     tables = findings.paper.tables if findings.paper else ()
     names = {one.id: f"literature-{one.id}" if len(tables) > 1 else "literature" for one in tables}
     made = (_table(findings, one, names[one.id]) for one in tables)
-    return [table for table in made if len(table.tidy)]
+    return [table for table in made if table.rows]
 
 
 def _table(findings: Findings, printed: PrintedTable, name: str) -> Table:

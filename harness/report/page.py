@@ -29,7 +29,7 @@ from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.plot import POINT_KINDS, Figure, plots, points, short_count
-from harness.report.results import pipeline, results
+from harness.report.results import measured_share, pipeline, results
 from harness.report.table import Format, Table, html_rows, templates
 from harness.run.provenance import foreign_origin
 
@@ -301,7 +301,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
         "titles": {card["id"]: card["title"] for card in cards},
         "standings": MARKS,
         "trained_here": TRAINED_HERE,
-        "share": page_grid.measured_share(findings),
+        "share": measured_share(findings.cells),
         "share_of": listed([table.title for table in paper.tables if table.id in captions]),
         "printed": [
             {

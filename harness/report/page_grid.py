@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.paper.schema import score, title
-from harness.paper.select import speaks_for_the_authors
 from harness.report.results import rows_of
 
 if TYPE_CHECKING:
@@ -127,10 +126,3 @@ def doubt_id(cell: JudgedCell) -> str:
     """Return the id of the element that says what looks wrong with a number."""
     row = cell.row
     return "-".join(["doubt", row.table.id, f"x{row.scale}", row.key, cell.dataset, cell.metric])
-
-
-def measured_share(findings: Findings) -> tuple[int, int, int]:
-    """Count the printed cells: those measured, those with other weights than the authors', all."""
-    cells = [cell for cell in findings.cells if cell.metric == next(iter(cell.row.table.scores))]
-    runs = [cell.shown for cell in cells if cell.shown]
-    return len(runs), sum(not speaks_for_the_authors(run) for run in runs), len(cells)

@@ -137,9 +137,12 @@ class TestReport:
     def test_it_can_be_written_in_every_format(self, table: Table) -> None:
         assert all(table.render(form) for form in table.formats)
 
+    def test_there_is_none_where_all_documents_agree_and_nothing_was_measured(self) -> None:
+        assert literature(Findings(frame(), paper("rdn2018"))) == []
+
     def test_there_is_one_for_each_table_and_none_without_a_paper(self, findings: Findings) -> None:
-        several = literature(Findings(findings.runs, paper("rdn2018")))
-        assert [one.name for one in several] == ["literature-log", "literature-copies"]
+        several = literature(Findings(findings.runs, paper("msrn2018")))
+        assert [one.name for one in several] == ["literature-authors", "literature-later"]
         assert literature(Findings(findings.runs, None)) == []
 
 

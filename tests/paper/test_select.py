@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from harness.paper.check import against_paper, against_reference
+from harness.paper.check import against_paper
+from harness.paper.findings import Findings
 from harness.paper.schema import paper
-from harness.paper.select import broken_runs, foreign_origin
-from harness.paper.verdicts import Evidence, judge_cells
+from harness.paper.select import is_comparable
 from harness.record import RunRecord
 from harness.report.page import record_card
 from harness.report.plot import points
 from harness.report.results import results
+from harness.run.compare import against_reference
+from harness.run.provenance import foreign_origin
 from harness.run.store import ResultStore
 from tests.records import frame, record
 
+PAPER = paper("drfn2020")
+(PLOT,) = PAPER.plots
 REFERENCE = list(ResultStore(Path(__file__).parents[2] / "results/reference").records())
 VERSION = "drfn-harness 0.1.0"
 OWN = [
@@ -34,27 +38,28 @@ FOREIGN = [
 
 
 def of(facts: dict[str, str], model: str = "srcnn") -> RunRecord:
-    run = replace(record(model, paper()["figure5"]["set"]), parameters=10**6)
+    run = replace(record(model, PLOT.set), parameters=10**6)
     return replace(run, plugins={model: facts | {"sha256": "0"}})
 
 
 def shown(run: RunRecord) -> set[str]:
     """Where the number of a run stands in its model's row."""
-    runs, model = frame(run), run.identity.model
-    tidy = results(runs, paper()).tidy
-    cells = judge_cells(Evidence(runs, paper()))
+    findings, model = Findings(frame(run), PAPER), run.identity.model
+    (table,) = results(findings)
+    tidy = table.tidy[table.tidy["model"] == model]
+    checked = against_paper(findings, findings)
     found = {
-        "table2": ((tidy["model"] == model) & (tidy["status"] == "measured")).any(),
-        "figure5": any(one.model == model and one.run for one in points(runs, paper(), None)),
-        "verdicts": any(one.model == model and one.measured for one in cells),
-        "check": any(one.model == model and one.run for one in against_paper([run], paper())),
+        "results": (tidy["status"] == "measured").any(),
+        "plot": any(one.model == model and one.run for one in points(findings, PLOT)),
+        "verdicts": any(one.model == model and one.measured for one in findings.cells),
+        "check": any(one.model == model and one.run for one in checked),
     }
     return {name for name, holds in found.items() if holds}
 
 
 @pytest.mark.parametrize("facts", OWN)
 def test_the_networks_of_the_harness_speak_for_printed_numbers(facts: dict[str, str]) -> None:
-    assert shown(of(facts)) == {"table2", "figure5", "verdicts", "check"}
+    assert shown(of(facts)) == {"results", "plot", "verdicts", "check"}
 
 
 @pytest.mark.parametrize("facts", FOREIGN)
@@ -62,12 +67,13 @@ def test_other_code_of_their_name_does_not(facts: dict[str, str]) -> None:
     assert shown(of(facts)) == set()
     assert foreign_origin(of(facts)).startswith(next(iter(facts.values())))
     broken = replace(of(facts), status="error", images=(), error="broke")
-    assert not broken_runs(frame(broken), 4, None)
+    assert not is_comparable(broken)
+    assert not any(cell.broken for cell in Findings(frame(broken), PAPER).cells)
 
 
 @pytest.mark.parametrize("model", ["mine", "psnr"])
 def test_networks_of_ones_own_have_rows_of_their_own(model: str) -> None:
-    assert shown(of({"file": "mine.py"}, model)) == {"table2", "figure5"}
+    assert shown(of({"file": "mine.py"}, model)) == {"results", "plot"}
 
 
 def test_a_metric_that_is_not_the_harness_s_speaks_for_no_printed_number() -> None:

@@ -6,16 +6,8 @@ import pytest
 from harness.paper.findings import Findings
 from harness.paper.schema import SCORES, Paper, Source, Table, paper, score
 from harness.record import RunRecord
-from harness.report.page_grid import (
-    doubt_id,
-    doubted,
-    grids,
-    level,
-    levels,
-    measured_share,
-    shown,
-    signed,
-)
+from harness.report.page_grid import doubt_id, doubted, grids, level, levels, shown, signed
+from harness.report.results import measured_share
 from tests.records import frame, record
 
 PSNR, SSIM = SCORES.values()
@@ -109,7 +101,7 @@ def test_a_grid_holds_what_table_2_holds() -> None:
     own = numbers(findings, "psnr", "set5")["mine"]
     assert (own["printed"], own["measured"], own["level"]) == ("", "31.000", None)
     assert own["run"].identity.id == mine.identity.id
-    assert measured_share(findings) == (1, 0, 58)
+    assert measured_share(findings.cells) == (1, 0, 58)
 
 
 def test_what_looks_wrong_stands_in_the_order_of_the_paper() -> None:
@@ -131,7 +123,7 @@ def test_runs_that_broke_and_numbers_without_a_run_are_told_apart() -> None:
     cells = numbers(findings, "psnr", "set14")
     assert cells["vdsr"]["run"].identity.id == broken.identity.id
     assert (cells["vdsr"]["measured"], cells["srcnn"]["run"]) == ("", None)
-    assert measured_share(findings) == (1, 1, 58)
+    assert measured_share(findings.cells) == (1, 1, 58)
 
 
 def test_a_table_of_several_scales_and_a_metric_that_no_run_has() -> None:
