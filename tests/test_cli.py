@@ -345,7 +345,7 @@ def test_an_option_that_would_be_ignored_is_refused(harness, words: str, takers:
         ("list papers --paper gone.toml", "There is no paper file "),
         ("complexity --paper .toml", "There is no paper file "),
         ("train drfn --variant fff", "No variant is called 'fff': there are "),
-        ("train srcnn --variant ff", "The paper drfn2020 has no ablation of srcnn: --variant is for drfn."),
+        ("train srcnn --variant ff", "drfn2020 has no ablation of srcnn: --variant is for drfn."),
     ],
 )
 def test_a_paper_that_is_missing_is_asked_for(harness, words: str, said: str) -> None:

@@ -16,11 +16,12 @@ from unittest.mock import patch
 import pytest
 
 from harness.data import pinned
-from tests.hostile import images, plugins, records, weights, words
+from tests.hostile import images, papers, plugins, records, weights, words
 from tests.hostile.case import Case
 from tests.hostile.files import SPRUNG, saved
 
-CASES = [case for kind in (images, weights, records, plugins, words) for case in kind.CASES]
+KINDS = (images, weights, records, plugins, papers, words)
+CASES = [case for kind in KINDS for case in kind.CASES]
 
 
 def peak() -> float:

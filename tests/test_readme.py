@@ -13,7 +13,9 @@ from PIL import Image
 
 from harness.cli import main
 from harness.errors import UsageError
-from harness.registry import DATASETS, MODELS, REPORTS, Registry
+from harness.paper.schema import paper
+from harness.registry import DATASETS, MODELS, Registry
+from harness.report.build import selected
 from tests.commands import in_blocks, in_text, parse, verbs
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +60,7 @@ def check_names(context: click.Context) -> None:
         if not (name.strip("[].").isupper() or name == "..." or given.get("plugins")):
             assert name == "mine" or registry.select(name), name
     if context.command_path == "harness report" and given["name"] != "all":
-        assert given["name"] == "[NAME]" or given["name"] in REPORTS
+        assert given["name"] == "[NAME]" or selected(given["name"], paper("drfn2020"))
 
 
 @pytest.fixture

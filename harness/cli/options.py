@@ -143,7 +143,7 @@ def paper_option(*, optional: bool = False) -> Callable[[Command], Command]:
         default=default_paper,
         show_default="the first of harness list papers",
         metavar="NAME|FILE" + "|none" * optional,
-        help="The paper, by name or as a TOML file" + "; none: without one." * optional,
+        help="The paper, by name or as a TOML file" + "; none: without one" * optional + ".",
     )
 
 

@@ -101,8 +101,8 @@ def report(
     """Rebuild a paper's tables and figures, and the page, from run records.
 
     NAME is a report: results (the paper's tables), ablation, plot, verdicts, rules, differences,
-    claims, complexity, crops, page, or that of a plug-in; or what the paper's file calls one of its
-    tables, ablations or plots; or a glob, or all. What the paper lacks is left out of all.
+    literature, claims, complexity, crops, page, or one of a plug-in; or what the paper's file calls
+    one of its tables, ablations or plots; or a glob, or all, which leaves out what the paper lacks.
     """
     from harness.paper.findings import Findings
     from harness.registry import REPORTS

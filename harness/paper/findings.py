@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
-from harness.errors import MismatchError
+from harness.errors import MismatchError, UsageError
 from harness.paper.claims import judge_ablation, judge_claim
 from harness.paper.schema import Beats, Within
 from harness.paper.select import speaks_for_the_authors
@@ -151,5 +151,5 @@ def _interval(better: RunRecord, worse: RunRecord) -> Interval | None:
     """Measure a difference; None where the two runs cannot be compared."""
     try:
         return compare_runs(better, worse)
-    except MismatchError:
+    except (MismatchError, UsageError):  # other images, or too few
         return None

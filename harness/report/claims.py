@@ -86,7 +86,8 @@ def claims_table(judgements: Sequence[Judgement], paper: Paper) -> Table:
         f'What "{paper.source.title}" claims, judged from run records, from the networks '
         f"themselves and from the printed tables: {numbers}. Reproduced: the evidence agrees. "
         "Refuted: it does not. Inconsistent in print: printed numbers contradict each other. "
-        "Undecided: the evidence can neither confirm nor refute. Not measured: there is none."
+        "Undecided: the evidence can neither confirm nor refute. Not measured: evidence is "
+        "missing, or no number decides."
     )
     rows = [[one.claim, one.where, one.verdict] for one in judgements]
     tidy = pd.DataFrame(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.data.identify import ImageSet
 from harness.data.images import MissingImageError, read_image
@@ -286,9 +286,10 @@ def _described(row: Comparison) -> str:
 def _draw(rows: Sequence[Comparison]) -> figure.Figure:
     from matplotlib.figure import Figure as Canvas
 
-    width = max(_width(row) for row in rows)
+    layouts = [_layout(row) for row in rows]
+    width = max(one.width for one in layouts)
     notes = dict.fromkeys(row.note for row in rows if row.note)
-    height = sum(_height(row) for row in rows) + _GAP + (_NOTE if notes else 0)
+    height = sum(one.height for one in layouts) + _GAP + (_NOTE if notes else 0)
     canvas = Canvas(figsize=(width, height))
     lines = [line for note in notes for line in wrap(note, int(15 * width))]
     if lines:
@@ -300,66 +301,59 @@ def _draw(rows: Sequence[Comparison]) -> figure.Figure:
         box = (x / width, (top - y - high) / height, wide / width, high / height)
         return canvas.add_axes(box, xticks=[], yticks=[])
 
-    for row in rows:
+    for row, layout in zip(rows, layouts, strict=True):
         credit = CREDITS.get((row.region.dataset, row.region.image))
         title = f"{row.title} ({credit})" if credit else row.title
         canvas.text(_GAP / width, (top - 0.24) / height, title, fontsize=9)
-        _draw_row(row, place)
-        top -= _height(row)
+        _draw_row(row, layout, place)
+        top -= layout.height
     return canvas
 
 
-def _draw_row(row: Comparison, place: Any) -> None:
+class Layout(NamedTuple):
+    """Sizes in inches: of the whole image, as high as two lines of patches, a patch, and the row.
+
+    ``columns`` counts the patches of a line.
+    """
+
+    whole: tuple[float, float]
+    patch: float
+    columns: int
+    width: float
+    height: float
+
+
+def _layout(row: Comparison) -> Layout:
+    columns, patch = -(-len(row.panels) // 2), _PATCH * row.box.height / row.box.width
+    high = 2 * patch + _WORDS
+    wide = high * row.hr.shape[1] / row.hr.shape[0]
+    width = 2 * _GAP + wide + columns * (_PATCH + _GAP)
+    return Layout((wide, high), patch, columns, width, _TITLE + high + _WORDS)
+
+
+def _draw_row(row: Comparison, layout: Layout, place: Callable[..., axes.Axes]) -> None:
     """Draw the whole HR image with the region's outline, then each panel's region in two lines."""
     from matplotlib.patches import Rectangle
 
-    patch, (wide, high) = _patch_height(row), _whole_size(row)
-    whole = place(_GAP, _TITLE, wide, high)
+    whole = place(_GAP, _TITLE, *layout.whole)
     _show(whole, row.hr, "auto")
     corner = (row.box.x - 0.5, row.box.y - 0.5)
     outline = Rectangle(corner, row.box.width, row.box.height, fill=False, edgecolor="#ffd400")
     whole.add_patch(outline)
     for index, panel in enumerate(row.panels):
-        line, column = divmod(index, _columns(row))
-        x = 2 * _GAP + wide + column * (_PATCH + _GAP)
-        axes = place(x, _TITLE + line * (patch + _WORDS), _PATCH, patch)
-        _show_panel(axes, panel, row)
-
-
-def _show_panel(axes: axes.Axes, panel: Panel, row: Comparison) -> None:
-    if panel.pixels is None:
-        axes.set_facecolor("0.93")
-        words = axes.text(0.5, 0.5, NO_PICTURE, fontsize=7, color="0.3", transform=axes.transAxes)
-        words.set(ha="center", va="center")
-    else:
-        _show(axes, row.box.cut(panel.pixels), "nearest")
-    scores = "PSNR (dB) / SSIM"
-    if panel.model:
-        scores = "not run" if panel.psnr is None else f"{panel.psnr:.2f} / {panel.ssim:.4f}"
-    axes.set_xlabel(f"{panel.label}\n{scores}", fontsize=8, labelpad=3)
+        line, column = divmod(index, layout.columns)
+        x = 2 * _GAP + layout.whole[0] + column * (_PATCH + _GAP)
+        axes = place(x, _TITLE + line * (layout.patch + _WORDS), _PATCH, layout.patch)
+        if panel.pixels is not None:
+            _show(axes, row.box.cut(panel.pixels), "nearest")
+        else:
+            axes.set_facecolor("0.93")
+            words = axes.text(0.5, 0.5, NO_PICTURE, fontsize=7, color="0.3")
+            words.set(ha="center", va="center", transform=axes.transAxes)
+        nothing = "not run" if panel.model else "PSNR (dB) / SSIM"
+        scores = panel.scores.replace(" dB", "") or nothing
+        axes.set_xlabel(f"{panel.label}\n{scores}", fontsize=8, labelpad=3)
 
 
 def _show(axes: axes.Axes, pixels: ByteArray, interpolation: str) -> None:
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
-
-
-def _columns(row: Comparison) -> int:
-    return -(-len(row.panels) // 2)
-
-
-def _patch_height(row: Comparison) -> float:
-    return _PATCH * row.box.height / row.box.width
-
-
-def _height(row: Comparison) -> float:
-    return _TITLE + 2 * (_patch_height(row) + _WORDS)
-
-
-def _whole_size(row: Comparison) -> tuple[float, float]:
-    """Compute the size of the whole image, as high as the two lines of patches."""
-    high = 2 * _patch_height(row) + _WORDS
-    return high * row.hr.shape[1] / row.hr.shape[0], high
-
-
-def _width(row: Comparison) -> float:
-    return 2 * _GAP + _whole_size(row)[0] + _columns(row) * (_PATCH + _GAP)

@@ -29,7 +29,7 @@ from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.plot import POINT_KINDS, Figure, plots, points, short_count
-from harness.report.results import pipeline, results
+from harness.report.results import measured_share, pipeline, results
 from harness.report.table import Format, Table, html_rows, templates
 from harness.run.provenance import foreign_origin
 
@@ -180,7 +180,7 @@ def distributions(findings: Findings) -> list[tuple[str, str]]:
     """Draw the PSNR of every image: the title and an SVG element of each set and scale."""
     known = list(DATASETS)
     scales = sorted({one.row.scale for one in findings.rows})
-    drawings = []
+    drawings: list[tuple[str, str]] = []
     for scale in scales:
         runs = findings.shown(scale)
         names = dict.fromkeys([*findings.names, *sorted(model for model, _ in runs)])
@@ -301,7 +301,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
         "titles": {card["id"]: card["title"] for card in cards},
         "standings": MARKS,
         "trained_here": TRAINED_HERE,
-        "share": page_grid.measured_share(findings),
+        "share": measured_share(findings.cells),
         "share_of": listed([table.title for table in paper.tables if table.id in captions]),
         "printed": [
             {
@@ -343,11 +343,9 @@ def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
 
     If a plug-in's code fails, a table with the error takes the place of its table.
     """
-    names = sorted(REPORTS, key=lambda name: (not REPORTS.is_built_in(name), name))
+    others = [name for name in REPORTS if name not in _DRAWN and not takes_pictures(name)]
     tables = []
-    for name in names:
-        if name in _DRAWN or takes_pictures(name):
-            continue
+    for name in sorted(others, key=lambda name: (not REPORTS.is_built_in(name), name)):
         try:
             for report in make(name, findings, pictures):
                 if isinstance(report, Table):
@@ -361,14 +359,10 @@ def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
 
 def _looks(findings: Findings, pictures: Pictures) -> list[dict[str, Any]]:
     """Collect the photographs that may be redistributed and have SR images."""
-    all_models = replace(pictures, region=None, models=())
-    looks = []
-    for region in regions(findings, all_models):
-        if credit := CREDITS.get((region.dataset, region.image)):
-            comparison = compare(region, findings, all_models)
-            if any(panel.pixels is not None for panel in comparison.panels[1:]):
-                looks.append(_look(comparison, credit))
-    return looks
+    everything = replace(pictures, region=None, models=())
+    free = [one for one in regions(findings, everything) if one[:2] in CREDITS]
+    looks = [_look(compare(one, findings, everything), CREDITS[one[:2]]) for one in free]
+    return [look for look in looks if len(look["pictures"]) > 1]  # more than HR
 
 
 def _look(comparison: Comparison, credit: str) -> dict[str, Any]:

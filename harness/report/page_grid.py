@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.paper.schema import score, title
-from harness.paper.select import speaks_for_the_authors
 from harness.report.results import rows_of
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
-    from harness.paper.schema import Score, Table
+    from harness.paper.schema import Doubt, Score, Table
     from harness.paper.verdicts import JudgedCell, JudgedRow
 
 
@@ -102,7 +101,7 @@ def shown(cell: JudgedCell) -> dict[str, Any]:
     """Write what a grid shows of a number; texts are empty if it is not known."""
     how, value, difference = cell.score, cell.value, cell.difference
     known = {"printed": cell.printed, "measured": value, "difference": difference}
-    elsewhere = cell.measured if cell.standing != cell.verdict else None
+    other = cell.measured if cell.standing != cell.verdict else None
     return {
         "run": cell.failed if value is None else cell.shown,
         "level": None if difference is None else level(difference, how),
@@ -111,15 +110,14 @@ def shown(cell: JudgedCell) -> dict[str, Any]:
         "measured": "" if value is None else how.as_measured(value),
         "difference": "" if difference is None else signed(difference, how.measured),
         # For example: 28.181 under grey images as-rgb.
-        "elsewhere": elsewhere
-        and f"{how.as_measured(elsewhere.value)} under {elsewhere.rules_text}",
+        "elsewhere": f"{how.as_measured(other.value)} under {other.rules_text}" if other else "",
         "doubt": cell.doubt and DOUBTS[cell.doubt.seen],
     }
 
 
 def doubted(findings: Findings, table: Table) -> list[JudgedCell]:
     """List a table's numbers that look wrong, in the paper's order."""
-    order = list(findings.doubts.values())
+    order: list[Doubt | None] = list(findings.doubts.values())
     cells = [cell for cell in findings.cells if cell.doubt and cell.row.table is table]
     return sorted(cells, key=lambda cell: order.index(cell.doubt))
 
@@ -128,10 +126,3 @@ def doubt_id(cell: JudgedCell) -> str:
     """Return the id of the element that says what looks wrong with a number."""
     row = cell.row
     return "-".join(["doubt", row.table.id, f"x{row.scale}", row.key, cell.dataset, cell.metric])
-
-
-def measured_share(findings: Findings) -> tuple[int, int, int]:
-    """Count the printed cells: those measured, those with other weights than the authors', all."""
-    cells = [cell for cell in findings.cells if cell.metric == next(iter(cell.row.table.scores))]
-    runs = [cell.shown for cell in cells if cell.shown]
-    return len(runs), sum(not speaks_for_the_authors(run) for run in runs), len(cells)

@@ -92,17 +92,14 @@ class Figure:
 
     def _titled(self, svg: bytes) -> bytes:
         """Add title and description to an SVG file, for browsers and screen readers."""
-        start, opening, rest = svg.decode().partition("<svg ")
-        attributes, _, content = rest.partition(">")
         words = {"title": self.title or self.name, "desc": self.description}
         stem = self.name.replace(" ", "-")  # spaces separate ids in a list
-        elements_by_id = {f"{stem}-{tag}": (tag, words[tag]) for tag in words if words[tag]}
-        elements = "".join(
-            f'\n <{tag} id="{escape_html(key)}">{escape_html(text)}</{tag}>'
-            for key, (tag, text) in elements_by_id.items()
-        )
-        role = f'role="img" aria-labelledby="{escape_html(" ".join(elements_by_id))}"'
-        return f"{start}{opening}{role} {attributes}>{elements}{content}".encode()
+        ids = {tag: escape_html(f"{stem}-{tag}") for tag in words if words[tag]}
+        elements = [f'\n <{tag} id="{ids[tag]}">{escape_html(words[tag])}</{tag}>' for tag in ids]
+        start, opening, rest = svg.decode().partition("<svg ")
+        attributes, _, content = rest.partition(">")
+        role = f'role="img" aria-labelledby="{" ".join(ids.values())}"'
+        return f"{start}{opening}{role} {attributes}>{''.join(elements)}{content}".encode()
 
 
 Kind = Literal["printed", "declared", "reading", "measured", "trained"]
@@ -146,7 +143,7 @@ def points(findings: Findings, plot: Plot) -> list[Point]:
     measured: dict[str, Point] = {}
     subject = findings.paper.subject if findings.paper else ""
     for cell in _cells(findings, plot):
-        model, method = cell.model, findings.names.get(cell.model, cell.row.method)
+        model, method = cell.model, cell.row.method
         bold = method == subject
         if cell.printed is not None and (count := _count(findings, plot, cell.row)):
             printed.setdefault(model, Point(model, method, *count, cell.printed, "", bold))
@@ -157,11 +154,16 @@ def points(findings: Findings, plot: Plot) -> list[Point]:
     return [*printed.values(), *measured.values()]
 
 
-def _cells(findings: Findings, plot: Plot) -> list[JudgedCell]:
-    """List the cells with the figure's PSNRs; self-ensemble makes no other network."""
-    rows = [one for one in findings.rows if one.row.scale == plot.scale]
-    cells = [cell for one in rows if not one.row.self_ensemble for cell in one.of("psnr")]
-    return [cell for cell in cells if cell.dataset == plot.set]
+def _cells(findings: Findings, plot: Plot | None = None) -> list[JudgedCell]:
+    """List the cells with a plot's PSNRs, or all; self-ensemble makes no other network."""
+    rows = [one for one in findings.rows if not one.row.self_ensemble]
+    cells = [cell for one in rows for cell in one.of("psnr")]
+    places = {(plot.set, plot.scale)} if plot else {_place(cell) for cell in cells}
+    return [cell for cell in cells if _place(cell) in places]
+
+
+def _place(cell: JudgedCell) -> tuple[str, int]:
+    return cell.dataset, cell.row.scale
 
 
 def _count(findings: Findings, plot: Plot, row: Row) -> tuple[Kind, float] | None:
@@ -267,8 +269,7 @@ def plots(findings: Findings) -> list[Figure]:
     """
     if findings.paper:
         return [_figure(findings, plot) for plot in findings.paper.plots]
-    cells = [cell for row in findings.rows for cell in row.of("psnr") if _placed(cell)]
-    places = Counter((cell.dataset, cell.row.scale) for cell in cells).most_common(1)
+    places = Counter(_place(cell) for cell in _cells(findings) if _placed(cell)).most_common(1)
     plots = [Plot(id="plot", title="", set=name, scale=scale) for (name, scale), _ in places]
     return [_figure(findings, plot) for plot in plots]
 

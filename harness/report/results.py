@@ -91,10 +91,10 @@ def _without_one_scale(
     name: str, caption: str, headers: list[str], lines: list[list[str]], tidy: pd.DataFrame
 ) -> Table:
     """Make a table, without its columns of scales if there is only one scale."""
-    if tidy["scale"].nunique() < 2:
+    if len(set(tidy.get("scale", ()))) < 2:
         place = headers.index("Scale")
         headers, *lines = ([*line[:place], *line[place + 1 :]] for line in [headers, *lines])
-        tidy = tidy.drop(columns="scale")
+        tidy = tidy.drop(columns="scale", errors="ignore")
     return Table(name, caption, headers, lines, tidy)
 
 
@@ -186,7 +186,7 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
     )
     if paper := findings.paper:
         text = f'{table.title} of "{paper.source.title}": {what}, printed and measured; '
-        text += f"{_share(cells, next(iter(table.scores)))}.{_obstacles(cells)}"
+        text += f"{_share(cells)}.{_obstacles(cells)}"
     else:
         text = f"{what} of every network that ran. {BEST}"
     text += (
@@ -209,15 +209,22 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
     return text
 
 
-def _share(cells: Iterable[JudgedCell], metric: str) -> str:
-    """State how many printed cells are measured, and with which weights."""
-    printed = [cell for cell in cells if cell.metric == metric and cell.printed is not None]
+def measured_share(cells: Iterable[JudgedCell]) -> tuple[int, int, int]:
+    """Count the printed cells: those measured, those with other weights than the authors', all."""
+    leading = [cell for cell in cells if cell.metric == next(iter(cell.row.table.scores))]
+    printed = [cell for cell in leading if cell.printed is not None]
     runs = [cell.shown for cell in printed if cell.shown]
-    text = f"{len(runs)} of {len(printed)} printed cells are measured"
-    if retrained := sum(bool(dagger(run)) for run in runs):
+    return len(runs), sum(bool(dagger(run)) for run in runs), len(printed)
+
+
+def _share(cells: Sequence[JudgedCell]) -> str:
+    """State how many printed cells are measured, and with which weights."""
+    measured, retrained, printed = measured_share(cells)
+    text = f"{measured} of {printed} printed cells are measured"
+    if retrained:
         text += f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
-    failed = sum(bool(cell.failed) for cell in printed)
-    return text + (f", the runs of {failed} failed" if failed else "")
+    failed = {cell.failed.identity.id for cell in cells if cell.failed and cell.printed is not None}
+    return text + (f", the runs of {len(failed)} failed" if failed else "")
 
 
 def _obstacles(cells: Iterable[JudgedCell]) -> str:

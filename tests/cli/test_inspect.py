@@ -17,6 +17,8 @@ import pandas as pd
 import pytest
 
 from harness.cli.inspect import RUN_COLUMNS, brief_runs
+from harness.paper.findings import Findings
+from harness.paper.schema import paper
 from harness.record import RunRecord
 from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
@@ -161,9 +163,10 @@ def test_a_table_of_runs_has_a_column_for_every_metric(results: Path) -> None:
     assert "unseen" in ResultStore(Path("none")).read().table()
 
 
-@pytest.mark.parametrize("name", ["table2", "figure5", "differences", "rules"])
+@pytest.mark.parametrize("name", ["results", "plot", "differences", "rules"])
 def test_reports_take_runs_with_different_metrics(results: Path, name: str) -> None:
-    report = make(name, ResultStore(results).read().table(), None, Pictures(Path("none")))
+    findings = Findings(ResultStore(results).read().table(), paper("drfn2020"))
+    (report,) = make(name, findings, Pictures(Path("none")))
     assert report.formats and all(report.render(form) for form in report.formats)
 
 

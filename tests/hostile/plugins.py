@@ -123,6 +123,20 @@ CASES = [
         "has an invalid count",
         last="register_dataset('x', '.', count='3')",
     ),
+    plugin(
+        "paper that is not there",
+        "list papers",
+        0,
+        "There is no paper file",
+        last="from harness.registry import register_paper; register_paper('x', 'x.toml')",
+    ),
+    plugin(
+        "paper called none",
+        LIST,
+        0,
+        "A paper cannot be called 'none'",
+        last="from harness.registry import register_paper; register_paper('none', 'x.toml')",
+    ),
     Case(
         "plug-in: no Python",
         lambda: Path("p.py").write_bytes(b"\0\xff"),

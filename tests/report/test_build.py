@@ -234,9 +234,10 @@ def test_the_paper_s_own_name_writes_that_part_alone(harness, photos: Path) -> N
         ("[ms]*", ["main.md", "second.md"]),
         ("table1", ["table1.md"]),
     ):
-        shown = harness("report", name, *words, name)
+        out = f"reports of {name}"
+        shown = harness("report", name, *words, out)
         assert shown.exit_code == 0, shown.output
-        assert names(name) == written
+        assert names(out) == written
 
 
 def drfn_text() -> str:
@@ -296,8 +297,9 @@ def test_reports_of_two_papers_and_of_none_lie_apart(harness, photos: Path) -> N
 
 
 def test_the_best_numbers_are_marked_unless_asked_otherwise(harness) -> None:
-    words = ("report", "table2", "--format", "md", "--out")
+    words = ("report", "results", "--paper", "none", "--format", "md", "--out")
     assert harness(*words, "marked").exit_code == 0
     assert harness(*words, "plain", "--no-marks").exit_code == 0
-    marked, plain = (Path(name, "table2.md").read_text() for name in ("marked", "plain"))
+    marked, plain = (Path(name, "results.md").read_text() for name in ("marked", "plain"))
     assert "**" in marked and "**" not in plain
+    assert marked.count("Bold: the best") == 1 and "Bold" not in plain

@@ -1,4 +1,4 @@
-"""The reports on the paper's claims: claims, verdicts, table1, differences."""
+"""The reports on a paper's claims: claims, verdicts, ablation, differences."""
 
 import csv
 import io
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.paper.claims import judge
-from harness.paper.schema import paper
-from harness.paper.select import TrainingNotes
+from harness.models.find_weights import TrainingNotes
+from harness.paper.findings import Findings
+from harness.paper.schema import Paper, paper, read_paper
 from harness.record import RunRecord
 from harness.registry import REPORTS
 from harness.report.ablation import ablation
@@ -20,7 +20,17 @@ from harness.report.results import differences, verdicts
 from harness.report.table import Table
 from tests.records import frame, record
 
-NAMES = ("claims", "verdicts", "table1", "differences")
+NAMES = ("claims", "verdicts", "ablation", "differences")
+DRFN = paper("drfn2020")
+
+
+def found(*records: RunRecord, of: Paper = DRFN) -> Findings:
+    return Findings(frame(*records), of)
+
+
+def only(tables: list[Table]) -> Table:
+    (table,) = tables
+    return table
 
 
 def row(table: Table, start: str) -> list[str]:
@@ -35,32 +45,33 @@ def test_they_are_registered_and_written_like_any_other(harness) -> None:
         shown = harness("report", name, "--results", "none", "--out", "out")
         assert shown.exit_code == 0, shown.output
     written = {path.name for path in Path("out").iterdir()}
-    assert written == {f"{name}.{form}" for name in NAMES for form in ("md", "tex", "csv", "html")}
+    names = {*NAMES, "table1"} - {"ablation"}  # its file has the paper's own name
+    assert written == {f"{name}.{form}" for name in names for form in ("md", "tex", "csv", "html")}
 
 
 class TestClaims:
     def test_words_verdict_and_evidence_stand_together(self) -> None:
-        text = claims(frame(), paper()).render("md")
-        (one,) = (one for one in judge(frame(), paper()) if one.claim == "parameters")
+        text = only(claims(found())).render("md")
+        (one,) = (one for one in found().claims if one.claim == "parameters")
         assert "| parameters" in text and one.verdict == "reproduced"
         quoted = f"> {one.statement} ({one.where})"
         assert f"### parameters: reproduced\n\n{quoted}\n\n{one.evidence}" in text
 
     def test_runs_are_named_where_there_are_any(self) -> None:
         run = record("vdsr", "b100", ssim=0.7251)
-        text = claims(frame(run), paper()).render("md")
+        text = only(claims(found(run))).render("md")
         assert f"Runs: {run.identity.id[:12]}\n" in text
 
     def test_the_caption_counts_every_verdict(self) -> None:
-        count = Counter(one.verdict for one in judge(frame(), paper()))
-        caption = claims(frame(), paper()).caption
+        count = Counter(one.verdict for one in found().claims)
+        caption = only(claims(found())).caption
         assert all(f"{number} {verdict}" in caption for verdict, number in count.items())
 
     def test_the_command_prints_them_as_text_json_and_csv(self, harness) -> None:
-        expected = [one.claim for one in judge(frame(), paper())]
+        expected = [one.claim for one in found().claims]
         Path("none").mkdir()
         text = harness("claims", "--results", "none")
-        assert text.exit_code == 0 and "### depth: refuted" in text.output
+        assert text.exit_code == 0 and "### depth: undecided" in text.output
         listed = json.loads(harness("claims", "--results", "none", "--format", "json").stdout)
         assert [one["claim"] for one in listed] == expected
         assert set(listed[0]) == {"claim", "statement", "where", "verdict", "evidence", "runs"}
@@ -70,16 +81,16 @@ class TestClaims:
 
 class TestVerdicts:
     def test_every_printed_number_is_there(self) -> None:
-        table = verdicts(frame(), paper())
+        table = only(verdicts(found()))
         assert len(table.tidy) == 116
         assert sum(cell != "-" for line in table.rows for cell in line[2:]) == 116
 
     def test_a_number_stands_as_printed_with_its_mark(self) -> None:
-        runs = frame(record("vdsr", psnr=(28.0, 28.04), ssim=0.75))
-        lines = [list(line) for line in verdicts(runs, paper()).rows]
+        run = record("vdsr", psnr=(28.0, 28.04), ssim=0.75)
+        lines = [list(line) for line in only(verdicts(found(run))).rows]
         place = next(i for i, line in enumerate(lines) if line[0] == "VDSR")
         assert lines[place][2:5] == ["31.35 ○", "28.02 ✓", "27.29 ○"]
-        assert lines[place + 1][2:5] == ["0.8830 ○", "0.7680 ✗", "0.0726 ≠"]
+        assert lines[place + 1][2:5] == ["0.8830 ○", "0.7680 ?", "0.0726 ≠"]
         assert lines[place + 1][0] == ""
 
     def test_a_number_that_only_other_rules_give_has_a_mark_of_its_own(self) -> None:
@@ -87,7 +98,7 @@ class TestVerdicts:
             record("lapsrn", psnr=(28.085, 28.085), ssim=0.7721),
             record("lapsrn", psnr=(28.181, 28.181), ssim=0.75, protocol="BI-x4/y+as-rgb"),
         ]
-        table = verdicts(frame(*runs), paper())
+        table = only(verdicts(found(*runs)))
         lines = [list(line) for line in table.rows]
         place = next(i for i, line in enumerate(lines) if line[0] == "LapSRN")
         assert [line[3] for line in lines[place : place + 2]] == ["28.19 ≈", "0.7720 ✓"]
@@ -95,54 +106,75 @@ class TestVerdicts:
 
     def test_other_weights_and_runs_that_broke_are_told_apart(self) -> None:
         broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")
-        runs = frame(broken, record("drfn", psnr=(27.5, 27.5), tag="repro"))
-        table = verdicts(runs, paper())
+        findings = found(broken, record("drfn", psnr=(27.5, 27.5), tag="repro"))
+        table = only(verdicts(findings))
         assert row(table, "VDSR")[2:4] == ["31.35 ○ failed", "28.02 ○"]
-        assert row(table, "DRFN")[3] == "28.62 ○†"
+        assert row(table, "DRFN")[3] == "28.62 ?†"
         assert "Runs that failed: 2." in table.caption
-        found = table.tidy.set_index(["model", "dataset", "metric"])
-        assert found.loc[("vdsr", "set5", "psnr"), "status"] == "failed"
-        assert found.loc[("edsr", "set5", "ssim"), "remark"].startswith("0.0022 below RDN")
-        judged = {one.claim: one for one in judge(runs, paper())}["table2-vdsr"]
+        facts = table.tidy.set_index(["model", "dataset", "metric"])
+        assert facts.loc[("vdsr", "set5", "psnr"), "status"] == "failed"
+        assert facts.loc[("edsr", "set5", "ssim"), "remark"].startswith("0.0022 below RDN")
+        judged = {one.claim: one for one in findings.claims}["table2-vdsr"]
         assert "Set5 (no memory)" in judged.evidence and judged.verdict == "not measured"
         assert judged.runs == (broken.identity.id,)
 
     def test_a_set_a_method_has_no_number_for_is_a_dash(self) -> None:
-        assert row(verdicts(frame(), paper()), "EDSR")[-1] == "-"
+        assert row(only(verdicts(found())), "EDSR")[-1] == "-"
 
 
-class TestTable1:
+SMALL = """
+[paper]
+id = "small"
+title = "Small"
+subject = "VDSR-20"
+[methods]
+VDSR-20 = "vdsr"
+[[ablation]]
+id = "table-7"
+title = "Table 7"
+model = "vdsr"
+set = "set5"
+scale = 4
+whole = "full"
+psnr = [31.10, 31.35]
+note = "Depth counts."
+titles = { shallow = "10 layers" }
+variants = { shallow = { depth = 10 }, full = { depth = 20 } }
+"""
+
+
+class TestAblation:
     @staticmethod
     def trained(variant: str, psnr: float, weights: str = "w") -> RunRecord:
-        hyper = {} if variant == "both" else paper()["table1"]["variants"][variant]
+        hyper = DRFN.ablations[0].arguments(variant)
         return record(
             "drfn", psnr=(psnr, psnr), hyper=hyper, weights=weights, tag="repro", ssim=0.7
         )
 
     def test_without_runs_the_cells_are_missing(self) -> None:
-        table = ablation(frame(), paper())
+        table = only(ablation(found()))
+        assert table.name == "table1"
         assert row(table, "printed")[1:] == ["27.56", "27.76", "27.70", "27.79"]
         assert row(table, "measured")[1:] == ["missing"] * 4
         assert row(table, "verdict")[1:] == ["not measured"] * 3 + ["inconsistent in print"]
         assert all(f"{one} dB" in table.caption for one in ("27.79", "28.62", "0.83"))
 
     def test_variants_stand_in_their_columns(self) -> None:
-        runs = frame(self.trained("none", 27.4), self.trained("lsc", 27.75))
-        table = ablation(runs, paper())
+        table = only(ablation(found(self.trained("none", 27.4), self.trained("lsc", 27.75))))
         line = row(table, "measured (a training of which nothing is known)")
         assert line[1:] == ["27.400", "missing", "27.750", "missing"]
-        assert row(table, "verdict")[1:4] == ["not measured", "not measured", "reproduced"]
+        assert row(table, "verdict")[1:4] == ["undecided", "not measured", "reproduced"]
 
     def test_a_variant_whose_run_broke_has_failed(self) -> None:
         broken = replace(self.trained("ff", 27.0), status="error", images=())
-        table = ablation(frame(broken, self.trained("none", 27.4)), paper())
+        table = only(ablation(found(broken, self.trained("none", 27.4))))
         assert table.rows[2][1:] == ["27.400", "failed", "missing", "missing"]
         assert list(table.tidy["verdict"])[1:] == ["not measured"] * 2 + ["inconsistent in print"]
-        assert row(ablation(frame(broken), paper()), "measured")[2] == "failed"
+        assert row(only(ablation(found(broken))), "measured")[2] == "failed"
 
     def test_several_trainings_are_a_mean_and_a_deviation(self) -> None:
-        runs = frame(*(self.trained("ff", 27.5 + 0.1 * i, weights=str(i)) for i in range(3)))
-        table = ablation(runs, paper())
+        runs = [self.trained("ff", 27.5 + 0.1 * i, weights=str(i)) for i in range(3)]
+        table = only(ablation(found(*runs)))
         assert table.rows[2][2] == "27.600 (sd 0.100, 3 trainings)"
 
     def test_other_networks_and_the_other_grey_rule_are_no_variants(self) -> None:
@@ -150,9 +182,23 @@ class TestTable1:
             record("drfn", hyper={"groups": 4}),
             record("drfn-2conv"),
             record("drfn", "set5"),
-            record("drfn", protocol="BI-x4/rgb+as-rgb"),
+            record("drfn", protocol="BI-x4/rgb"),
         ]
-        assert row(ablation(frame(*runs), paper()), "measured")[1:] == ["missing"] * 4
+        assert row(only(ablation(found(*runs))), "measured")[1:] == ["missing"] * 4
+
+    def test_the_words_of_any_paper_come_from_its_file(self, tmp_path: Path) -> None:
+        (tmp_path / "small.toml").write_text(SMALL)
+        small = read_paper(tmp_path / "small.toml")
+        table = only(ablation(found(record("vdsr", "set5"), of=small)))
+        assert (table.name, list(table.headers)) == ("table-7", ["", "10 layers", "full"])
+        assert [list(line) for line in table.rows] == [
+            ["printed", "31.10", "31.35"],
+            ["verdict", "not measured", "undecided"],
+            ["measured (a training of which nothing is known)", "missing", "27.500"],
+        ]
+        assert "Set5 at x4 of VDSR-20 in the variants 10 layers and full." in table.caption
+        assert "Depth counts." in table.caption and "as-rgb in pipeline rgb" in table.caption
+        assert not any(word in table.caption for word in ("contradict", "read the columns"))
 
 
 class TestDifferences:
@@ -163,7 +209,7 @@ class TestDifferences:
     )
 
     def on_set14(self) -> list[list[str]]:
-        rows = differences(frame(*self.RUNS), paper()).rows
+        rows = only(differences(found(*self.RUNS))).rows
         return [list(line) for line in rows if line[0] == "Set14"]
 
     def test_neighbours_by_printed_psnr_are_compared(self) -> None:
@@ -175,7 +221,7 @@ class TestDifferences:
         assert float(lines[0][-1]) > 1
 
     def test_pairs_that_were_not_measured_stand_beside_the_median_half_width(self) -> None:
-        table = differences(frame(*self.RUNS), paper())
+        table = only(differences(found(*self.RUNS)))
         facts = table.tidy[table.tidy["dataset"] == "set14"].to_dict("records")
         widths = [line["half_width"] for line in facts]
         argued = self.on_set14()[2]
@@ -185,8 +231,8 @@ class TestDifferences:
 
     def test_an_interval_answers_two_questions(self) -> None:
         def answers(*vdsr: float) -> list[str]:
-            runs = frame(record("srcnn", psnr=(26.0, 27.0, 28.0)), record("vdsr", psnr=vdsr))
-            rows = differences(runs, paper()).rows
+            runs = record("srcnn", psnr=(26.0, 27.0, 28.0)), record("vdsr", psnr=vdsr)
+            rows = only(differences(found(*runs))).rows
             return next(list(line[5:7]) for line in rows if line[1] == "VDSR over SRCNN")
 
         # The printed lead is 0.52 dB; does the interval contain 0, and does it contain 0.52?
@@ -197,12 +243,17 @@ class TestDifferences:
 
     def test_rows_under_two_grey_rules_are_not_compared_where_grey_images_are_unknown(self) -> None:
         runs = [record("srcnn", "manga109"), record("srmdnf", "manga109", protocol="BI-x4/rgb")]
-        rows = differences(frame(*runs), paper()).rows
+        rows = only(differences(found(*runs))).rows
         (line,) = (one for one in rows if one[1] == "SRMDNF over SRCNN")
         assert line[0] == "Manga109" and line[3] == "missing"
 
+    def test_a_set_of_one_image_has_no_interval(self) -> None:
+        runs = record("srcnn", psnr=[27.5]), record("vdsr", psnr=[28.0])
+        (line,) = (one for one in only(differences(found(*runs))).rows if "VDSR over" in one[1])
+        assert line[1:4] == ["VDSR over SRCNN", "+0.52", "missing"]
+
     def test_sets_without_a_run_are_missing_and_not_left_out(self) -> None:
-        lines = differences(frame(*self.RUNS), paper()).rows
+        lines = only(differences(found(*self.RUNS))).rows
         assert [line[:4] for line in lines[-2:]] == [
             ["Manga109", "DRFN over MSRN", "+0.09", "missing"],
             ["Manga109", "RDN over DRFN", "+0.74", "missing"],
@@ -211,16 +262,17 @@ class TestDifferences:
         assert {line[0] for line in lines} == {"Set5", "Set14", "B100", "Urban100", "Manga109"}
 
     def test_few_images_are_said_to_give_too_narrow_intervals(self) -> None:
-        assert "too narrow" in differences(frame(), paper()).caption
+        assert "too narrow" in only(differences(found())).caption
 
     def test_weights_trained_here_do_not_stand_for_a_row(self) -> None:
-        runs = frame(*self.RUNS[:2], record("drfn", psnr=(25, 26, 27), tag="repro"))
-        assert "DRFN over SRCNN" not in [line[1] for line in differences(runs, paper()).rows]
+        runs = *self.RUNS[:2], record("drfn", psnr=(25, 26, 27), tag="repro")
+        lines = only(differences(found(*runs))).rows
+        assert "DRFN over SRCNN" not in [line[1] for line in lines]
 
     def test_what_the_seed_does_is_said_where_it_is_known(self, monkeypatch) -> None:
         budget = TrainingNotes("a recipe", 600)
         monkeypatch.setattr("harness.paper.statistics.training_notes", lambda one: budget)
         runs = [record("drfn", psnr=(p, p), tag="repro", weights=str(p)) for p in (27.0, 27.2)]
-        caption = differences(frame(*runs), paper()).caption
+        caption = only(differences(found(*runs))).caption
         assert "drfn on Set14 27.100 dB, sd 0.141 dB (2 weights)" in caption
-        assert "what the seed does is not known" in differences(frame(), paper()).caption
+        assert "what the seed does is not known" in only(differences(found())).caption

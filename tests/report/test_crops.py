@@ -10,7 +10,8 @@ from PIL import Image
 
 from harness.data.images import read_image
 from harness.errors import UsageError
-from harness.paper.schema import paper
+from harness.paper.findings import Findings
+from harness.paper.schema import Paper, Source, Table, paper
 from harness.registry import register_dataset
 from harness.report.crops import (
     NO_PICTURE,
@@ -25,6 +26,7 @@ from harness.report.crops import (
 from harness.run.store import ResultStore
 
 BOX = Box(10, 4, 24, 18)
+DRFN = paper("drfn2020")
 
 
 @pytest.fixture
@@ -42,13 +44,17 @@ def records() -> pd.DataFrame:
     return ResultStore(Path("records")).read().table()
 
 
+def findings(of: Paper | None = DRFN) -> Findings:
+    return Findings(records(), of, None)
+
+
 def shown(pictures: Pictures) -> Comparison:
     assert pictures.region
-    return compare(pictures.region, records(), paper(), None, pictures)
+    return compare(pictures.region, findings(), pictures)
 
 
 def texts(pictures: Pictures) -> list[str]:
-    drawn = crops(records(), paper(), None, pictures).draw()
+    drawn = crops(findings(), pictures).draw()
     return [axes.get_xlabel() for axes in drawn.axes[1:]]
 
 
@@ -60,6 +66,28 @@ def test_hr_comes_first_then_the_models_in_the_order_of_table_2(
     assert "SRCNN with a training of which nothing is known" in shown(pictured).note
     assert panels[0].pixels is not None
     assert np.array_equal(panels[0].pixels, read_image(photos / "a.png").pixels)
+
+
+def test_without_a_paper_the_first_interpolation_and_networks_have_their_own_names(
+    harness, pictured: Pictures
+) -> None:
+    words = ("--datasets", "photos", "--results", "records", "--save-images", "records")
+    assert harness("run", "--models", "bicubic-rgb", *words).exit_code == 0
+    assert pictured.region
+    for of, names in ((None, ["bicubic", "srcnn†"]), (DRFN, ["Bicubic", "SRCNN†"])):
+        panels = compare(pictured.region, findings(of), pictured).panels
+        assert [panel.label for panel in panels] == ["HR", *names]
+
+
+def test_the_scale_is_the_largest_of_the_tables(pictured: Pictures) -> None:
+    cells = "x2 | A | 37/0.95\nx3 | A | 34/0.92"
+    table = Table(id="t", title="T", columns=("set5",), cells=cells)
+    source = Source(id="small", title="Small", subject="A")
+    small = Paper(source=source, methods={"A": ""}, tables=(table,))
+    assert pictured.region
+    found = compare(pictured.region, findings(small), pictured)
+    assert [panel.label for panel in found.panels] == ["HR"]  # they ran at x4
+    assert found.hr.shape[:2] == (48, 63)
 
 
 def test_pictures_and_scores_are_those_of_the_record(pictured: Pictures) -> None:
@@ -82,14 +110,14 @@ def test_scores_stand_below_the_patches(pictured: Pictures) -> None:
 
 
 def test_the_patches_are_the_region_enlarged(pictured: Pictures) -> None:
-    drawn = crops(records(), paper(), None, pictured).draw()
+    drawn = crops(findings(), pictured).draw()
     hr = shown(pictured).hr
     assert np.array_equal(drawn.axes[1].images[0].get_array(), hr[4:22, 10:34])
 
 
 def test_a_missing_picture_is_an_empty_panel(pictured: Pictures) -> None:
     next(Path("records").glob("x4/photos/srcnn-*/a.png")).unlink()
-    drawn = crops(records(), paper(), None, pictured).draw()
+    drawn = crops(findings(), pictured).draw()
     assert [[t.get_text() for t in axes.texts] for axes in drawn.axes[1:]] == [[], [], [NO_PICTURE]]
 
 
@@ -125,8 +153,8 @@ def test_without_a_choice_and_pictures_it_is_a_photograph_that_may_be_handed_on(
     pictured: Pictures,
 ) -> None:
     empty = Pictures(Path("nowhere"))
-    assert [r.dataset for r in regions(records(), paper(), None, empty)] == ["demo"]
-    report = crops(records(), paper(), None, empty)
+    assert [r.dataset for r in regions(findings(), empty)] == ["demo"]
+    report = crops(findings(), empty)
     assert report.name == "crops"
     (title,) = report.draw().texts
     assert title.get_text() == "demo chelsea (photograph by Stefan van der Walt, CC0)"
@@ -160,8 +188,8 @@ class TestTheCommand:
         assert said in done.output
 
     def test_its_files_are_the_same_each_time(self, pictured: Pictures) -> None:
-        one = crops(records(), paper(), None, pictured).render("png")
-        assert one == crops(records(), paper(), None, pictured).render("png")
+        one = crops(findings(), pictured).render("png")
+        assert one == crops(findings(), pictured).render("png")
         with Image.open(BytesIO(one)) as image:
             assert image.info.get("Software") is None
 

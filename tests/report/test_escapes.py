@@ -18,6 +18,8 @@ from markdown_it import MarkdownIt
 from harness.errors import printable
 from harness.report.table import (
     _SYMBOLS,
+    Mark,
+    Marked,
     Table,
     escape_latex,
     escape_markdown,
@@ -154,6 +156,28 @@ def test_a_paragraph_of_markdown_begins_no_other_block(text: str) -> None:
         *([said] if said else []),
         "next",
     ]
+
+
+@pytest.mark.parametrize("mark", ["best", "second", ""])
+@strange
+def test_a_marked_cell_shows_the_text_of_a_stranger_and_nothing_else(text: str, mark: Mark) -> None:
+    cell = Marked([(text, mark), ("/", "")])
+    marked = Table("t", "", ["n"], [[cell]], pd.DataFrame({"n": []}))
+    said = printable(text).strip()
+    (_, *inside) = MarkdownIt("commonmark").enable(["table"]).parse(marked.render("md"))
+    children = [child for token in inside for child in token.children or []]
+    assert "".join(child.content for child in children if child.type == "text") == f"n{said}/"
+    allowed = {"best": {"strong_open", "strong_close"}, "second": {"html_inline"}}.get(mark, set())
+    assert {child.type for child in children} <= {"text", *allowed}
+    html = Cells(marked.render("html"))
+    assert html.tags <= TAGS | {"b", "u"}
+    assert html.texts[3:] == [
+        "n",
+        *([said, "/"] if mark and said else [f"{printable(text)}/".strip()]),
+    ]
+    tex = marked.render("tex")
+    command = {"best": r"\textbf{", "second": r"\underline{", "": ""}[mark]
+    assert f"{command}{escape_latex(text)}{'}' * bool(mark)}/ " in tex or not said
 
 
 def test_words_and_numbers_stay_as_they_are_in_markdown() -> None:

@@ -3,34 +3,39 @@ import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
-from harness.paper.claims import Judgement
-from harness.paper.schema import paper
-from harness.paper.select import choose_runs
+from harness.paper.findings import Findings
+from harness.paper.schema import Paper, paper
+from harness.paper.verdicts import Judgement, Verdict
 from harness.report import page as page_module
 from harness.report.crops import Pictures
 from harness.report.page import _draw, anchor, command, distributions, page, record_card, scatter
-from harness.report.plot import points
-from harness.report.results import results
+from harness.report.plot import plots, points
 from harness.run.store import ResultStore
 from tests.records import frame, record
 from tests.report.test_plot import RUNS
 
-ROOT = Path(__file__).parents[2]
-REFERENCE = ROOT / "results/reference"
+REFERENCE = Path(__file__).parents[2] / "results/reference"
+DRFN = paper("drfn2020")
 
 
-def render(pictures: Path = REFERENCE) -> str:
-    runs = ResultStore(REFERENCE).read().table()
-    return page(runs, paper(), None, Pictures(pictures)).render("html")
+def found(of: Paper = DRFN) -> Findings:
+    return Findings(ResultStore(REFERENCE).read().table(), of, None)
+
+
+def render(pictures: Path = REFERENCE, of: Paper = DRFN) -> str:
+    (made,) = page(found(of), Pictures(pictures))
+    return made.render("html")
 
 
 @pytest.fixture
@@ -78,48 +83,48 @@ def test_every_link_leads_somewhere_and_no_id_is_given_twice(html: str) -> None:
 
 
 def test_every_printed_number_of_table_2_is_on_it(html: str) -> None:
-    for row in paper()["table2"]["rows"]:
-        for name, pair in row.items():
-            if name not in ("method", "model"):
-                assert f"printed {pair[0]:.2f}" in html and f"printed {pair[1]:.4f}" in html
+    assert len(found().cells) == 116
+    for cell in found().cells:
+        assert cell.printed and f"printed {cell.score.as_printed(cell.printed)} " in html
 
 
 def test_every_missing_cell_is_visibly_missing(html: str) -> None:
-    tidy = results(ResultStore(REFERENCE).read().table(), paper()).tidy
-    missing = tidy["printed"].notna() & tidy["measured"].isna()
-    assert html.count('<span class="nothing">missing</span>') == missing.sum()
+    missing = [cell for cell in found().cells if not cell.shown]
+    assert html.count('<span class="nothing">missing</span>') == len(missing) == 74
 
 
 def test_every_measured_number_leads_to_its_record(html: str) -> None:
     cells = re.findall(r'data-measured="([\d.]+)"[^>]*>\s*<a href="#run-(\w{12})"', html)
-    tidy = results(ResultStore(REFERENCE).read().table(), paper()).tidy.dropna(subset="measured")
-    expected = {(str(row.measured), row.run[:12]) for row in tidy.itertuples()}
+    shown = [cell for row in found().rows for cell in row.cells if cell.shown]
+    expected = {(str(round(one.value, 6)), one.shown.identity.id[:12]) for one in shown}
     assert set(cells) == expected
     assert f'id="run-{cells[0][1]}"' in html
 
 
 def test_every_run_is_there_with_its_command(html: str) -> None:
     runs = ResultStore(REFERENCE).read().table()
-    assert html.count('<div class="record-body"') == len(runs)
+    assert html.count('<div class="record-body" id=') == len(runs)
     assert "harness run --models vdsr:official --datasets set14" in html
 
 
 def test_every_doubtful_cell_has_its_reason(html: str) -> None:
-    for cell in paper()["suspicious"]:
-        if cell["table"] == "table2":
-            anchor = f"doubt-{cell['row']}-{cell['column']}-{cell['metric']}"
-            assert f'href="#{anchor}"' in html and f'id="{anchor}"' in html
+    doubted = re.findall(r'<li id="(doubt-table2-x4-[\w-]+)"><b>(\w+), (\w+), (.*?)</b>', html)
+    assert len(doubted) == len(DRFN.doubts)
+    assert doubted[0] == ("doubt-table2-x4-vdsr-b100-ssim", "VDSR", "B100", "SSIM 0.0726")
+    assert all(f'href="#{place}"' in html for place, *_ in doubted)
 
 
 def test_verdicts_are_counted(html: str) -> None:
-    judged = page_module.judge(ResultStore(REFERENCE).read().table(), paper())
-    counts = [int(n) for n in re.findall(r'<li class="count[^>]*><b>(\d+)</b>', html)]
-    assert sum(counts) == len(judged) == html.count('<details class="claim ')
+    counts = dict(re.findall(r'value="([\w ]+)" checked><b>(\d+)</b>', html))
+    judged = Counter(one.verdict for one in found().claims)
+    assert set(counts) == set(get_args(Verdict)) >= {"undecided"}
+    assert {verdict: int(count) for verdict, count in counts.items() if count != "0"} == judged
+    assert html.count('<details class="claim ') == judged.total()
 
 
 def test_text_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     nasty = Judgement("x", "<script>alert(1)</script>", "<b>", "refuted", 'a < b & "c"')
-    monkeypatch.setattr(page_module, "judge", lambda runs, paper: (nasty,))
+    monkeypatch.setattr(Findings, "claims", (nasty,))
     text = render()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "a &lt; b &amp; &#34;c&#34;" in text
     assert "<script>alert" not in text
@@ -155,19 +160,105 @@ def test_with_kept_counts_it_has_the_same_bytes_and_needs_no_torch(
     assert done.stderr.split()[-1] == "False"
 
 
-RECORDS = Path(__file__).parents[2] / "results/reference"
+SMALL = '''
+[paper]
+id = "small"
+title = "Fast & small"
+subject = "Fast"
+
+[methods]
+VDSR = "vdsr"
+Fast = ""
+
+[[table]]
+id = "records"
+title = "Table 1"
+columns = ["set5"]
+cells = """
+x2 | VDSR | 37.53/0.9587
+x2 | Fast | 37.9/0.96
+x4 | VDSR | 31.35/0.8838
+x4 | Fast | 32.0/0.89
+"""
+
+[[table]]
+id = "t3"
+title = "Table 3"
+scores = { psnr = 1 }
+columns = ["b100"]
+cells = "x4 | VDSR | 27.3"
+
+[[plot]]
+id = "f1"
+title = "Fig. 1"
+set = "set5"
+scale = 4
+
+[[plot]]
+id = "f2"
+title = "Fig. 2"
+set = "b100"
+scale = 4
+
+[[doubt]]
+cell = "x2 | VDSR | set5"
+seen = "unusual"
+reason = "Both numbers are odd."
+'''
+
+
+def small(text: str) -> Paper:
+    Path("small.toml").write_text(text)
+    return paper("small.toml")
+
+
+def test_another_paper_has_its_own_tables_scales_and_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "_other_tables", lambda *words: [])  # they take long
+    text = render(of=small(SMALL))
+    links = Links(text)
+    assert len(links.ids) == len(set(links.ids))
+    assert {target[1:] for target in links.targets if target[0] == "#"} <= set(links.ids)
+    # A table may be called what a section of the page is called.
+    assert {"paper-records", "records", "t3", "f1", "f2"} <= set(links.ids)
+    grids = re.findall(r'aria-label="(Table \d, .*?)"', text)
+    assert grids == [
+        "Table 1, PSNR in dB, x2",
+        "Table 1, SSIM, x2",
+        "Table 1, PSNR in dB, x4",
+        "Table 1, SSIM, x4",
+        "Table 3, PSNR in dB",
+    ]
+    assert text.count('aria-label="Legend') == 2  # their numbers have other digits
+    assert "<b>VDSR, x2, Set5, SSIM 0.9587</b> (unusual)" in text
+    assert "“Fast &amp; small”" in text and "doi:" not in text
+    assert "Of 5 printed cells of Table 1 and Table 3, <b>2</b> are measured here" in text
+
+
+def test_a_paper_without_tables_plots_and_claims_has_a_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page_module, "_other_tables", lambda *words: [])
+    text = render(of=small(SMALL[: SMALL.index("[[table]]")]))
+    assert re.findall(r'<section id="(\w+)"', text) == ["images", "look", "records"]
+    header = text[text.index("<body>") : text.index("<main>")]
+    assert "printed cells" not in header and "claims" not in header
+
+
+def test_without_a_paper_there_is_no_page() -> None:
+    assert page(replace(found(), paper=None), Pictures(REFERENCE)) == []
 
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def figure_5(runs: pd.DataFrame) -> ElementTree.Element:
-    return ElementTree.fromstring(scatter(runs, paper(), None))
+def figure_5() -> ElementTree.Element:
+    findings = Findings(RUNS, DRFN, None)
+    return ElementTree.fromstring(scatter(findings, DRFN.plots[0], *plots(findings)))
 
 
 def test_a_point_says_what_it_is_and_a_measured_one_leads_to_its_record() -> None:
-    root = figure_5(RUNS)
-    drawn = points(RUNS, paper(), None)
+    root = figure_5()
+    drawn = points(Findings(RUNS, DRFN, None), DRFN.plots[0])
     marks = {
         str(mark.findtext(f"{SVG}title")): mark
         for mark in root.iter()
@@ -185,7 +276,7 @@ def test_a_point_says_what_it_is_and_a_measured_one_leads_to_its_record() -> Non
 
 
 def test_figure_5_has_only_colours_of_the_page() -> None:
-    styles = " ".join(str(part.get("style")) for part in figure_5(RUNS).iter())
+    styles = " ".join(str(part.get("style")) for part in figure_5().iter())
     assert "var(--ink)" in styles and "#" not in styles.replace("url(#", "")
 
 
@@ -195,26 +286,34 @@ def titles(svg: str, tag: str) -> list[str]:
     return [name for part in parts if (name := part.findtext(f"{SVG}title"))]
 
 
+def drawings(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    return distributions(Findings(runs, None, None))
+
+
 def test_every_image_has_a_dot_and_the_mean_is_that_of_the_table() -> None:
-    runs = ResultStore(RECORDS).read().table()
-    chosen = choose_runs(runs, 4, None)
-    found = dict(distributions(chosen, {"vdsr": "VDSR"}))
-    assert list(found) == ["Set5", "Set14", "B100", "demo"]
-    name, *_ = titles(found["Set14"], "a")
-    assert name.startswith("VDSR: mean 28.02 dB, half of the 14 images between")
-    dots = titles(found["Set14"], "use")
-    images = chosen["vdsr", "set14"]["record"].images
-    assert len(dots) == 14 * len(titles(found["Set14"], "a"))
+    findings = found()
+    drawn = dict(distributions(findings))
+    assert list(drawn) == ["Set5", "Set14", "B100", "demo"]
+    means = {name.partition(":")[0]: name for name in titles(drawn["Set14"], "a")}
+    assert list(means)[:2] == ["Bicubic", "SRCNN"]
+    assert means["VDSR"].startswith("VDSR: mean 28.02 dB, half of the 14 images between")
+    dots = titles(drawn["Set14"], "use")
+    assert len(dots) == 14 * len(means)
+    images = findings.shown(4)["bicubic", "set14"].images
     assert dots[:14] == [
         f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}" for one in images
     ]
 
 
 def test_two_sets_of_one_name_have_a_drawing_each() -> None:
-    runs = frame(record("vdsr", "set5"), record("vdsr", "Set5"))
-    drawings = distributions(choose_runs(runs, 4, None), {})
-    assert [name for name, _ in drawings] == ["Set5", "Set5"]
-    assert drawings[0][1] != drawings[1][1]
+    drawn = drawings(frame(record("vdsr", "set5"), record("vdsr", "Set5")))
+    assert [name for name, _ in drawn] == ["Set5", "Set5"]
+    assert drawn[0][1] != drawn[1][1]
+
+
+def test_each_scale_has_its_drawings() -> None:
+    runs = frame(record("vdsr", "set5"), record("vdsr", "set5", scale=2))
+    assert [name for name, _ in drawings(runs)] == ["Set5, x2", "Set5, x4"]
 
 
 def test_dots_stand_at_their_numbers() -> None:
@@ -228,27 +327,14 @@ def test_dots_stand_at_their_numbers() -> None:
 
 
 def test_an_infinite_score_is_left_out() -> None:
-    runs = ResultStore(RECORDS).read().table()
-    runs = runs[
-        (runs["model"] == "vdsr") & (runs["dataset"] == "set5") & (runs["protocol"] == "BI-x4/y")
-    ].copy()
-    record = runs["record"].iloc[0]
-    scores = {"psnr": math.inf, "ssim": 1.0}
-    images = (replace(record.images[0], scores=scores), *record.images[1:])
-    runs["record"] = [replace(record, images=images)]
-    ((_, svg),) = distributions(choose_runs(runs, 4, None), {})
-    assert len(titles(svg, "use")) == 4 and "inf" not in svg
+    run = record("vdsr", "set5", [math.inf, 30.0, 31.0])
+    ((_, svg),) = drawings(frame(run))
+    assert len(titles(svg, "use")) == 2 and "inf" not in svg
 
 
 def test_a_run_without_a_finite_score_is_named_without_numbers() -> None:
-    made = record("vdsr", "set5")
-    images = tuple(replace(one, scores={"psnr": math.inf, "ssim": 1.0}) for one in made.images)
-    runs = frame(replace(made, images=images))
-    ((_, svg),) = distributions(choose_runs(runs, 4, None), {})
+    ((_, svg),) = drawings(frame(record("vdsr", "set5", [math.inf, math.inf])))
     assert titles(svg, "a") == ["vdsr: no image has a finite PSNR"] and not titles(svg, "use")
-
-
-TOP = Path(__file__).parents[2]
 
 
 def test_the_command_of_a_record_makes_it_again(harness, photos: Path) -> None:
@@ -269,7 +355,7 @@ def test_it_names_the_weights() -> None:
 
 
 def test_a_card_holds_the_record_but_for_its_images() -> None:
-    records = list(ResultStore(TOP / "results/reference").records())
+    records = list(ResultStore(REFERENCE).records())
     cards = [record_card(record, {"vdsr": "VDSR"}) for record in records]
     assert [card["id"] for card in cards] == [record.identity.id for record in records]
     card = next(card for card in cards if card["title"] == "VDSR on Set5, BI-x4/y")
@@ -278,4 +364,4 @@ def test_a_card_holds_the_record_but_for_its_images() -> None:
     assert "images" not in shown
     facts = card["facts"]
     assert facts["test set's SHA-256"] == shown["identity"]["dataset_sha256"]
-    assert (TOP / "results/reference" / facts["file"]).exists()
+    assert (REFERENCE / facts["file"]).exists()

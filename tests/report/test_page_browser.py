@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from harness.paper.findings import Findings
 from harness.paper.schema import paper
 from harness.report.crops import Pictures
 from harness.report.page import page
 from harness.run.store import ResultStore
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
+DRFN = paper("drfn2020")
 SECTIONS = ["verdicts", "table2", "tables", "figure5", "images", "look", "records"]
 PSNR = "table[data-metric=psnr]"
 
@@ -61,7 +63,7 @@ def open_page(chromium: Any, file: Path) -> Iterator[Any]:
     """Open the page of the committed records; whatever it complains of fails the test."""
     if not file.exists():
         runs = ResultStore(REFERENCE).read().table()
-        made = page(runs, paper(), None, Pictures(REFERENCE))
+        (made,) = page(Findings(runs, DRFN, None), Pictures(REFERENCE))
         file.write_text(made.render("html"), encoding="utf-8")
     contexts, complaints, requests = [], [], []
 
@@ -91,7 +93,7 @@ def methods(tab: Any, table: str = PSNR) -> list[str]:
 def test_a_click_on_a_set_sorts_by_its_printed_numbers(open_page) -> None:
     tab = open_page()
     before = methods(tab)
-    printed = {row["method"]: row.get("manga109", [None])[0] for row in paper()["table2"]["rows"]}
+    printed = {row.method: row.printed.get(("manga109", "psnr")) for row in DRFN.rows}
     header = tab.locator(f"{PSNR} th", has_text="Manga109")
     header.get_by_role("button").click()
     values = [printed.get(method) for method in methods(tab)]
@@ -140,7 +142,7 @@ def test_filters_leave_the_rows_that_fit(open_page) -> None:
     fitting = "SRCNN FSRCNN VDSR LapSRN EDSR SRMDNF DCSR MSRN edsr-baseline"
     assert methods(tab) == fitting.split()
     assert methods(tab, "table[data-metric=ssim]") == methods(tab)
-    assert tab.locator("#shown").inner_text() == "9 of 14 methods"
+    assert tab.locator("output").inner_text() == "9 of 14 methods"
     tab.get_by_label("Pipeline").select_option("rgb")
     assert methods(tab) == ["EDSR", "SRMDNF", "MSRN", "edsr-baseline"]
     tab.get_by_label("only measured rows").check()
@@ -167,6 +169,9 @@ def test_a_number_opens_its_record(open_page) -> None:
     tab.keyboard.press("Escape")
     assert not dialog.is_visible()
     assert link.evaluate("link => link === document.activeElement")
+    link.click()
+    tab.mouse.click(5, 5)  # beside the dialog
+    assert not dialog.is_visible()
 
 
 def test_points_tell_their_names_to_mouse_and_keyboard(open_page) -> None:
@@ -187,33 +192,34 @@ def test_the_slider_moves_between_any_two_images(open_page) -> None:
     tab = open_page()
     look = tab.locator(".look").first
     covered = "image => getComputedStyle(image).clipPath"
-    assert look.locator(".over").evaluate(covered) == "inset(0px 50% 0px 0px)"
+    assert look.locator("img.left").evaluate(covered) == "inset(0px 50% 0px 0px)"
     slider = look.get_by_role("slider")
     slider.focus()
     tab.keyboard.press("Home")
-    assert look.locator(".over").evaluate(covered) == "inset(0px 100% 0px 0px)"
+    assert look.locator("img.left").evaluate(covered) == "inset(0px 100% 0px 0px)"
     stage = look.locator(".stage")
     stage.hover(position={"x": stage.bounding_box()["width"] * 0.75, "y": 20})
     assert float(slider.input_value()) == pytest.approx(75, abs=1)
     source = "image => image.src"
     hr = look.locator(".pictures img").first.evaluate(source)
     look.get_by_label("Right").select_option("HR")
-    assert look.locator(".under").evaluate(source) == hr
-    assert look.locator(".tag-right").inner_text() == "HR"
-    assert look.locator(".over").evaluate(source) != hr
-    assert look.locator(".under").evaluate("image => image.naturalWidth") == 256
+    left, right = look.locator("img.left"), look.locator("img.right")
+    assert right.evaluate(source) == hr and left.evaluate(source) != hr
+    assert look.locator(".tag.right").inner_text() == "HR"
+    assert right.evaluate("image => image.naturalWidth") == 256
 
 
 def test_the_counts_show_and_hide_their_claims(open_page) -> None:
     tab = open_page()
     everything = tab.locator(".claim:visible").count()
-    refuted = tab.locator(".claim.refuted").count()
-    assert 0 < refuted < everything
-    button = tab.get_by_role("button", name=re.compile("refuted"))
-    button.click()
-    assert tab.locator(".claim:visible").count() == everything - refuted
-    assert button.get_attribute("aria-pressed") == "false"
-    button.click()
+    undecided = tab.locator(".claim.undecided").count()
+    assert 0 < undecided < everything
+    box = tab.get_by_role("checkbox", name=re.compile("undecided"))
+    tab.locator(".count", has_text="undecided").click()
+    assert tab.locator(".claim:visible").count() == everything - undecided
+    assert not box.is_checked()
+    box.focus()
+    tab.keyboard.press("Space")
     assert tab.locator(".claim:visible").count() == everything
 
 
@@ -272,6 +278,13 @@ def test_it_can_be_read_without_scripts(open_page) -> None:
     assert tab.locator(".pictures img").first.is_visible()
     tab.locator(f"{PSNR} .record-link").first.click()
     assert tab.locator(".record-body").filter(visible=True).count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_verdict_has_its_colour(open_page, scheme: str) -> None:
+    tab = open_page(color_scheme=scheme)
+    tones = "[...document.querySelectorAll('.count .mark')].map(e => getComputedStyle(e).color)"
+    assert len(set(tab.evaluate(tones))) == 5
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,13 +1,28 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from harness.paper.schema import SCORES, paper
-from harness.report.page_grid import LEGEND, grids, level, measured_share, signed
-from harness.report.results import results
+from harness.paper.findings import Findings
+from harness.paper.schema import SCORES, Paper, Source, Table, paper, score
+from harness.record import RunRecord
+from harness.report.page_grid import doubt_id, doubted, grids, level, levels, shown, signed
+from harness.report.results import measured_share
 from tests.records import frame, record
 
 PSNR, SSIM = SCORES.values()
+DRFN = paper("drfn2020")
+
+
+def found(*runs: RunRecord) -> Findings:
+    return Findings(frame(*runs), DRFN, None)
+
+
+def numbers(findings: Findings, metric: str, dataset: str) -> dict[str, dict[str, Any]]:
+    """What the grid of a metric shows of a set, by network."""
+    (grid,) = (one for one in grids(findings, DRFN.tables[0]) if one.score.name == metric)
+    cells = [cell for row in grid.rows for cell in row.of(metric) if cell.dataset == dataset]
+    return {cell.model: shown(cell) for cell in cells}
 
 
 @pytest.mark.parametrize(
@@ -33,8 +48,17 @@ def test_levels_of_ssim_are_finer() -> None:
     assert [level(value, SSIM).mark for value in differences] == ["=", "▲", "▼▼", "▲▲▲"]
 
 
+def test_levels_follow_the_digits_that_a_paper_prints() -> None:
+    assert [level(0.003, score("ssim", digits)).mark for digits in (4, 3, 2)] == ["▲▲▲", "▲", "="]
+    assert [one.said for one in levels([score("lpips", 3)])][3:5] == [
+        "as printed: within 0.001",
+        "above by up to 0.005",
+    ]
+
+
 def test_the_legend_names_every_level_once_from_below_to_above() -> None:
-    assert [one.name for one in LEGEND] == [
+    legend = levels([PSNR, SSIM])
+    assert [one.name for one in legend] == [
         "under3",
         "under2",
         "under1",
@@ -43,8 +67,12 @@ def test_the_legend_names_every_level_once_from_below_to_above() -> None:
         "over2",
         "over3",
     ]
-    assert LEGEND[1].said == "below by up to 0.2 dB / 0.002"
-    assert len({one.mark for one in LEGEND}) == 7
+    assert [legend[place].said for place in (0, 1, 3)] == [
+        "below by more than 0.2 dB / 0.002",
+        "below by up to 0.2 dB / 0.002",
+        "as printed: within 0.01 dB / 0.0001",
+    ]
+    assert len({one.mark for one in legend}) == 7
 
 
 def test_a_difference_has_a_sign_unless_it_rounds_to_nothing() -> None:
@@ -58,41 +86,56 @@ def test_a_difference_has_a_sign_unless_it_rounds_to_nothing() -> None:
 
 def test_a_grid_holds_what_table_2_holds() -> None:
     mine = record("mine", "set5", [31.0])
-    runs = frame(record("vdsr", "b100", [27.283], ssim=0.7251), mine)
-    psnr, ssim = grids(results(runs, paper()), runs, paper())
-    assert psnr["columns"] == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
-    assert [line["method"] for line in psnr["lines"]][-2:] == ["DRFN", "mine"]
-    cell = next(line for line in ssim["lines"] if line["model"] == "vdsr")["cells"][2]
+    findings = found(record("vdsr", "b100", [27.283], ssim=0.7251), mine)
+    psnr, ssim = grids(findings, DRFN.tables[0])
+    assert (psnr.caption, ssim.caption) == ("PSNR in dB", "SSIM")
+    assert psnr.columns == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
+    assert [line.row.method for line in psnr.rows][-2:] == ["DRFN", "mine"]
+    cell = numbers(findings, "ssim", "b100")["vdsr"]
     assert (cell["printed"], cell["measured"], cell["difference"]) == (
         "0.0726",
         "0.7251",
         "+0.6525",
     )
-    assert cell["level"] and cell["level"].name == "over3"
-    assert cell["standing"] == "inconsistent in print"
-    assert cell["doubt"] and cell["doubt"]["title"] == "VDSR, B100, SSIM 0.0726"
-    own = psnr["lines"][-1]["cells"][0]
-    assert (own["printed"], own["measured"], own["run"]) == ("", "31.000", mine.identity.id)
-    assert own["level"] is None and own["standing"] == ""
-    assert measured_share(psnr) == (1, 0, 58)
+    assert (cell["level"].name, cell["doubt"]) == ("over3", "doubtful")
+    own = numbers(findings, "psnr", "set5")["mine"]
+    assert (own["printed"], own["measured"], own["level"]) == ("", "31.000", None)
+    assert own["run"].identity.id == mine.identity.id
+    assert measured_share(findings.cells) == (1, 0, 58)
+
+
+def test_what_looks_wrong_stands_in_the_order_of_the_paper() -> None:
+    cells = doubted(found(), DRFN.tables[0])
+    assert [cell.doubt for cell in cells] == list(DRFN.doubts)
+    assert doubt_id(cells[0]) == "doubt-table2-x4-vdsr-b100-ssim"
 
 
 def test_a_number_that_only_other_rules_give_names_them() -> None:
     grey = record("lapsrn", "set14", [28.181], protocol="BI-x4/y+as-rgb")
-    runs = frame(record("lapsrn", "set14", [28.085]), grey)
-    psnr, _ = grids(results(runs, paper()), runs, paper())
-    cell = next(line for line in psnr["lines"] if line["model"] == "lapsrn")["cells"][1]
-    assert (cell["measured"], cell["standing"]) == ("28.085", "reproduced under other rules")
-    assert cell["elsewhere"] == "28.181 under grey images as-rgb"
-    assert cell["doubt"] and cell["doubt"]["kind"] == "other rules"
+    cell = numbers(found(record("lapsrn", "set14", [28.085]), grey), "psnr", "set14")["lapsrn"]
+    assert (cell["measured"], cell["elsewhere"]) == ("28.085", "28.181 under grey images as-rgb")
+    assert cell["doubt"] == "other rules"
 
 
-def test_weights_trained_here_and_runs_that_broke_are_told_apart() -> None:
+def test_runs_that_broke_and_numbers_without_a_run_are_told_apart() -> None:
     broken = replace(record("vdsr", "set14"), status="error", images=())
-    runs = frame(record("drfn", "set14", [27.5], tag="repro"), broken)
-    psnr, _ = grids(results(runs, paper()), runs, paper())
-    cells = {line["model"]: line["cells"][1] for line in psnr["lines"]}
-    assert (cells["drfn"]["dagger"], cells["vdsr"]["dagger"]) == ("†", "")
-    assert (cells["vdsr"]["status"], cells["srcnn"]["status"]) == ("failed", "missing")
-    assert cells["vdsr"]["run"] == broken.identity.id
-    assert measured_share(psnr) == (1, 1, 58)
+    findings = found(record("drfn", "set14", [27.5], tag="repro"), broken)
+    cells = numbers(findings, "psnr", "set14")
+    assert cells["vdsr"]["run"].identity.id == broken.identity.id
+    assert (cells["vdsr"]["measured"], cells["srcnn"]["run"]) == ("", None)
+    assert measured_share(findings.cells) == (1, 1, 58)
+
+
+def test_a_table_of_several_scales_and_a_metric_that_no_run_has() -> None:
+    cells = "x2 | A | 37.5/0.0312\nx4 | A | 31.3/0.1"
+    table = Table(id="t", title="T", columns=("set5",), scores={"psnr": 1, "lpips": 4}, cells=cells)
+    source = Source(id="small", title="Small", subject="A")
+    small = Paper(source=source, methods={"A": "vdsr"}, tables=(table,))
+    made = list(grids(Findings(frame(record("vdsr", "set5", [31.5])), small, None), table))
+    captions = [grid.caption for grid in made]
+    assert captions == ["PSNR in dB, x2", "LPIPS, x2", "PSNR in dB, x4", "LPIPS, x4"]
+    texts = [shown(grid.rows[0].of(grid.score.name)[0]) for grid in made]
+    assert [text["printed"] for text in texts] == ["37.5", "0.0312", "31.3", "0.1000"]
+    assert [text["measured"] for text in texts] == ["", "", "31.500", ""]
+    assert [bool(text["run"]) for text in texts] == [False, False, True, False]
+    assert texts[2]["level"].said == "above by up to 0.5 dB"

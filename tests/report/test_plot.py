@@ -18,40 +18,68 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from harness.paper.schema import paper
-from harness.report.plot import Figure, Point, _draw, numbered, plot, points, short_count
+from harness.paper.findings import Findings
+from harness.paper.schema import Paper, Plot, Source, Table, paper
+from harness.record import RunRecord
+from harness.report import plot
+from harness.report.plot import Figure, Point, _draw, numbered, short_count
 from harness.run.store import ResultStore
-from tests import records
-from tests.report.test_results import frame, run
+from tests.records import frame, record
+
+DRFN = paper("drfn2020")
+
+
+def run(
+    model: str, psnr: float, parameters: int, dataset: str = "set14", tag: str = "official"
+) -> RunRecord:
+    return replace(record(model, dataset, [psnr], tag=tag), parameters=parameters)
+
 
 RUNS = frame(
-    run("srcnn", "set14", 27.504, parameters=57_281),
-    run("vdsr", "set14", 28.02, parameters=665_921),
-    run("vdsr", "set5", 31.35, parameters=665_921),
-    run("drfn", "set14", 28.1, parameters=5_207_203, tag="repro"),
-    run("mine", "set14", 28.3, parameters=3_600),
-    run("bicubic", "set14", 26.0, parameters=0),
+    run("srcnn", 27.504, 57_281),
+    run("vdsr", 28.02, 665_921),
+    run("vdsr", 31.35, 665_921, "set5"),
+    run("drfn", 28.1, 5_207_203, tag="repro"),
+    run("mine", 28.3, 3_600),
+    run("bicubic", 26.0, 0),
 )
 
 
+def points(runs: pd.DataFrame) -> list[Point]:
+    return plot.points(Findings(runs, DRFN, None), DRFN.plots[0])
+
+
+def figure5(runs: pd.DataFrame = RUNS) -> Figure:
+    (figure,) = plot.plots(Findings(runs, DRFN, None))
+    return figure
+
+
 def test_printed_points_carry_the_numbers_of_the_text_and_of_table_2() -> None:
-    found = [p for p in points(RUNS, paper(), None) if p.kind == "printed"]
+    found = [p for p in points(RUNS) if p.kind == "printed"]
     assert {p.model: (p.parameters, p.psnr) for p in found} == {
         "rdn": (22_000_000, 28.81),
         "drfn": (5_200_000, 28.62),
     }
 
 
-def test_counts_that_are_not_printed_are_told_apart() -> None:
-    declared = {p.model for p in points(RUNS, paper(), None) if p.kind == "declared"}
-    assert {"srcnn", "vdsr", "edsr"} <= declared
-    assert not declared & {"drfn", "rdn", "bicubic", "dcsr"}
-    readings = {p.model: p.parameters for p in points(RUNS, paper(), None) if p.kind == "reading"}
+def test_counts_that_are_not_printed_are_those_of_the_networks() -> None:
+    declared = {p.model: p.parameters for p in points(RUNS) if p.kind == "declared"}
+    assert declared == {
+        "srcnn": 57_281,
+        "fsrcnn": 12_644,
+        "vdsr": 665_921,
+        "lapsrn": 814_242,
+        "memnet": 693_640,
+        "edsr": 43_089_923,
+        "srmdnf": 1_552_048,
+        "msrn": 6_078_019,
+    }
+    readings = {p.model: p.parameters for p in points(RUNS) if p.kind == "reading"}
     assert readings == {"dcsr": 665_921}
 
 
 def test_measured_points_come_from_the_records_of_set14() -> None:
-    measured = [p for p in points(RUNS, paper(), None) if p.run]
+    measured = [p for p in points(RUNS) if p.run]
     assert {p.model: (p.parameters, p.psnr) for p in measured} == {
         "srcnn": (57_281, 27.504),
         "vdsr": (665_921, 28.02),
@@ -67,13 +95,40 @@ def test_measured_points_come_from_the_records_of_set14() -> None:
 
 
 def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
-    runs = records.frame(records.record("vdsr"))
+    runs = frame(record("vdsr"))
     assert runs["parameters"].tolist() == [None]
-    assert not [p for p in points(runs, paper(), None) if p.run]
+    assert not [p for p in points(runs) if p.run]
+
+
+def test_the_subject_of_the_paper_is_bold() -> None:
+    assert {p.method for p in points(RUNS) if p.bold} == {"DRFN", "DRFN†"}
+
+
+def test_counts_are_those_of_the_networks_at_the_scale_of_the_plot() -> None:
+    table = Table(
+        id="t", title="T", columns=("set5",), cells="x2 | Fast | 37/0.95\nx2 | ? | 36/0.9"
+    )
+    at_x2 = Plot(id="p", title="P", set="set5", scale=2)
+    methods = {"Fast": "edsr-baseline", "?": ""}
+    source = Source(id="small", title="Small", subject="Fast")
+    small = Paper(source=source, methods=methods, tables=(table,), plots=(at_x2,))
+    findings = Findings(frame(), small, None)
+    (point,) = plot.points(findings, at_x2)
+    assert (point.method, point.kind, point.parameters) == ("Fast", "declared", 1_369_859)
+    assert plot.footnotes(findings, at_x2, [point]) == [
+        "Not placed, having no parameters or no known count: ?."
+    ]
+
+
+def test_without_a_paper_it_is_the_set_on_which_most_networks_ran() -> None:
+    (figure,) = plot.plots(Findings(RUNS, None, None))
+    assert (figure.name, figure.title) == ("plot", "parameters against PSNR on Set14")
+    assert "mine 3.6k, 28.30 dB" in figure.description and "PSNR printed" not in figure.description
+    assert plot.plots(Findings(frame(record("vdsr")), None, None)) == []
 
 
 def test_what_has_no_place_is_named() -> None:
-    *_, note = below(plot(RUNS, paper()).draw())
+    *_, note = below(figure5().draw())
     assert "no known count: Bicubic." in note.get_text()
     assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
 
@@ -91,12 +146,8 @@ REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference").read().
 
 def crowd(count: int, name: str = "network {}", dB: float = 0.05) -> pd.DataFrame:
     """The reference runs and many of a researcher's own."""
-    vdsr = REFERENCE[(REFERENCE["model"] == "vdsr") & (REFERENCE["protocol"] == "BI-x4/y")]
-    (base,) = vdsr[vdsr["dataset"] == "set14"].to_dict("records")
     own = [
-        base
-        | {"id": f"{i:064}", "model": name.format(i), "psnr": 27.2 + i * 7 % count * dB}
-        | {"parameters": 30_000 + int(5e6 * (i / count) ** 3)}
+        run(name.format(i), 27.2 + i * 7 % count * dB, 30_000 + int(5e6 * (i / count) ** 3))
         for i in range(count)
     ]
     return pd.concat([REFERENCE, frame(*own)], ignore_index=True)
@@ -117,7 +168,7 @@ def visible(plane: Axes) -> list[Bbox]:
 )
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_many_networks_are_numbered_and_nothing_covers_anything(count: int, name: str) -> None:
-    drawn = plot(crowd(count, name, 1.6 / count), paper()).draw()
+    drawn = figure5(crowd(count, name, 1.6 / count)).draw()
     (plane,) = drawn.axes
     numbers = [text.get_window_extent() for text in plane.texts]
     assert not any(one.overlaps(other) for one, other in combinations(numbers, 2))
@@ -131,7 +182,7 @@ def test_many_networks_are_numbered_and_nothing_covers_anything(count: int, name
 
 
 def test_the_key_names_every_point_in_the_order_of_the_numbers() -> None:
-    drawn = plot(crowd(25), paper()).draw()
+    drawn = figure5(crowd(25)).draw()
     key = [text.get_text().split(maxsplit=1) for text in below(drawn)[:-1]]
     assert [number for number, _ in key] == [str(i) for i in range(1, len(key) + 1)]
     assert {f"network {i}" for i in range(25)} | {"SRCNN", "DRFN†", "RDN"} <= {n for _, n in key}
@@ -140,15 +191,15 @@ def test_the_key_names_every_point_in_the_order_of_the_numbers() -> None:
 
 
 def test_numbers_grow_from_left_to_right() -> None:
-    drawn = points(crowd(40), paper(), None)
+    drawn = points(crowd(40))
     across = [drawn[index].parameters for index in numbered(drawn)]
     assert len(across) > 40 and across == sorted(across)
 
 
 def test_each_number_stands_at_its_point_or_has_a_line_to_it() -> None:
     runs = crowd(25)
-    drawn = points(runs, paper(), None)
-    (plane,) = plot(runs, paper()).draw().axes
+    drawn = points(runs)
+    (plane,) = figure5(runs).draw().axes
     numbers = numbered(drawn)
     assert [text.get_text() for text in plane.texts] == list(numbers.values())
     ends = [line.get_transform().transform(line.get_xydata()) for line in plane.lines]
@@ -162,7 +213,7 @@ def test_each_number_stands_at_its_point_or_has_a_line_to_it() -> None:
 
 
 def test_counts_grow_tenfold_from_line_to_line() -> None:
-    (plane,) = _draw(measured((4.7, 27), (6.7, 28)), []).axes
+    (plane,) = _draw(measured((4.7, 27), (6.7, 28))).axes
     low, high = plane.get_xlim()
     inside = [at for at in plane.get_xticks() if low <= at <= high]
     assert [short_count(at) for at in inside] == ["100k", "1M"]
@@ -170,20 +221,20 @@ def test_counts_grow_tenfold_from_line_to_line() -> None:
 
 @pytest.mark.parametrize("low", [20.0, 27.93])
 def test_lines_of_the_grid_are_round_numbers(low: float) -> None:
-    (plane,) = _draw(measured((5, low), (6, low + 0.9)), []).axes
+    (plane,) = _draw(measured((5, low), (6, low + 0.9))).axes
     values = [float(at) for at in plane.get_yticks() if low - 0.1 <= at <= low + 1]
     assert values == pytest.approx([values[0] + 0.2 * place for place in range(len(values))])
     assert values[0] * 5 == pytest.approx(round(values[0] * 5)) and len(values) >= 4
 
 
 def test_a_measured_point_is_joined_to_its_printed_one() -> None:
-    (plane,) = plot(RUNS, paper()).draw().axes
+    (plane,) = figure5().draw().axes
     joined = [tuple(line.get_xdata()) for line in plane.lines if line.get_color() == "0.6"]
     assert sorted(joined) == [(57_281, 57_281), (665_921, 665_921), (5_200_000, 5_207_203)]
 
 
 def test_networks_in_one_place_share_a_label() -> None:
-    drawn = points(crowd(1), paper(), None)
+    drawn = points(crowd(1))
     same = [replace(drawn[-1], model=str(i)) for i in range(9)]
     (group,) = [said for said in numbered([*drawn, *same]).values() if "–" in said]
     first, last = map(int, group.split("–"))
@@ -192,17 +243,17 @@ def test_networks_in_one_place_share_a_label() -> None:
 
 @pytest.mark.parametrize("drawn", [[], [Point("a", "A", "measured", 1e5, 27)]])
 def test_one_point_or_none_can_be_drawn(drawn: list[Point]) -> None:
-    (plane,) = _draw(drawn, []).axes
+    (plane,) = _draw(drawn).axes
     assert [text.get_text() for text in plane.texts] == [point.method for point in drawn]
 
 
 def test_a_network_that_gives_every_image_back_exactly_has_no_place() -> None:
-    runs = frame(run("mine", "set14", math.inf, parameters=3_600))
-    assert "mine" not in {point.model for point in points(runs, paper(), None)}
+    runs = frame(run("mine", math.inf, 3_600))
+    assert "mine" not in {point.model for point in points(runs)}
 
 
 def test_names_do_not_overlap_and_a_point_on_its_printed_one_has_one_name() -> None:
-    (plane,) = plot(RUNS, paper()).draw().axes
+    (plane,) = figure5().draw().axes
     names = [text.get_text() for text in plane.texts]
     assert (
         names.count("VDSR") == 1
@@ -217,14 +268,14 @@ def test_names_do_not_overlap_and_a_point_on_its_printed_one_has_one_name() -> N
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
 def test_it_is_the_same_bytes_whatever_the_user_has_set(form: str) -> None:
-    before = plot(RUNS, paper()).render(form)
+    before = figure5().render(form)
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30}):
-        assert plot(RUNS, paper()).render(form) == before
+        assert figure5().render(form) == before
     assert matplotlib.rcParams["svg.hashsalt"] is None
 
 
 def test_the_svg_says_what_it_shows_and_its_text_is_text() -> None:
-    root = ElementTree.fromstring(plot(RUNS, paper()).render("svg"))
+    root = ElementTree.fromstring(figure5().render("svg"))
     title, desc, *_ = root
     assert root.get("role") == "img"
     assert root.get("aria-labelledby") == f"{title.get('id')} {desc.get('id')}"
@@ -237,10 +288,10 @@ def test_the_svg_says_what_it_shows_and_its_text_is_text() -> None:
 
 
 def test_the_png_and_the_pdf_have_a_title() -> None:
-    with Image.open(BytesIO(plot(RUNS, paper()).render("png"))) as image:
+    with Image.open(BytesIO(figure5().render("png"))) as image:
         assert "parameters against PSNR" in image.info["Title"]
         assert "SRCNN 57.3k" in image.info["Description"]
-    pdf = plot(RUNS, paper()).render("pdf")
+    pdf = figure5().render("pdf")
     assert b"parameters against PSNR" in pdf and b"/FontFile2" in pdf and b"/Type3" not in pdf
 
 
@@ -254,7 +305,7 @@ def test_the_title_of_a_stranger_is_text() -> None:
 
 
 def test_the_png_is_large_enough_to_print() -> None:
-    with Image.open(BytesIO(plot(RUNS, paper()).render("png"))) as image:
+    with Image.open(BytesIO(figure5().render("png"))) as image:
         assert image.width >= 1000
 
 
@@ -285,12 +336,12 @@ CORNERS = ((4.0, 25.0), (7.0, 30.0))
 
 
 def drawn_texts(drawn: list[Point]) -> list[Text]:
-    (plane,) = _draw(drawn, []).axes
+    (plane,) = _draw(drawn).axes
     return list(plane.texts)
 
 
 def leaders(drawn: list[Point]) -> list[Line2D]:
-    (plane,) = _draw(drawn, []).axes
+    (plane,) = _draw(drawn).axes
     return [line for line in plane.lines if line.get_color() == "0.45"]
 
 

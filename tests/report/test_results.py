@@ -238,9 +238,9 @@ def at_x2(run: RunRecord) -> RunRecord:
 
 class TestAnyPaper:
     RUNS = (
-        at_x2(record("srcnn", "set5", [36.6571], ssim=0.9541)),
-        record("srcnn", "set5", [30.4801]),
-        record("vdsr", "set5", [31.5], ssim=0.89, self_ensemble=True),
+        at_x2(record("srcnn", "set5", [36.6, 36.7142], ssim=0.9541)),
+        record("srcnn", "set5", [30.4801] * 2),
+        record("vdsr", "set5", [31.5] * 2, ssim=0.89, self_ensemble=True),
     )
 
     def test_each_table_is_a_report_with_its_own_name(self, other: Paper) -> None:
@@ -277,6 +277,14 @@ class TestAnyPaper:
         ensemble = [row[4] for row in table.rows[9:12]]
         assert ensemble == ["31.500/0.8900", "31.500/0.8900", "+0.000/+0.0000"]
         assert set(table.tidy["model"]) == {"srcnn", "vdsr", "vdsr+", "Ours".lower()}
+
+    def test_a_table_in_which_nothing_is_printed_is_empty(self, tmp_path: Path) -> None:
+        path = tmp_path / "empty.toml"
+        path.write_text(OTHER.replace("27.00", "-"))
+        findings = found(*self.RUNS, of=read_paper(path))
+        for report in (verdicts, rules, differences):
+            assert list(report(findings)[1].rows) == []
+        assert [one.name for one in results(findings)] == ["table-3"]
 
     def test_what_cannot_be_measured_says_why(self, other: Paper) -> None:
         run = record("vdsr", psnr=[27.0])
@@ -327,14 +335,15 @@ class TestRunsOfNoPaper:
     def test_the_two_best_of_each_column_stand_out_and_equal_ones_alike(self) -> None:
         table = self.made(*self.RUNS)
         text = table.render("md")
-        assert "| 30.700/<u>0.8838</u>†" in text  # 30.489 is the third of three
+        assert "| <u>30.700</u>/<u>0.8838</u>†" in text
+        assert "| 30.489/0.8628" in text  # the third
         assert "| **31.349**/<u>0.8838</u>" in text and "| **31.349**/**0.8850**" in text
         # A single number is not the best of any.
         assert "| 25.000/0.8000 |" in text
         tex, html = table.render("tex"), table.render("html")
         assert r"\textbf{31.349}/\underline{0.8838}" in tex
         assert "<td><b>31.349</b>/<u>0.8838</u></td>" in html
-        assert r"30.700/\underline{0.8838}\dag{}" in tex
+        assert r"\underline{30.700}/\underline{0.8838}\dag{}" in tex
         assert "**" not in table.render("csv") and "Bold" in table.caption
         plain = table.without_marks()
         assert not any(mark in plain.render("md") for mark in ("**", "<u>", "Bold"))

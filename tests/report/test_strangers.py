@@ -11,15 +11,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace as changed
 from rich.console import Console
 
 import harness
 from harness.cli.progress import RunProgress, bars, echo, notify
+from harness.paper.findings import Findings
 from harness.paper.schema import paper
 from harness.record import RunRecord
 from harness.report import page as page_module
 from harness.report.crops import Pictures
-from harness.report.plot import plot
+from harness.report.plot import plots
 from harness.run.plan import Request, plan
 from harness.run.store import ResultStore
 from tests.records import frame, record
@@ -28,6 +30,7 @@ CASES = Path(__file__).parents[1] / "cases/records"
 HTML = "<img src=x onerror=alert(1)>"
 NAMES = ["=cmd|' calc'!A0", "^^5cinput{x}", "a|b", "$x$ $^$", HTML, "模型"]
 WORDS = "\x1b]0;title\x07 \x9b2J \u202egnp\n</script><b> \udcff"
+DRFN = paper("drfn2020")
 SHOWN = r"\x1b]0;title\x07 \x9b2J \u202egnp </script><b> \udcff"
 
 
@@ -87,9 +90,9 @@ def test_the_page_shows_what_strangers_wrote_and_runs_none_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(page_module, "_other_tables", lambda *words: [])  # they take long
-    monkeypatch.setattr(page_module, "judge", lambda *words: ())
-    runs = frame(*map(named, NAMES), broken("vdsr"))
-    text = page_module.page(runs, paper(), None, Pictures(Path("none"))).render("html")
+    findings = Findings(frame(*map(named, NAMES), broken("vdsr")), changed(DRFN, claims=()))
+    (page,) = page_module.page(findings, Pictures(Path("none")))
+    text = page.render("html")
     assert is_plain(text) and text.encode()
     assert "<img src" not in text and text.count("</script>") == 1
     assert escape(HTML) in text and f"failed: {escape(SHOWN)}" in text.replace("\n", " ")
@@ -97,7 +100,7 @@ def test_the_page_shows_what_strangers_wrote_and_runs_none_of_it(
 
 def test_a_dollar_sign_in_a_figure_is_a_dollar_sign() -> None:
     """As a formula it would not even parse, in any format."""
-    drawn = plot(frame(*map(named, NAMES)), paper())
+    (drawn,) = plots(Findings(frame(*map(named, NAMES)), DRFN))
     assert ">$x$ $^$†<".encode() in drawn.render("svg")
     assert drawn.render("png").startswith(b"\x89PNG") and drawn.render("pdf").startswith(b"%PDF")
 

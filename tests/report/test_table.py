@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
+from harness.paper.findings import Findings
+from harness.paper.schema import paper
 from harness.registry import REPORTS
 from harness.report.build import make
 from harness.report.crops import Pictures
-from harness.report.table import Table, html_rows, json_text, plain_table, readable
+from harness.report.legend import MARKS
+from harness.report.table import BEST, Marked, Table, html_rows, json_text, plain_table, readable
 from harness.run.store import ResultStore
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +42,9 @@ def test_latex_is_escaped() -> None:
 
 
 def test_latex_says_what_it_needs_and_has_the_marks_of_the_legend() -> None:
-    text = Table("t", "✓ ≈ ✗ ≠ ○", ["n†"], [["x"]], pd.DataFrame()).render("tex")
+    text = Table("t", " ".join(MARKS.values()), ["n†"], [["x"]], pd.DataFrame()).render("tex")
     assert text.startswith("% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.")
-    assert r"\caption{$\surd$ $\approx$ $\times$ $\neq$ $\circ$}" in text and r"n\dag{}" in text
+    assert r"\caption{$\surd$ $\approx$ $\times$ $\neq$ ? $\circ$}" in text and r"n\dag{}" in text
     assert text.isascii()
 
 
@@ -63,6 +66,19 @@ def test_a_long_table_goes_over_several_floats_in_latex() -> None:
 def test_cells_may_be_numbers() -> None:
     table = Table("t", "c", ["n", "x", "y"], [[3, 0.5, None]], pd.DataFrame())
     assert "| 3   | 0.5000 |" in table.render("md") and "<td>0.5000</td>" in table.render("html")
+
+
+def test_the_best_numbers_stand_out_in_every_form_that_can_show_it() -> None:
+    cell = Marked([("30.5", "best"), ("/", ""), ("0.91", "second"), ("†", "")])
+    table = Table("t", f"c. {BEST} d.", ["m", "n"], [["a", cell]], pd.DataFrame({"n": [30.5]}))
+    assert cell == "30.5/0.91†" and readable(cell) is cell
+    assert "| a   | **30.5**/<u>0.91</u>† |" in table.render("md")
+    assert r"a & \textbf{30.5}/\underline{0.91}\dag{} \tabularnewline" in table.render("tex")
+    assert "<td><b>30.5</b>/<u>0.91</u>†</td>" in table.render("html")
+    assert table.render("csv") == "n\n30.5\n"
+    plain = table.without_marks()
+    assert plain.caption == "c. d." and "| a   | 30.5/0.91† |" in plain.render("md")
+    assert type(plain.rows[0][1]) is str
 
 
 def test_csv() -> None:
@@ -133,6 +149,12 @@ def test_rows_that_begin_with_nothing_still_have_all_their_cells() -> None:
     assert [cell.is_header for cell in (*first, *third)] == [False, False, True, False]
 
 
+def test_a_table_without_rows_is_written_in_every_form() -> None:
+    table = Table("t", "c", ["n"], [], pd.DataFrame())
+    assert html_rows(table) == []
+    assert all("c" in table.render(form) for form in ("md", "tex", "html"))
+
+
 def test_every_row_of_every_report_has_a_header() -> None:
     paths = sorted((ROOT / "reports").glob("*.html"))
     rows = {path: re.findall(r"<tr>(.*)</tr>", path.read_text(encoding="utf-8")) for path in paths}
@@ -146,7 +168,12 @@ def test_every_table_compiles_as_it_is(tmp_path: Path) -> None:
     if engine is None:
         pytest.skip("no LaTeX engine is installed")
     runs = ResultStore(ROOT / "results/reference").read().table()
-    reports = [make(name, runs, None, Pictures(tmp_path)) for name in REPORTS]
+    reports = [
+        report
+        for findings in (Findings(runs, paper("drfn2020")), Findings(runs, None))
+        for name in REPORTS
+        for report in make(name, findings, Pictures(tmp_path))
+    ]
     tables = [TABLE, *(report for report in reports if isinstance(report, Table))]
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}"

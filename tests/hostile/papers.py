@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from tests.hostile.case import Case, nothing
+
+PAPER = """
+[paper]
+id = "{id}"
+title = "{title}"
+subject = "{subject}"
+
+[methods]
+V = "vdsr"
+
+[[table]]
+id = "{table}"
+title = "T"
+columns = ["set5"]
+cells = "{cells}"
+{more}
+"""
+FINE = {
+    "id": "p",
+    "title": "P",
+    "subject": "V",
+    "table": "t",
+    "cells": "x4 | V | 31.35/0.8838",
+    "more": "",
+}
+LIST = "list papers --paper p.toml"
+
+
+def paper(name: str, said: str, words: str = LIST, code: int = 2, /, **parts: str) -> Case:
+    make = partial(Path("p.toml").write_text, PAPER.format(**{**FINE, **parts}))
+    return Case(f"paper: {name}", make, words, code, said)
+
+
+def raw(name: str, content: bytes, said: str) -> Case:
+    return Case(f"paper: {name}", partial(Path("p.toml").write_bytes, content), LIST, 2, said)
+
+
+CASES = [
+    paper("fine", "P", LIST, 0),
+    paper("id that climbs out", "has a mistake: paper.id", id="../../x"),
+    paper("id of a table that climbs out", "has a mistake: [[table]] 1.id", table="../x"),
+    paper("id that is a format", "has a mistake: paper.id", id="{0}"),
+    paper("subject that is no method", "no method is called 'W'", subject="W"),
+    paper("unknown key", "no key is called 'rulez': did you mean rules?", more='rulez = "usual"'),
+    paper("unknown preset of rules", "no preset of rules is called 'x'", more='rules = "x"'),
+    paper("cells that are words", "'many' in the row", cells="x4 | V | many/0.8"),
+    paper("cells without end", "in the row", cells=f"x4 | V | 1e{'9' * 999}/0.8"),
+    paper("a scale of nothing", "does not begin with a scale", cells="x0 | V | 31.35/0.8838"),
+    paper("a row too long", "3 cells for 1 columns", cells="x4 | V | 1/1 | 1/1 | 1/1"),
+    paper("decimals below zero", "has a mistake", more="scores = { psnr = -1 }"),
+    paper(
+        "words of a stranger",
+        r"\x1b]0;title\x07",
+        LIST,
+        0,
+        title="\\u001b]0;title\\u0007<script>alert(1)</script>",
+    ),
+    paper(
+        "a claim on what is not there",
+        "no method is called 'W'",
+        more='[[claim]]\nkey = "k"\nwhere = "w"\nquote = "q"\ntest = { beats = ["W"] }',
+    ),
+    paper(
+        "a test that runs a program",
+        "has a mistake",
+        more='[[claim]]\nkey = "k"\nwhere = "w"\nquote = "q"\ntest = { plugin = "os:system(1)" }',
+    ),
+    paper("unknown table", "no key is called 'clam': did you mean claim?", more="[[clam]]"),
+    raw("no text", b"\0\xff", "cannot be read"),
+    raw("nothing", b"", "has a mistake: the key paper is missing"),
+    raw("nested", b"a = " + b"[" * 100_000, "cannot be read"),
+    Case("paper: a folder", Path("p.toml").mkdir, LIST, 2, "is a folder, not a file"),
+    Case("paper: not there", nothing, "report all --paper p.toml", 2, "There is no paper file"),
+    Case("paper: a path", nothing, "report all --paper ../x", 2, "No paper is called '../x'"),
+    Case("paper: a device", nothing, "claims --paper /dev/zero", 2, "No paper is called '/dev/ze"),
+]
