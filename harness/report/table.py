@@ -55,7 +55,11 @@ BEST = "Bold: the best of its column and scale; underlined: the second best."
 
 
 class Marked(str):
-    """A cell with parts that stand out; as plain text, nothing does."""
+    """A cell with parts that stand out, except in CSV and where it is used as plain text.
+
+    Attributes:
+        parts: texts with their marks. Markdown shows a mark beside spaces and punctuation only.
+    """
 
     parts: Sequence[tuple[str, Mark]]
 
