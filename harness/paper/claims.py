@@ -174,6 +174,13 @@ class Compared(NamedTuple):
         """The numbers of the row that the claim is about."""
         return self.numbers[self.method]
 
+    def lead(self, other: str) -> dict[Column, float]:
+        """Return by how much the row leads another in each column that both have."""
+        numbers = self.numbers[other]
+        both = (column for column in self.own if column in numbers)
+        # Without the rounding error of the subtraction: printed numbers have few decimals.
+        return {column: round(self.own[column] - numbers[column], 9) for column in both}
+
 
 def _cells(test: Compare, evidence: Evidence) -> list[JudgedCell]:
     """Select the printed cells that a test compares."""
@@ -254,15 +261,8 @@ def _beats(test: Beats, evidence: Evidence) -> Finding:
 
 
 def _leads(test: Beats, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    leads = {
-        method: {
-            column: own - numbers[column]
-            for column, own in compared.own.items()
-            if column in numbers
-        }
-        for method, numbers in compared.numbers.items()
-        if method != compared.method and (not test.beats or method in test.beats)
-    }
+    others = [name for name in compared.numbers if name != compared.method]
+    leads = {name: compared.lead(name) for name in test.beats or others}
     texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
     margin = f", where {test.by:g} is claimed" if test.by else ""
     holds = all(one > 0 and one >= test.by for lead in leads.values() for one in lead.values())
@@ -324,20 +324,15 @@ def _ensemble_pairs(
 
 
 def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    own = compared.own
     gaps = {
-        method: {
-            c: compared.numbers[method][c] - own[c] for c in own if c in compared.numbers[method]
-        }
+        method: {column: -lead for column, lead in compared.lead(method).items()}
         for method in test.within
     }
     texts = [f"{method} by {_by_column(gap)}" for method, gap in gaps.items()]
     text = f"{compared.method} is behind {'; behind '.join(texts)}."
     margin = test.of or 0.0
     if test.lead_over:
-        other = compared.numbers[test.lead_over]
-        leads = [own[column] - other[column] for column in own if column in other]
-        margin = max(leads, default=0.0)
+        margin = max(compared.lead(test.lead_over).values(), default=0.0)
         text += (
             f" It leads {test.lead_over}, which it is called superior to, by {margin:.2f} at most."
         )
