@@ -24,6 +24,7 @@ from harness.paper.schema import (
     listed,
     ordinal,
     rounded,
+    score,
     title,
 )
 from harness.paper.select import speaks_for_the_authors
@@ -36,9 +37,6 @@ from harness.registry import MODELS
 if TYPE_CHECKING:
     from harness.paper.schema import Ablation, Claim, ClaimTest, Paper, Quantity, Row
     from harness.record import RunRecord
-
-ROUNDING = 0.005
-"""The largest error from rounding a PSNR (dB) to two decimals."""
 
 
 class Counted(NamedTuple):
@@ -340,28 +338,35 @@ def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool,
         text += f" The claim allows {margin:g}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        times = _times(test.fewer, evidence, [compared.method, *test.within], needed=holds)
-        sizes = [f"{method} has {ratio:.1f} times" for method, ratio in times.items()]
+        counts = _counts(test.fewer, evidence, [compared.method, *test.within], needed=holds)
+        own_count = counts.pop(compared.method, None)
+        sizes = [
+            f"{method} has {count / own_count:.1f} times"
+            for method, count in counts.items()
+            if own_count
+        ]
         text = f"{listed(sizes)} the {QUANTITIES[test.fewer].words}. {text}" if sizes else text
-        holds = holds and all(ratio > 1 for ratio in times.values())
+        holds = holds and all(count > (own_count or 0) for count in counts.values())
     return holds, text
 
 
-def _times(
+def _counts(
     quantity: Quantity, evidence: Evidence, methods: Sequence[str], *, needed: bool
 ) -> dict[str, float]:
-    """Divide the counts of methods by that of the first.
+    """Count on the networks of methods; those that cannot be counted are left out.
 
     Raises:
-        UsageError: one is ``needed`` and cannot be counted.
+        UsageError: one cannot be counted, and all are ``needed``.
     """
-    models = {method: _paper(evidence).network(method)[0] for method in methods}
-    counts = {method: _count_of(quantity, evidence, model) for method, model in models.items()}
-    unknown = next((method for method in methods if not counts[method]), None)
-    if unknown and needed:
-        raise _uncounted(quantity, models[unknown], unknown)
-    own = counts.pop(methods[0])
-    return {method: count / own for method, count in counts.items() if count and own}
+    counts = {}
+    for method in methods:
+        model = _paper(evidence).network(method)[0]
+        count = _count_of(quantity, evidence, model)
+        if count is not None:
+            counts[method] = count
+        elif needed:
+            raise _uncounted(quantity, model, method)
+    return counts
 
 
 def _rank(test: Rank, evidence: Evidence) -> Finding:
@@ -492,8 +497,9 @@ def _equals(test: Equals, evidence: Evidence) -> Finding:
     if isinstance(one.value, tuple) or isinstance(other.value, tuple):
         return Finding(decide(one.value == other.value, None, False), f"{text}.")
     apart = abs(one.value - other.value)
-    text += f": {apart:.2f} apart." if apart else "."
-    return Finding(decide(apart <= ROUNDING, None, False), text)
+    text += f": {round(apart, 6):g} apart." if apart else "."
+    same = apart <= max(one.rounding, other.rounding)
+    return Finding(decide(same, None, False), text)
 
 
 def _gain(test: Gain, evidence: Evidence) -> Finding:
@@ -563,12 +569,14 @@ def judge_ablation(evidence: Evidence, ablation: Ablation) -> dict[str, Verdict]
 def contradicting_rows(paper: Paper, ablation: Ablation) -> list[Row]:
     """Find the rows of tables that print another PSNR for an ablation's whole network."""
     printed = ablation.printed[ablation.whole]
-    return [
-        row
-        for row in paper.rows
-        if (row.model, row.self_ensemble, row.scale) == (ablation.model, False, ablation.scale)
-        and abs(row.printed.get((ablation.set, "psnr"), printed) - printed) > ROUNDING
-    ]
+
+    def differs(row: Row) -> bool:
+        rounding = score("psnr", min(row.table.scores.get("psnr", 2), 2)).rounding
+        return abs(row.printed.get((ablation.set, "psnr"), printed) - printed) > rounding
+
+    network = (ablation.model, False, ablation.scale)
+    rows = [row for row in paper.rows if (row.model, row.self_ensemble, row.scale) == network]
+    return list(filter(differs, rows))
 
 
 def _outlier(test: Outlier, evidence: Evidence) -> Finding:
