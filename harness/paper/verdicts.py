@@ -220,6 +220,8 @@ class Evidence:
 
     def _others(self, table: Table, scale: int, printed: Sequence[Row]) -> list[Row]:
         """Make rows for the networks that have runs at a scale and no printed row."""
+        if table.obstacle(scale):  # the runs have other LR images or another border
+            return []
         taken = {(row.model, row.self_ensemble) for row in printed}
         ran = {
             (model, ensemble)

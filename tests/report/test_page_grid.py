@@ -139,3 +139,12 @@ def test_a_table_of_several_scales_and_a_metric_that_no_run_has() -> None:
     assert [text["measured"] for text in texts] == ["", "", "31.500", ""]
     assert [bool(text["run"]) for text in texts] == [False, False, True, False]
     assert texts[2]["level"].said == "above by up to 0.5 dB"
+
+
+def test_runs_do_not_stand_in_a_table_of_another_degradation() -> None:
+    table = Table(id="t", title="T", columns=("set5",), degradation="BD", cells="x4 | A | 31.3/0.9")
+    source = Source(id="small", title="Small", subject="A")
+    small = Paper(source=source, methods={"A": "vdsr"}, tables=(table,))
+    runs = frame(record("vdsr", "set5", [31.3]), record("mine", "set5", [31.5]))
+    (psnr, _) = grids(Findings(runs, small, None), table)
+    assert [(line.row.method, line.cells[0].shown) for line in psnr.rows] == [("A", None)]
