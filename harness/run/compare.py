@@ -86,7 +86,7 @@ class CheckRow:
     Attributes:
         metric: its name, such as ``psnr`` (in dB); ``record`` for an unsound local record.
         expected: the number of the reference or the paper; None for an unsound record.
-        place: where a paper prints the number, such as ``table2 x4``.
+        place: the id and scale of the table that prints the number; empty for a record.
         run: the protocol, unusual settings and the kind of weights; empty where a printed number
             has no run.
         record: the beginning of the run's id; empty without a run.

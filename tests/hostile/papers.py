@@ -43,9 +43,9 @@ def raw(name: str, content: bytes, said: str) -> Case:
 
 CASES = [
     paper("fine", "P", LIST, 0),
-    paper("id that climbs out", "has a mistake: paper.id", id="../../x"),
-    paper("id of a table that climbs out", "has a mistake: [[table]] 1.id", table="../x"),
-    paper("id that is a format", "has a mistake: paper.id", id="{0}"),
+    paper("id that climbs out", "has a mistake: [paper], id", id="../../x"),
+    paper("id of a table that climbs out", "has a mistake: [[table]] ../x, id", table="../x"),
+    paper("id that is a format", "has a mistake: [paper], id", id="{0}"),
     paper("subject that is no method", "no method is called 'W'", subject="W"),
     paper("unknown key", "no key is called 'rulez': did you mean rules?", more='rulez = "usual"'),
     paper("unknown preset of rules", "no preset of rules is called 'x'", more='rules = "x"'),
@@ -63,7 +63,7 @@ CASES = [
     ),
     paper(
         "a claim on what is not there",
-        "no method is called 'W'",
+        "no other method is called 'W'",
         more='[[claim]]\nkey = "k"\nwhere = "w"\nquote = "q"\ntest = { beats = ["W"] }',
     ),
     paper(
