@@ -204,7 +204,7 @@ def html_rows(table: Table) -> list[list[HtmlCell]]:
     first column, and of the first column that no row leaves to the row above.
     """
     starts = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
-    starts[:1] = [0]  # the first row has no row above it
+    starts[:1] = [0] * bool(starts)  # the first row has no row above it
     header_columns = {0, max(starts, default=0)}
 
     def cell(place: int, column: int) -> HtmlCell:
