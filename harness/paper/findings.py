@@ -142,8 +142,8 @@ class Findings(Evidence):
                 ahead = [test.lead_over] if isinstance(test, Within) and test.lead_over else []
                 ahead += test.beats if isinstance(test, Beats) else ()
                 behind = test.within if isinstance(test, Within) else ()
-                pairs |= dict.fromkeys((subject, one) for one in ahead)
-                pairs |= dict.fromkeys((one, subject) for one in behind)
+                named = [*((subject, one) for one in ahead), *((one, subject) for one in behind)]
+                pairs |= dict.fromkeys(pair for pair in named if pair[::-1] not in pairs)
         return tuple(pairs)
 
 
