@@ -345,28 +345,35 @@ def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool,
         text += f" The claim allows {margin:g}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        times = _times(test.fewer, evidence, [compared.method, *test.within], needed=holds)
-        sizes = [f"{method} has {ratio:.1f} times" for method, ratio in times.items()]
+        counts = _counts(test.fewer, evidence, [compared.method, *test.within], needed=holds)
+        own_count = counts.pop(compared.method, None)
+        sizes = [
+            f"{method} has {count / own_count:.1f} times"
+            for method, count in counts.items()
+            if own_count
+        ]
         text = f"{listed(sizes)} the {QUANTITIES[test.fewer].words}. {text}" if sizes else text
-        holds = holds and all(ratio > 1 for ratio in times.values())
+        holds = holds and all(count > (own_count or 0) for count in counts.values())
     return holds, text
 
 
-def _times(
+def _counts(
     quantity: Quantity, evidence: Evidence, methods: Sequence[str], *, needed: bool
 ) -> dict[str, float]:
-    """Divide the counts of methods by that of the first.
+    """Count on the networks of methods; those that cannot be counted are left out.
 
     Raises:
-        UsageError: one is ``needed`` and cannot be counted.
+        UsageError: one cannot be counted, and all are ``needed``.
     """
-    models = {method: _paper(evidence).network(method)[0] for method in methods}
-    counts = {method: _count_of(quantity, evidence, model) for method, model in models.items()}
-    unknown = next((method for method in methods if not counts[method]), None)
-    if unknown and needed:
-        raise _uncounted(quantity, models[unknown], unknown)
-    own = counts.pop(methods[0])
-    return {method: count / own for method, count in counts.items() if count and own}
+    counts = {}
+    for method in methods:
+        model = _paper(evidence).network(method)[0]
+        count = _count_of(quantity, evidence, model)
+        if count is not None:
+            counts[method] = count
+        elif needed:
+            raise _uncounted(quantity, model, method)
+    return counts
 
 
 def _rank(test: Rank, evidence: Evidence) -> Finding:
