@@ -62,8 +62,9 @@ _EXCUSES: Mapping[DoubtKind, Excuse] = {"print": "known misprint", "measurement"
 def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedCell) -> CheckRow:
     official = speaks_for_the_authors(run)
     row = compare_mean(run, printed, PRINTED if official else retrained(run), cell.printed or 0.0)
-    if row.measured is None:
+    if row.measured is None or row.tolerance is None:
         return row
+    row = replace(row, tolerance=max(row.tolerance, cell.score.rounding))
     scores = {image.image: image.scores[row.metric] for image in run.images}
     infinite = next((name for name, score in scores.items() if not math.isfinite(score)), None)
     if infinite:  # a printed mean includes all images

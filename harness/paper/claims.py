@@ -24,6 +24,7 @@ from harness.paper.schema import (
     listed,
     ordinal,
     rounded,
+    score,
     title,
 )
 from harness.paper.select import speaks_for_the_authors
@@ -36,9 +37,6 @@ from harness.registry import MODELS
 if TYPE_CHECKING:
     from harness.paper.schema import Ablation, Claim, ClaimTest, Paper, Quantity, Row
     from harness.record import RunRecord
-
-ROUNDING = 0.005
-"""The largest error from rounding a PSNR (dB) to two decimals."""
 
 
 class Counted(NamedTuple):
@@ -504,8 +502,9 @@ def _equals(test: Equals, evidence: Evidence) -> Finding:
     if isinstance(one.value, tuple) or isinstance(other.value, tuple):
         return Finding(decide(one.value == other.value, None, False), f"{text}.")
     apart = abs(one.value - other.value)
-    text += f": {apart:.2f} apart." if apart else "."
-    return Finding(decide(apart <= ROUNDING, None, False), text)
+    text += f": {round(apart, 6):g} apart." if apart else "."
+    same = apart <= max(one.rounding, other.rounding)
+    return Finding(decide(same, None, False), text)
 
 
 def _gain(test: Gain, evidence: Evidence) -> Finding:
@@ -575,12 +574,14 @@ def judge_ablation(evidence: Evidence, ablation: Ablation) -> dict[str, Verdict]
 def contradicting_rows(paper: Paper, ablation: Ablation) -> list[Row]:
     """Find the rows of tables that print another PSNR for an ablation's whole network."""
     printed = ablation.printed[ablation.whole]
-    return [
-        row
-        for row in paper.rows
-        if (row.model, row.self_ensemble, row.scale) == (ablation.model, False, ablation.scale)
-        and abs(row.printed.get((ablation.set, "psnr"), printed) - printed) > ROUNDING
-    ]
+
+    def differs(row: Row) -> bool:
+        rounding = score("psnr", min(row.table.scores.get("psnr", 2), 2)).rounding
+        return abs(row.printed.get((ablation.set, "psnr"), printed) - printed) > rounding
+
+    network = (ablation.model, False, ablation.scale)
+    rows = [row for row in paper.rows if (row.model, row.self_ensemble, row.scale) == network]
+    return list(filter(differs, rows))
 
 
 def _outlier(test: Outlier, evidence: Evidence) -> Finding:

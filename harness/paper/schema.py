@@ -47,6 +47,11 @@ class Score(NamedTuple):
     measured: int
     exact: int
 
+    @property
+    def rounding(self) -> float:
+        """Half a unit of the last decimal in print, with what a float adds to it."""
+        return 0.5 * 10**-self.printed + 1e-9
+
     def as_printed(self, value: float) -> str:
         """Format a value with the paper's decimals."""
         return f"{value:.{self.printed}f}"
@@ -529,10 +534,11 @@ class Row:
 
 
 class Printed(NamedTuple):
-    """A printed number, or several, with where it stands in words."""
+    """A printed number, or several; where it stands, in words; and its largest rounding error."""
 
     value: float | tuple[float, ...]
     said: str
+    rounding: float = 0.0
 
 
 class Place(NamedTuple):
@@ -690,15 +696,17 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         for ablation in self.ablations:
             if ablation.id == table and variant in ablation.printed:
                 psnr, called = ablation.printed[variant], ablation.called(variant)
-                return Printed(psnr, f"{ablation.title} has {psnr:.2f} dB for {called}")
+                said = f"{ablation.title} has {psnr:.2f} dB for {called}"
+                return Printed(psnr, said, SCORES["psnr"].rounding)
         place = self.place(text)
         if not place.metric:
             raise ValueError(f"{text!r} names no metric")
         row, dataset, metric = place
         value = row.printed[dataset, metric]
-        written = score(metric, row.table.scores[metric]).as_printed(value)
+        form = score(metric, row.table.scores[metric])
         where = f"{row.method} on {title(dataset)} ({metric.upper()})"
-        return Printed(value, f"{row.table.title} has {written} for {where}")
+        said = f"{row.table.title} has {form.as_printed(value)} for {where}"
+        return Printed(value, said, form.rounding)
 
 
 def read_paper(path: Path) -> Paper:

@@ -149,9 +149,11 @@ class JudgedCell:
         return self.value - self.printed if both else None  # type: ignore[operator]
 
     def agrees(self, one: Measurement) -> bool:
-        """Whether a measurement agrees with the print."""
-        printed = self.printed
-        return printed is not None and abs(one.value - printed) <= PRINTED.of(self.metric, printed)
+        """Whether a measurement agrees with the print, which may have few decimals."""
+        if self.printed is None:
+            return False
+        tolerance = max(PRINTED.of(self.metric, self.printed), self.score.rounding)
+        return abs(one.value - self.printed) <= tolerance
 
     @property
     def standing(self) -> CellStatus | None:
@@ -452,10 +454,11 @@ def _one_set_of_rules(cells: Sequence[JudgedCell]) -> str:
 
     def gaps(rules: tuple[str, ...]) -> list[tuple[str, float]]:
         pairs = [(cell, measured_under(cell.options, rules)) for cell in cells]
-        all_gaps = [
-            (cell.metric, abs(one.value - (cell.printed or 0.0))) for cell, one in pairs if one
+        return [
+            (cell.metric, abs(one.value - (cell.printed or 0.0)))
+            for cell, one in pairs
+            if one and cell.agrees(one)
         ]
-        return [(metric, gap) for metric, gap in all_gaps if gap <= PRINTED.of(metric)]
 
     def fit(rules: tuple[str, ...]) -> tuple[int, float]:
         return len(gaps(rules)), -sum(gap / PRINTED.of(metric) for metric, gap in gaps(rules))
@@ -514,9 +517,10 @@ def _measured_again(cells: Sequence[JudgedCell]) -> str:
 def _trained_here(cells: Sequence[JudgedCell], runs: Sequence[RunRecord]) -> str:
     """Describe a row measured with other weights than the authors'."""
     scores = [
-        f"{cell.measured.value:.2f} of {cell.printed:.2f} dB on {title(cell.dataset)}"
+        f"{cell.score.as_printed(cell.measured.value)} of {cell.score.as_printed(cell.printed)} dB "
+        f"on {title(cell.dataset)}"
         for cell in cells
-        if cell.measured and cell.metric == "psnr"
+        if cell.measured and cell.printed is not None and cell.metric == "psnr"
     ]
     budgets = listed(sorted({str(training_notes(run)) for run in runs}))
     text = f"With weights trained here ({budgets}) it gives {listed(scores)}"

@@ -243,6 +243,15 @@ class TestPrint:
         assert found.verdict == "inconsistent in print"
         assert {"27.79", "28.62", "0.83"} <= figures(found.evidence)
 
+    def test_scores_are_the_same_if_all_their_printed_decimals_are(self, tmp_path: Path) -> None:
+        for other, verdict in (("0.7750", "inconsistent in print"), ("0.7797", "not measured")):
+            printed = changed(
+                tmp_path,
+                ('"table1 | both", "DRFN | set14 | psnr"', '"MSRN|set14|ssim", "DRFN|set14|ssim"'),
+                ("28.60/0.7750", f"28.60/{other}"),
+            )
+            assert judged(of=printed)["table1-table2"].verdict == verdict
+
     def test_equal_numbers_in_both_tables_contradict_nothing(self, tmp_path: Path) -> None:
         other = changed(tmp_path, ("27.70, 27.79]\nreadings", "27.70, 28.62]\nreadings"))
         assert judged(of=other)["table1-table2"].verdict == "not measured"
