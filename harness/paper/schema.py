@@ -153,7 +153,7 @@ class PrintedCells(_Data, frozen=True, kw_only=True):
 
 
 def _number(text: str, row: str) -> float:
-    if not re.fullmatch(r"\s*\d{1,9}(\.\d{1,9})?\s*", text):
+    if not re.fullmatch(r"\s*\d{1,9}(\.\d+)?\s*", text):
         raise ValueError(f"{text.strip()!r} in the row {row!r} is not a number")
     return float(text)
 
