@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.paper.select import speaks_for_the_authors
-from harness.paper.tolerances import PRINTED
+from harness.paper.verdicts import PRINTED
 from harness.run.compare import (
     FROZEN,
     CheckRow,
@@ -39,17 +39,16 @@ def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
     return [
         row
         for cell, known in zip(findings.cells, reference.cells, strict=True)
-        for row in _rows(
-            cell, finished_or_failed(findings.following(cell.row, cell.dataset)), known
-        )
+        for row in _rows(cell, known)
     ]
 
 
-def _rows(cell: JudgedCell, runs: Sequence[RunRecord], known: JudgedCell) -> list[CheckRow]:
+def _rows(cell: JudgedCell, known: JudgedCell) -> list[CheckRow]:
     table = f"{cell.row.table.id} x{cell.row.scale}"
     row = CheckRow(cell.model, cell.dataset, cell.metric, cell.printed, table)
     if cell.obstacle:
         return [replace(row, impossible=True, reason=cell.obstacle)]
+    runs = finished_or_failed(cell.following)
     with_metric = [run for run in runs if cell.metric in run.identity.metrics]
     if runs and not with_metric:
         return [replace(row, reason=f"run it again with --metric {cell.metric}")]
