@@ -480,7 +480,8 @@ def _measured(cells: Sequence[JudgedCell]) -> Finding:
         parts.append("weights trained with less cannot refute the row")
     sentences = ["; ".join(parts)]
     if missing := [cell for cell in cells if not (cell.measured or cell.broken)]:
-        sentences.append(f"Not measured: {_sets(missing)}")
+        reasons = "; ".join(dict.fromkeys(cell.obstacle for cell in missing if cell.obstacle))
+        sentences.append(f"Not measured: {_sets(missing)}" + f" ({reasons})" * bool(reasons))
     if broken := [cell for cell in cells if cell.broken]:
         sentences.append(f"Failed: {_sets(broken)}")
     return Finding(verdict, f"{'. '.join(sentences)}.", tuple(runs))
