@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.data.pinned import pinned_rows
@@ -312,20 +313,14 @@ class Evidence:
         ]
 
     def _judged(self, row: Row) -> JudgedRow:
-        cells = [
-            self._cell(row, dataset, metric)
-            for dataset in row.table.columns
-            for metric in row.table.scores
-        ]
+        cells = []
+        for dataset, metric in product(row.table.columns, row.table.scores):
+            runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
+            obstacle = _obstacle(row, dataset, metric, runs)
+            doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
+            runs = [] if obstacle else runs
+            cells.append(JudgedCell(row, dataset, metric, obstacle, runs, self.rules, doubt))
         return JudgedRow(row, tuple(cells))
-
-    def _cell(self, row: Row, dataset: str, metric: str) -> JudgedCell:
-        runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
-        doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
-        obstacle = _obstacle(row, dataset, metric, runs)
-        return JudgedCell(
-            row, dataset, metric, obstacle, [] if obstacle else runs, self.rules, doubt
-        )
 
     @cached_property
     def doubts(self) -> Mapping[tuple[str, int, str, str, str], Doubt]:
