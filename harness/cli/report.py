@@ -300,8 +300,9 @@ def check(
 ) -> None:
     """Compare run records with the reference records or a paper; exit code 3 if they differ.
 
-    With --against paper, a difference is excused if the printed number is known to look wrong and
-    the reference records have the same difference.
+    With --against paper, the authors' weights may miss a printed number that other printed numbers
+    contradict, that they give under other rules, or for which not every rule was tried: such a
+    difference is no failure if the reference records have it, too.
     """
     from harness.paper.check import against_paper
     from harness.paper.findings import Findings
@@ -347,12 +348,14 @@ def check_markdown(rows: Sequence[CheckRow], against: str) -> str:
     cells = [[fact[name] for name in headers] for fact in facts]
     table = markdown_table(headers, cells, ["right" if n in right else "left" for n in headers])
     counts = Counter(row.verdict for row in rows)
+    undecided = f"{n} are undecided, " if (n := counts["undecided"]) else ""
     impossible = sum(row.impossible for row in rows)
     text = (
         f"{table}\n\n"
         f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
         f"{counts['known misprint']} are known misprints, {counts['other rules']} match the "
-        f"printed ones under other rules, {counts['not run']} were not run"
+        f"printed ones under other rules, "
+        f"{undecided}{counts['not run']} were not run"
     )
     return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
 

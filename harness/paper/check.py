@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.paper.schema import listed
 from harness.paper.select import speaks_for_the_authors
-from harness.paper.tolerances import PRINTED
+from harness.paper.verdicts import PRINTED
 from harness.run.compare import (
     FROZEN,
     CheckRow,
@@ -21,16 +22,17 @@ from harness.run.compare import (
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
-    from harness.paper.schema import DoubtKind
-    from harness.paper.verdicts import JudgedCell
+    from harness.paper.verdicts import CellStatus, JudgedCell
     from harness.record import RunRecord
 
 
 def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
     """Compare every run of a printed number with it; a number without a run gets a row, too.
 
-    Failed runs count where none is finished. A difference from a doubted number is excused where
-    the run gives what the authors' weights give in the reference under the table's own rules.
+    Failed runs count where none is finished. The authors' weights may miss a number that print
+    contradicts, that they reproduce under other rules, or on which the verdict is undecided: such
+    a difference is excused where they give the same number in the reference, under the table's own
+    rules. Other weights are compared with the tolerance of retrained ones and never excused.
 
     Args:
         findings: those of the local runs.
@@ -39,24 +41,28 @@ def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
     return [
         row
         for cell, known in zip(findings.cells, reference.cells, strict=True)
-        for row in _rows(
-            cell, finished_or_failed(findings.following(cell.row, cell.dataset)), known
-        )
+        for row in _rows(cell, known)
     ]
 
 
-def _rows(cell: JudgedCell, runs: Sequence[RunRecord], known: JudgedCell) -> list[CheckRow]:
+def _rows(cell: JudgedCell, known: JudgedCell) -> list[CheckRow]:
     table = f"{cell.row.table.id} x{cell.row.scale}"
     row = CheckRow(cell.model, cell.dataset, cell.metric, cell.printed, table)
     if cell.obstacle:
         return [replace(row, impossible=True, reason=cell.obstacle)]
+    runs = finished_or_failed(cell.following)
     with_metric = [run for run in runs if cell.metric in run.identity.metrics]
     if runs and not with_metric:
         return [replace(row, reason=f"run it again with --metric {cell.metric}")]
     return [_compare(run, row, cell, known) for run in with_metric] or [row]
 
 
-_EXCUSES: Mapping[DoubtKind, Excuse] = {"print": "known misprint", "measurement": "other rules"}
+_EXCUSES: Mapping[CellStatus | None, Excuse] = {
+    "inconsistent in print": "known misprint",
+    "reproduced under other rules": "other rules",
+    "undecided": "undecided",
+}
+"""Why the authors' weights may miss a printed number, by the verdict on it."""
 
 
 def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedCell) -> CheckRow:
@@ -69,11 +75,17 @@ def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedC
     infinite = next((name for name, score in scores.items() if not math.isfinite(score)), None)
     if infinite:  # a printed mean includes all images
         row = replace(row, image=infinite, apart=scores[infinite])
-    if cell.doubt is None:
-        return row
-    excuse = _EXCUSES.get(cell.doubt.seen, "")
-    is_known = official and _is_known(row, known)
-    return replace(row, known=excuse if is_known else "", reason=cell.doubt.reason)
+    excuse = _EXCUSES.get(known.standing, "") if official and _is_known(row, known) else ""
+    return replace(row, known=excuse, reason=_reason(excuse, known))
+
+
+def _reason(excuse: Excuse, known: JudgedCell) -> str:
+    """Say what looks wrong with a printed number, or why the authors' weights may miss it."""
+    if known.doubt:
+        return known.doubt.reason
+    if excuse == "other rules" and known.measured:
+        return f"the authors' weights give it under {known.measured.rules_text}"
+    return f"not tried: {listed(sorted(known.untried))}" if excuse == "undecided" else ""
 
 
 def _is_known(row: CheckRow, known: JudgedCell) -> bool:

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from harness.errors import HarnessError, UsageError, sentence
+from harness.paper.ablations import measured_ablations
 from harness.paper.schema import (
     Beats,
     Compare,
@@ -28,9 +29,15 @@ from harness.paper.schema import (
     title,
 )
 from harness.paper.select import speaks_for_the_authors
-from harness.paper.statistics import measured_ablations
-from harness.paper.tolerances import PRINTED
-from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, Verdict, decide
+from harness.paper.verdicts import (
+    PRINTED,
+    Evidence,
+    Finding,
+    JudgedCell,
+    Judgement,
+    Verdict,
+    decide,
+)
 from harness.protocol.rules import PRESETS
 from harness.registry import MODELS
 

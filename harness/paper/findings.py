@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -10,20 +10,16 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from harness.errors import MismatchError, UsageError
+from harness.paper.ablations import MeasuredAblation, broken_variants, measured_ablations
 from harness.paper.claims import judge_ablation, judge_claim
 from harness.paper.schema import Beats, Within
 from harness.paper.select import speaks_for_the_authors
-from harness.paper.statistics import (
-    MeasuredAblation,
-    broken_variants,
-    compare_runs,
-    measured_ablations,
-)
 from harness.paper.verdicts import Evidence, Judgement, Verdict, judge_row, row_name
+from harness.run.statistics import Interval, compare_runs
 
 if TYPE_CHECKING:
     from harness.paper.schema import Ablation, Table
-    from harness.paper.statistics import Interval
+    from harness.paper.verdicts import JudgedCell
     from harness.record import RunRecord
 
 
@@ -99,38 +95,38 @@ class Findings(Evidence):
 
         Rows with other weights than the authors' are not compared.
         """
-        rows = [one.row for one in self.rows if one.row.table is table and one.row.printed]
-        scales = dict.fromkeys(row.scale for row in rows)
-        places = [(scale, dataset) for scale in scales for dataset in table.columns]
-        return [one for place in places for one in self._differences(table, *place)]
+        columns: dict[tuple[int, str], list[JudgedCell]] = {}
+        for cell in self.cells:
+            if cell.row.table is table and cell.metric == "psnr":
+                columns.setdefault((cell.row.scale, cell.dataset), []).append(cell)
+        places = sorted(columns, key=lambda place: (place[0], table.columns.index(place[1])))
+        return [one for place in places for one in self._differences(*place, columns[place])]
 
-    def _differences(self, table: Table, scale: int, dataset: str) -> list[Difference]:
-        printed: dict[str, float] = {}
-        runs: dict[str, RunRecord] = {}
-        for judged in self.rows:
-            row = judged.row
-            if row.table is not table or row.scale != scale or (dataset, "psnr") not in row.printed:
-                continue
-            printed[row.method] = row.printed[dataset, "psnr"]
-            cell = next(one for one in judged.of("psnr") if one.dataset == dataset)
-            if cell.shown and speaks_for_the_authors(cell.shown):
-                runs[row.method] = cell.shown
-
-        def difference(
-            better: str, worse: str, interval: Interval | None, width: float | None
-        ) -> Difference:
-            apart = round(printed[better] - printed[worse], 6)
-            return Difference(scale, dataset, better, worse, apart, interval, width)
-
+    def _differences(
+        self, scale: int, dataset: str, cells: Sequence[JudgedCell]
+    ) -> list[Difference]:
+        """Compare the cells of one column."""
+        printed = {cell.row.method: cell.printed or 0.0 for cell in cells}
+        runs = {
+            cell.row.method: cell.shown
+            for cell in cells
+            if cell.shown and speaks_for_the_authors(cell.shown)
+        }
         ordered = sorted(runs, key=lambda method: -printed[method])
-        pairs = [(pair, _interval(*(runs[one] for one in pair))) for pair in pairwise(ordered)]
-        widths = [interval.half_width for _, interval in pairs if interval]
+        intervals = {pair: _interval(runs[pair[0]], runs[pair[1]]) for pair in pairwise(ordered)}
+        widths = [interval.half_width for interval in intervals.values() if interval]
         typical = median(widths) if widths else None
-        measured = [difference(*pair, one, one.half_width if one else None) for pair, one in pairs]
         argued = [pair for pair in self.argued if printed.keys() >= set(pair)]
-        return measured + [
-            difference(*pair, None, typical) for pair in argued if not set(pair) <= runs.keys()
-        ]
+        found = []
+        for better, worse in [
+            *intervals,
+            *(pair for pair in argued if not set(pair) <= runs.keys()),
+        ]:
+            interval = intervals.get((better, worse))
+            apart = round(printed[better] - printed[worse], 6)
+            width = interval.half_width if interval else typical
+            found.append(Difference(scale, dataset, better, worse, apart, interval, width))
+        return found
 
     @cached_property
     def argued(self) -> tuple[tuple[str, str], ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.testsets import sets_without_grey
 from harness.models.find_weights import training_notes
-from harness.protocol.rules import USUAL_GREY, Preset, Protocol, protocol
+from harness.protocol.rules import USUAL_GREY, Preset, protocol
 from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
@@ -62,18 +62,6 @@ def runs_by_cell(runs: pd.DataFrame) -> dict[CellKey, list[RunRecord]]:
             key = (identity.model, dataset, identity.scale, identity.self_ensemble)
             cells.setdefault(key, []).append(record)
     return {key: rank(records) for key, records in cells.items()}
-
-
-def follows(record: RunRecord, preset: Preset) -> bool:
-    """Whether a run follows a preset and otherwise the rules of its pipeline.
-
-    The rule for grey images makes no difference on a set without any.
-    """
-    rules = protocol(record.identity.protocol)
-    grey = preset.grey or USUAL_GREY[rules.pipeline]
-    if record.identity.dataset in sets_without_grey():
-        grey = rules.grey
-    return rules == Protocol(rules.pipeline, rules.scale, preset.border, grey)
 
 
 WHOLE = "SSIM of the whole image"
@@ -135,8 +123,16 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
     return run.weights is None or run.weights.tag == "official"
 
 
+def follows(run: RunRecord, preset: Preset) -> bool:
+    """Whether a run follows a preset and otherwise the rules of its pipeline."""
+    return departures(run, preset) == ()
+
+
 def departures(run: RunRecord, preset: Preset) -> tuple[str, ...] | None:
-    """List the rules of a run that differ from a preset, in words; None for another border."""
+    """List the rules of a run that differ from a preset, in words; None for another border.
+
+    The rule for grey images makes no difference on a set without any.
+    """
     rules = protocol(run.identity.protocol)
     if rules.border != preset.border:
         return None

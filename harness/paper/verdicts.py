@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from harness.data.pinned import pinned_rows
@@ -17,19 +18,18 @@ from harness.models.cost import (
     receptive_radius,
 )
 from harness.models.find_weights import training_notes
-from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
+from harness.paper.schema import Row, Score, Table, listed, score, title
 from harness.paper.select import (
     WHOLE,
-    Measurement,
     follows,
     measured_under,
     measurements,
     runs_by_cell,
     speaks_for_the_authors,
 )
-from harness.paper.tolerances import PRINTED
 from harness.protocol.rules import Preset, protocol
 from harness.registry import DATASETS, METRICS, MODELS
+from harness.run.compare import Tier
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +37,16 @@ if TYPE_CHECKING:
     from harness.cards import GreyRule, ModelCard
     from harness.models.cost import Complexity, Depth
     from harness.paper.schema import Doubt, Paper
-    from harness.paper.select import CellKey
+    from harness.paper.select import CellKey, Measurement
     from harness.record import RunRecord
 
+
+PRINTED = Tier("as printed", 0.02, 0.001)
+"""The authors' weights, or a model without weights, against the print: two decimals, measured by
+others under slightly different protocols (rounding Y costs up to 0.02 dB)."""
+
+PRINTED_TEXT = f"{PRINTED.psnr:g} dB or {PRINTED.ssim:g} of SSIM"
+"""`PRINTED` in words."""
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "undecided", "not measured"]
 """``reproduced``: measured, and it holds; ``refuted``: it does not, with the authors' weights under
@@ -103,28 +110,19 @@ class JudgedCell:
 
     Attributes:
         row, dataset, metric: its place.
-        printed: as printed; None for a network or set that the paper does not print.
-        shown: the run under the rules that are shown; None if there is none.
-        failed: the latest failed run under these rules, where none is finished.
-        options: the measurements under every set of rules, fewest departures first.
-        measured: among the options that agree with the print, the first; the nearest if none does.
-        verdict: None without a printed number.
-        broken: the latest failed run, where none is finished under any rules.
-        obstacle: why the harness cannot measure it; empty if it can.
+        obstacle: why the harness cannot measure the printed number; empty if it can.
+        runs: of this network and set under all rules, those that speak first; none if there is an
+            obstacle.
+        grey: the rule for grey images of the run that is shown; None for the table's own.
         doubt: what looks wrong with the printed number.
     """
 
     row: Row
     dataset: str
     metric: str
-    printed: float | None
-    shown: RunRecord | None = None
-    failed: RunRecord | None = None
-    options: tuple[Measurement, ...] = ()
-    measured: Measurement | None = None
-    verdict: Verdict | None = None
-    broken: RunRecord | None = None
     obstacle: str = ""
+    runs: Sequence[RunRecord] = ()
+    grey: GreyRule | None = None
     doubt: Doubt | None = None
 
     @property
@@ -138,6 +136,33 @@ class JudgedCell:
         return score(self.metric, self.row.table.scores.get(self.metric, 4))
 
     @property
+    def printed(self) -> float | None:
+        """The number as printed; None for a network or set that the paper does not print."""
+        return self.row.printed.get((self.dataset, self.metric))
+
+    @cached_property
+    def following(self) -> list[RunRecord]:
+        """The runs under the rules that are shown, finished or not."""
+        own = self.row.table.preset(self.row.method, self.dataset)
+        preset = replace(own, grey=self.grey or own.grey)
+        return [run for run in self.runs if follows(run, preset)]
+
+    @cached_property
+    def shown(self) -> RunRecord | None:
+        """The finished run that speaks under the rules that are shown."""
+        return next((run for run in self.following if run.status == "finished"), None)
+
+    @property
+    def failed(self) -> RunRecord | None:
+        """The latest failed run under these rules, where none is finished."""
+        return _latest_failed(self.following)
+
+    @property
+    def broken(self) -> RunRecord | None:
+        """The latest failed run, where none is finished under any rules."""
+        return _latest_failed(self.runs)
+
+    @property
     def value(self) -> float | None:
         """The mean of the run that is shown."""
         return self.shown.means.get(self.metric) if self.shown else None
@@ -145,8 +170,15 @@ class JudgedCell:
     @property
     def difference(self) -> float | None:
         """Measured minus printed, where both are known."""
-        both = self.value is not None and self.printed is not None
-        return self.value - self.printed if both else None  # type: ignore[operator]
+        value, printed = self.value, self.printed
+        return None if value is None or printed is None else value - printed
+
+    @cached_property
+    def options(self) -> list[Measurement]:
+        """The measurements under every set of rules, fewest departures from the table's first."""
+        preset = self.row.table.preset(self.row.method, self.dataset)
+        finished = [run for run in self.runs if run.status == "finished"]
+        return measurements(finished, self.metric, preset)
 
     def agrees(self, one: Measurement) -> bool:
         """Whether a measurement agrees with the print, which may have few decimals."""
@@ -155,11 +187,57 @@ class JudgedCell:
         tolerance = max(PRINTED.of(self.metric, self.printed), self.score.rounding)
         return abs(one.value - self.printed) <= tolerance
 
+    @cached_property
+    def measured(self) -> Measurement | None:
+        """The first of the options that agree with the print; the nearest if none does."""
+        printed = self.printed
+        if printed is None or not self.options:
+            return None
+        nearest = min(self.options, key=lambda one: abs(one.value - printed))
+        return next(filter(self.agrees, self.options), nearest)
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """None without a printed number; weights trained here can reproduce one by reaching it."""
+        if self.printed is None:
+            return None
+        sound = self.doubt is None or self.doubt.seen != "print"
+        if self.measured is None:
+            return decide(sound, None, False)
+        official = speaks_for_the_authors(self.measured.run)
+        holds = self.agrees(self.measured)
+        holds = holds or (not official and self.measured.value > self.printed)
+        return decide(sound, holds, official and not self.untried)
+
     @property
     def standing(self) -> CellStatus | None:
         """The verdict, and whether it depends on other rules than the table's."""
         other_rules = self.verdict == "reproduced" and self.measured and self.measured.rules
         return "reproduced under other rules" if other_rules else self.verdict
+
+    @property
+    def untried(self) -> set[str]:
+        """The rules in use under which the authors' weights were not run: each can be its rule.
+
+        There are none for other weights, which are compared under the table's rules alone.
+        """
+        if self.measured is None or not speaks_for_the_authors(self.measured.run):
+            return set()
+        pipeline = protocol(self.measured.run.identity.protocol).pipeline
+        needed = {"luma not rounded" if pipeline == "y" else "LR images not rounded"}
+        needed |= {WHOLE} if self.metric == "ssim" else set()
+        tried = {word for one in self.options for word in one.rules}
+        if self.dataset not in sets_without_grey() and not any("grey" in word for word in tried):
+            needed.add("the other rule for grey images")
+        return needed - tried
+
+
+def _latest_failed(runs: Iterable[RunRecord]) -> RunRecord | None:
+    """Return the last of the failed runs, None if one is finished."""
+    ordered = sorted(runs, key=lambda one: (one.provenance.get("utc", ""), one.identity.id))
+    if any(run.status == "finished" for run in ordered):
+        return None
+    return ordered[-1] if ordered else None
 
 
 @dataclass(frozen=True)
@@ -235,43 +313,14 @@ class Evidence:
         ]
 
     def _judged(self, row: Row) -> JudgedRow:
-        cells = [
-            self._cell(row, dataset, metric)
-            for dataset in row.table.columns
-            for metric in row.table.scores
-        ]
+        cells = []
+        for dataset, metric in product(row.table.columns, row.table.scores):
+            runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
+            obstacle = _obstacle(row, dataset, metric, runs)
+            doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
+            runs = [] if obstacle else runs
+            cells.append(JudgedCell(row, dataset, metric, obstacle, runs, self.rules, doubt))
         return JudgedRow(row, tuple(cells))
-
-    def _cell(self, row: Row, dataset: str, metric: str) -> JudgedCell:
-        printed = row.printed.get((dataset, metric))
-        doubt = self.doubts.get((row.table.id, row.scale, row.method, dataset, metric))
-        cell = JudgedCell(row, dataset, metric, printed, doubt=doubt)
-        preset = row.table.preset(row.method, dataset)
-        runs = self._runs(row, dataset)
-        finished = [run for run in runs if run.status == "finished"]
-        following = self.following(row, dataset)
-        ran = any(metric in run.means for run in finished)
-        obstacle = _obstacle(cell, ran) if printed is not None else ""
-        if not obstacle:
-            done = [run for run in following if run.status == "finished"]
-            cell = replace(
-                cell,
-                shown=done[0] if done else None,
-                failed=None if done else _latest(following),
-                options=tuple(measurements(finished, metric, preset)),
-                broken=None if finished else _latest(runs),
-            )
-        return _judge(replace(cell, obstacle=obstacle)) if printed is not None else cell
-
-    def _runs(self, row: Row, dataset: str) -> list[RunRecord]:
-        key = (row.model, dataset, row.scale, row.self_ensemble)
-        return self.by_cell.get(key, [])
-
-    def following(self, row: Row, dataset: str) -> list[RunRecord]:
-        """List the runs of a cell under the rules that are shown."""
-        own = row.table.preset(row.method, dataset)
-        shown = Preset(self.rules or own.grey, own.border)
-        return [run for run in self._runs(row, dataset) if follows(run, shown)]
 
     @cached_property
     def doubts(self) -> Mapping[tuple[str, int, str, str, str], Doubt]:
@@ -334,52 +383,20 @@ def _once(count: Callable[..., Any], card: ModelCard, scale: int) -> Any:
     return count(card, scale, {})
 
 
-def _latest(runs: Iterable[RunRecord]) -> RunRecord | None:
-    """Return the last of the failed runs, None if one is finished."""
-    ordered = sorted(runs, key=lambda one: (one.provenance.get("utc", ""), one.identity.id))
-    if any(run.status == "finished" for run in ordered):
-        return None
-    return ordered[-1] if ordered else None
-
-
-def _obstacle(cell: JudgedCell, ran: bool) -> str:
-    """Say why the harness cannot measure a printed number; empty if it can, or has done so."""
-    if reason := cell.row.table.obstacle(cell.row.scale):
+def _obstacle(row: Row, dataset: str, metric: str, runs: Sequence[RunRecord]) -> str:
+    """Say why the harness cannot measure a number; empty if it can, has, or none is printed."""
+    reason = row.table.obstacle(row.scale)
+    if reason or (dataset, metric) not in row.printed:
         return reason
-    if cell.row.scale not in (2, 3, 4):
-        return f"the harness makes LR images for x2, x3 and x4, not for x{cell.row.scale}"
-    if cell.metric not in METRICS and not ran:
-        return f"the harness has no metric {cell.metric}: add it as a plug-in"
-    if cell.dataset not in DATASETS and not ran:
-        return f"the harness has no test set {cell.dataset}: add it as a plug-in"
+    if row.scale not in (2, 3, 4):
+        return f"the harness makes LR images for x2, x3 and x4, not for x{row.scale}"
+    if any(run.status == "finished" and metric in run.means for run in runs):
+        return ""
+    if metric not in METRICS:
+        return f"the harness has no metric {metric}: add it as a plug-in"
+    if dataset not in DATASETS:
+        return f"the harness has no test set {dataset}: add it as a plug-in"
     return ""
-
-
-def _judge(cell: JudgedCell) -> JudgedCell:
-    """Judge a printed number; weights trained here can reproduce it by reaching it."""
-    printed, options = cell.printed, cell.options
-    assert printed is not None
-    sound = cell.doubt is None or cell.doubt.seen != "print"
-    if not options:
-        return replace(cell, verdict=decide(sound, None, False))
-
-    nearest = min(options, key=lambda one: abs(one.value - printed))
-    best = next(filter(cell.agrees, options), nearest)
-    official = speaks_for_the_authors(best.run)
-    holds = cell.agrees(best) or (not official and best.value > printed)
-    can_refute = official and _untried(cell) == set()
-    return replace(cell, measured=best, verdict=decide(sound, holds, can_refute))
-
-
-def _untried(cell: JudgedCell) -> set[str]:
-    """List the rules in use under which a number was not measured: each can be its rule."""
-    pipeline = protocol(cell.options[0].run.identity.protocol).pipeline
-    needed = {"luma not rounded" if pipeline == "y" else "LR images not rounded"}
-    needed |= {WHOLE} if cell.metric == "ssim" else set()
-    tried = {word for one in cell.options for word in one.rules}
-    if cell.dataset not in sets_without_grey() and not any("grey" in word for word in tried):
-        needed.add("the other rule for grey images")
-    return needed - tried
 
 
 def row_name(row: Row, tables: Iterable[Row]) -> str:
@@ -392,47 +409,31 @@ def judge_row(judged: JudgedRow, name: str) -> Judgement:
     """Judge a row from its cells."""
     row = judged.row
     cells = [cell for cell in judged.cells if cell.printed is not None]
-    numbers = ", ".join(f"{title(name)} {_printed(cells, name)}" for name in row.sets)
-    runs = {cell.measured.run.identity.id: cell.measured.run for cell in cells if cell.measured}
-    if not runs:
-        finding = _not_run(row, cells)
-    elif all(map(speaks_for_the_authors, runs.values())):
-        finding = Finding(_together(cells), _measured_again(cells))
-    else:
-        finding = Finding(_together(cells), _trained_here(cells, list(runs.values())))
-    ids = finding.runs or tuple(runs)
-    statement = f"{row.method}: {numbers}"
-    return Judgement(name, statement, row.table.title, finding.verdict, finding.evidence, ids)
+    finding = _measured(cells) if any(cell.measured for cell in cells) else _not_run(row, cells)
+    numbers = [
+        f"{title(dataset)} {'/'.join(_printed(cell) for cell in cells if cell.dataset == dataset)}"
+        for dataset in row.sets
+    ]
+    return Judgement(name, f"{row.method}: {', '.join(numbers)}", row.table.title, *finding)
 
 
-def _printed(cells: Sequence[JudgedCell], dataset: str) -> str:
-    of_set = [cell for cell in cells if cell.dataset == dataset]
-    return "/".join(cell.score.as_printed(cell.printed or 0.0) for cell in of_set)
-
-
-def _together(cells: Sequence[JudgedCell]) -> Verdict:
-    """Join the verdicts of cells that were measured; those that contradict print do not count."""
-    verdicts = {cell.verdict for cell in cells if cell.measured}
-    if "refuted" in verdicts:
-        return "refuted"
-    return "undecided" if "undecided" in verdicts else "reproduced"
+def _printed(cell: JudgedCell) -> str:
+    return cell.score.as_printed(cell.printed or 0.0)
 
 
 def _not_run(row: Row, cells: Sequence[JudgedCell]) -> Finding:
     broken = {cell.dataset: cell.broken for cell in cells if cell.broken}
-    obstacles = list(dict.fromkeys(cell.obstacle for cell in cells if cell.obstacle))
     if broken:
         reasons = [f"on {title(name)} ({run.error.rstrip('.')})" for name, run in broken.items()]
         ids = tuple(run.identity.id for run in broken.values())
         return Finding("not measured", f"Its run failed {listed(reasons)}.", ids)
     if all(cell.obstacle for cell in cells):
-        text = "; ".join(obstacles)
+        text = "; ".join(dict.fromkeys(cell.obstacle for cell in cells))
         return Finding("not measured", f"{text[0].upper()}{text[1:]}.")
-    return Finding("not measured", _how_to_measure(row))
+    return Finding("not measured", _how_to_measure(row.model))
 
 
-def _how_to_measure(row: Row) -> str:
-    model = row.model
+def _how_to_measure(model: str) -> str:
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
     if MODELS.get(model).params == 0:
@@ -448,89 +449,75 @@ def _how_to_measure(row: Row) -> str:
     )
 
 
-def _one_set_of_rules(cells: Sequence[JudgedCell]) -> str:
-    """Describe the one set of rules under which more of a row agrees than under the table's.
-
-    Empty if there is none. With separate rules for each number, some would agree by chance.
-    """
-
-    def gaps(rules: tuple[str, ...]) -> list[tuple[str, float]]:
-        pairs = [(cell, measured_under(cell.options, rules)) for cell in cells]
-        return [
-            (cell.metric, abs(one.value - (cell.printed or 0.0)))
-            for cell, one in pairs
-            if one and cell.agrees(one)
-        ]
-
-    def fit(rules: tuple[str, ...]) -> tuple[int, float]:
-        return len(gaps(rules)), -sum(gap / PRINTED.of(metric) for metric, gap in gaps(rules))
-
-    best = max(sorted({one.rules for cell in cells for one in cell.options}), key=fit)
-    if len(gaps(best)) == len(gaps(())):
-        return ""
-    largest: dict[str, float] = {}
-    for metric, gap in sorted(gaps(best), key=lambda entry: entry[1]):
-        largest[metric] = gap
-    within = [
-        f"{name.upper()} {score.as_measured(largest[name])}"
-        for name, score in SCORES.items()
-        if name in largest
-    ]
-    return (
-        f"; under one set of rules ({', '.join(best)}) {len(gaps(best))} do, the farthest "
-        f"{listed(within)} off"
-    )
-
-
-def _measured_again(cells: Sequence[JudgedCell]) -> str:
-    """Describe a row measured with the authors' weights, or with a method without weights."""
+def _measured(cells: Sequence[JudgedCell]) -> Finding:
+    """Judge a row with measured cells: say how many agree, under which rules, and which do not."""
     measured = [cell for cell in cells if cell.measured]
+    runs = {cell.measured.run.identity.id: cell.measured.run for cell in cells if cell.measured}
+    official = all(map(speaks_for_the_authors, runs.values()))
     agree = [cell for cell in measured if cell.verdict == "reproduced"]
-    disagree = [cell for cell in measured if cell.verdict != "reproduced"]
-    weights = any(cell.measured and cell.measured.run.weights for cell in measured)
-    how = "With the authors' weights" if weights else "Computed again"
-    text = (
-        f"{how}, {len(agree)} of {len(measured)} numbers on {_sets(measured)} agree within "
-        f"{PRINTED.psnr:g} dB / {PRINTED.ssim:g}"
-    )
+    outside = [cell for cell in measured if cell.verdict != "reproduced"]
+    parts = [
+        f"{_made_with(runs.values())}, {len(agree)} of {len(measured)} numbers on "
+        f"{_sets(measured)} {'agree' if official else 'are reached'} within {PRINTED.psnr:g} dB / "
+        f"{PRINTED.ssim:g}{_other_rules(agree)}"
+    ]
+    parts += _one_set_of_rules(measured)
+    if outside:
+        parts.append(f"outside: {listed(list(map(_gap, outside)))}")
+    untried = {word for cell in outside if cell.verdict == "undecided" for word in cell.untried}
+    if untried:
+        parts.append(f"not tried: {listed(sorted(untried))}")
+    # Numbers that contradict other printed ones do not count.
+    decisive: Sequence[Verdict] = ("refuted", "undecided")
+    found = {cell.verdict for cell in measured}
+    verdict: Verdict = next((one for one in decisive if one in found), "reproduced")
+    if verdict == "undecided" and not official:
+        parts.append("weights trained with less cannot refute the row")
+    sentences = ["; ".join(parts)]
+    if missing := [cell for cell in cells if not (cell.measured or cell.broken)]:
+        reasons = "; ".join(dict.fromkeys(cell.obstacle for cell in missing if cell.obstacle))
+        sentences.append(f"Not measured: {_sets(missing)}" + f" ({reasons})" * bool(reasons))
+    if broken := [cell for cell in cells if cell.broken]:
+        sentences.append(f"Failed: {_sets(broken)}")
+    return Finding(verdict, f"{'. '.join(sentences)}.", tuple(runs))
+
+
+def _made_with(runs: Iterable[RunRecord]) -> str:
+    """Say which weights gave the numbers."""
+    with_weights = [run for run in runs if run.weights]
+    others = [run for run in with_weights if not speaks_for_the_authors(run)]
+    names = ["the authors' weights"] if len(others) < len(with_weights) else []
+    if others:
+        budgets = sorted({str(training_notes(run)) for run in others})
+        names.append(f"weights trained here ({listed(budgets)})")
+    return f"With {listed(names)}" if names else "Computed again"
+
+
+def _other_rules(agree: Iterable[JudgedCell]) -> str:
+    """Name the numbers that agree under other rules than the table's, in brackets."""
     by_rules: dict[str, list[str]] = {}
     for cell in agree:
         if cell.measured and cell.measured.rules:
             by_rules.setdefault(cell.measured.rules_text, []).append(_name(cell))
-    if by_rules:
-        rules = [f"{listed(names)} under {rule}" for rule, names in by_rules.items()]
-        text += f" ({'; '.join(rules)})"
-    text += _one_set_of_rules(measured)
-    if disagree:
-        text += f"; outside: {listed([_gap(cell) for cell in disagree])}"
-    open_rules = {
-        word for cell in disagree if cell.verdict == "undecided" for word in _untried(cell)
-    }
-    if open_rules:
-        text += f"; not tried: {listed(sorted(open_rules))}"
-    for word, missing in (
-        ("Not measured", [cell for cell in cells if not (cell.measured or cell.broken)]),
-        ("Failed", [cell for cell in cells if cell.broken]),
-    ):
-        text += f". {word}: {_sets(missing)}" if missing else ""
-        obstacles = dict.fromkeys(cell.obstacle for cell in missing if cell.obstacle)
-        text += f" ({'; '.join(obstacles)})" if obstacles else ""
-    return f"{text}."
+    texts = [f"{listed(names)} under {rules}" for rules, names in by_rules.items()]
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
-def _trained_here(cells: Sequence[JudgedCell], runs: Sequence[RunRecord]) -> str:
-    """Describe a row measured with other weights than the authors'."""
-    scores = [
-        f"{cell.score.as_printed(cell.measured.value)} of {cell.score.as_printed(cell.printed)} dB "
-        f"on {title(cell.dataset)}"
-        for cell in cells
-        if cell.measured and cell.printed is not None and cell.metric == "psnr"
-    ]
-    budgets = listed(sorted({str(training_notes(run)) for run in runs}))
-    text = f"With weights trained here ({budgets}) it gives {listed(scores)}"
-    if _together(cells) == "reproduced":
-        return f"{text}."
-    return f"{text}; weights trained with less cannot refute the row."
+def _one_set_of_rules(cells: Sequence[JudgedCell]) -> list[str]:
+    """Name the one set of rules under which more of a row agrees than under the table's, if any.
+
+    With separate rules for each number, some would agree by chance.
+    """
+
+    def agreeing(rules: tuple[str, ...]) -> int:
+        found = [(cell, measured_under(cell.options, rules)) for cell in cells]
+        return sum(one is not None and cell.agrees(one) for cell, one in found)
+
+    every = {one.rules for cell in cells for one in cell.options}
+    best = max(sorted(every, key=lambda rules: (len(rules), rules)), key=agreeing)
+    if agreeing(best) == agreeing(()):
+        return []
+    return [f"under one set of rules ({', '.join(best)}) {agreeing(best)} do"]
 
 
 def _sets(cells: Sequence[JudgedCell]) -> str:
@@ -542,7 +529,8 @@ def _name(cell: JudgedCell) -> str:
 
 
 def _gap(cell: JudgedCell) -> str:
-    one = cell.measured
-    rules = f" ({one.rules_text})" if one and one.rules else ""
-    value = cell.score.as_measured(one.value) if one else ""
-    return f"{_name(cell)} {value} for {cell.score.as_printed(cell.printed or 0.0)}{rules}"
+    """Write a measured and a printed number, such as ``PSNR of Set14 27.900 for 28.02``."""
+    assert cell.measured
+    rules = f" ({cell.measured.rules_text})" if cell.measured.rules else ""
+    value = cell.score.as_measured(cell.measured.value)
+    return f"{_name(cell)} {value} for {_printed(cell)}{rules}"

@@ -14,8 +14,8 @@ from harness.report.legend import FAILED, MISSING, grey_rules
 from harness.report.table import Table
 
 if TYPE_CHECKING:
+    from harness.paper.ablations import MeasuredAblation
     from harness.paper.findings import Findings, JudgedAblation
-    from harness.paper.statistics import MeasuredAblation
 
 
 _COLUMNS = ["variant", "printed", "verdict", "measured", "sd", "budget", "runs"]

@@ -12,8 +12,7 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.paper.schema import SCORES, listed, title
 from harness.paper.schema import score as score_of
-from harness.paper.statistics import spread_over_weights
-from harness.paper.tolerances import PRINTED_TEXT
+from harness.paper.verdicts import PRINTED_TEXT
 from harness.protocol.rules import protocol
 from harness.registry import MODELS, register_report
 from harness.report.legend import (
@@ -27,6 +26,7 @@ from harness.report.legend import (
     training,
 )
 from harness.report.table import BEST, Mark, Marked, Table, plain_table, readable
+from harness.run.statistics import spread_over_weights
 
 if TYPE_CHECKING:
     from harness.paper import schema

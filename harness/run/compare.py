@@ -75,8 +75,8 @@ RETRAINED_ELSEWHERE = Tier("retrained", 0.2, 0.003)
 """The widest of these tolerances, for all other sets."""
 
 
-Excuse = Literal["", "known misprint", "other rules"]
-CheckVerdict = Literal["ok", "FAIL", "not run", "known misprint", "other rules"]
+Excuse = Literal["", "known misprint", "other rules", "undecided"]
+CheckVerdict = Literal["ok", "FAIL", "not run", "known misprint", "other rules", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class CheckRow:
         tolerance: how far the two may differ; None where nothing is measured.
         tier: the name of the tolerance's tier.
         known: why a difference from the printed number is excused: the paper's other numbers
-            contradict it, or the authors' weights give it under other rules.
+            contradict it, the authors' weights give it under other rules, or not every rule in use
+            was tried.
         broken: the run failed, or its record is not sound.
         impossible: the harness cannot measure the number: it never fails.
         reason: a remark on the printed number, why it was not or cannot be measured, the fault of

@@ -271,7 +271,7 @@ class TestDifferences:
 
     def test_what_the_seed_does_is_said_where_it_is_known(self, monkeypatch) -> None:
         budget = TrainingNotes("a recipe", 600)
-        monkeypatch.setattr("harness.paper.statistics.training_notes", lambda one: budget)
+        monkeypatch.setattr("harness.run.statistics.training_notes", lambda one: budget)
         runs = [record("drfn", psnr=(p, p), tag="repro", weights=str(p)) for p in (27.0, 27.2)]
         caption = only(differences(found(*runs))).caption
         assert "drfn on Set14 27.100 dB, sd 0.141 dB (2 weights)" in caption

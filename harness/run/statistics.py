@@ -1,27 +1,25 @@
-"""Statistics of PSNR differences: between runs, over weights, between variants of an ablation."""
+"""Statistics of PSNR: differences between runs over images, and the spread over weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.models.find_weights import TrainingNotes, training_notes
-from harness.paper.select import follows, is_comparable, rank
-from harness.protocol.rules import PRESETS, Preset, protocol
+from harness.protocol.rules import protocol
 from harness.record import digest
 from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.cards import FloatArray, GreyRule
-    from harness.paper.schema import Ablation
+    from harness.cards import FloatArray
     from harness.record import Identity, RunRecord
 
 
@@ -61,12 +59,10 @@ def paired_bootstrap(
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if not np.isfinite(differences).all():
         raise UsageError("A paired bootstrap needs finite scores: an image equals its original.")
-    from scipy.stats import bootstrap
-
-    interval = bootstrap(
-        (differences,), np.mean, n_resamples=resamples, method="percentile", rng=seed
-    ).confidence_interval
-    return Interval(float(differences.mean()), float(interval.low), float(interval.high))
+    # scipy.stats.bootstrap gives the same interval; its import takes a second.
+    drawn = np.random.default_rng(seed).integers(0, len(differences), (resamples, len(differences)))
+    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
+    return Interval(float(differences.mean()), float(low), float(high))
 
 
 def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:
@@ -167,93 +163,3 @@ def _spread(records: Sequence[RunRecord]) -> Spread:
         float(np.mean(scores)),
         float(np.std(scores, ddof=1)),
     )
-
-
-@dataclass(frozen=True)
-class MeasuredAblation:
-    """Variants of one network with the same training budget, run on the set of a printed ablation.
-
-    Attributes:
-        budget: the training budget; that of the first training if their times differ.
-        runs: by variant, one record for each set of weights.
-    """
-
-    budget: TrainingNotes
-    runs: Mapping[str, Sequence[RunRecord]]
-
-    def scores(self, variant: str) -> FloatArray:
-        """Compute the PSNR (dB) of each image, averaged over the weights, ``(images,)``."""
-        rows = [[image.scores["psnr"] for image in run.images] for run in self.runs[variant]]
-        return np.mean(rows, axis=0)
-
-    def psnr(self, variant: str) -> float:
-        """Compute the mean PSNR (dB) over images and weights."""
-        return float(self.scores(variant).mean())
-
-    def sd(self, variant: str) -> float | None:
-        """Compute the standard deviation (dB, n - 1) over the weights; None for a single one."""
-        means = [run.means["psnr"] for run in self.runs[variant]]
-        return float(np.std(means, ddof=1)) if len(means) > 1 else None
-
-    def gain(self, variant: str, over: str) -> Interval:
-        """Compute the PSNR gain of one variant over another, over the images."""
-        return paired_bootstrap(self.scores(variant), self.scores(over))
-
-    def ids(self) -> tuple[str, ...]:
-        """Return the ids of all records."""
-        return tuple(run.identity.id for runs in self.runs.values() for run in runs)
-
-
-def measured_ablations(
-    runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None = None
-) -> tuple[MeasuredAblation, ...]:
-    """Group the variants that ran by training budget, the most complete group first."""
-    by_budget: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
-    done = [run for run in _of_ablation(runs, ablation, grey) if run.status == "finished"]
-    for record in rank(done):
-        identity = record.identity
-        variant = _variant(identity.hyper, ablation)
-        if variant:
-            key = (identity.dataset_sha256, training_notes(record).key)
-            of_budget = by_budget.setdefault(key, {})
-            of_budget.setdefault(variant, {}).setdefault(identity.weights_sha256, record)
-    groups = []
-    for by_variant in by_budget.values():
-        order = [name for name in ablation.variants if name in by_variant]
-        records = {name: tuple(by_variant[name].values()) for name in order}
-        groups.append(MeasuredAblation(training_notes(records[order[0]][0]), records))
-    return tuple(sorted(groups, key=lambda group: (-len(group.runs), -group.budget.steps)))
-
-
-def broken_variants(
-    runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None = None
-) -> frozenset[str]:
-    """Find the variants whose runs all failed."""
-    tried = _of_ablation(runs, ablation, grey)
-    done = {_variant(run.identity.hyper, ablation) for run in tried if run.status == "finished"}
-    names = {_variant(run.identity.hyper, ablation) for run in tried} - done
-    return frozenset(name for name in names if name)
-
-
-def _of_ablation(runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None) -> list[RunRecord]:
-    """Select the runs of an ablation's network on its set, under its rules or one grey rule."""
-    preset = PRESETS[ablation.rules]
-    preset = Preset(grey or preset.grey, preset.border)
-    place = (ablation.model, ablation.scale, ablation.set, False)
-    return [
-        record
-        for record, dataset in zip(runs.get("record", ()), runs.get("dataset", ()), strict=True)
-        if is_comparable(record)
-        and follows(record, preset)
-        and (record.identity.model, record.identity.scale, dataset, record.identity.self_ensemble)
-        == place
-    ]
-
-
-def _variant(hyper: Mapping[str, Any], ablation: Ablation) -> str | None:
-    """Name the variant that the network's arguments build; None for other arguments."""
-    whole = ablation.variants[ablation.whole]
-    if hyper.keys() - whole.keys():
-        return None
-    arguments = {**whole, **hyper}
-    return next((name for name, flags in ablation.variants.items() if flags == arguments), None)

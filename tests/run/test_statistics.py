@@ -9,17 +9,14 @@ from harness import baselines
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.models.find_weights import TrainingNotes, training_notes
-from harness.paper.schema import paper
-from harness.paper.statistics import (
-    broken_variants,
+from harness.record import EarlierIdentity, RunRecord
+from harness.registry import MODELS
+from harness.run.statistics import (
     compare_runs,
-    measured_ablations,
     paired_bootstrap,
     paired_scores,
     spread_over_weights,
 )
-from harness.record import EarlierIdentity, RunRecord
-from harness.registry import MODELS
 from tests.records import frame, record
 
 
@@ -91,7 +88,7 @@ class TestSpread:
     def alike(self, monkeypatch) -> None:
         """All weights come from one recipe."""
         monkeypatch.setattr(
-            "harness.paper.statistics.training_notes", lambda one: TrainingNotes("a recipe")
+            "harness.run.statistics.training_notes", lambda one: TrainingNotes("a recipe")
         )
 
     def test_weights_of_unknown_training_are_no_seeds(self) -> None:
@@ -133,7 +130,7 @@ class TestSpread:
     def test_weights_of_other_budgets_are_no_seeds(self, monkeypatch) -> None:
         runs = [record("drfn", tag="repro", weights=name) for name in ("a", "b")]
         monkeypatch.setattr(
-            "harness.paper.statistics.training_notes",
+            "harness.run.statistics.training_notes",
             lambda one: TrainingNotes(key=one.identity.weights_sha256),
         )
         assert spread_over_weights(frame(*runs)) == ()
@@ -160,63 +157,3 @@ def test_json_files_of_others_beside_weights_are_no_notes(tmp_path: Path, monkey
     card = replace(MODELS.get("drfn"), source=tmp_path / "drfn.py")
     monkeypatch.setattr(MODELS, "get", lambda name: card)
     assert training_notes(record("drfn", weights="0" * 64)) == TrainingNotes()
-
-
-class TestAblations:
-    (PRINTED,) = paper("drfn2020").ablations
-
-    def variant(self, name: str, psnr: float = 27.0, **options: object) -> RunRecord:
-        hyper = self.PRINTED.arguments(name)
-        return record("drfn", psnr=(psnr, psnr), hyper=hyper, tag="repro", **options)
-
-    def grouped(self, *runs: RunRecord) -> list[dict[str, int]]:
-        """The number of weights of each variant, by training budget."""
-        found = measured_ablations(frame(*runs), self.PRINTED)
-        return [{name: len(records) for name, records in one.runs.items()} for one in found]
-
-    def test_variants_are_told_by_the_network_s_arguments(self) -> None:
-        runs = [self.variant(name) for name in ("both", "lsc", "ff", "none")]
-        assert self.grouped(*runs) == [{"none": 1, "ff": 1, "lsc": 1, "both": 1}]
-
-    def test_arguments_of_the_whole_network_may_be_named(self) -> None:
-        whole = record("drfn", hyper=self.PRINTED.variants["both"], tag="repro")
-        assert self.grouped(whole) == [{"both": 1}]
-
-    def test_other_arguments_networks_sets_scales_and_rules_are_none(self) -> None:
-        assert (
-            self.grouped(
-                record("drfn", hyper={"blocks": 4}),
-                record("drfn-2conv"),
-                record("drfn", "set5"),
-                record("drfn", scale=2),
-                record("drfn", self_ensemble=True),
-                record("drfn", protocol="BI-x4/y+as-rgb"),
-            )
-            == []
-        )
-
-    def test_variants_of_other_budgets_are_not_compared(self, monkeypatch) -> None:
-        monkeypatch.setattr(
-            "harness.paper.statistics.training_notes",
-            lambda one: TrainingNotes(key=one.identity.weights_sha256, steps=600),
-        )
-        runs = [self.variant("none", weights="a"), self.variant("ff", weights="a")]
-        assert self.grouped(self.variant("both", weights="b"), *runs) == [
-            *({"none": 1, "ff": 1}, {"both": 1})
-        ]
-
-    def test_scores_are_means_over_weights(self) -> None:
-        runs = [self.variant("ff", psnr, weights=f"{psnr}") for psnr in (27.0, 27.2)]
-        (found,) = measured_ablations(frame(*runs, self.variant("none", 26.9)), self.PRINTED)
-        assert found.psnr("ff") == pytest.approx(27.1)
-        assert found.sd("ff") == pytest.approx(0.1414, abs=1e-4) and found.sd("none") is None
-        assert found.gain("ff", "none").difference == pytest.approx(0.2)
-        assert len(found.ids()) == 3
-
-    def test_a_variant_whose_runs_all_failed_is_broken(self) -> None:
-        def failed(name: str) -> RunRecord:
-            return replace(self.variant(name), status="error", images=(), error="broke")
-
-        runs = frame(failed("ff"), failed("none"), self.variant("none", weights="others"))
-        assert broken_variants(runs, self.PRINTED) == {"ff"}
-        assert self.grouped(failed("ff")) == []
