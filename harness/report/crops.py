@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.data.identify import ImageSet
@@ -310,8 +311,8 @@ def _draw(rows: Sequence[Comparison]) -> figure.Figure:
             below, column = divmod(index, patches)
             axes = canvas.add_subplot(grid[line + below, 2 + column], xticks=[], yticks=[])
             _draw_panel(axes, panel, row.box)
-    notes = "\n".join(dict.fromkeys(row.note for row in rows if row.note))
-    canvas.text(0, -_WORDS / height, notes, va="top", wrap=True, fontsize=8, color="0.3")
+    notes = dict.fromkeys(fill(row.note, int(15 * width)) for row in rows if row.note)
+    canvas.text(0, -_WORDS / height, "\n".join(notes), va="top", fontsize=8, color="0.3")
     return canvas
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from math import isfinite
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -217,6 +218,8 @@ _HALF_MARK = 7
 """Pixels from the middle of the largest mark to its edge, at 100 dots per inch."""
 _SIZE = (6.4, 3.9)
 """The size of the plot in inches; legend and notes stand below it."""
+_LINE = 115
+"""Letters on a line of the notes; matplotlib's own wrapping reads dollar signs as formulas."""
 
 
 @register_report("plot")
@@ -278,8 +281,8 @@ def _draw(
         handles=kinds, loc="upper left", bbox_to_anchor=(-0.02, -0.12), frameon=False, fontsize=8
     )
     missing = [f"Not named: {listed(unnamed)}."] * bool(unnamed)
-    text = "\n".join([*missing, *notes])
-    words = plane.annotate(text, (0, 0), (6, -2), legend, "offset points", va="top", wrap=True)
+    text = "\n".join(fill(note, _LINE, break_on_hyphens=False) for note in (*missing, *notes))
+    words = plane.annotate(text, (0, 0), (6, -2), legend, "offset points", va="top")
     words.set(fontsize=7, color="0.35")
     return canvas
 

@@ -190,7 +190,7 @@ def test_of_many_networks_each_is_named_once_and_nothing_covers_anything(
     assert all(one.x0 > inside.x0 - 15 and one.x1 < inside.x1 + 15 for one in (legend, note))
     beside = [text.get_text() for text in names(plane)]
     listed = [point.method for point in named(points(runs)) if point.method not in beside]
-    missing = below(drawn).get_text().partition("\n")[0]
+    missing = below(drawn).get_text().replace("\n", " ").partition("Not placed")[0]
     assert missing.startswith("Not named: ") == bool(listed)
     assert all(method in missing for method in listed)
     assert len(listed) + len(beside) == len(named(points(runs)))
@@ -385,7 +385,7 @@ def test_names_that_have_no_room_are_listed_below() -> None:
     crowded = measured(*((5 + 0.1 * (i % 5), 27 + 0.2 * (i // 5)) for i in range(25)), *CORNERS)
     long = [replace(point, method=10 * f"{point.method} ") for point in crowded]
     canvas = _draw(long, ["A note."])
-    missing, note = below(canvas).get_text().split("\n")
+    missing, note = below(canvas).get_text().replace("\n", " ").rsplit(". ", 1)
     beside = {text.get_text() for text in names(canvas.axes[0])}
     assert note == "A note." and missing.startswith("Not named: ") and len(beside) < 10
     assert all((point.method in missing) != (point.method in beside) for point in long)
