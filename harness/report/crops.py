@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.data.identify import ImageSet
@@ -33,6 +33,15 @@ class Box(NamedTuple):
     y: int
     width: int
     height: int
+
+    @classmethod
+    def around(cls, x: int, y: int, size: tuple[int, int], pixels: ByteArray) -> Box:
+        """Return a box of some width and height around a place, moved into an image."""
+        height, width = pixels.shape[:2]
+        wide, high = min(size[0], width), min(size[1], height)
+        left = min(max(x - wide // 2, 0), width - wide)
+        top = min(max(y - high // 2, 0), height - high)
+        return cls(left, top, wide, high)
 
     def cut(self, pixels: ByteArray) -> ByteArray:
         """Cut this part out of an image."""
@@ -82,24 +91,18 @@ class Pictures:
 
 
 class Panel(NamedTuple):
-    """One image in a row of images to compare, with the scores of the whole image.
+    """One image in a row of images to compare.
 
     Attributes:
-        model: empty for the HR image, which has no scores.
         label: the text below the image.
         pixels: uint8 ``(H, W)`` or ``(H, W, 3)``; None where it was not saved.
+        scores: PSNR and SSIM of the whole image, for example ``28.18 dB / 0.7710``, or ``not run``;
+            empty for the HR image.
     """
 
-    model: str
     label: str
     pixels: ByteArray | None
-    psnr: float | None = None
-    ssim: float | None = None
-
-    @property
-    def scores(self) -> str:
-        """The scores; empty without."""
-        return "" if self.psnr is None else f"{self.psnr:.2f} dB / {self.ssim:.4f}"
+    scores: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,13 @@ class Comparison:
     """The HR image of a region and the models' SR images.
 
     Attributes:
-        title: of the set and image.
+        title: of the set and image, with the credit of an image that may be redistributed.
         box: the enlarged part.
         hr: the whole HR image.
         panels: whole images, the HR image first.
         note: explains the dagger after a label, if there is one.
     """
 
-    region: Region
     title: str
     box: Box
     hr: ByteArray
@@ -161,7 +163,7 @@ def compare(region: Region, findings: Findings, pictures: Pictures) -> Compariso
     box = _fitting(region, hr)
     shown = findings.shown(scale)
     runs = {model: run for (model, dataset), run in shown.items() if dataset == region.dataset}
-    panels = [Panel("", "HR", hr)]
+    panels = [Panel("HR", hr)]
     records: list[RunRecord] = []
     for model in pictures.models or _order(findings, runs):
         record = runs.get(model)
@@ -170,10 +172,12 @@ def compare(region: Region, findings: Findings, pictures: Pictures) -> Compariso
         elif record.identity.dataset_sha256 != image_set.sha256:
             record = None  # another set of the same name
         label = findings.names.get(model, model)
-        panels.append(_panel(model, label, region.image, hr, record, pictures))
+        panels.append(_panel(label, region.image, hr, record, pictures))
         records += [record] if record else []
+    credit = CREDITS.get(region[:2])
     title = f"{image_set.card.title} {region.image}{_mixed(hr, records)}"
-    return Comparison(region, title, box, hr, tuple(panels), dagger_note(records, findings.names))
+    title += f" ({credit})" if credit else ""
+    return Comparison(title, box, hr, tuple(panels), dagger_note(records, findings.names))
 
 
 def _mixed(hr: ByteArray, records: Sequence[RunRecord]) -> str:
@@ -197,8 +201,7 @@ def _hr(image_set: ImageSet, region: Region) -> ByteArray:
 def _fitting(region: Region, hr: ByteArray) -> Box:
     """Return the region's box, or one in the middle of the image."""
     height, width = hr.shape[:2]
-    wide, high = min(SIZE[0], width), min(SIZE[1], height)
-    box = region.box or Box((width - wide) // 2, (height - high) // 2, wide, high)
+    box = region.box or Box.around(width // 2, height // 2, SIZE, hr)
     inside = 0 <= box.x < box.x + box.width <= width and 0 <= box.y < box.y + box.height <= height
     if not inside:
         raise UsageError(
@@ -216,15 +219,15 @@ def _order(findings: Findings, runs: Collection[str]) -> list[str]:
 
 
 def _panel(
-    model: str, label: str, image: str, hr: ByteArray, record: RunRecord | None, pictures: Pictures
+    label: str, image: str, hr: ByteArray, record: RunRecord | None, pictures: Pictures
 ) -> Panel:
     """Show a model's SR image; empty without a run on exactly these pixels."""
     if record is None:
-        return Panel(model, label, None)
+        return Panel(label, None, "not run")
     scores = next(one.scores for one in record.images if one.image == image)
-    label += dagger(record)
     pixels, remark = _picture(pictures.path(record, image), hr)
-    return Panel(model, f"{label}{remark}", pixels, scores["psnr"], scores["ssim"])
+    text = f"{scores['psnr']:.2f} dB / {scores['ssim']:.4f}"
+    return Panel(f"{label}{dagger(record)}{remark}", pixels, text)
 
 
 def _picture(path: Path, hr: ByteArray) -> tuple[ByteArray | None, str]:
@@ -246,8 +249,8 @@ CREDITS: Mapping[tuple[str, str], str] = {
     ("demo", "camera"): "photograph by Lav Varshney, CC0",
 }
 """Credits of the images that may be redistributed, as scikit-image states them."""
-_PATCH, _WORDS, _GAP, _TITLE, _NOTE = 1.92, 0.42, 0.12, 0.32, 0.4
-"""In inches: a patch's width, the height of its text, the space, and heights of title and note.
+_PATCH, _GAP, _WORDS = 1.92, 0.12, 0.64
+"""In inches: the width of a patch, and the space beside and below it, with its text.
 
 At 150 dots per inch, a patch has 288 dots: three for each pixel of a region of default size.
 """
@@ -267,7 +270,7 @@ def crops(findings: Findings, pictures: Pictures) -> Figure:
         f"{region.dataset}-{region.image}"
         for region in chosen
         # Images that may not be redistributed need their own file name.
-        if pictures.region or (region.dataset, region.image) not in CREDITS
+        if pictures.region or region[:2] not in CREDITS
     ]
     return Figure(
         "-".join(["crops", *parts]),
@@ -284,75 +287,43 @@ def _described(row: Comparison) -> str:
 
 
 def _draw(rows: Sequence[Comparison]) -> figure.Figure:
+    """Draw each whole HR image with the region's outline, and its panels beside it in two lines."""
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.patches import Rectangle
 
-    layouts = [_layout(row) for row in rows]
-    width = max(one.width for one in layouts)
-    notes = dict.fromkeys(row.note for row in rows if row.note)
-    height = sum(one.height for one in layouts) + _GAP + (_NOTE if notes else 0)
-    canvas = Canvas(figsize=(width, height))
-    lines = [line for note in notes for line in wrap(note, int(15 * width))]
-    if lines:
-        canvas.text(_GAP / width, _GAP / height, "\n".join(lines), fontsize=8, color="0.3")
-    top = height
-
-    def place(x: float, y: float, wide: float, high: float) -> axes.Axes:
-        """Add axes at a place in inches from the top left."""
-        box = (x / width, (top - y - high) / height, wide / width, high / height)
-        return canvas.add_axes(box, xticks=[], yticks=[])
-
-    for row, layout in zip(rows, layouts, strict=True):
-        credit = CREDITS.get((row.region.dataset, row.region.image))
-        title = f"{row.title} ({credit})" if credit else row.title
-        canvas.text(_GAP / width, (top - 0.24) / height, title, fontsize=9)
-        _draw_row(row, layout, place)
-        top -= layout.height
+    patches = max(-(-len(row.panels) // 2) for row in rows)
+    columns, lines = patches + 2, 2 * len(rows)
+    heights = [_PATCH * row.box.height / row.box.width for row in rows for _ in range(2)]
+    width = columns * (_PATCH + _GAP) - _GAP
+    height = sum(heights) + (lines - 1) * _WORDS
+    canvas = Canvas((width, height))
+    space = {"wspace": _GAP / _PATCH, "hspace": _WORDS * lines / sum(heights)}
+    canvas.subplots_adjust(left=0, right=1, bottom=0, top=1, **space)
+    grid = canvas.add_gridspec(lines, columns, height_ratios=heights)
+    for line, row in zip(range(0, lines, 2), rows, strict=True):
+        whole = canvas.add_subplot(grid[line : line + 2, :2], xticks=[], yticks=[], anchor="NW")
+        _show(whole, row.hr, "auto")
+        corner = (row.box.x - 0.5, row.box.y - 0.5)
+        outline = Rectangle(corner, row.box.width, row.box.height, fill=False, edgecolor="#ffd400")
+        whole.add_patch(outline)
+        whole.set_title(row.title, fontsize=9, loc="left")
+        for index, panel in enumerate(row.panels):
+            below, column = divmod(index, patches)
+            axes = canvas.add_subplot(grid[line + below, 2 + column], xticks=[], yticks=[])
+            _draw_panel(axes, panel, row.box)
+    notes = dict.fromkeys(fill(row.note, int(15 * width)) for row in rows if row.note)
+    canvas.text(0, -_WORDS / height, "\n".join(notes), va="top", fontsize=8, color="0.3")
     return canvas
 
 
-class Layout(NamedTuple):
-    """Sizes in inches: of the whole image, as high as two lines of patches, a patch, and the row.
-
-    ``columns`` counts the patches of a line.
-    """
-
-    whole: tuple[float, float]
-    patch: float
-    columns: int
-    width: float
-    height: float
-
-
-def _layout(row: Comparison) -> Layout:
-    columns, patch = -(-len(row.panels) // 2), _PATCH * row.box.height / row.box.width
-    high = 2 * patch + _WORDS
-    wide = high * row.hr.shape[1] / row.hr.shape[0]
-    width = 2 * _GAP + wide + columns * (_PATCH + _GAP)
-    return Layout((wide, high), patch, columns, width, _TITLE + high + _WORDS)
-
-
-def _draw_row(row: Comparison, layout: Layout, place: Callable[..., axes.Axes]) -> None:
-    """Draw the whole HR image with the region's outline, then each panel's region in two lines."""
-    from matplotlib.patches import Rectangle
-
-    whole = place(_GAP, _TITLE, *layout.whole)
-    _show(whole, row.hr, "auto")
-    corner = (row.box.x - 0.5, row.box.y - 0.5)
-    outline = Rectangle(corner, row.box.width, row.box.height, fill=False, edgecolor="#ffd400")
-    whole.add_patch(outline)
-    for index, panel in enumerate(row.panels):
-        line, column = divmod(index, layout.columns)
-        x = 2 * _GAP + layout.whole[0] + column * (_PATCH + _GAP)
-        axes = place(x, _TITLE + line * (layout.patch + _WORDS), _PATCH, layout.patch)
-        if panel.pixels is not None:
-            _show(axes, row.box.cut(panel.pixels), "nearest")
-        else:
-            axes.set_facecolor("0.93")
-            words = axes.text(0.5, 0.5, NO_PICTURE, fontsize=7, color="0.3")
-            words.set(ha="center", va="center", transform=axes.transAxes)
-        nothing = "not run" if panel.model else "PSNR (dB) / SSIM"
-        scores = panel.scores.replace(" dB", "") or nothing
-        axes.set_xlabel(f"{panel.label}\n{scores}", fontsize=8, labelpad=3)
+def _draw_panel(axes: axes.Axes, panel: Panel, box: Box) -> None:
+    if panel.pixels is not None:
+        _show(axes, box.cut(panel.pixels), "nearest")
+    else:
+        axes.set(facecolor="0.93", box_aspect=box.height / box.width)
+        words = axes.text(0.5, 0.5, NO_PICTURE, transform=axes.transAxes)
+        words.set(ha="center", va="center", fontsize=7, color="0.3")
+    axes.set_xlabel(f"{panel.label}\n{panel.scores}", fontsize=8, labelpad=3)
 
 
 def _show(axes: axes.Axes, pixels: ByteArray, interpolation: str) -> None:

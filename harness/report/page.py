@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from xml.etree import ElementTree
 
@@ -22,16 +22,16 @@ from PIL import Image
 from harness.errors import printable
 from harness.paper.schema import listed, title
 from harness.paper.verdicts import Verdict
-from harness.protocol.rules import USUAL_GREY, protocol
 from harness.registry import DATASETS, REPORTS, register_report
 from harness.report import page_grid
 from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
-from harness.report.plot import POINT_KINDS, Figure, plots, points, short_count
+from harness.report.plot import Figure, plots, points
 from harness.report.results import measured_share, pipeline, results
 from harness.report.table import Format, Table, html_rows, templates
-from harness.run.provenance import foreign_origin
+from harness.run.provenance import command, foreign_origin
+from harness.run.store import ResultStore
 
 if TYPE_CHECKING:
     from matplotlib import figure
@@ -47,72 +47,23 @@ def anchor(run: str) -> str:
     return f"run-{run[:12]}"
 
 
-def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, Any]:
+def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]:
     """Collect what the page shows of a record; ``methods`` has the paper's names of models."""
     identity = record.identity
     ensemble = "+" if identity.self_ensemble else ""
     origin = foreign_origin(record)
     method = f"{identity.model} of {origin}" if origin else methods.get(identity.model)
     name = f"{method or identity.model}{ensemble} on {title(identity.dataset)}"
+    # The page draws the scores of the images.
     content = {key: value for key, value in record.to_json().items() if key != "images"}
-    done = record.status == "finished"
     return {
         "id": identity.id,
         "title": f"{name}, {identity.protocol}",
-        "scores": _means(record) if done else f"failed: {record.error}",
+        "scores": _means(record) if record.status == "finished" else f"failed: {record.error}",
+        "file": str(ResultStore(Path()).path(identity)),
         "command": command(record),
-        "facts": _facts(record),
-        # The page draws the scores of the images.
         "text": json.dumps(content, indent=1, ensure_ascii=False),
     }
-
-
-def _facts(record: RunRecord) -> dict[str, str]:
-    identity, weights, provenance = record.identity, record.weights, record.provenance
-    pixels = "as published" if record.verified else "not verified against published pixels"
-    return {
-        "run": identity.id,
-        "file": f"x{identity.scale}/{identity.dataset}/{identity.model}-{identity.id[:12]}.json",
-        "weights": f"{weights.tag}, {weights.file}" if weights else "none",
-        "weights' SHA-256": weights.source_sha256 if weights else "–",
-        "test set": f"{identity.dataset}, {len(record.images)} images, {pixels}",
-        "test set's SHA-256": identity.dataset_sha256,
-        "protocol": identity.protocol,
-        "protocol's SHA-256": identity.protocol_sha256,
-        "network's SHA-256": identity.source_sha256,
-        "made": f"{provenance.get('utc', 'unknown')}, on {record.execution.device}",
-    }
-
-
-def command(record: RunRecord) -> str:
-    """Write the ``harness run`` command that repeats a run.
-
-    Raises:
-        UsageError: the record names a protocol that this harness does not know.
-    """
-    identity, weights = record.identity, record.weights
-    rules = protocol(identity.protocol)
-    from_file = weights is not None and weights.tag == "file"
-    model = f"{identity.model}:{weights.tag}" if weights and not from_file else identity.model
-    words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
-    if weights and from_file:
-        words += ["--weights", f"{identity.model}={weights.file}"]
-    options = {
-        "--scale": (rules.scale, 4),
-        "--grey": (rules.grey, USUAL_GREY[rules.pipeline]),
-        "--border": (rules.border, "replicate"),
-        "--tile": (identity.tile, None),
-    }
-    for option, (value, default) in options.items():
-        if value != default:
-            words += [option, str(value)]
-    words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
-    words += ["--float-y"] * rules.float_y
-    if identity.lr_sha256:
-        words += ["--lr-images", record.provenance.get("lr_images", "DIR")]
-    for metric in identity.metrics[2:]:
-        words += ["--metric", metric]
-    return shlex.join(words)
 
 
 def _means(record: RunRecord) -> str:
@@ -142,6 +93,8 @@ def _svg(figure: Figure) -> tuple[ElementTree.Element, Mapping[str | None, Eleme
     """Convert a figure to an SVG element in the page's colours, and list its parts by their ids."""
     root = ElementTree.fromstring(figure.render("svg"))
     parts = {part.get("id"): part for part in root.iter()}
+    for metadata in root.findall(f"{_SVG}metadata"):
+        root.remove(metadata)
     root.attrib = {"viewBox": root.attrib["viewBox"], "class": "plot", "role": "group"}
     for part in root.iter():
         for key, value in part.attrib.items():
@@ -154,62 +107,54 @@ def _svg(figure: Figure) -> tuple[ElementTree.Element, Mapping[str | None, Eleme
 
 
 def _name(part: ElementTree.Element, text: str, run: str = "") -> None:
-    """Name a part for mouse, keyboard and screen reader, and link it to the record of its run."""
-    text = printable(text)
-    ElementTree.SubElement(part, f"{_SVG}title").text = text
-    part.attrib |= {"class": "point", "tabindex": "0", "role": "img", "aria-label": text}
+    """Name a part for mouse and screen reader, and link it to the record of its run."""
+    ElementTree.SubElement(part, f"{_SVG}title").text = printable(text)
+    part.attrib = {"class": "point", "role": "img"}
     if run:
-        part.tag, part.attrib = (
-            f"{_SVG}a",
-            {"href": f"#{anchor(run)}", "class": "point record-link"},
-        )
-        part.set("aria-label", f"{text}: run record")
+        part.tag = f"{_SVG}a"
+        part.attrib = {"class": "point record-link", "href": f"#{anchor(run)}"}
 
 
 def scatter(findings: Findings, plot: Plot, drawn: Figure) -> str:
     """Turn a plot into an SVG element whose points have names and lead to their records."""
     root, parts = _svg(drawn)
     for index, point in enumerate(points(findings, plot)):
-        known = f"{short_count(point.parameters)} parameters, {point.psnr:.2f} dB"
-        text = f"{point.method}: {known} ({POINT_KINDS[point.kind]})"
-        _name(parts[f"point-{index}"], text, point.run)
+        _name(parts[f"point-{index}"], point.text, point.run)
     return ElementTree.tostring(root, "unicode")
 
 
 def distributions(findings: Findings) -> list[tuple[str, str]]:
     """Draw the PSNR of every image: the title and an SVG element of each set and scale."""
-    known = list(DATASETS)
     scales = sorted({one.row.scale for one in findings.rows})
     drawings: list[tuple[str, str]] = []
     for scale in scales:
         runs = findings.shown(scale)
-        names = dict.fromkeys([*findings.names, *sorted(model for model, _ in runs)])
-        sets = sorted(
-            {dataset for _, dataset in runs},
-            key=lambda name: (known.index(name) if name in known else len(known), name),
-        )
-        for dataset in sets:
-            records = [
-                (findings.names.get(model, model) + dagger(run), run)
-                for model in names
-                if (run := runs.get((model, dataset)))
+        models = dict.fromkeys([*findings.names, *sorted(model for model, _ in runs)])
+        for dataset in dict.fromkeys([*DATASETS, *sorted(dataset for _, dataset in runs)]):
+            records = [runs[model, dataset] for model in models if (model, dataset) in runs]
+            labels = [
+                findings.names.get(one.identity.model, one.identity.model) + dagger(one)
+                for one in records
             ]
             name = f"{title(dataset)}, x{scale}" if len(scales) > 1 else title(dataset)
-            drawings.append((name, _distribution(f"images-{len(drawings)}", name, records)))
+            if records:
+                svg = _distribution(f"images-{len(drawings)}", name, labels, records)
+                drawings.append((name, svg))
     return drawings
 
 
-def _distribution(name: str, dataset: str, records: Sequence[tuple[str, RunRecord]]) -> str:
+def _distribution(
+    name: str, dataset: str, labels: Sequence[str], records: Sequence[RunRecord]
+) -> str:
     finite = [
-        [one for one in record.images if math.isfinite(one.scores["psnr"])] for _, record in records
+        [one for one in record.images if math.isfinite(one.scores["psnr"])] for record in records
     ]
-    labels = [label for label, _ in records]
     scores = [[one.scores["psnr"] for one in images] for images in finite]
-    said = list(map(_summary, labels, scores))
     heading = f"PSNR of every image of {dataset}"
-    root, parts = _svg(Figure(name, lambda: _draw(labels, scores), (), heading, "; ".join(said)))
-    for row, (_, record) in enumerate(records):
-        _name(parts[f"run-{row}"], said[row], record.identity.id)
+    root, parts = _svg(Figure(name, lambda: _draw(labels, scores), title=heading))
+    for row, (record, label, found) in enumerate(zip(records, labels, scores, strict=True)):
+        mean = f"mean {np.mean(found):.2f} dB" if found else "no image has a finite PSNR"
+        _name(parts[f"run-{row}"], f"{label}: {mean}", record.identity.id)
     dots = parts["dots"].iter(f"{_SVG}use")
     for dot, one in zip(dots, chain(*finite), strict=True):
         text = f"{one.image}: {one.scores['psnr']:.2f} dB / {one.scores['ssim']:.4f}"
@@ -217,41 +162,21 @@ def _distribution(name: str, dataset: str, records: Sequence[tuple[str, RunRecor
     return ElementTree.tostring(root, "unicode")
 
 
-def _summary(label: str, scores: Sequence[float]) -> str:
-    if not scores:
-        return f"{label}: no image has a finite PSNR"
-    low, high = np.percentile(scores, (25, 75))
-    half = f"half of the {len(scores)} images between {low:.2f} and {high:.2f} dB"
-    return f"{label}: mean {np.mean(scores):.2f} dB, {half}"
-
-
 def _draw(labels: Sequence[str], scores: Sequence[Sequence[float]]) -> figure.Figure:
-    """Draw a dot for each image, a box from the first to the third quartile, and the mean."""
+    """Draw a dot for each image and the mean: a row for each label."""
     from matplotlib.figure import Figure as Canvas
 
     canvas, rows = Canvas((8.4, 0.3 * len(scores) + 0.3)), range(len(scores))
-    plane = canvas.add_axes((0, 0, 1, 1))
+    plane = canvas.add_axes((0, 0, 1, 1), axisbelow=True, frame_on=False)
     # Move dots up and down by the golden ratio, so that few cover each other.
     heights = [row + (i * 0.618034 % 1 - 0.5) / 2 for row in rows for i in range(len(scores[row]))]
-    dots = plane.scatter([*chain(*scores)], heights, s=16, alpha=0.4, color="#0b62a4")
-    dots.set(gid="dots", linewidths=0)
-    plane.boxplot(
-        scores,
-        positions=rows,
-        orientation="horizontal",
-        widths=0.65,
-        whis=(25, 75),
-        showcaps=False,
-        showfliers=False,
-        showmeans=True,
-        medianprops={"color": "#000000", "linewidth": 1.4},
-        meanprops={"marker": "D", "markerfacecolor": "#9a4a00", "markeredgecolor": "#ffffff"},
-    )
-    plane.set(xlabel="PSNR (dB)", axisbelow=True, yticks=rows, yticklabels=labels)
+    plane.scatter([*chain(*scores)], heights, s=16, alpha=0.4, color="#0b62a4", gid="dots")
+    means = [float(np.mean(found)) if found else math.nan for found in scores]
+    plane.scatter(means, rows, s=36, marker="D", color="#9a4a00", gid="means")
+    plane.set(xlabel="PSNR (dB)", yticks=rows, yticklabels=labels)
     for row, label in enumerate(plane.get_yticklabels()):
         label.set_gid(f"run-{row}")
     plane.invert_yaxis()
-    plane.spines[:].set_visible(False)
     plane.tick_params(length=0)
     plane.grid(axis="x", color="0.9")
     return canvas
@@ -259,8 +184,6 @@ def _draw(labels: Sequence[str], scores: Sequence[Sequence[float]]) -> figure.Fi
 
 _DRAWN = ("claims", "results", "verdicts")
 """The reports whose numbers the page shows in a form of its own."""
-_SECTIONS = ("verdicts", "tables", "images", "look", "records")
-"""The ids of sections that the page of every paper may have."""
 _SIDE = 256
 """Side of the square of an image that the slider shows, in HR pixels."""
 
@@ -293,6 +216,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
     count = Counter(judgement.verdict for judgement in findings.claims)
     cards = [record_card(record, findings.names) for record in findings.runs["record"]]
     captions = {table.name: table.caption for table in results(findings)}
+    tables = [table for table in paper.tables if table.id in captions]
     others = _other_tables(findings, pictures)
     context = {
         "source": paper.source,
@@ -302,28 +226,19 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
         "standings": MARKS,
         "trained_here": TRAINED_HERE,
         "share": measured_share(findings.cells),
-        "share_of": listed([table.title for table in paper.tables if table.id in captions]),
+        "share_of": listed([table.title for table in tables]),
         "printed": [
-            {
-                "id": _section(table.id),
-                "title": table.title,
-                "caption": captions[table.id],
-                "grids": list(page_grid.grids(findings, table)),
-                "scores": page_grid.scores(table),
-                "doubts": page_grid.doubted(findings, table),
-            }
-            for table in paper.tables
-            if table.id in captions
+            (table, captions[table.id], list(page_grid.grids(findings, table))) for table in tables
         ],
         "grid": page_grid,
-        "name_of": title,
+        "orders": ["printed", "measured", "difference"],
         "dagger": dagger,
         "pipeline": pipeline,
         # Rows that each name what they are about can be sorted.
         "tables": [(table, all(row and row[0] for row in table.rows)) for table in others],
         "html_rows": html_rows,
         "plots": [
-            (_section(plot.id), plot, title(plot.set), scatter(findings, plot, drawn))
+            (plot, title(plot.set), scatter(findings, plot, drawn))
             for plot, drawn in zip(paper.plots, plots(findings), strict=True)
         ],
         "distributions": distributions(findings),
@@ -331,11 +246,6 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
         "records": cards,
     }
     return [Page(context)]
-
-
-def _section(name: str) -> str:
-    """Return the id of the section of a table or plot of the paper."""
-    return f"paper-{name}" if name in _SECTIONS else name
 
 
 def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
@@ -361,27 +271,20 @@ def _looks(findings: Findings, pictures: Pictures) -> list[dict[str, Any]]:
     """Collect the photographs that may be redistributed and have SR images."""
     everything = replace(pictures, region=None, models=())
     free = [one for one in regions(findings, everything) if one[:2] in CREDITS]
-    looks = [_look(compare(one, findings, everything), CREDITS[one[:2]]) for one in free]
+    looks = [_look(compare(one, findings, everything)) for one in free]
     return [look for look in looks if len(look["pictures"]) > 1]  # more than HR
 
 
-def _look(comparison: Comparison, credit: str) -> dict[str, Any]:
-    box = _around(comparison.box, comparison.hr)
+def _look(comparison: Comparison) -> dict[str, Any]:
+    box = comparison.box
+    middle = box.x + box.width // 2, box.y + box.height // 2
+    square = Box.around(*middle, (_SIDE, _SIDE), comparison.hr)
     pictures = [
-        (panel.label, panel.scores, _uri(box.cut(panel.pixels)))
+        (panel.label, panel.scores, _uri(square.cut(panel.pixels)))
         for panel in comparison.panels
         if panel.pixels is not None
     ]
-    return {"title": comparison.title, "credit": credit, "pictures": pictures}
-
-
-def _around(box: Box, hr: ByteArray) -> Box:
-    """Take a square around the middle of a box, moved into the image."""
-    height, width = hr.shape[:2]
-    wide, high = min(_SIDE, width), min(_SIDE, height)
-    x = min(max(box.x + (box.width - wide) // 2, 0), width - wide)
-    y = min(max(box.y + (box.height - high) // 2, 0), height - high)
-    return Box(x, y, wide, high)
+    return {"title": comparison.title, "pictures": pictures}
 
 
 def _uri(pixels: ByteArray) -> str:

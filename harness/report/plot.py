@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from math import isfinite
-from textwrap import wrap
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,12 +19,10 @@ from harness.errors import printable
 from harness.paper.schema import Plot, listed, title
 from harness.registry import MODELS, register_report
 from harness.report.legend import TRAINED_HERE, dagger, dagger_note
-from harness.report.table import Format, escape_html
+from harness.report.table import Format
 
 if TYPE_CHECKING:
     from matplotlib import axes, figure
-    from matplotlib.artist import Artist
-    from matplotlib.offsetbox import HPacker
 
     from harness.paper.findings import Findings
     from harness.paper.schema import Row
@@ -78,7 +77,7 @@ class Figure:
             for text in drawn.findobj(Text):
                 text.set_text(printable(text.get_text(), keep="\n"))
             drawn.savefig(stream, format=form, metadata=self._metadata(form))
-        return self._titled(stream.getvalue()) if form == "svg" else stream.getvalue()
+        return stream.getvalue()
 
     def _metadata(self, form: Format) -> Mapping[str, Any]:
         """Name the figure, and leave out what differs between machines and days."""
@@ -86,20 +85,9 @@ class Figure:
         match form:
             case "png":
                 return {"Software": None, "Title": heading, "Description": text or None}
-            case "svg":  # see `_titled`
-                return dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            case "svg":
+                return {"Creator": None, "Date": None, "Title": heading, "Description": text}
         return {"CreationDate": None, "Creator": None, "Producer": None, "Title": heading}
-
-    def _titled(self, svg: bytes) -> bytes:
-        """Add title and description to an SVG file, for browsers and screen readers."""
-        words = {"title": self.title or self.name, "desc": self.description}
-        stem = self.name.replace(" ", "-")  # spaces separate ids in a list
-        ids = {tag: escape_html(f"{stem}-{tag}") for tag in words if words[tag]}
-        elements = [f'\n <{tag} id="{ids[tag]}">{escape_html(words[tag])}</{tag}>' for tag in ids]
-        start, opening, rest = svg.decode().partition("<svg ")
-        attributes, _, content = rest.partition(">")
-        role = f'role="img" aria-labelledby="{" ".join(ids.values())}"'
-        return f"{start}{opening}{role} {attributes}>{''.join(elements)}{content}".encode()
 
 
 Kind = Literal["printed", "declared", "reading", "measured", "trained"]
@@ -133,6 +121,12 @@ class Point:
     run: str = ""
     bold: bool = False
 
+    @property
+    def text(self) -> str:
+        """The point in words."""
+        count = f"{short_count(self.parameters)} parameters"
+        return f"{self.method}: {count}, {self.psnr:.2f} dB ({POINT_KINDS[self.kind]})"
+
 
 def points(findings: Findings, plot: Plot) -> list[Point]:
     """List the printed points, then the measured ones.
@@ -158,8 +152,7 @@ def _cells(findings: Findings, plot: Plot | None = None) -> list[JudgedCell]:
     """List the cells with a plot's PSNRs, or all; self-ensemble makes no other network."""
     rows = [one for one in findings.rows if not one.row.self_ensemble]
     cells = [cell for one in rows for cell in one.of("psnr")]
-    places = {(plot.set, plot.scale)} if plot else {_place(cell) for cell in cells}
-    return [cell for cell in cells if _place(cell) in places]
+    return [cell for cell in cells if plot is None or _place(cell) == (plot.set, plot.scale)]
 
 
 def _place(cell: JudgedCell) -> tuple[str, int]:
@@ -193,48 +186,16 @@ def footnotes(findings: Findings, plot: Plot, drawn: Sequence[Point]) -> list[st
     return [text for text in (missing, note) if text]
 
 
-def described(plot: Plot, drawn: Sequence[Point]) -> str:
-    """Describe the figure in words."""
-    where = f"PSNR on {title(plot.set)} at x{plot.scale}"
-    sentences = [f"Trainable parameters, on a logarithmic axis, against {where}."]
-    for kind, label in POINT_KINDS.items():
-        entries = [
-            f"{point.method} {short_count(point.parameters)}, {point.psnr:.2f} dB"
-            for point in drawn
-            if point.kind == kind
-        ]
-        sentences += [f"{label[0].upper()}{label[1:]}: {'; '.join(entries)}."] if entries else []
-    return " ".join(sentences)
+def named(drawn: Sequence[Point]) -> list[Point]:
+    """Choose the points that get a name: not a measured one that nearly covers its printed one."""
+    printed = {point.model: point for point in drawn if point.kind not in MEASURED}
 
+    def is_on_print(point: Point) -> bool:
+        own = printed.get(point.model, point)
+        ratio = point.parameters / own.parameters
+        return point is not own and abs(point.psnr - own.psnr) < 0.1 and 0.8 < ratio < 1.25
 
-def named(drawn: Sequence[Point]) -> dict[int, str]:
-    """Name the points, except those that nearly coincide with a named point of their network."""
-    names: dict[int, str] = {}
-    for index, point in enumerate(drawn):
-        twins = (drawn[i] for i in names if drawn[i].model == point.model)
-        if not any(_close(point, twin, 0.1, 1.25) for twin in twins):
-            names[index] = point.method
-    return names
-
-
-def key_order(drawn: Sequence[Point]) -> list[int]:
-    """Order the points that get a name as in a numbered key: from left to right."""
-    return sorted(named(drawn), key=lambda index: (drawn[index].parameters, -drawn[index].psnr))
-
-
-def numbered(drawn: Sequence[Point]) -> dict[int, str]:
-    """Number the points as in the key: 7, say, or 7–9 for the first of three in one place."""
-    order, numbers, first = key_order(drawn), {}, 0
-    for place, index in enumerate(order):
-        if not _close(drawn[index], drawn[order[first]], 0.01, 1.01):
-            first = place
-        numbers[order[first]] = "–".join(dict.fromkeys([str(first + 1), str(place + 1)]))
-    return numbers
-
-
-def _close(one: Point, other: Point, psnr: float, ratio: float) -> bool:
-    larger, smaller = sorted((one.parameters, other.parameters), reverse=True)
-    return abs(one.psnr - other.psnr) < psnr and larger < ratio * smaller
+    return [point for point in drawn if not is_on_print(point)]
 
 
 def short_count(value: float) -> str:
@@ -244,21 +205,21 @@ def short_count(value: float) -> str:
     return f"{rounded / size:g}{letter}"
 
 
-_HOLLOW = {"facecolor": "none", "zorder": 4}
+_HOLLOW = {"facecolor": "none", "zorder": 3}
 _STYLES: Mapping[Kind, Mapping[str, Any]] = {
     "printed": {**_HOLLOW, "marker": "o", "s": 75, "edgecolor": "#9a4a00", "linewidth": 1.6},
     "declared": {**_HOLLOW, "marker": "D", "s": 60, "edgecolor": "#c98b55", "linewidth": 1.2},
     "reading": {**_HOLLOW, "marker": "s", "s": 60, "edgecolor": "#c98b55", "linewidth": 1.2},
-    "measured": {"s": 26, "marker": "o", "color": "#0b62a4", "zorder": 3},
-    "trained": {"s": 38, "marker": "^", "color": "#0b62a4", "zorder": 3},
+    "measured": {"s": 26, "marker": "o", "color": "#0b62a4", "zorder": 4},
+    "trained": {"s": 38, "marker": "^", "color": "#0b62a4", "zorder": 4},
 }
-"""Hollow marks are larger than filled ones, so that both stay visible."""
+"""Hollow marks are larger and lie below filled ones, so that both can be seen and clicked."""
 _HALF_MARK = 7
 """Pixels from the middle of the largest mark to its edge, at 100 dots per inch."""
-_WIDTH, _HEIGHT = 6.4, 3.9
-"""The size of the plot in inches; legend, key and notes stand below it."""
-_LINE, _NAME = 115, 48
-"""Letters on a line of the notes, and of a name in the key; longer texts wrap."""
+_SIZE = (6.4, 3.9)
+"""The size of the plot in inches; legend and notes stand below it."""
+_LINE = 115
+"""Letters on a line of the notes; matplotlib's own wrapping reads dollar signs as formulas."""
 
 
 @register_report("plot")
@@ -281,10 +242,9 @@ def _figure(findings: Findings, plot: Plot) -> Figure:
     if findings.paper:
         heading = f'{plot.title} of "{findings.paper.source.title}": {heading}'
     label = f"PSNR on {title(plot.set)}, x{plot.scale} (dB)"
-    description = " ".join([described(plot, drawn), *notes])
-    return Figure(
-        plot.id, lambda: _draw(drawn, notes, label), title=heading, description=description
-    )
+    description = " ".join(["; ".join(point.text for point in drawn) + ".", *notes])
+    draw = partial(_draw, drawn, notes, label)
+    return Figure(plot.id, draw, title=heading, description=description)
 
 
 def _draw(
@@ -294,8 +254,7 @@ def _draw(
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-    height = _HEIGHT * min(max(1.0, len(named(drawn)) / 50), 2.5)
-    canvas = Canvas((_WIDTH, height), dpi=100)
+    canvas = Canvas(_SIZE, dpi=100)
     plane = canvas.add_axes((0, 0, 1, 1))
     plane.set(xscale="log", xlabel="trainable parameters", ylabel=label, axisbelow=True)
     plane.spines[["top", "right"]].set_visible(False)
@@ -314,95 +273,53 @@ def _draw(
     plane.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))
     plane.autoscale_view()
     plane.autoscale(False)
-    is_named = _write_beside(plane, drawn, named(drawn), joined)
-    if not is_named:
-        _write_beside(plane, drawn, numbered(drawn), joined, anyway=True)
-    key = [] if is_named else [drawn[index] for index in key_order(drawn)]
-    _write_below(plane, key, notes)
+    unnamed = _write_names(plane, drawn, joined)
+    kinds = [
+        plane.scatter([], [], label=text, **_STYLES[kind]) for kind, text in POINT_KINDS.items()
+    ]
+    legend = plane.legend(
+        handles=kinds, loc="upper left", bbox_to_anchor=(-0.02, -0.12), frameon=False, fontsize=8
+    )
+    missing = [f"Not named: {listed(unnamed)}."] * bool(unnamed)
+    text = "\n".join(fill(note, _LINE, break_on_hyphens=False) for note in (*missing, *notes))
+    words = plane.annotate(text, (0, 0), (6, -2), legend, "offset points", va="top")
+    words.set(fontsize=7, color="0.35")
     return canvas
 
 
-def _write_beside(
-    plane: axes.Axes,
-    drawn: Sequence[Point],
-    texts: Mapping[int, str],
-    joined: Sequence[Sequence[tuple[float, float]]],
-    anyway: bool = False,
-) -> bool:
-    """Write texts beside their points, or nothing if one has no free place, unless ``anyway``."""
+def _write_names(
+    plane: axes.Axes, drawn: Sequence[Point], joined: Sequence[Sequence[tuple[float, float]]]
+) -> list[str]:
+    """Write names beside their points, and return those that have no free place."""
     import textalloc
 
-    if not texts:
-        return True
-    chosen = [drawn[index] for index in texts]
+    chosen = named(drawn)
+    if not chosen:
+        return []
     with redirect_stdout(None):  # textalloc prints a line if no text has a place
         *_, written, leaders = textalloc.allocate(
             plane,
             [point.parameters for point in chosen],
             [point.psnr for point in chosen],
-            list(texts.values()),
+            [point.method for point in chosen],
             x_scatter=[point.parameters for point in drawn],
             y_scatter=[point.psnr for point in drawn],
             scatter_sizes=[_HALF_MARK] * len(drawn),
             text_scatter_sizes=[_HALF_MARK] * len(chosen),
             x_lines=[[x for x, _ in ends] for ends in joined],
             y_lines=[[y for _, y in ends] for ends in joined],
-            textsize=7.5 if anyway else 8.5,
-            fontweight=[_weight(point) for point in chosen],
+            textsize=8.5,
+            fontweight=["bold" if point.bold else "normal" for point in chosen],
             margin=0.004,
             min_distance=0.004,
             linecolor="0.45",
             linewidth=0.6,
-            draw_all=anyway,
+            draw_all=False,
             avoid_label_lines_overlap=True,
             avoid_crossing_label_lines=True,
         )
-    is_complete = all(written)
-    for artist in filter(None, written if not is_complete else []):
-        artist.remove()
     for leader in filter(None, leaders):
         start, end = leader.get_transform().transform(leader.get_xydata())
-        if not is_complete or np.hypot(*(end - start)) < 2 * _HALF_MARK:  # the text is near
+        if np.hypot(*(end - start)) < 2 * _HALF_MARK:  # the name is near its point
             leader.remove()
-    return is_complete
-
-
-def _weight(point: Point) -> str:
-    return "bold" if point.bold else "normal"
-
-
-def _write_below(plane: axes.Axes, key: Sequence[Point], notes: Sequence[str]) -> None:
-    """Write a legend, a numbered key in columns, and notes below the plot."""
-    from matplotlib.offsetbox import AnnotationBbox, TextArea, VPacker
-
-    height = plane.get_window_extent().height
-    kinds = [
-        plane.scatter([], [], label=text, **_STYLES[kind]) for kind, text in POINT_KINDS.items()
-    ]
-    legend = plane.legend(
-        handles=kinds, loc="upper left", frameon=False, fontsize=8, labelspacing=0.7
-    )
-    legend.set_bbox_to_anchor((-0.02, -47 / height), plane.transAxes)
-    lines = [line for note in notes for line in wrap(note, _LINE, break_on_hyphens=False)]
-    words = TextArea("\n".join(lines), textprops={"fontsize": 7, "color": "0.35"})
-    box = VPacker(children=[*([_key(key)] if key else []), words], sep=8)
-    corner: dict[str, Any] = {"xycoords": plane.transAxes, "box_alignment": (0, 1), "pad": 0}
-    place = (0, (legend.get_window_extent().y0 - 6) / height)
-    plane.add_artist(AnnotationBbox(box, place, frameon=False, annotation_clip=False, **corner))
-
-
-def _key(key: Sequence[Point]) -> HPacker:
-    """Lay out the names of numbered points in columns."""
-    from matplotlib.offsetbox import HPacker, TextArea, VPacker
-
-    digits = len(str(len(key)))
-    entries: list[Artist] = []
-    for number, point in enumerate(key, start=1):
-        figures = str(number).rjust(digits, "\u2007")  # pad with a space as wide as a digit
-        text = "\n".join(wrap(f"{figures}  {point.method}", _NAME))
-        entries.append(TextArea(text, textprops={"fontsize": 7.5, "fontweight": _weight(point)}))
-    longest = max(digits + len(point.method[:_NAME]) for point in key)
-    rows = -(-len(key) // max(1, _LINE // (longest + 5)))
-    columns = [entries[start : start + rows] for start in range(0, len(entries), rows)]
-    packed: list[Artist] = [VPacker(children=column, sep=2) for column in columns]
-    return HPacker(children=packed, sep=14, align="top")
+    return [point.method for point, text in zip(chosen, written, strict=True) if text is None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.models.source import is_built_in
+from harness.protocol.rules import USUAL_GREY, protocol
 from harness.record import digest, file_digest
 from harness.registry import METRICS, MODELS
 
@@ -68,6 +70,37 @@ def foreign_origin(record: RunRecord) -> str:
             installed = facts.get("distribution")
             return f"{file} ({installed})" if installed else file
     return ""
+
+
+def command(record: RunRecord) -> str:
+    """Write the ``harness run`` command that repeats a run.
+
+    Raises:
+        UsageError: the record names a protocol that this harness does not know.
+    """
+    identity, weights = record.identity, record.weights
+    rules = protocol(identity.protocol)
+    from_file = weights is not None and weights.tag == "file"
+    model = f"{identity.model}:{weights.tag}" if weights and not from_file else identity.model
+    words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
+    if weights and from_file:
+        words += ["--weights", f"{identity.model}={weights.file}"]
+    options = {
+        "--scale": (rules.scale, 4),
+        "--grey": (rules.grey, USUAL_GREY[rules.pipeline]),
+        "--border": (rules.border, "replicate"),
+        "--tile": (identity.tile, None),
+    }
+    for option, (value, default) in options.items():
+        if value != default:
+            words += [option, str(value)]
+    words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
+    words += ["--float-y"] * rules.float_y
+    if identity.lr_sha256:
+        words += ["--lr-images", record.provenance.get("lr_images", "DIR")]
+    for metric in identity.metrics[2:]:
+        words += ["--metric", metric]
+    return shlex.join(words)
 
 
 def joint(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import pytest
 from harness.paper.findings import Findings
 from harness.paper.schema import SCORES, Paper, Source, Table, paper, score
 from harness.record import RunRecord
-from harness.report.page_grid import doubt_id, doubted, grids, level, levels, shown, signed
+from harness.report.literature import elsewhere_text
+from harness.report.page_grid import LEVELS, grids, level, shown
 from harness.report.results import measured_share
 from tests.records import frame, record
 
@@ -20,7 +21,7 @@ def found(*runs: RunRecord) -> Findings:
 
 def numbers(findings: Findings, metric: str, dataset: str) -> dict[str, dict[str, Any]]:
     """What the grid of a metric shows of a set, by network."""
-    (grid,) = (one for one in grids(findings, DRFN.tables[0]) if one.score.name == metric)
+    (grid,) = (one for one in grids(findings, DRFN.tables[0]) if one.metric == metric)
     cells = [cell for row in grid.rows for cell in row.of(metric) if cell.dataset == dataset]
     return {cell.model: shown(cell) for cell in cells}
 
@@ -50,15 +51,10 @@ def test_levels_of_ssim_are_finer() -> None:
 
 def test_levels_follow_the_digits_that_a_paper_prints() -> None:
     assert [level(0.003, score("ssim", digits)).mark for digits in (4, 3, 2)] == ["▲▲▲", "▲", "="]
-    assert [one.said for one in levels([score("lpips", 3)])][3:5] == [
-        "as printed: within 0.001",
-        "above by up to 0.005",
-    ]
 
 
 def test_the_legend_names_every_level_once_from_below_to_above() -> None:
-    legend = levels([PSNR, SSIM])
-    assert [one.name for one in legend] == [
+    assert [one.name for one in LEVELS] == [
         "under3",
         "under2",
         "under1",
@@ -67,21 +63,21 @@ def test_the_legend_names_every_level_once_from_below_to_above() -> None:
         "over2",
         "over3",
     ]
-    assert [legend[place].said for place in (0, 1, 3)] == [
-        "below by more than 0.2 dB / 0.002",
-        "below by up to 0.2 dB / 0.002",
-        "as printed: within 0.01 dB / 0.0001",
+    assert [LEVELS[place].said for place in (0, 1, 3)] == [
+        "below by more than 20",
+        "below by up to 20",
+        "as printed: within 1",
     ]
-    assert len({one.mark for one in legend}) == 7
+    assert len({one.mark for one in LEVELS}) == 7
 
 
-def test_a_difference_has_a_sign_unless_it_rounds_to_nothing() -> None:
-    assert [signed(value, 3) for value in (0.25, -0.25, 0.0004, -0.0004)] == [
-        "+0.250",
-        "−0.250",
-        "±0.000",
-        "±0.000",
-    ]
+@pytest.mark.parametrize(
+    ("measured", "text"),
+    [(31.6, "+0.250"), (31.1, "−0.250"), (31.3504, "+0.000"), (31.3496, "+0.000")],
+)
+def test_a_difference_has_a_sign(measured: float, text: str) -> None:
+    cells = numbers(found(record("vdsr", "set5", [measured])), "psnr", "set5")
+    assert cells["vdsr"]["difference"] == text
 
 
 def test_a_grid_holds_what_table_2_holds() -> None:
@@ -104,17 +100,28 @@ def test_a_grid_holds_what_table_2_holds() -> None:
     assert measured_share(findings.cells) == (1, 0, 58)
 
 
-def test_what_looks_wrong_stands_in_the_order_of_the_paper() -> None:
-    cells = doubted(found(), DRFN.tables[0])
-    assert [cell.doubt for cell in cells] == list(DRFN.doubts)
-    assert doubt_id(cells[0]) == "doubt-table2-x4-vdsr-b100-ssim"
+def test_what_looks_wrong_is_explained_in_its_cell() -> None:
+    cells = [cell for cell in found().cells if cell.doubt]
+    assert {cell.doubt for cell in cells} == set(DRFN.doubts)
+    for cell in cells:
+        text = shown(cell)
+        assert cell.doubt and cell.doubt.reason in text["explained"] and text["doubt"]
 
 
 def test_a_number_that_only_other_rules_give_names_them() -> None:
     grey = record("lapsrn", "set14", [28.181], protocol="BI-x4/y+as-rgb")
     cell = numbers(found(record("lapsrn", "set14", [28.085]), grey), "psnr", "set14")["lapsrn"]
-    assert (cell["measured"], cell["elsewhere"]) == ("28.085", "28.181 under grey images as-rgb")
-    assert cell["doubt"] == "other rules"
+    assert (cell["measured"], cell["doubt"]) == ("28.085", "other rules")
+    assert cell["explained"].startswith("Measured under grey images as-rgb: 28.181.")
+
+
+def test_every_number_that_other_documents_print_says_so() -> None:
+    cells = found().cells
+    elsewhere = [cell for cell in cells if elsewhere_text(cell)]
+    assert 50 < len(elsewhere) < len(cells)
+    assert all(elsewhere_text(cell) in shown(cell)["explained"] for cell in elsewhere)
+    plain = [cell for cell in cells if not (cell.doubt or elsewhere_text(cell))]
+    assert plain and not any(shown(cell)["explained"] for cell in plain)
 
 
 def test_runs_that_broke_and_numbers_without_a_run_are_told_apart() -> None:
@@ -134,11 +141,11 @@ def test_a_table_of_several_scales_and_a_metric_that_no_run_has() -> None:
     made = list(grids(Findings(frame(record("vdsr", "set5", [31.5])), small, None), table))
     captions = [grid.caption for grid in made]
     assert captions == ["PSNR in dB, x2", "LPIPS, x2", "PSNR in dB, x4", "LPIPS, x4"]
-    texts = [shown(grid.rows[0].of(grid.score.name)[0]) for grid in made]
+    texts = [shown(grid.rows[0].of(grid.metric)[0]) for grid in made]
     assert [text["printed"] for text in texts] == ["37.5", "0.0312", "31.3", "0.1000"]
     assert [text["measured"] for text in texts] == ["", "", "31.500", ""]
     assert [bool(text["run"]) for text in texts] == [False, False, True, False]
-    assert texts[2]["level"].said == "above by up to 0.5 dB"
+    assert texts[2]["level"].said == "above by up to 5"
 
 
 def test_runs_do_not_stand_in_a_table_of_another_degradation() -> None:
