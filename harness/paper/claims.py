@@ -88,6 +88,13 @@ def _count_of(quantity: Quantity, evidence: Evidence, model: str) -> float | Non
         return None
 
 
+def _count_method(quantity: Quantity, evidence: Evidence, method: str) -> float | None:
+    """Count on a method's network; self-ensemble runs it eight times."""
+    model, self_ensemble = _paper(evidence).network(method)
+    count = _count_of(quantity, evidence, model)
+    return count * 8 if count and self_ensemble and quantity == "macs" else count
+
+
 def _uncounted(quantity: Quantity, model: str, method: str) -> UsageError:
     """Say why a network that a claim needs was not counted."""
     if not model:
@@ -360,12 +367,11 @@ def _counts(
     """
     counts = {}
     for method in methods:
-        model = _paper(evidence).network(method)[0]
-        count = _count_of(quantity, evidence, model)
+        count = _count_method(quantity, evidence, method)
         if count is not None:
             counts[method] = count
         elif needed:
-            raise _uncounted(quantity, model, method)
+            raise _uncounted(quantity, _paper(evidence).network(method)[0], method)
     return counts
 
 
@@ -373,22 +379,32 @@ def _rank(test: Rank, evidence: Evidence) -> Finding:
     if test.by == "scores":
         return _compare(_rank_by_scores)(test, evidence)
     quantity, paper = QUANTITIES[test.by], _paper(evidence)
-    networks = {row.method: row.model for row in paper.rows}
-    counts = {
-        method: count
-        for method, model in networks.items()
-        if model in MODELS and MODELS.get(model).params != 0
-        if (count := _count_of(test.by, evidence, model)) is not None
-    }
     method = test.method or paper.subject
+    networks = {
+        row.method: row.model
+        for row in paper.rows
+        if row.method == method or not row.self_ensemble
+        if row.model not in MODELS or MODELS.get(row.model).params != 0
+    }
+    counts = {
+        name: count
+        for name in networks
+        if (count := _count_method(test.by, evidence, name)) is not None
+    }
     if method not in counts:
-        raise _uncounted(test.by, networks[method], method)
+        raise _uncounted(test.by, networks.get(method, ""), method)
     place = 1 + sum(count > counts[method] for count in counts.values())
+    unknown = [name for name in networks if name not in counts]
+
+    def holds(place: int) -> bool:
+        return place == 1 if test.rank == "first" else place <= len(networks) / 2
+
+    if holds(place) and not holds(place + len(unknown)):
+        raise _uncounted(test.by, networks[unknown[0]], unknown[0])
     ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
     amounts = _amounts(ordered, quantity)
     text = f"{method} is {ordinal(place)} of {len(counts)}: {amounts} {quantity.words}."
-    holds = place == 1 if test.rank == "first" else place <= len(counts) / 2
-    return Finding(decide(True, holds, can_refute=True), text)
+    return Finding(decide(True, holds(place), can_refute=True), text)
 
 
 Standing = tuple[int, int]
@@ -452,30 +468,36 @@ def _by_column(values: Mapping[Column, float]) -> str:
 
 
 def _pareto(test: Pareto, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    paper, quantity = _paper(evidence), QUANTITIES[test.pareto]
+    quantity = QUANTITIES[test.pareto]
+    networks = {method: _paper(evidence).network(method)[0] for method in compared.numbers}
+    model = networks[compared.method]
+    rows = {  # a network is no rival of its own, with or without self-ensemble
+        method: numbers
+        for method, numbers in compared.numbers.items()
+        if method == compared.method or networks[method] != model
+    }
     counts = {
         method: count
-        for method in compared.numbers
-        if (count := _count_of(test.pareto, evidence, paper.network(method)[0])) is not None
+        for method in rows
+        if (count := _count_method(test.pareto, evidence, method)) is not None
     }
     if compared.method not in counts:
-        raise _uncounted(test.pareto, paper.network(compared.method)[0], compared.method)
+        raise _uncounted(test.pareto, model, compared.method)
 
     def ahead(limit: float) -> list[str]:
         return [
             f"{method} on {_set(column, compared.own)}"
-            for method, numbers in compared.numbers.items()
+            for method, numbers in rows.items()
             if method != compared.method and counts.get(method, limit + 1) <= limit
             for column, own in compared.own.items()
             if numbers.get(column, own) > own
         ]
 
     better = ahead(counts[compared.method])
-    unknown = [method for method in compared.numbers if method not in counts]
+    unknown = [method for method in rows if method not in counts]
     for method in () if better else unknown:
-        numbers = compared.numbers[method]
-        if any(numbers.get(column, own) > own for column, own in compared.own.items()):
-            raise _uncounted(test.pareto, paper.network(method)[0], method)
+        if any(rows[method].get(column, own) > own for column, own in compared.own.items()):
+            raise _uncounted(test.pareto, networks[method], method)
     ordered = dict(sorted(((k, n) for k, n in counts.items() if n), key=lambda entry: entry[1]))
     amounts = _amounts(ordered, quantity)
     text = f"{_who(better)} {compared.method} with no more {quantity.words}: {amounts}."
