@@ -32,16 +32,15 @@ def literature(findings: Findings) -> list[Table]:
 def _table(findings: Findings, printed: PrintedTable) -> Table:
     cells = [cell for cell in findings.cells if cell.row.table is printed]
     known = [cell for cell in cells if elsewhere(cell)]
-    rows = [_line(cell) for cell in known if measured(cell) or not _agree(cell)]
+    rows = [
+        _line(cell)
+        for cell in known
+        if measured(cell) or not all(as_printed(cell, one) for one in elsewhere(cell))
+    ]
     headers = ["Method", "Scale", "Set", "", "Printed", "Printed elsewhere", "Measured"]
     tidy = pd.DataFrame([fact for cell in known for fact in _facts(cell)])
     caption = _caption(printed, cells, known)
     return Table("literature", caption, [*headers, "Rounds to"], rows, tidy)
-
-
-def _agree(cell: JudgedCell) -> bool:
-    """Whether all other documents print the paper's number."""
-    return all(as_printed(cell, one) for one in elsewhere(cell))
 
 
 def _values(cell: JudgedCell) -> list[str]:
@@ -69,9 +68,8 @@ def _measured_text(cell: JudgedCell) -> str:
     """Write what is measured under the table's rules, or under the nearest ones that ran."""
     if not (found := measured(cell)):
         return ""
-    return cell.score.as_measured(found[0].value) + f" ({found[0].rules_text})" * bool(
-        found[0].rules
-    )
+    rules = f" ({found[0].rules_text})" if found[0].rules else ""
+    return cell.score.as_measured(found[0].value) + rules
 
 
 def _reached(cell: JudgedCell) -> list[str]:
@@ -117,9 +115,8 @@ def _caption(table: PrintedTable, cells: Sequence[JudgedCell], known: Sequence[J
     text = (
         f"{len(known)} of the {len(cells)} numbers of {table_name(table)} stand in other public "
         f"documents as well, {same} of them in the same digits in at least one. Documents other "
-        "than of a method's authors copy from papers: a number in them is in circulation, and need "
-        "not have been measured again. Shown are the numbers that some document prints otherwise, "
-        "or that were measured; the CSV has all."
+        "than of a method's authors copy from papers. Shown are the numbers that some document "
+        "prints otherwise, or that were measured; the CSV has all."
     )
     again = [cell for cell in known if measured(cell)]
     own = [cell for cell in again if measured_as(cell, cell.printed or 0.0, cell.score.printed)]
@@ -128,8 +125,7 @@ def _caption(table: PrintedTable, cells: Sequence[JudgedCell], known: Sequence[J
         text += (
             f" {len(again)} were measured with the authors' weights or a method without any: "
             f"{len(own)} round to the paper's digits, and {len(others)} more to those of another "
-            "document only, under some rules in use, which are named where they are not the "
-            "table's own."
+            "document only, under some rules in use, which are named if not the table's own."
         )
     used = {one.source.name for cell in known for one in elsewhere(cell)}
     sources = [f"{one.name} ({one.where})" for one in documents() if one.name in used]

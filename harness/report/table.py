@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from math import ceil
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 from unicodedata import normalize
 
 from tabulate import tabulate
@@ -31,6 +31,7 @@ _FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """The first characters of formulas in Excel, LibreOffice and Google Sheets."""
 
 
+@runtime_checkable
 class Report(Protocol):
     """The return type of functions registered with `harness.registry.register_report`.
 

@@ -123,7 +123,7 @@ def test_a_report_that_changes_what_it_is_given_changes_no_other(harness, photos
         ("return table('plot')", "the report plot already uses the file name plot."),
         ("return [table('a'), table('a')]", "it returned several reports called a."),
         ("return Drawn()", "ZeroDivisionError: division by zero."),
-        ("return Drawn(formats=('docx',))", "'docx' is not a format: there are md, tex, "),
+        ("return Drawn(formats=('docx',))", "No format is called 'docx': there are md, tex, "),
         (
             "return Drawn(formats=('md',), render=lambda form: None)",
             "TypeError: render('md') returned NoneType, not str or bytes.",
