@@ -302,8 +302,8 @@ PREAMBLE = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."
 _BEGIN = ("\\begin{table*}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}")
 _FIT = "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%"
 """Shrinks a table that is wider than the text."""
-_LINES, _LETTERS = 46, 65
-"""Lines of a float, and letters in a line of its caption or cells, in an article, at least."""
+_LINES, _LETTERS = 52, 82
+"""Lines of a float and letters of a line in ``\\footnotesize``, in an article on letter paper."""
 _LONG = 26
 """A column with a cell of more letters wraps."""
 _LABEL = re.compile(r"[^A-Za-z0-9_.-]")
@@ -354,15 +354,18 @@ def latex(table: Table) -> str:
     The first has the caption and a label that ends in the table's name.
     """
     columns = zip(table.headers, *table.rows, strict=True)
-    longest = [max(map(len, cells), default=0) for _, *cells in columns]
+    longest = [max(map(len, [*header.split(), *cells]), default=0) for header, *cells in columns]
     wraps = [size > _LONG for size in longest]
     # Columns that wrap share the larger part of the line.
     width = max(0.6 / max(sum(wraps), 1), 0.25)
+    letters = width * _LETTERS
     kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
+    needed = sum(letters if one else size for one, size in zip(wraps, longest, strict=True))
+    shrunk = max(1.0, (needed + 2 * len(longest)) / _LETTERS)
     label = f"\\label{{tab:{_LABEL.sub('-', table.name)}}}"
     top = [f"\\caption{{{escape_latex(table.caption)}}}", label]
     floats = []
-    for part in _parts(table, width * _LETTERS):
+    for part in _parts(table, letters, shrunk):
         tabular = [
             f"\\begin{{tabular}}{{{kinds}}}",
             "\\toprule",
@@ -378,29 +381,31 @@ def latex(table: Table) -> str:
     return "\n\n".join([PREAMBLE, *floats, *_latex_notes(table.notes)]) + "\n"
 
 
-def _parts(table: Table, letters: float) -> Iterator[Sequence[Sequence[str]]]:
-    """Split a table's rows into parts that fill a float; one empty part without rows.
+def _parts(table: Table, letters: float, shrunk: float) -> Iterator[Sequence[Sequence[str]]]:
+    """Split a table's rows into parts that fit on a page; one empty part without rows.
 
     Args:
-        table: the caption takes lines of the first float.
-        letters: that fit on a line of a cell that wraps.
+        table: its caption takes lines of the first part.
+        letters: that fit on a line of a column that wraps.
+        shrunk: the factor by which the table is too wide.
     """
     part: list[Sequence[str]] = []
-    filled = ceil(len(table.caption) / _LETTERS)
+    # The caption has larger letters than the table.
+    left = (_LINES - len(table.caption) / 55) * shrunk
     for row in table.rows:
-        lines = max(ceil(len(cell) / letters) if len(cell) > _LONG else 1 for cell in row)
-        if part and filled + lines > _LINES:
+        # Words leave about a sixth of a narrow column empty.
+        lines = max(ceil(1.2 * len(cell) / letters) if len(cell) > _LONG else 1 for cell in row)
+        if part and lines > left:
             yield part
-            part, filled = [], 0
+            part, left = [], _LINES * shrunk
         part.append(row)
-        filled += lines
+        left -= lines
     yield part
 
 
 def _header(header: str, size: int) -> str:
-    """Write a header, on several lines if its words are shorter than the column's cells."""
-    width = max(map(len, [" " * size, *header.split()]))
-    lines = [escape_latex(line) for line in wrap(header, max(width, 1))]
+    """Write a header, wrapped to a number of letters."""
+    lines = [escape_latex(line) for line in wrap(header, max(size, 1))]
     stacked = "\\\\".join(lines)
     return f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked
 

@@ -12,6 +12,7 @@ from harness.paper.findings import Findings
 from harness.paper.schema import Paper, paper, read_paper
 from harness.record import RunRecord
 from harness.registry import MODELS, REPORTS
+from harness.report.claims import claims
 from harness.report.results import differences, results, rules, verdicts
 from harness.report.table import Table
 from tests.records import frame, record
@@ -299,6 +300,19 @@ class TestAnyPaper:
         assert results(findings)[1].rows[1][2:] == ["measured", "missing"]
         assert list(verdicts(findings)[1].rows[0]) == ["VDSR", "PSNR", "27.00 ○"]
         assert "as-rgb (border of imresize: symmetric)" in results(findings)[1].caption
+
+    def test_numbers_that_are_not_from_the_paper_itself_say_so(self, tmp_path: Path) -> None:
+        path = tmp_path / "copied.toml"
+        path.write_text(
+            OTHER.replace('"Table 4"', '"Table 4"\nread_from = ["A", "a review, README.md"]')
+        )
+        findings = found(*self.RUNS, of=read_paper(path))
+        copied = "Table 4 (read from A and a review, README.md)"
+        for report in (results, verdicts):
+            first, second = report(findings)
+            assert copied in second.caption and "read from" not in first.caption
+        (judged,) = claims(findings)
+        assert f"The numbers of {copied} are not from the paper itself." in judged.caption
 
 
 X2 = (("srcnn", "set5", [36.6]), ("vdsr", "set5", [37.0]))
