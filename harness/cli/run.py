@@ -30,10 +30,11 @@ from harness.cli.options import (
 )
 from harness.cli.progress import Row, RunProgress, bars, download, echo, echo_lines, show
 from harness.errors import HarnessError, UsageError, own_error
-from harness.report.table import json_text, markdown_table
+from harness.report.table import json_text, markdown_table, plain_table, readable
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import ClaimedNumbers, Number, Rescored
+    from harness.record import RunRecord
     from harness.run.bench import Bench, Roof
     from harness.run.plan import Plan
     from harness.run.spec import Executor, RunContext
@@ -155,7 +156,6 @@ def run(
 ) -> None:
     """Evaluate models on test sets."""
     from harness.files import require_locks
-    from harness.report.results import summary
     from harness.run.job import require_folders
     from harness.run.plan import Request, plan
     from harness.run.spec import RunContext
@@ -196,6 +196,34 @@ def run(
         echo_lines("\n" + summary(records))
     if failed or context.unsaved or not records:
         sys.exit(1)
+
+
+def summary(records: Sequence[RunRecord]) -> str:
+    """Write the summary table of ``harness run``: one line per run."""
+    rows = []
+    # PSNR and SSIM come first in every run.
+    metrics = list(dict.fromkeys(name for one in records for name in one.identity.metrics))
+    for record in records:
+        identity, means = record.identity, record.means
+        done = record.status == "finished"
+        label = identity.model + ("+" if identity.self_ensemble else "")
+        scores = [
+            f"{readable(means.get(name))}{_infinite(record, name)}" if done else "failed"
+            for name in metrics
+        ]
+        tag = record.weights.tag if record.weights else "-"
+        rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
+        rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
+    titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:])]
+    headers = ["model", "dataset", "images", *titles, "protocol", "weights"]
+    align = ("left", "left", *("right",) * (1 + len(metrics)), "left", "left")
+    return plain_table(headers, rows, align)
+
+
+def _infinite(record: RunRecord, metric: str) -> str:
+    """State how many images a mean leaves out because their score is infinite."""
+    count = record.infinite.get(metric)
+    return f" ({count} infinite)" if count else ""
 
 
 def _print_plan(planned: Plan) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import convert
 
-from harness.paper.schema import PrintedCells, listed
+from harness.paper.schema import PrintedCells
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
 
@@ -121,15 +120,8 @@ def all_from(evidence: Evidence, claim: Claim, method: str) -> Finding:
     ]
     text = (
         f"Of {len(cells)} numbers of other methods, other documents print "
-        f"{len(known) - len(differing)} in the same digits, {len(differing)} in others only"
-        f"{_by_method(differing)}, and {len(cells) - len(known)} not at all. Of what the authors "
+        f"{len(known) - len(differing)} in the same digits, {len(differing)} in others only, "
+        f"and {len(cells) - len(known)} not at all. Of what the authors "
         f"of {method} publish, {len(own)} numbers are known here, and {sum(own)} of them agree."
     )
     return Finding(decide(all(own), None, False), text)
-
-
-def _by_method(cells: Sequence[JudgedCell]) -> str:
-    counts = Counter(cell.row.method for cell in cells)
-    return f" ({listed([f'{count} of {method}' for method, count in counts.items()])})" * bool(
-        counts
-    )

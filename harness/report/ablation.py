@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from harness.paper.findings import Findings, JudgedAblation
 
 
-_COLUMNS = ["variant", "printed", "verdict", "measured", "sd", "budget", "runs"]
-
-
 @register_report("ablation")
 def ablation(findings: Findings) -> list[Table]:
     """Report each ablation: printed values, their verdicts, and measured ones, by budget."""
@@ -41,13 +38,12 @@ def _table(judged: JudgedAblation, findings: Findings) -> Table:
         rows.append(["measured", *empty.values()])
     facts = [
         {"variant": name, "printed": printed[name], "verdict": judged.verdicts[name]}
-        | (_tidy(one, name) if one and name in one.runs else {"runs": empty[name]})
+        | _tidy(one, name, empty[name])
         for one in judged.measured or (None,)
         for name in order
     ]
-    tidy = pd.DataFrame(facts, columns=_COLUMNS)
     headers = ["", *map(judged.ablation.called, order)]
-    return Table(judged.ablation.id, _caption(judged, findings), headers, rows, tidy)
+    return Table(judged.ablation.id, _caption(judged, findings), headers, rows, pd.DataFrame(facts))
 
 
 def _mean(measured: MeasuredAblation, variant: str) -> str:
@@ -57,12 +53,14 @@ def _mean(measured: MeasuredAblation, variant: str) -> str:
     return f"{measured.psnr(variant):.3f}{deviation}"
 
 
-def _tidy(measured: MeasuredAblation, variant: str) -> dict[str, Any]:
+def _tidy(measured: MeasuredAblation | None, variant: str, empty: str) -> dict[str, Any]:
+    """Collect what was measured of a variant, or ``empty`` for its runs."""
+    known = measured if measured and variant in measured.runs else None
     return {
-        "measured": round(measured.psnr(variant), 6),
-        "sd": measured.sd(variant),
-        "budget": str(measured.budget),
-        "runs": " ".join(run.identity.id for run in measured.runs[variant]),
+        "measured": known and round(known.psnr(variant), 6),
+        "sd": known and known.sd(variant),
+        "budget": known and str(known.budget),
+        "runs": " ".join(run.identity.id for run in known.runs[variant]) if known else empty,
     }
 
 

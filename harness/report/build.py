@@ -42,19 +42,12 @@ def make(name: str, findings: Findings, pictures: Pictures) -> list[Report]:
         findings = replace(findings, runs=findings.runs.copy())
     with _errors_of(name):
         made = REPORTS.get(name)(findings, **options)
-        reports: list[Report] = list(made) if isinstance(made, list | tuple) else [made]
-        fault = next(filter(None, map(_fault, reports)), "") or _repeated(reports)
-    if fault:
-        raise ReportError(name, fault)
-    return reports
+        return _reports(made if isinstance(made, list | tuple) else [made])
 
 
 def takes_pictures(name: str) -> bool:
     """Whether a report's function has a parameter ``pictures``."""
-    try:
-        return "pictures" in signature(REPORTS.get(name)).parameters
-    except (TypeError, ValueError):  # the call itself will fail
-        return False
+    return "pictures" in signature(REPORTS.get(name)).parameters
 
 
 def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format, bytes]:
@@ -70,10 +63,8 @@ def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format,
 
 def _render(report: Report, form: Format) -> bytes:
     content: object = report.render(form)
-    if isinstance(content, str):
-        return content.encode()
-    if isinstance(content, bytes | bytearray | memoryview):
-        return bytes(content)
+    if isinstance(content, str | bytes):
+        return content.encode() if isinstance(content, str) else content
     raise TypeError(f"render({form!r}) returned {type(content).__name__}, not str or bytes")
 
 
@@ -90,23 +81,30 @@ def _errors_of(name: str) -> Iterator[None]:
         raise ReportError(name, sentence(error)) from error
 
 
-def _fault(report: object) -> str:
-    """Describe what is wrong with a report; empty if nothing is."""
-    stem, formats = getattr(report, "name", None), getattr(report, "formats", None)
-    if stem is None or formats is None or not callable(getattr(report, "render", None)):
-        return f"it returned {type(report).__name__}, which lacks name, formats or render"
-    if not is_plain_name(stem):
-        return f"its files cannot be called {stem!r}"
+def _reports(made: Sequence[object]) -> list[Report]:
+    """Return what a report's function made.
+
+    Raises:
+        HarnessError: it is no report, or cannot be written.
+    """
+    reports: dict[str, Report] = {}
+    for report in made:
+        if not isinstance(report, Report):
+            kind = type(report).__name__
+            raise HarnessError(f"it returned {kind}, which lacks name, formats or render")
+        if not is_plain_name(report.name):
+            raise HarnessError(f"its files cannot be called {report.name!r}")
+        if report.name in reports:
+            raise HarnessError(f"it returned several reports called {report.name}")
+        _require_formats(report.formats)
+        reports[report.name] = report
+    return list(reports.values())
+
+
+def _require_formats(formats: Sequence[str]) -> None:
     known = get_args(Format)
-    unknown = next((form for form in formats if form not in known), None)
-    return "" if unknown is None else f"{unknown!r} is not a format: there are {', '.join(known)}"
-
-
-def _repeated(reports: Sequence[Report]) -> str:
-    """Say that several reports would be written to the same files; empty if none would."""
-    names = [report.name for report in reports]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    return "" if twice is None else f"it returned several reports called {twice}"
+    if unknown := [form for form in formats if form not in known]:
+        raise UsageError(f"No format is called {unknown[0]!r}: there are {', '.join(known)}.")
 
 
 class Written(NamedTuple):
@@ -171,10 +169,7 @@ def build(
             nothing to report under the name.
         HarnessError: a report needs runs and there are none, or the folder cannot be written.
     """
-    known: tuple[Format, ...] = get_args(Format)
-    unknown = next((form for form in formats if form not in known), None)
-    if unknown:
-        raise UsageError(f"No format is called {unknown!r}: there are {', '.join(known)}.")
+    _require_formats(formats)
     # Make all reports before writing the first: without runs, no file is written.
     reports, failed = _make_all(word, findings, pictures)
     yield from failed

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.registry import MODELS, register_report
+from harness.report.plot import short_count
 from harness.report.table import Table
 
 if TYPE_CHECKING:
     from harness.cards import ModelCard
-    from harness.models.cost import Complexity
     from harness.models.resources import Speed
     from harness.paper.findings import Findings
     from harness.paper.schema import Paper
@@ -50,59 +50,58 @@ def complexity_table(
         HarnessError: a network cannot be built.
         UsageError: the SR image is too small.
     """
-    from harness.models.cost import OUTPUT_SIZE, measure_complexity, whole_multiples
+    from harness.models.cost import OUTPUT_SIZE, whole_multiples
 
     size = whole_multiples(output_size or OUTPUT_SIZE, scale)
-    printed: dict[str, float] = {}
-    readings: set[str] = set()
-    if paper:
-        readings = {paper.methods[name] for plot in paper.plots for name in plot.readings}
-        of_scale = [plot.parameters for plot in paper.plots if plot.scale == scale]
-        printed = {paper.methods[name]: n for counts in of_scale for name, n in counts.items()}
+    plots, methods = (paper.plots, paper.methods) if paper else ((), {})
+    of_scale = [plot.parameters for plot in plots if plot.scale == scale]
+    printed = {methods[name]: count for counts in of_scale for name, count in counts.items()}
+    readings = {methods[name] for plot in plots for name in plot.readings}
     facts = []
     for card in cards:
-        counted = measure_complexity(card, scale, {}, size)
-        row = {"model": card.name, "parameters_printed": printed.get(card.name)}
-        row["reading"] = card.name in readings
+        fact = {"model": card.name, "parameters_printed": printed.get(card.name)}
+        fact |= {"reading": card.name in readings} | _counts(card, scale, size)
         if speeds is not None:
-            timed = (speeds[card.name].seconds, speeds[card.name].bytes)
-            row |= dict(zip(_TIMED, timed, strict=True))
-        facts.append(row | _counts(card, scale, counted))
-    columns = [one for one in _COLUMNS if speeds is not None or one[1] not in _TIMED]
-    titles = [title for title, *_ in columns]
-    headers = ["Network", "Parameters printed", "Parameters", *titles, "Where thop differs"]
-    rows = [_row(fact, columns) for fact in facts]
+            fact["seconds_per_megapixel"] = speeds[card.name].seconds
+            fact["bytes_per_megapixel"] = speeds[card.name].bytes
+        facts.append(fact)
+    columns = _COUNTS if speeds is None else _COUNTS + _SPEEDS
+    headers = [header for header, *_ in columns]
     caption = (
         f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
         "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
-        "is twice that. Activations are the values that convolutions put out. thop counts some "
-        "layers otherwise; where and why stands in the last column. Where neither "
-        "code nor a count was published the network is a reading of its paper."
+        "is twice that. Activations are the values that convolutions put out. Where neither code "
+        "nor a count was published the network is a reading of its paper."
     )
     if speeds is not None:
         caption += (
             " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
             "are of this machine, a megapixel (MP) of output."
         )
-    return Table("complexity", caption, headers, rows, pd.DataFrame(facts))
+    return Table(
+        "complexity",
+        caption,
+        ["Network", "Parameters printed", "Parameters", *headers, "Where thop differs"],
+        [_row(fact, columns) for fact in facts],
+        pd.DataFrame(facts),
+    )
 
 
-_TIMED = ("seconds_per_megapixel", "bytes_per_megapixel")
-_COLUMNS = (
+_COUNTS = (
     ("MACs (G)", "macs", 1e9, 2),
     ("FLOPs (G)", "flops", 1e9, 2),
     ("Activations (M)", "activations", 1e6, 1),
-    ("s/MP", _TIMED[0], 1, 2),
-    ("MB/MP", _TIMED[1], 1e6, 0),
     ("MACs by thop (G)", "thop_macs", 1e9, 2),
 )
-"""The header, fact, unit and decimals of each column of counts."""
+_SPEEDS = (("s/MP", "seconds_per_megapixel", 1, 2), ("MB/MP", "bytes_per_megapixel", 1e6, 0))
+"""The header, fact, unit and decimals of columns."""
 
 
-def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
-    """Collect the counts, and those of thop."""
-    from harness.models.cost import disagreements, thop_macs
+def _counts(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, Any]:
+    """Collect the counts for an output size, and those of thop."""
+    from harness.models.cost import disagreements, measure_complexity, thop_macs
 
+    counted = measure_complexity(card, scale, {}, size)
     facts: dict[str, Any] = {
         "parameters": counted.parameters,
         "macs": counted.macs,
@@ -125,15 +124,11 @@ def _counts(card: ModelCard, scale: int, counted: Complexity) -> dict[str, Any]:
 
 
 def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]) -> list[str]:
-    printed, differs = fact["parameters_printed"] or 0, fact["thop_differs"] or "nowhere"
-    size, letter = (1e6, "M") if printed >= 1e6 else (1e3, "k")
+    counts = [(fact[name], unit, decimals) for _, name, unit, decimals in columns]
     return [
         fact["model"],
-        f"{printed / size:.1f}{letter}" if printed else "",
+        short_count(fact["parameters_printed"]) if fact["parameters_printed"] else "",
         f"{fact['parameters']:,}" + " (a reading)" * fact["reading"],
-        *(
-            "" if fact[name] is None else f"{fact[name] / unit:,.{decimals}f}"
-            for _, name, unit, decimals in columns
-        ),
-        f"not counted: {fact['obstacle']}" if fact["obstacle"] else differs,
+        *("" if count is None else f"{count / unit:,.{n}f}" for count, unit, n in counts),
+        f"not counted: {fact['obstacle']}" if fact["obstacle"] else fact["thop_differs"],
     ]

@@ -39,6 +39,11 @@ def dagger(record: RunRecord) -> str:
     return "" if speaks_for_the_authors(record) else TRAINED_HERE
 
 
+def table_name(table: Table) -> str:
+    """Name a printed table, and the documents that its numbers were read from, if not the paper."""
+    return table.title + (f" (read from {listed(table.read_from)})" if table.read_from else "")
+
+
 def grey_note(grey: GreyRule | None, table: Table) -> str:
     """Write the rule for grey images of the runs shown, as the beginning of a sentence.
 
@@ -76,15 +81,14 @@ def dagger_note(records: Iterable[RunRecord], methods: Mapping[str, str]) -> str
         records: the records shown.
         methods: the paper's names of the models.
     """
-    budgets: dict[str, list[str]] = {}
+    trainings: dict[str, dict[str, None]] = {}
     for record in records:
-        if budget := training(record):
-            names = budgets.setdefault(budget, [])
+        if text := training(record):
             name = methods.get(record.identity.model, record.identity.model)
-            names += [name] * (name not in names)
-    if not budgets:
+            trainings.setdefault(text, {})[name] = None
+    if not trainings:
         return ""
-    trained = "; ".join(f"{listed(names)} with {budget}" for budget, names in budgets.items())
+    trained = "; ".join(f"{listed([*names])} with {text}" for text, names in trainings.items())
     return (
         f"{TRAINED_HERE} Not the authors' weights, which may reach a printed number and cannot "
         f"refute one: {trained}."

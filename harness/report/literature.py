@@ -10,6 +10,8 @@ import pandas as pd
 from harness.paper.literature import as_printed, documents, elsewhere, measured, measured_as
 from harness.paper.schema import listed, title
 from harness.registry import register_report
+from harness.report.legend import table_name
+from harness.report.results import each_table
 from harness.report.table import Table
 
 if TYPE_CHECKING:
@@ -24,26 +26,21 @@ def literature(findings: Findings) -> list[Table]:
 
     A table without a number that was measured, or is printed otherwise elsewhere, has no report.
     """
-    tables = findings.paper.tables if findings.paper else ()
-    names = {one.id: f"literature-{one.id}" if len(tables) > 1 else "literature" for one in tables}
-    made = (_table(findings, one, names[one.id]) for one in tables)
-    return [table for table in made if table.rows]
+    return each_table(findings, "literature", _table)
 
 
-def _table(findings: Findings, printed: PrintedTable, name: str) -> Table:
+def _table(findings: Findings, printed: PrintedTable) -> Table:
     cells = [cell for cell in findings.cells if cell.row.table is printed]
     known = [cell for cell in cells if elsewhere(cell)]
-    scales = {cell.row.scale for cell in known}
-    telling = [cell for cell in known if measured(cell) or not _agree(cell)]
-    rows = [_line(cell, several_scales=len(scales) > 1) for cell in telling]
-    headers = ["Method", "Set", "", "Printed", "Printed elsewhere", "Measured", "Rounds to"]
+    rows = [
+        _line(cell)
+        for cell in known
+        if measured(cell) or not all(as_printed(cell, one) for one in elsewhere(cell))
+    ]
+    headers = ["Method", "Scale", "Set", "", "Printed", "Printed elsewhere", "Measured"]
     tidy = pd.DataFrame([fact for cell in known for fact in _facts(cell)])
-    return Table(name, _caption(printed, cells, known), headers, rows, tidy)
-
-
-def _agree(cell: JudgedCell) -> bool:
-    """Whether all other documents print the paper's number."""
-    return all(as_printed(cell, one) for one in elsewhere(cell))
+    caption = _caption(printed, cells, known)
+    return Table("literature", caption, [*headers, "Rounds to"], rows, tidy)
 
 
 def _values(cell: JudgedCell) -> list[str]:
@@ -54,10 +51,11 @@ def _values(cell: JudgedCell) -> list[str]:
     return [f"{value} ({listed(who)})" for value, who in names.items()]
 
 
-def _line(cell: JudgedCell, *, several_scales: bool) -> list[str]:
+def _line(cell: JudgedCell) -> list[str]:
     return [
         cell.row.method,
-        title(cell.dataset) + f" x{cell.row.scale}" * several_scales,
+        f"x{cell.row.scale}",
+        title(cell.dataset),
         cell.metric.upper(),
         cell.score.as_printed(cell.printed or 0.0),
         "; ".join(_values(cell)),
@@ -70,9 +68,8 @@ def _measured_text(cell: JudgedCell) -> str:
     """Write what is measured under the table's rules, or under the nearest ones that ran."""
     if not (found := measured(cell)):
         return ""
-    return cell.score.as_measured(found[0].value) + f" ({found[0].rules_text})" * bool(
-        found[0].rules
-    )
+    rules = f" ({found[0].rules_text})" if found[0].rules else ""
+    return cell.score.as_measured(found[0].value) + rules
 
 
 def _reached(cell: JudgedCell) -> list[str]:
@@ -115,13 +112,11 @@ def _facts(cell: JudgedCell) -> list[dict[str, Any]]:
 
 def _caption(table: PrintedTable, cells: Sequence[JudgedCell], known: Sequence[JudgedCell]) -> str:
     same = sum(any(as_printed(cell, one) for one in elsewhere(cell)) for cell in known)
-    text = f"{len(known)} of the {len(cells)} numbers of {table.title}"
-    text += f" (read from {listed(table.read_from)})" * bool(table.read_from)
-    text += (
-        f" stand in other public documents as well, {same} of them in the same digits in at least "
-        "one. Documents other than of a method's authors copy from papers: a number in them is in "
-        "circulation, and need not have been measured again. Shown are the numbers that some "
-        "document prints otherwise, or that were measured; the CSV has all."
+    text = (
+        f"{len(known)} of the {len(cells)} numbers of {table_name(table)} stand in other public "
+        f"documents as well, {same} of them in the same digits in at least one. Documents other "
+        "than of a method's authors copy from papers. Shown are the numbers that some document "
+        "prints otherwise, or that were measured; the CSV has all."
     )
     again = [cell for cell in known if measured(cell)]
     own = [cell for cell in again if measured_as(cell, cell.printed or 0.0, cell.score.printed)]
@@ -130,8 +125,7 @@ def _caption(table: PrintedTable, cells: Sequence[JudgedCell], known: Sequence[J
         text += (
             f" {len(again)} were measured with the authors' weights or a method without any: "
             f"{len(own)} round to the paper's digits, and {len(others)} more to those of another "
-            "document only, under some rules in use, which are named where they are not the "
-            "table's own."
+            "document only, under some rules in use, which are named if not the table's own."
         )
     used = {one.source.name for cell in known for one in elsewhere(cell)}
     sources = [f"{one.name} ({one.where})" for one in documents() if one.name in used]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from harness.errors import HarnessError
-from harness.paper.schema import SCORES, listed, title
+from harness.paper.schema import listed, title
 from harness.paper.schema import score as score_of
 from harness.paper.verdicts import PRINTED_TEXT
 from harness.protocol.rules import protocol
@@ -23,17 +24,16 @@ from harness.report.legend import (
     dagger,
     dagger_note,
     grey_note,
+    table_name,
     training,
 )
-from harness.report.table import BEST, Mark, Marked, Table, plain_table, readable
+from harness.report.table import BEST, Mark, Marked, Table
 from harness.run.statistics import spread_over_weights
 
 if TYPE_CHECKING:
     from harness.paper import schema
     from harness.paper.findings import Difference, Findings
-    from harness.paper.select import Measurement
     from harness.paper.verdicts import JudgedCell, JudgedRow
-    from harness.record import RunRecord
 
 
 @register_report("results")
@@ -51,7 +51,33 @@ def results(findings: Findings) -> list[Table]:
             "folder with --results, or accept them with harness accept."
         )
     shown = [(table, rows_of(findings, table)) for table in findings.tables]
-    return [_results(findings, table, rows) for table, rows in shown if rows]
+    return [_without_one_scale(_results(findings, *one)) for one in shown if one[1]]
+
+
+def each_table(
+    findings: Findings, name: str, make: Callable[[Findings, schema.Table], Table]
+) -> list[Table]:
+    """Make a report of each table of the paper, unless it has no rows.
+
+    Args:
+        findings: the paper and its runs.
+        name: the reports' name, which the table's id follows if the paper has several tables.
+        make: makes one. If it has a column Scale, that is left out where all rows have the same.
+    """
+    tables = findings.paper.tables if findings.paper else ()
+    made = [(table.id, _without_one_scale(make(findings, table))) for table in tables]
+    several = len(tables) > 1
+    return [replace(one, name=f"{name}-{id}" if several else name) for id, one in made if one.rows]
+
+
+def _without_one_scale(table: Table) -> Table:
+    """Leave out the columns of scales if there is only one scale."""
+    if len(set(table.tidy.get("scale", ()))) > 1:
+        return table
+    place = list(table.headers).index("Scale")
+    headers, *rows = ([*row[:place], *row[place + 1 :]] for row in (table.headers, *table.rows))
+    tidy = table.tidy.drop(columns="scale", errors="ignore")
+    return replace(table, headers=headers, rows=rows, tidy=tidy)
 
 
 def rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
@@ -65,37 +91,25 @@ def rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
 
 
 def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow]) -> Table:
+    headers = ["Method", "Scale", "Pipeline", "", *map(title, table.columns)]
+    tidy = pd.DataFrame([_facts(cell) for row in judged for cell in row.cells])
     marks = {} if findings.paper else _marks(judged)
     lines: list[list[str]] = []
     for row in judged:
         names = [row.row.method, f"x{row.row.scale}", pipeline(row)]
         sets = [list(cells) for _, cells in groupby(row.cells, lambda cell: cell.dataset)]
-        measured = [_measured(cells, marks) for cells in sets]
-        if findings.paper is None:
-            lines.append([*names, *measured])
-            continue
-        lines += [
-            [*names, "printed", *map(_printed, sets)],
-            ["", "", "", "measured", *measured],
-            ["", "", "", "difference", *map(_difference, sets)],
-        ]
-    kind = [""] * bool(findings.paper)
-    headers = ["Method", "Scale", "Pipeline", *kind, *map(title, table.columns)]
-    tidy = pd.DataFrame([_facts(cell) for row in judged for cell in row.cells])
-    if findings.paper is None:
+        if findings.paper:
+            lines += [
+                [*names, "printed", *map(_printed, sets)],
+                ["", "", "", "measured", *(_measured(cells, marks) for cells in sets)],
+                ["", "", "", "difference", *map(_difference, sets)],
+            ]
+        else:
+            lines.append([*names, *(_measured(cells, marks) for cells in sets)])
+    if not findings.paper:
+        headers.remove("")
         tidy = tidy.drop(columns=["printed", "difference"])
-    return _without_one_scale(table.id, _caption(findings, table, judged), headers, lines, tidy)
-
-
-def _without_one_scale(
-    name: str, caption: str, headers: list[str], lines: list[list[str]], tidy: pd.DataFrame
-) -> Table:
-    """Make a table, without its columns of scales if there is only one scale."""
-    if len(set(tidy.get("scale", ()))) < 2:
-        place = headers.index("Scale")
-        headers, *lines = ([*line[:place], *line[place + 1 :]] for line in [headers, *lines])
-        tidy = tidy.drop(columns="scale", errors="ignore")
-    return Table(name, caption, headers, lines, tidy)
+    return Table(table.id, _caption(findings, table, judged), headers, lines, tidy)
 
 
 def pipeline(row: JudgedRow) -> str:
@@ -121,18 +135,26 @@ def _shown(cell: JudgedCell) -> Shown:
 
 
 def _marks(rows: Sequence[JudgedRow]) -> dict[Shown, Mark]:
-    """Mark the two best numbers of each scale, set and metric that several rows have."""
-    cells = [cell for row in rows for cell in row.cells if cell.value is not None]
-    numbers: dict[tuple[int, str, str], list[Shown]] = {}
-    for cell in sorted(cells, key=lambda cell: cell.value or 0.0, reverse=True):
-        numbers.setdefault(_shown(cell)[:3], []).append(_shown(cell))
+    """Mark the two best numbers of each scale, set and metric that several rows have.
+
+    They are PSNR and SSIM, of which more is better: a table of runs alone has no other scores.
+    """
+    columns: dict[tuple[int, str, str], list[Shown]] = {}
+    for row in rows:
+        for cell in row.cells:
+            if cell.value is not None:
+                columns.setdefault(_shown(cell)[:3], []).append(_shown(cell))
     marks: tuple[Mark, Mark] = ("best", "second")
     return {
         number: mark
-        for of_column in numbers.values()
-        if len(of_column) > 1
-        for number, mark in zip(dict.fromkeys(of_column), marks, strict=False)
+        for numbers in columns.values()
+        if len(numbers) > 1
+        for number, mark in zip(sorted(set(numbers), key=_by_value), marks, strict=False)
     }
+
+
+def _by_value(number: Shown) -> float:
+    return -float(number[-1])
 
 
 def _measured(cells: Sequence[JudgedCell], marks: Mapping[Shown, Mark]) -> str:
@@ -175,6 +197,7 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
 
 
 def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow]) -> str:
+    paper = findings.paper
     cells = [cell for row in rows for cell in row.cells]
     runs = [cell.shown for cell in cells if cell.shown]
     scales = sorted({row.row.scale for row in rows})
@@ -184,26 +207,19 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
         f"{' / '.join(scores)} at {listed([f'x{scale}' for scale in scales])} (bicubic "
         f"degradation, MATLAB imresize, luma, border of {border} left out)"
     )
-    if paper := findings.paper:
-        text = f'{table.title} of "{paper.source.title}": {what}, printed and measured; '
-        text += f"{_share(cells)}.{_obstacles(cells)}"
+    if paper:
+        about = f'{table_name(table)} of "{paper.source.title}": {what}, printed and measured; '
+        about += f"{_share(cells)}.{_obstacles(cells)}"
     else:
-        text = f"{what} of every network that ran. {BEST}"
-    text += (
-        " Pipeline y: luma degraded in double, compared in uint8; "
-        "pipeline rgb: colour degraded in uint8, float luma compared; rows of different pipelines "
-        f"do not compare exactly. {grey_note(findings.rules, table)} (--grey shows all rows under "
-        "one rule)."
+        about = f"{what} of every network that ran. {BEST}"
+    text = (
+        f"{about} Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: colour "
+        "degraded in uint8, float luma compared; rows of different pipelines do not compare "
+        f"exactly. {grey_note(findings.rules, table)}."
     )
     if note := dagger_note(runs, paper.names if paper else {}):
         text += f" {note}"
-    measured = {run.identity.model for run in runs}
-    for model in dict.fromkeys(row.row.model for row in rows if row.row.model in MODELS):
-        smaller = MODELS.get(model).stand_in
-        if smaller in measured and model not in measured:
-            text += f" {model} has no weights here; {smaller}, in a row of its own, is no "
-            text += "measure of it."
-    unverified = sorted({cell.dataset for cell in cells if cell.shown and not cell.shown.verified})
+    unverified = sorted({run.identity.dataset for run in runs if not run.verified})
     if unverified:
         text += f" Not verified against published pixels: {', '.join(unverified)}."
     return text
@@ -233,53 +249,16 @@ def _obstacles(cells: Iterable[JudgedCell]) -> str:
     return f" What cannot be measured: {'; '.join(reasons)}." if reasons else ""
 
 
-def _infinite(record: RunRecord, metric: str) -> str:
-    """State how many images a mean leaves out because their score is infinite."""
-    count = record.infinite.get(metric)
-    return f" ({count} infinite)" if count else ""
-
-
-def summary(records: Sequence[RunRecord]) -> str:
-    """Write the summary table of ``harness run``: one line per run."""
-    rows = []
-    computed = (name for record in records for name in record.identity.metrics)
-    metrics = list(dict.fromkeys((*SCORES, *computed)))
-    for record in records:
-        identity, means = record.identity, record.means
-        done = record.status == "finished"
-        label = identity.model + ("+" if identity.self_ensemble else "")
-        scores = [
-            f"{readable(means.get(name))}{_infinite(record, name)}" if done else FAILED
-            for name in metrics
-        ]
-        tag = record.weights.tag if record.weights else "-"
-        rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
-        rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
-    titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:])]
-    headers = ["model", "dataset", "images", *titles, "protocol", "weights"]
-    align = ("left", "left", *("right",) * (1 + len(metrics)), "left", "left")
-    return plain_table(headers, rows, align)
-
-
-def _for_each_table(
-    findings: Findings, name: str, make: Callable[[str, Findings, schema.Table], Table]
-) -> list[Table]:
-    """Make a report of each of the paper's tables, with its id in the name if there are several."""
-    tables = findings.paper.tables if findings.paper else ()
-    names = {table.id: f"{name}-{table.id}" if len(tables) > 1 else name for table in tables}
-    return [make(names[table.id], findings, table) for table in tables]
-
-
 @register_report("verdicts")
 def verdicts(findings: Findings) -> list[Table]:
     """Report every printed number of each table with its verdict.
 
     The grey rule is ignored: a number counts as reproduced under any rule in use.
     """
-    return _for_each_table(findings, "verdicts", _verdicts)
+    return each_table(findings, "verdicts", _verdicts)
 
 
-def _verdicts(name: str, findings: Findings, table: schema.Table) -> Table:
+def _verdicts(findings: Findings, table: schema.Table) -> Table:
     lines = []
     for row in findings.rows:
         if row.row.table is table and row.row.printed:
@@ -287,14 +266,20 @@ def _verdicts(name: str, findings: Findings, table: schema.Table) -> Table:
             for metric in table.scores:
                 lines.append([*names, metric.upper(), *map(_verdict, row.of(metric))])
                 names = ["", ""]
+    cells = [cell for cell in findings.cells if cell.row.table is table]
+    count = Counter(cell.standing for cell in cells)
+    legend = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
+    failed = sum(bool(cell.broken) for cell in cells)
+    caption = (
+        f"Every number of {table_name(table)} as printed, with its verdict: {legend}. Reproduced: "
+        f"measured with the authors' weights within {PRINTED_TEXT}, or reached with others "
+        f"({TRAINED_HERE}), which cannot refute a number; the report rules names the other rules. "
+        "Inconsistent in print: it contradicts other printed numbers. Undecided: measured and not "
+        "reproduced, but with other weights, or not under every rule in use. Runs that failed: "
+        f"{failed or 'none'}.{_obstacles(cells)}"
+    )
     headers = ["Method", "Scale", "", *map(title, table.columns)]
-    cells = _cells(findings, table)
-    tidy = pd.DataFrame(map(_verdict_facts, cells))
-    return _without_one_scale(name, _verdicts_caption(table, cells), headers, lines, tidy)
-
-
-def _cells(findings: Findings, table: schema.Table) -> list[JudgedCell]:
-    return [cell for cell in findings.cells if cell.row.table is table]
+    return Table("verdicts", caption, headers, lines, pd.DataFrame(map(_verdict_facts, cells)))
 
 
 def _verdict(cell: JudgedCell) -> str:
@@ -320,87 +305,52 @@ def _verdict_facts(cell: JudgedCell) -> dict[str, Any]:
     }
 
 
-def _verdicts_caption(table: schema.Table, cells: Sequence[JudgedCell]) -> str:
-    count = Counter(cell.standing for cell in cells)
-    legend = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
-    failed = sum(bool(cell.broken) for cell in cells)
-    return (
-        f"Every number of {table.title} as printed, with its verdict: {legend}. Reproduced: "
-        f"measured with the authors' weights within {PRINTED_TEXT}, or reached with others "
-        f"({TRAINED_HERE}), which cannot refute a number; under the default rules, or under others "
-        "in use, which the report rules names. Inconsistent in print: it contradicts other printed "
-        "numbers. Undecided: measured and not reproduced, but with other weights, or not under "
-        f"every rule in use. Runs that failed: {failed or 'none'}.{_obstacles(cells)}"
-    )
-
-
 @register_report("rules")
 def rules(findings: Findings) -> list[Table]:
     """Report each printed number that was measured, with its value under every rule that ran.
 
     The grey rule is ignored: all rules are shown.
     """
-    return _for_each_table(findings, "rules", _rules)
+    return each_table(findings, "rules", _rules)
 
 
-_RULES = ("model", "scale", "dataset", "metric", "printed", "rules", "measured", "agrees", "run")
-
-
-def _rules(name: str, findings: Findings, table: schema.Table) -> Table:
-    cells = [cell for cell in _cells(findings, table) if cell.options]
-    facts = [
-        _place(cell)
-        | {
-            "rules": _rules_text(one),
-            "measured": round(one.value, 6),
-            "agrees": cell.agrees(one),
-            "run": one.run.identity.id,
-        }
-        for cell in cells
-        for one in cell.options
-    ]
+def _rules(findings: Findings, table: schema.Table) -> Table:
+    cells = [cell for cell in findings.cells if cell.row.table is table and cell.options]
+    lines, facts = [], []
+    for cell in cells:
+        names = [cell.row.method, f"x{cell.row.scale}", title(cell.dataset), cell.metric.upper()]
+        for one in cell.options:
+            pipeline = f"pipeline {protocol(one.run.identity.protocol).pipeline}"
+            fact = {
+                "rules": ", ".join([pipeline, *one.rules]),
+                "measured": round(one.value, 6),
+                "agrees": cell.agrees(one),
+                "run": one.run.identity.id,
+            }
+            value = cell.score.as_measured(one.value)
+            lines.append([*names, _printed([cell]), fact["rules"], value, fact["agrees"]])
+            facts.append(_place(cell) | fact)
     agreeing = sum(any(map(cell.agrees, cell.options)) for cell in cells)
     caption = (
-        f"{table.title} under the rules in use, with the authors' weights where they exist: each "
-        "printed number that was measured, and the rules under which it agrees within "
-        f"{PRINTED_TEXT}; {agreeing} of {len(cells)} agree under one at least. "
+        f"{table_name(table)} under the rules in use, with the authors' weights where they exist: "
+        f"of {len(cells)} printed numbers that were measured, {agreeing} agree within "
+        f"{PRINTED_TEXT} under one at least. "
         "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
         "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
         "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
         "instead of windows inside the image only."
     )
-    headers = ["Method", "Scale", "Set", "", "Printed", "Measured", "Agrees under"]
-    tidy = pd.DataFrame(facts, columns=_RULES)
-    return _without_one_scale(name, caption, headers, list(map(_rules_line, cells)), tidy)
-
-
-def _rules_text(one: Measurement) -> str:
-    return ", ".join([f"pipeline {protocol(one.run.identity.protocol).pipeline}", *one.rules])
-
-
-def _rules_line(cell: JudgedCell) -> list[str]:
-    texts = [f"{cell.score.as_measured(one.value)} ({_rules_text(one)})" for one in cell.options]
-    agreeing = [_rules_text(one) for one in cell.options if cell.agrees(one)]
-    return [
-        *(cell.row.method, f"x{cell.row.scale}", title(cell.dataset), cell.metric.upper()),
-        *(_printed([cell]), "; ".join(texts), "; ".join(agreeing) or "none"),
-    ]
+    headers = ["Method", "Scale", "Set", "", "Printed", "Rules", "Measured", "Agrees"]
+    return Table("rules", caption, headers, lines, pd.DataFrame(facts))
 
 
 @register_report("differences")
 def differences(findings: Findings) -> list[Table]:
     """Report differences between rows of each table with their intervals over the images."""
-    return _for_each_table(findings, "differences", _differences)
+    return each_table(findings, "differences", _differences)
 
 
-_FACTS = (
-    *("dataset", "scale", "better", "worse", "printed", "measured", "low", "high"),
-    *("contains_zero", "contains_printed", "half_width", "share"),
-)
-_ANSWERS = {True: "yes", False: "no", None: ""}
-
-
-def _differences(name: str, findings: Findings, table: schema.Table) -> Table:
+def _differences(findings: Findings, table: schema.Table) -> Table:
     models = {row.row.method: row.row.key for row in findings.rows}
     pairs = findings.differences(table)
     facts = [_difference_facts(pair, models) for pair in pairs]
@@ -410,30 +360,31 @@ def _differences(name: str, findings: Findings, table: schema.Table) -> Table:
         "Printed / half-width",
     ]
     lines = list(map(_difference_line, pairs, facts))
-    tidy = pd.DataFrame(facts, columns=_FACTS).round(4)
-    return _without_one_scale(name, _differences_caption(findings, table), headers, lines, tidy)
+    caption = _differences_caption(findings, table)
+    return Table("differences", caption, headers, lines, pd.DataFrame(facts).round(4))
 
 
 def _difference_facts(pair: Difference, models: Mapping[str, str]) -> dict[str, Any]:
-    facts = {
+    one, width = pair.interval, pair.half_width
+    return {
         "dataset": pair.dataset,
         "scale": pair.scale,
         "better": models[pair.better],
         "worse": models[pair.worse],
         "printed": pair.printed,
-        "half_width": pair.half_width,
-        # Up to 1, the choice of images may explain the printed difference.
-        "share": abs(pair.printed) / pair.half_width if pair.half_width else None,
-    }
-    if one := pair.interval:
-        facts |= {"measured": one.difference, "low": one.low, "high": one.high}
+        "measured": one and one.difference,
+        "low": one and one.low,
+        "high": one and one.high,
         # The images cannot decide which of the two is better.
-        facts["contains_zero"] = one.low <= 0 <= one.high
-        facts["contains_printed"] = one.low <= pair.printed <= one.high
-    return facts
+        "contains_zero": one and one.low <= 0 <= one.high,
+        "contains_printed": one and one.low <= pair.printed <= one.high,
+        "half_width": width,
+        # Up to 1, the choice of images may explain the printed difference.
+        "share": abs(pair.printed) / width if width else None,
+    }
 
 
-def _difference_line(pair: Difference, facts: Mapping[str, Any]) -> list[str]:
+def _difference_line(pair: Difference, facts: Mapping[str, Any]) -> list[Any]:
     one, width, share = pair.interval, pair.half_width, facts["share"]
     typical = "" if one else " (typical)"
     return [
@@ -441,8 +392,8 @@ def _difference_line(pair: Difference, facts: Mapping[str, Any]) -> list[str]:
         f"{pair.printed:+.2f}",
         f"{one.difference:+.3f}" if one else MISSING,
         f"{one.low:+.3f} to {one.high:+.3f}" if one else "",
-        _ANSWERS[facts.get("contains_zero")],
-        _ANSWERS[facts.get("contains_printed")],
+        facts["contains_zero"],
+        facts["contains_printed"],
         MISSING if width is None else f"{width:.3f}{typical}",
         "" if share is None else f"{share:.2f}",
     ]
@@ -460,14 +411,13 @@ def _differences_caption(findings: Findings, table: schema.Table) -> str:
         else "No network was run with several weights: what the seed does is not known."
     )
     return (
-        f"Differences of PSNR between rows of {table.title}, as printed and as measured with the "
-        "authors' weights, with the 95% interval of a paired bootstrap over the images (10,000 "
-        "resamples, seed 0): methods that are neighbours by printed PSNR among those measured, "
-        "then the pairs that the paper argues from, beside the median half-width of the set. An "
-        "interval that contains 0 leaves open which method is better; a printed difference below "
-        "the half-width is within what the choice of images does. Of pairs that were not measured "
-        "only their share of the median is known: methods that are more alike have narrower "
-        "intervals. A bootstrap over as few as five images gives intervals that are too narrow. "
-        "Rows that follow different grey rules are compared on colour images alone. "
+        f"Differences of PSNR between rows of {table_name(table)}, as printed and as measured with "
+        "the authors' weights, with the 95% interval of a paired bootstrap over the images (10,000 "
+        "resamples, seed 0), which is too narrow for sets of as few as five images: methods that "
+        "are neighbours by printed PSNR among those measured, then the pairs that the paper argues "
+        "from. Those that were not measured stand beside the median half-width of the set, which "
+        "is narrower for methods that are alike. An interval that contains 0 leaves open which "
+        "method is better; a printed difference below the half-width is within what the choice of "
+        "images does. Rows that follow different grey rules are compared on colour images alone. "
         f"{seeds} {grey_note(findings.rules, table)}."
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from math import ceil
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 from unicodedata import normalize
 
 from tabulate import tabulate
@@ -31,6 +31,7 @@ _FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """The first characters of formulas in Excel, LibreOffice and Google Sheets."""
 
 
+@runtime_checkable
 class Report(Protocol):
     """The return type of functions registered with `harness.registry.register_report`.
 
@@ -74,6 +75,14 @@ class Marked(str):
         return _escaped(self, "html")
 
 
+class Note(NamedTuple):
+    """Text below a table: a heading, a quotation and paragraphs."""
+
+    heading: str
+    quote: str
+    paragraphs: Sequence[str]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table that can be written in several formats.
@@ -85,6 +94,7 @@ class Table:
         rows: cells of any type; `readable` turns them into text. In HTML, empty cells at the
             beginning of a row belong to the row above.
         tidy: the same numbers in long form, one per row.
+        notes: text that follows in every format but CSV.
 
     Raises:
         HarnessError: a row has more or fewer cells than there are headers.
@@ -95,6 +105,7 @@ class Table:
     headers: Sequence[str]
     rows: Sequence[Sequence[Any]]
     tidy: pd.DataFrame
+    notes: Sequence[Note] = ()
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
 
     def __post_init__(self) -> None:
@@ -112,13 +123,15 @@ class Table:
         match form:
             case "md":
                 body = markdown_table(self.headers, self.rows)
-                return f"{markdown_paragraph(self.caption)}\n\n{body}\n"
+                notes = map(_markdown_note, self.notes)
+                return "\n\n".join([markdown_paragraph(self.caption), body, *notes]) + "\n"
             case "tex":
                 return latex(self)
             case "csv":
                 return csv_text(self.tidy.columns, self.tidy.itertuples(index=False))
             case "html":
-                return html_file(self)
+                template = templates().get_template("table_file.html.j2")
+                return template.render(table=self, rows=html_rows(self))
         raise ValueError(f"a table cannot be rendered as {form}")
 
     def without_marks(self) -> Table:
@@ -247,12 +260,6 @@ def _finalize(value: object) -> object:
     return printable(str(value), keep="\n") if is_text else value
 
 
-def html_file(table: Table, after: str = "") -> str:
-    """Write a table, and the HTML that follows it, as an HTML file."""
-    template = templates().get_template("table_file.html.j2")
-    return template.render(table=table, rows=html_rows(table), after=after)
-
-
 _SPECIAL = re.compile(
     r"""
     [|`*~$]                             # end of a cell, code, emphasis, strikethrough, formulas
@@ -286,17 +293,19 @@ def markdown_table(
     return tabulate(cells, titles, tablefmt="github", colalign=align, disable_numparse=True)
 
 
+def _markdown_note(note: Note) -> str:
+    quote, *paragraphs = map(markdown_paragraph, [note.quote, *note.paragraphs])
+    return "\n\n".join([f"### {escape_markdown(note.heading)}", f"> {quote}", *paragraphs])
+
+
 PREAMBLE = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."
 _BEGIN = ("\\begin{table*}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}")
-LINE = 82
-"""Letters in ``\\footnotesize`` that fit on a line of an article on letter paper, about."""
-_LINES = 40
-"""Lines of a float, without its caption."""
-_SPACE = 2
-"""Letters that fit into the space between two columns."""
-_LONG, _NARROW = 26, 24
-"""A column with a cell of at least the first length wraps, to at least the second, in letters."""
-_SLACK = 1.01
+_FIT = "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%"
+"""Shrinks a table that is wider than the text."""
+_LINES, _LETTERS = 52, 82
+"""Lines of a float and letters of a line in ``\\footnotesize``, in an article on letter paper."""
+_LONG = 26
+"""A column with a cell of more letters wraps."""
 _LABEL = re.compile(r"[^A-Za-z0-9_.-]")
 """Characters that a label must not contain."""
 _SYMBOLS: Mapping[str, str] = {
@@ -340,65 +349,57 @@ def _letter(letter: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """Write a table as one or several ``table*`` floats, no wider than the text.
+    """Write a table as one or several ``table*`` floats, no wider than the text, then its notes.
 
     The first has the caption and a label that ends in the table's name.
     """
-    longest = [
-        max([*map(len, column), *map(len, header.split())], default=0)
-        for header, *column in zip(table.headers, *table.rows, strict=True)
-    ]
-    widths = _widths(longest)
-    needed = sum(width or size for width, size in zip(widths, longest, strict=True))
-    shrink = max(1.0, (needed + _SPACE * len(longest)) / LINE)
-    columns = "".join(f"p{{{width / LINE:.2f}\\textwidth}}" if width else "l" for width in widths)
+    columns = zip(table.headers, *table.rows, strict=True)
+    longest = [max(map(len, [*header.split(), *cells]), default=0) for header, *cells in columns]
+    wraps = [size > _LONG for size in longest]
+    # Columns that wrap share the larger part of the line.
+    width = max(0.6 / max(sum(wraps), 1), 0.25)
+    letters = width * _LETTERS
+    kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
+    needed = sum(letters if one else size for one, size in zip(wraps, longest, strict=True))
+    shrunk = max(1.0, (needed + 2 * len(longest)) / _LETTERS)
     label = f"\\label{{tab:{_LABEL.sub('-', table.name)}}}"
     top = [f"\\caption{{{escape_latex(table.caption)}}}", label]
     floats = []
-    for part in _parts(table.rows, widths, _LINES * shrink):
+    for part in _parts(table, letters, shrunk):
         tabular = [
-            f"\\begin{{tabular}}{{{columns}}}",
+            f"\\begin{{tabular}}{{{kinds}}}",
             "\\toprule",
             _row(map(_header, table.headers, longest)),
             "\\midrule",
-            *(_row(map(_cell, row, widths)) for row in part),
+            *(_row(map(_cell, row, wraps)) for row in part),
             "\\bottomrule",
-            "\\end{tabular}",
+            "\\end{tabular}}",
         ]
-        if shrink > _SLACK:
-            tabular = ["\\resizebox{\\textwidth}{!}{%", *tabular[:-1], f"{tabular[-1]}}}"]
-        floats.append("\n".join([*_BEGIN, *top, *tabular, "\\end{table*}"]))
+        floats.append("\n".join([*_BEGIN, *top, _FIT, *tabular, "\\end{table*}"]))
         # Floats after the first keep its number.
         top = ["\\addtocounter{table}{-1}", "\\caption{Continued.}"]
-    return "\n\n".join([PREAMBLE, *floats]) + "\n"
+    return "\n\n".join([PREAMBLE, *floats, *_latex_notes(table.notes)]) + "\n"
 
 
-def _widths(longest: Sequence[int]) -> list[float | None]:
-    """Compute the width of each column in letters; None for that of its longest cell."""
-    taken = sum(size for size in longest if size < _LONG) + _SPACE * len(longest)
-    long = {place: size**0.5 for place, size in enumerate(longest) if size >= _LONG}
-    left = max(LINE - taken, _NARROW * len(long))
-    return [
-        min(left * long[place] / sum(long.values()), size) if place in long else None
-        for place, size in enumerate(longest)
-    ]
+def _parts(table: Table, letters: float, shrunk: float) -> Iterator[Sequence[Sequence[str]]]:
+    """Split a table's rows into parts that fit on a page; one empty part without rows.
 
-
-def _parts(
-    rows: Sequence[Sequence[str]], widths: Sequence[float | None], max_lines: float
-) -> Iterator[Sequence[Sequence[str]]]:
-    """Split the rows into parts of at most ``max_lines`` lines; one empty part without rows."""
+    Args:
+        table: its caption takes lines of the first part.
+        letters: that fit on a line of a column that wraps.
+        shrunk: the factor by which the table is too wide.
+    """
     part: list[Sequence[str]] = []
-    filled = 0
-    for row in rows:
+    # The caption has larger letters than the table.
+    left = (_LINES - len(table.caption) / 55) * shrunk
+    for row in table.rows:
         # Words leave about a sixth of a narrow column empty.
-        sizes = zip(row, widths, strict=True)
-        lines = max(ceil(1.2 * len(text) / width) if width else 1 for text, width in sizes)
-        if part and filled + lines > max_lines:
+        lines = max(ceil(1.2 * len(cell) / letters) if len(cell) > _LONG else 1 for cell in row)
+        if part and lines > left:
             yield part
-            part, filled = [], 0
+            part, left = [], _LINES * shrunk
         part.append(row)
-        filled += lines
+        left -= lines
     yield part
 
 
@@ -409,16 +410,27 @@ def _header(header: str, size: int) -> str:
     return f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked
 
 
-def _cell(cell: str, width: float | None) -> str:
-    return "\\raggedright " * bool(width) + _escaped(cell, "tex")
+def _cell(cell: str, wraps: bool) -> str:
+    return "\\raggedright " * wraps + _escaped(cell, "tex")
 
 
 def _row(cells: Iterable[str]) -> str:
     return " & ".join(cells) + " \\tabularnewline"
 
 
+def _latex_notes(notes: Sequence[Note]) -> list[str]:
+    """Write notes as a list of descriptions; none without notes."""
+    items = []
+    for note in notes:
+        heading, quote, *paragraphs = map(escape_latex, [*note[:2], *note.paragraphs])
+        items.append(f"\\item[{{{heading}}}] \\emph{{{quote}}} {' '.join(paragraphs)}")
+    lines = ["\\begin{description}\\sloppy", *items, "\\end{description}"]
+    return ["\n".join(lines)] if items else []
+
+
 _FORMS: Mapping[Format, tuple[Callable[[str], str], Mapping[Mark, str]]] = {
-    "md": (escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"}),
+    # GitHub shows <ins> underlined, and drops <u>.
+    "md": (escape_markdown, {"best": "**{}**", "second": "<ins>{}</ins>"}),
     "tex": (escape_latex, {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}),
     "html": (escape_html, {"best": "<b>{}</b>", "second": "<u>{}</u>"}),
 }

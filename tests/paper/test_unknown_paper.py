@@ -261,7 +261,7 @@ class TestCommandLine:
         stems = {path.stem for path in Path("reports").iterdir()}
         by_table = {
             f"{one}-{name}" for one in ("verdicts", "rules", "differences") for name in TABLES
-        }
+        } - {"rules-blur"}  # of which nothing was measured
         assert stems - by_table == {
             *(*TABLES, "kernel", "sizes", "claims", "complexity", "crops", "page")
         }
@@ -291,7 +291,7 @@ class TestCommandLine:
         ]
         assert wrong["verdict"] == "refuted"
         assert {row["verdict"] for row in table("reports/verdicts-blur.csv")} == {"not measured"}
-        assert table("reports/rules-blur.csv") == []
+        assert "rules-blur" not in stems
         kernel = {row["variant"]: row for row in table("reports/kernel.csv")}
         assert kernel["three"]["verdict"] == "reproduced" and not kernel["one"]["measured"]
 

@@ -12,6 +12,7 @@ from harness.paper.findings import Findings
 from harness.paper.schema import Paper, paper, read_paper
 from harness.record import RunRecord
 from harness.registry import MODELS, REPORTS
+from harness.report.claims import claims
 from harness.report.results import differences, results, rules, verdicts
 from harness.report.table import Table
 from tests.records import frame, record
@@ -134,11 +135,9 @@ def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
 
 
 def test_a_stand_in_does_not_fill_the_row_of_the_larger_network() -> None:
-    smaller = record("edsr-baseline", "set5", protocol="BI-x4/rgb")
-    table = made(smaller)
+    table = made(record("edsr-baseline", "set5", protocol="BI-x4/rgb"))
     assert cell(table, "edsr", "set5")["run"] == "missing"
-    assert "edsr has no weights here; edsr-baseline, in a row of its own" in table.caption
-    assert "no weights" not in made(smaller, record("edsr", protocol="BI-x4/rgb")).caption
+    assert cell(table, "edsr-baseline", "set5")["status"] == "measured"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +164,7 @@ def test_the_other_grey_rule_is_a_table_of_its_own() -> None:
     assert cell(made(*runs), "srcnn", "set14")["measured"] == 27.5
     table = made(*runs, grey="as-rgb")
     assert cell(table, "srcnn", "set14")["measured"] == 27.6
-    assert "Grey images: as-rgb (" in table.caption
+    assert "Grey images: as-rgb." in table.caption
 
 
 def test_official_weights_come_first_then_the_latest_run() -> None:
@@ -246,16 +245,18 @@ class TestAnyPaper:
     def test_each_table_is_a_report_with_its_own_name(self, other: Paper) -> None:
         findings = found(*self.RUNS, of=other)
         assert [one.name for one in results(findings)] == ["table-3", "table-4"]
-        for report in (verdicts, rules, differences):
-            name = report.__name__
-            assert [one.name for one in report(findings)] == [f"{name}-table-3", f"{name}-table-4"]
+        assert [one.name for one in verdicts(findings)] == ["verdicts-table-3", "verdicts-table-4"]
+        # Nothing of Table 4 was measured.
+        assert [one.name for one in rules(findings)] == ["rules-table-3"]
+        assert [one.name for one in differences(findings)] == ["differences-table-3"]
 
     def test_several_scales_have_a_column(self, other: Paper) -> None:
         findings = found(*self.RUNS, of=other)
-        for report in (results, verdicts, rules, differences):
+        for report in (results, verdicts):
             first, second = report(findings)
-            assert "Scale" in first.headers or report is differences
+            assert "Scale" in first.headers and "scale" in first.tidy
             assert "Scale" not in second.headers and "scale" not in second.tidy
+        assert "Scale" in rules(findings)[0].headers
         table = results(findings)[0]
         assert "at x2 and x4 (" in table.caption and "as many pixels as the scale" in table.caption
         assert [list(row[:4]) for row in table.rows[:4]] == [
@@ -278,12 +279,12 @@ class TestAnyPaper:
         assert ensemble == ["31.500/0.8900", "31.500/0.8900", "+0.000/+0.0000"]
         assert set(table.tidy["model"]) == {"srcnn", "vdsr", "vdsr+", "Ours".lower()}
 
-    def test_a_table_in_which_nothing_is_printed_is_empty(self, tmp_path: Path) -> None:
+    def test_a_table_in_which_nothing_is_printed_has_no_report(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.toml"
         path.write_text(OTHER.replace("27.00", "-"))
         findings = found(*self.RUNS, of=read_paper(path))
         for report in (verdicts, rules, differences):
-            assert list(report(findings)[1].rows) == []
+            assert [one.name for one in report(findings)] == [f"{report.__name__}-table-3"]
         assert [one.name for one in results(findings)] == ["table-3"]
 
     def test_what_cannot_be_measured_says_why(self, other: Paper) -> None:
@@ -299,6 +300,19 @@ class TestAnyPaper:
         assert results(findings)[1].rows[1][2:] == ["measured", "missing"]
         assert list(verdicts(findings)[1].rows[0]) == ["VDSR", "PSNR", "27.00 ○"]
         assert "as-rgb (border of imresize: symmetric)" in results(findings)[1].caption
+
+    def test_numbers_that_are_not_from_the_paper_itself_say_so(self, tmp_path: Path) -> None:
+        path = tmp_path / "copied.toml"
+        path.write_text(
+            OTHER.replace('"Table 4"', '"Table 4"\nread_from = ["A", "a review, README.md"]')
+        )
+        findings = found(*self.RUNS, of=read_paper(path))
+        copied = "Table 4 (read from A and a review, README.md)"
+        for report in (results, verdicts):
+            first, second = report(findings)
+            assert copied in second.caption and "read from" not in first.caption
+        (judged,) = claims(findings)
+        assert f"The numbers of {copied} are not from the paper itself." in judged.caption
 
 
 X2 = (("srcnn", "set5", [36.6]), ("vdsr", "set5", [37.0]))
@@ -335,9 +349,9 @@ class TestRunsOfNoPaper:
     def test_the_two_best_of_each_column_stand_out_and_equal_ones_alike(self) -> None:
         table = self.made(*self.RUNS)
         text = table.render("md")
-        assert "| <u>30.700</u>/<u>0.8838</u>†" in text
+        assert "| <ins>30.700</ins>/<ins>0.8838</ins>†" in text
         assert "| 30.489/0.8628" in text  # the third
-        assert "| **31.349**/<u>0.8838</u>" in text and "| **31.349**/**0.8850**" in text
+        assert "| **31.349**/<ins>0.8838</ins>" in text and "| **31.349**/**0.8850**" in text
         # A single number is not the best of any.
         assert "| 25.000/0.8000 |" in text
         tex, html = table.render("tex"), table.render("html")
@@ -346,7 +360,7 @@ class TestRunsOfNoPaper:
         assert r"\underline{30.700}/\underline{0.8838}\dag{}" in tex
         assert "**" not in table.render("csv") and "Bold" in table.caption
         plain = table.without_marks()
-        assert not any(mark in plain.render("md") for mark in ("**", "<u>", "Bold"))
+        assert not any(mark in plain.render("md") for mark in ("**", "<ins>", "Bold"))
         assert plain.rows == table.rows and plain.render("csv") == table.render("csv")
 
     def test_each_scale_has_its_own_best(self) -> None:
@@ -368,33 +382,44 @@ class TestRunsOfNoPaper:
         assert "**" not in made(*self.RUNS).render("md")
 
 
-def agreement(*records: RunRecord) -> dict[str, str]:
+def agreement(*records: RunRecord) -> dict[str, list[str]]:
     """The rules under which each metric of the one cell agrees."""
     (table,) = rules(found(*records))
-    return {row[2]: row[5] for row in table.rows}
+    agreeing: dict[str, list[str]] = {}
+    for _, _, metric, _, under, _, agrees in table.rows:
+        agreeing.setdefault(metric, []).extend([under] if agrees == "yes" else [])
+    return agreeing
 
 
 def test_a_number_that_only_one_rule_gives_names_it() -> None:
     plain = record("lapsrn", psnr=(28.085, 28.085), ssim=0.7688)
     grey = record("lapsrn", psnr=(28.181, 28.181), ssim=0.7703, protocol="BI-x4/y+as-rgb")
     # The printed values are 28.19 and 0.7720.
-    assert agreement(plain, grey) == {"PSNR": "pipeline y, grey images as-rgb", "SSIM": "none"}
+    assert agreement(plain, grey) == {"PSNR": ["pipeline y, grey images as-rgb"], "SSIM": []}
 
 
 def test_lr_images_that_are_not_rounded_are_a_rule_of_their_own() -> None:
     full = "BI-x4/rgb+full-range"
     rounded = record("srmdnf", psnr=(28.30, 28.30), ssim=0.7769, protocol=full)
     double = record("srmdnf", psnr=(28.36, 28.36), ssim=0.7773, protocol=f"{full}+float-lr")
-    assert agreement(rounded, double)["PSNR"] == "pipeline rgb, LR images not rounded"
+    assert agreement(rounded, double)["PSNR"] == ["pipeline rgb, LR images not rounded"]
 
 
-def test_without_a_measured_number_the_table_is_empty_and_says_so() -> None:
-    (table,) = rules(found(record("mine")))
-    assert list(table.rows) == [] and "0 of 0 agree" in table.caption
+def test_every_rule_has_a_line_with_its_number() -> None:
+    runs = record("lapsrn", psnr=(28.085, 28.085)), record("lapsrn", protocol="BI-x4/y+as-rgb")
+    (table,) = rules(found(*runs))
+    assert [list(row) for row in table.rows[:2]] == [
+        ["LapSRN", "Set14", "PSNR", "28.19", "pipeline y", "28.085", "no"],
+        ["LapSRN", "Set14", "PSNR", "28.19", "pipeline y, grey images as-rgb", "27.500", "no"],
+    ]
+    assert "of 2 printed numbers that were measured, 0 agree" in table.caption
+
+
+def test_without_a_measured_number_there_is_no_table() -> None:
+    assert rules(found(record("mine"))) == []
 
 
 @pytest.mark.parametrize("stranger", ["srcnn-rgb", "bicubic-rgb"])
 def test_a_model_with_rgb_in_its_name_is_no_evidence_for_another(stranger: str) -> None:
     run = record(stranger, psnr=(27.50, 27.50), ssim=0.7513, protocol="BI-x4/rgb")
-    (table,) = rules(found(run))
-    assert table.rows == []
+    assert rules(found(run)) == []

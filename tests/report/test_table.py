@@ -14,7 +14,16 @@ from harness.registry import REPORTS
 from harness.report.build import make
 from harness.report.crops import Pictures
 from harness.report.legend import MARKS
-from harness.report.table import BEST, Marked, Table, html_rows, json_text, plain_table, readable
+from harness.report.table import (
+    BEST,
+    Marked,
+    Note,
+    Table,
+    html_rows,
+    json_text,
+    plain_table,
+    readable,
+)
 from harness.run.store import ResultStore
 
 ROOT = Path(__file__).parents[2]
@@ -50,17 +59,19 @@ def test_latex_says_what_it_needs_and_has_the_marks_of_the_legend() -> None:
 
 def test_long_text_wraps_and_a_wide_table_shrinks_in_latex() -> None:
     long = Table("t", "c", ["a", "b"], [["x", "word " * 60]], pd.DataFrame()).render("tex")
-    assert r"\begin{tabular}{lp{0." in long and "resizebox" not in long
+    assert r"\begin{tabular}{lp{0." in long
     wide = Table("t", "c", ["a"] * 9, [["0123456789abcdef"] * 9], pd.DataFrame()).render("tex")
-    assert r"\begin{tabular}{lllllllll}" in wide and r"\resizebox{\textwidth}{!}{%" in wide
+    assert r"\begin{tabular}{lllllllll}" in wide
+    fit = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
+    assert fit in long and fit in wide
 
 
 def test_a_long_table_goes_over_several_floats_in_latex() -> None:
-    rows = [[str(number)] for number in range(100)]
+    rows = [[str(number)] for number in range(110)]
     text = Table("t", "c", ["n"], rows, pd.DataFrame()).render("tex")
     assert text.count(r"\begin{table*}") == text.count(r"\midrule") == 3
     assert text.count("Continued.") == 2 and text.count(r"\label{") == 1
-    assert sum(f"\n{number} " in text for number in range(100)) == 100
+    assert sum(f"\n{number} " in text for number in range(110)) == 110
 
 
 def test_cells_may_be_numbers() -> None:
@@ -72,13 +83,31 @@ def test_the_best_numbers_stand_out_in_every_form_that_can_show_it() -> None:
     cell = Marked([("30.5", "best"), ("/", ""), ("0.91", "second"), ("†", "")])
     table = Table("t", f"c. {BEST} d.", ["m", "n"], [["a", cell]], pd.DataFrame({"n": [30.5]}))
     assert cell == "30.5/0.91†" and readable(cell) is cell
-    assert "| a   | **30.5**/<u>0.91</u>† |" in table.render("md")
+    assert "| a   | **30.5**/<ins>0.91</ins>† |" in table.render("md")
     assert r"a & \textbf{30.5}/\underline{0.91}\dag{} \tabularnewline" in table.render("tex")
     assert "<td><b>30.5</b>/<u>0.91</u>†</td>" in table.render("html")
     assert table.render("csv") == "n\n30.5\n"
     plain = table.without_marks()
     assert plain.caption == "c. d." and "| a   | 30.5/0.91† |" in plain.render("md")
     assert type(plain.rows[0][1]) is str
+
+
+def test_notes_follow_the_table_in_every_form_but_csv() -> None:
+    notes = [Note("a_b: fine", "so <it> says", ["It is 100 %.", "- Runs: x"]), Note("c", "d", [])]
+    table = Table("t", "cap", ["m"], [["x"]], pd.DataFrame({"n": [1.5]}), notes)
+    text = "\n\n### a_b: fine\n\n> so \\<it> says\n\nIt is 100 %.\n\n\\- Runs: x\n\n### c\n\n> d\n"
+    assert table.render("md").endswith(text)
+    tex = table.render("tex")
+    assert (
+        r"\item[{a\_b: fine}] \emph{so \textless{}it\textgreater{} says} It is 100 \%. - Runs"
+        in tex
+    )
+    assert tex.endswith("\\item[{c}] \\emph{d} \n\\end{description}\n")
+    html = table.render("html")
+    assert (
+        "<blockquote>so &lt;it&gt; says</blockquote>\n<p>It is 100 %.</p>\n<p>- Runs: x</p>" in html
+    )
+    assert table.render("csv") == "n\n1.5\n"
 
 
 def test_csv() -> None:
