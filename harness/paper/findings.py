@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from harness.errors import MismatchError, UsageError
 from harness.paper.claims import judge_ablation, judge_claim
-from harness.paper.schema import Beats, Within
 from harness.paper.select import speaks_for_the_authors
 from harness.paper.statistics import (
     MeasuredAblation,
@@ -20,6 +19,7 @@ from harness.paper.statistics import (
     measured_ablations,
 )
 from harness.paper.verdicts import Evidence, Judgement, Verdict, judge_row, row_name
+from harness.paper.vocabulary import Beats, Within
 
 if TYPE_CHECKING:
     from harness.paper.schema import Ablation, Table
