@@ -80,14 +80,14 @@ QUANTITIES: Mapping[Quantity, Counted] = {
 
 
 def _counts(
-    quantity: Quantity, evidence: Evidence, models: Mapping[str, str]
+    quantity: Quantity, evidence: Evidence, networks: Mapping[str, tuple[str, bool]]
 ) -> tuple[dict[str, float], dict[str, HarnessError]]:
     """Count on networks at the largest scale of the tables.
 
     Args:
         quantity: what is counted.
         evidence: counts.
-        models: the registered network of each name; empty where there is none.
+        networks: by name, as `Paper.network` returns them: self-ensemble runs them eight times.
 
     Returns:
         the counts, and for the other networks why they have none.
@@ -95,11 +95,12 @@ def _counts(
     counts: dict[str, float] = {}
     obstacles: dict[str, HarnessError] = {}
     scale = max((row.scale for row in _paper(evidence).rows), default=4)
-    for name, model in models.items():
+    for name, (model, self_ensemble) in networks.items():
         try:
             if not model:
                 raise UsageError(f"The harness has no network of {name}: add one as a plug-in.")
-            counts[name] = QUANTITIES[quantity].of(evidence, model, scale)
+            count = QUANTITIES[quantity].of(evidence, model, scale)
+            counts[name] = 8 * count if self_ensemble and quantity == "macs" else count
         except HarnessError as error:
             obstacles[name] = error
     return counts, obstacles
@@ -138,8 +139,9 @@ def _paper(evidence: Evidence) -> Paper:
 def _count(test: Count, evidence: Evidence) -> Finding:
     paper = _paper(evidence)
     own = test.of or paper.network(paper.subject)[0]
-    models = {own or paper.subject: own} | {name: name for name in test.readings}
-    counts, obstacles = _counts(test.count, evidence, models)
+    networks = {own or paper.subject: (own, False)}
+    networks |= {name: (name, False) for name in test.readings}
+    counts, obstacles = _counts(test.count, evidence, networks)
     holds = any(map(test.fits, counts.values()))
     if obstacles and not holds:
         raise next(iter(obstacles.values()))
@@ -167,9 +169,13 @@ class Compared(NamedTuple):
         """The numbers of the row that the claim is about."""
         return self.numbers[self.method]
 
-    def leads(self, others: Sequence[str] = ()) -> dict[str, dict[Column, float]]:
-        """Return by how much the row leads others, by default all, in the columns of both."""
-        names = others or [name for name in self.numbers if name != self.method]
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other methods."""
+        return tuple(name for name in self.numbers if name != self.method)
+
+    def leads(self, others: Iterable[str]) -> dict[str, dict[Column, float]]:
+        """Return by how much the row leads others in the columns that both have."""
         # Without the rounding error of the subtraction: printed numbers have few decimals.
         return {
             name: {
@@ -177,7 +183,7 @@ class Compared(NamedTuple):
                 for column, number in self.numbers[name].items()
                 if column in self.own
             }
-            for name in names
+            for name in others
         }
 
 
@@ -258,7 +264,7 @@ def _as_measured(
 
 
 def _leads(test: Beats, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    leads = compared.leads(test.beats)
+    leads = compared.leads(test.beats or compared.others)
     texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
     margin = f", where {test.by:g} is claimed" if test.by else ""
     holds = all(one > 0 and one >= test.by for lead in leads.values() for one in lead.values())
@@ -269,8 +275,9 @@ def _beats(test: Beats, evidence: Evidence) -> Finding:
     if not test.self_ensemble:
         return _compare(_leads)(test, evidence)
     method, printed, cells = _compared(test, evidence)
+    compared = Compared(method, printed)
     needed: dict[Column, float] = {}
-    for lead in Compared(method, printed).leads(test.beats).values():
+    for lead in compared.leads(test.beats or compared.others).values():
         for column, ahead in lead.items():
             needed[column] = max(test.by - ahead, needed.get(column, test.by - ahead))
     text = f"No such row is printed. Self-ensemble would have to add {_by_column(needed)}"
@@ -284,8 +291,7 @@ def _beats(test: Beats, evidence: Evidence) -> Finding:
     gains = {column: ensemble - plain for column, (plain, ensemble) in means.items()}
     text += f"; with the weights that were measured it adds {_by_column(gains)}."
     holds = all(
-        ensemble >= printed[method][column] + needed[column]
-        for column, (_, ensemble) in means.items()
+        ensemble >= compared.own[column] + needed[column] for column, (_, ensemble) in means.items()
     )
     runs = {run.identity.id: run for pair in pairs.values() for run in pair}
     return _as_measured(text, holds, [own[column] for column in pairs], runs)
@@ -320,10 +326,9 @@ def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool,
         text += f" The claim allows {margin:g}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        models = {
-            name: _paper(evidence).network(name)[0] for name in (compared.method, *test.within)
-        }
-        counts, obstacles = _counts(test.fewer, evidence, models)
+        paper = _paper(evidence)
+        networks = {name: paper.network(name) for name in (compared.method, *test.within)}
+        counts, obstacles = _counts(test.fewer, evidence, networks)
         if obstacles and holds:
             raise next(iter(obstacles.values()))
         own = counts.pop(compared.method, 0)
@@ -343,8 +348,7 @@ def _standing(own: float, values: Iterable[float]) -> Standing:
     return 1 + sum(value > own for value in values), len(values)
 
 
-def _is_high(test: Rank, standing: Standing) -> bool:
-    place, entries = standing
+def _is_high(test: Rank, place: int, entries: int) -> bool:
     return place == 1 if test.rank == "first" else place <= entries / 2
 
 
@@ -354,17 +358,21 @@ def _rank(test: Rank, evidence: Evidence) -> Finding:
     paper = _paper(evidence)
     method = test.method or paper.subject
     networks = {
-        row.method: row.model
+        row.method: (row.model, row.self_ensemble)
         for row in paper.rows
-        if row.method == method or (row.model in MODELS and MODELS.get(row.model).params != 0)
+        if row.method == method or not row.self_ensemble
+        if row.model not in MODELS or MODELS.get(row.model).params != 0
     }
     counts, obstacles = _counts(test.by, evidence, networks)
-    if method in obstacles:
-        raise obstacles[method]
+    if method not in counts:
+        raise obstacles.get(method, UsageError(f"{method} has no parameters."))
     place, entries = _standing(counts[method], counts.values())
+    holds = _is_high(test, place, len(networks))
+    if holds and not _is_high(test, place + len(obstacles), len(networks)):
+        raise next(iter(obstacles.values()))
     ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
     text = f"{method} is {ordinal(place)} of {entries}: {_amounts(ordered, test.by)}."
-    return Finding(decide(True, _is_high(test, (place, entries)), True), text)
+    return Finding(decide(True, holds, True), text)
 
 
 def _rank_by_scores(test: Rank, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
@@ -375,7 +383,7 @@ def _rank_by_scores(test: Rank, evidence: Evidence, compared: Compared) -> tuple
     }
     first = sum(place == 1 for place, _ in ranks.values())
     text = f"{compared.method} is {_ranks(ranks)}: the best in {first or 'none'} of {len(ranks)}"
-    return all(_is_high(test, one) for one in ranks.values()), f"{text} columns."
+    return all(_is_high(test, *one) for one in ranks.values()), f"{text} columns."
 
 
 def _ranks(ranks: Mapping[Column, Standing]) -> str:
@@ -413,13 +421,16 @@ def _by_column(values: Mapping[Column, float]) -> str:
 
 
 def _pareto(test: Pareto, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    networks = {method: _paper(evidence).network(method)[0] for method in compared.numbers}
-    counts, obstacles = _counts(test.pareto, evidence, networks)
+    networks = {method: _paper(evidence).network(method) for method in compared.numbers}
+    model, _ = own = networks.pop(compared.method)
+    # A network is no rival of its own, with or without self-ensemble.
+    rivals = {method: network for method, network in networks.items() if network[0] != model}
+    counts, obstacles = _counts(test.pareto, evidence, {compared.method: own} | rivals)
     if compared.method in obstacles:
         raise obstacles[compared.method]
     ahead = {
         method: [column for column, lead in leads.items() if lead < 0]
-        for method, leads in compared.leads().items()
+        for method, leads in compared.leads(rivals).items()
     }
     better = [
         f"{method} on {_set(column, compared.own)}"

@@ -513,6 +513,8 @@ def _measured_again(cells: Sequence[JudgedCell]) -> str:
         ("Failed", [cell for cell in cells if cell.broken]),
     ):
         text += f". {word}: {_sets(missing)}" if missing else ""
+        obstacles = dict.fromkeys(cell.obstacle for cell in missing if cell.obstacle)
+        text += f" ({'; '.join(obstacles)})" if obstacles else ""
     return f"{text}."
 
 

@@ -200,6 +200,13 @@ class TestNetworks:
             found = judged(reached, of=other)["computing-power"]
             assert found.verdict == verdict and "SRCNN" in found.evidence
 
+    def test_an_unknown_network_may_take_the_first_place(self, tmp_path: Path) -> None:
+        unknown = ('RDN = "rdn"', 'RDN = ""')
+        assert judged(of=changed(tmp_path, unknown))["receptive-field"].verdict == "not measured"
+        claim = ('rank = "first", by = "rec', 'method = "EDSR", rank = "first", by = "rec')
+        of_edsr = changed(tmp_path, unknown, claim)
+        assert judged(of=of_edsr)["receptive-field"].verdict == "refuted", "DRFN sees farther"
+
     def test_where_the_networks_are_absent_the_claims_stay_open(self, monkeypatch) -> None:
         monkeypatch.setattr(MODELS, "_built_in", {})
         found = judged()

@@ -81,6 +81,12 @@ class TestPrint:
             *("blur-bicubic", "blur-shuffle", "sharp-bicubic", "sharp-shuffle"),
         ]
 
+    def test_self_ensemble_makes_no_other_network_and_eight_times_the_work(self) -> None:
+        evidence = {one.claim: one.evidence for one in found().claims}
+        assert "Shuffle has 160 parameters." in evidence["frontier"]
+        assert "Shuffle+" not in evidence["frontier"]
+        assert "Shuffle+ has 8.0 times the multiply-accumulate operations" in evidence["work"]
+
     def test_its_claims_use_all_tests_that_there_are(self) -> None:
         used = {type(test) for test in paper("shuffle2031").tests.values() if test}
         assert used == set(TESTS.values())
@@ -166,7 +172,7 @@ class TestMeasured:
             (one.scale, one.dataset, frozenset((one.better, one.worse)))
             for one in findings.differences(main)
         ]
-        assert len(places) == len(set(places)) == 6
+        assert len(places) == len(set(places)) == 7
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +223,7 @@ class TestCommandLine:
     def test_it_is_listed_with_its_plug_in(self, harness) -> None:
         shown = harness("list", "papers", "--json", "--plugin", PLUGIN)
         (row,) = [one for one in json.loads(shown.stdout) if one["name"] == "shuffle2031"]
-        assert row["claims"] == 15
+        assert row["claims"] == 16
 
     def test_its_file_alone_will_do(self, asked, harness) -> None:
         words = ("--results", "results", "--format", "json", "--plugin", PLUGIN)
@@ -233,7 +239,7 @@ class TestCommandLine:
             expected.setdefault(verdict, []).append(claim)
         assert expected == {
             "reproduced": [
-                *("size", "close", "main-x2-bicubic", "main-x4-shuffle"),
+                *("size", "close", "work", "main-x2-bicubic", "main-x4-shuffle"),
                 *("sharp-bicubic", "sharp-shuffle"),
             ],
             "refuted": ["depth", "main-x4-bicubic"],
