@@ -506,7 +506,10 @@ def function_of_plugin(name: str) -> Callable[..., Any]:
             f"The function {name} is not of a plug-in that is loaded: name its file with --plugin, "
             "or install it."
         )
-    module = importlib.import_module(modules[home] + called.removeprefix(home))
+    try:
+        module = importlib.import_module(modules[home] + called.removeprefix(home))
+    except Exception as error:  # a plug-in may raise anything
+        raise UsageError(f"The plug-in {called} cannot be imported ({error}).") from error
     if not callable(found := getattr(module, function, None)):
         raise UsageError(f"The plug-in {called} has no function {function}.")
     return found
