@@ -539,11 +539,11 @@ def contradicting_rows(paper: Paper, ablation: Ablation) -> list[Row]:
 def _outlier(test: Outlier, evidence: Evidence) -> Finding:
     (row, dataset, metrics), gaps = _paper(evidence).gaps(test)
     texts, is_out = [], False
-    for metric, elsewhere in gaps.items():
-        here = (row.scale, dataset, metric)
-        gap = elsewhere.pop(here)
-        texts.append(f"{_by_column({here: gap})}, elsewhere {_by_column(elsewhere)}")
-        is_out |= all(gap * other < 0 for other in elsewhere.values())
+    for metric in metrics:
+        elsewhere = {column: gap for column, gap in gaps.items() if column[2] == metric}
+        here = {(row.scale, dataset, metric): elsewhere.pop((row.scale, dataset, metric))}
+        texts.append(f"{_by_column(here)}, elsewhere {_by_column(elsewhere)}")
+        is_out |= all(gap * other < 0 for gap in here.values() for other in elsewhere.values())
     text = f"{row.method} minus {test.against} is {'; '.join(texts)}."
     cells = [
         cell

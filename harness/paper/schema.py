@@ -547,34 +547,31 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
                 raise ValueError(f"{own} and {other} have no numbers in the same column")
         return table, numbers
 
-    def gaps(self, test: Outlier) -> tuple[Place, dict[str, dict[Column, float]]]:
-        """Subtract another row from that of a cell, by metric and column.
+    def gaps(self, test: Outlier) -> tuple[Place, dict[Column, float]]:
+        """Subtract another row from that of a cell, in each column that both have.
 
         Raises:
             ValueError: there is no such cell or row, or it has no number in the cell's column, or
                 in no other.
         """
         place = self.place(test.outlier)
-        row, dataset, metrics = place
-        _require("method", [test.against], self.methods)
-        others = [
-            other
-            for other in self.rows
-            if (other.table, other.scale, other.method) == (row.table, row.scale, test.against)
-        ]
-        other = others[0].printed if others and others[0] is not row else {}
+        row = place.row
+        _require("method", [test.against], [one for one in self.methods if one != row.method])
+        other: Mapping[tuple[str, str], float] = {}
+        for one in self.rows:
+            if (one.table, one.scale, one.method) == (row.table, row.scale, test.against):
+                other = one.printed
         gaps = {
-            metric: {
-                (row.scale, name, metric): row.printed[name, metric] - other[name, metric]
-                for name in row.sets
-                if row.printed.keys() & other.keys() >= {(name, metric)}
-            }
-            for metric in metrics
+            (row.scale, dataset, metric): number - other[dataset, metric]
+            for (dataset, metric), number in row.printed.items()
+            if (dataset, metric) in other
         }
-        if any(
-            len(one) < 2 or (row.scale, dataset, metric) not in one for metric, one in gaps.items()
-        ):
-            raise ValueError(f"{test.against} has no number in this column and another of the row")
+        for metric in place.metrics:
+            sets = [dataset for _, dataset, name in gaps if name == metric]
+            if place.dataset not in sets or len(sets) < 2:
+                raise ValueError(
+                    f"{test.against} has no number in this column and another of the row"
+                )
         return place, gaps
 
 
@@ -637,9 +634,10 @@ def _explained(message: str, kind: type[Struct], data: Mapping[str, Any]) -> str
         kind, path = _PARTS.get(part[1], Paper), path[part.end() :]
         place = f"[{part[1]}]"
         if part[2]:
-            own, number = data[part[1]][int(part[2])], int(part[2]) + 1
-            place = f"[[{part[1]}]] {own.get('id') or own.get('key') or own.get('cell') or number}"
-    key = path.strip(".").replace("[...]", "")  # any key of a table
+            own, names = data[part[1]][int(part[2])], ["id", "key", "cell"]
+            called = [own[name] for name in names if own.get(name)] if isinstance(own, dict) else []
+            place = f"[[{part[1]}]] {(called or [int(part[2]) + 1])[0]}"
+    key = path.replace("[...]", "").strip(".")  # any key of a table
     if word := re.match("Object contains unknown field `([^`]*)", text):
         text = _unknown("key", word[1], kind.__struct_encode_fields__)
     elif word := re.match("Invalid enum value '(.*)'", text):

@@ -193,14 +193,7 @@ class Plugin(ClaimTest, frozen=True, kw_only=True):
 
 
 TESTS: Mapping[str, type[ClaimTest]] = {
-    "count": Count,
-    "beats": Beats,
-    "within": Within,
-    "rank": Rank,
-    "pareto": Pareto,
-    "equals": Equals,
-    "gain": Gain,
-    "outlier": Outlier,
-    "spread": Spread,
-    "plugin": Plugin,
+    one.__name__.lower(): one
+    for one in (Count, Beats, Within, Rank, Pareto, Equals, Gain, Outlier, Spread, Plugin)
 }
+"""The tests by the field that names them."""

@@ -115,6 +115,7 @@ MISTAKES = {
     "key of an ablation": ("whole", "hole", "[[ablation]] parts: ...hole... mean whole"),
     "key of a plot": ("\nparameters", "\nparams", "[[plot]] sizes: ...params... mean parameters"),
     "key of a number": ("{ value", "{ valeu", "[numbers]: ...valeu... mean value"),
+    "type of a number": ("{ value = 4", '{ value = "4"', "[numbers], value: Expected `float"),
     "key of an ambiguity": ("question", "qestion", "[[ambiguity]] layers: ... mean question"),
     "key of a doubt": ("reason", "raeson", "[[doubt]] One | set5 | ssim: ... mean reason"),
     "key of a claim": ("by_hand", "byhand", "[[claim]] looks: ...byhand... mean by_hand"),
@@ -288,7 +289,7 @@ TESTS = {
     "outlier of none": ('{ outlier = "One | set5" }', "the key against is missing"),
     "against": ('{ outlier = "One | set5", against = "Tow" }', "no method ...Tow... mean Two"),
     "against nothing": ('{ outlier = "One | set14", against = "Two" }', "Two has no number in"),
-    "against itself": ('{ outlier = "One | set14", against = "One" }', "One has no number in"),
+    "against itself": ('{ outlier = "One | set14", against = "One" }', "no method ...'One'"),
     "one way": ('{ spread = ["as-rgb"], cells = "set5" }', "spread: ... of length >= 2"),
     "way": (
         '{ spread = ["as-rgb", "fullrange"], cells = "set5" }',
@@ -350,6 +351,10 @@ class TestFiles:
 
     def test_an_empty_one(self, tmp_path: Path) -> None:
         is_told(message(tmp_path, ""), "the key paper is missing")
+
+    def test_one_with_a_number_for_a_table(self, tmp_path: Path) -> None:
+        text = "plot = [5]\n" + GOOD.replace("[[plot]]", "[[other]]")
+        is_told(message(tmp_path, text), "[[plot]] 1: Expected `object`, got `int`")
 
     def test_a_name_that_no_paper_has(self) -> None:
         with pytest.raises(UsageError, match="No paper is called 'drfn202': did you mean drfn2020"):
