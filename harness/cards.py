@@ -203,7 +203,7 @@ class DatasetCard:
         count: the number of images; 0 for any number.
         folders: the names its folder may have.
         known: its images, if their pixels are pinned.
-        column: it is a column of the paper's Table 2.
+        benchmark: papers report it, so none of its images may be trained on.
         obtain: how to get the set if it cannot be downloaded.
         root: the set's folder, for sets with a folder of their own.
     """
@@ -213,7 +213,7 @@ class DatasetCard:
     count: Count = 0
     folders: tuple[str, ...] = ()
     known: tuple[KnownImage, ...] = ()
-    column: bool = False
+    benchmark: bool = False
     obtain: str = ""
     root: Path | None = None
     origin: str = ""

@@ -306,7 +306,7 @@ def testset_pixels() -> dict[str, str]:
     return {
         image.pixels_sha256: f"{image.name} of {card.title}"
         for card in map(DATASETS.get, DATASETS)
-        if card.column
+        if card.benchmark
         for image in card.known
     }
 

@@ -62,11 +62,11 @@ def register_testsets() -> None:
     """Register the paper's five sets and ``demo``."""
     rows = pinned_rows("testsets") + pinned_rows("demo")
     for card in (
-        DatasetCard("set5", "Set5", folders=("Set5",), column=True),
-        DatasetCard("set14", "Set14", folders=("Set14",), column=True),
-        DatasetCard("b100", "B100", folders=("B100", "BSD100", "BSDS100"), column=True),
-        DatasetCard("urban100", "Urban100", folders=("Urban100",), column=True),
-        DatasetCard("manga109", "Manga109", 109, ("Manga109",), column=True, obtain=_MANGA109),
+        DatasetCard("set5", "Set5", folders=("Set5",), benchmark=True),
+        DatasetCard("set14", "Set14", folders=("Set14",), benchmark=True),
+        DatasetCard("b100", "B100", folders=("B100", "BSD100", "BSDS100"), benchmark=True),
+        DatasetCard("urban100", "Urban100", folders=("Urban100",), benchmark=True),
+        DatasetCard("manga109", "Manga109", 109, ("Manga109",), benchmark=True, obtain=_MANGA109),
         DatasetCard("demo", "demo", root=_skimage_data()),
     ):
         known = tuple(
