@@ -30,7 +30,7 @@ from harness.protocol.rules import PRESETS
 from harness.registry import MODELS, function_of_plugin
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Ablation, Claim, Column, Paper, Row
+    from harness.paper.schema import Ablation, Claim, Column, Compared, Paper, Row
     from harness.paper.vocabulary import ClaimTest, Quantity
     from harness.record import RunRecord
 
@@ -150,43 +150,6 @@ def _count(test: Count, evidence: Evidence) -> Finding:
     return Finding(decide(True, holds, not test.leaves_room), text)
 
 
-Numbers = Mapping[str, Mapping["Column", float]]
-"""The numbers of a table by method and column."""
-
-
-class Compared(NamedTuple):
-    """The numbers that a test compares.
-
-    Attributes:
-        method: the row that the claim is about.
-    """
-
-    method: str
-    numbers: Numbers
-
-    @property
-    def own(self) -> Mapping[Column, float]:
-        """The numbers of the row that the claim is about."""
-        return self.numbers[self.method]
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """The other methods."""
-        return tuple(name for name in self.numbers if name != self.method)
-
-    def leads(self, others: Iterable[str]) -> dict[str, dict[Column, float]]:
-        """Return by how much the row leads others in the columns that both have."""
-        # Without the rounding error of the subtraction: printed numbers have few decimals.
-        return {
-            name: {
-                column: round(self.own[column] - number, 9)
-                for column, number in self.numbers[name].items()
-                if column in self.own
-            }
-            for name in others
-        }
-
-
 T = TypeVar("T", bound=Compare)
 
 
@@ -201,40 +164,36 @@ def _compare(
     """
 
     def judge(test: T, evidence: Evidence) -> Finding:
-        method, printed, cells = _compared(test, evidence)
-        in_print, text = holds(test, evidence, Compared(method, printed))
+        compared = _paper(evidence).compared(test)
+        in_print, text = holds(test, evidence, compared)
         text = f"As printed it {'holds' if in_print else 'does not hold'}: {text}"
         if not in_print:
             return Finding("inconsistent in print", text)
-        own = [cells[method, column] for column in printed[method]]
+        cells = _cells(compared, evidence)
+        own = [cells[compared.method, column] for column in compared.own]
         if not (runs := _runs(own)):
-            return Finding("not measured", f"{text} {method} was not measured.")
+            return Finding("not measured", f"{text} {compared.method} was not measured.")
         known = {
             name: {
                 column: number
                 for column in row
-                if (number := _known(cells[name, column], method)) is not None
+                if (number := _known(cells[name, column], compared.method)) is not None
             }
-            for name, row in printed.items()
+            for name, row in compared.numbers.items()
         }
-        measured, _ = holds(test, evidence, Compared(method, known))
+        measured, _ = holds(test, evidence, compared._replace(numbers=known))
         return _as_measured(text, measured, [cell for cell in own if cell.measured], runs)
 
     return judge
 
 
-def _compared(
-    test: Compare, evidence: Evidence
-) -> tuple[str, Numbers, dict[tuple[str, Column], JudgedCell]]:
-    """Return the method that a test is about, the printed numbers, and the cells of the table."""
-    paper = _paper(evidence)
-    table, printed = paper.compared(test)
-    cells = {
+def _cells(compared: Compared, evidence: Evidence) -> dict[tuple[str, Column], JudgedCell]:
+    """Return the cells of a table by method and column."""
+    return {
         (cell.row.method, (cell.row.scale, cell.dataset, cell.metric)): cell
         for cell in evidence.cells
-        if cell.row.table is table
+        if cell.row.table is compared.table
     }
-    return test.method or paper.subject, printed, cells
 
 
 def _runs(cells: Iterable[JudgedCell]) -> dict[str, RunRecord]:
@@ -274,17 +233,17 @@ def _leads(test: Beats, evidence: Evidence, compared: Compared) -> tuple[bool, s
 def _beats(test: Beats, evidence: Evidence) -> Finding:
     if not test.self_ensemble:
         return _compare(_leads)(test, evidence)
-    method, printed, cells = _compared(test, evidence)
-    compared = Compared(method, printed)
+    compared = _paper(evidence).compared(test)
+    cells = _cells(compared, evidence)
     needed: dict[Column, float] = {}
     for lead in compared.leads(test.beats or compared.others).values():
         for column, ahead in lead.items():
             needed[column] = max(test.by - ahead, needed.get(column, test.by - ahead))
     text = f"No such row is printed. Self-ensemble would have to add {_by_column(needed)}"
-    own = {column: cells[method, column] for column in needed}
+    own = {column: cells[compared.method, column] for column in needed}
     pairs = {column: pair for column, cell in own.items() if (pair := _ensemble(cell, evidence))}
     if not pairs:
-        model = _paper(evidence).network(method)[0]
+        model = _paper(evidence).network(compared.method)[0]
         advice = f"what it adds is measured by running {model} with and without --self-ensemble"
         return Finding("not measured", f"{text}; {advice}.")
     means = {column: tuple(run.means[column[2]] for run in pair) for column, pair in pairs.items()}

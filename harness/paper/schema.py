@@ -389,6 +389,40 @@ Column = tuple[int, str, str]
 """Scale, set and metric."""
 
 
+class Compared(NamedTuple):
+    """The numbers of a table that a test compares, by method and column.
+
+    Attributes:
+        method: the row that the test is about.
+    """
+
+    table: Table
+    method: str
+    numbers: Mapping[str, Mapping[Column, float]]
+
+    @property
+    def own(self) -> Mapping[Column, float]:
+        """The numbers of the row that the test is about."""
+        return self.numbers[self.method]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other methods."""
+        return tuple(name for name in self.numbers if name != self.method)
+
+    def leads(self, others: Iterable[str]) -> dict[str, dict[Column, float]]:
+        """Return by how much the row leads others in the columns that both have."""
+        # Without the rounding error of the subtraction: printed numbers have few decimals.
+        return {
+            name: {
+                column: round(number - self.numbers[name][column], 9)
+                for column, number in self.own.items()
+                if column in self.numbers[name]
+            }
+            for name in others
+        }
+
+
 class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A paper: what it prints and claims.
 
@@ -521,8 +555,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         _require("ablation", [name or next(iter(ids), "")], ids)
         return self.ablations[ids.index(name) if name else 0]
 
-    def compared(self, test: Compare) -> tuple[Table, dict[str, dict[Column, float]]]:
-        """Return the table that a test is about, and the numbers that it compares, by method.
+    def compared(self, test: Compare) -> Compared:
+        """Return the printed numbers that a test compares.
 
         Raises:
             ValueError: there is no such table, set, metric or method, or no common column.
@@ -541,11 +575,12 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
                 for (dataset, metric), value in row.printed.items()
                 if metric in test.metrics and dataset in (test.sets or table.columns)
             )
-        _require("other method", test.others, [one for one in numbers if one != own])
+        compared = Compared(table, own, numbers)
+        _require("other method", test.others, compared.others)
         for other in test.others or [own]:
             if not numbers[own].keys() & numbers[other]:
                 raise ValueError(f"{own} and {other} have no numbers in the same column")
-        return table, numbers
+        return compared
 
     def gaps(self, test: Outlier) -> tuple[Place, dict[Column, float]]:
         """Subtract another row from that of a cell, in each column that both have.
@@ -555,23 +590,15 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
                 in no other.
         """
         place = self.place(test.outlier)
-        row = place.row
-        _require("method", [test.against], [one for one in self.methods if one != row.method])
-        other: Mapping[tuple[str, str], float] = {}
-        for one in self.rows:
-            if (one.table, one.scale, one.method) == (row.table, row.scale, test.against):
-                other = one.printed
-        gaps = {
-            (row.scale, dataset, metric): number - other[dataset, metric]
-            for (dataset, metric), number in row.printed.items()
-            if (dataset, metric) in other
-        }
-        for metric in place.metrics:
-            sets = [dataset for _, dataset, name in gaps if name == metric]
-            if place.dataset not in sets or len(sets) < 2:
-                raise ValueError(
-                    f"{test.against} has no number in this column and another of the row"
-                )
+        row, dataset, metrics = place
+        compared = self.compared(Compare(method=row.method, table=row.table.id, metrics=metrics))
+        _require("other method", [test.against], compared.others)
+        lead = compared.leads([test.against])[test.against]
+        gaps = {column: gap for column, gap in lead.items() if column[0] == row.scale}
+        for metric in metrics:
+            sets = [name for _, name, score in gaps if score == metric]
+            if dataset not in sets or len(sets) < 2:
+                raise ValueError(f"{test.against} has no number in this and another column")
         return place, gaps
 
 

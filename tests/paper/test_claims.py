@@ -654,7 +654,8 @@ class TestRows:
         assert "harness run --models bicubic" in found["table2-bicubic"].evidence
 
     def test_a_row_of_an_unknown_network_asks_for_it(self, monkeypatch) -> None:
-        monkeypatch.delitem(MODELS._built_in, "msrn")
+        known = {name: one for name, one in MODELS._built_in.items() if name != "msrn"}
+        monkeypatch.setattr(MODELS, "_built_in", known)
         found = judged()
         asked = {claim for claim, one in found.items() if "add one as a plug-in" in one.evidence}
         assert asked == {"table2-msrn"} and found["table2-msrn"].verdict == "not measured"

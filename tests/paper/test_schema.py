@@ -287,9 +287,12 @@ TESTS = {
     "gain of one": ('{ gain = [["all"]] }', "gain[0]: Expected `array` of length 2, got 1"),
     "outlier": ('{ outlier = "One | set6", against = "Two" }', "no part ...set6... mean set5"),
     "outlier of none": ('{ outlier = "One | set5" }', "the key against is missing"),
-    "against": ('{ outlier = "One | set5", against = "Tow" }', "no method ...Tow... mean Two"),
+    "against": (
+        '{ outlier = "One | set5", against = "Tow" }',
+        "no other method ...Tow... mean Two",
+    ),
     "against nothing": ('{ outlier = "One | set14", against = "Two" }', "Two has no number in"),
-    "against itself": ('{ outlier = "One | set14", against = "One" }', "no method ...'One'"),
+    "against itself": ('{ outlier = "One | set14", against = "One" }', "no other method ...'One'"),
     "one way": ('{ spread = ["as-rgb"], cells = "set5" }', "spread: ... of length >= 2"),
     "way": (
         '{ spread = ["as-rgb", "fullrange"], cells = "set5" }',
