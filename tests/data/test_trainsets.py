@@ -145,7 +145,7 @@ def secret(photos: Path) -> None:
     """Make ``a.png`` an image of a test set."""
     pixels = np.asarray(Image.open(photos / "a.png"))
     known = KnownImage("img_7", 64, 48, pixels_digest(pixels), RemoteFile("", "", "", 0, ""))
-    DATASETS.add("test5", DatasetCard("test5", "Test5", known=(known,), column=True), __name__)
+    DATASETS.add("test5", DatasetCard("test5", "Test5", known=(known,), benchmark=True), __name__)
 
 
 @pytest.mark.usefixtures("secret")
