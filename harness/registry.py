@@ -218,6 +218,9 @@ _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS, PAPERS)
 FAILURES: dict[str, str] = {}
 """Plug-ins that could not be loaded, with the reason."""
 
+_LOADED: dict[str, str] = {}
+"""The plug-ins that are loaded: the module or package of each by what a paper calls it."""
+
 CHANGES = {
     "0.1.0": {
         "harness.specs": "harness.specs is harness.cards and harness.record",
@@ -407,6 +410,9 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
         # Earlier versions of the harness registered their own networks as a plug-in.
         if entry.dist is None or entry.dist.name != DISTRIBUTION:
             _guarded(entry.value, partial(_with_settings, entry.value, entry.load))
+            if entry.value not in FAILURES:
+                package = entry.module.rpartition(".")[0] or entry.module
+                _LOADED[package] = package
     for path in files:
         try:
             regular(path, TEXT)
@@ -479,7 +485,34 @@ def _import_file(path: Path) -> ModuleType:
     taken = [clash for clash in clashes() if clash.built_in and clash not in before]
     if taken:
         raise _NameTakenError(str(taken[0]))
+    _LOADED[path.stem] = name
     return module
+
+
+def function_of_plugin(name: str) -> Callable[..., Any]:
+    """Return a function that a paper names as ``module:function``.
+
+    The module is one of `harness.paper`, a plug-in file's name without ``.py``, or a module in the
+    package of an installed plug-in. No other is imported: to import a module is to run it.
+
+    Raises:
+        UsageError: no plug-in that is loaded has the module, or it lacks the function.
+    """
+    called, _, function = name.partition(":")
+    modules = {"harness.paper": "harness.paper", **_LOADED}
+    home = next((one for one in modules if f"{called}.".startswith(f"{one}.")), None)
+    if home is None:
+        raise UsageError(
+            f"The function {name} is not of a plug-in that is loaded: name its file with --plugin, "
+            "or install it."
+        )
+    try:
+        module = importlib.import_module(modules[home] + called.removeprefix(home))
+    except Exception as error:  # a plug-in may raise anything
+        raise UsageError(f"The plug-in {called} cannot be imported ({error}).") from error
+    if not callable(found := getattr(module, function, None)):
+        raise UsageError(f"The plug-in {called} has no function {function}.")
+    return found
 
 
 def declare_package(package: str) -> None:

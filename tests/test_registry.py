@@ -18,6 +18,7 @@ from harness.registry import (
     PAPERS,
     Registry,
     clashes,
+    function_of_plugin,
     load_plugins,
 )
 
@@ -185,6 +186,58 @@ def test_a_declaration_that_is_not_literal_disables_only_its_file(
     load_plugins([tmp_path / "entry.py"])
     assert "half" in MODELS
     assert list(FAILURES) == ["made_of_two.bad"]
+
+
+class TestFunctionOfPlugin:
+    """A paper's file may name functions of loaded plug-ins, and no others."""
+
+    CODE = "def judge(findings, claim): return 'undecided', 'It depends.'"
+
+    def test_a_file_is_named_without_its_ending(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.py").write_text(self.CODE)
+        with pytest.raises(UsageError, match="mine:judge is not of a plug-in that is loaded"):
+            function_of_plugin("mine:judge")
+        load_plugins([tmp_path / "mine.py"])
+        assert function_of_plugin("mine:judge")(None, None)[0] == "undecided"
+        with pytest.raises(UsageError, match="The plug-in mine has no function jugde"):
+            function_of_plugin("mine:jugde")
+        with pytest.raises(UsageError, match="cannot be imported"):
+            function_of_plugin("mine.part:judge")
+
+    @pytest.mark.parametrize("entry", ["pack", "pack.networks"])
+    def test_an_installed_one_by_any_module_of_its_package(
+        self, tmp_path: Path, monkeypatch, entry: str
+    ) -> None:
+        (tmp_path / "pack").mkdir()
+        for name, code in {"__init__": "", "networks": "", "claims": self.CODE}.items():
+            (tmp_path / "pack" / f"{name}.py").write_text(code)
+        info = tmp_path / "pack-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Name: pack\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[drfn_harness.plugins]\npack = {entry}\n")
+        (tmp_path / "packer.py").write_text("raise SystemExit")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        load_plugins()
+        assert function_of_plugin("pack.claims:judge")(None, None)[0] == "undecided"
+        with pytest.raises(UsageError, match="packer:judge is not of a plug-in that is loaded"):
+            function_of_plugin("packer:judge")
+
+    def test_one_that_fails_is_not_loaded(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.py").write_text(f"{self.CODE}\n1 / 0")
+        load_plugins([tmp_path / "mine.py"])
+        with pytest.raises(UsageError, match="not of a plug-in that is loaded"):
+            function_of_plugin("mine:judge")
+
+    @pytest.mark.parametrize("name", ["os:system", "stranger:judge", "harness.files:regular"])
+    def test_no_other_module_is_imported(self, tmp_path: Path, monkeypatch, name: str) -> None:
+        (tmp_path / "stranger.py").write_text("open('ran', 'w')\n" + self.CODE)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(UsageError, match="name its file with --plugin, or install it"):
+            function_of_plugin(name)
+        assert not Path("ran").exists()
+
+    def test_those_of_the_harness_that_judge_are_known(self) -> None:
+        assert function_of_plugin("harness.paper.literature:all_from").__name__ == "all_from"
 
 
 def test_a_plugin_may_bring_a_test_set_of_its_own(tmp_path: Path, harness, photos: Path) -> None:

@@ -105,7 +105,7 @@ def report(
     one of its tables, ablations or plots; or a glob, or all, which leaves out what the paper lacks.
     """
     from harness.paper.findings import Findings
-    from harness.registry import REPORTS
+    from harness.registry import PAPERS, REPORTS
     from harness.report.build import build, selected, takes_pictures
     from harness.report.crops import Pictures
 
@@ -120,6 +120,9 @@ def report(
     if not out:
         out = Path() if results == (reference_records(),) else results[0]
         own = paper.source.id if paper else "runs"
+        is_taken = own in PAPERS and own not in (paper_name, default_paper())
+        if paper and (is_taken or own == "runs"):
+            raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
     region = _region(image, box)
     pictures = Pictures(images or results[0], data_root, region, split_words(models))

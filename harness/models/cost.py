@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, TypeVar
 import msgspec
 
 from harness.data.pinned import cache_root
-from harness.errors import UsageError, sentence
+from harness.errors import HarnessError, UsageError, sentence
 from harness.files import TEXT, regular, write_atomically
 from harness.models.source import network_digest, unbuilt_digest
 from harness.record import digest, file_digest
@@ -376,12 +376,16 @@ def measure_depth(card: ModelCard, scale: int, hyper: Mapping[str, Any]) -> Dept
     """Count the layers of a network that `torch.fx` can trace; counts are cached.
 
     Raises:
-        HarnessError: the network cannot be built.
-        torch.fx.proxy.TraceError: its control flow depends on values.
+        HarnessError: the network cannot be built, or its control flow depends on values.
     """
     from torch import fx, nn
 
-    traced = fx.symbolic_trace(_on_meta(card, scale, hyper))
+    network = _on_meta(card, scale, hyper)
+    try:
+        traced = fx.symbolic_trace(network)
+    except Exception as error:  # plug-in code may raise anything
+        message = f"torch.fx cannot trace {card.name} ({sentence(error).splitlines()[0]})."
+        raise HarnessError(message) from error
     return Depth(
         _longest(traced, nn.Conv2d),
         sum(isinstance(module, nn.Conv2d) for module in traced.modules()),

@@ -1,8 +1,7 @@
-"""The tests that a paper's claims can name: one function and one sentence for each."""
+"""The verdict on each claim: one function and one sentence for each test that it can name."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -10,7 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.paper.ablations import measured_ablations
-from harness.paper.schema import (
+from harness.paper.schema import listed, ordinal, score, title
+from harness.paper.select import speaks_for_the_authors
+from harness.paper.verdicts import (
+    PRINTED,
+    Evidence,
+    Finding,
+    JudgedCell,
+    Judgement,
+    Verdict,
+    decide,
+)
+from harness.paper.vocabulary import (
     Beats,
     Compare,
     Count,
@@ -22,95 +32,95 @@ from harness.paper.schema import (
     Rank,
     Spread,
     Within,
-    listed,
-    ordinal,
-    rounded,
-    score,
-    title,
-)
-from harness.paper.select import speaks_for_the_authors
-from harness.paper.verdicts import (
-    PRINTED,
-    Evidence,
-    Finding,
-    JudgedCell,
-    Judgement,
-    Verdict,
-    decide,
 )
 from harness.protocol.rules import PRESETS
-from harness.registry import MODELS
+from harness.registry import MODELS, function_of_plugin
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Ablation, Claim, ClaimTest, Paper, Quantity, Row
+    from harness.paper.schema import Ablation, Claim, Column, Compared, Paper, Row
+    from harness.paper.vocabulary import ClaimTest, Quantity
     from harness.record import RunRecord
 
 
+def _macs(evidence: Evidence, model: str, scale: int) -> float:
+    counted = evidence.complexity(model, scale)
+    if counted.macs is None:
+        raise HarnessError(f"The operations of {model} cannot be counted ({counted.obstacle}).")
+    return counted.macs
+
+
+def _narrowest(evidence: Evidence, model: str, scale: int) -> float:
+    widths = [out for _, out, side in evidence.convolutions(model, scale) if side == 1]
+    if not widths:
+        raise HarnessError(f"{model} has no 1x1 convolution.")
+    return min(widths)
+
+
 class Counted(NamedTuple):
-    """A quantity of networks: what it is called, how a count is written, and how it is counted."""
+    """A quantity of networks.
+
+    Attributes:
+        words: what it is called.
+        unit: in which counts are written.
+        of: counts it for the evidence, a model and a scale; raises `HarnessError`.
+    """
 
     words: str
-    write: Callable[[float], str]
-    of: Callable[[Evidence, str, int], float | None]
+    unit: float
+    of: Callable[[Evidence, str, int], float]
+
+    def written(self, count: float) -> str:
+        """Write a count in the unit."""
+        return f"{count / self.unit:,.0f}"
 
 
 QUANTITIES: Mapping[Quantity, Counted] = {
-    "parameters": Counted(
-        "parameters",
-        "{:,.0f}".format,
-        lambda e, model, scale: e.complexity(model, scale).parameters,
-    ),
-    "macs": Counted(
-        "multiply-accumulate operations (in G, for an output of 1280x720)",
-        lambda count: f"{count / 1e9:,.0f}",
-        lambda e, model, scale: e.complexity(model, scale).macs,
-    ),
-    "depth": Counted(
-        "convolutions on the longest path",
-        "{:.0f}".format,
-        lambda e, model, scale: e.depth(model, scale).chain,
-    ),
+    "parameters": Counted("parameters", 1, lambda e, *of: e.complexity(*of).parameters),
+    "macs": Counted("multiply-accumulate operations (in G, for an output of 1280x720)", 1e9, _macs),
+    "depth": Counted("convolutions on the longest path", 1, lambda e, *of: e.depth(*of).chain),
     "receptive_field": Counted(
-        "LR pixels to each side that its convolutions see",
-        "{:.0f}".format,
-        lambda e, model, scale: e.receptive_radius(model, scale),
+        "LR pixels to each side that its convolutions see", 1, Evidence.receptive_radius
     ),
-    "narrowest_1x1": Counted(
-        "filters in its narrowest 1x1 convolution",
-        "{:.0f}".format,
-        lambda e, model, scale: min(
-            (out for _, out, side in e.convolutions(model, scale) if side == 1), default=None
-        ),
-    ),
+    "narrowest_1x1": Counted("filters in its narrowest 1x1 convolution", 1, _narrowest),
 }
-"""What a claim can count on a network; a count is None where it cannot be made."""
+"""What a claim can count on a network."""
 
 
-def _count_of(quantity: Quantity, evidence: Evidence, model: str) -> float | None:
-    """Count on a network at the largest scale of the tables; None where it cannot be made."""
+def _counts(
+    quantity: Quantity, evidence: Evidence, networks: Mapping[str, tuple[str, bool]]
+) -> tuple[dict[str, float], dict[str, HarnessError]]:
+    """Count on networks at the largest scale of the tables.
+
+    Args:
+        quantity: what is counted.
+        evidence: counts.
+        networks: by name, as `Paper.network` returns them: self-ensemble runs them eight times.
+
+    Returns:
+        the counts, and for the other networks why they have none.
+    """
+    counts: dict[str, float] = {}
+    obstacles: dict[str, HarnessError] = {}
     scale = max((row.scale for row in _paper(evidence).rows), default=4)
-    try:
-        return QUANTITIES[quantity].of(evidence, model, scale)
-    except Exception:  # there is none, or it cannot be built, run or traced
-        return None
+    for name, (model, self_ensemble) in networks.items():
+        try:
+            if not model:
+                raise UsageError(f"The harness has no network of {name}: add one as a plug-in.")
+            count = QUANTITIES[quantity].of(evidence, model, scale)
+            counts[name] = 8 * count if self_ensemble and quantity == "macs" else count
+        except HarnessError as error:
+            obstacles[name] = error
+    return counts, obstacles
 
 
-def _count_method(quantity: Quantity, evidence: Evidence, method: str) -> float | None:
-    """Count on a method's network; self-ensemble runs it eight times."""
-    model, self_ensemble = _paper(evidence).network(method)
-    count = _count_of(quantity, evidence, model)
-    return count * 8 if count and self_ensemble and quantity == "macs" else count
-
-
-def _uncounted(quantity: Quantity, model: str, method: str) -> UsageError:
-    """Say why a network that a claim needs was not counted."""
-    if not model:
-        return UsageError(f"The harness has no network of {method}: add one as a plug-in.")
-    try:
-        MODELS.get(model)
-    except UsageError as error:
-        return error
-    return UsageError(f"The {QUANTITIES[quantity].words} of {model} cannot be counted.")
+def _amounts(counts: Mapping[str, float], quantity: Quantity) -> str:
+    """Write counts, such as ``drfn has 182 and drfn-2conv 310 convolutions``."""
+    counted = QUANTITIES[quantity]
+    amounts = [
+        f"{name} {'has ' * (i == 0)}{counted.written(count)}"
+        for i, (name, count) in enumerate(counts.items())
+    ]
+    return f"{listed(amounts)} {counted.words}"
 
 
 def judge_claim(claim: Claim, test: ClaimTest | None, evidence: Evidence) -> Judgement:
@@ -122,7 +132,7 @@ def judge_claim(claim: Claim, test: ClaimTest | None, evidence: Evidence) -> Jud
             finding = _plugin(test, evidence, claim)
         else:
             finding = _JUDGES[type(test)](test, evidence)
-    except UsageError as error:
+    except HarnessError as error:
         finding = Finding("not measured", str(error))
     text = f"{finding.evidence} {claim.note}".rstrip()
     return Judgement(claim.key, claim.quote, claim.where, finding.verdict, text, finding.runs)
@@ -135,84 +145,16 @@ def _paper(evidence: Evidence) -> Paper:
 
 def _count(test: Count, evidence: Evidence) -> Finding:
     paper = _paper(evidence)
-    quantity = QUANTITIES[test.count]
     own = test.of or paper.network(paper.subject)[0]
-    counts = {name: _count_of(test.count, evidence, name) for name in (own, *test.readings)}
-    known = {name: count for name, count in counts.items() if count is not None}
-    holds = any(_fits(test, count) for count in known.values())
-    unknown = next((name for name in counts if name not in known), None)
-    if unknown is not None and not holds:
-        raise _uncounted(test.count, unknown, paper.subject)
-    claimed = test.about or f"at least {quantity.write(test.at_least or 0)}"
-    text = f"{_amounts(known, quantity)} {quantity.words}; the paper says {claimed}."
+    networks = {own or paper.subject: (own, False)}
+    networks |= {name: (name, False) for name in test.readings}
+    counts, obstacles = _counts(test.count, evidence, networks)
+    holds = any(map(test.fits, counts.values()))
+    if obstacles and not holds:
+        raise next(iter(obstacles.values()))
+    claimed = test.about or f"at least {QUANTITIES[test.count].written(test.at_least or 0)}"
+    text = f"{_amounts(counts, test.count)}; the paper says {claimed}."
     return Finding(decide(True, holds, not test.leaves_room), text)
-
-
-def _fits(test: Count, count: float) -> bool:
-    if test.at_least is not None:
-        return count >= test.at_least
-    own, claimed = rounded(count, test.about)
-    return own == claimed
-
-
-def _amounts(counts: Mapping[str, float], quantity: Counted) -> str:
-    """Write counts, such as ``drfn has 182 and drfn-2conv 310``."""
-    parts = [
-        f"{name} {'has ' * (i == 0)}{quantity.write(n)}"
-        for i, (name, n) in enumerate(counts.items())
-    ]
-    return listed(parts)
-
-
-Column = tuple[int, str, str]
-"""Scale, set and metric."""
-Numbers = Mapping[str, Mapping[Column, float]]
-"""The numbers of a table by method and column."""
-
-
-class Compared(NamedTuple):
-    """The numbers that a test compares.
-
-    Attributes:
-        method: the row that the claim is about.
-        numbers: those of all rows, in the test's columns.
-    """
-
-    method: str
-    numbers: Numbers
-
-    @property
-    def own(self) -> Mapping[Column, float]:
-        """The numbers of the row that the claim is about."""
-        return self.numbers[self.method]
-
-    def lead(self, other: str) -> dict[Column, float]:
-        """Return by how much the row leads another in each column that both have."""
-        numbers = self.numbers[other]
-        both = (column for column in self.own if column in numbers)
-        # Without the rounding error of the subtraction: printed numbers have few decimals.
-        return {column: round(self.own[column] - numbers[column], 9) for column in both}
-
-
-def _cells(test: Compare, evidence: Evidence) -> list[JudgedCell]:
-    """Select the printed cells that a test compares."""
-    table = _paper(evidence).table_of(test)
-    return [
-        cell
-        for cell in evidence.cells
-        if cell.row.table is table
-        and cell.metric in test.metrics
-        and (not test.sets or cell.dataset in test.sets)
-    ]
-
-
-def _numbers(cells: Iterable[JudgedCell], value: Callable[[JudgedCell], float | None]) -> Numbers:
-    numbers: dict[str, dict[Column, float]] = {}
-    for cell in cells:
-        row = numbers.setdefault(cell.row.method, {})
-        if (number := value(cell)) is not None:
-            row[cell.row.scale, cell.dataset, cell.metric] = number
-    return numbers
 
 
 T = TypeVar("T", bound=Compare)
@@ -229,37 +171,45 @@ def _compare(
     """
 
     def judge(test: T, evidence: Evidence) -> Finding:
-        method = test.method or _paper(evidence).subject
-        cells = _cells(test, evidence)
-        in_print, text = holds(test, evidence, Compared(method, _printed(cells)))
+        compared = _paper(evidence).compared(test)
+        in_print, text = holds(test, evidence, compared)
         text = f"As printed it {'holds' if in_print else 'does not hold'}: {text}"
         if not in_print:
             return Finding("inconsistent in print", text)
-        own = [cell for cell in cells if cell.row.method == method and cell.measured]
-        if not own:
-            return Finding("not measured", f"{text} {method} was not measured.")
-        runs = {cell.measured.run.identity.id: cell.measured.run for cell in own if cell.measured}
-        official = all(map(speaks_for_the_authors, runs.values()))
-        compared = Compared(method, _numbers(cells, lambda cell: _measured(cell, method)))
-        measured, _ = holds(test, evidence, compared)
-        where = listed(list(dict.fromkeys(title(cell.dataset) for cell in own)))
-        text += f" As measured on {where} it {'holds' if measured else 'does not hold'}"
-        text += "." if official else ", with other weights than the authors'."
-        can_refute = official and all(cell.verdict != "undecided" for cell in own)
-        return Finding(decide(in_print, measured, can_refute), text, tuple(runs))
+        cells = _cells(compared, evidence)
+        own = [cells[compared.method, column] for column in compared.own]
+        if not (runs := _runs(own)):
+            return Finding("not measured", f"{text} {compared.method} was not measured.")
+        known = {
+            name: {
+                column: number
+                for column in row
+                if (number := _known(cells[name, column], compared.method)) is not None
+            }
+            for name, row in compared.numbers.items()
+        }
+        measured, _ = holds(test, evidence, compared._replace(numbers=known))
+        return _as_measured(text, measured, [cell for cell in own if cell.measured], runs)
 
     return judge
 
 
-def _printed(cells: Iterable[JudgedCell], *, doubted: bool = True) -> Numbers:
-    """Collect printed numbers, with or without those that contradict others."""
-    return _numbers(
-        cells,
-        lambda cell: cell.printed if doubted or cell.verdict != "inconsistent in print" else None,
-    )
+def _cells(compared: Compared, evidence: Evidence) -> dict[tuple[str, Column], JudgedCell]:
+    """Return the cells of a table by method and column."""
+    return {
+        (cell.row.method, (cell.row.scale, cell.dataset, cell.metric)): cell
+        for cell in evidence.cells
+        if cell.row.table is compared.table
+    }
 
 
-def _measured(cell: JudgedCell, method: str) -> float | None:
+def _runs(cells: Iterable[JudgedCell]) -> dict[str, RunRecord]:
+    """Return the runs that speak for cells, by id."""
+    return {cell.measured.run.identity.id: cell.measured.run for cell in cells if cell.measured}
+
+
+def _known(cell: JudgedCell, method: str) -> float | None:
+    """Return the number that stands for a cell once some were measured; None for none."""
     is_own = cell.row.method == method
     if cell.measured is None:
         return None if is_own else cell.printed
@@ -267,84 +217,74 @@ def _measured(cell: JudgedCell, method: str) -> float | None:
     return cell.printed if keeps else cell.measured.value
 
 
-def _beats(test: Beats, evidence: Evidence) -> Finding:
-    judge = _beats_with_self_ensemble if test.self_ensemble else _compare(_leads)
-    return judge(test, evidence)
+def _as_measured(
+    text: str, holds: bool, cells: Sequence[JudgedCell], runs: Mapping[str, RunRecord]
+) -> Finding:
+    """Give the verdict on a comparison that holds in print, from cells that were measured."""
+    official = all(map(speaks_for_the_authors, runs.values()))
+    where = listed(list(dict.fromkeys(title(cell.dataset) for cell in cells)))
+    text += f" As measured on {where} it {'holds' if holds else 'does not hold'}"
+    text += "." if official else ", with other weights than the authors'."
+    can_refute = official and all(cell.verdict != "undecided" for cell in cells)
+    return Finding(decide(True, holds, can_refute), text, tuple(runs))
 
 
 def _leads(test: Beats, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    others = [name for name in compared.numbers if name != compared.method]
-    leads = {name: compared.lead(name) for name in test.beats or others}
+    leads = compared.leads(test.beats or compared.others)
     texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
     margin = f", where {test.by:g} is claimed" if test.by else ""
     holds = all(one > 0 and one >= test.by for lead in leads.values() for one in lead.values())
     return holds, f"{compared.method} leads {'; '.join(texts)}{margin}."
 
 
-def _beats_with_self_ensemble(test: Beats, evidence: Evidence) -> Finding:
-    """Compare the gain that self-ensemble needs to beat others with the gain that it gives."""
-    method = test.method or _paper(evidence).subject
-    numbers = _printed(_cells(test, evidence))
-    own = numbers[method]
-    others = [
-        row
-        for name, row in numbers.items()
-        if name != method and (not test.beats or name in test.beats)
-    ]
-    best = {
-        column: max((row[column] for row in others if column in row), default=own[column])
-        for column in own
-    }
-    needed = {column: best[column] + test.by - own[column] for column in own}
+def _beats(test: Beats, evidence: Evidence) -> Finding:
+    if not test.self_ensemble:
+        return _compare(_leads)(test, evidence)
+    compared = _paper(evidence).compared(test)
+    cells = _cells(compared, evidence)
+    needed: dict[Column, float] = {}
+    for lead in compared.leads(test.beats or compared.others).values():
+        for column, ahead in lead.items():
+            needed[column] = max(test.by - ahead, needed.get(column, test.by - ahead))
     text = f"No such row is printed. Self-ensemble would have to add {_by_column(needed)}"
-    pairs = _ensemble_pairs(test, evidence, method)
+    own = {column: cells[compared.method, column] for column in needed}
+    pairs = {column: pair for column, cell in own.items() if (pair := _ensemble(cell, evidence))}
     if not pairs:
-        model = _paper(evidence).network(method)[0]
+        model = _paper(evidence).network(compared.method)[0]
         advice = f"what it adds is measured by running {model} with and without --self-ensemble"
         return Finding("not measured", f"{text}; {advice}.")
-    gains = {
-        column: ensemble.means[column[2]] - plain.means[column[2]]
-        for column, (plain, ensemble) in pairs.items()
-    }
-    text = f"{text}; with the weights that were measured it adds {_by_column(gains)}"
-    ids = tuple(run.identity.id for pair in pairs.values() for run in pair)
-    reached = {
-        column: ensemble.means[column[2]] >= best[column] + test.by
-        for column, (plain, ensemble) in pairs.items()
-        if plain.means[column[2]] >= own[column] - PRINTED.of(column[2])
-    }
-    if not reached:
-        return Finding("undecided", f"{text}, but they do not reach the plain row.", ids)
-    official = all(speaks_for_the_authors(run) for pair in pairs.values() for run in pair)
-    return Finding(decide(True, all(reached.values()), official), f"{text}.", ids)
+    means = {column: tuple(run.means[column[2]] for run in pair) for column, pair in pairs.items()}
+    gains = {column: ensemble - plain for column, (plain, ensemble) in means.items()}
+    text += f"; with the weights that were measured it adds {_by_column(gains)}."
+    holds = all(
+        ensemble >= compared.own[column] + needed[column] for column, (_, ensemble) in means.items()
+    )
+    runs = {run.identity.id: run for pair in pairs.values() for run in pair}
+    return _as_measured(text, holds, [own[column] for column in pairs], runs)
 
 
-def _ensemble_pairs(
-    test: Beats, evidence: Evidence, method: str
-) -> dict[Column, tuple[RunRecord, RunRecord]]:
-    """Pair runs of a method without and with self-ensemble, with the same weights and rules."""
-    pairs = {}
-    for cell in _cells(test, evidence):
-        if cell.row.method == method and (plain := cell.shown):
-            wanted = replace(plain.identity, self_ensemble=True, metrics=())
-            key = (cell.row.model, cell.dataset, cell.row.scale, True)
-            for run in evidence.by_cell.get(key, ()):
-                if run.status == "finished" and replace(run.identity, metrics=()) == wanted:
-                    pairs[cell.row.scale, cell.dataset, cell.metric] = (plain, run)
-                    break
-    return pairs
+def _ensemble(cell: JudgedCell, evidence: Evidence) -> tuple[RunRecord, RunRecord] | None:
+    """Pair a cell's run with one with self-ensemble, and the same weights and rules."""
+    if cell.shown is None:
+        return None
+    wanted = replace(cell.shown.identity, self_ensemble=True, metrics=())
+    for run in evidence.by_cell.get((cell.row.model, cell.dataset, cell.row.scale, True), ()):
+        if run.status == "finished" and replace(run.identity, metrics=()) == wanted:
+            return cell.shown, run
+    return None
 
 
 def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
     gaps = {
-        method: {column: -lead for column, lead in compared.lead(method).items()}
-        for method in test.within
+        method: {column: -lead for column, lead in leads.items()}
+        for method, leads in compared.leads(test.within).items()
     }
     texts = [f"{method} by {_by_column(gap)}" for method, gap in gaps.items()]
     text = f"{compared.method} is behind {'; behind '.join(texts)}."
     margin = test.of or 0.0
     if test.lead_over:
-        margin = max(compared.lead(test.lead_over).values(), default=0.0)
+        lead = compared.leads([test.lead_over])[test.lead_over]
+        margin = max(lead.values(), default=0.0)
         text += (
             f" It leads {test.lead_over}, which it is called superior to, by {margin:.2f} at most."
         )
@@ -352,102 +292,74 @@ def _within(test: Within, evidence: Evidence, compared: Compared) -> tuple[bool,
         text += f" The claim allows {margin:g}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        counts = _counts(test.fewer, evidence, [compared.method, *test.within], needed=holds)
-        own_count = counts.pop(compared.method, None)
-        sizes = [
-            f"{method} has {count / own_count:.1f} times"
-            for method, count in counts.items()
-            if own_count
-        ]
-        text = f"{listed(sizes)} the {QUANTITIES[test.fewer].words}. {text}" if sizes else text
-        holds = holds and all(count > (own_count or 0) for count in counts.values())
+        paper = _paper(evidence)
+        networks = {name: paper.network(name) for name in (compared.method, *test.within)}
+        counts, obstacles = _counts(test.fewer, evidence, networks)
+        if obstacles and holds:
+            raise next(iter(obstacles.values()))
+        own = counts.pop(compared.method, 0)
+        sizes = [f"{name} has {count / own:.1f} times" for name, count in counts.items() if own]
+        if sizes:
+            text = f"{listed(sizes)} the {QUANTITIES[test.fewer].words}. {text}"
+        holds = holds and all(count > own for count in counts.values())
     return holds, text
-
-
-def _counts(
-    quantity: Quantity, evidence: Evidence, methods: Sequence[str], *, needed: bool
-) -> dict[str, float]:
-    """Count on the networks of methods; those that cannot be counted are left out.
-
-    Raises:
-        UsageError: one cannot be counted, and all are ``needed``.
-    """
-    counts = {}
-    for method in methods:
-        count = _count_method(quantity, evidence, method)
-        if count is not None:
-            counts[method] = count
-        elif needed:
-            raise _uncounted(quantity, _paper(evidence).network(method)[0], method)
-    return counts
-
-
-def _rank(test: Rank, evidence: Evidence) -> Finding:
-    if test.by == "scores":
-        return _compare(_rank_by_scores)(test, evidence)
-    quantity, paper = QUANTITIES[test.by], _paper(evidence)
-    method = test.method or paper.subject
-    networks = {
-        row.method: row.model
-        for row in paper.rows
-        if row.method == method or not row.self_ensemble
-        if row.model not in MODELS or MODELS.get(row.model).params != 0
-    }
-    counts = {
-        name: count
-        for name in networks
-        if (count := _count_method(test.by, evidence, name)) is not None
-    }
-    if method not in counts:
-        raise _uncounted(test.by, networks.get(method, ""), method)
-    place = 1 + sum(count > counts[method] for count in counts.values())
-    unknown = [name for name in networks if name not in counts]
-
-    def holds(place: int) -> bool:
-        return place == 1 if test.rank == "first" else place <= len(networks) / 2
-
-    if holds(place) and not holds(place + len(unknown)):
-        raise _uncounted(test.by, networks[unknown[0]], unknown[0])
-    ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
-    amounts = _amounts(ordered, quantity)
-    text = f"{method} is {ordinal(place)} of {len(counts)}: {amounts} {quantity.words}."
-    return Finding(decide(True, holds(place), can_refute=True), text)
 
 
 Standing = tuple[int, int]
 """A rank in a column, and the column's length."""
 
 
+def _standing(own: float, values: Iterable[float]) -> Standing:
+    values = list(values)
+    return 1 + sum(value > own for value in values), len(values)
+
+
+def _is_high(test: Rank, place: int, entries: int) -> bool:
+    return place == 1 if test.rank == "first" else place <= entries / 2
+
+
+def _rank(test: Rank, evidence: Evidence) -> Finding:
+    if test.by == "scores":
+        return _compare(_rank_by_scores)(test, evidence)
+    paper = _paper(evidence)
+    method = test.method or paper.subject
+    networks = {
+        row.method: (row.model, row.self_ensemble)
+        for row in paper.rows
+        if row.method == method or not row.self_ensemble
+        if row.model not in MODELS or MODELS.get(row.model).params != 0
+    }
+    counts, obstacles = _counts(test.by, evidence, networks)
+    if method not in counts:
+        raise obstacles.get(method, UsageError(f"{method} has no parameters."))
+    place, entries = _standing(counts[method], counts.values())
+    holds = _is_high(test, place, len(networks))
+    if holds and not _is_high(test, place + len(obstacles), len(networks)):
+        raise next(iter(obstacles.values()))
+    ordered = dict(sorted(counts.items(), key=lambda entry: -entry[1]))
+    text = f"{method} is {ordinal(place)} of {entries}: {_amounts(ordered, test.by)}."
+    return Finding(decide(True, holds, True), text)
+
+
 def _rank_by_scores(test: Rank, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    ranks = {column: _standing(compared, column) for column in compared.own}
+    rows = compared.numbers.values()
+    ranks = {
+        column: _standing(own, [row[column] for row in rows if column in row])
+        for column, own in compared.own.items()
+    }
     first = sum(place == 1 for place, _ in ranks.values())
-    holds = all(
-        place == 1 if test.rank == "first" else place <= entries / 2
-        for place, entries in ranks.values()
-    )
-    text = f"{compared.method} is {_ranks(ranks)}"
-    sound = Compared(compared.method, _printed(_cells(test, evidence), doubted=False))
-    clean = {column: _standing(sound, column) for column in ranks if column in sound.own}
-    changed = {column: one for column, one in clean.items() if one[0] < ranks[column][0]}
-    if changed:
-        text += f" (without cells that contradict other printed numbers, {_ranks(changed)})"
-    return holds, f"{text}: the best in {first or 'none'} of {len(ranks)} columns."
-
-
-def _standing(compared: Compared, column: Column) -> Standing:
-    values = [row[column] for row in compared.numbers.values() if column in row]
-    return 1 + sum(value > compared.own[column] for value in values), len(values)
+    text = f"{compared.method} is {_ranks(ranks)}: the best in {first or 'none'} of {len(ranks)}"
+    return all(_is_high(test, *one) for one in ranks.values()), f"{text} columns."
 
 
 def _ranks(ranks: Mapping[Column, Standing]) -> str:
     """Write ranks, such as ``3rd of 12 on Set5 and Set14, 2nd of 10 on Manga109 by PSNR``."""
     parts = []
     for metric in dict.fromkeys(metric for _, _, metric in ranks):
-        of_metric = [(rank, _set(c, ranks)) for c, rank in ranks.items() if c[2] == metric]
-        groups = groupby(of_metric, key=lambda entry: entry[0])
+        columns = [column for column in ranks if column[2] == metric]
         places = [
-            f"{ordinal(place)} of {entries} on {listed([name for _, name in group])}"
-            for (place, entries), group in groups
+            f"{ordinal(place)} of {entries} on {listed([_set(one, ranks) for one in group])}"
+            for (place, entries), group in groupby(columns, key=ranks.__getitem__)
         ]
         parts.append(f"{', '.join(places)} by {metric.upper()}")
     return ", and ".join(parts)
@@ -475,54 +387,36 @@ def _by_column(values: Mapping[Column, float]) -> str:
 
 
 def _pareto(test: Pareto, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    quantity = QUANTITIES[test.pareto]
-    networks = {method: _paper(evidence).network(method)[0] for method in compared.numbers}
-    model = networks[compared.method]
-    rows = {  # a network is no rival of its own, with or without self-ensemble
-        method: numbers
-        for method, numbers in compared.numbers.items()
-        if method == compared.method or networks[method] != model
+    networks = {method: _paper(evidence).network(method) for method in compared.numbers}
+    model, _ = own = networks.pop(compared.method)
+    # A network is no rival of its own, with or without self-ensemble.
+    rivals = {method: network for method, network in networks.items() if network[0] != model}
+    counts, obstacles = _counts(test.pareto, evidence, {compared.method: own} | rivals)
+    if compared.method in obstacles:
+        raise obstacles[compared.method]
+    ahead = {
+        method: [column for column, lead in leads.items() if lead < 0]
+        for method, leads in compared.leads(rivals).items()
     }
-    counts = {
-        method: count
-        for method in rows
-        if (count := _count_method(test.pareto, evidence, method)) is not None
-    }
-    if compared.method not in counts:
-        raise _uncounted(test.pareto, model, compared.method)
-
-    def ahead(limit: float) -> list[str]:
-        return [
-            f"{method} on {_set(column, compared.own)}"
-            for method, numbers in rows.items()
-            if method != compared.method and counts.get(method, limit + 1) <= limit
-            for column, own in compared.own.items()
-            if numbers.get(column, own) > own
-        ]
-
-    better = ahead(counts[compared.method])
-    unknown = [method for method in rows if method not in counts]
-    for method in () if better else unknown:
-        if any(rows[method].get(column, own) > own for column, own in compared.own.items()):
-            raise _uncounted(test.pareto, networks[method], method)
+    better = [
+        f"{method} on {_set(column, compared.own)}"
+        for method, columns in ahead.items()
+        if method in counts and counts[method] <= counts[compared.method]
+        for column in columns
+    ]
+    for method, obstacle in obstacles.items():
+        if ahead[method] and not better:
+            raise obstacle
     ordered = dict(sorted(((k, n) for k, n in counts.items() if n), key=lambda entry: entry[1]))
-    amounts = _amounts(ordered, quantity)
-    text = f"{_who(better)} {compared.method} with no more {quantity.words}: {amounts}."
-    for reading in test.readings:
-        count = _count_of(test.pareto, evidence, reading)
-        if count is not None:
-            text += f" With {reading} ({quantity.write(count)}), {_who(ahead(count))} it."
-    text += f" Not known here: {listed(unknown)}." if unknown else ""
+    who = f"{listed(better)} {'beat' if len(better) > 1 else 'beats'}" if better else "none beats"
+    text = f"{who} {compared.method} with as few or fewer: {_amounts(ordered, test.pareto)}."
+    text += f" Not known here: {listed(list(obstacles))}." if obstacles else ""
     return not better, text
-
-
-def _who(cells: Sequence[str]) -> str:
-    return f"{listed(cells)} {'beat' if len(cells) > 1 else 'beats'}" if cells else "none beats"
 
 
 def _equals(test: Equals, evidence: Evidence) -> Finding:
     one, other = map(_paper(evidence).number, test.equals)
-    text = f"{one.said}; {other.said}"
+    text = f"The paper prints {one.said} and {other.said}"
     if isinstance(one.value, tuple) or isinstance(other.value, tuple):
         return Finding(decide(one.value == other.value, None, False), f"{text}.")
     apart = abs(one.value - other.value)
@@ -533,24 +427,15 @@ def _equals(test: Equals, evidence: Evidence) -> Finding:
 
 def _gain(test: Gain, evidence: Evidence) -> Finding:
     ablation = _paper(evidence).ablation(test.ablation)
-    text, in_print = "Printed: ", False
-    texts = []
-    for reading in ablation.readings or (ablation.columns,):
-        cells = dict(zip(reading, ablation.psnr, strict=True))
-        gains = [cells[more] - cells[less] for more, less in test.gain]
-        in_print = in_print or all(gain > 0 for gain in gains)
-        columns = f" (columns {', '.join(map(ablation.called, reading))})" * bool(ablation.readings)
-        texts.append(f"{listed([f'{gain:+.2f}' for gain in gains])} dB{columns}")
-    text += ", or ".join(texts)
-    measured = measured_ablations(evidence.runs, ablation)
-    needed = {name for pair in test.gain for name in pair}
-    best = next((one for one in measured if needed <= one.runs.keys()), None)
+    in_print, text = _printed_gains(test, ablation)
     where = title(ablation.set)
+    needed = {name for pair in test.gain for name in pair}
+    measured = measured_ablations(evidence.runs, ablation)
+    best = next((one for one in measured if needed <= one.runs.keys()), None)
     if best is None:
-        names = ", ".join(ablation.variants)
         text += (
             f". To measure it, train the variants alike (harness train {ablation.model} --variant "
-            f"{names}) and run them on {where}."
+            f"{', '.join(ablation.variants)}) and run them on {where}."
         )
         return Finding(decide(in_print, None, False), text)
     intervals = [best.gain(more, less) for more, less in test.gain]
@@ -561,13 +446,22 @@ def _gain(test: Gain, evidence: Evidence) -> Finding:
     floor = _floor(evidence, ablation)
     unlearned = [f"{n} ({best.psnr(n):.2f} dB)" for n in sorted(needed) if best.psnr(n) < floor]
     if unlearned:
-        text += (
-            f"; what still falls short of bicubic interpolation ({floor:.2f} dB) after so little "
-            f"training says nothing of a trained network: {listed(unlearned)}"
-        )
+        text += f"; {listed(unlearned)} fall short of bicubic interpolation ({floor:.2f} dB)"
     holds = not unlearned and all(one.difference > 0 for one in intervals)
     text += "." if holds else "; so short a training cannot refute it."
     return Finding(decide(in_print, holds, False), text, best.ids())
+
+
+def _printed_gains(test: Gain, ablation: Ablation) -> tuple[bool, str]:
+    """Whether each gain is one in any reading of the printed columns, and the gains in words."""
+    holds, texts = False, []
+    for reading in ablation.readings or (ablation.columns,):
+        cells = dict(zip(reading, ablation.psnr, strict=True))
+        gains = [cells[more] - cells[less] for more, less in test.gain]
+        holds = holds or all(gain > 0 for gain in gains)
+        columns = f" (columns {', '.join(map(ablation.called, reading))})" * bool(ablation.readings)
+        texts.append(f"{listed([f'{gain:+.2f}' for gain in gains])} dB{columns}")
+    return holds, f"Printed: {', or '.join(texts)}"
 
 
 def _floor(evidence: Evidence, ablation: Ablation) -> float:
@@ -609,42 +503,28 @@ def contradicting_rows(paper: Paper, ablation: Ablation) -> list[Row]:
 
 
 def _outlier(test: Outlier, evidence: Evidence) -> Finding:
-    place = _paper(evidence).place(test.outlier)
-    row = place.row
-    metrics = [place.metric] if place.metric else list(row.table.scores)
-    others = [
-        one for one in _paper(evidence).rows if one.table is row.table and one.scale == row.scale
-    ]
-    other = next((one for one in others if one.method == test.against), None)
-    if other is None:
-        raise UsageError(f"{row.table.title} has no row {test.against} at x{row.scale}.")
+    (row, dataset, metrics), gaps = _paper(evidence).gaps(test)
     texts, is_out = [], False
     for metric in metrics:
-        gaps = {
-            dataset: row.printed[dataset, metric] - other.printed[dataset, metric]
-            for dataset in row.sets
-            if (dataset, metric) in row.printed and (dataset, metric) in other.printed
-        }
-        here = gaps.pop(place.dataset, 0.0)
-        texts.append(_by_column({(row.scale, name, metric): gaps[name] for name in gaps}))
-        texts[-1] = (
-            f"{_by_column({(row.scale, place.dataset, metric): here})}, elsewhere {texts[-1]}"
-        )
-        is_out |= bool(gaps) and all(gap * here < 0 for gap in gaps.values())
+        elsewhere = {column: gap for column, gap in gaps.items() if column[2] == metric}
+        here = {(row.scale, dataset, metric): elsewhere.pop((row.scale, dataset, metric))}
+        texts.append(f"{_by_column(here)}, elsewhere {_by_column(elsewhere)}")
+        is_out |= all(gap * other < 0 for gap in here.values() for other in elsewhere.values())
     text = f"{row.method} minus {test.against} is {'; '.join(texts)}."
     cells = [
         cell
         for cell in evidence.cells
-        if cell.row is row and cell.dataset == place.dataset and cell.metric in metrics
+        if cell.row is row and cell.dataset == dataset and cell.metric in metrics
     ]
-    measured = [cell for cell in cells if cell.measured]
-    for cell in measured:
-        assert cell.measured
-        text += f" Measured {cell.metric.upper()}: {cell.score.as_measured(cell.measured.value)}."
-    verdicts = {cell.verdict for cell in measured}
+    verdicts = set()
+    for cell in cells:
+        if cell.measured:
+            value = cell.score.as_measured(cell.measured.value)
+            text += f" Measured {cell.metric.upper()}: {value}."
+            verdicts.add(cell.verdict)
     holds = verdicts == {"reproduced"} if verdicts else None
-    ids = tuple(dict.fromkeys(cell.measured.run.identity.id for cell in measured if cell.measured))
-    return Finding(decide(not is_out, holds, "refuted" in verdicts), text, ids)
+    finding = decide(not is_out, holds, "refuted" in verdicts)
+    return Finding(finding, text, tuple(_runs(cells)))
 
 
 def _spread(test: Spread, evidence: Evidence) -> Finding:
@@ -695,9 +575,8 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
 
 
 def _plugin(test: Plugin, evidence: Evidence, claim: Claim) -> Finding:
-    module, _, name = test.plugin.partition(":")
+    judge = function_of_plugin(test.plugin)
     try:
-        judge: Callable[..., Finding] = getattr(importlib.import_module(module), name)
         return Finding(*judge(evidence, claim, **test.options))
     except HarnessError:
         raise

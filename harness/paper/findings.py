@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from harness.errors import MismatchError, UsageError
 from harness.paper.ablations import MeasuredAblation, broken_variants, measured_ablations
 from harness.paper.claims import judge_ablation, judge_claim
-from harness.paper.schema import Beats, Within
 from harness.paper.select import speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Judgement, Verdict, judge_row, row_name
+from harness.paper.vocabulary import Beats, Within
 from harness.run.statistics import Interval, compare_runs
 
 if TYPE_CHECKING:

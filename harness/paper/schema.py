@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.structs import fields
@@ -18,6 +19,18 @@ from msgspec.structs import fields
 from harness.cards import CardName
 from harness.errors import UsageError
 from harness.files import TEXT, regular
+from harness.paper.vocabulary import (
+    TESTS,
+    Amount,
+    ClaimTest,
+    Compare,
+    Data,
+    Equals,
+    Gain,
+    Outlier,
+    Scale,
+    Spread,
+)
 from harness.protocol.rules import PRESETS, Preset
 from harness.registry import DATASETS, PAPERS
 
@@ -26,16 +39,12 @@ S = TypeVar("S", bound=Struct)
 DEFAULT = "drfn2020"
 """The paper of the command line's reports if none is named."""
 
-Quantity = Literal["parameters", "macs", "depth", "receptive_field", "narrowest_1x1"]
-"""What can be counted on a network: see `harness.paper.claims.QUANTITIES`."""
-
 
 class Score(NamedTuple):
     """How a score is written.
 
     Attributes:
-        name: the metric's name.
-        title: its title with the unit.
+        title: its name with the unit.
         printed: decimals in the paper.
         measured: decimals of a measured number next to a printed one.
         exact: decimals that show the difference between two runs.
@@ -74,15 +83,7 @@ def score(metric: str, decimals: int) -> Score:
     return usual._replace(printed=decimals, measured=max(usual.measured, decimals))
 
 
-Scale = Annotated[int, Meta(ge=1, le=99)]
-Amount = Annotated[float, Meta(ge=0, le=1e18)]
-
-
-class _Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the TOML."""
-
-
-class Source(_Data, frozen=True, kw_only=True):
+class Source(Data, frozen=True, kw_only=True):
     """The paper itself.
 
     Attributes:
@@ -99,7 +100,7 @@ class Source(_Data, frozen=True, kw_only=True):
     doi: str = ""
 
 
-class PrintedCells(_Data, frozen=True, kw_only=True):
+class PrintedCells(Data, frozen=True, kw_only=True):
     """A block of printed numbers.
 
     Attributes:
@@ -121,41 +122,29 @@ class PrintedCells(_Data, frozen=True, kw_only=True):
         Raises:
             ValueError: a row is not complete or a number cannot be read.
         """
-        rows = [row for line in self.cells.strip().splitlines() if (row := line.strip())]
-        parsed = [self._line(row) for row in rows]
-        seen: set[tuple[int, str]] = set()
-        for scale, method, _ in parsed:
-            if (scale, method) in seen:
-                raise ValueError(f"x{scale} | {method} has two rows")
-            seen.add((scale, method))
-        return parsed
+        return [self._line(row.strip()) for row in self.cells.splitlines() if row.strip()]
 
     def _line(self, row: str) -> tuple[int, str, dict[tuple[str, str], float]]:
         scale, *cells = (cell.strip() for cell in row.split("|"))
         if not re.fullmatch(r"x[1-9]\d?", scale):
             raise ValueError(f"the row {row!r} does not begin with a scale, such as x4")
         if len(cells) != 1 + len(self.columns):
-            raise ValueError(
-                f"the row {row!r} has {len(cells) - 1} cells for {len(self.columns)} columns"
-            )
+            count = f"{len(cells) - 1} cells for {len(self.columns)} columns"
+            raise ValueError(f"the row {row!r} has {count}")
         numbers: dict[tuple[str, str], float] = {}
         for dataset, cell in zip(self.columns, cells[1:], strict=True):
             if set(cell) <= set("-/ "):
                 continue
-            values = cell.split("/")
+            values = [value.strip() for value in cell.split("/")]
             if len(values) != len(self.scores):
                 form = "/".join(self.scores)
                 raise ValueError(f"{cell!r} in the row {row!r} is not of the form {form}")
             for metric, value in zip(self.scores, values, strict=True):
-                if value.strip() != "-":
-                    numbers[dataset, metric] = _number(value, row)
+                if not re.fullmatch(r"\d{1,9}(\.\d+)?|-", value):
+                    raise ValueError(f"{value!r} in the row {row!r} is not a number")
+                if value != "-":
+                    numbers[dataset, metric] = float(value)
         return int(scale[1:]), cells[0], numbers
-
-
-def _number(text: str, row: str) -> float:
-    if not re.fullmatch(r"\s*\d{1,9}(\.\d+)?\s*", text):
-        raise ValueError(f"{text.strip()!r} in the row {row!r} is not a number")
-    return float(text)
 
 
 class Table(PrintedCells, frozen=True, kw_only=True):
@@ -167,7 +156,7 @@ class Table(PrintedCells, frozen=True, kw_only=True):
         degradation: how the LR images were made; the harness makes ``BI``, bicubic.
         border: pixels left out of the scores on each side; None for as many as the scale.
         rules: the preset of rules that its numbers follow; see `harness.protocol.rules.PRESETS`.
-        exceptions: the preset of single methods, for all sets or by set.
+        exceptions: the preset of a method, or of one of its cells, such as ``SRMDNF | set14``.
         read_from: the public documents that the numbers were read from, if not from the paper.
     """
 
@@ -176,13 +165,13 @@ class Table(PrintedCells, frozen=True, kw_only=True):
     degradation: str = "BI"
     border: Annotated[int, Meta(ge=0)] | None = None
     rules: str = "usual"
-    exceptions: dict[str, str | dict[str, str]] = {}
+    exceptions: dict[str, str] = {}
     read_from: tuple[str, ...] = ()
 
     def preset(self, method: str, dataset: str) -> Preset:
         """Return the rules of a cell."""
-        own = self.exceptions.get(method, self.rules)
-        return PRESETS[own if isinstance(own, str) else own.get(dataset, self.rules)]
+        of_method = self.exceptions.get(method, self.rules)
+        return PRESETS[self.exceptions.get(f"{method} | {dataset}", of_method)]
 
     def obstacle(self, scale: int) -> str:
         """Say why the harness cannot measure the cells of a scale; empty if it can."""
@@ -193,7 +182,7 @@ class Table(PrintedCells, frozen=True, kw_only=True):
         return ""
 
 
-class Ablation(_Data, frozen=True, kw_only=True):
+class Ablation(Data, frozen=True, kw_only=True):
     """A printed ablation: one network without some of its parts.
 
     Attributes:
@@ -219,6 +208,15 @@ class Ablation(_Data, frozen=True, kw_only=True):
     titles: dict[str, str] = {}
     rules: str = "usual"
     note: str = ""
+
+    def __post_init__(self) -> None:
+        _require("preset of rules", [self.rules], PRESETS)
+        _require("variant", [self.whole, *self.titles], self.variants)
+        for reading in self.readings or (self.columns,):
+            if sorted(reading) != sorted(self.variants) or len(reading) != len(self.psnr):
+                raise ValueError(
+                    "variants, readings and psnr do not have the same length and names"
+                )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -246,7 +244,7 @@ class Ablation(_Data, frozen=True, kw_only=True):
         return {} if variant == self.whole else dict(self.variants[variant])
 
 
-class Plot(_Data, frozen=True, kw_only=True):
+class Plot(Data, frozen=True, kw_only=True):
     """A printed plot of parameters against PSNR; the PSNRs are those of the paper's tables.
 
     Attributes:
@@ -267,11 +265,11 @@ class Plot(_Data, frozen=True, kw_only=True):
 DoubtKind = Literal["print", "measurement", "unusual"]
 
 
-class Doubt(_Data, frozen=True, kw_only=True):
+class Doubt(Data, frozen=True, kw_only=True):
     """A printed number that looks wrong.
 
     Attributes:
-        cell: such as ``x4 | VDSR | b100 | ssim``; see `Paper.places`.
+        cell: such as ``x4 | VDSR | b100 | ssim``; see `Paper.place`.
         seen: it contradicts other printed numbers (``print``); the authors' weights give another
             number under the table's rules, and the printed one under others (``measurement``); or
             it is odd and contradicts nothing (``unusual``).
@@ -283,178 +281,7 @@ class Doubt(_Data, frozen=True, kw_only=True):
     reason: str
 
 
-class ClaimTest(_Data, frozen=True, kw_only=True):
-    """How a claim is judged; the first field of each test names it."""
-
-
-class Count(ClaimTest, frozen=True, kw_only=True):
-    """A count on a network is about a printed number, or at least some number.
-
-    Attributes:
-        count: the quantity.
-        of: the registered network; by default the subject's.
-        readings: networks that are other readings of the same text: one of all must fit.
-        about: as printed, such as ``5.2M``: a count fits if it rounds to these digits.
-        at_least: the smallest count that fits.
-        leaves_room: the text is open to networks that were not counted: it cannot be refuted.
-    """
-
-    count: Quantity
-    of: str = ""
-    readings: tuple[str, ...] = ()
-    about: str = ""
-    at_least: Amount | None = None
-    leaves_room: bool = False
-
-
-class Compare(ClaimTest, frozen=True, kw_only=True):
-    """A test of a row against other rows of a table.
-
-    Attributes:
-        method: the row; by default the paper's subject.
-        table: the id of the table; by default the first with the method.
-        sets: the columns; by default all.
-        metrics: by default PSNR.
-    """
-
-    method: str = ""
-    table: str = ""
-    sets: tuple[str, ...] = ()
-    metrics: Annotated[tuple[str, ...], Meta(min_length=1)] = ("psnr",)
-
-
-class Beats(Compare, frozen=True, kw_only=True):
-    """The method is better than others in every column.
-
-    Attributes:
-        beats: the other methods; empty for all.
-        by: at least by so much.
-        self_ensemble: with self-ensemble, for which the table prints no row.
-    """
-
-    beats: tuple[str, ...]
-    by: Amount = 0.0
-    self_ensemble: bool = False
-
-
-class Within(Compare, frozen=True, kw_only=True):
-    """The method is at most a margin behind others, or behind with less of something.
-
-    Attributes:
-        within: the other methods.
-        of: the margin.
-        lead_over: instead of ``of``: the margin is the method's largest lead over this one, which
-            the paper calls superior to.
-        fewer: what the method must have less of than the others.
-    """
-
-    within: Annotated[tuple[str, ...], Meta(min_length=1)]
-    of: Amount | None = None
-    lead_over: str = ""
-    fewer: Quantity | None = None
-
-
-class Rank(Compare, frozen=True, kw_only=True):
-    """The method stands in the upper half of every column, or is the first.
-
-    Attributes:
-        rank: ``first`` or ``upper half``.
-        by: ``scores``, or a quantity of the networks, the largest first.
-    """
-
-    rank: Literal["first", "upper half"]
-    by: Literal["scores"] | Quantity = "scores"
-
-
-class Pareto(Compare, frozen=True, kw_only=True):
-    """No other method is better in a column with no more of something.
-
-    Attributes:
-        pareto: what the networks may not have more of.
-        readings: networks that are other readings of the method, to be told beside.
-    """
-
-    pareto: Quantity
-    readings: tuple[str, ...] = ()
-
-
-class Equals(ClaimTest, frozen=True, kw_only=True):
-    """Two printed numbers are the same.
-
-    Attributes:
-        equals: two of: a cell such as ``x4 | DRFN | set14 | psnr``; a variant of an ablation such
-            as ``table1 | both``; the key of a number of the text.
-    """
-
-    equals: tuple[str, str]
-
-
-class Gain(ClaimTest, frozen=True, kw_only=True):
-    """In an ablation, the first variant of each pair is better than the second.
-
-    Attributes:
-        ablation: its id; by default the first.
-    """
-
-    gain: Annotated[tuple[tuple[str, str], ...], Meta(min_length=1)]
-    ablation: str = ""
-
-
-class Outlier(ClaimTest, frozen=True, kw_only=True):
-    """A cell is in line: against another row, it stands on the same side as in other columns.
-
-    Attributes:
-        outlier: the cell, such as ``x4 | VDSR | b100``.
-        against: the other method.
-    """
-
-    outlier: str
-    against: str
-
-
-class Spread(ClaimTest, frozen=True, kw_only=True):
-    """Printed numbers follow one of several ways to score, not a mix of them.
-
-    Attributes:
-        spread: models that stand for the ways, such as one interpolation in each pipeline; or
-            rules for grey images.
-        cells: the row (a method) or column (a set) whose numbers are compared with each way.
-        metric: the score.
-        rules: with models: the preset of their runs.
-    """
-
-    spread: Annotated[tuple[str, ...], Meta(min_length=2)]
-    cells: str
-    metric: str = "psnr"
-    rules: str = "usual"
-
-
-class Plugin(ClaimTest, frozen=True, kw_only=True):
-    """A function judges: ``module:function``, called with the findings and the claim.
-
-    Attributes:
-        options: its further arguments, by name.
-    """
-
-    plugin: Annotated[str, Meta(pattern=r"\A[\w.]+:\w+\Z")]
-    options: dict[str, Any] = {}
-
-
-TESTS: Mapping[str, type[ClaimTest]] = {
-    "count": Count,
-    "beats": Beats,
-    "within": Within,
-    "rank": Rank,
-    "pareto": Pareto,
-    "equals": Equals,
-    "gain": Gain,
-    "outlier": Outlier,
-    "spread": Spread,
-    "plugin": Plugin,
-}
-
-
-class Claim(_Data, frozen=True, kw_only=True):
+class Claim(Data, frozen=True, kw_only=True):
     """A claim of the paper.
 
     Attributes:
@@ -476,7 +303,11 @@ class Claim(_Data, frozen=True, kw_only=True):
             raise ValueError("it needs either a test or a judgement by_hand")
 
     def parsed(self) -> ClaimTest | None:
-        """Return the test; None for a claim that is judged by hand."""
+        """Return the test; None for a claim that is judged by hand.
+
+        Raises:
+            ValueError: it has a mistake.
+        """
         if not self.test:
             return None
         kind = next((name for name in TESTS if name in self.test), "")
@@ -484,7 +315,7 @@ class Claim(_Data, frozen=True, kw_only=True):
         return _converted(self.test, TESTS[kind])
 
 
-class Number(_Data, frozen=True, kw_only=True):
+class Number(Data, frozen=True, kw_only=True):
     """A number of the running text; ``value`` is what the quotation literally says."""
 
     value: float | tuple[float, ...]
@@ -492,7 +323,7 @@ class Number(_Data, frozen=True, kw_only=True):
     quote: str
 
 
-class Ambiguity(_Data, frozen=True, kw_only=True):
+class Ambiguity(Data, frozen=True, kw_only=True):
     """What the text leaves open: its readings, the one the harness takes, and why."""
 
     key: str
@@ -502,6 +333,9 @@ class Ambiguity(_Data, frozen=True, kw_only=True):
     readings: tuple[str, ...]
     default: str
     evidence: str
+
+    def __post_init__(self) -> None:
+        _require("reading", [self.default], self.readings)
 
 
 @dataclass(frozen=True)
@@ -533,20 +367,60 @@ class Row:
         return list(dict.fromkeys(dataset for dataset, _ in self.printed))
 
 
+class Place(NamedTuple):
+    """A cell of a printed table, with those of its scores that are meant."""
+
+    row: Row
+    dataset: str
+    metrics: tuple[str, ...]
+
+
 class Printed(NamedTuple):
-    """A printed number, or several; where it stands, in words; and its largest rounding error."""
+    """A printed number, or several: with the place in words, and its largest rounding error."""
 
     value: float | tuple[float, ...]
     said: str
     rounding: float = 0.0
 
 
-class Place(NamedTuple):
-    """A cell of a printed table, or one of its numbers if it has a metric."""
+_CELL = "write table | x4 | method | set | metric"
 
-    row: Row
-    dataset: str
-    metric: str
+Column = tuple[int, str, str]
+"""Scale, set and metric."""
+
+
+class Compared(NamedTuple):
+    """The numbers of a table that a test compares, by method and column.
+
+    Attributes:
+        method: the row that the test is about.
+    """
+
+    table: Table
+    method: str
+    numbers: Mapping[str, Mapping[Column, float]]
+
+    @property
+    def own(self) -> Mapping[Column, float]:
+        """The numbers of the row that the test is about."""
+        return self.numbers[self.method]
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other methods."""
+        return tuple(name for name in self.numbers if name != self.method)
+
+    def leads(self, others: Iterable[str]) -> dict[str, dict[Column, float]]:
+        """Return by how much the row leads others in the columns that both have."""
+        # Without the rounding error of the subtraction: printed numbers have few decimals.
+        return {
+            name: {
+                column: round(number - self.numbers[name][column], 9)
+                for column, number in self.own.items()
+                if column in self.numbers[name]
+            }
+            for name in others
+        }
 
 
 class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -600,9 +474,9 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         """
         doubted: dict[tuple[str, int, str, str, str], Doubt] = {}
         for doubt in self.doubts:
-            row, dataset, metric = self.place(doubt.cell)
-            for name in [metric] if metric else row.table.scores:
-                key = (row.table.id, row.scale, row.method, dataset, name)
+            row, dataset, metrics = self.place(doubt.cell)
+            for metric in metrics:
+                key = (row.table.id, row.scale, row.method, dataset, metric)
                 if doubted.setdefault(key, doubt) is not doubt:
                     raise ValueError(f"{doubt.cell!r} is doubted twice")
         return doubted
@@ -613,64 +487,63 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         Raises:
             ValueError: the paper's ``methods`` lack it.
         """
-        if method not in self.methods:
-            raise ValueError(_unknown("method", method, self.methods))
+        _require("method", [method], self.methods)
         model = self.methods[method]
         return model.removesuffix("+"), model.endswith("+")
 
     def place(self, text: str) -> Place:
         """Find a cell: table, scale, method, set and metric in any order, with bars between.
 
-        Table and scale may be left out where the paper has only one.
+        What only one cell has may be left out; without a metric, all scores are meant.
 
         Raises:
-            ValueError: a word is none of these, or no such cell is printed.
+            ValueError: a word is none of these, or no cell or several cells are printed.
         """
-        known = {
-            "table": [table.id for table in self.tables],
-            "scale": [f"x{row.scale}" for row in self.rows],
-            "method": [row.method for row in self.rows],
-            "set": [dataset for table in self.tables for dataset in table.columns],
-            "metric": [metric for table in self.tables for metric in table.scores],
-        }
-        found: dict[str, str] = {}
-        for word in (part.strip() for part in text.split("|")):
-            kind = next((kind for kind, words in known.items() if word in words), None)
-            if kind is None:
-                words = (word for words in known.values() for word in words)
-                raise ValueError(_unknown("part of a cell", word, dict.fromkeys(words)))
-            if kind in found:
-                raise ValueError(f"{text!r} has two parts that are a {kind}")
-            found[kind] = word
-        rows = [
-            row
+        words = [part.strip() for part in text.split("|")]
+        named = [
+            (row, dataset, metric, (row.table.id, f"x{row.scale}", row.method, dataset, metric))
             for row in self.rows
-            if found.get("table", row.table.id) == row.table.id
-            and found.get("scale", f"x{row.scale}") == f"x{row.scale}"
-            and found.get("method") == row.method
-            and any(
-                (found.get("set"), found.get("metric", metric)) == (dataset, metric)
-                for dataset, metric in row.printed
-            )
+            for dataset, metric in row.printed
         ]
-        if len(rows) != 1:
-            count = "no printed cell" if not rows else "several printed cells"
-            raise ValueError(f"{text!r} is {count}: write table | x4 | method | set | metric")
-        return Place(rows[0], found["set"], found.get("metric", ""))
+        _require("part of a cell", words, {word: None for *_, own in named for word in own})
+        found = [
+            (row, dataset, metric) for row, dataset, metric, own in named if set(words) <= set(own)
+        ]
+        if not found:
+            raise ValueError(f"{text!r} is no printed cell: {_CELL}")
+        row, dataset, _ = found[0]
+        if any((one, name) != (row, dataset) for one, name, _ in found):
+            raise ValueError(f"{text!r} is several printed cells: {_CELL}")
+        return Place(row, dataset, tuple(metric for *_, metric in found))
 
-    def table_of(self, test: Compare) -> Table:
-        """Return the table that a test compares methods in.
+    def number(self, text: str) -> Printed:
+        """Find a printed number: of a cell, of a variant of an ablation, or of the text.
+
+        Args:
+            text: the cell as `place` takes it; the ablation's id and the variant, such as
+                ``table1 | both``; or the key of one of the ``numbers``.
 
         Raises:
-            ValueError: there is no such table, or no row of the method.
+            ValueError: there is no such number.
         """
-        method = test.method or self.subject
-        tables = [row.table for row in self.rows if row.method == method]
-        if test.table:
-            tables = [table for table in tables if table.id == test.table]
-        if not tables:
-            raise ValueError(f"no table{' ' * bool(test.table)}{test.table} has a row {method}")
-        return tables[0]
+        if text in self.numbers:
+            number = self.numbers[text]
+            return Printed(number.value, f'"{number.quote}" ({number.where})')
+        table, _, variant = (part.strip() for part in text.partition("|"))
+        for ablation in self.ablations:
+            if ablation.id == table and variant in ablation.printed:
+                psnr, called = ablation.printed[variant], ablation.called(variant)
+                said = f"{psnr:.2f} dB for {called} ({ablation.title})"
+                return Printed(psnr, said, SCORES["psnr"].rounding)
+        row, dataset, metrics = self.place(text)
+        if len(metrics) > 1:
+            raise ValueError(f"{text!r} names no metric")
+        value, form = (
+            row.printed[dataset, metrics[0]],
+            score(metrics[0], row.table.scores[metrics[0]]),
+        )
+        where = f"{row.method} on {title(dataset)} ({row.table.title}, {form.name.upper()})"
+        return Printed(value, f"{form.as_printed(value)} for {where}", form.rounding)
 
     def ablation(self, name: str = "") -> Ablation:
         """Return an ablation by its id, by default the first.
@@ -678,35 +551,55 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         Raises:
             ValueError: there is no such ablation.
         """
-        found = [one for one in self.ablations if name in ("", one.id)]
-        if not found:
-            raise ValueError(_unknown("ablation", name, [one.id for one in self.ablations]))
-        return found[0]
+        ids = [one.id for one in self.ablations]
+        _require("ablation", [name or next(iter(ids), "")], ids)
+        return self.ablations[ids.index(name) if name else 0]
 
-    def number(self, text: str) -> Printed:
-        """Find a printed number: of a cell, of a variant of an ablation, or of the text.
+    def compared(self, test: Compare) -> Compared:
+        """Return the printed numbers that a test compares.
 
         Raises:
-            ValueError: there is no such number.
+            ValueError: there is no such table, set, metric or method, or no common column.
         """
-        if text in self.numbers:
-            number = self.numbers[text]
-            return Printed(number.value, f"{number.where} has {number.quote!r}")
-        table, _, variant = (part.strip() for part in text.partition("|"))
-        for ablation in self.ablations:
-            if ablation.id == table and variant in ablation.printed:
-                psnr, called = ablation.printed[variant], ablation.called(variant)
-                said = f"{ablation.title} has {psnr:.2f} dB for {called}"
-                return Printed(psnr, said, SCORES["psnr"].rounding)
-        place = self.place(text)
-        if not place.metric:
-            raise ValueError(f"{text!r} names no metric")
-        row, dataset, metric = place
-        value = row.printed[dataset, metric]
-        form = score(metric, row.table.scores[metric])
-        where = f"{row.method} on {title(dataset)} ({metric.upper()})"
-        said = f"{row.table.title} has {form.as_printed(value)} for {where}"
-        return Printed(value, said, form.rounding)
+        own = test.method or self.subject
+        tables = [row.table for row in self.rows if row.method == own]
+        table = next((one for one in tables if test.table in ("", one.id)), None)
+        if table is None:
+            raise ValueError(f"no table{' ' * bool(test.table)}{test.table} has a row {own}")
+        _require("set", test.sets, table.columns)
+        _require("metric", test.metrics, table.scores)
+        numbers: dict[str, dict[Column, float]] = {}
+        for row in (row for row in self.rows if row.table is table):
+            numbers.setdefault(row.method, {}).update(
+                ((row.scale, dataset, metric), value)
+                for (dataset, metric), value in row.printed.items()
+                if metric in test.metrics and dataset in (test.sets or table.columns)
+            )
+        compared = Compared(table, own, numbers)
+        _require("other method", test.others, compared.others)
+        for other in test.others or [own]:
+            if not numbers[own].keys() & numbers[other]:
+                raise ValueError(f"{own} and {other} have no numbers in the same column")
+        return compared
+
+    def gaps(self, test: Outlier) -> tuple[Place, dict[Column, float]]:
+        """Subtract another row from that of a cell, in each column that both have.
+
+        Raises:
+            ValueError: there is no such cell or row, or it has no number in the cell's column, or
+                in no other.
+        """
+        place = self.place(test.outlier)
+        row, dataset, metrics = place
+        compared = self.compared(Compare(method=row.method, table=row.table.id, metrics=metrics))
+        _require("other method", [test.against], compared.others)
+        lead = compared.leads([test.against])[test.against]
+        gaps = {column: gap for column, gap in lead.items() if column[0] == row.scale}
+        for metric in metrics:
+            sets = [name for _, name, score in gaps if score == metric]
+            if dataset not in sets or len(sets) < 2:
+                raise ValueError(f"{test.against} has no number in this and another column")
+        return place, gaps
 
 
 def read_paper(path: Path) -> Paper:
@@ -723,11 +616,7 @@ def read_paper(path: Path) -> Paper:
         raise UsageError(f"The paper {path} cannot be read ({error}).") from error
     try:
         paper = _converted(data, Paper)
-        for where, check in _checks(paper):
-            try:
-                check()
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from error
+        _check(paper)
     except ValueError as error:
         end = "" if str(error).endswith("?") else "."
         raise UsageError(f"The paper {path} has a mistake: {error}{end}") from error
@@ -743,63 +632,50 @@ def _converted(data: Mapping[str, Any], kind: type[S]) -> S:
     try:
         return convert(data, kind)
     except ValidationError as error:
-        raise ValueError(_explained(error, kind, data)) from error
+        raise ValueError(_explained(str(error), kind, data)) from error
 
 
-def _explained(error: ValidationError, kind: type[Struct], data: Mapping[str, Any]) -> str:
-    """Write an error of msgspec in plain English, with its place and the near name of a word.
+_PARTS: Mapping[str, type[Struct]] = {
+    "paper": Source,
+    "table": Table,
+    "ablation": Ablation,
+    "plot": Plot,
+    "doubt": Doubt,
+    "claim": Claim,
+    "numbers": Number,
+    "ambiguity": Ambiguity,
+}
+
+
+def _explained(message: str, kind: type[Struct], data: Mapping[str, Any]) -> str:
+    """Complete a message of msgspec by the place in the file and the near name of a word.
 
     Args:
-        error: what `convert` raised.
-        kind: what it was to convert to.
-        data: what it was to convert: a table of the TOML.
+        message: such as ``Expected `str`, got `int` - at `$.table[0].title```.
+        kind: what the data could not be converted to.
+        data: a table of the TOML.
     """
-    text, _, path = str(error).rstrip("`").partition(" - at `$")
-    places = []
+    text, _, path = message.rstrip("`").partition(" - at `$")
+    place = ""
     if kind is Paper and (part := re.match(r"\.(\w+)(?:\[(\d+)\])?", path)):
         kind, path = _PARTS.get(part[1], Paper), path[part.end() :]
-        places = [f"[{part[1]}]"]
+        place = f"[{part[1]}]"
         if part[2]:
-            own = data[part[1]][int(part[2])]
-            names = (own[key] for key in ("id", "key", "cell") if own.get(key))
-            places = [f"[[{part[1]}]] {next(names, int(part[2]) + 1)}"]
-    places += re.findall(r"\w+", re.sub(r"\d+", lambda index: str(int(index[0]) + 1), path))
-    return f"{', '.join(places)}: " * bool(places) + _in_words(text, kind, path)
-
-
-def _in_words(text: str, kind: type[Struct], path: str) -> str:
-    """Write a message of msgspec in plain English."""
+            own, names = data[part[1]][int(part[2])], ["id", "key", "cell"]
+            called = [own[name] for name in names if own.get(name)] if isinstance(own, dict) else []
+            place = f"[[{part[1]}]] {(called or [int(part[2]) + 1])[0]}"
+    key = path.replace("[...]", "").strip(".")  # any key of a table
     if word := re.match("Object contains unknown field `([^`]*)", text):
-        return _unknown("key", word[1], [one.encode_name for one in fields(kind)])
-    if word := re.match("Invalid enum value '(.*)'", text):
-        options = re.findall("'(.*?)'", str(get_type_hints(kind)[path.strip(".")]))
-        return _unknown("value", word[1], options)
-    for pattern, words in _WORDS.items():
-        text = re.sub(pattern, words, text)
-    return text
-
-
-_WORDS = {
-    r"Object missing required field `([^`]*)`?": r"the key \1 is missing",
-    r".* regex .*:.*": "it must be module:function",
-    r".* regex .*": "it must be a word of letters, digits, '.', '_' and '-'",
-    "Number out of range": "the number is too large",
-    r"of length >= (\d+)": r"of length \1 or more",
-    "` >= ": "` of at least ",
-    "` <= ": "` of at most ",
-    "^Expected ": "it must be ",
-    ", got ": ", not ",
-    r" \| null": "",
-    r" \| ": "` or `",
-    "`str`": "text",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    "`array`": "a list",
-    "`object`": "a table",
-    "`(date|datetime|time)`": r"a \1",
-}
-"""What takes the place of msgspec's words, in this order."""
+        text = _unknown("key", word[1], kind.__struct_encode_fields__)
+    elif word := re.match("Invalid enum value '(.*)'", text):
+        (types,) = (str(one.type) for one in fields(kind) if one.encode_name == key)
+        text = _unknown("value", word[1], re.findall("'(.*?)'", types))
+    elif word := re.match("Object missing required field `([^`]*)", text):
+        text = f"the key {word[1]} is missing"
+    elif "matching regex" in text:
+        form = "module:function" if ":" in text else "a word of letters, digits, '.', '_' and '-'"
+        text = f"it must be {form}"
+    return ": ".join(filter(None, [", ".join(filter(None, [place, key])), text]))
 
 
 def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
@@ -818,153 +694,84 @@ def _require(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
             raise ValueError(_unknown(kind, word, names))
 
 
-def _checks(paper: Paper) -> Iterator[tuple[str, Callable[[], object]]]:
-    """List the parts of a paper with a function that raises an error if they contradict others."""
-    yield "[paper]", partial(paper.network, paper.subject)
-    yield "[methods]", partial(_require_different, [one for one in paper.methods.values() if one])
-    for table in paper.tables:
-        yield f"[[table]] {table.id}", partial(_check_table, paper, table)
-    for ablation in paper.ablations:
-        yield f"[[ablation]] {ablation.id}", partial(_check_ablation, ablation)
-    for plot in paper.plots:
-        yield f"[[plot]] {plot.id}", partial(_check_plot, paper, plot)
-    for doubt in paper.doubts:
-        yield f"[[doubt]] {doubt.cell}", partial(paper.place, doubt.cell)
-    yield "[[doubt]]", lambda: paper.doubted
-    for ambiguity in paper.ambiguities:
-        default = partial(_require, "reading", [ambiguity.default], ambiguity.readings)
-        yield f"[[ambiguity]] {ambiguity.key}", default
-    names = [table.id for table in paper.tables] + [one.id for one in paper.ablations]
-    names += [plot.id for plot in paper.plots] + [claim.key for claim in paper.claims]
-    yield "ids and keys", partial(_require_different, names)
-    for claim in paper.claims:
-        yield f"[[claim]] {claim.key}", partial(_check_claim, paper, claim)
-
-
 def _require_different(names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise ValueError(f"{twice} is there twice")
 
 
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Put the place in the file before the message of an error."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _check(paper: Paper) -> None:
+    """Refuse parts of a paper that name what another part does not have, or contradict it."""
+    with _at("[paper]"):
+        paper.network(paper.subject)
+    with _at("[methods]"):
+        _require_different([one for one in paper.methods.values() if one])
+    for table in paper.tables:
+        with _at(f"[[table]] {table.id}"):
+            _check_table(paper, table)
+    for plot in paper.plots:
+        with _at(f"[[plot]] {plot.id}"):
+            _require("method", [*plot.parameters, *plot.readings], paper.methods)
+            _require("set", [plot.set], [name for table in paper.tables for name in table.columns])
+            if not any(
+                r.scale == plot.scale and (plot.set, "psnr") in r.printed for r in paper.rows
+            ):
+                raise ValueError(f"no table has a PSNR on {plot.set} at x{plot.scale}")
+    with _at("[[doubt]]"):
+        assert paper.doubted is not None
+    with _at("ids and keys"):
+        parts: list[Table | Ablation | Plot] = [*paper.tables, *paper.ablations, *paper.plots]
+        _require_different([one.id for one in parts] + [claim.key for claim in paper.claims])
+    for claim in paper.claims:
+        with _at(f"[[claim]] {claim.key}"):
+            _check_test(paper, claim.parsed())
+
+
 def _check_table(paper: Paper, table: Table) -> None:
     _require_different(table.columns)
-    if not table.lines():
+    _require("preset of rules", [table.rules, *table.exceptions.values()], PRESETS)
+    cells = [f"{method} | {dataset}" for method in paper.methods for dataset in table.columns]
+    _require("method or cell", table.exceptions, [*paper.methods, *cells])
+    taken: dict[tuple[int, str], str] = {}
+    for scale, method, numbers in table.lines():
+        key = Row(table, scale, method, *paper.network(method), numbers).key
+        if (scale, key) in taken:
+            both = f"{taken[scale, key]} and {method}"
+            raise ValueError(f"x{scale} has two rows of {key}: {both}")
+        taken[scale, key] = method
+    if not taken:
         raise ValueError("there are no rows in cells")
-    for _, method, _ in table.lines():
-        paper.network(method)
-    named: dict[tuple[int, str], str] = {}
-    for row in (row for row in paper.rows if row.table is table):
-        other = named.setdefault((row.scale, row.key), row.method)
-        if other != row.method:
-            raise ValueError(f"{other} and {row.method} at x{row.scale} are both {row.key}")
-    _require("method", table.exceptions, paper.methods)
-    _require("preset of rules", [table.rules], PRESETS)
-    for own in table.exceptions.values():
-        _require("preset of rules", [own] if isinstance(own, str) else own.values(), PRESETS)
-        _require("set", [] if isinstance(own, str) else own, table.columns)
 
 
-def _check_ablation(ablation: Ablation) -> None:
-    _require("preset of rules", [ablation.rules], PRESETS)
-    _require("variant", [ablation.whole, *ablation.titles], ablation.variants)
-    for reading in ablation.readings or (ablation.columns,):
-        if sorted(reading) != sorted(ablation.variants) or len(reading) != len(ablation.psnr):
-            raise ValueError("variants, readings and psnr do not have the same length and names")
-
-
-def _check_plot(paper: Paper, plot: Plot) -> None:
-    _require("method", [*plot.parameters, *plot.readings], paper.methods)
-    _require("set", [plot.set], [name for table in paper.tables for name in table.columns])
-    if not any(row.scale == plot.scale and (plot.set, "psnr") in row.printed for row in paper.rows):
-        raise ValueError(f"no table has a PSNR on {plot.set} at x{plot.scale}")
-
-
-def _check_claim(paper: Paper, claim: Claim) -> None:
+def _check_test(paper: Paper, test: ClaimTest | None) -> None:
     """Refuse a test that names what the paper does not have."""
-    match paper.tests[claim.key]:
-        case Compare() as test:
-            _check_compare(paper, test)
-        case Count(about=about, at_least=least):
-            if bool(about) == (least is not None):
-                raise ValueError("the test count needs either about or at_least")
-            rounded(1.0, about or "1")
-        case Equals(equals=two):
-            paper.number(two[0]), paper.number(two[1])
-        case Gain(ablation=name, gain=pairs):
-            ablation = paper.ablation(name)
-            _require("variant", [one for pair in pairs for one in pair], ablation.variants)
-        case Outlier() as outlier:
-            _check_outlier(paper, outlier)
-        case Spread() as spread:
-            _require("preset of rules", [spread.rules], PRESETS)
-            if PRESETS.keys() & set(spread.spread):
-                _require("preset of rules", spread.spread, PRESETS)
+    match test:
+        case Compare():
+            paper.compared(test)
+        case Gain():
+            variants = [one for pair in test.gain for one in pair]
+            _require("variant", variants, paper.ablation(test.ablation).variants)
+        case Outlier():
+            paper.gaps(test)
+        case Equals():
+            for number in test.equals:
+                paper.number(number)
+        case Spread():
+            ways = test.spread if PRESETS.keys() & set(test.spread) else ()
+            _require("preset of rules", [test.rules, *ways], PRESETS)
             sets = [name for table in paper.tables for name in table.columns]
-            _require("method or set", [spread.cells], [*paper.methods, *sets])
+            _require("method or set", [test.cells], [*paper.methods, *sets])
             scores = [name for table in paper.tables for name in table.scores]
-            _require("metric", [spread.metric], scores)
-
-
-def _check_compare(paper: Paper, test: Compare) -> None:
-    """Refuse a comparison of rows that are not there or have no number in the same column."""
-    table, method = paper.table_of(test), test.method or paper.subject
-    _require("set", test.sets, table.columns)
-    _require("metric", test.metrics, table.scores)
-    columns: dict[str, set[tuple[int, str, str]]] = {}
-    for row in (row for row in paper.rows if row.table is table):
-        columns.setdefault(row.method, set()).update(
-            (row.scale, dataset, metric)
-            for dataset, metric in row.printed
-            if metric in test.metrics and dataset in (test.sets or table.columns)
-        )
-    others = [*getattr(test, "beats", ()), *getattr(test, "within", ())]
-    others += [lead] if (lead := getattr(test, "lead_over", "")) else []
-    _require("other method", others, [one for one in columns if one != method])
-    for other in others or [method]:
-        if not columns[method] & columns[other]:
-            raise ValueError(f"{method} and {other} have no numbers in the same column")
-    if isinstance(test, Within) and (test.of is None) == (not test.lead_over):
-        raise ValueError("the test within needs either of or lead_over")
-
-
-def _check_outlier(paper: Paper, test: Outlier) -> None:
-    row, dataset, _ = paper.place(test.outlier)
-    _require("method", [test.against], paper.methods)
-    shared = {
-        name
-        for other in paper.rows
-        if (other.table, other.scale, other.method) == (row.table, row.scale, test.against)
-        for name in row.sets
-        if name in other.sets and other is not row
-    }
-    if not {dataset} < shared:
-        raise ValueError(f"{test.against} has no number in this column and another of the row")
-
-
-def rounded(value: float, about: str) -> tuple[float, float]:
-    """Round a value to the digits of a printed number such as ``5.2M``; return both.
-
-    Raises:
-        ValueError: the text is not a number, or one with k, M or G.
-    """
-    match = re.fullmatch(r"(\d+)(\.\d+)?([kMG]?)", about)
-    if not match:
-        raise ValueError(f"{about!r} is not a number such as 4, 57.3k or 5.2M")
-    unit = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}[match[3]]
-    return round(value / unit, len(match[2] or ".") - 1), float(about.rstrip("kMG"))
-
-
-_PARTS: Mapping[str, type[Struct]] = {
-    "paper": Source,
-    "table": Table,
-    "ablation": Ablation,
-    "plot": Plot,
-    "doubt": Doubt,
-    "claim": Claim,
-    "numbers": Number,
-    "ambiguity": Ambiguity,
-}
+            _require("metric", [test.metric], scores)
 
 
 def paper(word: str) -> Paper:

@@ -115,12 +115,22 @@ class Written(NamedTuple):
 
 
 def aliases(paper: Paper | None) -> dict[str, str]:
-    """Map the paper's own name of each table, ablation and plot to the report that makes it."""
+    """Map the paper's own name of each table, ablation and plot to the report that makes it.
+
+    Raises:
+        UsageError: one has the name of another report.
+    """
     if paper is None:
         return {}
     tables = {table.id: "results" for table in paper.tables}
     ablations = {ablation.id: "ablation" for ablation in paper.ablations}
-    return tables | ablations | {plot.id: "plot" for plot in paper.plots}
+    own = tables | ablations | {plot.id: "plot" for plot in paper.plots}
+    for name, maker in own.items():
+        if name in REPORTS and name != maker:
+            raise UsageError(
+                f"The id {name} in the paper {paper.source.id} is the name of a report: change it."
+            )
+    return own
 
 
 def selected(word: str, paper: Paper | None) -> list[str]:

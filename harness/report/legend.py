@@ -52,9 +52,8 @@ def grey_note(grey: GreyRule | None, table: Table) -> str:
         table: the printed table, whose numbers follow a preset of rules, with exceptions.
     """
     exceptions = [
-        f"{grey_rules(None, PRESETS[preset])} for {method}{f' on {title(name)}' if name else ''}"
-        for method, own in table.exceptions.items()
-        for name, preset in ({"": own} if isinstance(own, str) else own).items()
+        f"{grey_rules(None, PRESETS[preset])} for {' on '.join(map(title, cell.split(' | ')))}"
+        for cell, preset in table.exceptions.items()
     ]
     text = f"Grey images: {grey_rules(grey, PRESETS[table.rules])}"
     if grey or not exceptions:

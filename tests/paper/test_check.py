@@ -169,9 +169,10 @@ def test_the_committed_records_have_what_is_doubted() -> None:
         if one.verdict not in ("ok", "not run", "FAIL")
     }
     measurements = {
-        (DRFN.place(doubt.cell).row.model, *DRFN.place(doubt.cell)[1:]): "other rules"
+        (place.row.model, place.dataset, *place.metrics): "other rules"
         for doubt in DRFN.doubts
         if doubt.seen == "measurement"
+        for place in [DRFN.place(doubt.cell)]
     }
     assert known == measurements | {("vdsr", "b100", "ssim"): "known misprint"}
     assert len(known) == 7

@@ -6,18 +6,36 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.paper.findings import Findings
 from harness.paper.schema import Paper, listed, ordinal, paper
 from harness.paper.verdicts import Judgement
 from harness.record import RunRecord
-from harness.registry import MODELS
+from harness.registry import MODELS, PAPERS, load_plugins
 from harness.run.store import ResultStore
 from tests.papers import changed
 from tests.records import frame, record
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 PAPER = paper("drfn2020")
+PAPER_TEXT = PAPERS.get("drfn2020").read_text()
 FULL = "BI-x4/rgb+full-range"
+ODD = """
+from torch import nn
+from harness.registry import register_model
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, image):
+        return self.conv(image) if image.sum() > 0 else image
+
+@register_model("odd", pipeline="y", input="bicubic", scales=(4,))
+def odd(scale=4):
+    return Odd()
+"""
 AUTHORS = ("bicubic", "bicubic-rgb", "srcnn", "vdsr")
 
 
@@ -159,7 +177,11 @@ class TestNetworks:
     def test_who_needs_fewer_multiplications_is_nowhere_better_in_print(self) -> None:
         found = judged()["computing-power"]
         assert found.verdict == "not measured" and "DRFN 326" in found.evidence
-        assert "MSRN on Urban100" in found.evidence
+        counts = [
+            Findings(frame(), PAPER).complexity(one, 4).macs for one in ("drfn-2conv", "msrn")
+        ]
+        assert counts[1] < counts[0] == pytest.approx(598e9, rel=0.001), "as the note says"
+        assert "598 G" in found.evidence and "MSRN would beat it on Urban100" in found.evidence
 
     def test_a_better_network_with_less_work_contradicts_it(self, tmp_path: Path) -> None:
         other = changed(tmp_path, ("SRCNN   | 30.48/0.8628", "SRCNN   | 32.50/0.9000"))
@@ -193,17 +215,48 @@ class TestNetworks:
         assert found["rdn-parameters"].verdict == found["computing-power"].verdict == "not measured"
         assert found["fewer-parameters"].verdict == "inconsistent in print", "as to PSNR"
 
-    def test_a_network_that_cannot_be_counted_refutes_nothing(self, monkeypatch) -> None:
-        def broken(*_: object) -> None:
-            raise RuntimeError("its control flow depends on values")
+    @staticmethod
+    def broken(monkeypatch, error: Exception) -> None:
+        def count(*_: object) -> None:
+            raise error
 
-        for count in ("measure_depth", "measure_complexity", "receptive_radius"):
-            monkeypatch.setattr(f"harness.paper.verdicts.{count}", broken)
+        counts = "measure_complexity", "measure_depth", "receptive_radius", "convolution_shapes"
+        for name in counts:
+            monkeypatch.setattr(f"harness.paper.verdicts.{name}", count)
         monkeypatch.setattr("harness.paper.verdicts._once", lambda count, *_: count())
+
+    def test_a_network_that_cannot_be_counted_refutes_nothing_and_says_why(
+        self, monkeypatch
+    ) -> None:
+        self.broken(monkeypatch, HarnessError("drfn cannot be built (no file)."))
         found = judged()
         for claim in ("parameters", "depth", "receptive-field", "computing-power"):
             assert found[claim].verdict == "not measured"
-            assert re.search("of drfn cannot be counted", found[claim].evidence), claim
+            assert "drfn cannot be built (no file)." in found[claim].evidence, claim
+
+    def test_a_mistake_of_the_harness_is_not_taken_for_a_network_that_cannot_be_counted(
+        self, monkeypatch
+    ) -> None:
+        self.broken(monkeypatch, RuntimeError("a mistake"))
+        with pytest.raises(RuntimeError, match="a mistake"):
+            judged()
+
+    @pytest.mark.parametrize(
+        ("quantity", "reason"),
+        [
+            ("depth", r"torch.fx cannot trace odd \(TraceError: symbolically traced"),
+            ("macs", r"The operations of odd cannot be counted \(.*meta"),
+            ("narrowest_1x1", "odd has no 1x1 convolution"),
+        ],
+    )
+    def test_a_network_that_looks_at_values_says_so(
+        self, tmp_path: Path, quantity: str, reason: str
+    ) -> None:
+        (tmp_path / "odd.py").write_text(ODD)
+        load_plugins([tmp_path / "odd.py"])
+        counted = ('count = "parameters", of = "rdn"', f'count = "{quantity}", of = "odd"')
+        found = judged(of=changed(tmp_path, counted))["rdn-parameters"]
+        assert found.verdict == "not measured" and re.search(reason, found.evidence)
 
 
 class TestPrint:
@@ -216,10 +269,19 @@ class TestPrint:
         assert "3rd of 10 on Manga109 by SSIM" in evidence
         assert "none of 10" in evidence
 
-    def test_a_doubtful_cell_is_left_out_of_the_rank_on_request(self) -> None:
+    def test_without_the_doubtful_cell_it_has_the_rank_that_the_note_gives(
+        self, tmp_path: Path
+    ) -> None:
         evidence = judged()["superior"].evidence
-        for metric in ("PSNR", "SSIM"):
-            assert f"4th of 11 on Urban100 by {metric}" in evidence
+        assert "Without DCSR's doubtful cell it is the 4th of 11 on Urban100." in evidence
+        doubts = PAPER_TEXT[PAPER_TEXT.index('[[doubt]]\ncell = "DCSR | urban100 | psnr"') :]
+        without = changed(
+            tmp_path,
+            ("27.24/0.8308 | -/-", "-/- | -/-"),
+            ("".join(doubts.partition('[[doubt]]\ncell = "MSRN')[:1]), ""),
+            ('outlier = "DCSR | urban100"', 'outlier = "DCSR | set5"'),
+        )
+        assert judged(of=without)["superior"].evidence.count("4th of 11 on Urban100") == 3
 
     def test_what_nobody_measured_holds_in_print_at_most(self) -> None:
         found = judged()["superior"]
@@ -592,7 +654,8 @@ class TestRows:
         assert "harness run --models bicubic" in found["table2-bicubic"].evidence
 
     def test_a_row_of_an_unknown_network_asks_for_it(self, monkeypatch) -> None:
-        monkeypatch.delitem(MODELS._built_in, "msrn")
+        known = {name: one for name, one in MODELS._built_in.items() if name != "msrn"}
+        monkeypatch.setattr(MODELS, "_built_in", known)
         found = judged()
         asked = {claim for claim, one in found.items() if "add one as a plug-in" in one.evidence}
         assert asked == {"table2-msrn"} and found["table2-msrn"].verdict == "not measured"

@@ -9,7 +9,8 @@ import pytest
 from harness.errors import UsageError
 from harness.paper.findings import Findings
 from harness.paper.literature import documents
-from harness.paper.schema import TESTS, Claim, paper
+from harness.paper.schema import Claim, paper
+from harness.paper.vocabulary import TESTS
 from harness.registry import MODELS, PAPERS, load_plugins
 from harness.run.store import ResultStore
 from tests.records import frame
@@ -159,7 +160,7 @@ def test_two_methods_of_one_name_are_refused(tmp_path: Path) -> None:
     path.write_text(
         text.replace("x4 | MSRN |", "x4 | MSRN, RGB | -/- | -/- | -/- | -/- | -/-\nx4 | MSRN |")
     )
-    with pytest.raises(UsageError, match="MSRN, RGB and MSRN at x4 are both msrn"):
+    with pytest.raises(UsageError, match="x4 has two rows of msrn: MSRN, RGB and MSRN"):
         paper(str(path))
 
 

@@ -16,7 +16,8 @@ from click.testing import Result
 from safetensors.numpy import save_file
 
 from harness.paper.findings import Findings
-from harness.paper.schema import TESTS, paper
+from harness.paper.schema import paper
+from harness.paper.vocabulary import TESTS
 from harness.record import RunRecord
 from harness.registry import MODELS, load_plugins
 from harness.run.store import ResultStore
@@ -82,7 +83,7 @@ class TestPrint:
 
     def test_self_ensemble_makes_no_other_network_and_eight_times_the_work(self) -> None:
         evidence = {one.claim: one.evidence for one in found().claims}
-        assert "Shuffle has 160." in evidence["frontier"]
+        assert "Shuffle has 160 parameters." in evidence["frontier"]
         assert "Shuffle+" not in evidence["frontier"]
         assert "Shuffle+ has 8.0 times the multiply-accumulate operations" in evidence["work"]
 
@@ -161,8 +162,8 @@ class TestMeasured:
 
     def test_a_test_that_fails_costs_only_its_claim(self) -> None:
         evidence = {one.claim: one.evidence for one in found().claims}
-        assert evidence["failing"].startswith("The test math:sqrt failed: TypeError: ")
-        assert evidence["absent"].startswith("The test nowhere:judge failed: ModuleNotFoundError: ")
+        assert evidence["failing"] == "The test plugin:fails failed: ValueError: no reason."
+        assert evidence["absent"].startswith("The function math:sqrt is not of a plug-in that is ")
 
     def test_two_claims_about_a_pair_are_one_difference(self) -> None:
         findings = found()

@@ -284,6 +284,29 @@ def test_what_a_paper_lacks_is_left_out_of_all_and_refused_by_name(harness, phot
     assert shown.stderr.endswith(said)
 
 
+def test_an_id_in_a_paper_cannot_be_the_name_of_another_report(harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    words = ("--paper", "plain.toml", "--results", "results/local")
+    Path("plain.toml").write_text(PLAIN.replace('"main"', '"claims"'))
+    for name in ("all", "claims", "results"):
+        shown = harness("report", name, *words)
+        assert shown.exit_code == 2
+        assert "The id claims in the paper plain is the name of a report" in shown.stderr
+    Path("plain.toml").write_text(PLAIN.replace('"main"', '"results"'))
+    assert harness("report", "results", *words).exit_code == 0, "it is its own report"
+
+
+@pytest.mark.parametrize("name", ["imdn2019", "runs"])
+def test_reports_are_not_written_over_those_of_another_paper(name, harness, photos: Path) -> None:
+    harness("run", "--models", "bicubic", "--datasets", photos)
+    Path("plain.toml").write_text(PLAIN.replace('"plain"', f'"{name}"'))
+    words = ("report", "results", "--paper", "plain.toml", "--results", "results/local")
+    shown = harness(*words)
+    assert shown.exit_code == 2 and not Path("results/local/reports").exists()
+    assert f"The folder reports/{name} is not this paper's: name one with --out." in shown.stderr
+    assert harness(*words, "--out", "mine").exit_code == 0
+
+
 def test_reports_of_two_papers_and_of_none_lie_apart(harness, photos: Path) -> None:
     harness("run", "--models", "bicubic", "--datasets", photos)
     Path("plain.toml").write_text(PLAIN)

@@ -24,4 +24,9 @@ def shuffle(scale: int = 4, *, side: int = 3, bias: bool = True) -> nn.Module:
     return Shuffle(scale, side=side, bias=bias)
 
 
+def fails(findings: object, claim: object, reason: str) -> None:
+    """Judge no claim."""
+    raise ValueError(reason)
+
+
 register_paper("shuffle2031", "paper.toml")

@@ -1,0 +1,199 @@
+"""The tests that a claim can name, as data; docs/papers.md has an example of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Scale = Annotated[int, Meta(ge=1, le=99)]
+Amount = Annotated[float, Meta(ge=0, le=1e18)]
+
+Quantity = Literal["parameters", "macs", "depth", "receptive_field", "narrowest_1x1"]
+"""What can be counted on a network: see `harness.paper.claims.QUANTITIES`."""
+
+
+class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of a paper's TOML; other keys than its fields are refused."""
+
+
+class ClaimTest(Data, frozen=True, kw_only=True):
+    """How a claim is judged; the first field of each test names it."""
+
+
+class Count(ClaimTest, frozen=True, kw_only=True):
+    """A count on a network is about a printed number, or at least some number.
+
+    Attributes:
+        of: the registered network; by default the subject's.
+        readings: networks that are other readings of the same text: one of all must fit.
+        about: as printed, such as ``5.2M``: a count fits if it rounds to these digits.
+        leaves_room: the text is open to networks that were not counted: it cannot be refuted.
+    """
+
+    count: Quantity
+    of: str = ""
+    readings: tuple[str, ...] = ()
+    about: str = ""
+    at_least: Amount | None = None
+    leaves_room: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.about) == (self.at_least is not None):
+            raise ValueError("the test count needs either about or at_least")
+        if self.about:
+            rounded(0.0, self.about)
+
+    def fits(self, count: float) -> bool:
+        """Whether the network's count is the claimed one."""
+        if self.at_least is not None:
+            return count >= self.at_least
+        own, claimed = rounded(count, self.about)
+        return own == claimed
+
+
+def rounded(value: float, about: str) -> tuple[float, float]:
+    """Round a value to the digits of a printed number such as ``5.2M``; return both.
+
+    Raises:
+        ValueError: the text is not a number, or one with k, M or G.
+    """
+    match = re.fullmatch(r"(\d+)(\.\d+)?([kMG]?)", about)
+    if not match:
+        raise ValueError(f"{about!r} is not a number such as 4, 57.3k or 5.2M")
+    unit = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}[match[3]]
+    return round(value / unit, len(match[2] or ".") - 1), float(about.rstrip("kMG"))
+
+
+class Compare(ClaimTest, frozen=True, kw_only=True):
+    """A test of a row against other rows of a table.
+
+    Attributes:
+        method: the row; by default the paper's subject.
+        table: the id of the table; by default the first with the method.
+        sets: the columns; by default all.
+    """
+
+    method: str = ""
+    table: str = ""
+    sets: tuple[str, ...] = ()
+    metrics: Annotated[tuple[str, ...], Meta(min_length=1)] = ("psnr",)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The methods that the test names beside its own."""
+        return ()
+
+
+class Beats(Compare, frozen=True, kw_only=True):
+    """The method is better than others, or all if none is named, by so much in every column.
+
+    Attributes:
+        self_ensemble: with self-ensemble, for which the table prints no row.
+    """
+
+    beats: tuple[str, ...]
+    by: Amount = 0.0
+    self_ensemble: bool = False
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The methods that it is said to beat."""
+        return self.beats
+
+
+class Within(Compare, frozen=True, kw_only=True):
+    """The method is at most a margin behind others, perhaps with less of something.
+
+    Attributes:
+        of: the margin.
+        lead_over: instead of ``of``: the margin is the method's largest lead over this one, which
+            the paper calls superior to.
+        fewer: what the method must have less of than the others.
+    """
+
+    within: Annotated[tuple[str, ...], Meta(min_length=1)]
+    of: Amount | None = None
+    lead_over: str = ""
+    fewer: Quantity | None = None
+
+    def __post_init__(self) -> None:
+        if (self.of is None) == (not self.lead_over):
+            raise ValueError("the test within needs either of or lead_over")
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The methods that it is behind, and that which it leads."""
+        return (*self.within, self.lead_over) if self.lead_over else self.within
+
+
+class Rank(Compare, frozen=True, kw_only=True):
+    """The method stands in the upper half of every column, or is the first.
+
+    Attributes:
+        by: ``scores``, or a quantity of the networks, the largest first.
+    """
+
+    rank: Literal["first", "upper half"]
+    by: Literal["scores"] | Quantity = "scores"
+
+
+class Pareto(Compare, frozen=True, kw_only=True):
+    """No other method is better in a column with no more of the quantity."""
+
+    pareto: Quantity
+
+
+class Equals(ClaimTest, frozen=True, kw_only=True):
+    """Two printed numbers are the same; see `harness.paper.schema.Paper.number`."""
+
+    equals: tuple[str, str]
+
+
+class Gain(ClaimTest, frozen=True, kw_only=True):
+    """In an ablation, by default the first, the first variant of each pair is better."""
+
+    gain: Annotated[tuple[tuple[str, str], ...], Meta(min_length=1)]
+    ablation: str = ""
+
+
+class Outlier(ClaimTest, frozen=True, kw_only=True):
+    """A cell, such as ``x4 | VDSR | b100``, is in line.
+
+    It stands on the same side of the cell of another method as in the other columns.
+    """
+
+    outlier: str
+    against: str
+
+
+class Spread(ClaimTest, frozen=True, kw_only=True):
+    """Printed numbers follow one of several ways to score, not a mix of them.
+
+    Attributes:
+        spread: models that stand for the ways, such as one interpolation in each pipeline; or
+            presets of rules.
+        cells: the row (a method) or column (a set) whose numbers are compared with each way.
+        rules: with models: the preset of their runs.
+    """
+
+    spread: Annotated[tuple[str, ...], Meta(min_length=2)]
+    cells: str
+    metric: str = "psnr"
+    rules: str = "usual"
+
+
+class Plugin(ClaimTest, frozen=True, kw_only=True):
+    """A function judges: it gets the findings, the claim and the options; see docs/papers.md."""
+
+    plugin: Annotated[str, Meta(pattern=r"\A[\w.]+:\w+\Z")]
+    options: dict[str, Any] = {}
+
+
+TESTS: Mapping[str, type[ClaimTest]] = {
+    one.__name__.lower(): one
+    for one in (Count, Beats, Within, Rank, Pareto, Equals, Gain, Outlier, Spread, Plugin)
+}
+"""The tests by the field that names them."""
