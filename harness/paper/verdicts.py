@@ -430,22 +430,24 @@ def _not_run(row: Row, cells: Sequence[JudgedCell]) -> Finding:
     if all(cell.obstacle for cell in cells):
         text = "; ".join(dict.fromkeys(cell.obstacle for cell in cells))
         return Finding("not measured", f"{text[0].upper()}{text[1:]}.")
-    return Finding("not measured", _how_to_measure(row.model))
+    return Finding("not measured", _how_to_measure(row.model, row.scale))
 
 
-def _how_to_measure(model: str) -> str:
+def _how_to_measure(model: str, scale: int) -> str:
     if model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
+    at = f" --scale {scale}" if scale != 4 else ""  # the default of the command line
     if MODELS.get(model).params == 0:
-        return f"It has no weights: run harness run --models {model}."
-    if any(known["model"] == model for known in pinned_rows("weights")):
+        return f"It has no weights: run harness run --models {model}{at}."
+    known = [row["scales"].split() for row in pinned_rows("weights") if row["model"] == model]
+    if any(str(scale) in scales for scales in known):
         return (
             f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "
-            f"--models {model}."
+            f"--models {model}{at}."
         )
     return (
-        f"No authors' weights of it are known to the harness: train it (harness train {model}) or "
-        f"name a file (harness run --weights {model}=FILE)."
+        f"No authors' weights of it at x{scale} are known to the harness: train it (harness train "
+        f"{model}{at}) or name a file (harness run --weights {model}=FILE{at})."
     )
 
 

@@ -59,10 +59,12 @@ def paired_bootstrap(
     differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if not np.isfinite(differences).all():
         raise UsageError("A paired bootstrap needs finite scores: an image equals its original.")
-    # scipy.stats.bootstrap gives the same interval; its import takes a second.
-    drawn = np.random.default_rng(seed).integers(0, len(differences), (resamples, len(differences)))
-    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
-    return Interval(float(differences.mean()), float(low), float(high))
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        (differences,), np.mean, n_resamples=resamples, method="percentile", rng=seed
+    ).confidence_interval
+    return Interval(float(differences.mean()), float(interval.low), float(interval.high))
 
 
 def paired_scores(a: RunRecord, b: RunRecord) -> tuple[FloatArray, FloatArray]:

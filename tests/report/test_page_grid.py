@@ -7,7 +7,7 @@ from harness.paper.findings import Findings
 from harness.paper.schema import SCORES, Paper, Source, Table, paper, score
 from harness.record import RunRecord
 from harness.report.literature import elsewhere_text
-from harness.report.page_grid import LEVELS, grids, level, shown
+from harness.report.page import LEVELS, grids, level, shown
 from harness.report.results import measured_share
 from tests.records import frame, record
 
