@@ -538,10 +538,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         row, dataset, metrics = self.place(text)
         if len(metrics) > 1:
             raise ValueError(f"{text!r} names no metric")
-        value, form = (
-            row.printed[dataset, metrics[0]],
-            score(metrics[0], row.table.scores[metrics[0]]),
-        )
+        (metric,) = metrics
+        value, form = row.printed[dataset, metric], score(metric, row.table.scores[metric])
         where = f"{row.method} on {title(dataset)} ({row.table.title}, {form.name.upper()})"
         return Printed(value, f"{form.as_printed(value)} for {where}", form.rounding)
 
