@@ -56,11 +56,13 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
     origin = foreign_origin(record)
     method = f"{identity.model} of {origin}" if origin else methods.get(identity.model)
     name = f"{method or identity.model}{ensemble} on {title(identity.dataset)}"
+    weights = [f"{record.weights.tag} weights"] if record.weights else []
+    arguments = [f"{name}={value}" for name, value in identity.hyper.items()]
     # The page draws the scores of the images.
     content = {key: value for key, value in record.to_json().items() if key != "images"}
     return {
         "id": identity.id,
-        "title": f"{name}, {identity.protocol}",
+        "title": ", ".join([name, identity.protocol, *weights, *arguments]),
         "scores": _means(record) if record.status == "finished" else f"failed: {record.error}",
         "file": str(ResultStore(Path()).path(identity)),
         "command": command(record),
@@ -319,6 +321,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
     context = {
         "source": paper.source,
         "judged": findings.claims,
+        "quoted": [claim.key for claim in paper.claims],
         "verdicts": {verdict: count[verdict] for verdict in get_args(Verdict)},
         "titles": {card["id"]: card["title"] for card in cards},
         "standings": MARKS,

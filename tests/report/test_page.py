@@ -342,7 +342,8 @@ def test_a_card_holds_the_record_but_for_its_images() -> None:
     records = list(ResultStore(REFERENCE).records())
     cards = [record_card(record, {"vdsr": "VDSR"}) for record in records]
     assert [card["id"] for card in cards] == [record.identity.id for record in records]
-    card = next(card for card in cards if card["title"] == "VDSR on Set5, BI-x4/y")
+    title = "VDSR on Set5, BI-x4/y, official weights"
+    card = next(card for card in cards if card["title"] == title)
     shown = json.loads(card["text"])
     assert shown["id"] == card["id"] and shown["identity"]["model"] == "vdsr"
     assert "images" not in shown
