@@ -9,14 +9,13 @@ from functools import cache, cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from harness.data.pinned import pinned_rows
 from harness.models.cost import (
     convolution_shapes,
     measure_complexity,
     measure_depth,
     receptive_radius,
 )
-from harness.models.find_weights import training_notes
+from harness.models.find_weights import official_rows, training_notes
 from harness.paper.schema import Row, Score, Table, listed, score, title
 from harness.paper.select import (
     WHOLE,
@@ -29,7 +28,7 @@ from harness.paper.select import (
     weights_rank,
     without_grey,
 )
-from harness.protocol.rules import Preset, protocol
+from harness.protocol.rules import USUAL_GREY, Preset, protocol
 from harness.registry import DATASETS, METRICS, MODELS
 from harness.run.compare import Tier
 
@@ -464,25 +463,46 @@ def _not_run(row: Row, cells: Sequence[JudgedCell]) -> tuple[str, tuple[str, ...
     if all(cell.obstacle for cell in cells):
         text = "; ".join(dict.fromkeys(cell.obstacle for cell in cells))
         return f"{text[0].upper()}{text[1:]}.", ()
-    return _how_to_measure(row.model, row.scale), ()
+    return _how_to_measure(row), ()
 
 
-def _how_to_measure(model: str, scale: int) -> str:
-    if model not in MODELS:
+def _how_to_measure(row: Row) -> str:
+    if row.model not in MODELS:
         return "The harness has no network of this name: add one as a plug-in."
-    at = f" --scale {scale}" if scale != 4 else ""  # the default of the command line
-    if MODELS.get(model).params == 0:
-        return f"It has no weights: run harness run --models {model}{at}."
-    known = [row["scales"].split() for row in pinned_rows("weights") if row["model"] == model]
-    if any(str(scale) in scales for scales in known):
+    card = MODELS.get(row.model)
+    at = f" --scale {row.scale}" if row.scale != 4 else ""  # the default of the command line
+    sets: dict[str, list[str]] = {}
+    for name in row.sets:
+        sets.setdefault(_options(row, name), []).append(name)
+    options = [
+        f"{at}{words}" + f" --datasets {','.join(names)}" * (len(sets) > 1)
+        for words, names in sets.items()
+    ]
+    runs = listed([f"harness run --models {row.model}{words}" for words in options])
+    if card.params == 0:
+        return f"It has no weights: run {runs}."
+    if official_rows(card, row.scale):
         return (
-            f"Put the authors' weights under a root of HARNESS_WEIGHTS and run harness run "
-            f"--models {model}{at}."
+            f"Get the authors' weights (harness weights fetch {row.model}{at}, or put the file "
+            f"under a root of HARNESS_WEIGHTS) and run {runs}."
         )
+    files = listed([f"harness run --weights {row.model}=FILE{words}" for words in options])
     return (
-        f"No authors' weights of it at x{scale} are known to the harness: train it (harness train "
-        f"{model}{at}) or name a file (harness run --weights {model}=FILE{at})."
+        f"No authors' weights of it at x{row.scale} are known to the harness: train it (harness "
+        f"train {row.model}{at}) or name a file ({files})."
     )
+
+
+def _options(row: Row, dataset: str) -> str:
+    """Write the options of ``harness run`` for what is unusual about a row on a set."""
+    preset = row.table.preset(row.method, dataset)
+    own = USUAL_GREY[MODELS.get(row.model).pipeline]
+    words = {
+        " --self-ensemble": row.self_ensemble,
+        f" --border {preset.border}": preset.border != Preset().border,
+        f" --grey {preset.grey}": preset.grey not in (None, own),
+    }
+    return "".join(word for word, needed in words.items() if needed)
 
 
 def _measured(cells: Sequence[JudgedCell]) -> tuple[str, tuple[str, ...]]:

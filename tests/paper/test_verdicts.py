@@ -217,3 +217,10 @@ class TestWords:
         assert "; not tried: luma not rounded" in self.told(on_set5(31.0))
         other = self.told(*(replace(run, verified=False) for run in TestWhatRefutes.RUNS))
         assert "; the images are not the published ones" in other
+
+    def test_a_row_is_measured_with_its_options(self) -> None:
+        assert "harness weights fetch vdsr, or put" in self.told()
+        assert "HARNESS_WEIGHTS) and run harness run --models vdsr." in self.told()
+        imdn = self.told(rules="imdn")
+        assert "harness run --models vdsr --border symmetric --grey as-rgb." in imdn
+        assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")
