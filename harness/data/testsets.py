@@ -53,11 +53,6 @@ def grey_images() -> Mapping[str, frozenset[str]]:
     }
 
 
-def sets_without_grey() -> frozenset[str]:
-    """The pinned sets without grey images, for which the grey rule makes no difference."""
-    return frozenset(name for name, images in grey_images().items() if not images)
-
-
 def register_testsets() -> None:
     """Register the paper's five sets and ``demo``."""
     rows = pinned_rows("testsets") + pinned_rows("demo")

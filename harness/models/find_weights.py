@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from harness.cards import ModelCard, RemoteFile
     from harness.record import RunRecord
 
-_ORDER = {"official": 0, "repro": 1}
+TAG_ORDER = {"official": 0, "repro": 1}
+"""The kinds of weights, the preferred one first; others come last."""
 
 
 class WeightsMissing(HarnessError):
@@ -84,7 +85,7 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
             found += _stored(card.source.parent / "weights", card, scale)
     except OSError as error:
         raise HarnessError(f"Cannot search for the weights of {card.name} ({error}).") from error
-    return sorted(found, key=lambda file: _ORDER.get(file[1], 2))
+    return sorted(found, key=lambda file: TAG_ORDER.get(file[1], 2))
 
 
 def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.paper.schema import listed
 from harness.paper.select import speaks_for_the_authors
-from harness.paper.verdicts import PRINTED
+from harness.paper.verdicts import PRINTED, unsettled
 from harness.run.compare import (
     FROZEN,
     CheckRow,
@@ -32,7 +31,8 @@ def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
     Failed runs count where none is finished. The authors' weights may miss a number that print
     contradicts, that they reproduce under other rules, or on which the verdict is undecided: such
     a difference is excused where they give the same number in the reference, under the table's own
-    rules. Other weights are compared with the tolerance of retrained ones and never excused.
+    rules. Other weights are compared with the tolerance of retrained ones and not excused. A run
+    with an image of infinite score decides nothing, whatever its weights.
 
     Args:
         findings: those of the local runs.
@@ -73,10 +73,12 @@ def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedC
     row = replace(row, tolerance=max(row.tolerance, cell.score.rounding))
     scores = {image.image: image.scores[row.metric] for image in run.images}
     infinite = next((name for name, score in scores.items() if not math.isfinite(score)), None)
-    if infinite:  # a printed mean includes all images
-        row = replace(row, image=infinite, apart=scores[infinite])
     excuse = _EXCUSES.get(known.standing, "") if official and _is_known(row, known) else ""
-    return replace(row, known=excuse, reason=_reason(excuse, known))
+    reason = _reason(excuse, known)
+    if infinite:  # a printed mean includes all images: this one neither agrees nor differs
+        row = replace(row, image=infinite, apart=scores[infinite])
+        excuse = excuse or "undecided"
+    return replace(row, known=excuse, reason=reason)
 
 
 def _reason(excuse: Excuse, known: JudgedCell) -> str:
@@ -85,7 +87,7 @@ def _reason(excuse: Excuse, known: JudgedCell) -> str:
         return known.doubt.reason
     if excuse == "other rules" and known.measured:
         return f"the authors' weights give it under {known.measured.rules_text}"
-    return f"not tried: {listed(sorted(known.untried))}" if excuse == "undecided" else ""
+    return "; ".join(unsettled([known])) if excuse == "undecided" else ""
 
 
 def _is_known(row: CheckRow, known: JudgedCell) -> bool:

@@ -113,15 +113,18 @@ class Findings(Evidence):
             if cell.shown and speaks_for_the_authors(cell.shown)
         }
         ordered = sorted(runs, key=lambda method: -printed[method])
-        intervals = {pair: _interval(runs[pair[0]], runs[pair[1]]) for pair in pairwise(ordered)}
+        argued = [pair for pair in self.argued if printed.keys() >= set(pair)]
+        neighbours = dict.fromkeys(pairwise(ordered))
+        pairs = [*neighbours, *(one for one in argued if not {one, one[::-1]} & neighbours.keys())]
+        intervals = {
+            pair: _interval(runs[pair[0]], runs[pair[1]])
+            for pair in pairs
+            if runs.keys() >= set(pair)
+        }
         widths = [interval.half_width for interval in intervals.values() if interval]
         typical = median(widths) if widths else None
-        argued = [pair for pair in self.argued if printed.keys() >= set(pair)]
         found = []
-        for better, worse in [
-            *intervals,
-            *(pair for pair in argued if not set(pair) <= runs.keys()),
-        ]:
+        for better, worse in pairs:
             interval = intervals.get((better, worse))
             apart = round(printed[better] - printed[worse], 6)
             width = interval.half_width if interval else typical

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.data.testsets import sets_without_grey
-from harness.models.find_weights import training_notes
+from harness.data.testsets import grey_images
+from harness.models.find_weights import TAG_ORDER, training_notes
 from harness.protocol.rules import USUAL_GREY, Preset, protocol
 from harness.run.provenance import foreign_origin
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.record import RunRecord
-
-
-_TAG_ORDER = {"": 0, "official": 0, "repro": 1}
 
 
 def is_comparable(record: RunRecord) -> bool:
@@ -29,20 +26,20 @@ def is_comparable(record: RunRecord) -> bool:
 def rank(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Order runs, those that speak for a number first.
 
-    Records of the current version come before those of earlier versions. Then the authors' weights
-    come before retrained ones, and those before files of unknown origin. Among retrained weights,
+    The authors' weights come before retrained ones, and those before files of unknown origin. Then
+    records of the current version come before those of earlier versions. Among retrained weights,
     those that saw more pixels in training come first; then later runs.
     """
     by_id = sorted(records, key=lambda record: record.identity.id)
     by_time = sorted(by_id, key=lambda record: record.provenance.get("utc", ""), reverse=True)
     return sorted(
-        by_time, key=lambda one: (one.earlier, weights_rank(one), -training_notes(one).pixels)
+        by_time, key=lambda one: (weights_rank(one), one.earlier, -training_notes(one).pixels)
     )
 
 
 def weights_rank(record: RunRecord) -> int:
     """Rank the kind of a run's weights: 0 for the authors', 1 for retrained ones, 2 for others."""
-    return _TAG_ORDER.get(record.weights.tag if record.weights else "", 2)
+    return TAG_ORDER.get(record.weights.tag, 2) if record.weights else 0
 
 
 CellKey = tuple[str, str, int, bool]
@@ -76,11 +73,14 @@ class Measurement:
         value: PSNR in dB, SSIM, or another score.
         rules: the rules that differ from the table's, in words; empty for these.
         run: the record that holds it.
+        finite: every image has a finite score. A mean that is infinite or leaves images out is not
+            what is printed: it agrees with nothing, and refutes nothing.
     """
 
     value: float
     rules: tuple[str, ...]
     run: RunRecord
+    finite: bool
 
     @property
     def rules_text(self) -> str:
@@ -91,21 +91,23 @@ class Measurement:
 def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list[Measurement]:
     """List the measurements of a printed number, one for each set of rules, fewest rules first.
 
-    Of the finished runs those with the best kind of weights count; other weights than the authors'
-    count under the preset only.
+    Of the finished runs that have the metric, those with the best kind of weights count; other
+    weights than the authors' count under the preset only.
     """
-    kind = min(map(weights_rank, runs), default=0)
+    with_rules = [(run, departures(run, preset)) for run in runs if metric in run.means]
+    counting = [one for one in with_rules if not one[1] or speaks_for_the_authors(one[0])]
+    kind = min((weights_rank(run) for run, _ in counting), default=0)
     by_rules: dict[tuple[str, ...], Measurement] = {}
-    for run in runs:
-        rules = departures(run, preset)
-        if weights_rank(run) != kind or rules is None or metric not in run.means:
-            continue
-        if rules and not speaks_for_the_authors(run):
-            continue
-        by_rules.setdefault(rules, Measurement(run.means[metric], rules, run))
-        if metric == "ssim" and "ssim-whole" in run.means:
-            whole = (*rules, WHOLE)
-            by_rules.setdefault(whole, Measurement(run.means["ssim-whole"], whole, run))
+
+    def add(run: RunRecord, name: str, rules: tuple[str, ...]) -> None:
+        one = Measurement(run.means[name], rules, run, name not in run.infinite)
+        by_rules.setdefault(rules, one)
+
+    for run, rules in counting:
+        if weights_rank(run) == kind:
+            add(run, metric, rules)
+            if metric == "ssim" and "ssim-whole" in run.means:
+                add(run, "ssim-whole", (*rules, WHOLE))
     return sorted(by_rules.values(), key=lambda one: (len(one.rules), one.rules))
 
 
@@ -128,18 +130,23 @@ def follows(run: RunRecord, preset: Preset) -> bool:
     return departures(run, preset) == ()
 
 
-def departures(run: RunRecord, preset: Preset) -> tuple[str, ...] | None:
-    """List the rules of a run that differ from a preset, in words; None for another border.
+def of_published_images(run: RunRecord) -> bool:
+    """Whether a run's images are the published ones, where the harness knows these."""
+    return run.verified or run.identity.dataset not in grey_images()
 
-    The rule for grey images makes no difference on a set without any.
-    """
+
+def without_grey(run: RunRecord) -> bool:
+    """Whether a run's images are known to include no grey one: the grey rule changes nothing."""
+    return run.verified and grey_images().get(run.identity.dataset) == frozenset()
+
+
+def departures(run: RunRecord, preset: Preset) -> tuple[str, ...]:
+    """List the rules of a run that differ from a preset, in words."""
     rules = protocol(run.identity.protocol)
-    if rules.border != preset.border:
-        return None
     grey = preset.grey or USUAL_GREY[rules.pipeline]
     words = {
-        f"grey images {rules.grey}": rules.grey != grey
-        and run.identity.dataset not in sets_without_grey(),
+        f"grey images {rules.grey}": rules.grey != grey and not without_grey(run),
+        f"{rules.border} border of imresize": rules.border != preset.border,
         "LR images not rounded": rules.float_lr,
         "luma not rounded": rules.float_y,
     }

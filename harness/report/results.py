@@ -164,7 +164,7 @@ def _measured(cells: Sequence[JudgedCell], marks: Mapping[Shown, Mark]) -> str:
     parts: list[tuple[str, Mark]] = []
     for number in map(_shown, cells):
         parts += [("/", ""), (number[-1], marks.get(number, ""))]
-    return Marked([*parts[1:], (dagger(run), "")])
+    return Marked([*parts[1:], (max(dagger(cell.shown or run) for cell in cells), "")])
 
 
 def _difference(cells: Sequence[JudgedCell]) -> str:

@@ -94,8 +94,8 @@ class CheckRow:
         tolerance: how far the two may differ; None where nothing is measured.
         tier: the name of the tolerance's tier.
         known: why a difference from the printed number is excused: the paper's other numbers
-            contradict it, the authors' weights give it under other rules, or not every rule in use
-            was tried.
+            contradict it, the authors' weights give it under other rules, or what was measured
+            cannot refute it.
         broken: the run failed, or its record is not sound.
         impossible: the harness cannot measure the number: it never fails.
         reason: a remark on the printed number, why it was not or cannot be measured, the fault of

@@ -1,14 +1,21 @@
 """One number, one verdict: it follows from print and runs, and the check says the same."""
 
+import math
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import pytest
+from msgspec.structs import replace as changed
+
 from harness.paper.check import against_paper
 from harness.paper.findings import Findings
-from harness.paper.schema import paper
-from harness.paper.verdicts import JudgedCell, decide
+from harness.paper.schema import Doubt, Paper, Table, paper
+from harness.paper.verdicts import JudgedCell, JudgedRow, Judgement, decide, judge_row
+from harness.record import EarlierIdentity, RunRecord
 from harness.run.store import ResultStore
+from tests.records import frame, record
 
 STORE = ResultStore(Path(__file__).parents[2] / "results" / "reference")
 PAPER = paper("drfn2020")
@@ -78,3 +85,142 @@ def test_the_check_says_of_each_number_what_the_verdicts_say() -> None:
     assert {row.verdict for row in rows} == said.keys()
     for row in rows:
         assert CELLS[row.model, row.dataset, row.metric].verdict == said[row.verdict]
+
+
+def printing(cells: str, *doubted: str, rules: str = "usual") -> Paper:
+    """A paper with one table; the doubted cells contradict others in print."""
+    table = Table(id="t", title="Table", columns=("set5", "set14"), cells=cells, rules=rules)
+    doubts = tuple(Doubt(cell=cell, seen="print", reason="a slip") for cell in doubted)
+    methods = {**PAPER.methods, "VDSR+": "vdsr+"}
+    return changed(PAPER, methods=methods, tables=(table,), plots=(), doubts=doubts, claims=())
+
+
+VDSR = "x4 | VDSR | 31.35/0.8000 | -"
+
+
+def row_of(cells: str, *runs: RunRecord, doubted: tuple[str, ...] = ()) -> JudgedRow:
+    (judged, *_) = Findings(frame(*runs), printing(cells, *doubted)).rows
+    return judged
+
+
+def cell_of(*runs: RunRecord, cells: str = VDSR, rules: str = "usual") -> JudgedCell:
+    """VDSR's PSNR on Set5."""
+    return Findings(frame(*runs), printing(cells, rules=rules)).cells[0]
+
+
+def on_set5(psnr: float, protocol: str = "BI-x4/y", **options) -> RunRecord:  # type: ignore[no-untyped-def]
+    return record("vdsr", "set5", (psnr, psnr), protocol=protocol, **options)
+
+
+class TestRows:
+    CELLS = "x4 | VDSR | 31.35/0.8000 | 28.02/0.7000"
+    SLIPS = ("VDSR | set5 | psnr", "VDSR | set5 | ssim")
+
+    def judged(self, *runs: RunRecord, doubted: tuple[str, ...]) -> Judgement:
+        return judge_row(row_of(self.CELLS, *runs, doubted=doubted), "row")
+
+    def test_misprints_alone_reproduce_nothing(self) -> None:
+        found = self.judged(on_set5(27.0), doubted=self.SLIPS)
+        assert found.verdict == "not measured" and "0 of 2 numbers" in found.evidence
+        both = on_set5(27.0), record("vdsr", psnr=(28.02, 28.02), ssim=0.7)
+        assert self.judged(*both, doubted=self.SLIPS).verdict == "reproduced"
+
+    def test_a_row_of_misprints_is_inconsistent_in_print(self) -> None:
+        every = (*self.SLIPS, "VDSR | set14 | psnr", "VDSR | set14 | ssim")
+        for runs in ((), (on_set5(31.35),)):
+            assert self.judged(*runs, doubted=every).verdict == "inconsistent in print"
+
+
+class TestWhichRunsCount:
+    def test_weights_that_lack_the_metric_hide_none_that_have_it(self) -> None:
+        official = on_set5(31.35, whole=0.81)
+        bare = replace(official, identity=replace(official.identity, metrics=("psnr", "ssim")))
+        trained = on_set5(31.0, tag="repro", weights="r", whole=0.83)
+        table = Table(id="t", title="T", columns=("set5",), scores={"ssim-whole": 4}, cells="")
+        table = changed(table, cells="x4 | VDSR | 0.8200")
+        (cell,) = Findings(frame(bare, trained), changed(printing(VDSR), tables=(table,))).cells
+        assert cell.shown and cell.shown.identity.id == trained.identity.id
+        assert (cell.value, cell.verdict) == (0.83, "reproduced")
+
+    def test_the_authors_weights_count_under_either_border(self) -> None:
+        off, near = on_set5(31.32), on_set5(31.34, "BI-x4/y+symmetric")
+        others = [on_set5(31.32, "BI-x4/y+float-y")]
+        assert cell_of(off, *others).verdict == "refuted", "another border need not be tried"
+        cell = cell_of(off, near, *others)
+        assert (cell.verdict, cell.standing) == ("reproduced", "reproduced under other rules")
+        assert cell.measured and cell.measured.rules_text == "symmetric border of imresize"
+        assert cell.value == pytest.approx(31.32)
+
+    def test_without_the_table_s_own_rules_nothing_is_refuted(self) -> None:
+        runs = on_set5(31.0, "BI-x4/y+symmetric"), on_set5(31.0, "BI-x4/y+symmetric+float-y")
+        assert cell_of(*runs).verdict == "undecided"
+
+    def test_the_authors_weights_of_an_earlier_version_come_before_retrained_ones(self) -> None:
+        made = on_set5(31.35)
+        stored = made.identity.to_json()
+        stored.pop("inference")
+        old = replace(made, identity=EarlierIdentity.from_json(stored))
+        cell = cell_of(old, on_set5(29.0, tag="repro", weights="r"))
+        assert cell.verdict == "reproduced" and cell.shown is old
+
+
+class TestWhatRefutes:
+    RUNS = (on_set5(31.0), on_set5(31.0, "BI-x4/y+float-y"))
+
+    def test_published_images_do(self) -> None:
+        assert cell_of(*self.RUNS).verdict == "refuted"
+
+    def test_other_images_of_a_known_set_do_not(self) -> None:
+        runs = [replace(run, verified=False) for run in self.RUNS]
+        runs.append(replace(on_set5(31.0, "BI-x4/y+as-rgb"), verified=False))
+        assert cell_of(*runs).verdict == "undecided"
+        # Other images may be grey: the two rules are told apart.
+        assert {one.rules for one in cell_of(*runs).options} == {
+            (),
+            ("luma not rounded",),
+            ("grey images as-rgb",),
+        }
+
+    @pytest.mark.parametrize("tag", ["official", "repro", "file"])
+    @pytest.mark.parametrize("earlier", [False, True])
+    @pytest.mark.parametrize("rest", [31.35, 33.0, 20.0])
+    def test_an_infinite_score_decides_nothing(self, tag: str, earlier: bool, rest: float) -> None:
+        def infinite(protocol: str) -> RunRecord:
+            run = record("vdsr", "set5", (math.inf, rest), protocol=protocol, tag=tag)
+            stored = run.identity.to_json()
+            stored.pop("inference")
+            return replace(run, identity=EarlierIdentity.from_json(stored)) if earlier else run
+
+        findings = Findings(frame(infinite("BI-x4/y"), infinite("BI-x4/y+float-y")), printing(VDSR))
+        psnr, _ = findings.cells
+        assert psnr.verdict == "undecided"
+        checked, _ = against_paper(findings, findings)
+        assert (checked.verdict, checked.image) == ("undecided", "img_000")
+        assert not checked.violates(require=True)
+
+
+class TestWords:
+    def told(self, *runs: RunRecord, cells: str = VDSR, rules: str = "usual") -> str:
+        judged = Findings(frame(*runs), printing(cells, rules=rules)).rows[0]
+        return judge_row(judged, "row").evidence
+
+    def test_only_weights_trained_here_are_said_to_be(self) -> None:
+        here = self.told(on_set5(31.0, tag="repro"))
+        assert here.startswith("With weights trained here (")
+        assert "; weights trained with less cannot refute the row" in here
+        other = self.told(on_set5(31.0, tag="file"))
+        assert other.startswith("With other weights than the authors' (")
+        assert "; other weights than the authors' cannot refute the row" in other
+        assert "trained here" not in other and "trained with less" not in other
+
+    def test_why_the_authors_weights_do_not_refute_is_said(self) -> None:
+        assert "; not tried: luma not rounded" in self.told(on_set5(31.0))
+        other = self.told(*(replace(run, verified=False) for run in TestWhatRefutes.RUNS))
+        assert "; the images are not the published ones" in other
+
+    def test_a_row_is_measured_with_its_options(self) -> None:
+        assert "harness weights fetch vdsr, or put" in self.told()
+        assert "HARNESS_WEIGHTS) and run harness run --models vdsr." in self.told()
+        imdn = self.told(rules="imdn")
+        assert "harness run --models vdsr --border symmetric --grey as-rgb." in imdn
+        assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")

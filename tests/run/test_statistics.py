@@ -9,6 +9,8 @@ from harness import baselines
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.models.find_weights import TrainingNotes, training_notes
+from harness.paper.findings import Findings
+from harness.paper.schema import paper
 from harness.record import EarlierIdentity, RunRecord
 from harness.registry import MODELS
 from harness.run.statistics import (
@@ -157,3 +159,19 @@ def test_json_files_of_others_beside_weights_are_no_notes(tmp_path: Path, monkey
     card = replace(MODELS.get("drfn"), source=tmp_path / "drfn.py")
     monkeypatch.setattr(MODELS, "get", lambda name: card)
     assert training_notes(record("drfn", weights="0" * 64)) == TrainingNotes()
+
+
+def test_pairs_that_a_paper_argues_from_have_one_interval_each() -> None:
+    """Also where the two are no neighbours by printed PSNR."""
+    scores = {"rdn": 32.5, "edsr": 32.4, "drfn": 32.2}
+    runs = [
+        record(model, "set5", (psnr, 2 * psnr), protocol="BI-x4/rgb")
+        for model, psnr in scores.items()
+    ]
+    findings = Findings(frame(*runs), paper("drfn2020"))
+    assert ("RDN", "DRFN") in findings.argued and ("EDSR", "DRFN") in findings.argued
+    (table,) = findings.tables
+    found = [one for one in findings.differences(table) if one.dataset == "set5"]
+    measured = [(one.better, one.worse) for one in found if one.interval]
+    assert measured == [("RDN", "EDSR"), ("EDSR", "DRFN"), ("RDN", "DRFN")]
+    assert {(one.better, one.worse) for one in found if not one.interval} == {("DRFN", "MSRN")}
