@@ -78,7 +78,7 @@ def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
     table = cell.row.table
     if cell.printed is None or table.obstacle(cell.row.scale):
         return []
-    found = printed_elsewhere(cell.model, cell.row.scale, cell.dataset, cell.metric)
+    found = printed_elsewhere(cell.row.word, cell.row.scale, cell.dataset, cell.metric)
     return [one for one in found if one.source.where not in table.read_from]
 
 
