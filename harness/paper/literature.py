@@ -13,6 +13,7 @@ from msgspec import convert
 from harness.paper.schema import PrintedCells
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
+from harness.registry import register_judge
 
 if TYPE_CHECKING:
     from harness.paper.schema import Claim
@@ -101,6 +102,7 @@ def measured(cell: JudgedCell) -> list[Measurement]:
     return [one for one in cell.options if speaks_for_the_authors(one.run)]
 
 
+@register_judge
 def all_from(evidence: Evidence, claim: Claim, method: str) -> Finding:
     """Judge the claim that a paper took all numbers of other methods from the authors of one.
 
