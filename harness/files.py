@@ -18,6 +18,8 @@ from harness.errors import HarnessError
 
 TEXT = 64 << 20
 """Largest size in bytes of a record, journal, log, recipe, plug-in or notes file."""
+PAPER = 1 << 20
+"""Largest size in bytes of a paper: checks take longer than to read it."""
 IMAGE = 1 << 30
 """Largest size in bytes of an image file: 200 million RGB pixels take 600 million bytes."""
 WEIGHTS = 16 << 30

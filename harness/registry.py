@@ -1,4 +1,4 @@
-"""Registries of models, datasets, metrics, reports and papers, and the plug-ins that fill them.
+"""Registries of models, test sets, metrics, reports, papers and judges, which plug-ins fill.
 
 A plug-in is a module that calls the ``register_*`` decorators when it is imported. Installed
 packages declare theirs in the entry-point group ``drfn_harness.plugins``; ``--plugin`` loads a
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     Metric = Callable[[AnyArray, AnyArray], float]
     Report = Callable[..., Any]
+    Judge = Callable[..., Any]
 
 T = TypeVar("T")
 Card = TypeVar("Card", ModelCard, DatasetCard)
@@ -213,13 +214,11 @@ REPORTS: Registry[Report] = Registry(
     *("harness.report.ablation", "harness.report.literature"),
 )
 PAPERS: Registry[Path] = Registry("paper", "harness.paper.schema")
-_ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS, PAPERS)
+JUDGES: Registry[Judge] = Registry("judge", "harness.paper.literature")
+_ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS, PAPERS, JUDGES)
 
 FAILURES: dict[str, str] = {}
 """Plug-ins that could not be loaded, with the reason."""
-
-_LOADED: dict[str, str] = {}
-"""The plug-ins that are loaded: the module or package of each by what a paper calls it."""
 
 CHANGES = {
     "0.1.0": {
@@ -384,6 +383,19 @@ def register_paper(name: str, path: Path | str) -> None:
     PAPERS.add(name, _source(module).parent / path, _origin(module))
 
 
+def register_judge(function: F) -> F:
+    """Register a function that judges claims; a paper names it as ``module:function``.
+
+    The module of a plug-in file is the file's name without ``.py``. The function takes
+    ``(findings, claim)``, and the claim's options by name; it returns a verdict, a sentence, and
+    if it likes the ids of runs.
+    """
+    module = sys._getframe(1).f_globals["__name__"]
+    called = _source(module).stem if module.startswith(_FILE_PREFIX) else module
+    JUDGES.add(f"{called}:{function.__name__}", function, _origin(module))
+    return function
+
+
 def _register(
     registry: Registry[Any], name: str, require: Callable[..., None] = lambda _: None
 ) -> Callable[[F], F]:
@@ -410,9 +422,6 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
         # Earlier versions of the harness registered their own networks as a plug-in.
         if entry.dist is None or entry.dist.name != DISTRIBUTION:
             _guarded(entry.value, partial(_with_settings, entry.value, entry.load))
-            if entry.value not in FAILURES:
-                package = entry.module.rpartition(".")[0] or entry.module
-                _LOADED[package] = package
     for path in files:
         try:
             regular(path, TEXT)
@@ -485,34 +494,23 @@ def _import_file(path: Path) -> ModuleType:
     taken = [clash for clash in clashes() if clash.built_in and clash not in before]
     if taken:
         raise _NameTakenError(str(taken[0]))
-    _LOADED[path.stem] = name
     return module
 
 
-def function_of_plugin(name: str) -> Callable[..., Any]:
+def function_of_plugin(name: str) -> Judge:
     """Return a function that a paper names as ``module:function``.
 
-    The module is one of `harness.paper`, a plug-in file's name without ``.py``, or a module in the
-    package of an installed plug-in. No other is imported: to import a module is to run it.
+    Nothing is imported for it, and only what `register_judge` was called on is found.
 
     Raises:
-        UsageError: no plug-in that is loaded has the module, or it lacks the function.
+        UsageError: no plug-in that is loaded registered it, or several did.
     """
-    called, _, function = name.partition(":")
-    modules = {"harness.paper": "harness.paper", **_LOADED}
-    home = next((one for one in modules if f"{called}.".startswith(f"{one}.")), None)
-    if home is None:
-        raise UsageError(
-            f"The function {name} is not of a plug-in that is loaded: name its file with --plugin, "
-            "or install it."
-        )
+    JUDGES.load_built_ins()
     try:
-        module = importlib.import_module(modules[home] + called.removeprefix(home))
-    except Exception as error:  # a plug-in may raise anything
-        raise UsageError(f"The plug-in {called} cannot be imported ({error}).") from error
-    if not callable(found := getattr(module, function, None)):
-        raise UsageError(f"The plug-in {called} has no function {function}.")
-    return found
+        return JUDGES.get(name)
+    except UsageError as error:
+        how = "A plug-in registers one with register_judge: name its file with --plugin, or install"
+        raise UsageError(f"{error} {how} it.") from None
 
 
 def declare_package(package: str) -> None:

@@ -78,7 +78,6 @@ def clean_slate(
     for one, entries in zip(registry._ALL, before, strict=True):
         one.restore(entries)
     registry.FAILURES.clear()
-    registry._LOADED.clear()
     registry.SETTINGS.clear()
 
 

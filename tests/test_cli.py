@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.cli.train import _ablation
 from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import pinned_rows
-from harness.paper.schema import paper
+from harness.errors import UsageError
+from harness.paper.schema import paper, read_paper
 from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -345,6 +347,8 @@ def test_an_option_that_would_be_ignored_is_refused(harness, words: str, takers:
         ("list papers --paper gone.toml", "There is no paper file "),
         ("complexity --paper .toml", "There is no paper file "),
         ("train drfn --variant fff", "No variant is called 'fff': there are "),
+        ("train drfn --variant table9:ff", "No ablation of drfn is called 'table9': there are tab"),
+        ("train drfn --variant ff --scale 2", "--scale is for trainings without --variant (x4)"),
         ("train srcnn --variant ff", "drfn2020 has no ablation of srcnn: --variant is for drfn."),
     ],
 )
@@ -353,6 +357,45 @@ def test_a_paper_that_is_missing_is_asked_for(harness, words: str, said: str) ->
     shown = harness(*words.split())
     assert shown.exit_code == 2, shown.output
     assert shown.stdout == "" and said in sentences(shown.stderr)[0]
+
+
+TWO_ABLATIONS = """
+paper = { id = "two", title = "Two", subject = "V" }
+methods = { V = "vdsr" }
+"""
+ABLATION = """
+[[ablation]]
+id = "%s"
+title = "A"
+model = "vdsr"
+set = "set5"
+scale = 2
+whole = "all"
+variants = { all = {}, less = {} }
+psnr = [37, 36]
+"""
+
+
+def test_a_variant_of_several_ablations_is_named_with_its_own(harness) -> None:
+    Path("two.toml").write_text(TWO_ABLATIONS + ABLATION % "a1" + ABLATION % "a2")
+    words = ("train", "vdsr", "--paper", "two.toml", "--variant")
+    shown = harness(*words, "less")
+    assert shown.exit_code == 2
+    assert "Several ablations have the variant 'less': write a1:less or a2:less." in shown.stderr
+    ablation = _ablation(read_paper(Path("two.toml")), "vdsr", "a2:less")
+    assert ablation.id == "a2"
+    shown = harness(*words, "a2:less", "--scale", 4)
+    assert "--scale is for trainings without --variant (x2): leave it out." in shown.stderr
+
+
+def test_a_variant_is_trained_at_the_scale_of_its_ablation(harness, monkeypatch) -> None:
+    def stop(request, *_):
+        raise UsageError(f"{request.tag} at x{request.scale}")
+
+    monkeypatch.setattr("harness.train.plan.plan_training", stop)
+    Path("one.toml").write_text(TWO_ABLATIONS + ABLATION % "a1")
+    shown = harness("train", "vdsr", "--paper", "one.toml", "--variant", "less")
+    assert "a1-less at x2" in shown.stderr
 
 
 def test_counts_without_a_paper_have_none_printed(harness) -> None:

@@ -191,25 +191,45 @@ def test_a_declaration_that_is_not_literal_disables_only_its_file(
 class TestFunctionOfPlugin:
     """A paper's file may name functions of loaded plug-ins, and no others."""
 
-    CODE = "def judge(findings, claim): return 'undecided', 'It depends.'"
+    CODE = (
+        "from harness.registry import register_judge\nimport os\n"
+        "@register_judge\ndef judge(findings, claim): return 'undecided', 'It depends.'\n"
+        "def helper(findings, claim): open('ran', 'w')\n"
+    )
 
     def test_a_file_is_named_without_its_ending(self, tmp_path: Path) -> None:
         (tmp_path / "mine.py").write_text(self.CODE)
-        with pytest.raises(UsageError, match="mine:judge is not of a plug-in that is loaded"):
+        with pytest.raises(UsageError, match="name its file with --plugin, or install it"):
             function_of_plugin("mine:judge")
         load_plugins([tmp_path / "mine.py"])
         assert function_of_plugin("mine:judge")(None, None)[0] == "undecided"
-        with pytest.raises(UsageError, match="The plug-in mine has no function jugde"):
+        with pytest.raises(UsageError, match="'mine:jugde': did you mean mine:judge"):
             function_of_plugin("mine:jugde")
-        with pytest.raises(UsageError, match="cannot be imported"):
-            function_of_plugin("mine.part:judge")
+
+    @pytest.mark.parametrize("name", ["helper", "os", "os.system", "register_judge"])
+    def test_what_is_not_registered_is_not_called(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "mine.py").write_text(self.CODE)
+        load_plugins([tmp_path / "mine.py"])
+        with pytest.raises(UsageError, match="A plug-in registers one with register_judge"):
+            function_of_plugin(f"mine:{name}")
+
+    def test_of_two_files_of_one_name_none_is_taken(self, tmp_path: Path) -> None:
+        files = [tmp_path / folder / "mine.py" for folder in ("one", "two")]
+        for file in files:
+            file.parent.mkdir()
+            file.write_text(self.CODE)
+        load_plugins(files)
+        both = f"Both {files[0]} and {files[1]} register the judge 'mine:judge'"
+        with pytest.raises(UsageError, match=re.escape(both)):
+            function_of_plugin("mine:judge")
 
     @pytest.mark.parametrize("entry", ["pack", "pack.networks"])
-    def test_an_installed_one_by_any_module_of_its_package(
+    def test_an_installed_one_registers_them_in_any_module(
         self, tmp_path: Path, monkeypatch, entry: str
     ) -> None:
         (tmp_path / "pack").mkdir()
-        for name, code in {"__init__": "", "networks": "", "claims": self.CODE}.items():
+        loads = "import pack.claims"
+        for name, code in {"__init__": loads, "networks": "", "claims": self.CODE}.items():
             (tmp_path / "pack" / f"{name}.py").write_text(code)
         info = tmp_path / "pack-1.dist-info"
         info.mkdir()
@@ -219,13 +239,13 @@ class TestFunctionOfPlugin:
         monkeypatch.syspath_prepend(str(tmp_path))
         load_plugins()
         assert function_of_plugin("pack.claims:judge")(None, None)[0] == "undecided"
-        with pytest.raises(UsageError, match="packer:judge is not of a plug-in that is loaded"):
+        with pytest.raises(UsageError, match="No judge is called 'packer:judge'"):
             function_of_plugin("packer:judge")
 
     def test_one_that_fails_is_not_loaded(self, tmp_path: Path) -> None:
         (tmp_path / "mine.py").write_text(f"{self.CODE}\n1 / 0")
         load_plugins([tmp_path / "mine.py"])
-        with pytest.raises(UsageError, match="not of a plug-in that is loaded"):
+        with pytest.raises(UsageError, match="No judge is called 'mine:judge'"):
             function_of_plugin("mine:judge")
 
     @pytest.mark.parametrize("name", ["os:system", "stranger:judge", "harness.files:regular"])

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other value of the recipe."
 )
-@click.option("--variant", metavar="NAME", help="A variant of the paper's ablation.")
+@click.option("--variant", metavar="NAME", help="A variant of the paper's ablation, or ID:NAME.")
 @paper_option()
 @click.option(
     "--compile/--no-compile",
@@ -98,8 +98,16 @@ def train(
     fill_registries(plugins)
     if variant:
         ablation = _ablation(required_paper(paper_name, "--variant"), model, variant)
+        variant = variant.rpartition(":")[2]
         hyper = ablation.arguments(variant)
-        options |= {"variant": variant, "hyper": hyper, "tag": f"{ablation.id}-{variant}"}
+        if options["scale"] != ablation.scale:
+            refuse_ignored(f"trainings without --variant (x{ablation.scale})", "scale")
+        options |= {
+            "scale": ablation.scale,
+            "variant": variant,
+            "hyper": hyper,
+            "tag": f"{ablation.id}-{variant}",
+        }
     else:
         refuse_ignored("--variant", "paper_name")
     of_recipe = [field.name for field in fields(Recipe) if field.name in options]
@@ -126,12 +134,25 @@ def train(
 def _ablation(paper: Paper, model: str, variant: str) -> Ablation:
     """Return the paper's ablation of a network that has a variant, or any of this network.
 
+    Args:
+        paper: the paper.
+        model: the network.
+        variant: its name, after the ablation's id and a colon if several have it.
+
     Raises:
-        UsageError: there is none of this network.
+        UsageError: there is none of this network or id, or several have the variant.
     """
+    wanted, _, name = variant.rpartition(":")
     of_model = [one for one in paper.ablations if one.model == model]
     if not of_model:
         models = ", ".join(dict.fromkeys(one.model for one in paper.ablations))
         hint = f": --variant is for {models}" if models else ""
         raise UsageError(f"The paper {paper.source.id} has no ablation of {model}{hint}.")
-    return next((one for one in of_model if variant in one.variants), of_model[0])
+    if wanted and wanted not in [one.id for one in of_model]:
+        ids = ", ".join(one.id for one in of_model)
+        raise UsageError(f"No ablation of {model} is called {wanted!r}: there are {ids}.")
+    having = [one for one in of_model if wanted in ("", one.id) and name in one.variants]
+    if len(having) > 1:
+        words = " or ".join(f"{one.id}:{name}" for one in having)
+        raise UsageError(f"Several ablations have the variant {name!r}: write {words}.")
+    return next((one for one in having or of_model if wanted in ("", one.id)), of_model[0])

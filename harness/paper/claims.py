@@ -89,7 +89,7 @@ QUANTITIES: Mapping[Quantity, Counted] = {
 def _counts(
     quantity: Quantity, evidence: Evidence, networks: Mapping[str, tuple[str, bool]]
 ) -> tuple[dict[str, float], dict[str, HarnessError]]:
-    """Count on networks at the largest scale of the tables.
+    """Count on networks at the largest scale of the tables that can be measured.
 
     Args:
         quantity: what is counted.
@@ -101,7 +101,7 @@ def _counts(
     """
     counts: dict[str, float] = {}
     obstacles: dict[str, HarnessError] = {}
-    scale = max((row.scale for row in _paper(evidence).rows), default=4)
+    scale = _paper(evidence).largest_scale
     for name, (model, self_ensemble) in networks.items():
         try:
             if not model:

@@ -13,7 +13,7 @@ from harness.errors import MismatchError, UsageError
 from harness.paper.ablations import MeasuredAblation, broken_variants, measured_ablations
 from harness.paper.claims import judge_ablation, judge_claim
 from harness.paper.select import speaks_for_the_authors
-from harness.paper.verdicts import Evidence, Judgement, Verdict, judge_row, row_name
+from harness.paper.verdicts import Evidence, Judgement, Verdict, judge_row
 from harness.paper.vocabulary import Beats, Within
 from harness.run.statistics import Interval, compare_runs
 
@@ -73,8 +73,7 @@ class Findings(Evidence):
             judge_claim(claim, self.paper.tests[claim.key], self) for claim in self.paper.claims
         ]
         printed = [one for one in self.rows if one.row.printed]
-        rows = [one.row for one in printed]
-        return (*claims, *(judge_row(one, row_name(one.row, rows)) for one in printed))
+        return (*claims, *(judge_row(one, self.paper.row_name(one.row)) for one in printed))
 
     @cached_property
     def ablations(self) -> tuple[JudgedAblation, ...]:

@@ -13,6 +13,7 @@ from msgspec import convert
 from harness.paper.schema import PrintedCells
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
+from harness.registry import register_judge
 
 if TYPE_CHECKING:
     from harness.paper.schema import Claim
@@ -78,7 +79,7 @@ def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
     table = cell.row.table
     if cell.printed is None or table.obstacle(cell.row.scale):
         return []
-    found = printed_elsewhere(cell.model, cell.row.scale, cell.dataset, cell.metric)
+    found = printed_elsewhere(cell.row.word, cell.row.scale, cell.dataset, cell.metric)
     return [one for one in found if one.source.where not in table.read_from]
 
 
@@ -101,6 +102,7 @@ def measured(cell: JudgedCell) -> list[Measurement]:
     return [one for one in cell.options if speaks_for_the_authors(one.run)]
 
 
+@register_judge
 def all_from(evidence: Evidence, claim: Claim, method: str) -> Finding:
     """Judge the claim that a paper took all numbers of other methods from the authors of one.
 

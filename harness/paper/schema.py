@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from msgspec.structs import fields
 
 from harness.cards import CardName
 from harness.errors import UsageError
-from harness.files import TEXT, regular
+from harness.files import PAPER, regular
 from harness.paper.vocabulary import (
     TESTS,
     Amount,
@@ -32,9 +33,12 @@ from harness.paper.vocabulary import (
     Spread,
 )
 from harness.protocol.rules import PRESETS, Preset
-from harness.registry import DATASETS, PAPERS
+from harness.registry import DATASETS, MODELS, PAPERS
 
 S = TypeVar("S", bound=Struct)
+
+Tag = Annotated[str, Meta(pattern=r"\A[\w-]+\Z")]
+"""A part of the tag of weights: letters, digits, ``_`` and ``-``."""
 
 DEFAULT = "drfn2020"
 """The paper of the command line's reports if none is named."""
@@ -196,13 +200,13 @@ class Ablation(Data, frozen=True, kw_only=True):
         rules: the preset of rules that its numbers follow.
     """
 
-    id: CardName
+    id: Tag
     title: str
     model: str
     set: str
     scale: Scale
     whole: str
-    variants: dict[str, dict[str, Any]]
+    variants: dict[Tag, dict[str, Any]]
     psnr: tuple[Amount, ...]
     readings: tuple[tuple[str, ...], ...] = ()
     titles: dict[str, str] = {}
@@ -257,7 +261,7 @@ class Plot(Data, frozen=True, kw_only=True):
     title: str
     set: str
     scale: Scale
-    parameters: dict[str, Amount] = {}
+    parameters: dict[str, Annotated[float, Meta(gt=0, le=1e18)]] = {}
     readings: tuple[str, ...] = ()
     caption: str = ""
 
@@ -315,10 +319,13 @@ class Claim(Data, frozen=True, kw_only=True):
         return _converted(self.test, TESTS[kind])
 
 
+Finite = Annotated[float, Meta(ge=-1e18, le=1e18)]
+
+
 class Number(Data, frozen=True, kw_only=True):
     """A number of the running text; ``value`` is what the quotation literally says."""
 
-    value: float | tuple[float, ...]
+    value: Finite | tuple[Finite, ...]
     where: str
     quote: str
 
@@ -357,7 +364,13 @@ class Row:
 
     @property
     def key(self) -> str:
-        """A word that names the method: that of its model, or made from its printed name."""
+        """A word that names the method: that of its model, or ``~`` and `word`."""
+        # No model's name begins with ~: runs of a model of this name are not of the method.
+        return self.word if self.model else f"~{self.word}"
+
+    @property
+    def word(self) -> str:
+        """The model, or a word made from the printed name."""
         word = self.model or re.sub(r"[^\w.+-]+", "-", self.method).strip("-").lower()
         return f"{word}+" if self.self_ensemble and not word.endswith("+") else word
 
@@ -455,6 +468,36 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             for scale, method, numbers in table.lines()
         )
 
+    @property
+    def largest_scale(self) -> int:
+        """The largest scale of the tables that the harness can measure; 4 without any."""
+        return max((row.scale for row in self.rows if row.scale in (2, 3, 4)), default=4)
+
+    def row_name(self, row: Row) -> str:
+        """Name a row as a claim: ``table2-drfn``, or ``table2-x2-drfn`` if there are more scales.
+
+        The others are those of the same table.
+        """
+        at = [f"x{row.scale}"] * (len(self._scales[row.table.id]) > 1)
+        return "-".join([row.table.id, *at, row.word])
+
+    @cached_property
+    def _scales(self) -> dict[str, set[int]]:
+        scales: dict[str, set[int]] = {}
+        for row in filter(lambda row: row.printed, self.rows):
+            scales.setdefault(row.table.id, set()).add(row.scale)
+        return scales
+
+    @cached_property
+    def _cells(self) -> dict[str, dict[tuple[int, str, str], Row]]:
+        """The printed numbers by each part of their place, with the number of their row."""
+        cells: dict[str, dict[tuple[int, str, str], Row]] = {}
+        for number, row in enumerate(self.rows):
+            for dataset, metric in row.printed:
+                for part in (row.table.id, f"x{row.scale}", row.method, dataset, metric):
+                    cells.setdefault(part, {})[number, dataset, metric] = row
+        return cells
+
     @cached_property
     def names(self) -> dict[str, str]:
         """The methods as the paper writes them, by model; those with self-ensemble end in +."""
@@ -500,14 +543,12 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             ValueError: a word is none of these, or no cell or several cells are printed.
         """
         words = [part.strip() for part in text.split("|")]
-        named = [
-            (row, dataset, metric, (row.table.id, f"x{row.scale}", row.method, dataset, metric))
-            for row in self.rows
-            for dataset, metric in row.printed
-        ]
-        _require("part of a cell", words, {word: None for *_, own in named for word in own})
+        _require("part of a cell", words, self._cells)
+        fewest, *others = sorted((self._cells[word] for word in words), key=len)
         found = [
-            (row, dataset, metric) for row, dataset, metric, own in named if set(words) <= set(own)
+            (row, *cell[1:])
+            for cell, row in fewest.items()
+            if all(cell in other for other in others)
         ]
         if not found:
             raise ValueError(f"{text!r} is no printed cell: {_CELL}")
@@ -607,7 +648,7 @@ def read_paper(path: Path) -> Paper:
         UsageError: it cannot be read or has a mistake; the message names the key.
     """
     try:
-        data = tomllib.loads(regular(path, TEXT).read_text(encoding="utf-8"))
+        data = tomllib.loads(regular(path, PAPER).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no paper file {path}.") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -653,8 +694,12 @@ def _explained(message: str, kind: type[Struct], data: Mapping[str, Any]) -> str
         kind: what the data could not be converted to.
         data: a table of the TOML.
     """
-    text, _, path = message.rstrip("`").partition(" - at `$")
-    place = ""
+    for own in data:  # such a message ends without a place, and any key may look like one
+        if message == f"Object contains unknown field `{own}`":
+            return _unknown("key", own, kind.__struct_encode_fields__)
+    message = message.replace(" - at `key` in `$", " - at `$")
+    text, *paths = message.rstrip("`").rsplit(" - at `$", 1)
+    place, path = "", "".join(paths)
     if kind is Paper and (part := re.match(r"\.(\w+)(?:\[(\d+)\])?", path)):
         kind, path = _PARTS.get(part[1], Paper), path[part.end() :]
         place = f"[{part[1]}]"
@@ -671,7 +716,8 @@ def _explained(message: str, kind: type[Struct], data: Mapping[str, Any]) -> str
     elif word := re.match("Object missing required field `([^`]*)", text):
         text = f"the key {word[1]} is missing"
     elif "matching regex" in text:
-        form = "module:function" if ":" in text else "a word of letters, digits, '.', '_' and '-'"
+        dot = "'.', " if "." in text else ""
+        form = "module:function" if ":" in text else f"a word of letters, digits, {dot}'_' and '-'"
         text = f"it must be {form}"
     return ": ".join(filter(None, [", ".join(filter(None, [place, key])), text]))
 
@@ -684,16 +730,15 @@ def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
     return f"no {kind} is called {word!r}: {hint}"
 
 
-def _require(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
+def _require(kind: str, words: Iterable[str], known: Collection[str]) -> None:
     """Refuse words that are not known."""
-    names = list(known)
     for word in words:
-        if word not in names:
-            raise ValueError(_unknown(kind, word, names))
+        if word not in known:
+            raise ValueError(_unknown(kind, word, known))
 
 
-def _require_different(names: Sequence[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
+def _require_different(names: Iterable[str]) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice:
         raise ValueError(f"{twice} is there twice")
 
@@ -716,19 +761,32 @@ def _check(paper: Paper) -> None:
     for table in paper.tables:
         with _at(f"[[table]] {table.id}"):
             _check_table(paper, table)
+    with _at("[methods]"):
+        taken: dict[str, str] = {}
+        for row in paper.rows:
+            if (other := taken.setdefault(row.key, row.method)) != row.method:
+                raise ValueError(f"{other} and {row.method} are too alike: change one")
+    sets = {name: None for table in paper.tables for name in table.columns}
+    places = {
+        (row.scale, *cell)
+        for row in paper.rows
+        if not row.table.obstacle(row.scale)
+        for cell in row.printed
+    }
     for plot in paper.plots:
         with _at(f"[[plot]] {plot.id}"):
             _require("method", [*plot.parameters, *plot.readings], paper.methods)
-            _require("set", [plot.set], [name for table in paper.tables for name in table.columns])
-            if not any(
-                r.scale == plot.scale and (plot.set, "psnr") in r.printed for r in paper.rows
-            ):
-                raise ValueError(f"no table has a PSNR on {plot.set} at x{plot.scale}")
+            _require("set", [plot.set], sets)
+            if (plot.scale, plot.set, "psnr") not in places:
+                place = f"{plot.set} at x{plot.scale}"
+                raise ValueError(f"no table has a PSNR on {place} that the harness can measure")
     with _at("[[doubt]]"):
         assert paper.doubted is not None
     with _at("ids and keys"):
         parts: list[Table | Ablation | Plot] = [*paper.tables, *paper.ablations, *paper.plots]
-        _require_different([one.id for one in parts] + [claim.key for claim in paper.claims])
+        printed = [row for row in paper.rows if row.printed]
+        names = [*[claim.key for claim in paper.claims], *map(paper.row_name, printed)]
+        _require_different([one.id for one in parts] + names)
     for claim in paper.claims:
         with _at(f"[[claim]] {claim.key}"):
             _check_test(paper, claim.parsed())
@@ -737,11 +795,13 @@ def _check(paper: Paper) -> None:
 def _check_table(paper: Paper, table: Table) -> None:
     _require_different(table.columns)
     _require("preset of rules", [table.rules, *table.exceptions.values()], PRESETS)
-    cells = [f"{method} | {dataset}" for method in paper.methods for dataset in table.columns]
-    _require("method or cell", table.exceptions, [*paper.methods, *cells])
+    for cell in table.exceptions:
+        method, *datasets = cell.split(" | ", 1)
+        _require("method", [method], paper.methods)
+        _require("set", datasets, table.columns)
     taken: dict[tuple[int, str], str] = {}
     for scale, method, numbers in table.lines():
-        key = Row(table, scale, method, *paper.network(method), numbers).key
+        key = Row(table, scale, method, *paper.network(method), numbers).word
         if (scale, key) in taken:
             both = f"{taken[scale, key]} and {method}"
             raise ValueError(f"x{scale} has two rows of {key}: {both}")
@@ -764,8 +824,12 @@ def _check_test(paper: Paper, test: ClaimTest | None) -> None:
             for number in test.equals:
                 paper.number(number)
         case Spread():
-            ways = test.spread if PRESETS.keys() & set(test.spread) else ()
-            _require("preset of rules", [test.rules, *ways], PRESETS)
+            _require("preset of rules", [test.rules], PRESETS)
+            MODELS.load_built_ins()
+            models = {*MODELS, *(paper.network(name)[0] for name in paper.methods)}
+            _require("preset of rules or model", test.spread, models | PRESETS.keys())
+            if not PRESETS.keys() >= set(test.spread):
+                _require("model", test.spread, models)
             sets = [name for table in paper.tables for name in table.columns]
             _require("method or set", [test.cells], [*paper.methods, *sets])
             scores = [name for table in paper.tables for name in table.scores]

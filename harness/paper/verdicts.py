@@ -426,12 +426,6 @@ def _obstacle(row: Row, dataset: str, metric: str, runs: Sequence[RunRecord]) ->
     return ""
 
 
-def row_name(row: Row, tables: Iterable[Row]) -> str:
-    """Name a row as a claim: ``table2-drfn``, or ``table2-x2-drfn`` if there are several scales."""
-    scales = {other.scale for other in tables if other.table is row.table}
-    return "-".join([row.table.id, *([f"x{row.scale}"] if len(scales) > 1 else []), row.key])
-
-
 def judge_row(judged: JudgedRow, name: str) -> Judgement:
     """Judge a row from its cells."""
     row = judged.row

@@ -24,7 +24,7 @@ def complexity(findings: Findings) -> Table:
 
     They are counted on the networks, at the largest scale of the paper's tables.
     """
-    scale = max((row.scale for row in findings.paper.rows), default=4) if findings.paper else 4
+    scale = findings.paper.largest_scale if findings.paper else 4
     cards = [card for card in map(MODELS.get, MODELS) if scale in card.scales and card.params != 0]
     return complexity_table(cards, scale, findings.paper)
 

@@ -125,8 +125,8 @@ class Comparison:
 
 
 def largest_scale(findings: Findings) -> int:
-    """Return the largest scale of the paper's tables; 4 without any."""
-    return max((one.row.scale for one in findings.rows if one.row.printed), default=4)
+    """Return the largest scale of the paper's tables that can be measured; 4 without any."""
+    return findings.paper.largest_scale if findings.paper else 4
 
 
 def regions(findings: Findings, pictures: Pictures) -> list[Region]:

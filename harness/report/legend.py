@@ -51,14 +51,15 @@ def grey_note(grey: GreyRule | None, table: Table) -> str:
         grey: the rule of all rows; None for each row's own.
         table: the printed table, whose numbers follow a preset of rules, with exceptions.
     """
+    usual = grey_rules(grey, PRESETS[table.rules])
+    rules = {cell: grey_rules(grey, PRESETS[name]) for cell, name in table.exceptions.items()}
+    if set(rules.values()) <= {usual}:
+        return f"Grey images: {usual}"
     exceptions = [
-        f"{grey_rules(None, PRESETS[preset])} for {' on '.join(map(title, cell.split(' | ')))}"
-        for cell, preset in table.exceptions.items()
+        f"{text} for {' on '.join(map(title, cell.split(' | ')))}" for cell, text in rules.items()
     ]
-    text = f"Grey images: {grey_rules(grey, PRESETS[table.rules])}"
-    if grey or not exceptions:
-        return text
-    return f"{text}, but {listed(exceptions)}, whose printed PSNR follows it"
+    why = "" if grey else ", whose printed PSNR follows it"
+    return f"Grey images: {usual}, but {listed(exceptions)}{why}"
 
 
 def grey_rules(grey: GreyRule | None, preset: Preset) -> str:

@@ -151,6 +151,8 @@ def points(findings: Findings, plot: Plot) -> list[Point]:
 def _cells(findings: Findings, plot: Plot | None = None) -> list[JudgedCell]:
     """List the cells with a plot's PSNRs, or all; self-ensemble makes no other network."""
     rows = [one for one in findings.rows if not one.row.self_ensemble]
+    # Other LR images, or another border, give other PSNRs.
+    rows = [one for one in rows if not one.row.table.obstacle(one.row.scale)]
     cells = [cell for one in rows for cell in one.of("psnr")]
     return [cell for cell in cells if plot is None or _place(cell) == (plot.set, plot.scale)]
 

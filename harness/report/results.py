@@ -72,7 +72,7 @@ def each_table(
 
 def _without_one_scale(table: Table) -> Table:
     """Leave out the columns of scales if there is only one scale."""
-    if len(set(table.tidy.get("scale", ()))) > 1:
+    if len(set(table.tidy.get("scale", ()))) > 1 or "Scale" not in table.headers:
         return table
     place = list(table.headers).index("Scale")
     headers, *rows = ([*row[:place], *row[place + 1 :]] for row in (table.headers, *table.rows))
@@ -201,11 +201,14 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
     cells = [cell for row in rows for cell in row.cells]
     runs = [cell.shown for cell in cells if cell.shown]
     scales = sorted({row.row.scale for row in rows})
-    border = f"{scales[0]} pixels" if len(scales) == 1 else "as many pixels as the scale"
+    border = table.border if table.border is not None or len(scales) > 1 else scales[0]
+    width = "as many pixels as the scale" if border is None else f"{border} pixels"
+    is_bicubic = table.degradation == "BI"
+    made = "bicubic degradation, MATLAB imresize" if is_bicubic else table.degradation
     scores = [score_of(metric, digits).title for metric, digits in table.scores.items()]
     what = (
-        f"{' / '.join(scores)} at {listed([f'x{scale}' for scale in scales])} (bicubic "
-        f"degradation, MATLAB imresize, luma, border of {border} left out)"
+        f"{' / '.join(scores)} at {listed([f'x{scale}' for scale in scales])} ({made}, "
+        f"luma, border of {width} left out)"
     )
     if paper:
         about = f'{table_name(table)} of "{paper.source.title}": {what}, printed and measured; '

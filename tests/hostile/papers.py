@@ -29,6 +29,14 @@ FINE = {
     "cells": "x4 | V | 31.35/0.8838",
     "more": "",
 }
+PLOT = """
+[[plot]]
+id = "f"
+title = "F"
+set = "set5"
+scale = 4
+parameters = { V = 0 }
+"""
 LIST = "list papers --paper p.toml"
 
 
@@ -71,6 +79,9 @@ CASES = [
         "has a mistake",
         more='[[claim]]\nkey = "k"\nwhere = "w"\nquote = "q"\ntest = { plugin = "os:system(1)" }',
     ),
+    paper("a key like a place", "no key is called", more='"a - at `$.table[9]" = 1'),
+    paper("a count of nothing", "has a mistake: [[plot]] f", more=PLOT),
+    raw("too large", b"#" * ((1 << 20) + 1), "at most 1,048,576 are read"),
     paper("unknown table", "no key is called 'clam': did you mean claim?", more="[[clam]]"),
     raw("no text", b"\0\xff", "cannot be read"),
     raw("nothing", b"", "has a mistake: the key paper is missing"),

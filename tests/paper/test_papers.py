@@ -48,7 +48,7 @@ def test_a_table_read_from_a_known_document_has_its_numbers(name: str) -> None:
         if row.table.id == "later":
             continue
         for place, value in row.printed.items():
-            inside = [known.get((one, row.scale, row.key, place)) for one in row.table.read_from]
+            inside = [known.get((one, row.scale, row.word, place)) for one in row.table.read_from]
             assert {value} == set(inside) - {None}, (row.method, place)
 
 

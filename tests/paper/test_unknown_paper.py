@@ -163,7 +163,7 @@ class TestMeasured:
     def test_a_test_that_fails_costs_only_its_claim(self) -> None:
         evidence = {one.claim: one.evidence for one in found().claims}
         assert evidence["failing"] == "The test plugin:fails failed: ValueError: no reason."
-        assert evidence["absent"].startswith("The function math:sqrt is not of a plug-in that is ")
+        assert evidence["absent"].startswith("No judge is called 'math:sqrt': ")
 
     def test_two_claims_about_a_pair_are_one_difference(self) -> None:
         findings = found()

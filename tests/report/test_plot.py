@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
+from msgspec.structs import replace as replace_fields
 from PIL import Image
 
 from harness.paper.findings import Findings
@@ -127,6 +128,28 @@ def test_without_a_paper_it_is_the_set_on_which_most_networks_ran() -> None:
         and "PSNR printed" not in figure.description
     )
     assert plot.plots(Findings(frame(record("vdsr")), None, None)) == []
+
+
+def test_numbers_that_cannot_be_measured_have_no_place() -> None:
+    def changed(**values: object) -> Paper:
+        (table, *others) = DRFN.tables
+        other = replace_fields(table, id="other", **values)
+        return replace_fields(DRFN, tables=(other, table, *others), doubts=())
+
+    same = plot.points(Findings(RUNS, DRFN, None), DRFN.plots[0])
+    cells = DRFN.tables[0].cells.replace("28.62", "27.62")
+    assert "27.62" in cells
+    blurred = changed(degradation="BD", cells=cells)
+    assert plot.points(Findings(RUNS, blurred, None), DRFN.plots[0]) == same
+    assert plot.points(Findings(RUNS, changed(cells=cells), None), DRFN.plots[0]) != same
+
+
+def test_a_run_is_not_joined_to_a_method_without_network() -> None:
+    unknown = replace_fields(DRFN, methods={**DRFN.methods, "VDSR": ""})
+    found = plot.points(
+        Findings(RUNS, unknown, None), replace_fields(DRFN.plots[0], parameters={"VDSR": 7e5})
+    )
+    assert {p.model for p in found if p.method.lower() == "vdsr"} == {"~vdsr", "vdsr"}
 
 
 def test_what_has_no_place_is_named() -> None:

@@ -4,7 +4,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from harness import baselines
 from harness.errors import HarnessError
@@ -13,7 +15,8 @@ from harness.paper.schema import Paper, paper, read_paper
 from harness.record import RunRecord
 from harness.registry import MODELS, REPORTS
 from harness.report.claims import claims
-from harness.report.results import differences, results, rules, verdicts
+from harness.report.legend import grey_note
+from harness.report.results import differences, each_table, results, rules, verdicts
 from harness.report.table import Table
 from tests.records import frame, record
 
@@ -277,7 +280,7 @@ class TestAnyPaper:
         assert half == ["30.480/-", "30.480/0.8000", "+0.000/-"]
         ensemble = [row[4] for row in table.rows[9:12]]
         assert ensemble == ["31.500/0.8900", "31.500/0.8900", "+0.000/+0.0000"]
-        assert set(table.tidy["model"]) == {"srcnn", "vdsr", "vdsr+", "Ours".lower()}
+        assert set(table.tidy["model"]) == {"srcnn", "vdsr", "vdsr+", "~ours"}
 
     def test_a_table_in_which_nothing_is_printed_has_no_report(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.toml"
@@ -313,6 +316,26 @@ class TestAnyPaper:
             assert copied in second.caption and "read from" not in first.caption
         (judged,) = claims(findings)
         assert f"The numbers of {copied} are not from the paper itself." in judged.caption
+
+    def test_the_caption_names_the_degradation_and_the_border(self, other: Paper) -> None:
+        _, second = results(found(*self.RUNS, of=other))
+        assert "at x3 (BD, luma, border of 3 pixels left out)" in second.caption
+        table = replace_fields(other.tables[1], degradation="BI", border=2)
+        changed = replace_fields(other, tables=(other.tables[0], table))
+        _, second = results(found(*self.RUNS, of=changed))
+        assert "(bicubic degradation, MATLAB imresize, luma, border of 2 pixels" in second.caption
+
+    def test_one_grey_rule_leaves_the_border_of_exceptions(self, other: Paper) -> None:
+        table = replace_fields(other.tables[0], exceptions={"VDSR": "imdn"})
+        text = "Grey images: as-rgb, but as-rgb (border of imresize: symmetric) for VDSR"
+        assert grey_note("as-rgb", table) == text
+        table = replace_fields(other.tables[0], exceptions={"VDSR": "full-range"})
+        assert grey_note("as-rgb", table) == "Grey images: as-rgb"
+
+    def test_a_table_without_a_column_of_scales_is_as_it_is(self, other: Paper) -> None:
+        plain = Table("own", "", ["Method"], [["VDSR"]], pd.DataFrame({"scale": [4]}))
+        (one, _) = each_table(found(of=other), "own", lambda *_: plain)
+        assert one.headers == ["Method"] and list(one.rows) == [["VDSR"]]
 
 
 X2 = (("srcnn", "set5", [36.6]), ("vdsr", "set5", [37.0]))

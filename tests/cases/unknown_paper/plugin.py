@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from harness.registry import register_model, register_paper
+from harness.registry import register_judge, register_model, register_paper
 
 
 class Shuffle(nn.Module):
@@ -24,6 +24,7 @@ def shuffle(scale: int = 4, *, side: int = 3, bias: bool = True) -> nn.Module:
     return Shuffle(scale, side=side, bias=bias)
 
 
+@register_judge
 def fails(findings: object, claim: object, reason: str) -> None:
     """Judge no claim."""
     raise ValueError(reason)
