@@ -18,7 +18,7 @@ from harness.models.cost import (
     receptive_radius,
 )
 from harness.models.find_weights import training_notes
-from harness.paper.schema import Row, Score, Table, listed, score, title
+from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
 from harness.paper.select import (
     WHOLE,
     follows,
@@ -206,7 +206,9 @@ class JudgedCell:
             return decide(sound, None, False)
         official = speaks_for_the_authors(self.measured.run)
         holds = self.agrees(self.measured)
-        holds = holds or (not official and self.measured.value > self.printed)
+        # Of other metrics it is not known whether more is better.
+        more = self.metric in SCORES and self.measured.value > self.printed
+        holds = holds or (not official and more)
         return decide(sound, holds, official and not self.untried)
 
     @property
@@ -337,9 +339,11 @@ class Evidence:
         """All printed numbers with their verdicts, row by row."""
         return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
 
-    def run(self, model: str, dataset: str, scale: int, preset: Preset) -> RunRecord | None:
-        """Return the run of a network that speaks under a preset, without self-ensemble."""
-        runs = self.by_cell.get((model, dataset, scale, False), ())
+    def run(
+        self, model: str, dataset: str, scale: int, preset: Preset, self_ensemble: bool = False
+    ) -> RunRecord | None:
+        """Return the run of a network that speaks under a preset."""
+        runs = self.by_cell.get((model, dataset, scale, self_ensemble), ())
         done = (run for run in runs if run.status == "finished" and follows(run, preset))
         return next(done, None)
 
