@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from msgspec import ValidationError, convert
+
 from harness.errors import HarnessError, UsageError, sentence
 from harness.paper.ablations import measured_ablations
 from harness.paper.schema import listed, ordinal, score, title
@@ -577,11 +579,17 @@ def _runs_by_way(test: Spread, evidence: Evidence) -> dict[tuple[str, float], di
 def _plugin(test: Plugin, evidence: Evidence, claim: Claim) -> Finding:
     judge = function_of_plugin(test.plugin)
     try:
-        return Finding(*judge(evidence, claim, **test.options))
-    except HarnessError:
+        finding = Finding(*judge(evidence, claim, **test.options))
+    except (HarnessError, KeyboardInterrupt):
         raise
-    except Exception as error:  # a plug-in may raise anything
+    except BaseException as error:  # a plug-in may raise anything, and exit
         raise UsageError(f"The test {test.plugin} failed: {sentence(error)}.") from error
+    try:
+        return convert(tuple(finding), Finding)
+    except ValidationError as error:
+        raise UsageError(
+            f"The test {test.plugin} did not return a verdict, a text and ids of runs ({error})."
+        ) from error
 
 
 _JUDGES: Mapping[type[ClaimTest], Callable[..., Finding]] = {

@@ -575,6 +575,44 @@ class TestAblation:
         }
 
 
+JUDGES = """
+def exits(findings, claim):
+    raise SystemExit(0)
+
+def word(findings, claim):
+    return "true", "a text"
+
+def number(findings, claim):
+    return "refuted", 5
+
+def runs(findings, claim):
+    return "refuted", "a text", [5]
+
+def good(findings, claim):
+    return "refuted", "a text"
+"""
+
+
+@pytest.mark.parametrize(
+    ("judge", "verdict", "text"),
+    [
+        ("exits", "not measured", "The test judges:exits failed: SystemExit: 0."),
+        ("word", "not measured", "did not return a verdict, a text and ids of runs"),
+        ("number", "not measured", "did not return a verdict, a text and ids of runs"),
+        ("runs", "not measured", "did not return a verdict, a text and ids of runs"),
+        ("good", "refuted", "a text"),
+    ],
+)
+def test_what_a_plug_in_returns_is_checked(
+    tmp_path: Path, judge: str, verdict: str, text: str
+) -> None:
+    (tmp_path / "judges.py").write_text(JUDGES)
+    load_plugins([tmp_path / "judges.py"])
+    named = 'plugin = "harness.paper.literature:all_from", options = { method = "RDN" }'
+    found = judged(of=changed(tmp_path, (named, f'plugin = "judges:{judge}"')))["other-results"]
+    assert found.verdict == verdict and text in found.evidence
+
+
 class TestRows:
     def test_a_row_within_tolerance_is_reproduced(self, measured: Sequence[RunRecord]) -> None:
         found = judged(*measured)["table2-vdsr"]
