@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -89,6 +90,8 @@ class TestPrint:
         assert "Shuffle has 160 parameters." in evidence["frontier"]
         assert "Shuffle+" not in evidence["frontier"]
         assert "Shuffle+ has 8.0 times the multiply-accumulate operations" in evidence["work"]
+        advice = "harness train shuffle --variant three --scale 4 --paper shuffle2031, and run"
+        assert advice in evidence["kernel-size"]
 
     def test_what_compares_nothing_or_in_an_unknown_direction_is_refused(
         self, tmp_path: Path
@@ -166,6 +169,31 @@ class TestMeasured:
 
         assert both(28.9, 30.57) == "inconsistent in print", "two tables, two ways"
         assert both(28.9, 29.5) == "undecided", "30.57 follows neither"
+
+    def test_only_its_own_measurable_numbers_follow_a_way(self, tmp_path: Path) -> None:
+        def spread(cells: str, *runs: RunRecord) -> str:
+            other = changed(tmp_path, ('cells = "Bicubic"', f'cells = "{cells}"'), of="shuffle2031")
+            return verdicts(Findings(frame(*runs), other))["one-rule"]
+
+        rules = ("BI-x4/y", "BI-x4/y+as-rgb")
+        for ensemble, verdict in ((False, "not measured"), (True, "undecided")):
+            runs = [
+                record("shuffle", "demo", (27.6,), protocol=one, self_ensemble=ensemble)
+                for one in rules
+            ]
+            assert spread("Shuffle+", *runs) == verdict
+        assert spread("Bicubic", *(bicubic(math.inf, one) for one in rules)) == "not measured"
+        blurred = (bicubic(27.0, f"BI-x3/y{one}", scale=3) for one in ("", "+as-rgb"))
+        assert spread("Bicubic", *blurred) == "not measured"
+
+    def test_what_has_not_learned_is_told_by_a_table_of_the_same_lr_images(
+        self, tmp_path: Path
+    ) -> None:
+        runs = (shuffle(29.5), shuffle(29.4, hyper={"side": 1}))
+        assert verdicts(found(*runs))["kernel-size"] == "undecided", "below 30.57 dB"
+        main = 'title = "Table III"'
+        other = changed(tmp_path, (main, f'{main}\ndegradation = "BD"'), of="shuffle2031")
+        assert verdicts(Findings(frame(*runs), other))["kernel-size"] == "reproduced"
 
     def test_other_weights_reach_no_score_of_which_less_may_be_better(self) -> None:
         def cell(lpips: float) -> str | None:
