@@ -64,7 +64,7 @@ def measured_ablations(
 ) -> tuple[MeasuredAblation, ...]:
     """Group the variants that ran by training budget, the most complete group first."""
     by_budget: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
-    for variant, run in _of_variants(runs, ablation, grey):
+    for variant, run in _under_rules(runs, ablation, grey):
         if run.status == "finished":
             key = (run.identity.dataset_sha256, training_notes(run).key)
             by_weights = by_budget.setdefault(key, {}).setdefault(variant, {})
@@ -82,30 +82,35 @@ def broken_variants(
     runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None = None
 ) -> frozenset[str]:
     """Find the variants whose runs all failed."""
-    tried = _of_variants(runs, ablation, grey)
+    tried = _under_rules(runs, ablation, grey)
     done = {variant for variant, run in tried if run.status == "finished"}
     return frozenset(variant for variant, _ in tried) - done
 
 
-def _of_variants(
+def _under_rules(
     runs: pd.DataFrame, ablation: Ablation, grey: GreyRule | None
 ) -> list[tuple[str, RunRecord]]:
-    """List the runs of an ablation's variants, those that speak first, with the variant's name.
-
-    They are on its set and follow its rules, or one rule for grey images.
-    """
+    """List the runs that follow an ablation's rules, or one rule for grey images, by variant."""
     preset = PRESETS[ablation.rules]
     preset = replace(preset, grey=grey or preset.grey)
+    by_variant = runs_of_variants(runs, ablation)
+    return [(name, run) for name, of in by_variant.items() for run in of if follows(run, preset)]
+
+
+def runs_of_variants(runs: pd.DataFrame, ablation: Ablation) -> dict[str, list[RunRecord]]:
+    """List the runs of each variant on an ablation's set, those that speak first."""
     place = (ablation.model, ablation.scale, ablation.set, False)
     found = [
         run
         for run, dataset in zip(runs.get("record", ()), runs.get("dataset", ()), strict=True)
         if (run.identity.model, run.identity.scale, dataset, run.identity.self_ensemble) == place
         and is_comparable(run)
-        and follows(run, preset)
     ]
-    named = [(_variant(run.identity.hyper, ablation), run) for run in rank(found)]
-    return [(variant, run) for variant, run in named if variant]
+    by_variant: dict[str, list[RunRecord]] = {}
+    for run in rank(found):
+        if variant := _variant(run.identity.hyper, ablation):
+            by_variant.setdefault(variant, []).append(run)
+    return by_variant
 
 
 def _variant(hyper: Mapping[str, Any], ablation: Ablation) -> str | None:

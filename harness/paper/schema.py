@@ -29,6 +29,7 @@ from harness.paper.vocabulary import (
     Equals,
     Gain,
     Outlier,
+    Rank,
     Scale,
     Spread,
 )
@@ -197,6 +198,7 @@ class Ablation(Data, frozen=True, kw_only=True):
         readings: which variant each column is; the first is the one the harness takes. By default
             the order of ``variants``.
         titles: the names of variants in print.
+        decimals: of the numbers in print.
         rules: the preset of rules that its numbers follow.
     """
 
@@ -210,6 +212,7 @@ class Ablation(Data, frozen=True, kw_only=True):
     psnr: tuple[Amount, ...]
     readings: tuple[tuple[str, ...], ...] = ()
     titles: dict[str, str] = {}
+    decimals: Annotated[int, Meta(ge=0, le=9)] = 2
     rules: str = "usual"
     note: str = ""
 
@@ -574,8 +577,9 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         for ablation in self.ablations:
             if ablation.id == table and variant in ablation.printed:
                 psnr, called = ablation.printed[variant], ablation.called(variant)
-                said = f"{psnr:.2f} dB for {called} ({ablation.title})"
-                return Printed(psnr, said, SCORES["psnr"].rounding)
+                form = score("psnr", ablation.decimals)
+                said = f"{form.as_printed(psnr)} dB for {called} ({ablation.title})"
+                return Printed(psnr, said, form.rounding)
         row, dataset, metrics = self.place(text)
         if len(metrics) > 1:
             raise ValueError(f"{text!r} names no metric")
@@ -598,7 +602,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         """Return the printed numbers that a test compares.
 
         Raises:
-            ValueError: there is no such table, set, metric or method, or no common column.
+            ValueError: there is no such table, set, metric or method, or no common column, or it
+                is not known which way a metric is better.
         """
         own = test.method or self.subject
         tables = [row.table for row in self.rows if row.method == own]
@@ -607,6 +612,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             raise ValueError(f"no table{' ' * bool(test.table)}{test.table} has a row {own}")
         _require("set", test.sets, table.columns)
         _require("metric", test.metrics, table.scores)
+        if other := next((one for one in test.metrics if one not in SCORES), ""):
+            raise ValueError(f"whether more or less {other} is better is not known to the harness")
         numbers: dict[str, dict[Column, float]] = {}
         for row in (row for row in self.rows if row.table is table):
             numbers.setdefault(row.method, {}).update(
@@ -616,9 +623,16 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             )
         compared = Compared(table, own, numbers)
         _require("other method", test.others, compared.others)
-        for other in test.others or [own]:
+        for other in test.others:
             if not numbers[own].keys() & numbers[other]:
                 raise ValueError(f"{own} and {other} have no numbers in the same column")
+        if isinstance(test, Rank) and test.by != "scores":  # it compares networks
+            return compared
+        # A column in which it is alone decides nothing.
+        rivals = {column for name in test.others or compared.others for column in numbers[name]}
+        numbers[own] = {column: numbers[own][column] for column in numbers[own] if column in rivals}
+        if not numbers[own]:
+            raise ValueError(f"{own} and other methods have no numbers in the same column")
         return compared
 
     def gaps(self, test: Outlier) -> tuple[Place, dict[Column, float]]:

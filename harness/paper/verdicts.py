@@ -16,7 +16,7 @@ from harness.models.cost import (
     receptive_radius,
 )
 from harness.models.find_weights import official_rows, training_notes
-from harness.paper.schema import Row, Score, Table, listed, score, title
+from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
 from harness.paper.select import (
     WHOLE,
     follows,
@@ -211,7 +211,10 @@ class JudgedCell:
         if self.measured is None:
             return decide(sound, None, False)
         one = self.measured
-        reaches = one.finite and one.value > self.printed and not speaks_for_the_authors(one.run)
+        # Other weights reach a number by more of it; of other metrics it is not known whether
+        # more is better.
+        can_reach = self.metric in SCORES and one.finite and not speaks_for_the_authors(one.run)
+        reaches = can_reach and one.value > self.printed
         return decide(sound, self.agrees(one) or reaches, not unsettled([self]))
 
     @property
@@ -364,9 +367,11 @@ class Evidence:
         """All printed numbers with their verdicts, row by row."""
         return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
 
-    def run(self, model: str, dataset: str, scale: int, preset: Preset) -> RunRecord | None:
-        """Return the run of a network that speaks under a preset, without self-ensemble."""
-        runs = self.by_cell.get((model, dataset, scale, False), ())
+    def run(
+        self, model: str, dataset: str, scale: int, preset: Preset, self_ensemble: bool = False
+    ) -> RunRecord | None:
+        """Return the run of a network that speaks under a preset."""
+        runs = self.by_cell.get((model, dataset, scale, self_ensemble), ())
         done = (run for run in runs if run.status == "finished" and follows(run, preset))
         return next(done, None)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.paper.claims import contradicting_rows
-from harness.paper.schema import listed, title
+from harness.paper.schema import listed, score, title
 from harness.protocol.rules import PRESETS
 from harness.registry import register_report
 from harness.report.legend import FAILED, MISSING, grey_rules
@@ -16,6 +16,7 @@ from harness.report.table import Table
 if TYPE_CHECKING:
     from harness.paper.ablations import MeasuredAblation
     from harness.paper.findings import Findings, JudgedAblation
+    from harness.paper.schema import Ablation, Score
 
 
 @register_report("ablation")
@@ -28,7 +29,7 @@ def _table(judged: JudgedAblation, findings: Findings) -> Table:
     printed, order = judged.ablation.printed, judged.ablation.columns
     empty = {name: FAILED if name in judged.broken else MISSING for name in order}
     rows = [
-        ["printed", *(f"{printed[name]:.2f}" for name in order)],
+        ["printed", *(_form(judged.ablation).as_printed(printed[name]) for name in order)],
         ["verdict", *(judged.verdicts[name] for name in order)],
     ]
     for one in judged.measured:
@@ -44,6 +45,10 @@ def _table(judged: JudgedAblation, findings: Findings) -> Table:
     ]
     headers = ["", *map(judged.ablation.called, order)]
     return Table(judged.ablation.id, _caption(judged, findings), headers, rows, pd.DataFrame(facts))
+
+
+def _form(ablation: Ablation) -> Score:
+    return score("psnr", ablation.decimals)
 
 
 def _mean(measured: MeasuredAblation, variant: str) -> str:
@@ -79,9 +84,10 @@ def _caption(judged: JudgedAblation, findings: Findings) -> str:
     for row in contradicting_rows(paper, ablation):
         full = row.printed[ablation.set, "psnr"]
         text += (
-            f" The {whole:.2f} dB of {ablation.called(ablation.whole)} contradict the {full:.2f} "
-            f"dB of {row.table.title} for the same network, set and scale by "
-            f"{abs(full - whole):.2f} dB."
+            f" The {_form(ablation).as_printed(whole)} dB of {ablation.called(ablation.whole)} "
+            f"contradict the {score('psnr', row.table.scores['psnr']).as_printed(full)} dB of "
+            f"{row.table.title} for the same network, set and scale by "
+            f"{_form(ablation).as_printed(abs(full - whole))} dB."
         )
     text += " Weights trained here may reach a printed number and cannot refute one."
     return f"{text} Grey images: {grey_rules(findings.rules, PRESETS[ablation.rules])}."

@@ -1,7 +1,9 @@
 """Verdicts follow from the evidence, and change with it."""
 
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from harness.paper.findings import Findings
 from harness.paper.schema import Paper, listed, ordinal, paper
 from harness.paper.verdicts import Judgement
 from harness.record import RunRecord
-from harness.registry import MODELS, PAPERS, load_plugins
+from harness.registry import MODELS, PAPERS, REPORTS, load_plugins
 from harness.run.store import ResultStore
 from tests.papers import changed
 from tests.records import frame, record
@@ -421,6 +423,26 @@ class TestMeasured:
         assert verdict(self.EVERY_RULE, "repro") == verdict([""], "official") == "undecided"
         assert verdict(self.EVERY_RULE, "official") == "reproduced"
 
+    def test_measuring_the_printed_number_on_one_set_takes_nothing_from_the_margin(
+        self, tmp_path: Path
+    ) -> None:
+        similar = changed(tmp_path, ("MSRN    | 32.07", "MSRN    | 31.00"))
+        own = record("drfn", psnr=(28.62, 28.62), ssim=0.7797, protocol="BI-x4/rgb")
+        assert judged(own, of=similar)["similar-performance"].verdict == "reproduced"
+
+    def test_other_weights_of_a_rival_replace_no_doubtful_print(self, tmp_path: Path) -> None:
+        superior = changed(
+            tmp_path,
+            (
+                'rank = "upper half", metrics = ["psnr", "ssim"]',
+                'beats = ["VDSR"], sets = ["b100"], metrics = ["ssim"]',
+            ),
+        )
+        own = record("drfn", "b100", psnr=(40, 40), ssim=0.9, protocol="BI-x4/rgb", tag="repro")
+        for tag, verdict in (("repro", "reproduced"), ("official", "undecided")):
+            rival = record("vdsr", "b100", ssim=0.95, tag=tag)
+            assert judged(own, rival, of=superior)["superior"].verdict == verdict
+
 
 class TestSelfEnsemble:
     @staticmethod
@@ -440,6 +462,7 @@ class TestSelfEnsemble:
             (28.62, 28.82, "official", "reproduced"),
             (28.62, 28.72, "official", "refuted"),
             (28.62, 28.72, "repro", "undecided"),
+            (28.62, 28.81, "repro", "undecided"),  # as high as RDN's is not higher
             (27.10, 27.20, "repro", "undecided"),  # not trained long enough to judge
         ],
     )
@@ -453,6 +476,22 @@ class TestSelfEnsemble:
         assert found.verdict == "not measured"
         assert "0.31 on Set5, 0.19 on Set14" in found.evidence
         assert "1.32 on Urban100" in found.evidence
+
+    def test_the_grey_rule_of_the_tables_that_are_shown_changes_nothing(self) -> None:
+        runs = frame(*self.pair(28.62, 28.82))
+        for rule in (None, "full-range", "as-rgb"):
+            found = {one.claim: one.verdict for one in Findings(runs, PAPER, rule).claims}
+            assert found["highest"] == "reproduced", rule
+
+    def test_a_metric_that_was_not_measured_makes_no_pair(self, tmp_path: Path) -> None:
+        both = changed(
+            tmp_path, ("self_ensemble = true", 'self_ensemble = true, metrics = ["ssim"]')
+        )
+        runs = [
+            replace(run, identity=replace(run.identity, metrics=("psnr",)))
+            for run in self.pair(28.62, 28.82)
+        ]
+        assert judged(*runs, of=both)["highest"].verdict == "not measured"
 
     def test_runs_of_other_weights_are_no_pair(self) -> None:
         found = judged(*self.pair(28.62, 28.82, weights="others"))["highest"]
@@ -566,6 +605,60 @@ class TestAblation:
             other = changed(tmp_path, (printed[0], printed[1].format(middle)))
             assert judged(of=other)["feature-fusion"].verdict == verdict
 
+    def test_what_print_contradicts_needs_no_measurement(self, tmp_path: Path) -> None:
+        printed = ("27.56, 27.76, 27.70, 27.79]\nreadings", "27.56, 27.46, 27.50, 27.79]\nreadings")
+        infinite = self.variants(none=math.inf, ff=27.2, lsc=27.1, both=27.3)
+        found = judged(*infinite, of=changed(tmp_path, printed))["feature-fusion"]
+        assert found.verdict == "inconsistent in print" and found.runs == ()
+        open_ = judged(*infinite)["feature-fusion"]
+        assert open_.verdict == "not measured" and "an image equals its original" in open_.evidence
+
+    def test_what_is_not_known_of_a_training_and_what_to_train_is_said(self) -> None:
+        known = judged(*self.variants(none=27.0, ff=27.2, lsc=26.9, both=27.3))["connections"]
+        assert "Measured on Set14 with trainings of unknown length: " in known.evidence
+        assert known.evidence.endswith("; other trainings may differ, so this cannot refute it.")
+        advice = judged()["connections"].evidence
+        assert "such as harness train drfn --variant lsc --scale 4, and run them" in advice
+
+    @pytest.mark.parametrize(
+        ("whole", "more", "verdict"),
+        [
+            ("28.55", "", "not measured"),  # what another grey rule may change
+            ("28.51", "", "inconsistent in print"),
+            ("28.55", 'rules = "usual"', "inconsistent in print"),
+            ("28.6", 'rules = "usual"\ndecimals = 1', "not measured"),
+        ],
+    )
+    def test_the_whole_network_may_contradict_the_table(
+        self, tmp_path: Path, whole: str, more: str, verdict: str
+    ) -> None:
+        rules = 'rules = "full-range" # how the variants were run'
+        printed = ("27.70, 27.79]\nreadings", f"27.70, {whole}]\nreadings")
+        replaced = (rules, f"{more} #" if more else rules)
+        other = changed(tmp_path, printed, replaced)
+        (ablation,) = Findings(frame(), other).ablations
+        assert ablation.verdicts["both"] == verdict
+        (shown,) = REPORTS.get("ablation")(Findings(frame(), other))
+        assert shown.rows[0][-1] == whole
+
+    def test_a_table_that_cannot_be_measured_contradicts_nothing(self, tmp_path: Path) -> None:
+        other = changed(
+            tmp_path, ('[[table]]\nid = "table2"', '[[table]]\nborder = 0\nid = "table2"')
+        )
+        (ablation,) = Findings(frame(), other).ablations
+        assert ablation.verdicts["both"] == "not measured"
+
+    def test_the_authors_weights_refute_a_variant_under_every_rule(self) -> None:
+        for rules, verdict in (([""], "undecided"), (["", "+as-rgb", "+float-y"], "refuted")):
+            runs = [
+                record(
+                    "drfn", psnr=(29.26, 29.26), hyper=self.FLAGS["ff"], protocol=f"BI-x4/y{one}"
+                )
+                for one in rules
+            ]
+            (ablation,) = Findings(frame(*runs), PAPER).ablations
+            assert ablation.verdicts["ff"] == verdict
+
     def test_a_variant_that_is_reached_is_reproduced_and_another_undecided(self) -> None:
         runs = self.variants(none=27.55, ff=27.73, lsc=27.0)
         (ablation,) = Findings(frame(*runs), PAPER).ablations
@@ -573,6 +666,44 @@ class TestAblation:
             **{"none": "reproduced", "ff": "undecided", "lsc": "undecided"},
             "both": "inconsistent in print",
         }
+
+
+JUDGES = """
+def exits(findings, claim):
+    raise SystemExit(0)
+
+def word(findings, claim):
+    return "true", "a text"
+
+def number(findings, claim):
+    return "refuted", 5
+
+def runs(findings, claim):
+    return "refuted", "a text", [5]
+
+def good(findings, claim):
+    return "refuted", "a text"
+"""
+
+
+@pytest.mark.parametrize(
+    ("judge", "verdict", "text"),
+    [
+        ("exits", "not measured", "The test judges:exits failed: SystemExit: 0."),
+        ("word", "not measured", "did not return a verdict, a text and ids of runs"),
+        ("number", "not measured", "did not return a verdict, a text and ids of runs"),
+        ("runs", "not measured", "did not return a verdict, a text and ids of runs"),
+        ("good", "refuted", "a text"),
+    ],
+)
+def test_what_a_plug_in_returns_is_checked(
+    tmp_path: Path, judge: str, verdict: str, text: str
+) -> None:
+    (tmp_path / "judges.py").write_text(JUDGES)
+    load_plugins([tmp_path / "judges.py"])
+    named = 'plugin = "harness.paper.literature:all_from", options = { method = "RDN" }'
+    found = judged(of=changed(tmp_path, (named, f'plugin = "judges:{judge}"')))["other-results"]
+    assert found.verdict == verdict and text in found.evidence
 
 
 class TestRows:

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,14 @@ import pytest
 from click.testing import Result
 from safetensors.numpy import save_file
 
+from harness.errors import UsageError
 from harness.paper.findings import Findings
 from harness.paper.schema import paper
 from harness.paper.vocabulary import TESTS
 from harness.record import RunRecord
 from harness.registry import MODELS, load_plugins
 from harness.run.store import ResultStore
+from tests.papers import changed
 from tests.records import frame, record
 
 CASE = Path(__file__).parents[1] / "cases" / "unknown_paper"
@@ -86,6 +90,23 @@ class TestPrint:
         assert "Shuffle has 160 parameters." in evidence["frontier"]
         assert "Shuffle+" not in evidence["frontier"]
         assert "Shuffle+ has 8.0 times the multiply-accumulate operations" in evidence["work"]
+        advice = "harness train shuffle --variant three --scale 4 --paper shuffle2031, and run"
+        assert advice in evidence["kernel-size"]
+
+    def test_what_compares_nothing_or_in_an_unknown_direction_is_refused(
+        self, tmp_path: Path
+    ) -> None:
+        said = "whether more or less lpips is better is not known"
+        for test in (
+            'rank = "first", table = "sharp", metrics = ["lpips"]',
+            'outlier = "sharp | Shuffle | demo | lpips", against = "Bicubic"',
+        ):
+            with pytest.raises(UsageError, match=said):
+                changed(tmp_path, ('beats = ["Bicubic"]', test), of="shuffle2031")
+        alone = 'spread = ["full-range", "as-rgb"], cells = "set14"'
+        for test in ("beats = []", 'rank = "first"'):
+            with pytest.raises(UsageError, match="MSRN and other methods have no numbers in"):
+                changed(tmp_path, (alone, test), of="msrn2018")
 
     def test_its_claims_use_all_tests_that_there_are(self) -> None:
         used = {type(test) for test in paper("shuffle2031").tests.values() if test}
@@ -148,6 +169,41 @@ class TestMeasured:
 
         assert both(28.9, 30.57) == "inconsistent in print", "two tables, two ways"
         assert both(28.9, 29.5) == "undecided", "30.57 follows neither"
+
+    def test_only_its_own_measurable_numbers_follow_a_way(self, tmp_path: Path) -> None:
+        def spread(cells: str, *runs: RunRecord) -> str:
+            other = changed(tmp_path, ('cells = "Bicubic"', f'cells = "{cells}"'), of="shuffle2031")
+            return verdicts(Findings(frame(*runs), other))["one-rule"]
+
+        rules = ("BI-x4/y", "BI-x4/y+as-rgb")
+        for ensemble, verdict in ((False, "not measured"), (True, "undecided")):
+            runs = [
+                record("shuffle", "demo", (27.6,), protocol=one, self_ensemble=ensemble)
+                for one in rules
+            ]
+            assert spread("Shuffle+", *runs) == verdict
+        assert spread("Bicubic", *(bicubic(math.inf, one) for one in rules)) == "not measured"
+        blurred = (bicubic(27.0, f"BI-x3/y{one}", scale=3) for one in ("", "+as-rgb"))
+        assert spread("Bicubic", *blurred) == "not measured"
+
+    def test_what_has_not_learned_is_told_by_a_table_of_the_same_lr_images(
+        self, tmp_path: Path
+    ) -> None:
+        runs = (shuffle(29.5), shuffle(29.4, hyper={"side": 1}))
+        assert verdicts(found(*runs))["kernel-size"] == "undecided", "below 30.57 dB"
+        main = 'title = "Table III"'
+        other = changed(tmp_path, (main, f'{main}\ndegradation = "BD"'), of="shuffle2031")
+        assert verdicts(Findings(frame(*runs), other))["kernel-size"] == "reproduced"
+
+    def test_other_weights_reach_no_score_of_which_less_may_be_better(self) -> None:
+        def cell(lpips: float) -> str | None:
+            run = shuffle(27.6)
+            images = (replace(one, scores=one.scores | {"lpips": lpips}) for one in run.images)
+            identity = replace(run.identity, metrics=("psnr", "ssim", "lpips"))
+            cells = found(replace(run, identity=identity, images=tuple(images))).cells
+            return next(one.verdict for one in cells if one.printed == 0.35)
+
+        assert cell(0.35) == "reproduced" and cell(0.6) == "undecided"
 
     def test_an_ablation_is_measured(self) -> None:
         def kernels(three: float, one: float) -> Findings:
