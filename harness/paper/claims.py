@@ -452,12 +452,15 @@ def _gain(test: Gain, evidence: Evidence) -> Finding:
     )
     model, floor = _floor(evidence, ablation)
     unlearned = [f"{n} ({best.psnr(n):.2f} dB)" for n in sorted(needed) if best.psnr(n) < floor]
+    holds = not unlearned and all(one.difference > 0 for one in intervals)
     if unlearned:
         text += (
-            f"; {listed(unlearned)} fall short of {model} ({floor:.2f} dB), which has no weights"
+            f"; {listed(unlearned)} fall short of {model} ({floor:.2f} dB), which needs no "
+            "training: so little training decides nothing"
         )
-    holds = not unlearned and all(one.difference > 0 for one in intervals)
-    text += "." if holds else "; other trainings may differ, so this cannot refute it."
+    elif not holds:
+        text += "; other trainings may gain more"
+    text += "."
     return Finding(decide(True, holds, False), text, best.ids())
 
 
@@ -612,7 +615,8 @@ def _by_way(
             run = evidence.run(*place, PRESETS[preset], row.self_ensemble)
             if run and speaks_for_the_authors(run):
                 value = run.means.get(test.metric, math.inf)
-                by_way |= {way: Measurement(value, (), run)} if math.isfinite(value) else {}
+                if math.isfinite(value):
+                    by_way[way] = Measurement(value, (), run, finite=True)
         if len(by_way) == len(test.spread):
             name = title(cell.dataset) if test.cells == row.method else row.method
             found[row.scale, name, cell.printed] = (cell, by_way)
