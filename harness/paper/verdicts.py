@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from harness.errors import UsageError
 from harness.models.cost import (
     convolution_shapes,
     measure_complexity,
@@ -466,9 +467,12 @@ def _not_run(row: Row, cells: Sequence[JudgedCell]) -> tuple[str, tuple[str, ...
 
 
 def _how_to_measure(row: Row) -> str:
-    if row.model not in MODELS:
+    if not row.model:
         return "The harness has no network of this name: add one as a plug-in."
-    card = MODELS.get(row.model)
+    try:
+        card = MODELS.get(row.model)
+    except UsageError as error:
+        return f"{error} Other networks come from plug-ins (--plugin FILE)."
     at = f" --scale {row.scale}" if row.scale != 4 else ""  # the default of the command line
     sets: dict[str, list[str]] = {}
     for name in row.sets:

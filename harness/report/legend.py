@@ -58,8 +58,7 @@ def grey_note(grey: GreyRule | None, table: Table) -> str:
     exceptions = [
         f"{text} for {' on '.join(map(title, cell.split(' | ')))}" for cell, text in rules.items()
     ]
-    why = "" if grey else ", whose printed PSNR follows it"
-    return f"Grey images: {usual}, but {listed(exceptions)}{why}"
+    return f"Grey images: {usual}, but {listed(exceptions)}"
 
 
 def grey_rules(grey: GreyRule | None, preset: Preset) -> str:

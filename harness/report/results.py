@@ -411,7 +411,7 @@ def _differences_caption(findings: Findings, table: schema.Table) -> str:
     seeds = (
         f"Over trainings that differ in their seed: {'; '.join(spreads)}."
         if spreads
-        else "No network was run with several weights: what the seed does is not known."
+        else "No network was run with weights that differ in their seed alone."
     )
     return (
         f"Differences of PSNR between rows of {table_name(table)}, as printed and as measured with "
