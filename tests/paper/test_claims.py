@@ -616,7 +616,7 @@ class TestAblation:
     def test_what_is_not_known_of_a_training_and_what_to_train_is_said(self) -> None:
         known = judged(*self.variants(none=27.0, ff=27.2, lsc=26.9, both=27.3))["connections"]
         assert "Measured on Set14 with trainings of unknown length: " in known.evidence
-        assert known.evidence.endswith("; other trainings may differ, so this cannot refute it.")
+        assert known.evidence.endswith("; other trainings may gain more.")
         advice = judged()["connections"].evidence
         assert "such as harness train drfn --variant lsc --scale 4, and run them" in advice
 
@@ -669,18 +669,25 @@ class TestAblation:
 
 
 JUDGES = """
+from harness.registry import register_judge
+
+@register_judge
 def exits(findings, claim):
     raise SystemExit(0)
 
+@register_judge
 def word(findings, claim):
     return "true", "a text"
 
+@register_judge
 def number(findings, claim):
     return "refuted", 5
 
+@register_judge
 def runs(findings, claim):
     return "refuted", "a text", [5]
 
+@register_judge
 def good(findings, claim):
     return "refuted", "a text"
 """
@@ -788,7 +795,7 @@ class TestRows:
         known = {name: one for name, one in MODELS._built_in.items() if name != "msrn"}
         monkeypatch.setattr(MODELS, "_built_in", known)
         found = judged()
-        asked = {claim for claim, one in found.items() if "add one as a plug-in" in one.evidence}
+        asked = {claim for claim, one in found.items() if "come from plug-ins" in one.evidence}
         assert asked == {"table2-msrn"} and found["table2-msrn"].verdict == "not measured"
 
 

@@ -220,11 +220,6 @@ MISTAKES = {
     "no parameters": ("{ One = 1_000", "{ One = 0", "sizes, parameters: Expected `float` > 0"),
     "number that is none": ("{ value = 4", "{ value = nan", "[numbers], value: Expected `float`"),
     "infinite number": ("{ value = 4", "{ value = [1, inf]", "[numbers], value[1]: Expected `fl"),
-    "PSNR of a plot under another degradation": (
-        "columns",
-        'degradation = "BD"\ncolumns',
-        "sizes: no table has a PSNR on set14 at x4 that the harness can measure",
-    ),
     "id of an ablation with a dot": (
         '"parts"',
         '"pa.rts"',

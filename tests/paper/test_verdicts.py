@@ -135,12 +135,12 @@ class TestWhichRunsCount:
     def test_weights_that_lack_the_metric_hide_none_that_have_it(self) -> None:
         official = on_set5(31.35, whole=0.81)
         bare = replace(official, identity=replace(official.identity, metrics=("psnr", "ssim")))
-        trained = on_set5(31.0, tag="repro", weights="r", whole=0.83)
+        trained = on_set5(31.0, tag="repro", weights="r", whole=0.8203)
         table = Table(id="t", title="T", columns=("set5",), scores={"ssim-whole": 4}, cells="")
         table = changed(table, cells="x4 | VDSR | 0.8200")
         (cell,) = Findings(frame(bare, trained), changed(printing(VDSR), tables=(table,))).cells
         assert cell.shown and cell.shown.identity.id == trained.identity.id
-        assert (cell.value, cell.verdict) == (0.83, "reproduced")
+        assert (cell.value, cell.verdict) == (0.8203, "reproduced")
 
     def test_the_authors_weights_count_under_either_border(self) -> None:
         off, near = on_set5(31.32), on_set5(31.34, "BI-x4/y+symmetric")
