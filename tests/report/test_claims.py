@@ -275,4 +275,4 @@ class TestDifferences:
         runs = [record("drfn", psnr=(p, p), tag="repro", weights=str(p)) for p in (27.0, 27.2)]
         caption = only(differences(found(*runs))).caption
         assert "drfn on Set14 27.100 dB, sd 0.141 dB (2 weights)" in caption
-        assert "what the seed does is not known" in only(differences(found())).caption
+        assert "weights that differ in their seed alone" in only(differences(found())).caption
