@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import convert
 
-from harness.paper.schema import PrintedCells
+from harness.paper.schema import PrintedCells, score
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
 from harness.registry import register_judge
@@ -43,12 +43,6 @@ class Elsewhere(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.{self.decimals}f}"
-
-
-def same(one: float, other: float, decimals: int) -> bool:
-    """Whether two values agree to within half a unit of the last decimal."""
-    rounding_of_floats = 1e-9
-    return abs(one - other) <= 0.5 * 10**-decimals + rounding_of_floats
 
 
 @cache
@@ -86,7 +80,8 @@ def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
 def as_printed(cell: JudgedCell, one: Elsewhere) -> bool:
     """Whether a document prints a paper's number, to the digits that both have."""
     assert cell.printed is not None
-    return same(cell.printed, one.value, min(cell.score.printed, one.decimals))
+    rounding = score(cell.metric, min(cell.score.printed, one.decimals)).rounding
+    return abs(cell.printed - one.value) <= rounding
 
 
 def measured_as(cell: JudgedCell, value: float, decimals: int) -> Measurement | None:
@@ -94,7 +89,8 @@ def measured_as(cell: JudgedCell, value: float, decimals: int) -> Measurement | 
 
     Only those with the authors' weights, or of a method without weights, are compared.
     """
-    return next((one for one in measured(cell) if same(one.value, value, decimals)), None)
+    rounding = score(cell.metric, decimals).rounding
+    return next((one for one in measured(cell) if abs(one.value - value) <= rounding), None)
 
 
 def measured(cell: JudgedCell) -> list[Measurement]:

@@ -83,7 +83,7 @@ TEST = '{ count = "parameters", about = "1k" }'
 
 
 def message(folder: Path, text: str | bytes, name: str = "mine.toml") -> str:
-    """What is said of a file."""
+    """Return the error message for a paper's file."""
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return told(path)
@@ -107,7 +107,7 @@ def test_without_a_mistake_it_is_read(tmp_path: Path) -> None:
     assert found.tests["looks"] is None
 
 
-# What is changed, what it becomes, and what is said of it, with dots for words between.
+# By mistake: the text to replace, its replacement, and the error message ("..." stands for words).
 MISTAKES = {
     # Keys
     "key of the file": ("[[plot]]", "[[plots]]", "no key is called 'plots': did you mean plot?"),
