@@ -313,7 +313,7 @@ def test_a_verb_with_two_names_is_one_verb(harness, words) -> None:
         ("report table2 --models drfn", "--models is for the reports crops and page:"),
         ("report table* --image set14/x", "--image is for the reports crops and page:"),
         ("report claims --box 1,2,3,4", "--box is for the reports crops and page:"),
-        ("report verdicts --images .", "--images is for the reports crops and page:"),
+        ("report rules --images .", "--images is for the reports crops and page:"),
         ("report figure5 --data-root .", "--data-root is for the reports crops and page:"),
         ("list models --results .", "--results is for harness list runs:"),
         ("list weights --data-root .", "--data-root is for harness list datasets:"),

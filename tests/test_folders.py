@@ -56,7 +56,7 @@ def _bound_by_permissions() -> Iterator[None]:
     "words",
     [
         "list runs --results",
-        "report verdicts --results",
+        "report rules --results",
         "report crops --images",
         "claims --results",
         "check --results",

@@ -35,10 +35,10 @@ from harness.cli.options import (
     scale_option,
     split_words,
 )
-from harness.cli.progress import echo, echo_lines
+from harness.cli.progress import echo, echo_lines, json_text
 from harness.errors import HarnessError, MismatchError, UsageError, printable
 from harness.files import write_file
-from harness.report.table import json_text, markdown_table
+from harness.report.table import markdown_table
 
 if TYPE_CHECKING:
     from harness.report.crops import Region
@@ -100,8 +100,8 @@ def report(
 ) -> None:
     """Rebuild a paper's tables and figures, and the page, from run records.
 
-    NAME is a report: results (the paper's tables), ablation, plot, verdicts, rules, differences,
-    literature, claims, complexity, crops, page, or one of a plug-in; or what the paper's file calls
+    NAME is a report: results (the paper's tables), ablation, plot, rules, differences, literature,
+    claims, complexity, crops, page, or one of a plug-in; or what the paper's file calls
     one of its tables, ablations or plots; or a glob, or all, which leaves out what the paper lacks.
     """
     from harness.paper.findings import Findings
@@ -192,14 +192,15 @@ def claims(
 def print_claims(results: Sequence[Path], paper_name: str, form: Any) -> None:
     """Print a paper's claims and their verdicts, judged from the records in some folders."""
     from harness.paper.findings import Findings
-    from harness.report.claims import claims_table
+    from harness.report.claims import claims as claims_report
 
     paper = required_paper(paper_name, "harness claims")
     findings = Findings(open_results(*results).table(), paper)
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in findings.claims]))
     else:
-        echo_lines(claims_table(findings.claims, paper).render(form), nl=False)
+        (table,) = claims_report(findings)
+        echo_lines(table.render(form), nl=False)
 
 
 @click.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, get_args
 
@@ -17,7 +16,6 @@ from harness.report.table import Note, Table
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
-    from harness.paper.schema import Paper
 
 
 @register_report("claims")
@@ -26,11 +24,9 @@ def claims(findings: Findings) -> list[Table]:
 
     The grey rule is ignored: claims are judged from the runs under all rules.
     """
-    return [claims_table(findings.claims, findings.paper)] if findings.paper else []
-
-
-def claims_table(judgements: Sequence[Judgement], paper: Paper) -> Table:
-    """Make a report of judgements."""
+    paper, judgements = findings.paper, findings.claims
+    if paper is None:
+        return []
     count = Counter(judgement.verdict for judgement in judgements)
     numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
     caption = (
@@ -45,7 +41,7 @@ def claims_table(judgements: Sequence[Judgement], paper: Paper) -> Table:
     rows = [[one.claim, one.where, one.verdict] for one in judgements]
     tidy = pd.DataFrame([asdict(one) | {"runs": _runs(one)} for one in judgements])
     notes = [_note(one) for one in judgements]
-    return Table("claims", caption, ["Claim", "Where", "Verdict"], rows, tidy, notes)
+    return [Table("claims", caption, ["Claim", "Where", "Verdict"], rows, tidy, notes)]
 
 
 def _note(one: Judgement) -> Note:

@@ -328,3 +328,12 @@ def _draw_panel(axes: axes.Axes, panel: Panel, box: Box) -> None:
 
 def _show(axes: axes.Axes, pixels: ByteArray, interpolation: str) -> None:
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
+
+
+def redistributable(findings: Findings, pictures: Pictures) -> Figure | None:
+    """Show the images that may be redistributed; None without any SR image of these."""
+    chosen = [one for one in regions(findings, pictures) if one[:2] in CREDITS]
+    rows = [compare(one, findings, pictures) for one in chosen]
+    if not any(panel.pixels is not None for row in rows for panel in row.panels[1:]):
+        return None
+    return Figure("look", lambda: _draw(rows), description=" ".join(map(_described, rows)))

@@ -11,8 +11,7 @@ from harness.paper.literature import as_printed, documents, elsewhere, measured,
 from harness.paper.schema import listed, title
 from harness.registry import register_report
 from harness.report.legend import table_name
-from harness.report.results import each_table
-from harness.report.table import Table
+from harness.report.table import Table, each_table
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings

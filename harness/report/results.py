@@ -1,10 +1,10 @@
-"""Reports on printed tables and their runs: results, verdicts, rules and differences."""
+"""Reports on printed tables and their runs: results, rules and differences."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +27,19 @@ from harness.report.legend import (
     table_name,
     training,
 )
-from harness.report.table import BEST, Mark, Marked, Table
+from harness.report.literature import elsewhere_text
+from harness.report.table import BEST, Lines, Marked, Table, each_table, without_one_scale
 from harness.run.statistics import spread_over_weights
 
 if TYPE_CHECKING:
     from harness.paper import schema
-    from harness.paper.findings import Difference, Findings
+    from harness.paper.findings import Findings
     from harness.paper.verdicts import JudgedCell, JudgedRow
 
 
 @register_report("results")
 def results(findings: Findings) -> list[Table]:
-    """Report each table of the paper: printed value, measured value and difference for every cell.
+    """Report each table of the paper: printed number with its verdict, measured one, difference.
 
     Without a paper, it is one table of all networks and sets that have runs.
 
@@ -51,33 +52,7 @@ def results(findings: Findings) -> list[Table]:
             "folder with --results, or accept them with harness accept."
         )
     shown = [(table, rows_of(findings, table)) for table in findings.tables]
-    return [_without_one_scale(_results(findings, *one)) for one in shown if one[1]]
-
-
-def each_table(
-    findings: Findings, name: str, make: Callable[[Findings, schema.Table], Table]
-) -> list[Table]:
-    """Make a report of each table of the paper, unless it has no rows.
-
-    Args:
-        findings: the paper and its runs.
-        name: the reports' name, which the table's id follows if the paper has several tables.
-        make: makes one. If it has a column Scale, that is left out where all rows have the same.
-    """
-    tables = findings.paper.tables if findings.paper else ()
-    made = [(table.id, _without_one_scale(make(findings, table))) for table in tables]
-    several = len(tables) > 1
-    return [replace(one, name=f"{name}-{id}" if several else name) for id, one in made if one.rows]
-
-
-def _without_one_scale(table: Table) -> Table:
-    """Leave out the columns of scales if there is only one scale."""
-    if len(set(table.tidy.get("scale", ()))) > 1 or "Scale" not in table.headers:
-        return table
-    place = list(table.headers).index("Scale")
-    headers, *rows = ([*row[:place], *row[place + 1 :]] for row in (table.headers, *table.rows))
-    tidy = table.tidy.drop(columns="scale", errors="ignore")
-    return replace(table, headers=headers, rows=rows, tidy=tidy)
+    return [without_one_scale(_results(findings, *one)) for one in shown if one[1]]
 
 
 def rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
@@ -92,24 +67,32 @@ def rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
 
 def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow]) -> Table:
     headers = ["Method", "Scale", "Pipeline", "", *map(title, table.columns)]
-    tidy = pd.DataFrame([_facts(cell) for row in judged for cell in row.cells])
-    marks = {} if findings.paper else _marks(judged)
-    lines: list[list[str]] = []
-    for row in judged:
-        names = [row.row.method, f"x{row.row.scale}", pipeline(row)]
-        sets = [list(cells) for _, cells in groupby(row.cells, lambda cell: cell.dataset)]
-        if findings.paper:
-            lines += [
-                [*names, "printed", *map(_printed, sets)],
-                ["", "", "", "measured", *(_measured(cells, marks) for cells in sets)],
-                ["", "", "", "difference", *map(_difference, sets)],
-            ]
-        else:
-            lines.append([*names, *(_measured(cells, marks) for cells in sets)])
-    if not findings.paper:
+    cells = [cell for row in judged for cell in row.cells]
+    tidy = pd.DataFrame(map(_facts, cells))
+    if findings.paper:
+        rows = [[*_names(row), _LINES, *map(_three_lines, _by_set(row))] for row in judged]
+    else:
+        best = _best(cells)
+        rows = [[*_names(row), *(_measured(of, best) for of in _by_set(row))] for row in judged]
         headers.remove("")
-        tidy = tidy.drop(columns=["printed", "difference"])
-    return Table(table.id, _caption(findings, table, judged), headers, lines, tidy)
+        tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark"])
+    return Table(table.id, _caption(findings, table, judged), headers, rows, tidy)
+
+
+_LINES = Lines(["printed", "measured", "difference"])
+
+
+def _three_lines(cells: Sequence[JudgedCell]) -> Lines:
+    return Lines([_printed(cells), _measured(cells, {}), _difference(cells)])
+
+
+def _names(row: JudgedRow) -> list[str]:
+    return [row.row.method, f"x{row.row.scale}", pipeline(row)]
+
+
+def _by_set(row: JudgedRow) -> Iterator[list[JudgedCell]]:
+    """Yield the cells of each set."""
+    return (list(cells) for _, cells in groupby(row.cells, lambda cell: cell.dataset))
 
 
 def pipeline(row: JudgedRow) -> str:
@@ -120,51 +103,64 @@ def pipeline(row: JudgedRow) -> str:
     return "/".join(sorted(protocol(name).pipeline for name in names))
 
 
-def _printed(cells: Sequence[JudgedCell]) -> str:
-    texts = ["-" if c.printed is None else c.score.as_printed(c.printed) for c in cells]
-    return "/".join(texts)
+def _printed(cells: Sequence[JudgedCell]) -> Marked:
+    """Write the printed numbers of a set with the marks of their verdicts."""
+    parts = []
+    for cell in cells:
+        text = "-" if cell.printed is None else cell.score.as_printed(cell.printed)
+        parts += [("/", ""), (text, "")]
+        parts += [(f" {MARKS[cell.standing]}", cell.standing)] if cell.standing else []
+    more = " ".join(dict.fromkeys(filter(None, map(explained, cells))))
+    return Marked(parts[1:], more=more)
 
 
-Shown = tuple[int, str, str, str]
-"""A number as it is shown: scale, set, metric and text."""
+def explained(cell: JudgedCell) -> str:
+    """Say under which other rules a number holds, what looks wrong, and where else it is printed.
+
+    Empty if there is nothing to say.
+    """
+    other = cell.measured if cell.standing != cell.verdict else None
+    # For example: Measured under grey images as-rgb: 28.181.
+    value = cell.score.as_measured(other.value) if other else ""
+    rules = f"Measured under {other.rules_text}: {value}." if other else ""
+    reason = cell.doubt.reason if cell.doubt else ""
+    text = " ".join(filter(None, [rules, reason, elsewhere_text(cell)]))
+    return f"{cell.metric.upper()}: {text}" if text else ""
 
 
-def _shown(cell: JudgedCell) -> Shown:
+Number = tuple[int, str, str, str]
+"""A measured number as it is shown: scale, set, metric and text."""
+
+
+def _number(cell: JudgedCell) -> Number:
     text = "-" if cell.value is None else cell.score.as_measured(cell.value)
     return cell.row.scale, cell.dataset, cell.metric, text
 
 
-def _marks(rows: Sequence[JudgedRow]) -> dict[Shown, Mark]:
+def _best(cells: Sequence[JudgedCell]) -> dict[Number, str]:
     """Mark the two best numbers of each scale, set and metric that several rows have.
 
     They are PSNR and SSIM, of which more is better: a table of runs alone has no other scores.
     """
-    columns: dict[tuple[int, str, str], list[Shown]] = {}
-    for row in rows:
-        for cell in row.cells:
-            if cell.value is not None:
-                columns.setdefault(_shown(cell)[:3], []).append(_shown(cell))
-    marks: tuple[Mark, Mark] = ("best", "second")
-    return {
-        number: mark
-        for numbers in columns.values()
-        if len(numbers) > 1
-        for number, mark in zip(sorted(set(numbers), key=_by_value), marks, strict=False)
-    }
+    numbers = sorted(_number(cell) for cell in cells if cell.value is not None)
+    marks: dict[Number, str] = {}
+    for _, column in groupby(numbers, lambda number: number[:3]):
+        known = list(column)
+        ordered = sorted(set(known), key=lambda number: float(number[-1]), reverse=True)
+        marks |= zip(ordered, ("best", "second"), strict=False) if len(known) > 1 else ()
+    return marks
 
 
-def _by_value(number: Shown) -> float:
-    return -float(number[-1])
-
-
-def _measured(cells: Sequence[JudgedCell], marks: Mapping[Shown, Mark]) -> str:
-    run = cells[0].shown
-    if run is None:
-        return FAILED if cells[0].failed else MISSING
-    parts: list[tuple[str, Mark]] = []
-    for number in map(_shown, cells):
+def _measured(cells: Sequence[JudgedCell], marks: Mapping[Number, str]) -> str:
+    """Write the measured numbers of a set."""
+    run = cells[0].shown or cells[0].failed
+    if cells[0].shown is None or run is None:
+        return Marked([(FAILED, "")], run.identity.id) if run else MISSING
+    parts = []
+    for number in map(_number, cells):
         parts += [("/", ""), (number[-1], marks.get(number, ""))]
-    return Marked([*parts[1:], (max(dagger(cell.shown or run) for cell in cells), "")])
+    daggers = max(dagger(cell.shown or run) for cell in cells)
+    return Marked([*parts[1:], (daggers, "")], run.identity.id)
 
 
 def _difference(cells: Sequence[JudgedCell]) -> str:
@@ -186,6 +182,8 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
     return _place(cell) | {
         "measured": None if value is None else round(value, 6),
         "difference": None if gap is None else round(gap, 6),
+        "verdict": cell.standing or "",
+        "remark": cell.doubt.reason if cell.doubt else "",
         "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
         "protocol": run.identity.protocol if run else "",
         "weights": weights.tag if weights else "",
@@ -211,12 +209,14 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
         f"luma, border of {width} left out)"
     )
     if paper:
-        about = f'{table_name(table)} of "{paper.source.title}": {what}, printed and measured; '
-        about += f"{_share(cells)}.{_obstacles(cells)}"
+        text = (
+            f'{table_name(table)} of "{paper.source.title}": {what}, printed and measured; '
+            f"{_share(cells)}.{_obstacles(cells)} {_legend(cells)}"
+        )
     else:
-        about = f"{what} of every network that ran. {BEST}"
-    text = (
-        f"{about} Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: colour "
+        text = f"{what} of every network that ran. {BEST}"
+    text += (
+        " Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: colour "
         "degraded in uint8, float luma compared; rows of different pipelines do not compare "
         f"exactly. {grey_note(findings.rules, table)}."
     )
@@ -226,6 +226,19 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
     if unverified:
         text += f" Not verified against published pixels: {', '.join(unverified)}."
     return text
+
+
+def _legend(cells: Iterable[JudgedCell]) -> str:
+    """Explain the marks of verdicts, and count them."""
+    count = Counter(cell.standing for cell in cells)
+    marks = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
+    return (
+        f"Verdicts on the printed numbers: {marks}. Reproduced: measured with the authors' weights "
+        f"within {PRINTED_TEXT}, or reached with others, under the table's rules or other rules "
+        "in use (the report rules names them). Inconsistent in print: it contradicts other printed "
+        "numbers. Undecided: measured and not reproduced, but not with the authors' weights under "
+        "every rule in use."
+    )
 
 
 def measured_share(cells: Iterable[JudgedCell]) -> tuple[int, int, int]:
@@ -252,62 +265,6 @@ def _obstacles(cells: Iterable[JudgedCell]) -> str:
     return f" What cannot be measured: {'; '.join(reasons)}." if reasons else ""
 
 
-@register_report("verdicts")
-def verdicts(findings: Findings) -> list[Table]:
-    """Report every printed number of each table with its verdict.
-
-    The grey rule is ignored: a number counts as reproduced under any rule in use.
-    """
-    return each_table(findings, "verdicts", _verdicts)
-
-
-def _verdicts(findings: Findings, table: schema.Table) -> Table:
-    lines = []
-    for row in findings.rows:
-        if row.row.table is table and row.row.printed:
-            names = [row.row.method, f"x{row.row.scale}"]
-            for metric in table.scores:
-                lines.append([*names, metric.upper(), *map(_verdict, row.of(metric))])
-                names = ["", ""]
-    cells = [cell for cell in findings.cells if cell.row.table is table]
-    count = Counter(cell.standing for cell in cells)
-    legend = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
-    failed = sum(bool(cell.broken) for cell in cells)
-    caption = (
-        f"Every number of {table_name(table)} as printed, with its verdict: {legend}. Reproduced: "
-        f"measured with the authors' weights within {PRINTED_TEXT}, or reached with others "
-        f"({TRAINED_HERE}), which cannot refute a number; the report rules names the other rules. "
-        "Inconsistent in print: it contradicts other printed numbers. Undecided: measured and not "
-        "reproduced, but with other weights, or not under every rule in use. Runs that failed: "
-        f"{failed or 'none'}.{_obstacles(cells)}"
-    )
-    headers = ["Method", "Scale", "", *map(title, table.columns)]
-    return Table("verdicts", caption, headers, lines, pd.DataFrame(map(_verdict_facts, cells)))
-
-
-def _verdict(cell: JudgedCell) -> str:
-    """Write a number as printed, with its mark."""
-    if cell.printed is None or cell.standing is None:
-        return "-"
-    mark = dagger(cell.measured.run) if cell.measured else ""
-    failed = f" {FAILED}" if cell.broken else ""
-    return f"{cell.score.as_printed(cell.printed)} {MARKS[cell.standing]}{mark}{failed}"
-
-
-def _verdict_facts(cell: JudgedCell) -> dict[str, Any]:
-    one = cell.measured
-    run = one.run if one else cell.broken
-    return _place(cell) | {
-        "measured": round(one.value, 6) if one else None,
-        "rules": one.rules_text if one else "",
-        "training": training(one.run) if one else "",
-        "verdict": cell.verdict,
-        "remark": cell.doubt.reason if cell.doubt else "",
-        "status": "measured" if one else FAILED if run else cell.obstacle or MISSING,
-        "run": run.identity.id if run else MISSING,
-    }
-
-
 @register_report("rules")
 def rules(findings: Findings) -> list[Table]:
     """Report each printed number that was measured, with its value under every rule that ran.
@@ -321,7 +278,6 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
     cells = [cell for cell in findings.cells if cell.row.table is table and cell.options]
     lines, facts = [], []
     for cell in cells:
-        names = [cell.row.method, f"x{cell.row.scale}", title(cell.dataset), cell.metric.upper()]
         for one in cell.options:
             pipeline = f"pipeline {protocol(one.run.identity.protocol).pipeline}"
             fact = {
@@ -330,8 +286,11 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
                 "agrees": cell.agrees(one),
                 "run": one.run.identity.id,
             }
+            names = [cell.row.method, f"x{cell.row.scale}", title(cell.dataset)]
             value = cell.score.as_measured(one.value)
-            lines.append([*names, _printed([cell]), fact["rules"], value, fact["agrees"]])
+            printed = cell.score.as_printed(cell.printed or 0.0)
+            numbers = [cell.metric.upper(), printed, fact["rules"], value, fact["agrees"]]
+            lines.append([*names, *numbers])
             facts.append(_place(cell) | fact)
     agreeing = sum(any(map(cell.agrees, cell.options)) for cell in cells)
     caption = (
@@ -354,52 +313,26 @@ def differences(findings: Findings) -> list[Table]:
 
 
 def _differences(findings: Findings, table: schema.Table) -> Table:
-    models = {row.row.method: row.row.key for row in findings.rows}
-    pairs = findings.differences(table)
-    facts = [_difference_facts(pair, models) for pair in pairs]
-    headers = [
-        *("Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "95% interval"),
-        *("Interval contains 0", "Printed inside interval", "Half-width (dB)"),
-        "Printed / half-width",
-    ]
-    lines = list(map(_difference_line, pairs, facts))
+    keys = {row.row.method: row.row.key for row in findings.rows}
+    lines, facts = [], []
+    for pair in findings.differences(table):
+        one, width = pair.interval, pair.half_width
+        names = [title(pair.dataset), f"x{pair.scale}", f"{pair.better} over {pair.worse}"]
+        half = MISSING if width is None else f"{width:.3f}" + " (typical)" * (one is None)
+        lines.append([*names, f"{pair.printed:+.2f}", str(one or MISSING), half])
+        fact = {
+            "dataset": pair.dataset,
+            "scale": pair.scale,
+            "better": keys[pair.better],
+            "worse": keys[pair.worse],
+            "printed": pair.printed,
+            "half_width": width,
+        }
+        facts.append(fact | (asdict(one) if one else {}))
     caption = _differences_caption(findings, table)
-    return Table("differences", caption, headers, lines, pd.DataFrame(facts).round(4))
-
-
-def _difference_facts(pair: Difference, models: Mapping[str, str]) -> dict[str, Any]:
-    one, width = pair.interval, pair.half_width
-    return {
-        "dataset": pair.dataset,
-        "scale": pair.scale,
-        "better": models[pair.better],
-        "worse": models[pair.worse],
-        "printed": pair.printed,
-        "measured": one and one.difference,
-        "low": one and one.low,
-        "high": one and one.high,
-        # The images cannot decide which of the two is better.
-        "contains_zero": one and one.low <= 0 <= one.high,
-        "contains_printed": one and one.low <= pair.printed <= one.high,
-        "half_width": width,
-        # Up to 1, the choice of images may explain the printed difference.
-        "share": abs(pair.printed) / width if width else None,
-    }
-
-
-def _difference_line(pair: Difference, facts: Mapping[str, Any]) -> list[Any]:
-    one, width, share = pair.interval, pair.half_width, facts["share"]
-    typical = "" if one else " (typical)"
-    return [
-        *(title(pair.dataset), f"x{pair.scale}", f"{pair.better} over {pair.worse}"),
-        f"{pair.printed:+.2f}",
-        f"{one.difference:+.3f}" if one else MISSING,
-        f"{one.low:+.3f} to {one.high:+.3f}" if one else "",
-        facts["contains_zero"],
-        facts["contains_printed"],
-        MISSING if width is None else f"{width:.3f}{typical}",
-        "" if share is None else f"{share:.2f}",
-    ]
+    headers = ["Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "Half-width (dB)"]
+    tidy = pd.DataFrame(facts).rename(columns={"difference": "measured"})
+    return Table("differences", caption, headers, lines, tidy.round(4))
 
 
 def _differences_caption(findings: Findings, table: schema.Table) -> str:
@@ -408,19 +341,15 @@ def _differences_caption(findings: Findings, table: schema.Table) -> str:
         f"{one.sd:.3f} dB ({one.count} weights)"
         for one in spread_over_weights(findings.runs)
     ]
-    seeds = (
-        f"Over trainings that differ in their seed: {'; '.join(spreads)}."
-        if spreads
-        else "No network was run with weights that differ in their seed alone."
-    )
+    seeds = f" Over trainings that differ in their seed: {'; '.join(spreads)}." if spreads else ""
     return (
-        f"Differences of PSNR between rows of {table_name(table)}, as printed and as measured with "
-        "the authors' weights, with the 95% interval of a paired bootstrap over the images (10,000 "
-        "resamples, seed 0), which is too narrow for sets of as few as five images: methods that "
-        "are neighbours by printed PSNR among those measured, then the pairs that the paper argues "
-        "from. Those that were not measured stand beside the median half-width of the set, which "
-        "is narrower for methods that are alike. An interval that contains 0 leaves open which "
-        "method is better; a printed difference below the half-width is within what the choice of "
-        "images does. Rows that follow different grey rules are compared on colour images alone. "
+        f"Differences of PSNR (dB) between rows of {table_name(table)}, as printed and as measured "
+        "with the authors' weights, with the 95% interval of a paired bootstrap over the images "
+        "(10,000 resamples, seed 0), which is too narrow for sets of as few as five images: "
+        "neighbours by printed PSNR among those measured, then the pairs that the paper argues "
+        "from. Beside those that were not measured stands the median half-width of the set. An "
+        "interval that contains 0 leaves open which method is better; a printed difference below "
+        "the half-width is within what the choice of images does. Rows that follow different grey "
+        "rules are compared on colour images alone."
         f"{seeds} {grey_note(findings.rules, table)}."
     )

@@ -1,18 +1,12 @@
-"""Reports, which have a name and render themselves, and their most common kind, tables.
-
-Tables are written as text, Markdown, LaTeX, HTML and CSV. In LaTeX, long text wraps, long tables
-are split into several floats, and wide tables shrink.
-"""
+"""Reports, which have a name and render themselves, and their most common kind, tables."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from math import ceil
-from textwrap import wrap
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 from unicodedata import normalize
 
@@ -24,11 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Environment
 
+    from harness.paper.findings import Findings
+    from harness.paper.schema import Table as PrintedTable
 
 Format = Literal["md", "tex", "csv", "html", "png", "svg", "pdf"]
-
-_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""The first characters of formulas in Excel, LibreOffice and Google Sheets."""
 
 
 @runtime_checkable
@@ -50,29 +43,37 @@ class Report(Protocol):
         """Return the content of the file in that format."""
 
 
-Mark = Literal["", "best", "second"]
 BEST = "Bold: the best of its column and scale; underlined: the second best."
-"""What marks say, for a caption."""
+"""What the marks ``best`` and ``second`` say, for a caption."""
 
 
 class Marked(str):
     """A cell with parts that stand out, except in CSV and where it is used as plain text.
 
     Attributes:
-        parts: texts with their marks. Markdown shows a mark beside spaces and punctuation only.
+        parts: texts with their marks: ``best`` (bold), ``second`` (underlined), or a class of the
+            page's style sheet.
+        run: the id of the record that the page links the cell to.
+        more: text that HTML shows when a reader unfolds the cell.
     """
 
-    parts: Sequence[tuple[str, Mark]]
+    parts: Sequence[tuple[str, str]]
+    run: str
+    more: str
 
-    def __new__(cls, parts: Sequence[tuple[str, Mark]]) -> Marked:
+    def __new__(cls, parts: Sequence[tuple[str, str]], run: str = "", more: str = "") -> Marked:
         """Join texts with their marks."""
         cell = super().__new__(cls, "".join(text for text, _ in parts))
-        cell.parts = parts
+        cell.parts, cell.run, cell.more = parts, run, more
         return cell
 
     def __html__(self) -> str:
         """Escape the cell for jinja2."""
         return _escaped(self, "html")
+
+
+class Lines(tuple[str, ...]):
+    """A cell of several lines: Markdown and LaTeX have a row for each."""
 
 
 class Note(NamedTuple):
@@ -91,8 +92,7 @@ class Table:
         name: the stem of its files and its LaTeX label.
         caption: describes the numbers and their rules.
         headers: of the columns.
-        rows: cells of any type; `readable` turns them into text. In HTML, empty cells at the
-            beginning of a row belong to the row above.
+        rows: cells of any type; `readable` turns them into text.
         tidy: the same numbers in long form, one per row.
         notes: text that follows in every format but CSV.
 
@@ -109,20 +109,33 @@ class Table:
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
 
     def __post_init__(self) -> None:
-        rows = [[readable(cell) for cell in row] for row in self.rows]
-        uneven = next((row for row in rows if len(row) != len(self.headers)), None)
+        uneven = next((row for row in self.rows if len(row) != len(self.headers)), None)
         if uneven is not None:
             raise HarnessError(
                 f"the table {self.name} has {len(self.headers)} headers, but a row with "
-                f"{len(uneven)} cells: {uneven}"
+                f"{len(uneven)} cells: {list(map(readable, uneven))}"
             )
+        rows = [[c if isinstance(c, Lines) else readable(c) for c in row] for row in self.rows]
         object.__setattr__(self, "rows", rows)
 
+    @property
+    def cells(self) -> list[list[Lines]]:
+        """The rows with the lines of each cell."""
+        return [
+            [cell if isinstance(cell, Lines) else Lines([cell]) for cell in row]
+            for row in self.rows
+        ]
+
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        """The rows as text, a row for each line."""
+        return [line for row in self.cells for line in zip_longest(*row, fillvalue="")]
+
     def render(self, form: Format) -> str:
-        """Render as Markdown, LaTeX (booktabs and graphicx) or HTML, or the numbers as CSV."""
+        """Render as Markdown, LaTeX or HTML, or the numbers as CSV."""
         match form:
             case "md":
-                body = markdown_table(self.headers, self.rows)
+                body = markdown_table(self.headers, self.lines)
                 notes = map(_markdown_note, self.notes)
                 return "\n\n".join([markdown_paragraph(self.caption), body, *notes]) + "\n"
             case "tex":
@@ -130,30 +143,46 @@ class Table:
             case "csv":
                 return csv_text(self.tidy.columns, self.tidy.itertuples(index=False))
             case "html":
-                template = templates().get_template("table_file.html.j2")
-                return template.render(table=self, rows=html_rows(self))
+                return templates().get_template("table_file.html.j2").render(table=self)
         raise ValueError(f"a table cannot be rendered as {form}")
 
     def without_marks(self) -> Table:
         """Return the table with no number bold or underlined."""
-        rows = [[str(cell) for cell in row] for row in self.rows]
+        rows = [[_plain(cell) for cell in row] for row in self.rows]
         return replace(self, rows=rows, caption=self.caption.replace(f" {BEST}", ""))
 
 
-def plain_table(
-    headers: Sequence[str], rows: Sequence[Sequence[object]], align: Sequence[str] | None = None
-) -> str:
-    """Format a table for a terminal, one line per row; `readable` formats the values.
+def _plain(cell: Any) -> Any:
+    if not isinstance(cell, Marked):
+        return cell
+    parts = [(text, "" if mark in ("best", "second") else mark) for text, mark in cell.parts]
+    return Marked(parts, cell.run, cell.more)
+
+
+def each_table(
+    findings: Findings, name: str, make: Callable[[Findings, PrintedTable], Table]
+) -> list[Table]:
+    """Make a report of each table of the paper, unless it has no rows.
 
     Args:
-        headers: of the columns.
-        rows: cells of any type.
-        align: left or right for each column; by default, columns of numbers are right-aligned.
+        findings: the paper and its runs.
+        name: the reports' name, which the table's id follows if the paper has several tables.
+        make: makes one. If it has a column Scale, that is left out where all rows have the same.
     """
-    cells = [[printable(readable(cell)) for cell in row] for row in rows]
-    kinds = [{type(cell) for cell in column} - {type(None)} for column in zip(*rows, strict=True)]
-    align = align or ["right" if kind and kind <= {int, float} else "left" for kind in kinds]
-    return tabulate(cells, headers, tablefmt="simple", colalign=align, disable_numparse=True)
+    tables = findings.paper.tables if findings.paper else ()
+    made = [(table.id, without_one_scale(make(findings, table))) for table in tables]
+    several = len(tables) > 1
+    return [replace(one, name=f"{name}-{id}" if several else name) for id, one in made if one.rows]
+
+
+def without_one_scale(table: Table) -> Table:
+    """Leave out the columns of scales if there is only one scale."""
+    if len(set(table.tidy.get("scale", ()))) > 1 or "Scale" not in table.headers:
+        return table
+    place = list(table.headers).index("Scale")
+    headers, *rows = ([*row[:place], *row[place + 1 :]] for row in (table.headers, *table.rows))
+    tidy = table.tidy.drop(columns="scale", errors="ignore")
+    return replace(table, headers=headers, rows=rows, tidy=tidy)
 
 
 def readable(value: object) -> str:
@@ -174,15 +203,8 @@ def readable(value: object) -> str:
     return str(value)
 
 
-def json_text(value: object) -> str:
-    """Write a value as ASCII JSON without control characters; infinity is the string ``inf``."""
-    plain = json.loads(json.dumps(value), parse_constant=lambda word: str(float(word)))
-    return json.dumps(plain, indent=1).replace("\x7f", "\\u007f")
-
-
-def escape_html(text: str) -> str:
-    """Escape text for the body of an HTML file or a quoted attribute."""
-    return escape(printable(text))
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""The first characters of formulas in Excel, LibreOffice and Google Sheets."""
 
 
 def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
@@ -206,42 +228,11 @@ def _csv_cell(value: Any) -> Any:
     return text
 
 
-class HtmlCell(NamedTuple):
-    """A cell of an HTML table, which may be a row header and span several rows."""
-
-    text: str
-    is_header: bool
-    rows: int
-
-
-def html_rows(table: Table) -> list[list[HtmlCell]]:
-    """Lay out the rows of an HTML table, row headers included.
-
-    Empty cells at the beginning of a row belong to the cell above. Row headers are the cells of the
-    first column, and of the first column that no row leaves to the row above.
-    """
-    starts = [next((i for i, cell in enumerate(row) if cell), 0) for row in table.rows]
-    starts[:1] = [0] * bool(starts)  # the first row has no row above it
-    header_columns = {0, max(starts, default=0)}
-
-    def cell(place: int, column: int) -> HtmlCell:
-        text = table.rows[place][column]
-        below = starts[place + 1 :]
-        spans = next((i for i, start in enumerate(below, 1) if start <= column), len(below) + 1)
-        text = text if isinstance(text, Marked) else printable(text)
-        return HtmlCell(text, column in header_columns and bool(text.strip()), spans)
-
-    columns = range(len(table.headers))
-    return [
-        [cell(place, column) for column in columns[start:]] for place, start in enumerate(starts)
-    ]
-
-
 def templates() -> Environment:
     """Load the templates of HTML files, which escape their output."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,
         finalize=_finalize,
@@ -250,14 +241,16 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["printable"] = printable
-    return environment
 
 
 def _finalize(value: object) -> object:
     """Make text printable before a template prints it, unless it is already escaped."""
     is_text = isinstance(value, str) and not hasattr(value, "__html__")
-    return printable(str(value), keep="\n") if is_text else value
+    return printable(str(value)) if is_text else value
+
+
+def _escape_html(text: str) -> str:
+    return escape(printable(text))
 
 
 _SPECIAL = re.compile(
@@ -298,119 +291,67 @@ def _markdown_note(note: Note) -> str:
     return "\n\n".join([f"### {escape_markdown(note.heading)}", f"> {quote}", *paragraphs])
 
 
-PREAMBLE = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}."
-_BEGIN = ("\\begin{table*}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}")
-_FIT = "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%"
-"""Shrinks a table that is wider than the text."""
-_LINES, _LETTERS = 52, 82
-"""Lines of a float and letters of a line in ``\\footnotesize``, in an article on letter paper."""
-_LONG = 26
-"""A column with a cell of more letters wraps."""
-_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
-"""Characters that a label must not contain."""
 _SYMBOLS: Mapping[str, str] = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    **{"✓": "$\\surd$", "≈": "$\\approx$", "✗": "$\\times$", "≠": "$\\neq$", "○": "$\\circ$"},
-    "†": "\\dag{}",
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
-    # Without a font encoding these three print as other characters.
-    **{"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}"},
-    **{"–": "\\textendash{}", "—": "\\textemdash{}", "×": "$\\times$", "±": "$\\pm$", "−": "$-$"},
-    **{"ß": "\\ss{}", "æ": "\\ae{}", "œ": "\\oe{}", "ø": "\\o{}", "ł": "\\l{}"},
-    **{"Æ": "\\AE{}", "Œ": "\\OE{}", "Ø": "\\O{}", "Ł": "\\L{}"},
+    **{"✓": "$\\surd$", "≈": "$\\approx$", "✗": "$\\times$", "≠": "$\\neq$", "○": "$\\circ$"},
+    **{"†": "\\dag{}", "–": "\\textendash{}", "—": "\\textemdash{}", "−": "$-$"},
 }
-_ACCENTS: Mapping[str, str] = {
-    **{"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u"},
-    **{"\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c"},
-}
-"""The LaTeX command of each combining accent."""
 
 
 def escape_latex(text: str) -> str:
-    r"""Escape text for the body of a LaTeX document, in ASCII.
+    r"""Escape text for the body of a LaTeX document.
 
-    A character that pdfLaTeX cannot typeset without more packages is written like ``\u4e2d``.
+    A letter beyond the Latin ones, which LaTeX lacks without more packages, is written as its
+    number, such as ``U+4E2D``.
     """
-    plain = normalize("NFC", printable(text)).strip()
-    # LaTeX would turn two hyphens into a dash.
-    safe = re.sub("-(?=-)", "-{}", "".join(map(_letter, plain)))
+    safe = "".join(map(_letter, normalize("NFC", printable(text)).strip()))
+    safe = re.sub("([-<>,'`])(?=\\1)", "\\1{}", safe)  # LaTeX would join two into a dash or quote
     # The row's end before it would read a star or a bracket as its argument.
     return "{}" + safe if safe.startswith(("[", "*")) else safe
 
 
 def _letter(letter: str) -> str:
-    """Write one printable character in LaTeX."""
-    if letter in _SYMBOLS or letter.isascii():
+    if letter in _SYMBOLS or letter < "\u0180":
         return _SYMBOLS.get(letter, letter)
-    parts = normalize("NFD", letter)
-    if parts[0].isascii() and parts[1:] in _ACCENTS:
-        return f"\\{_ACCENTS[parts[1:]]}{{{parts[0]}}}"
-    return _SYMBOLS["\\"] + letter.encode("unicode_escape").decode()[1:]
+    return f"U+{ord(letter):04X}"
+
+
+PREAMBLE = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,graphicx,longtable}."
+_PAGE = 45
+"""The most rows of a ``table*``; a longer table is a ``longtable``, which has several pages."""
+_LONG = 26
+"""A column with a cell of more letters wraps."""
+_FIT = "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%"
+"""Shrinks a table that is wider than the text."""
 
 
 def latex(table: Table) -> str:
-    """Write a table as one or several ``table*`` floats, no wider than the text, then its notes.
-
-    The first has the caption and a label that ends in the table's name.
-    """
-    columns = zip(table.headers, *table.rows, strict=True)
-    longest = [max(map(len, [*header.split(), *cells]), default=0) for header, *cells in columns]
-    wraps = [size > _LONG for size in longest]
-    # Columns that wrap share the larger part of the line.
-    width = max(0.6 / max(sum(wraps), 1), 0.25)
-    letters = width * _LETTERS
+    """Write a table as a ``table*`` no wider than the text, or a ``longtable``, then its notes."""
+    wraps = [
+        max(map(len, column), default=0) > _LONG
+        for column in zip(*(table.lines or [tuple(table.headers)]), strict=True)
+    ]
+    is_long = len(table.lines) > _PAGE
+    # Columns that wrap share a part of the line; a ``longtable`` cannot shrink.
+    width = (0.36 if is_long else 0.6) / max(sum(wraps), 1)
     kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
-    needed = sum(letters if one else size for one, size in zip(wraps, longest, strict=True))
-    shrunk = max(1.0, (needed + 2 * len(longest)) / _LETTERS)
-    label = f"\\label{{tab:{_LABEL.sub('-', table.name)}}}"
-    top = [f"\\caption{{{escape_latex(table.caption)}}}", label]
-    floats = []
-    for part in _parts(table, letters, shrunk):
-        tabular = [
-            f"\\begin{{tabular}}{{{kinds}}}",
-            "\\toprule",
-            _row(map(_header, table.headers, longest)),
-            "\\midrule",
-            *(_row(map(_cell, row, wraps)) for row in part),
-            "\\bottomrule",
-            "\\end{tabular}}",
-        ]
-        floats.append("\n".join([*_BEGIN, *top, _FIT, *tabular, "\\end{table*}"]))
-        # Floats after the first keep its number.
-        top = ["\\addtocounter{table}{-1}", "\\caption{Continued.}"]
-    return "\n\n".join([PREAMBLE, *floats, *_latex_notes(table.notes)]) + "\n"
+    label = re.sub(r"[^A-Za-z0-9_.-]", "-", table.name)
+    title = f"\\caption{{{escape_latex(table.caption)}}}\\label{{tab:{label}}}"
+    head = ["\\toprule", _row(map(escape_latex, table.headers)), "\\midrule"]
+    body = [_row(map(_latex_cell, line, wraps)) for line in table.lines]
+    small = "\\footnotesize\\setlength{\\tabcolsep}{3pt}"
+    if is_long:
+        begin = [f"{{{small}", f"\\begin{{longtable}}{{{kinds}}}", f"{title} \\\\"]
+        lines = [*begin, *head, "\\endhead", *body, "\\bottomrule", "\\end{longtable}}"]
+    else:
+        begin = ["\\begin{table*}", f"\\centering{small}", title, _FIT]
+        tabular = [f"\\begin{{tabular}}{{{kinds}}}", *head, *body, "\\bottomrule"]
+        lines = [*begin, *tabular, "\\end{tabular}}", "\\end{table*}"]
+    return "\n".join([PREAMBLE, *lines, *_latex_notes(table.notes)]) + "\n"
 
 
-def _parts(table: Table, letters: float, shrunk: float) -> Iterator[Sequence[Sequence[str]]]:
-    """Split a table's rows into parts that fit on a page; one empty part without rows.
-
-    Args:
-        table: its caption takes lines of the first part.
-        letters: that fit on a line of a column that wraps.
-        shrunk: the factor by which the table is too wide.
-    """
-    part: list[Sequence[str]] = []
-    # The caption has larger letters than the table.
-    left = (_LINES - len(table.caption) / 55) * shrunk
-    for row in table.rows:
-        # Words leave about a sixth of a narrow column empty.
-        lines = max(ceil(1.2 * len(cell) / letters) if len(cell) > _LONG else 1 for cell in row)
-        if part and lines > left:
-            yield part
-            part, left = [], _LINES * shrunk
-        part.append(row)
-        left -= lines
-    yield part
-
-
-def _header(header: str, size: int) -> str:
-    """Write a header, wrapped to a number of letters."""
-    lines = [escape_latex(line) for line in wrap(header, max(size, 1))]
-    stacked = "\\\\".join(lines)
-    return f"\\shortstack[l]{{{stacked}}}" if len(lines) > 1 else stacked
-
-
-def _cell(cell: str, wraps: bool) -> str:
+def _latex_cell(cell: str, wraps: bool) -> str:
     return "\\raggedright " * wraps + _escaped(cell, "tex")
 
 
@@ -424,15 +365,14 @@ def _latex_notes(notes: Sequence[Note]) -> list[str]:
     for note in notes:
         heading, quote, *paragraphs = map(escape_latex, [*note[:2], *note.paragraphs])
         items.append(f"\\item[{{{heading}}}] \\emph{{{quote}}} {' '.join(paragraphs)}")
-    lines = ["\\begin{description}\\sloppy", *items, "\\end{description}"]
-    return ["\n".join(lines)] if items else []
+    return ["", "\\begin{description}\\sloppy", *items, "\\end{description}"] if items else []
 
 
-_FORMS: Mapping[Format, tuple[Callable[[str], str], Mapping[Mark, str]]] = {
+_FORMS: Mapping[Format, tuple[Callable[[str], str], Mapping[str, str]]] = {
     # GitHub shows <ins> underlined, and drops <u>.
     "md": (escape_markdown, {"best": "**{}**", "second": "<ins>{}</ins>"}),
     "tex": (escape_latex, {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}),
-    "html": (escape_html, {"best": "<b>{}</b>", "second": "<u>{}</u>"}),
+    "html": (_escape_html, {"best": "<b>{}</b>", "second": "<u>{}</u>"}),
 }
 """How text is escaped and marked."""
 
@@ -442,5 +382,10 @@ def _escaped(cell: str, form: Format) -> str:
     escape, marks = _FORMS[form]
     if not isinstance(cell, Marked):
         return escape(cell)
-    parts = ((escape(text), mark) for text, mark in cell.parts)
-    return "".join(marks.get(mark, "{}").format(text) for text, mark in parts if text)
+    texts = []
+    for text, mark in cell.parts:
+        style = "{}"
+        if mark and form == "html":
+            style = f'<span class="{mark.replace(" ", "-")}" title="{mark}">{{}}</span>'
+        texts.append(marks.get(mark, style).format(escape(text)) if text else "")
+    return "".join(texts)

@@ -208,14 +208,7 @@ def test_a_word_selects_reports_by_their_names_and_by_the_paper_s() -> None:
     assert selected("results", drfn) == selected("table2", drfn) == ["results"]
     assert (selected("table1", drfn), selected("figure5", drfn)) == (["ablation"], ["plot"])
     assert set(selected("table*", drfn)) == {"results", "ablation"}
-    assert set(selected("*s", drfn)) == {
-        "results",
-        "rules",
-        "verdicts",
-        "claims",
-        "differences",
-        "crops",
-    }
+    assert set(selected("*s", drfn)) == {"results", "rules", "claims", "differences", "crops"}
     assert selected("results", None) == ["results"]
     for word in ("table3", "tabel*"):
         with pytest.raises(UsageError, match="In the paper's file there are table2, table1, fig"):
@@ -277,7 +270,7 @@ def test_what_a_paper_lacks_is_left_out_of_all_and_refused_by_name(harness, phot
     shown = harness("report", "all", *words)
     assert shown.exit_code == 0, shown.output
     made = {name.split(".")[0] for name in names("results/local/reports/plain")}
-    assert {"main", "verdicts", "claims"} <= made and not made & {"table2", "table1", "figure5"}
+    assert {"main", "claims"} <= made and not made & {"table2", "table1", "figure5"}
     shown = harness("report", "ablation", *words)
     assert shown.exit_code == 2
     said = "Error: There is nothing to report as ablation for the paper plain.\n"

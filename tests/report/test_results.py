@@ -16,13 +16,15 @@ from harness.record import RunRecord
 from harness.registry import MODELS, REPORTS
 from harness.report.claims import claims
 from harness.report.legend import grey_note
-from harness.report.results import differences, each_table, results, rules, verdicts
-from harness.report.table import Table
+from harness.report.literature import elsewhere_text
+from harness.report.results import differences, explained, results, rules
+from harness.report.table import Table, each_table
 from tests.records import frame, record
 
 WEIGHTS = Path(baselines.__file__).parent / "weights"
 SETS = ["set5", "set14", "b100", "urban100", "manga109"]
 DRFN = "drfn2020"
+LINES = ("printed", "measured", "difference")
 
 
 def found(*records: RunRecord, of: Paper | None = None, grey: str | None = None) -> Findings:
@@ -44,8 +46,8 @@ def cell(table: Table, model: str, dataset: str, metric: str = "psnr") -> dict[s
 
 def lines(table: Table, method: str) -> list[list[str]]:
     """The three lines of a method."""
-    at = [row[0] for row in table.rows].index(method)
-    return [list(row) for row in table.rows[at : at + 3]]
+    at = [line[0] for line in table.lines].index(method)
+    return [list(line) for line in table.lines[at : at + 3]]
 
 
 def at(time: str, run: RunRecord) -> RunRecord:
@@ -58,20 +60,20 @@ def test_every_row_and_column_of_the_paper_is_there() -> None:
         "table2",
         ["Method", "Pipeline", "", "Set5", "Set14", "B100", "Urban100", "Manga109"],
     )
-    assert [row[0] for row in table.rows[::3]] == [
+    assert [row[0] for row in table.rows] == [
         *("Bicubic", "SRCNN", "FSRCNN", "VDSR", "LapSRN", "MemNet"),
         *("EDSR", "SRMDNF", "RDN", "DCSR", "MSRN", "DRFN"),
     ]
-    dashes = {row[0]: row[3:].count("-/-") for row in table.rows if row[2] == "printed"}
+    dashes = {row[0]: [cell[0] for cell in row[3:]].count("-/-") for row in table.rows}
     assert {name for name, count in dashes.items() if count} == {"EDSR", "DCSR"}
     # The typographical error stays.
-    assert lines(table, "VDSR")[0][5] == "27.29/0.0726"
+    assert lines(table, "VDSR")[0][5] == "27.29 ○/0.0726 ≠"
 
 
 def test_a_measured_cell_stands_between_what_is_printed_and_the_difference() -> None:
     table = made(record("srcnn", "set5", [30.4888], ssim=0.86281))
     printed, measured, difference = lines(table, "SRCNN")
-    assert printed[:4] == ["SRCNN", "y", "printed", "30.48/0.8628"]
+    assert printed[:4] == ["SRCNN", "y", "printed", "30.48 ✓/0.8628 ✓"]
     assert measured[2:5] == ["measured", "30.489/0.8628", "missing"]
     assert difference[2:5] == ["difference", "+0.009/+0.0000", ""]
     assert cell(table, "srcnn", "set5")["difference"] == pytest.approx(0.0088)
@@ -79,7 +81,7 @@ def test_a_measured_cell_stands_between_what_is_printed_and_the_difference() -> 
 
 def test_missing_cells_are_shown_as_missing() -> None:
     table = made(record("srcnn", "set5"))
-    assert sum(row.count("missing") for row in table.rows) == 12 * 5 - 1
+    assert sum(line.count("missing") for line in table.lines) == 12 * 5 - 1
     assert cell(table, "drfn", "set5")["run"] == "missing"
     assert "1 of 58 printed cells are measured" in table.caption
 
@@ -88,11 +90,42 @@ def test_a_run_that_broke_is_shown_as_failed_where_none_is_finished() -> None:
     broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")
     table = made(broken, record("srcnn", "set5"))
     assert lines(table, "VDSR")[1][3:5] == ["failed", "missing"]
+    assert lines(table, "VDSR")[1][3].run == broken.identity.id
     assert cell(table, "vdsr", "set5")["status"] == "failed"
     assert cell(table, "vdsr", "set5")["run"] == broken.identity.id
     assert "1 of 58 printed cells are measured, the runs of 1 failed." in table.caption
     done = made(broken, record("vdsr", "set5", weights="others"))
     assert cell(done, "vdsr", "set5")["status"] == "measured"
+
+
+def test_every_printed_number_has_the_mark_of_its_verdict_and_the_caption_counts_them() -> None:
+    table = made(record("vdsr", psnr=(28.0, 28.04), ssim=0.75))
+    printed = lines(table, "VDSR")[0]
+    assert printed[3:6] == ["31.35 ○/0.8830 ○", "28.02 ✓/0.7680 ?", "27.29 ○/0.0726 ≠"]
+    assert "✓ reproduced (1), ≈ reproduced under other rules (0)" in table.caption
+    verdicts = table.tidy["verdict"].value_counts()
+    assert sum(verdicts) - verdicts[""] == 116 and verdicts["undecided"] == 1
+
+
+def test_a_number_that_only_other_rules_give_has_a_mark_of_its_own_and_names_them() -> None:
+    table = made(
+        record("lapsrn", psnr=(28.085, 28.085), ssim=0.7721),
+        record("lapsrn", psnr=(28.181, 28.181), ssim=0.75, protocol="BI-x4/y+as-rgb"),
+    )
+    printed, measured, _ = lines(table, "LapSRN")
+    assert (printed[4], measured[4]) == ("28.19 ≈/0.7720 ✓", "28.085/0.7721")
+    assert printed[4].more.startswith("PSNR: Measured under grey images as-rgb: 28.181.")
+
+
+def test_a_doubted_number_has_its_reason_and_one_that_others_print_says_where() -> None:
+    findings = found(record("srcnn"))
+    cells = [cell for cell in findings.cells if cell.doubt or elsewhere_text(cell)]
+    assert 50 < len(cells) < len(findings.cells)
+    for one in cells:
+        assert one.doubt is None or one.doubt.reason in explained(one)
+        assert elsewhere_text(one) in explained(one)
+    facts = made(record("srcnn"))
+    assert str(cell(facts, "edsr", "set5", "ssim")["remark"]).startswith("0.0022 below RDN")
 
 
 def test_runs_that_all_broke_are_no_table() -> None:
@@ -107,7 +140,7 @@ def test_other_weights_than_the_authors_are_marked_and_their_training_is_told() 
     notes = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())
     own = record("drfn", "set5", tag="repro", weights=notes["tensors_sha256"])
     table = made(own, record("srcnn", "set5"))
-    measured = [row[3] for row in table.rows[1::3]]
+    measured = [row[3][1] for row in table.rows]
     assert [text.endswith("†") for text in measured if text != "missing"] == [False, True]
     for words in (
         "2 of 58 printed cells are measured, 1 of them with other weights than the authors' (†).",
@@ -121,8 +154,9 @@ def test_other_weights_than_the_authors_are_marked_and_their_training_is_told() 
 
 def test_a_network_the_paper_does_not_know_gets_a_row() -> None:
     table = made(record("mine", "set5", [31.5], protocol="BI-x4/rgb"))
-    assert table.rows[-3] == ["mine", "rgb", "printed", *["-/-"] * 5]
-    assert table.rows[-2][:4] == ["", "", "measured", "31.500/0.8000"]
+    printed, measured, _ = lines(table, "mine")
+    assert printed == ["mine", "rgb", "printed", *["-/-"] * 5]
+    assert measured[:4] == ["", "", "measured", "31.500/0.8000"]
 
 
 def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
@@ -189,7 +223,7 @@ def test_of_weights_trained_here_those_that_saw_most_count() -> None:
 
 
 def test_every_model_of_the_paper_that_is_registered_has_its_pipeline() -> None:
-    assert {"results", "verdicts", "rules", "differences"} <= set(REPORTS)
+    assert {"results", "rules", "differences"} <= set(REPORTS)
     assert MODELS.get("vdsr").pipeline == "y" and MODELS.get("rdn").pipeline == "rgb"
 
 
@@ -248,45 +282,37 @@ class TestAnyPaper:
     def test_each_table_is_a_report_with_its_own_name(self, other: Paper) -> None:
         findings = found(*self.RUNS, of=other)
         assert [one.name for one in results(findings)] == ["table-3", "table-4"]
-        assert [one.name for one in verdicts(findings)] == ["verdicts-table-3", "verdicts-table-4"]
         # Nothing of Table 4 was measured.
         assert [one.name for one in rules(findings)] == ["rules-table-3"]
         assert [one.name for one in differences(findings)] == ["differences-table-3"]
 
     def test_several_scales_have_a_column(self, other: Paper) -> None:
         findings = found(*self.RUNS, of=other)
-        for report in (results, verdicts):
-            first, second = report(findings)
-            assert "Scale" in first.headers and "scale" in first.tidy
-            assert "Scale" not in second.headers and "scale" not in second.tidy
+        table, second = results(findings)
+        assert "Scale" in table.headers and "scale" in table.tidy
+        assert "Scale" not in second.headers and "scale" not in second.tidy
         assert "Scale" in rules(findings)[0].headers
-        table = results(findings)[0]
         assert "at x2 and x4 (" in table.caption and "as many pixels as the scale" in table.caption
-        assert [list(row[:4]) for row in table.rows[:4]] == [
+        assert [list(line[:4]) for line in table.lines[:4]] == [
             ["SRCNN", "x2", "y", "printed"],
             ["", "", "", "measured"],
             ["", "", "", "difference"],
             ["VDSR", "x2", "y", "printed"],
         ]
-        assert [row[4] for row in table.rows[:3]] == [
-            "36.660/0.9542",
-            "36.657/0.9541",
-            "-0.003/-0.0001",
-        ]
+        assert table.rows[0][4] == ("36.660 ✓/0.9542 ✓", "36.657/0.9541", "-0.003/-0.0001")
 
     def test_a_row_with_self_ensemble_and_half_a_cell_are_what_they_are(self, other: Paper) -> None:
         table = results(found(*self.RUNS, of=other))[0]
-        half = [row[4] for row in table.rows[6:9]]
-        assert half == ["30.480/-", "30.480/0.8000", "+0.000/-"]
-        ensemble = [row[4] for row in table.rows[9:12]]
-        assert ensemble == ["31.500/0.8900", "31.500/0.8900", "+0.000/+0.0000"]
+        half, ensemble = (table.rows[place][4] for place in (2, 3))
+        assert half == ("30.480 ✓/-", "30.480/0.8000", "+0.000/-")
+        assert ensemble == ("31.500 ✓/0.8900 ✓", "31.500/0.8900", "+0.000/+0.0000")
         assert set(table.tidy["model"]) == {"srcnn", "vdsr", "vdsr+", "~ours"}
 
     def test_a_table_in_which_nothing_is_printed_has_no_report(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.toml"
         path.write_text(OTHER.replace("27.00", "-"))
         findings = found(*self.RUNS, of=read_paper(path))
-        for report in (verdicts, rules, differences):
+        for report in (rules, differences):
             assert [one.name for one in report(findings)] == [f"{report.__name__}-table-3"]
         assert [one.name for one in results(findings)] == ["table-3"]
 
@@ -295,14 +321,12 @@ class TestAnyPaper:
         x3 = replace(run, identity=replace(run.identity, scale=3, protocol="BI-x3/y+symmetric"))
         findings = found(*self.RUNS, x3, of=other)
         reason = "the harness makes LR images by bicubic (BI), not by BD"
-        for report in (results, verdicts):
-            first, second = report(findings)
-            assert f"What cannot be measured: {reason}." in second.caption
-            assert "no test set nobodys" in first.caption
-            assert list(second.tidy["status"]) == [reason]
-        assert results(findings)[1].rows[1][2:] == ["measured", "missing"]
-        assert list(verdicts(findings)[1].rows[0]) == ["VDSR", "PSNR", "27.00 ○"]
-        assert "as-rgb (border of imresize: symmetric)" in results(findings)[1].caption
+        first, second = results(findings)
+        assert f"What cannot be measured: {reason}." in second.caption
+        assert "no test set nobodys" in first.caption
+        assert list(second.tidy["status"]) == [reason]
+        assert second.rows == [["VDSR", "y", LINES, ("27.00 ○", "missing", "")]]
+        assert "as-rgb (border of imresize: symmetric)" in second.caption
 
     def test_numbers_that_are_not_from_the_paper_itself_say_so(self, tmp_path: Path) -> None:
         path = tmp_path / "copied.toml"
@@ -311,9 +335,8 @@ class TestAnyPaper:
         )
         findings = found(*self.RUNS, of=read_paper(path))
         copied = "Table 4 (read from A and a review, README.md)"
-        for report in (results, verdicts):
-            first, second = report(findings)
-            assert copied in second.caption and "read from" not in first.caption
+        first, second = results(findings)
+        assert copied in second.caption and "read from" not in first.caption
         (judged,) = claims(findings)
         assert f"The numbers of {copied} are not from the paper itself." in judged.caption
 
@@ -399,7 +422,7 @@ class TestRunsOfNoPaper:
 
     def test_reports_on_a_paper_have_nothing_to_say(self) -> None:
         findings = Findings(frame(*self.RUNS), None)
-        assert [report(findings) for report in (verdicts, rules, differences)] == [[], [], []]
+        assert [report(findings) for report in (rules, differences)] == [[], []]
 
     def test_a_paper_marks_none_of_its_numbers(self) -> None:
         assert "**" not in made(*self.RUNS).render("md")

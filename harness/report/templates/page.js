@@ -5,13 +5,13 @@ const one = (selector, root = document) => root.querySelector(selector);
 // Sorting: a button in each header. Names begin at A, numbers at the highest, a second click turns
 // the order round; missing values stay last.
 function keyOf(cell) {
-  const order = cell.matches(".cell") && one(".order", cell.closest("section")).value;
-  const text = (order ? cell.dataset[order] : cell.textContent).trim();
-  if (["", "missing", "failed", "–"].includes(text)) return null;
-  const number = parseFloat(text.replace("−", "-").replaceAll(",", ""));
+  const line = one(".order", cell.closest("section"))?.selectedIndex ?? 0;
+  const text = (cell.children[line] ?? cell).textContent.trim();
+  if (["", "-", "-/-", "missing", "failed"].includes(text)) return null;
+  const number = parseFloat(text.replaceAll(",", ""));
   return Number.isNaN(number) ? text : number;
 }
-for (const th of all("table:is(.grid, .sortable) thead th")) {
+for (const th of all("thead th")) {
   const table = th.closest("table");
   const button = document.createElement("button");
   button.append(...th.childNodes);
@@ -32,22 +32,9 @@ for (const th of all("table:is(.grid, .sortable) thead th")) {
   };
 }
 
-// The other filters of a table are in the style sheet.
 for (const search of all("input[type=search]"))
   search.oninput = () => {
     const wanted = search.value.trim().toLowerCase();
-    for (const row of all(".grid tbody tr", search.closest("section")))
-      row.hidden = !row.dataset.method.includes(wanted);
+    for (const row of all("tbody tr", search.closest("section")))
+      row.hidden = !row.innerText.toLowerCase().includes(wanted);
   };
-
-// Two images and a divide between them.
-for (const look of all(".look")) {
-  const range = one("input", look);
-  range.oninput = () => range.parentNode.style.setProperty("--at", `${range.value}%`);
-  for (const select of all("select", look)) {
-    select.onchange = () => {
-      one(`.stage .${select.className}`, look).src = all(".pictures img", look)[select.value].src;
-    };
-    select.onchange();
-  }
-}
