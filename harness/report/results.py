@@ -28,7 +28,7 @@ from harness.report.legend import (
     training,
 )
 from harness.report.literature import elsewhere_text
-from harness.report.table import BEST, Lines, Marked, Table, each_table, without_one_scale
+from harness.report.table import BEST, Lines, Marked, Table, each_table
 from harness.run.statistics import spread_over_weights
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def results(findings: Findings) -> list[Table]:
             "There are no finished runs to report: make some with harness run and name their "
             "folder with --results, or accept them with harness accept."
         )
-    shown = [(table, rows_of(findings, table)) for table in findings.tables]
-    return [without_one_scale(_results(findings, *one)) for one in shown if one[1]]
+    shown = [(table, _rows_of(findings, table)) for table in findings.tables]
+    return [_results(findings, *one) for one in shown if one[1]]
 
 
-def rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
+def _rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
     """Return the rows of a table that print a number or have a run to show."""
     return [
         row

@@ -167,22 +167,12 @@ def each_table(
     Args:
         findings: the paper and its runs.
         name: the reports' name, which the table's id follows if the paper has several tables.
-        make: makes one. If it has a column Scale, that is left out where all rows have the same.
+        make: makes one.
     """
     tables = findings.paper.tables if findings.paper else ()
-    made = [(table.id, without_one_scale(make(findings, table))) for table in tables]
-    several = len(tables) > 1
-    return [replace(one, name=f"{name}-{id}" if several else name) for id, one in made if one.rows]
-
-
-def without_one_scale(table: Table) -> Table:
-    """Leave out the columns of scales if there is only one scale."""
-    if len(set(table.tidy.get("scale", ()))) > 1 or "Scale" not in table.headers:
-        return table
-    place = list(table.headers).index("Scale")
-    headers, *rows = ([*row[:place], *row[place + 1 :]] for row in (table.headers, *table.rows))
-    tidy = table.tidy.drop(columns="scale", errors="ignore")
-    return replace(table, headers=headers, rows=rows, tidy=tidy)
+    names = {table.id: f"{name}-{table.id}" if len(tables) > 1 else name for table in tables}
+    made = [replace(make(findings, table), name=names[table.id]) for table in tables]
+    return [table for table in made if table.rows]
 
 
 def readable(value: object) -> str:
@@ -334,7 +324,7 @@ def latex(table: Table) -> str:
     ]
     is_long = len(table.lines) > _PAGE
     # Columns that wrap share a part of the line; a ``longtable`` cannot shrink.
-    width = (0.36 if is_long else 0.6) / max(sum(wraps), 1)
+    width = (0.3 if is_long else 0.6) / max(sum(wraps), 1)
     kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
     label = re.sub(r"[^A-Za-z0-9_.-]", "-", table.name)
     title = f"\\caption{{{escape_latex(table.caption)}}}\\label{{tab:{label}}}"

@@ -127,12 +127,12 @@ class TestReport:
         }
 
     def test_the_table_shows_what_differs_or_was_measured(self, table: Table) -> None:
-        shown = {tuple(row[:4]): row[4:] for row in table.rows}
-        assert shown["FSRCNN", "B100", "SSIM", "0.7150"] == [
+        shown = {tuple(row[:5]): row[5:] for row in table.rows}
+        assert shown["FSRCNN", "x4", "B100", "SSIM", "0.7150"] == [
             *("0.7150 (SRTransGAN); 0.7128 (Holistic review)", "0.7128", "0.7128")
         ]
-        assert shown["SRCNN", "Set5", "PSNR", "30.48"][1:] == ["30.489", "none"]
-        assert ("MemNet", "Set14", "PSNR", "28.26") not in shown
+        assert shown["SRCNN", "x4", "Set5", "PSNR", "30.48"][1:] == ["30.489", "none"]
+        assert ("MemNet", "x4", "Set14", "PSNR", "28.26") not in shown
 
     def test_it_can_be_written_in_every_format(self, table: Table) -> None:
         assert all(table.render(form) for form in table.formats)

@@ -171,11 +171,11 @@ class TestDifferences:
 
     def test_neighbours_by_printed_psnr_are_compared(self) -> None:
         lines = self.on_set14()
-        assert [line[1:3] for line in lines[:2]] == [
+        assert [line[2:4] for line in lines[:2]] == [
             ["VDSR over SRCNN", "+0.52"],
             ["SRCNN over Bicubic", "+1.50"],
         ]
-        assert [line[3][:8] for line in lines[:2]] == ["+0.500 [", "+1.500 ["]
+        assert [line[4][:8] for line in lines[:2]] == ["+0.500 [", "+1.500 ["]
         assert float(lines[0][-1]) < 0.52
 
     def test_pairs_that_were_not_measured_stand_beside_the_median_half_width(self) -> None:
@@ -183,26 +183,26 @@ class TestDifferences:
         facts = table.tidy[table.tidy["dataset"] == "set14"].to_dict("records")
         widths = [line["half_width"] for line in facts]
         argued = self.on_set14()[2]
-        assert argued[:4] == ["Set14", "DRFN over MSRN", "+0.02", "missing"]
+        assert argued[:5] == ["Set14", "x4", "DRFN over MSRN", "+0.02", "missing"]
         assert widths[2] == pytest.approx(sum(widths[:2]) / 2, abs=1e-4)
         assert argued[-1] == f"{widths[2]:.3f} (typical)"
 
     def test_rows_under_two_grey_rules_are_not_compared_where_grey_images_are_unknown(self) -> None:
         runs = [record("srcnn", "manga109"), record("srmdnf", "manga109", protocol="BI-x4/rgb")]
         rows = only(differences(found(*runs))).rows
-        (line,) = (one for one in rows if one[1] == "SRMDNF over SRCNN")
-        assert line[0] == "Manga109" and line[3] == "missing"
+        (line,) = (one for one in rows if one[2] == "SRMDNF over SRCNN")
+        assert line[0] == "Manga109" and line[4] == "missing"
 
     def test_a_set_of_one_image_has_no_interval(self) -> None:
         runs = record("srcnn", psnr=[27.5]), record("vdsr", psnr=[28.0])
-        (line,) = (one for one in only(differences(found(*runs))).rows if "VDSR over" in one[1])
-        assert line[1:4] == ["VDSR over SRCNN", "+0.52", "missing"]
+        (line,) = (one for one in only(differences(found(*runs))).rows if "VDSR over" in one[2])
+        assert line[2:5] == ["VDSR over SRCNN", "+0.52", "missing"]
 
     def test_sets_without_a_run_are_missing_and_not_left_out(self) -> None:
         lines = only(differences(found(*self.RUNS))).rows
-        assert [line[:4] for line in lines[-2:]] == [
-            ["Manga109", "DRFN over MSRN", "+0.09", "missing"],
-            ["Manga109", "RDN over DRFN", "+0.74", "missing"],
+        assert [line[:5] for line in lines[-2:]] == [
+            ["Manga109", "x4", "DRFN over MSRN", "+0.09", "missing"],
+            ["Manga109", "x4", "RDN over DRFN", "+0.74", "missing"],
         ]
         assert lines[-1][-1] == "missing"
         assert {line[0] for line in lines} == {"Set5", "Set14", "B100", "Urban100", "Manga109"}
@@ -213,7 +213,7 @@ class TestDifferences:
     def test_weights_trained_here_do_not_stand_for_a_row(self) -> None:
         runs = *self.RUNS[:2], record("drfn", psnr=(25, 26, 27), tag="repro")
         lines = only(differences(found(*runs))).rows
-        assert "DRFN over SRCNN" not in [line[1] for line in lines]
+        assert "DRFN over SRCNN" not in [line[2] for line in lines]
 
     def test_what_the_seed_does_is_said_where_it_is_known(self, monkeypatch) -> None:
         budget = TrainingNotes("a recipe", 600)

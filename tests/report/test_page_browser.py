@@ -133,7 +133,7 @@ def test_the_other_tables_sort_as_well(open_page) -> None:
     table = tab.locator("#others table", has_text="FSRCNN over SRCNN")
     tab.locator("#others summary", has_text="differences").click()
     table.get_by_role("button", name="Printed (dB)").click()
-    column = table.locator("tbody td:nth-child(3)").all_inner_texts()
+    column = table.locator("tbody td:nth-child(4)").all_inner_texts()
     values = [float(text) for text in column]
     assert values == sorted(values, reverse=True) and values[0] == 2.06
 
@@ -178,7 +178,7 @@ def test_a_number_opens_its_record(open_page, scripts: bool) -> None:
 def test_a_printed_number_unfolds_what_else_is_known_of_it(open_page) -> None:
     tab = open_page()
     cells = tab.locator(f"{TABLE} tr", has=tab.get_by_text("LapSRN", exact=True)).locator("td")
-    cell = cells.nth(3)
+    cell = cells.nth(4)
     summary = cell.locator("summary")
     assert "28.19 ≈/0.7720" in summary.inner_text() and "Also printed" not in cell.inner_text()
     summary.focus()

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from msgspec.structs import replace as replace_fields
 
@@ -18,7 +17,7 @@ from harness.report.claims import claims
 from harness.report.legend import grey_note
 from harness.report.literature import elsewhere_text
 from harness.report.results import differences, explained, results, rules
-from harness.report.table import Table, each_table
+from harness.report.table import Table
 from tests.records import frame, record
 
 WEIGHTS = Path(baselines.__file__).parent / "weights"
@@ -58,24 +57,24 @@ def test_every_row_and_column_of_the_paper_is_there() -> None:
     table = made(record("srcnn"))
     assert (table.name, list(table.headers)) == (
         "table2",
-        ["Method", "Pipeline", "", "Set5", "Set14", "B100", "Urban100", "Manga109"],
+        ["Method", "Scale", "Pipeline", "", "Set5", "Set14", "B100", "Urban100", "Manga109"],
     )
     assert [row[0] for row in table.rows] == [
         *("Bicubic", "SRCNN", "FSRCNN", "VDSR", "LapSRN", "MemNet"),
         *("EDSR", "SRMDNF", "RDN", "DCSR", "MSRN", "DRFN"),
     ]
-    dashes = {row[0]: [cell[0] for cell in row[3:]].count("-/-") for row in table.rows}
+    dashes = {row[0]: [cell[0] for cell in row[4:]].count("-/-") for row in table.rows}
     assert {name for name, count in dashes.items() if count} == {"EDSR", "DCSR"}
     # The typographical error stays.
-    assert lines(table, "VDSR")[0][5] == "27.29 ○/0.0726 ≠"
+    assert lines(table, "VDSR")[0][6] == "27.29 ○/0.0726 ≠"
 
 
 def test_a_measured_cell_stands_between_what_is_printed_and_the_difference() -> None:
     table = made(record("srcnn", "set5", [30.4888], ssim=0.86281))
     printed, measured, difference = lines(table, "SRCNN")
-    assert printed[:4] == ["SRCNN", "y", "printed", "30.48 ✓/0.8628 ✓"]
-    assert measured[2:5] == ["measured", "30.489/0.8628", "missing"]
-    assert difference[2:5] == ["difference", "+0.009/+0.0000", ""]
+    assert printed[:5] == ["SRCNN", "x4", "y", "printed", "30.48 ✓/0.8628 ✓"]
+    assert measured[3:6] == ["measured", "30.489/0.8628", "missing"]
+    assert difference[3:6] == ["difference", "+0.009/+0.0000", ""]
     assert cell(table, "srcnn", "set5")["difference"] == pytest.approx(0.0088)
 
 
@@ -89,8 +88,8 @@ def test_missing_cells_are_shown_as_missing() -> None:
 def test_a_run_that_broke_is_shown_as_failed_where_none_is_finished() -> None:
     broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")
     table = made(broken, record("srcnn", "set5"))
-    assert lines(table, "VDSR")[1][3:5] == ["failed", "missing"]
-    assert lines(table, "VDSR")[1][3].run == broken.identity.id
+    assert lines(table, "VDSR")[1][4:6] == ["failed", "missing"]
+    assert lines(table, "VDSR")[1][4].run == broken.identity.id
     assert cell(table, "vdsr", "set5")["status"] == "failed"
     assert cell(table, "vdsr", "set5")["run"] == broken.identity.id
     assert "1 of 58 printed cells are measured, the runs of 1 failed." in table.caption
@@ -101,7 +100,7 @@ def test_a_run_that_broke_is_shown_as_failed_where_none_is_finished() -> None:
 def test_every_printed_number_has_the_mark_of_its_verdict_and_the_caption_counts_them() -> None:
     table = made(record("vdsr", psnr=(28.0, 28.04), ssim=0.75))
     printed = lines(table, "VDSR")[0]
-    assert printed[3:6] == ["31.35 ○/0.8830 ○", "28.02 ✓/0.7680 ?", "27.29 ○/0.0726 ≠"]
+    assert printed[4:7] == ["31.35 ○/0.8830 ○", "28.02 ✓/0.7680 ?", "27.29 ○/0.0726 ≠"]
     assert "✓ reproduced (1), ≈ reproduced under other rules (0)" in table.caption
     verdicts = table.tidy["verdict"].value_counts()
     assert sum(verdicts) - verdicts[""] == 116 and verdicts["undecided"] == 1
@@ -113,8 +112,8 @@ def test_a_number_that_only_other_rules_give_has_a_mark_of_its_own_and_names_the
         record("lapsrn", psnr=(28.181, 28.181), ssim=0.75, protocol="BI-x4/y+as-rgb"),
     )
     printed, measured, _ = lines(table, "LapSRN")
-    assert (printed[4], measured[4]) == ("28.19 ≈/0.7720 ✓", "28.085/0.7721")
-    assert printed[4].more.startswith("PSNR: Measured under grey images as-rgb: 28.181.")
+    assert (printed[5], measured[5]) == ("28.19 ≈/0.7720 ✓", "28.085/0.7721")
+    assert printed[5].more.startswith("PSNR: Measured under grey images as-rgb: 28.181.")
 
 
 def test_a_doubted_number_has_its_reason_and_one_that_others_print_says_where() -> None:
@@ -140,7 +139,7 @@ def test_other_weights_than_the_authors_are_marked_and_their_training_is_told() 
     notes = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())
     own = record("drfn", "set5", tag="repro", weights=notes["tensors_sha256"])
     table = made(own, record("srcnn", "set5"))
-    measured = [row[3][1] for row in table.rows]
+    measured = [row[4][1] for row in table.rows]
     assert [text.endswith("†") for text in measured if text != "missing"] == [False, True]
     for words in (
         "2 of 58 printed cells are measured, 1 of them with other weights than the authors' (†).",
@@ -155,8 +154,8 @@ def test_other_weights_than_the_authors_are_marked_and_their_training_is_told() 
 def test_a_network_the_paper_does_not_know_gets_a_row() -> None:
     table = made(record("mine", "set5", [31.5], protocol="BI-x4/rgb"))
     printed, measured, _ = lines(table, "mine")
-    assert printed == ["mine", "rgb", "printed", *["-/-"] * 5]
-    assert measured[:4] == ["", "", "measured", "31.500/0.8000"]
+    assert printed == ["mine", "x4", "rgb", "printed", *["-/-"] * 5]
+    assert measured[:5] == ["", "", "", "measured", "31.500/0.8000"]
 
 
 def test_the_caption_names_pipelines_grey_rule_and_what_is_unverified() -> None:
@@ -286,12 +285,10 @@ class TestAnyPaper:
         assert [one.name for one in rules(findings)] == ["rules-table-3"]
         assert [one.name for one in differences(findings)] == ["differences-table-3"]
 
-    def test_several_scales_have_a_column(self, other: Paper) -> None:
+    def test_each_row_has_its_scale(self, other: Paper) -> None:
         findings = found(*self.RUNS, of=other)
-        table, second = results(findings)
-        assert "Scale" in table.headers and "scale" in table.tidy
-        assert "Scale" not in second.headers and "scale" not in second.tidy
-        assert "Scale" in rules(findings)[0].headers
+        table, _ = results(findings)
+        assert "Scale" in table.headers and set(table.tidy["scale"]) == {2, 4}
         assert "at x2 and x4 (" in table.caption and "as many pixels as the scale" in table.caption
         assert [list(line[:4]) for line in table.lines[:4]] == [
             ["SRCNN", "x2", "y", "printed"],
@@ -325,7 +322,7 @@ class TestAnyPaper:
         assert f"What cannot be measured: {reason}." in second.caption
         assert "no test set nobodys" in first.caption
         assert list(second.tidy["status"]) == [reason]
-        assert second.rows == [["VDSR", "y", LINES, ("27.00 ○", "missing", "")]]
+        assert second.rows == [["VDSR", "x3", "y", LINES, ("27.00 ○", "missing", "")]]
         assert "as-rgb (border of imresize: symmetric)" in second.caption
 
     def test_numbers_that_are_not_from_the_paper_itself_say_so(self, tmp_path: Path) -> None:
@@ -355,11 +352,6 @@ class TestAnyPaper:
         table = replace_fields(other.tables[0], exceptions={"VDSR": "full-range"})
         assert grey_note("as-rgb", table) == "Grey images: as-rgb"
 
-    def test_a_table_without_a_column_of_scales_is_as_it_is(self, other: Paper) -> None:
-        plain = Table("own", "", ["Method"], [["VDSR"]], pd.DataFrame({"scale": [4]}))
-        (one, _) = each_table(found(of=other), "own", lambda *_: plain)
-        assert one.headers == ["Method"] and list(one.rows) == [["VDSR"]]
-
 
 X2 = (("srcnn", "set5", [36.6]), ("vdsr", "set5", [37.0]))
 
@@ -382,15 +374,15 @@ class TestRunsOfNoPaper:
         table = self.made(*self.RUNS)
         assert (table.name, list(table.headers)) == (
             "results",
-            ["Method", "Pipeline", "Set5", "mine"],
+            ["Method", "Scale", "Pipeline", "Set5", "mine"],
         )
         assert [list(row) for row in table.rows] == [
-            ["drfn", "rgb", "30.700/0.8838†", "missing"],
-            ["srcnn", "y", "30.489/0.8628", "25.000/0.8000"],
-            ["vdsr", "y", "31.349/0.8838", "missing"],
-            ["vdsr+", "y", "31.349/0.8850", "missing"],
+            ["drfn", "x4", "rgb", "30.700/0.8838†", "missing"],
+            ["srcnn", "x4", "y", "30.489/0.8628", "25.000/0.8000"],
+            ["vdsr", "x4", "y", "31.349/0.8838", "missing"],
+            ["vdsr+", "x4", "y", "31.349/0.8850", "missing"],
         ]
-        assert not {"printed", "difference", "scale"} & set(table.tidy)
+        assert not {"printed", "difference"} & set(table.tidy)
 
     def test_the_two_best_of_each_column_stand_out_and_equal_ones_alike(self) -> None:
         table = self.made(*self.RUNS)
@@ -432,7 +424,7 @@ def agreement(*records: RunRecord) -> dict[str, list[str]]:
     """The rules under which each metric of the one cell agrees."""
     (table,) = rules(found(*records))
     agreeing: dict[str, list[str]] = {}
-    for _, _, metric, _, under, _, agrees in table.rows:
+    for _, _, _, metric, _, under, _, agrees in table.rows:
         agreeing.setdefault(metric, []).extend([under] if agrees == "yes" else [])
     return agreeing
 
@@ -454,9 +446,10 @@ def test_lr_images_that_are_not_rounded_are_a_rule_of_their_own() -> None:
 def test_every_rule_has_a_line_with_its_number() -> None:
     runs = record("lapsrn", psnr=(28.085, 28.085)), record("lapsrn", protocol="BI-x4/y+as-rgb")
     (table,) = rules(found(*runs))
+    place = ["LapSRN", "x4", "Set14", "PSNR", "28.19"]
     assert [list(row) for row in table.rows[:2]] == [
-        ["LapSRN", "Set14", "PSNR", "28.19", "pipeline y", "28.085", "no"],
-        ["LapSRN", "Set14", "PSNR", "28.19", "pipeline y, grey images as-rgb", "27.500", "no"],
+        [*place, "pipeline y", "28.085", "no"],
+        [*place, "pipeline y, grey images as-rgb", "27.500", "no"],
     ]
     assert "of 2 printed numbers that were measured, 0 agree" in table.caption
 

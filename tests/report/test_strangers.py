@@ -82,7 +82,7 @@ def test_reports_of_strangers_are_what_they_should_be(harness, strangers: Path) 
     source = Path("out/table2.tex").read_text(encoding="utf-8")
     assert source.isascii() and "^^" not in source and r"\input" not in source
     rows = [line.split(" & ") for line in source.splitlines() if "tabularnewline" in line]
-    assert {len(row) for row in rows} == {8}
+    assert {len(row) for row in rows} == {9}
     assert "<img" not in Path("out/table2.html").read_text(encoding="utf-8")
 
 
