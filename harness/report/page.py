@@ -20,7 +20,7 @@ from harness.paper.verdicts import Verdict
 from harness.registry import REPORTS, register_report
 from harness.report.build import ReportError, contents, make, takes_pictures
 from harness.report.crops import Pictures, redistributable
-from harness.report.legend import MARKS, TRAINED_HERE
+from harness.report.legend import MARKS
 from harness.report.plot import Figure, plots, points
 from harness.report.results import measured_share, results
 from harness.report.table import Format, Table, templates
@@ -129,7 +129,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
     count = Counter(judgement.verdict for judgement in findings.claims)
     cards = [record_card(record, findings.names) for record in findings.runs["record"]]
     tables = results(findings)
-    titles = {table.id: table.title for table in paper.tables}
+    names = {table.id: table.title for table in paper.tables}
     photographs = redistributable(findings, pictures)
     context = {
         "source": paper.source,
@@ -138,10 +138,8 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
         "verdicts": {verdict: count[verdict] for verdict in get_args(Verdict)},
         "marks": MARKS,
         "titles": {card["id"]: card["title"] for card in cards},
-        "trained_here": TRAINED_HERE,
-        "share": measured_share(findings.cells),
-        "share_of": listed([titles[table.name] for table in tables]),
-        "tables": [(titles[table.name], table) for table in tables],
+        "share": measured_share(findings.cells, f" of {listed([*names.values()])}"),
+        "tables": [(names[table.name], table) for table in tables],
         "others": _other_tables(findings, pictures),
         "plots": [
             (plot, title(plot.set), scatter(findings, plot, drawn))

@@ -199,10 +199,9 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
     cells = [cell for row in rows for cell in row.cells]
     runs = [cell.shown for cell in cells if cell.shown]
     scales = sorted({row.row.scale for row in rows})
-    border = table.border if table.border is not None or len(scales) > 1 else scales[0]
-    width = "as many pixels as the scale" if border is None else f"{border} pixels"
-    is_bicubic = table.degradation == "BI"
-    made = "bicubic degradation, MATLAB imresize" if is_bicubic else table.degradation
+    width = "as many pixels as the scale" if table.border is None else f"{table.border} pixels"
+    bicubic = "bicubic degradation, MATLAB imresize"
+    made = bicubic if table.degradation == "BI" else table.degradation
     scores = [score_of(metric, digits).title for metric, digits in table.scores.items()]
     what = (
         f"{' / '.join(scores)} at {listed([f'x{scale}' for scale in scales])} ({made}, "
@@ -211,7 +210,7 @@ def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow])
     if paper:
         text = (
             f'{table_name(table)} of "{paper.source.title}": {what}, printed and measured; '
-            f"{_share(cells)}.{_obstacles(cells)} {_legend(cells)}"
+            f"{measured_share(cells)}.{_obstacles(cells)} {_legend(cells)}"
         )
     else:
         text = f"{what} of every network that ran. {BEST}"
@@ -241,22 +240,15 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
     )
 
 
-def measured_share(cells: Iterable[JudgedCell]) -> tuple[int, int, int]:
-    """Count the printed cells: those measured, those with other weights than the authors', all."""
+def measured_share(cells: Iterable[JudgedCell], of: str = "") -> str:
+    """State how many printed cells (``of`` which tables) are measured, and with which weights."""
     leading = [cell for cell in cells if cell.metric == next(iter(cell.row.table.scores))]
     printed = [cell for cell in leading if cell.printed is not None]
     runs = [cell.shown for cell in printed if cell.shown]
-    return len(runs), sum(bool(dagger(run)) for run in runs), len(printed)
-
-
-def _share(cells: Sequence[JudgedCell]) -> str:
-    """State how many printed cells are measured, and with which weights."""
-    measured, retrained, printed = measured_share(cells)
-    text = f"{measured} of {printed} printed cells are measured"
-    if retrained:
+    text = f"{len(runs)} of {len(printed)} printed cells{of} are measured"
+    if retrained := sum(bool(dagger(run)) for run in runs):
         text += f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
-    failed = {cell.failed.identity.id for cell in cells if cell.failed and cell.printed is not None}
-    return text + (f", the runs of {len(failed)} failed" if failed else "")
+    return text
 
 
 def _obstacles(cells: Iterable[JudgedCell]) -> str:
