@@ -8,8 +8,7 @@ import re
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from io import BytesIO
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
@@ -17,14 +16,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from harness.errors import printable
 from harness.paper.schema import listed, score, title
 from harness.paper.verdicts import Verdict
 from harness.registry import DATASETS, REPORTS, register_report
 from harness.report.build import ReportError, contents, make, takes_pictures
-from harness.report.crops import CREDITS, Box, Comparison, Pictures, compare, regions
+from harness.report.crops import Pictures, redistributable
 from harness.report.legend import MARKS, TRAINED_HERE, dagger
 from harness.report.literature import elsewhere_text
 from harness.report.plot import Figure, plots, points
@@ -36,7 +34,6 @@ from harness.run.store import ResultStore
 if TYPE_CHECKING:
     from matplotlib import figure
 
-    from harness.cards import ByteArray
     from harness.paper.findings import Findings
     from harness.paper.schema import Plot, Score
     from harness.paper.schema import Table as PrintedTable
@@ -284,8 +281,6 @@ def explained(cell: JudgedCell) -> str:
 
 _DRAWN = ("claims", "results", "verdicts")
 """The reports whose numbers the page shows in a form of its own."""
-_SIDE = 256
-"""Side of the square of an image that the slider shows, in HR pixels."""
 
 
 @dataclass(frozen=True)
@@ -342,7 +337,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
             for plot, drawn in zip(paper.plots, plots(findings), strict=True)
         ],
         "distributions": distributions(findings),
-        "looks": _looks(findings, pictures),
+        "crops": _crops(findings, pictures),
         "records": cards,
     }
     return [Page(context)]
@@ -367,27 +362,8 @@ def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
     return tables
 
 
-def _looks(findings: Findings, pictures: Pictures) -> list[dict[str, Any]]:
-    """Collect the photographs that may be redistributed and have SR images."""
-    everything = replace(pictures, region=None, models=())
-    free = [one for one in regions(findings, everything) if one[:2] in CREDITS]
-    looks = [_look(compare(one, findings, everything)) for one in free]
-    return [look for look in looks if len(look["pictures"]) > 1]  # more than HR
-
-
-def _look(comparison: Comparison) -> dict[str, Any]:
-    box = comparison.box
-    middle = box.x + box.width // 2, box.y + box.height // 2
-    square = Box.around(*middle, (_SIDE, _SIDE), comparison.hr)
-    pictures = [
-        (panel.label, panel.scores, _uri(square.cut(panel.pixels)))
-        for panel in comparison.panels
-        if panel.pixels is not None
-    ]
-    return {"title": comparison.title, "pictures": pictures}
-
-
-def _uri(pixels: ByteArray) -> str:
-    stream = BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{b64encode(stream.getvalue()).decode()}"
+def _crops(findings: Findings, pictures: Pictures) -> str:
+    """Draw the photographs that may be redistributed as a data URI; empty without SR images."""
+    figure = redistributable(findings, pictures)
+    png = figure.render("png") if figure else b""
+    return f"data:image/png;base64,{b64encode(png).decode()}" if png else ""

@@ -319,9 +319,7 @@ class TestCommandLine:
         by_table = {
             f"{one}-{name}" for one in ("verdicts", "rules", "differences") for name in TABLES
         } - {"rules-blur"}  # of which nothing was measured
-        assert stems - by_table == {
-            *(*TABLES, "kernel", "sizes", "claims", "complexity", "crops", "page")
-        }
+        assert stems - by_table == {*(*TABLES, "kernel", "sizes", "claims", "complexity", "page")}
         assert by_table <= stems
         for path in Path("reports").glob("*.md"):
             if path.stem != "complexity":  # which counts all networks that there are

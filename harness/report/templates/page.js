@@ -39,15 +39,3 @@ for (const search of all("input[type=search]"))
     for (const row of all(".grid tbody tr", search.closest("section")))
       row.hidden = !row.dataset.method.includes(wanted);
   };
-
-// Two images and a divide between them.
-for (const look of all(".look")) {
-  const range = one("input", look);
-  range.oninput = () => range.parentNode.style.setProperty("--at", `${range.value}%`);
-  for (const select of all("select", look)) {
-    select.onchange = () => {
-      one(`.stage .${select.className}`, look).src = all(".pictures img", look)[select.value].src;
-    };
-    select.onchange();
-  }
-}
