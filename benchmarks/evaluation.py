@@ -148,15 +148,9 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def draw(found: dict[str, tuple[Points, Points]], path: Path) -> None:
-    """Both plots as the file's suffix says, described for those who do not see them."""
-    said = [
-        f"{model}, from {x[0]:g} to {x[1]:g} {label}: {y[0]:.2f} to {y[1]:.2f} s"
-        for model, plots in found.items()
-        for label, points in zip(LABELS, plots, strict=True)
-        for x, y in [zip(points[0], points[-1], strict=True)]
-    ]
+    """Both plots as the file's suffix says."""
     title = "Seconds of a run against the area and the number of its images"
-    figure = Figure("growth", lambda: plot(found), title=title, description="; ".join(said) + ".")
+    figure = Figure("growth", lambda: plot(found), title)
     path.write_bytes(figure.render(path.suffix[1:]))
 
 

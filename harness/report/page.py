@@ -66,7 +66,6 @@ _COLOURS: Mapping[str, str] = {
     "#000000": "var(--ink)",
     "#e6e6e6": "var(--line)",
     "#999999": "var(--soft)",
-    "#737373": "var(--soft)",
     "#595959": "var(--soft)",
     "#9a4a00": "var(--printed)",
     "#c98b55": "var(--declared)",

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -6,27 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from harness.data.images import read_image
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.paper.findings import Findings
 from harness.paper.schema import Paper, Source, Table, paper
 from harness.registry import register_dataset
-from harness.report.crops import (
-    NO_PICTURE,
-    Box,
-    Comparison,
-    Pictures,
-    Region,
-    compare,
-    crops,
-    regions,
-)
+from harness.report.crops import CREDITS, Box, Pictures, Region, crops, redistributable
 from harness.run.store import ResultStore
 
 BOX = Box(10, 4, 24, 18)
 DRFN = paper("drfn2020")
+REFERENCE = Path(__file__).parents[2] / "results/reference"
 
 
 @pytest.fixture
@@ -48,35 +42,25 @@ def findings(of: Paper | None = DRFN) -> Findings:
     return Findings(records(), of, None)
 
 
-def shown(pictures: Pictures) -> Comparison:
-    assert pictures.region
-    return compare(pictures.region, findings(), pictures)
+def drawn(pictures: Pictures, of: Paper | None = DRFN) -> list[Axes]:
+    """The whole image, then the patches."""
+    (report,) = crops(findings(of), pictures)
+    return report.draw().axes
 
 
-def texts(pictures: Pictures) -> list[str]:
-    drawn = crops(findings(), pictures).draw()
-    return [axes.get_xlabel() for axes in drawn.axes[1:]]
+def models(pictures: Pictures, of: Paper | None = DRFN) -> list[str]:
+    return [axes.get_xlabel().split("\n")[0] for axes in drawn(pictures, of)[1:]]
 
 
-def test_hr_comes_first_then_the_models_in_the_order_of_table_2(
-    pictured: Pictures, photos: Path
-) -> None:
-    panels = shown(pictured).panels
-    assert [panel.label for panel in panels] == ["HR", "Bicubic", "SRCNN†"]
-    assert "SRCNN with a training of which nothing is known" in shown(pictured).note
-    assert panels[0].pixels is not None
-    assert np.array_equal(panels[0].pixels, read_image(photos / "a.png").pixels)
+def test_hr_comes_first_then_the_models_in_the_order_of_table_2(pictured: Pictures) -> None:
+    assert models(pictured) == ["HR", "Bicubic", "SRCNN†"]
+    (report,) = crops(findings(), pictured)
+    notes = [text.get_text().replace("\n", " ") for text in report.draw().texts]
+    assert "SRCNN with a training of which nothing is known" in notes[0]
 
 
-def test_without_a_paper_the_first_interpolation_and_networks_have_their_own_names(
-    harness, pictured: Pictures
-) -> None:
-    words = ("--datasets", "photos", "--results", "records", "--save-images", "records")
-    assert harness("run", "--models", "bicubic-rgb", *words).exit_code == 0
-    assert pictured.region
-    for of, names in ((None, ["bicubic", "srcnn†"]), (DRFN, ["Bicubic", "SRCNN†"])):
-        panels = compare(pictured.region, findings(of), pictured).panels
-        assert [panel.label for panel in panels] == ["HR", *names]
+def test_without_a_paper_networks_have_their_own_names(pictured: Pictures) -> None:
+    assert models(pictured, None) == ["HR", "bicubic", "srcnn†"]
 
 
 def test_the_scale_is_the_largest_of_the_tables(pictured: Pictures) -> None:
@@ -84,77 +68,79 @@ def test_the_scale_is_the_largest_of_the_tables(pictured: Pictures) -> None:
     table = Table(id="t", title="T", columns=("set5",), cells=cells)
     source = Source(id="small", title="Small", subject="A")
     small = Paper(source=source, methods={"A": ""}, tables=(table,))
-    assert pictured.region
-    found = compare(pictured.region, findings(small), pictured)
-    assert [panel.label for panel in found.panels] == ["HR"]  # they ran at x4
-    assert found.hr.shape[:2] == (48, 63)
+    with pytest.raises(UsageError, match="lacks SR images of photos/a"):  # they ran at x4
+        crops(findings(small), pictured)
 
 
-def test_pictures_and_scores_are_those_of_the_record(pictured: Pictures) -> None:
+def test_patches_and_scores_are_those_of_the_records(pictured: Pictures, photos: Path) -> None:
     runs = records().set_index("model")["record"]
-    panels = shown(pictured).panels[1:]
-    assert set(runs.index) == {"bicubic", "srcnn"}
+    _, hr, *panels = drawn(pictured)
+    assert hr.get_xlabel() == "HR"
+    patch = slice(4, 22), slice(10, 34)
+    assert np.array_equal(hr.images[0].get_array(), read_image(photos / "a.png").pixels[patch])
     for panel, model in zip(panels, ("bicubic", "srcnn"), strict=True):
         saved = read_image(next(Path("records").glob(f"x4/photos/{model}-*/a.png")))
-        assert np.array_equal(panel.pixels, saved.pixels)
+        assert np.array_equal(panel.images[0].get_array(), saved.pixels[patch])
         psnr, ssim = runs[model].images[0].scores.values()
-        assert panel.scores == f"{psnr:.2f} dB / {ssim:.4f}"
+        assert panel.get_xlabel().endswith(f"\n{psnr:.2f} dB / {ssim:.4f}")
 
 
-def test_scores_stand_below_the_patches(pictured: Pictures) -> None:
-    bicubic = shown(pictured).panels[1]
-    assert texts(pictured)[:2] == ["HR\n", f"Bicubic\n{bicubic.scores}"]
+def test_a_grey_image_that_is_scored_as_rgb_says_so(harness, pictured: Pictures) -> None:
+    Path("grey").mkdir()
+    pixels = np.arange(64 * 64, dtype=np.uint32).reshape(64, 64) % 251
+    Image.fromarray(pixels.astype(np.uint8)).save("grey/g.png")
+    register_dataset("grey", Path("grey"))
+    words = ("--datasets", "grey", "--results", "records", "--save-images", "records")
+    assert harness("run", "--models", "bicubic,bicubic-rgb", *words).exit_code == 0
+    labels = [
+        axes.get_xlabel() for axes in drawn(Pictures(Path("records"), region=Region("grey", "g")))
+    ]
+    assert [label.endswith(" as RGB") for label in labels[1:]] == [False, False, True]
 
 
-def test_the_patches_are_the_region_enlarged(pictured: Pictures) -> None:
-    drawn = crops(findings(), pictured).draw()
-    hr = shown(pictured).hr
-    assert np.array_equal(drawn.axes[1].images[0].get_array(), hr[4:22, 10:34])
-
-
-def test_a_missing_picture_is_an_empty_panel(pictured: Pictures) -> None:
+def test_a_run_without_picture_is_left_out(pictured: Pictures) -> None:
     next(Path("records").glob("x4/photos/srcnn-*/a.png")).unlink()
-    drawn = crops(findings(), pictured).draw()
-    assert [[t.get_text() for t in axes.texts] for axes in drawn.axes[1:]] == [[], [], [NO_PICTURE]]
+    assert models(pictured) == ["HR", "Bicubic"]
 
 
-def test_models_are_chosen_and_one_that_was_not_run_says_so(pictured: Pictures) -> None:
-    chosen = Pictures(pictured.folder, region=pictured.region, models=("drfn", "bicubic"))
-    assert [text.split("\n")[0] for text in texts(chosen)] == ["HR", "DRFN", "Bicubic"]
-    assert texts(chosen)[1] == "DRFN\nnot run"
+def test_models_are_chosen_and_one_without_picture_is_an_error(pictured: Pictures) -> None:
+    chosen = replace(pictured, models=("srcnn", "bicubic"))
+    assert models(chosen) == ["HR", "SRCNN†", "Bicubic"]
+    with pytest.raises(UsageError, match="by drfn: make them with harness run --save-images"):
+        crops(findings(), replace(pictured, models=("drfn", "bicubic")))
 
 
 def test_pictures_of_other_pixels_are_not_shown(pictured: Pictures, photos: Path) -> None:
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(photos / "a.png")
-    assert [panel.pixels for panel in shown(pictured).panels[1:]] == [None, None]
-
-
-def test_a_picture_of_another_size_is_not_shown(pictured: Pictures) -> None:
-    path = next(Path("records").glob("x4/photos/srcnn-*/a.png"))
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
-    srcnn = shown(pictured).panels[2]
-    assert srcnn.pixels is None and srcnn.label == "SRCNN† (its picture has another size)"
+    with pytest.raises(UsageError, match="lacks SR images of photos/a by any model"):
+        crops(findings(), pictured)
 
 
 @pytest.mark.parametrize("box", [Box(60, 0, 24, 18), Box(0, 40, 24, 18), Box(0, 0, 0, 4)])
 def test_a_box_outside_the_image_is_refused(pictured: Pictures, box: Box) -> None:
     with pytest.raises(UsageError, match="not inside a, which has 64 x 48 pixels"):
-        shown(Pictures(pictured.folder, region=Region("photos", "a", box)))
+        crops(findings(), replace(pictured, region=Region("photos", "a", box)))
 
 
 def test_without_a_box_it_is_the_middle(pictured: Pictures) -> None:
-    assert shown(Pictures(pictured.folder, region=Region("photos", "a"))).box == (0, 0, 64, 48)
+    whole, *_ = drawn(replace(pictured, region=Region("photos", "a")))
+    assert whole.patches[0].get_bbox().bounds == (-0.5, -0.5, 64, 48)
 
 
-def test_without_a_choice_and_pictures_it_is_a_photograph_that_may_be_handed_on(
+def test_without_a_choice_they_are_photographs_that_may_be_redistributed(
     pictured: Pictures,
 ) -> None:
-    empty = Pictures(Path("nowhere"))
-    assert [r.dataset for r in regions(findings(), empty)] == ["demo"]
-    report = crops(findings(), empty)
-    assert report.name == "crops"
-    title = report.draw().axes[0].get_title(loc="left")
-    assert title == "demo chelsea (photograph by Stefan van der Walt, CC0)"
+    assert {region.dataset for region in CREDITS} == {"demo"}
+    assert crops(findings(), Pictures(Path("nowhere"))) == []
+    assert redistributable(findings(), pictured) is None
+    reference = Findings(ResultStore(REFERENCE).read().table(), DRFN)
+    report = redistributable(reference, Pictures(REFERENCE, region=pictured.region))
+    assert report and report.name == "crops"
+    titles = [axes.get_title(loc="left") for axes in report.draw().axes]
+    assert [title for title in titles if title] == [
+        "demo chelsea (photograph by Stefan van der Walt, CC0)",
+        "demo camera (photograph by Lav Varshney, CC0)",
+    ]
 
 
 class TestTheCommand:
@@ -185,20 +171,17 @@ class TestTheCommand:
         assert said in done.output
 
     def test_its_files_are_the_same_each_time(self, pictured: Pictures) -> None:
-        one = crops(findings(), pictured).render("png")
-        assert one == crops(findings(), pictured).render("png")
+        (one,) = (report.render("png") for report in crops(findings(), pictured))
+        assert one == crops(findings(), pictured)[0].render("png")
         with Image.open(BytesIO(one)) as image:
             assert image.info.get("Software") is None
 
 
 @pytest.mark.parametrize("kind", ["garbage", "fifo", "folder"])
-def test_a_picture_that_cannot_be_read_leaves_its_place_empty(
-    pictured: Pictures, kind: str
-) -> None:
+def test_a_picture_that_cannot_be_read_is_an_error(pictured: Pictures, kind: str) -> None:
     (path,) = Path("records").glob("x4/photos/srcnn-*/a.png")
     path.unlink()
     made = {"garbage": partial(path.write_bytes, b"no image"), "folder": path.mkdir}
     made.get(kind, partial(os.mkfifo, path))()
-    bicubic, srcnn = shown(pictured).panels[1:]
-    assert bicubic.pixels is not None and srcnn.pixels is None
-    assert srcnn.label == "SRCNN† (its picture cannot be read)"
+    with pytest.raises(HarnessError, match=r"srcnn-\w+/a.png"):
+        crops(findings(), pictured)
