@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
@@ -30,15 +29,13 @@ class ReportError(HarnessError):
 
 
 def make(name: str, findings: Findings, pictures: Pictures) -> list[Report]:
-    """Make the reports of one name; a plug-in's function gets a copy of the runs.
+    """Make the reports of one name.
 
     Raises:
         ReportError: the function raised an error, or did not return reports.
         HarnessError: a built-in report needs runs or a different request.
     """
     options = {"pictures": pictures} if takes_pictures(name) else {}
-    if not REPORTS.is_built_in(name):
-        findings = replace(findings, runs=findings.runs.copy())
     with _errors_of(name):
         made = REPORTS.get(name)(findings, **options)
         reports = list(made) if isinstance(made, list | tuple) else [made]
@@ -140,10 +137,10 @@ def build(
             yield one
             continue
         name, content = one
-        paths = [out / f"{name}{suffix}.{form}" for form in content]
-        for path, text in zip(paths, content.values(), strict=True):
+        files = {out / f"{name}{suffix}.{form}": text for form, text in content.items()}
+        for path, text in files.items():
             write_file(path, text, "report")
-        yield Written(paths, content.get("md", b"").decode())
+        yield Written([*files], content.get("md", b"").decode())
 
 
 def _rendered(

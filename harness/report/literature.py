@@ -31,16 +31,17 @@ def _table(findings: Findings, printed: PrintedTable) -> Table:
     cells = [cell for cell in findings.cells if cell.row.table is printed]
     known = [(cell, found) for cell in cells if (found := elsewhere(cell))]
     same = sum(any(one.same for one in found) for _, found in known)
+    again = sum(bool(measured(cell)) for cell, _ in known)
+    reached = sum(bool(_reached(cell, found)) for cell, found in known)
     own = sum(_own(cell) is not None for cell, _ in known)
     documents = {f"{one.source.name} ({one.source.where})" for _, found in known for one in found}
     caption = (
         f"{len(known)} of the {len(cells)} numbers of {table_name(printed)} stand in other public "
         f"documents as well, {same} of them in the same digits in at least one. Documents other "
-        "than of a method's authors copy from papers. "
-        f"{sum(bool(measured(cell)) for cell, _ in known)} were measured with the authors' weights "
-        f"or a method without any, and {sum(bool(_reached(*one)) for one in known)} of these round "
-        f"to a value in print, {own} to the paper's, under some rules in use, which are named if "
-        f"not the table's own. Documents: {'; '.join(sorted(documents))}."
+        f"than of a method's authors copy from papers. {again} were measured with the authors' "
+        f"weights or without any: {reached} round to a value in print, {own} to the paper's, under "
+        "some rules in use, which are named if not the table's own. "
+        f"Documents: {'; '.join(sorted(documents))}."
     )
     headers = ["Method", "Scale", "Set", "", "Printed", "Printed elsewhere", "Measured"]
     facts = [_facts(cell, one) for cell, found in known for one in found]

@@ -132,7 +132,7 @@ class TestReport:
         ]
         assert shown["SRCNN", "Set5", "PSNR", "30.48"][1:] == ["30.489", ""]
         assert shown["MemNet", "Set14", "PSNR", "28.26"][1:] == ["", ""]
-        for count in ("90 of the 116 numbers", "82 of them", "36 were", "24 of these", "16 to the"):
+        for count in ("90 of the 116 numbers", "82 of them", "36 were", "24 round", "16 to the"):
             assert count in table.caption
 
     def test_it_can_be_written_in_every_format(self, table: Table) -> None:

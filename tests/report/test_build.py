@@ -99,18 +99,6 @@ def fine(findings):
 """
 
 
-def test_a_report_that_changes_what_it_is_given_changes_no_other(harness, photos: Path) -> None:
-    body = "del runs['psnr']; return table('mine')"
-    whole = "assert 'psnr' in runs; return table('fine')"
-    changed = FAILING.replace("{body}", body).replace("return table('fine')", whole)
-    Path("mine.py").write_text(changed)
-    harness("run", "--models", "bicubic", "--datasets", photos)
-    words = ("--plugin", "mine.py", "--results", "results/local", "--format", "md", "--out", "out")
-    shown = harness("report", "*ine", *words)
-    assert shown.exit_code == 0, shown.output
-    assert names("out") == ["fine.md", "mine.md"]
-
-
 @pytest.mark.parametrize(
     ("body", "said"),
     [
