@@ -51,13 +51,13 @@ def takes_pictures(name: str) -> bool:
     return "pictures" in signature(REPORTS.get(name)).parameters
 
 
-def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format, bytes]:
-    """Render the content of a report's files.
+def contents(name: str, report: Report, formats: Sequence[str]) -> dict[Format, bytes]:
+    """Render a report in those of the formats that it has; without formats, in all it has.
 
     Raises:
         ReportError: the report cannot be rendered.
-        HarnessError: a built-in report failed: for example, it cannot read an image.
     """
+    forms = [form for form in report.formats if not formats or form in formats]
     with _errors_of(name):
         made = [report.render(form) for form in forms]
         content = [one.encode() if isinstance(one, str) else bytes(one) for one in made]
@@ -114,8 +114,9 @@ def build(
 ) -> Iterator[Written | ReportError]:
     """Build the reports that a word selects, and write them to the folder ``out``.
 
-    Each report is written in those of the formats that it has; without formats, in all it has.
-    ``with_marks`` marks the best and second best numbers of tables.
+    The paper's own name of a part selects that part alone. Each report is written in those of the
+    formats that it has; without formats, in all it has. ``with_marks`` marks the best and second
+    best numbers of tables.
 
     Yields:
         each written report, or the error of one whose code failed.
@@ -127,42 +128,27 @@ def build(
     known = get_args(Format)
     if unknown := [form for form in formats if form not in known]:
         raise UsageError(f"No format is called {unknown[0]!r}: there are {', '.join(known)}.")
+    rendered: dict[str, dict[Format, bytes]] = {}
+    failed: list[ReportError] = []
     # Render all reports before writing the first: without runs, no file is written.
-    rendered = list(_rendered(word, formats, findings, pictures, with_marks))
-    if not rendered:
+    for name in selected(word, findings.paper):
+        try:
+            made = make(name, findings, pictures)
+            asked = [one for one in made if word == "all" or fnmatch.filter([name, one.name], word)]
+            if taken := [one.name for one in asked if one.name in rendered]:
+                raise ReportError(name, f"another report is called {taken[0]}")
+            for report in asked:
+                if isinstance(report, Table) and not with_marks:
+                    report = report.without_marks()
+                rendered[report.name] = contents(name, report, formats)
+        except ReportError as error:
+            failed.append(error)
+    yield from failed
+    if not (failed or any(rendered.values())):
         raise UsageError(f"There is nothing to report as {word} for this --paper and --format.")
     suffix = f"-{findings.rules}" if findings.rules else ""
-    for one in rendered:
-        if isinstance(one, ReportError):
-            yield one
-            continue
-        name, content = one
+    for name, content in rendered.items():
         files = {out / f"{name}{suffix}.{form}": text for form, text in content.items()}
         for path, text in files.items():
             write_file(path, text, "report")
         yield Written([*files], content.get("md", b"").decode())
-
-
-def _rendered(
-    word: str, formats: Sequence[str], findings: Findings, pictures: Pictures, with_marks: bool
-) -> Iterator[tuple[str, dict[Format, bytes]] | ReportError]:
-    """Render the reports that a word selects, and yield the name and content of their files.
-
-    The paper's own name of a part selects that part alone.
-    """
-    taken: set[str] = set()
-    for name in selected(word, findings.paper):
-        try:
-            for report in make(name, findings, pictures):
-                forms = [form for form in report.formats if not formats or form in formats]
-                is_asked = word == "all" or fnmatch.filter([name, report.name], word)
-                if not (forms and is_asked):
-                    continue
-                if report.name in taken:
-                    raise ReportError(name, f"another report is called {report.name}")
-                taken.add(report.name)
-                if isinstance(report, Table) and not with_marks:
-                    report = report.without_marks()
-                yield report.name, contents(name, report, forms)
-        except ReportError as error:
-            yield error
