@@ -342,7 +342,7 @@ def test_an_option_that_would_be_ignored_is_refused(harness, words: str, takers:
         ("claims --paper none", "harness claims needs a paper: name it with --paper"),
         ("check --against paper --require --paper none", "--against paper needs a paper"),
         ("train drfn --variant ff --paper none", "--variant needs a paper"),
-        ("report claims --paper none", "nothing to report as claims for runs without a paper"),
+        ("report claims --paper none", "nothing to report as claims for this --paper"),
         ("report all --paper drfn2019", "No paper is called 'drfn2019': did you mean "),
         ("list papers --paper gone.toml", "There is no paper file "),
         ("complexity --paper .toml", "There is no paper file "),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +15,7 @@ from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
 from harness.registry import register_judge
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Claim
+    from harness.paper.schema import Claim, Score
 
 
 class Document(PrintedCells, frozen=True, kw_only=True):
@@ -35,14 +34,21 @@ class Document(PrintedCells, frozen=True, kw_only=True):
 
 
 class Elsewhere(NamedTuple):
-    """A number as a document prints it."""
+    """A paper's number as another document prints it.
+
+    Attributes:
+        text: the number with the document's decimals.
+        same: it is the paper's number, to the digits that both have.
+        reached: the measurement that rounds to it, see `measured_as`.
+    """
 
     source: Document
-    value: float
-    decimals: int
+    text: str
+    same: bool
+    reached: Measurement | None
 
     def __str__(self) -> str:
-        return f"{self.value:.{self.decimals}f}"
+        return f"{self.text} ({self.source.name})"
 
 
 @cache
@@ -52,49 +58,34 @@ def documents() -> tuple[Document, ...]:
     return convert(tomllib.loads(text)["source"], tuple[Document, ...])
 
 
-@cache
-def _by_number() -> Mapping[tuple[str, int, str, str], list[Elsewhere]]:
-    found: dict[tuple[str, int, str, str], list[Elsewhere]] = {}
+def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
+    """List what other documents print for a paper's number, under the table's degradation.
+
+    A row with self-ensemble is a document's row whose model ends in ``+``.
+    """
+    row, table = cell.row, cell.row.table
+    if cell.printed is None or table.obstacle(row.scale):
+        return []
+    found = []
     for source in documents():
         for scale, model, numbers in source.lines():
-            for (dataset, metric), value in numbers.items():
-                one = Elsewhere(source, value, source.scores[metric])
-                found.setdefault((model, scale, dataset, metric), []).append(one)
+            is_same_row = (scale, model) == (row.scale, row.word)
+            value = numbers.get((cell.dataset, cell.metric))
+            if is_same_row and value is not None and source.where not in table.read_from:
+                form = score(cell.metric, source.scores[cell.metric])
+                same = abs(cell.printed - value) <= max(form.rounding, cell.score.rounding)
+                reached = measured_as(cell, value, form)
+                found.append(Elsewhere(source, form.as_printed(value), same, reached))
     return found
 
 
-def printed_elsewhere(model: str, scale: int, dataset: str, metric: str) -> list[Elsewhere]:
-    """List what other documents print for a score; a model with self-ensemble ends in ``+``."""
-    return _by_number().get((model, scale, dataset, metric), [])
-
-
-def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
-    """List what other documents print for a paper's number, under the table's degradation."""
-    table = cell.row.table
-    if cell.printed is None or table.obstacle(cell.row.scale):
-        return []
-    found = printed_elsewhere(cell.row.word, cell.row.scale, cell.dataset, cell.metric)
-    return [one for one in found if one.source.where not in table.read_from]
-
-
-def as_printed(cell: JudgedCell, one: Elsewhere) -> bool:
-    """Whether a document prints a paper's number, to the digits that both have."""
-    assert cell.printed is not None
-    rounding = score(cell.metric, min(cell.score.printed, one.decimals)).rounding
-    return abs(cell.printed - one.value) <= rounding
-
-
-def measured_as(cell: JudgedCell, value: float, decimals: int) -> Measurement | None:
-    """Find a measurement that rounds to a printed value, the fewest departures first.
-
-    Only those with the authors' weights, or of a method without weights, are compared.
-    """
-    rounding = score(cell.metric, decimals).rounding
-    return next((one for one in measured(cell) if abs(one.value - value) <= rounding), None)
+def measured_as(cell: JudgedCell, value: float, form: Score) -> Measurement | None:
+    """Find a measurement that rounds to a printed value, the fewest departures first."""
+    return next((one for one in measured(cell) if abs(one.value - value) <= form.rounding), None)
 
 
 def measured(cell: JudgedCell) -> list[Measurement]:
-    """List a cell's measurements that speak for the authors, the fewest departures first."""
+    """List a cell's measurements with the authors' weights, or of a method without weights."""
     return [one for one in cell.options if speaks_for_the_authors(one.run)]
 
 
@@ -105,21 +96,16 @@ def all_from(evidence: Evidence, claim: Claim, method: str) -> Finding:
     It is false in print if these authors print another number anywhere. Nothing else decides it:
     that a secondary source has the same digits does not say where either took them from.
     """
-    assert evidence.paper is not None
-    author = evidence.paper.network(method)[0]
+    assert evidence.paper
+    author, _ = evidence.paper.network(method)
     cells = [cell for cell in evidence.cells if cell.row.method != evidence.paper.subject]
-    known = [(cell, found) for cell in cells if (found := elsewhere(cell))]
-    differing = [cell for cell, found in known if not any(as_printed(cell, one) for one in found)]
-    own = [
-        as_printed(cell, one)
-        for cell, found in known
-        for one in found
-        if author and one.source.authors_of == author
-    ]
+    known = [found for cell in cells if (found := elsewhere(cell))]
+    same = sum(any(one.same for one in found) for found in known)
+    own = [one.same for found in known for one in found if one.source.authors_of == author != ""]
     text = (
-        f"Of {len(cells)} numbers of other methods, other documents print "
-        f"{len(known) - len(differing)} in the same digits, {len(differing)} in others only, "
-        f"and {len(cells) - len(known)} not at all. Of what the authors "
-        f"of {method} publish, {len(own)} numbers are known here, and {sum(own)} of them agree."
+        f"Of {len(cells)} numbers of other methods, other documents print {same} in the same "
+        f"digits, {len(known) - same} in others only, and {len(cells) - len(known)} not at all. Of "
+        f"what the authors of {method} publish, {len(own)} numbers are known here, and {sum(own)} "
+        "of them agree."
     )
     return Finding(decide(all(own), None, False), text)

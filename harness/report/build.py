@@ -5,19 +5,17 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from harness.errors import HarnessError, UsageError, sentence
-from harness.files import require_writable, write_file
-from harness.record import is_plain_name
+from harness.files import write_file
 from harness.registry import REPORTS
 from harness.report.table import Format, Report, Table
 
 if TYPE_CHECKING:
-    from harness.cards import GreyRule
     from harness.paper.findings import Findings
     from harness.paper.schema import Paper
     from harness.report.crops import Pictures
@@ -31,18 +29,21 @@ class ReportError(HarnessError):
 
 
 def make(name: str, findings: Findings, pictures: Pictures) -> list[Report]:
-    """Make the reports of one name; a plug-in's function gets a copy of the runs.
+    """Make the reports of one name.
 
     Raises:
         ReportError: the function raised an error, or did not return reports.
         HarnessError: a built-in report needs runs or a different request.
     """
     options = {"pictures": pictures} if takes_pictures(name) else {}
-    if not REPORTS.is_built_in(name):
-        findings = replace(findings, runs=findings.runs.copy())
     with _errors_of(name):
         made = REPORTS.get(name)(findings, **options)
-        return _reports(made if isinstance(made, list | tuple) else [made])
+        reports = list(made) if isinstance(made, list | tuple) else [made]
+        for report in reports:
+            if not isinstance(report, Report):
+                kind = type(report).__name__
+                raise HarnessError(f"it returned {kind}, which lacks name, formats or render")
+        return reports
 
 
 def takes_pictures(name: str) -> bool:
@@ -50,22 +51,17 @@ def takes_pictures(name: str) -> bool:
     return "pictures" in signature(REPORTS.get(name)).parameters
 
 
-def contents(name: str, report: Report, forms: Sequence[Format]) -> dict[Format, bytes]:
-    """Render the content of a report's files.
+def contents(name: str, report: Report, formats: Sequence[str]) -> dict[Format, bytes]:
+    """Render a report in those of the formats that it has; without formats, in all it has.
 
     Raises:
         ReportError: the report cannot be rendered.
-        HarnessError: a built-in report failed: for example, it cannot read an image.
     """
+    forms = [form for form in report.formats if not formats or form in formats]
     with _errors_of(name):
-        return {form: _render(report, form) for form in forms}
-
-
-def _render(report: Report, form: Format) -> bytes:
-    content: object = report.render(form)
-    if isinstance(content, str | bytes):
-        return content.encode() if isinstance(content, str) else content
-    raise TypeError(f"render({form!r}) returned {type(content).__name__}, not str or bytes")
+        made = [report.render(form) for form in forms]
+        content = [one.encode() if isinstance(one, str) else bytes(one) for one in made]
+        return dict(zip(forms, content, strict=True))
 
 
 @contextmanager
@@ -73,81 +69,43 @@ def _errors_of(name: str) -> Iterator[None]:
     """Name the report in its errors, except in a built-in report's own messages."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a plug-in may raise anything
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
         if isinstance(error, HarnessError) and REPORTS.is_built_in(name):
             raise
         raise ReportError(name, sentence(error)) from error
 
 
-def _reports(made: Sequence[object]) -> list[Report]:
-    """Return what a report's function made.
+def selected(word: str, paper: Paper | None) -> list[str]:
+    """Return the reports that a name, a glob, ``all`` or the paper's own name of a part selects.
 
     Raises:
-        HarnessError: it is no report, or cannot be written.
+        UsageError: there is no such report, or a part of the paper has the name of one.
     """
-    reports: dict[str, Report] = {}
-    for report in made:
-        if not isinstance(report, Report):
-            kind = type(report).__name__
-            raise HarnessError(f"it returned {kind}, which lacks name, formats or render")
-        if not is_plain_name(report.name):
-            raise HarnessError(f"its files cannot be called {report.name!r}")
-        if report.name in reports:
-            raise HarnessError(f"it returned several reports called {report.name}")
-        _require_formats(report.formats)
-        reports[report.name] = report
-    return list(reports.values())
-
-
-def _require_formats(formats: Sequence[str]) -> None:
-    known = get_args(Format)
-    if unknown := [form for form in formats if form not in known]:
-        raise UsageError(f"No format is called {unknown[0]!r}: there are {', '.join(known)}.")
+    REPORTS.load_built_ins()
+    makers = [(name, name) for name in REPORTS]
+    if paper:
+        makers += [(table.id, "results") for table in paper.tables]
+        makers += [(ablation.id, "ablation") for ablation in paper.ablations]
+        makers += [(plot.id, "plot") for plot in paper.plots]
+    for name, maker in makers:
+        if name in REPORTS and name != maker:
+            raise UsageError(
+                f"The id {name} in the paper's file is the name of a report: change it."
+            )
+    pattern = "*" if word == "all" else word
+    chosen = [maker for name, maker in makers if fnmatch.fnmatch(name, pattern)]
+    if not chosen:
+        names = [name for name, _ in makers]
+        near = ", ".join(get_close_matches(word, names) or names)
+        raise UsageError(f"No report is called {word!r}: choose from {near}.")
+    return [name for name in REPORTS if name in chosen]
 
 
 class Written(NamedTuple):
-    """The files of a report, and its text for the terminal, if any."""
+    """The files of a report, and the text of its Markdown file, if any."""
 
     paths: list[Path]
     shown: str
-
-
-def aliases(paper: Paper | None) -> dict[str, str]:
-    """Map the paper's own name of each table, ablation and plot to the report that makes it.
-
-    Raises:
-        UsageError: one has the name of another report.
-    """
-    if paper is None:
-        return {}
-    tables = {table.id: "results" for table in paper.tables}
-    ablations = {ablation.id: "ablation" for ablation in paper.ablations}
-    own = tables | ablations | {plot.id: "plot" for plot in paper.plots}
-    for name, maker in own.items():
-        if name in REPORTS and name != maker:
-            raise UsageError(
-                f"The id {name} in the paper {paper.source.id} is the name of a report: change it."
-            )
-    return own
-
-
-def selected(word: str, paper: Paper | None) -> list[str]:
-    """Return the reports that a name, a glob, ``all`` or the paper's own name selects.
-
-    Raises:
-        UsageError: there is no such report.
-    """
-    REPORTS.load_built_ins()
-    own = aliases(paper)
-    chosen = {own[name] for name in fnmatch.filter(own, word)}
-    chosen.update(fnmatch.filter(REPORTS, "*" if word == "all" else word))
-    try:
-        return [name for name in REPORTS if name in chosen] or REPORTS.select(word)
-    except UsageError as error:
-        names = f" In the paper's file there are {', '.join(own)}." if own else ""
-        raise UsageError(f"{error}{names}") from None
 
 
 def build(
@@ -158,83 +116,44 @@ def build(
     pictures: Pictures,
     *,
     with_marks: bool = True,
-) -> Iterator[Written | HarnessError]:
-    """Build the reports that a word selects, and write the requested formats.
+) -> Iterator[Written | ReportError]:
+    """Build the reports that a word selects, and write them to the folder ``out``.
 
-    Each report is written in those of the formats that it has; without formats, in all it has.
-
-    Args:
-        word: see `selected`.
-        formats: names of formats.
-        findings: what is reported.
-        out: the folder to write to.
-        pictures: the images to show.
-        with_marks: mark the best and second best numbers of tables.
+    The paper's own name of a part selects that part alone. Each report is written in those of the
+    formats that it has; without formats, in all it has. ``with_marks`` marks the best and second
+    best numbers of tables.
 
     Yields:
-        each written report, or an error: a report's code failed, or its files cannot be written.
+        each written report, or the error of one whose code failed.
 
     Raises:
-        UsageError: no such report or format, none of the reports has the format, or the paper has
-            nothing to report under the name.
-        HarnessError: a report needs runs and there are none, or the folder cannot be written.
+        UsageError: there is no such report or format, or nothing to report under the name.
+        HarnessError: a report needs runs and there are none, or a file cannot be written.
     """
-    _require_formats(formats)
-    # Make all reports before writing the first: without runs, no file is written.
-    reports, failed = _make_all(word, findings, pictures)
-    yield from failed
-    if not (reports or failed):
-        paper = findings.paper
-        whose = f"the paper {paper.source.id}" if paper else "runs without a paper"
-        raise UsageError(f"There is nothing to report as {word} for {whose}.")
-    offered = {form for _, report in reports for form in report.formats}
-    if reports and formats and not offered & set(formats):
-        raise UsageError(f"{word} has other formats: {', '.join(sorted(offered))}.")
-    if reports:
-        require_writable(out, "reports'", "--out")
-    for name, report in reports:
-        shown = report.without_marks() if isinstance(report, Table) and not with_marks else report
-        try:
-            yield _write(name, shown, formats, out, findings.rules)
-        except HarnessError as error:
-            yield error
-
-
-def _make_all(
-    word: str, findings: Findings, pictures: Pictures
-) -> tuple[list[tuple[str, Report]], list[ReportError]]:
-    """Make the reports that a word selects, and collect the errors of those that fail.
-
-    A report may not use the file name of another, whether that one is selected or not.
-    """
-    reports: list[tuple[str, Report]] = []
+    known = get_args(Format)
+    if unknown := [form for form in formats if form not in known]:
+        raise UsageError(f"No format is called {unknown[0]!r}: there are {', '.join(known)}.")
+    rendered: dict[str, dict[Format, bytes]] = {}
     failed: list[ReportError] = []
-    owners = {name: name for name in REPORTS} | aliases(findings.paper)
+    # Render all reports before writing the first: without runs, no file is written.
     for name in selected(word, findings.paper):
-        asked = word == "all" or fnmatch.fnmatch(name, word)
         try:
-            for report in make(name, findings, pictures):
-                owner = owners.setdefault(report.name, name)
-                if owner != name:
-                    why = f"the report {owner} already uses the file name {report.name}"
-                    raise ReportError(name, why)
-                if asked or fnmatch.fnmatch(report.name, word):
-                    reports.append((name, report))
+            made = make(name, findings, pictures)
+            asked = [one for one in made if word == "all" or fnmatch.filter([name, one.name], word)]
+            if taken := [one.name for one in asked if one.name in rendered]:
+                raise ReportError(name, f"another report is called {taken[0]}")
+            for report in asked:
+                if isinstance(report, Table) and not with_marks:
+                    report = report.without_marks()
+                rendered[report.name] = contents(name, report, formats)
         except ReportError as error:
             failed.append(error)
-    return reports, failed
-
-
-def _write(
-    name: str, report: Report, formats: Sequence[str], out: Path, grey: GreyRule | None
-) -> Written:
-    """Render all files of a report, then write them."""
-    forms = [form for form in report.formats if form in formats or not formats]
-    preview = contents(name, report, ["md"]) if isinstance(report, Table) and forms else {}
-    files = {
-        out / f"{report.name}{f'-{grey}' if grey else ''}.{form}": content
-        for form, content in contents(name, report, forms).items()
-    }
-    for path, content in files.items():
-        write_file(path, content, "report")
-    return Written(list(files), "".join(text.decode() for text in preview.values()))
+    yield from failed
+    if not (failed or any(rendered.values())):
+        raise UsageError(f"There is nothing to report as {word} for this --paper and --format.")
+    suffix = f"-{findings.rules}" if findings.rules else ""
+    for name, content in rendered.items():
+        files = {out / f"{name}{suffix}.{form}": text for form, text in content.items()}
+        for path, text in files.items():
+            write_file(path, text, "report")
+        yield Written([*files], content.get("md", b"").decode())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from harness.models import cost
 from harness.registry import MODELS, register_report
 from harness.report.plot import short_count
 from harness.report.table import Table
@@ -33,26 +35,19 @@ def complexity_table(
     cards: Sequence[ModelCard],
     scale: int,
     paper: Paper | None,
-    output_size: tuple[int, int] | None = None,
+    output_size: tuple[int, int] = cost.OUTPUT_SIZE,
     speeds: Mapping[str, Speed] | None = None,
 ) -> Table:
-    """Make a table of networks, one per row.
+    """Make a table of networks, one per row, with the counts that the paper prints at this scale.
 
-    Args:
-        cards: the networks.
-        scale: the factor.
-        paper: the paper whose counts stand beside, if any.
-        output_size: width and height of the SR image, cut to multiples of the scale; 1280 x 720
-            by default.
-        speeds: time and memory by model, where measured.
+    ``output_size`` is width and height of the SR image, cut to multiples of the scale; ``speeds``
+    has time and memory by model, where measured.
 
     Raises:
         HarnessError: a network cannot be built.
         UsageError: the SR image is too small.
     """
-    from harness.models.cost import OUTPUT_SIZE, whole_multiples
-
-    size = whole_multiples(output_size or OUTPUT_SIZE, scale)
+    size = cost.whole_multiples(output_size, scale)
     plots, methods = (paper.plots, paper.methods) if paper else ((), {})
     of_scale = [plot.parameters for plot in plots if plot.scale == scale]
     printed = {methods[name]: count for counts in of_scale for name, count in counts.items()}
@@ -61,30 +56,22 @@ def complexity_table(
     for card in cards:
         fact = {"model": card.name, "parameters_printed": printed.get(card.name)}
         fact |= {"reading": card.name in readings} | _counts(card, scale, size)
-        if speeds is not None:
-            fact["seconds_per_megapixel"] = speeds[card.name].seconds
-            fact["bytes_per_megapixel"] = speeds[card.name].bytes
-        facts.append(fact)
-    columns = _COUNTS if speeds is None else _COUNTS + _SPEEDS
-    headers = [header for header, *_ in columns]
+        facts.append(fact | (asdict(speeds[card.name]) if speeds else {}))
+    columns = _COUNTS + _SPEEDS if speeds else _COUNTS
+    headers = ["Network", "Parameters printed", "Parameters", *(header for header, *_ in columns)]
     caption = (
         f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
-        "MACs are multiply-accumulate operations as PyTorch's own counter has them; a FLOP count "
-        "is twice that. Activations are the values that convolutions put out. Where neither code "
-        "nor a count was published the network is a reading of its paper."
+        "MACs are multiply-accumulate operations as PyTorch's own counter has them; activations "
+        "are the values that convolutions put out. Where neither code nor a count was published "
+        "the network is a reading of its paper."
     )
-    if speeds is not None:
+    if speeds:
         caption += (
             " Time (fastest of three, after a warm-up) and memory (the peak beyond the network) "
             "are of this machine, a megapixel (MP) of output."
         )
-    return Table(
-        "complexity",
-        caption,
-        ["Network", "Parameters printed", "Parameters", *headers, "Where thop differs"],
-        [_row(fact, columns) for fact in facts],
-        pd.DataFrame(facts),
-    )
+    rows = [_row(fact, columns) for fact in facts]
+    return Table("complexity", caption, [*headers, "Where thop differs"], rows, pd.DataFrame(facts))
 
 
 _COUNTS = (
@@ -93,34 +80,28 @@ _COUNTS = (
     ("Activations (M)", "activations", 1e6, 1),
     ("MACs by thop (G)", "thop_macs", 1e9, 2),
 )
-_SPEEDS = (("s/MP", "seconds_per_megapixel", 1, 2), ("MB/MP", "bytes_per_megapixel", 1e6, 0))
+_SPEEDS = (("s/MP", "seconds", 1.0, 2), ("MB/MP", "bytes", 1e6, 0))
 """The header, fact, unit and decimals of columns."""
 
 
 def _counts(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, Any]:
     """Collect the counts for an output size, and those of thop."""
-    from harness.models.cost import disagreements, measure_complexity, thop_macs
-
-    counted = measure_complexity(card, scale, {}, size)
+    counted = cost.measure_complexity(card, scale, {}, size)
+    width, height = counted.input_size
     facts: dict[str, Any] = {
         "parameters": counted.parameters,
         "macs": counted.macs,
-        "flops": None if counted.macs is None else 2 * counted.macs,
+        "flops": counted.macs and 2 * counted.macs,
         "activations": counted.activations,
-        "input_width": counted.input_size[0],
-        "input_height": counted.input_size[1],
-        "thop_macs": None,
-        "thop_differs": "",
-        "obstacle": counted.obstacle,
+        "input_width": width,
+        "input_height": height,
     }
-    if counted.by_kind is not None:
-        by_thop = thop_macs(card, scale, {}, *counted.input_size)
-        differing = disagreements(counted.by_kind, by_thop)
-        facts["thop_macs"] = sum(by_thop.values())
-        facts["thop_differs"] = "; ".join(
-            f"{kind} {gap / 1e9:+.2f} G: {reason}" for kind, (gap, reason) in differing.items()
-        )
-    return facts
+    if counted.by_kind is None:
+        return facts | {"thop_macs": None, "thop_differs": f"not counted: {counted.obstacle}"}
+    by_thop = cost.thop_macs(card, scale, {}, width, height)
+    gaps = cost.disagreements(counted.by_kind, by_thop)
+    said = [f"{kind} {gap / 1e9:+.2f} G: {reason}" for kind, (gap, reason) in gaps.items()]
+    return facts | {"thop_macs": sum(by_thop.values()), "thop_differs": "; ".join(said)}
 
 
 def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]) -> list[str]:
@@ -130,5 +111,5 @@ def _row(fact: Mapping[str, Any], columns: Sequence[tuple[str, str, float, int]]
         short_count(fact["parameters_printed"]) if fact["parameters_printed"] else "",
         f"{fact['parameters']:,}" + " (a reading)" * fact["reading"],
         *("" if count is None else f"{count / unit:,.{n}f}" for count, unit, n in counts),
-        f"not counted: {fact['obstacle']}" if fact["obstacle"] else fact["thop_differs"],
+        fact["thop_differs"],
     ]

@@ -47,24 +47,21 @@ def table_name(table: Table) -> str:
 def grey_note(grey: GreyRule | None, table: Table) -> str:
     """Write the rule for grey images of the runs shown, as the beginning of a sentence.
 
-    Args:
-        grey: the rule of all rows; None for each row's own.
-        table: the printed table, whose numbers follow a preset of rules, with exceptions.
+    ``grey`` is the rule of all rows; None for each row's own, a preset of the table.
     """
     usual = grey_rules(grey, PRESETS[table.rules])
-    rules = {cell: grey_rules(grey, PRESETS[name]) for cell, name in table.exceptions.items()}
-    if set(rules.values()) <= {usual}:
-        return f"Grey images: {usual}"
     exceptions = [
-        f"{text} for {' on '.join(map(title, cell.split(' | ')))}" for cell, text in rules.items()
+        f"{rules} for {' on '.join(map(title, cell.split(' | ')))}"
+        for cell, name in table.exceptions.items()
+        if (rules := grey_rules(grey, PRESETS[name])) != usual
     ]
-    return f"Grey images: {usual}, but {listed(exceptions)}"
+    return ", but ".join([f"Grey images: {usual}", *exceptions])
 
 
 def grey_rules(grey: GreyRule | None, preset: Preset) -> str:
     """Write the rule for grey images, the preset's if None, and an unusual border of imresize."""
     usual = [f"{rule} in pipeline {pipeline}" for pipeline, rule in USUAL_GREY.items()]
-    border = f" (border of imresize: {preset.border})" if preset != Preset(preset.grey) else ""
+    border = "" if preset.border == Preset.border else f" (border of imresize: {preset.border})"
     return (grey or preset.grey or listed(usual)) + border
 
 
@@ -76,19 +73,16 @@ def training(record: RunRecord) -> str:
 def dagger_note(records: Iterable[RunRecord], methods: Mapping[str, str]) -> str:
     """Explain the dagger, with the training of each network; empty if no record has one.
 
-    Args:
-        records: the records shown.
-        methods: the paper's names of the models.
+    ``methods`` has the paper's names of the models.
     """
-    trainings: dict[str, dict[str, None]] = {}
-    for record in records:
-        if text := training(record):
-            name = methods.get(record.identity.model, record.identity.model)
-            trainings.setdefault(text, {})[name] = None
-    if not trainings:
+    trained = dict.fromkeys(
+        f"{methods.get(one.identity.model, one.identity.model)} with {training(one)}"
+        for one in records
+        if dagger(one)
+    )
+    if not trained:
         return ""
-    trained = "; ".join(f"{listed([*names])} with {text}" for text, names in trainings.items())
     return (
         f"{TRAINED_HERE} Not the authors' weights, which may reach a printed number and cannot "
-        f"refute one: {trained}."
+        f"refute one: {'; '.join(trained)}."
     )
