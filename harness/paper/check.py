@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
     """Compare every run of a printed number with it; a number without a run gets a row, too.
 
-    Failed runs count where none is finished. The authors' weights may miss a number that print
-    contradicts, that they reproduce under other rules, or on which the verdict is undecided: such
-    a difference is excused where they give the same number in the reference, under the table's own
-    rules. Other weights are compared with the tolerance of retrained ones and not excused. A run
-    with an image of infinite score decides nothing, whatever its weights.
+    Failed runs count where none is finished. A difference is excused where the verdict explains it
+    and the authors' weights give the same number in the reference. Other weights have the tolerance
+    of retrained ones and no excuse. A run with an image of infinite score decides nothing.
 
     Args:
         findings: those of the local runs.

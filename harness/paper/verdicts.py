@@ -49,9 +49,7 @@ PRINTED_TEXT = f"{PRINTED.psnr:g} dB or {PRINTED.ssim:g} of SSIM"
 """`PRINTED` in words."""
 
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "undecided", "not measured"]
-"""``reproduced``: measured, and it holds; ``refuted``: it does not, with the authors' weights under
-every rule in use, or by counting; ``inconsistent in print``: other printed numbers contradict it;
-``undecided``: measured, but what was measured can neither confirm nor refute it."""
+"""The verdict on a number, a row or a claim; see `decide`."""
 
 
 def decide(in_print: bool, measured: bool | None, can_refute: bool) -> Verdict:
@@ -60,7 +58,8 @@ def decide(in_print: bool, measured: bool | None, can_refute: bool) -> Verdict:
     Args:
         in_print: no other printed number contradicts it.
         measured: whether it holds as measured; None if nothing was measured.
-        can_refute: what was measured can refute it.
+        can_refute: what was measured can refute it: the authors' weights under every rule in use,
+            or a count.
     """
     if not in_print:
         return "inconsistent in print"
@@ -132,7 +131,7 @@ class JudgedCell:
     @property
     def score(self) -> Score:
         """How its numbers are written."""
-        return score(self.metric, self.row.table.scores.get(self.metric, 4))
+        return score(self.metric, self.row.table.scores[self.metric])
 
     @property
     def printed(self) -> float | None:
@@ -163,7 +162,7 @@ class JudgedCell:
 
     @property
     def broken(self) -> RunRecord | None:
-        """A failed run, where none is finished under any rules."""
+        """A failed run under any rules, where none is finished."""
         return _failed(self.runs)
 
     @property
@@ -354,9 +353,12 @@ class Evidence:
         They are those of the tables' cells, the first table's if several have one; of other sets,
         those under the usual rules.
         """
-        places = [key[:2] for key in self.by_cell if key[2:] == (scale, False)]
-        runs = {place: self.run(*place, scale, Preset(self.rules)) for place in places}
-        for one in reversed(self.rows):
+        runs = {
+            (model, dataset): self.run(model, dataset, scale, Preset(self.rules))
+            for model, dataset, of_scale, ensemble in self.by_cell
+            if of_scale == scale and not ensemble
+        }
+        for one in reversed(self.rows):  # the first table's run is the last to be set
             if one.row.scale == scale and not one.row.self_ensemble:
                 cells = [cell for cell in reversed(one.cells) if cell.shown]
                 runs |= {(cell.model, cell.dataset): cell.shown for cell in cells}
@@ -419,7 +421,6 @@ def _printed(cell: JudgedCell) -> str:
 
 
 def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
-    """Say what was measured of a row, and why the rest was not."""
     measured = [cell for cell in cells if cell.measured]
     sentences = [_agreement(measured)] if measured else []
     reasons: dict[str, list[JudgedCell]] = {}
@@ -428,7 +429,8 @@ def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
             reason = cell.broken.error if cell.broken else cell.obstacle
             reasons.setdefault(reason, []).append(cell)
     for reason, others in reasons.items():
-        sentences.append(f"Not measured: {_sets(others)}{f' ({reason})' if reason else ''}.")
+        because = f" ({reason})" if reason else ""
+        sentences.append(f"Not measured: {_sets(others)}{because}.")
     if "" in reasons and not measured:
         sentences.append(_how_to_measure(row))
     return " ".join(sentences)
@@ -481,11 +483,6 @@ def _how_to_measure(row: Row) -> str:
     run = f"harness run --models {network}" + " --self-ensemble" * row.self_ensemble
     run += f" --grey {preset.grey}" if preset.grey else ""
     run += f" --border {preset.border}" if preset.border != Preset().border else ""
-    if card.params == 0:
+    if card.params == 0 or official_rows(card, row.scale):
         return f"To measure it: {run}."
-    if official_rows(card, row.scale):
-        return f"To measure it: harness weights fetch {network}, then {run}."
-    return (
-        f"To measure it: harness train {network}, then {run}; no authors' weights are known, and "
-        f"--weights {row.model}=FILE takes others."
-    )
+    return f"No authors' weights are known. To measure others: harness train {network}, then {run}."

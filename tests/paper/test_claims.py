@@ -776,7 +776,7 @@ class TestRows:
 
     def test_what_to_do_without_runs_depends_on_what_exists(self) -> None:
         found = judged()
-        assert "harness weights fetch vdsr" in found["table2-vdsr"].evidence
+        assert "harness run --models vdsr" in found["table2-vdsr"].evidence
         assert "harness train drfn" in found["table2-drfn"].evidence
         assert "train" not in found["table2-bicubic"].evidence, "it has no weights"
         assert "harness run --models bicubic" in found["table2-bicubic"].evidence

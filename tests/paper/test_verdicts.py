@@ -221,7 +221,7 @@ class TestWords:
         assert "; PSNR of Set5 31.350 for 31.35 under luma not rounded (reproduced)" in told
 
     def test_a_row_is_measured_with_its_options(self) -> None:
-        assert "harness weights fetch vdsr --scale 4, then harness run --models vdsr" in self.told()
+        assert "To measure it: harness run --models vdsr --scale 4." in self.told()
         imdn = self.told(rules="imdn")
         assert "harness run --models vdsr --scale 4 --grey as-rgb --border symmetric." in imdn
         assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")
