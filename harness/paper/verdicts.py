@@ -442,7 +442,7 @@ def _agreement(cells: Sequence[JudgedCell]) -> str:
     weights = dict.fromkeys(_weights(cell.measured.run) for cell in cells if cell.measured)
     text = (
         f"Measured {listed(list(weights))}: {reproduced} of {len(cells)} numbers on "
-        f"{_sets(cells)} are reproduced within {PRINTED_TEXT}"
+        f"{_sets(cells)} are reproduced (tolerance: {PRINTED_TEXT})"
     )
     others = [_comparison(cell) for cell in cells if cell.standing != "reproduced"]
     undecided = [cell for cell in cells if cell.verdict == "undecided"]
