@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.paper.select import speaks_for_the_authors
-from harness.paper.verdicts import PRINTED, unsettled
+from harness.paper.verdicts import PRINTED
 from harness.run.compare import (
     FROZEN,
     CheckRow,
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
     """Compare every run of a printed number with it; a number without a run gets a row, too.
 
-    Failed runs count where none is finished. The authors' weights may miss a number that print
-    contradicts, that they reproduce under other rules, or on which the verdict is undecided: such
-    a difference is excused where they give the same number in the reference, under the table's own
-    rules. Other weights are compared with the tolerance of retrained ones and not excused. A run
-    with an image of infinite score decides nothing, whatever its weights.
+    Failed runs count where none is finished. A difference is excused where the verdict explains it
+    and the authors' weights give the same number in the reference. Other weights have the tolerance
+    of retrained ones and no excuse. A run with an image of infinite score decides nothing.
 
     Args:
         findings: those of the local runs.
@@ -70,15 +68,22 @@ def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedC
     row = compare_mean(run, printed, PRINTED if official else retrained(run), cell.printed or 0.0)
     if row.measured is None or row.tolerance is None:
         return row
-    row = replace(row, tolerance=max(row.tolerance, cell.score.rounding))
-    scores = {image.image: image.scores[row.metric] for image in run.images}
-    infinite = next((name for name, score in scores.items() if not math.isfinite(score)), None)
-    excuse = _EXCUSES.get(known.standing, "") if official and _is_known(row, known) else ""
-    reason = _reason(excuse, known)
-    if infinite:  # a printed mean includes all images: this one neither agrees nor differs
-        row = replace(row, image=infinite, apart=scores[infinite])
-        excuse = excuse or "undecided"
-    return replace(row, known=excuse, reason=reason)
+    excuse = _excuse(row.measured, known) if official else ""
+    tolerance = max(row.tolerance, cell.score.rounding)
+    row = replace(row, tolerance=tolerance, known=excuse, reason=_reason(excuse, known))
+    for image in run.images:
+        apart = image.scores[row.metric]
+        if not math.isfinite(apart):  # a printed mean includes all images: this one decides nothing
+            return replace(row, image=image.image, apart=apart, known=excuse or "undecided")
+    return row
+
+
+def _excuse(measured: float, known: JudgedCell) -> Excuse:
+    """Excuse a difference that the authors' weights have in the reference, too."""
+    if known.value is None or known.shown is None or not speaks_for_the_authors(known.shown):
+        return ""
+    near = abs(distance(measured, known.value)) <= FROZEN.of(known.metric, known.value)
+    return _EXCUSES.get(known.standing, "") if near else ""
 
 
 def _reason(excuse: Excuse, known: JudgedCell) -> str:
@@ -87,13 +92,4 @@ def _reason(excuse: Excuse, known: JudgedCell) -> str:
         return known.doubt.reason
     if excuse == "other rules" and known.measured:
         return f"the authors' weights give it under {known.measured.rules_text}"
-    return "; ".join(unsettled([known])) if excuse == "undecided" else ""
-
-
-def _is_known(row: CheckRow, known: JudgedCell) -> bool:
-    """Whether the authors' weights give the measured number in the reference, too."""
-    if row.measured is None or known.value is None or known.shown is None:
-        return False
-    tolerance = FROZEN.of(row.metric, known.value)
-    near = abs(distance(row.measured, known.value)) <= tolerance
-    return near and speaks_for_the_authors(known.shown)
+    return "; ".join(known.unsettled) if excuse == "undecided" else ""

@@ -12,8 +12,6 @@ from harness.protocol.rules import USUAL_GREY, Preset, protocol
 from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.record import RunRecord
 
 
@@ -30,35 +28,13 @@ def rank(records: Iterable[RunRecord]) -> list[RunRecord]:
     records of the current version come before those of earlier versions. Among retrained weights,
     those that saw more pixels in training come first; then later runs.
     """
-    by_id = sorted(records, key=lambda record: record.identity.id)
-    by_time = sorted(by_id, key=lambda record: record.provenance.get("utc", ""), reverse=True)
-    return sorted(
-        by_time, key=lambda one: (weights_rank(one), one.earlier, -training_notes(one).pixels)
-    )
 
+    def priority(run: RunRecord) -> tuple[int, bool, int, str, str]:
+        kind = TAG_ORDER.get(run.weights.tag, len(TAG_ORDER)) if run.weights else 0
+        time = run.provenance.get("utc", "")
+        return -kind, not run.earlier, training_notes(run).pixels, time, run.identity.id
 
-def weights_rank(record: RunRecord) -> int:
-    """Rank the kind of a run's weights: 0 for the authors', 1 for retrained ones, 2 for others."""
-    return TAG_ORDER.get(record.weights.tag, 2) if record.weights else 0
-
-
-CellKey = tuple[str, str, int, bool]
-"""Model, set, scale and whether it ran with self-ensemble."""
-
-
-def runs_by_cell(runs: pd.DataFrame) -> dict[CellKey, list[RunRecord]]:
-    """Group the comparable runs of networks with default arguments, in the order of `rank`.
-
-    Args:
-        runs: the output of `Records.table`; its sets have names that differ.
-    """
-    cells: dict[CellKey, list[RunRecord]] = {}
-    for record, dataset in zip(runs.get("record", ()), runs.get("dataset", ()), strict=True):
-        identity = record.identity
-        if is_comparable(record) and not identity.hyper:
-            key = (identity.model, dataset, identity.scale, identity.self_ensemble)
-            cells.setdefault(key, []).append(record)
-    return {key: rank(records) for key, records in cells.items()}
+    return sorted(records, key=priority, reverse=True)
 
 
 WHOLE = "SSIM of the whole image"
@@ -91,33 +67,20 @@ class Measurement:
 def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list[Measurement]:
     """List the measurements of a printed number, one for each set of rules, fewest rules first.
 
-    Of the finished runs that have the metric, those with the best kind of weights count; other
-    weights than the authors' count under the preset only.
+    Those with the authors' weights count; without any, those with other weights under the preset.
+    The runs are in the order of `rank`; failed ones do not count.
     """
-    with_rules = [(run, departures(run, preset)) for run in runs if metric in run.means]
-    counting = [one for one in with_rules if not one[1] or speaks_for_the_authors(one[0])]
-    kind = min((weights_rank(run) for run, _ in counting), default=0)
+    with_metric = [run for run in runs if run.status == "finished" and metric in run.means]
+    official = [run for run in with_metric if speaks_for_the_authors(run)]
     by_rules: dict[tuple[str, ...], Measurement] = {}
-
-    def add(run: RunRecord, name: str, rules: tuple[str, ...]) -> None:
-        one = Measurement(run.means[name], rules, run, name not in run.infinite)
-        by_rules.setdefault(rules, one)
-
-    for run, rules in counting:
-        if weights_rank(run) == kind:
-            add(run, metric, rules)
-            if metric == "ssim" and "ssim-whole" in run.means:
-                add(run, "ssim-whole", (*rules, WHOLE))
+    for run in official or [run for run in with_metric if follows(run, preset)]:
+        rules = departures(run, preset)
+        ways = {metric: rules} | ({"ssim-whole": (*rules, WHOLE)} if metric == "ssim" else {})
+        for name, under in ways.items():
+            if name in run.means:
+                one = Measurement(run.means[name], under, run, name not in run.infinite)
+                by_rules.setdefault(under, one)
     return sorted(by_rules.values(), key=lambda one: (len(one.rules), one.rules))
-
-
-def measured_under(measured: Sequence[Measurement], rules: Sequence[str]) -> Measurement | None:
-    """Return a cell's measurement under some rules; those that none of its runs used are ignored.
-
-    For example, no run of a set without grey images uses a grey rule.
-    """
-    known = {word for one in measured for word in one.rules}
-    return next((one for one in measured if set(one.rules) == known & set(rules)), None)
 
 
 def speaks_for_the_authors(run: RunRecord) -> bool:
@@ -128,11 +91,6 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
 def follows(run: RunRecord, preset: Preset) -> bool:
     """Whether a run follows a preset and otherwise the rules of its pipeline."""
     return departures(run, preset) == ()
-
-
-def of_published_images(run: RunRecord) -> bool:
-    """Whether a run's images are the published ones, where the harness knows these."""
-    return run.verified or run.identity.dataset not in grey_images()
 
 
 def without_grey(run: RunRecord) -> bool:

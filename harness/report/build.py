@@ -89,14 +89,12 @@ def selected(word: str, paper: Paper | None) -> list[str]:
         makers += [(plot.id, "plot") for plot in paper.plots]
     for name, maker in makers:
         if name in REPORTS and name != maker:
-            raise UsageError(
-                f"The id {name} in the paper's file is the name of a report: change it."
-            )
+            raise UsageError(f"The paper's id {name} is the name of another report: change it.")
     pattern = "*" if word == "all" else word
     chosen = [maker for name, maker in makers if fnmatch.fnmatch(name, pattern)]
     if not chosen:
         names = [name for name, _ in makers]
-        near = ", ".join(get_close_matches(word, names) or names)
+        near = ", ".join(get_close_matches(word, names) or sorted(names))
         raise UsageError(f"No report is called {word!r}: choose from {near}.")
     return [name for name in REPORTS if name in chosen]
 

@@ -225,7 +225,6 @@ class TestNetworks:
         counts = "measure_complexity", "measure_depth", "receptive_radius", "convolution_shapes"
         for name in counts:
             monkeypatch.setattr(f"harness.paper.verdicts.{name}", count)
-        monkeypatch.setattr("harness.paper.verdicts._once", lambda count, *_: count())
 
     def test_a_network_that_cannot_be_counted_refutes_nothing_and_says_why(
         self, monkeypatch
@@ -766,15 +765,6 @@ class TestRows:
         found = judged(*runs)["table2-lapsrn"]
         assert "PSNR of Set14" in found.evidence and "as-rgb" in found.evidence
 
-    def test_one_set_of_rules_that_gives_more_of_a_row_is_named(self) -> None:
-        runs = [
-            record("fsrcnn", psnr=(27.59, 27.59), ssim=0.7535),
-            record("fsrcnn", psnr=(27.605, 27.605), ssim=0.7545, protocol="BI-x4/y+float-y"),
-        ]
-        found = judged(*runs)["table2-fsrcnn"].evidence
-        assert "under one set of rules (luma not rounded) 2 do" in found
-        assert "under one set of rules" not in judged(runs[0])["table2-fsrcnn"].evidence
-
     def test_weights_trained_here_can_reach_a_row_and_cannot_refute_it(self) -> None:
         def row(psnr: float) -> Judgement:
             run = record("drfn", psnr=(psnr, psnr), protocol="BI-x4/rgb", tag="repro")
@@ -786,7 +776,7 @@ class TestRows:
 
     def test_what_to_do_without_runs_depends_on_what_exists(self) -> None:
         found = judged()
-        assert "HARNESS_WEIGHTS" in found["table2-vdsr"].evidence
+        assert "harness run --models vdsr" in found["table2-vdsr"].evidence
         assert "harness train drfn" in found["table2-drfn"].evidence
         assert "train" not in found["table2-bicubic"].evidence, "it has no weights"
         assert "harness run --models bicubic" in found["table2-bicubic"].evidence

@@ -132,7 +132,7 @@ class TestMeasured:
             assert not (cell.obstacle and (cell.measured or cell.shown))
             assert cell.verdict == "not measured" if cell.obstacle else True
         evidence = {one.claim: one.evidence for one in findings.claims}
-        assert evidence["blur-bicubic"] == f"T{blur[1:]}."
+        assert evidence["blur-bicubic"] == f"Not measured: demo ({blur})."
         assert "The harness has no network of this name" in evidence["main-x4-old-et-al."]
         assert "No model is called 'shuffle-wide'" in evidence["main-x4-shuffle-wide"]
 
