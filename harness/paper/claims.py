@@ -95,12 +95,11 @@ def _ordered(quantity: Quantity, counts: Mapping[str, float]) -> str:
 
 
 def _count(test: vocabulary.Count, evidence: Evidence) -> Finding:
-    if test.of:
-        counts = {test.of: _count_on_model(test.count, evidence, test.of)}
-    else:
+    others = [test.of, *test.readings] if test.of else test.readings
+    counts = {model: _count_on_model(test.count, evidence, model) for model in others}
+    if not test.of:
         subject = _paper(evidence).subject
-        counts = {subject: _count_on_method(test.count, evidence, subject)}
-    counts |= {one: _count_on_model(test.count, evidence, one) for one in test.readings}
+        counts[subject] = _count_on_method(test.count, evidence, subject)
     claimed = test.about or f"at least {test.at_least:,.0f}"
     text = f"Counted {_ordered(test.count, counts)}; the paper says {claimed}."
     return Finding(decide(True, any(map(test.fits, counts.values())), not test.leaves_room), text)
@@ -193,7 +192,9 @@ def _beats(test: vocabulary.Beats, evidence: Evidence) -> Finding:
         preset = cell.row.table.preset(cell.row.method, cell.dataset)
         place = (cell.row.model, cell.dataset, cell.row.scale, preset)
         plain, ensemble = (evidence.run(*place, one) for one in (False, True))
-        if cell.measured and plain and ensemble and plain.weights == ensemble.weights:
+        if not (cell.measured and plain and ensemble):
+            continue
+        if plain.identity.weights_sha256 == ensemble.identity.weights_sha256:
             ensembles[column] = ensemble.means[cell.metric]
             gains[column] = ensembles[column] - plain.means[cell.metric]
             runs += [plain, ensemble]
@@ -271,12 +272,11 @@ def _set(column: Column, columns: Mapping[Column, float]) -> str:
 def _by_column(values: Mapping[Column, float]) -> str:
     """Write values by column, such as ``0.31 dB on Set5 and 0.19 dB on Set14``."""
     units = {"psnr": "dB", "ssim": "of SSIM"}
-    return listed(
-        [
-            f"{SCORES[column[2]].as_printed(value)} {units[column[2]]} on {_set(column, values)}"
-            for column, value in sorted(values.items(), key=lambda one: one[0][2])
-        ]
-    )
+    texts = [
+        f"{SCORES[column[2]].as_printed(value)} {units[column[2]]} on {_set(column, values)}"
+        for column, value in sorted(values.items(), key=lambda one: one[0][2])
+    ]
+    return listed(texts)
 
 
 def _pareto(test: vocabulary.Pareto, evidence: Evidence, compared: Compared) -> tuple[bool, str]:

@@ -51,9 +51,8 @@ class Findings(Evidence):
         """The verdict on every claim of the paper, then on every row of its tables."""
         if self.paper is None:
             return ()
-        claims = [
-            judge_claim(claim, self.paper.tests[claim.key], self) for claim in self.paper.claims
-        ]
+        tests = self.paper.tests
+        claims = [judge_claim(claim, tests[claim.key], self) for claim in self.paper.claims]
         printed = [one for one in self.rows if one.row.printed]
         return (*claims, *(judge_row(one, self.paper.row_name(one.row)) for one in printed))
 
