@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import convert
 
 from harness.errors import HarnessError, UsageError, sentence
+from harness.models import cost
 from harness.paper import vocabulary
 from harness.paper.ablations import measured_ablations
 from harness.paper.schema import SCORES, listed, ordinal, title
@@ -58,23 +59,24 @@ def _count_on_model(quantity: Quantity, evidence: Evidence, model: str) -> float
     """Count on a network at the largest scale of the tables that can be measured.
 
     Raises:
-        HarnessError: it cannot be counted.
+        HarnessError: there is no such network, or it cannot be counted.
     """
-    scale = _paper(evidence).largest_scale
+    card, scale = MODELS.get(model), _paper(evidence).largest_scale
     match quantity:
         case "parameters":
-            return evidence.complexity(model, scale).parameters
+            return cost.measure_complexity(card, scale, {}).parameters
         case "macs":
-            counted = evidence.complexity(model, scale)
+            counted = cost.measure_complexity(card, scale, {})
             if counted.macs is None:
                 raise HarnessError(f"{model} cannot be counted ({counted.obstacle}).")
             return counted.macs
         case "depth":
-            return evidence.depth(model, scale).chain
+            return cost.measure_depth(card, scale, {}).chain
         case "receptive_field":
-            return evidence.receptive_radius(model, scale)
+            pixels = cost.receptive_radius(card, scale, {})  # of the input, perhaps interpolated
+            return -(-pixels * card.input_scale(scale) // scale)
         case "narrowest_1x1":
-            shapes = evidence.convolutions(model, scale)
+            shapes = cost.convolution_shapes(card, scale, {})
             return min((out for _, out, side in shapes if side == 1), default=0)
 
 

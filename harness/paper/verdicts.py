@@ -10,12 +10,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
-from harness.models.cost import (
-    convolution_shapes,
-    measure_complexity,
-    measure_depth,
-    receptive_radius,
-)
 from harness.models.find_weights import official_rows, training_notes
 from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
 from harness.paper.select import (
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.cards import GreyRule
-    from harness.models.cost import Complexity, Depth
     from harness.paper.schema import Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
@@ -259,14 +252,12 @@ class JudgedRow:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What verdicts rest on: the runs, the printed numbers, and counts of the networks.
+    """What verdicts rest on: the runs and the printed numbers.
 
     Attributes:
         runs: the output of `Records.table`.
         paper: the paper; None for tables of the runs alone.
         rules: the rule for grey images of all runs that are shown; None for each table's own.
-
-    The methods that count on a network raise `UsageError` if none is registered under the name.
     """
 
     runs: pd.DataFrame
@@ -346,40 +337,6 @@ class Evidence:
         runs = self.by_cell.get((model, dataset, scale, self_ensemble), ())
         done = (run for run in runs if run.status == "finished" and follows(run, preset))
         return next(done, None)
-
-    def shown(self, scale: int) -> dict[tuple[str, str], RunRecord]:
-        """Return the runs that reports show at a scale, by model and set, without self-ensemble.
-
-        They are those of the tables' cells, the first table's if several have one; of other sets,
-        those under the usual rules.
-        """
-        runs = {
-            (model, dataset): self.run(model, dataset, scale, Preset(self.rules))
-            for model, dataset, of_scale, ensemble in self.by_cell
-            if of_scale == scale and not ensemble
-        }
-        for one in reversed(self.rows):  # the first table's run is the last to be set
-            if one.row.scale == scale and not one.row.self_ensemble:
-                cells = [cell for cell in reversed(one.cells) if cell.shown]
-                runs |= {(cell.model, cell.dataset): cell.shown for cell in cells}
-        return {place: run for place, run in runs.items() if run}
-
-    def complexity(self, model: str, scale: int) -> Complexity:
-        """Count the size and work of a network."""
-        return measure_complexity(MODELS.get(model), scale, {})
-
-    def depth(self, model: str, scale: int) -> Depth:
-        """Count the layers of a network."""
-        return measure_depth(MODELS.get(model), scale, {})
-
-    def receptive_radius(self, model: str, scale: int) -> int:
-        """Count the LR pixels to each side that convolutions can carry to an output pixel."""
-        card = MODELS.get(model)
-        return -(-receptive_radius(card, scale, {}) * card.input_scale(scale) // scale)
-
-    def convolutions(self, model: str, scale: int) -> list[tuple[int, int, int]]:
-        """List the input width, output width and kernel side of a network's convolutions."""
-        return convolution_shapes(MODELS.get(model), scale, {})
 
 
 def _obstacle(row: Row, dataset: str, metric: str, runs: Sequence[RunRecord]) -> str:

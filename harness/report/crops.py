@@ -13,7 +13,7 @@ from harness.data.images import read_image
 from harness.data.testsets import find
 from harness.errors import UsageError
 from harness.paper.schema import listed
-from harness.protocol.rules import crop_to_multiple, protocol
+from harness.protocol.rules import Preset, crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import dagger, dagger_note
 from harness.report.plot import Figure
@@ -114,10 +114,12 @@ def _compare(region: Region, findings: Findings, pictures: Pictures) -> Comparis
     hr = crop_to_multiple(read_image(paths[name]).pixels, scale)
     saved = {
         model: run
-        for (model, dataset), run in findings.shown(scale).items()
+        for model, dataset, of_scale, ensemble in findings.by_cell
+        if (dataset, of_scale, ensemble) == (region.dataset, scale, False)
+        and (run := findings.run(model, dataset, scale, Preset(findings.rules)))
         # Other pixels may have the same name.
-        if dataset == region.dataset and run.identity.dataset_sha256 == image_set.sha256
-        if picture_path(pictures.folder, run.identity, name).exists()
+        and run.identity.dataset_sha256 == image_set.sha256
+        and picture_path(pictures.folder, run.identity, name).exists()
     }
     models = pictures.models or sorted(saved, key=[*findings.names, *sorted(saved)].index)
     absent = [model for model in models if model not in saved]

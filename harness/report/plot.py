@@ -14,6 +14,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import printable
+from harness.models.cost import measure_complexity
 from harness.paper.schema import Plot, listed, title
 from harness.registry import MODELS, register_report
 from harness.report.legend import TRAINED_HERE, dagger, dagger_note
@@ -123,7 +124,7 @@ def points(findings: Findings, plot: Plot) -> list[Point]:
     measured: dict[str, Point] = {}
     for cell in _cells(findings, plot):
         model, method = cell.model, cell.row.method
-        if cell.printed is not None and (count := _count(findings, plot, cell.row)):
+        if cell.printed is not None and (count := _count(plot, cell.row)):
             kind: Kind = "printed" if method in plot.parameters else "declared"
             printed.setdefault(model, Point(model, method, kind, count, cell.printed))
         # An old record may lack parameters, and an image may have an infinite PSNR.
@@ -146,12 +147,12 @@ def _cells(findings: Findings, plot: Plot) -> list[JudgedCell]:
     ]
 
 
-def _count(findings: Findings, plot: Plot, row: Row) -> float | None:
+def _count(plot: Plot, row: Row) -> float | None:
     """Return a network's number of parameters, as printed if it is; None if unknown."""
     card = MODELS.get(row.model) if row.model in MODELS else None
     if row.method in plot.parameters or card is None or row.scale not in card.scales:
         return plot.parameters.get(row.method)
-    return findings.complexity(row.model, row.scale).parameters
+    return measure_complexity(card, row.scale, {}).parameters
 
 
 def short_count(value: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
+from harness.models.cost import measure_complexity, measure_depth
 from harness.paper.findings import Findings
 from harness.paper.schema import Paper, listed, ordinal, paper
 from harness.paper.verdicts import Judgement
@@ -138,8 +139,9 @@ class TestNetworks:
             assert judged(of=changed(tmp_path, claimed))["depth"].verdict == verdict
 
     def test_the_readings_of_a_layer_are_named(self) -> None:
-        findings = Findings(frame(), PAPER)
-        operations = [findings.depth(model, 4).operations for model in ("drfn", "drfn-2conv")]
+        operations = [
+            measure_depth(MODELS.get(one), 4, {}).operations for one in ("drfn", "drfn-2conv")
+        ]
         assert operations == [360, 488]
         assert set(map(str, operations)) <= figures(judged()["depth"].evidence)
 
@@ -165,7 +167,7 @@ class TestNetworks:
 
     def test_an_epoch_of_a_thousand_steps_does_not_fit_into_80_seconds(self) -> None:
         # 320x180 LR pixels give 1280x720; a step is 16 x 48 x 48 pixels, forward and backward.
-        macs = Findings(frame(), PAPER).complexity("drfn", 4).macs
+        macs = measure_complexity(MODELS.get("drfn"), 4, {}).macs
         assert macs == 325_804_040_192
         flops = 3 * 2 * macs * 16 * 48**2 / (320 * 180)
         peak = 2 * 3584 * 1582e6
@@ -178,9 +180,7 @@ class TestNetworks:
     def test_who_needs_fewer_multiplications_is_nowhere_better_in_print(self) -> None:
         found = judged()["computing-power"]
         assert found.verdict == "not measured" and "DRFN 326" in found.evidence
-        counts = [
-            Findings(frame(), PAPER).complexity(one, 4).macs for one in ("drfn-2conv", "msrn")
-        ]
+        counts = [measure_complexity(MODELS.get(one), 4, {}).macs for one in ("drfn-2conv", "msrn")]
         assert counts[1] < counts[0] == pytest.approx(598e9, rel=0.001), "as the note says"
         assert "598 G" in found.evidence and "MSRN would beat it on Urban100" in found.evidence
 
