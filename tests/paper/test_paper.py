@@ -106,14 +106,6 @@ def test_numbers_of_the_text_stand_in_their_quotations() -> None:
             assert any(form and form in number.quote for form in forms), name
 
 
-def test_ambiguities_have_one_default_among_their_readings() -> None:
-    ambiguities = PAPER.ambiguities
-    assert len(ambiguities) == 15 == len({one.key for one in ambiguities})
-    for one in ambiguities:
-        assert len(one.readings) > 1 and one.default in one.readings, one.key
-        assert one.evidence.endswith(".")
-
-
 class TestDoubts:
     PLACES = [(PAPER.place(doubt.cell), doubt) for doubt in PAPER.doubts]
 

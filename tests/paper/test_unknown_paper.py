@@ -96,7 +96,7 @@ class TestPrint:
     def test_what_compares_nothing_or_in_an_unknown_direction_is_refused(
         self, tmp_path: Path
     ) -> None:
-        said = "whether more or less lpips is better is not known"
+        said = "no metric of which more is better is called 'lpips'"
         for test in (
             'rank = "first", table = "sharp", metrics = ["lpips"]',
             'outlier = "sharp | Shuffle | demo | lpips", against = "Bicubic"',
