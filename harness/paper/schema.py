@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,12 +148,9 @@ class Table(PrintedCells, frozen=True, kw_only=True):
     """A printed table of results.
 
     Attributes:
-        id: the name of its report.
-        title: as the paper calls it, such as ``Table 2``.
         degradation: how the LR images were made: ``BI`` is MATLAB's bicubic.
         border: pixels left out of the scores on each side; by default as many as the scale.
-        rules: the preset that its numbers follow.
-        exceptions: other presets, by method, or by cell such as ``SRMDNF | set14``.
+        exceptions: other presets than ``rules``, by method, or by cell such as ``SRMDNF | set14``.
         read_from: the documents that the numbers were read from, if not from the paper itself.
     """
 
@@ -187,15 +183,11 @@ class Ablation(Data, frozen=True, kw_only=True):
     """A printed ablation: one network without some of its parts.
 
     Attributes:
-        model: the registered network.
         whole: the variant that is the network itself.
         variants: the network's arguments for each variant.
         psnr: in dB, in the order of the printed columns.
         readings: which variant each column is; the first is the one the harness takes. By default
             the order of ``variants``.
-        titles: the names of variants in print.
-        decimals: of the numbers in print.
-        rules: the preset of rules that its numbers follow.
     """
 
     id: Tag
@@ -249,7 +241,6 @@ class Plot(Data, frozen=True, kw_only=True):
     """A printed plot of parameters against PSNR; the PSNRs are those of the paper's tables.
 
     Attributes:
-        set, scale: what the PSNR is of.
         parameters: the counts that the paper prints, by method.
         readings: methods without published code or count: their networks are readings of a paper.
     """
@@ -321,7 +312,6 @@ class Row:
 
     Attributes:
         model: the registered network; empty if there is none.
-        self_ensemble: the row is of the network with self-ensemble.
         printed: the numbers by set and metric.
     """
 
@@ -475,15 +465,18 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         What only one cell has may be left out; without a metric, all scores are meant.
         """
         words = {word.strip() for word in text.split("|")}
-        cells = [(row, *place) for row in self.rows for place in row.printed]
-        parts = [(row.table.id, f"x{row.scale}", row.method, *place) for row, *place in cells]
-        _require("part of a cell", words, chain(*parts))
-        found = [cell for cell, own in zip(cells, parts, strict=True) if words.issubset(own)]
-        if len({(id(row), dataset) for row, dataset, _ in found}) != 1:
+        cells = {
+            (row.table.id, f"x{row.scale}", row.method, dataset, metric): row
+            for row in self.rows
+            for dataset, metric in row.printed
+        }
+        _require("part of a cell", words, chain(*cells))
+        found = [cell for cell in cells if words.issubset(cell)]
+        if len({cell[:4] for cell in found}) != 1:
             count = "several printed cells" if found else "no printed cell"
             raise ValueError(f"{text!r} is {count}: write table | x4 | method | set | metric")
-        row, dataset, _ = found[0]
-        return Place(row, dataset, tuple(metric for *_, metric in found))
+        *_, dataset, _ = found[0]
+        return Place(cells[found[0]], dataset, tuple(metric for *_, metric in found))
 
     def number(self, text: str) -> Printed:
         """Find a printed number: of a cell, of a variant of an ablation, or of the text.
@@ -633,8 +626,8 @@ def _check(paper: Paper) -> None:
     parts: list[Table | Ablation | Plot] = [*paper.tables, *paper.ablations, *paper.plots]
     names = [one.id for one in parts] + [one.key for one in paper.claims]
     names += map(paper.row_name, paper.rows)
-    for name, count in Counter(names).items():
-        if count > 1:
+    for name in names:
+        if names.count(name) > 1:
             raise ValueError(f"two ids, keys of claims or rows are called {name!r}")
     for table in paper.tables:
         cells = [f"{method} | {name}" for method in paper.methods for name in table.columns]
