@@ -20,19 +20,8 @@ from msgspec.structs import fields
 from harness.cards import CardName
 from harness.errors import UsageError
 from harness.files import PAPER, regular
-from harness.paper.vocabulary import (
-    TESTS,
-    Amount,
-    Beats,
-    ClaimTest,
-    Compare,
-    Data,
-    Equals,
-    Gain,
-    Outlier,
-    Scale,
-    Spread,
-)
+from harness.paper import vocabulary
+from harness.paper.vocabulary import TESTS, Amount, ClaimTest, Compare, Data, Scale
 from harness.protocol.rules import PRESETS, Preset
 from harness.registry import DATASETS, PAPERS
 
@@ -57,7 +46,6 @@ class Score(NamedTuple):
         exact: decimals that show the difference between two runs.
     """
 
-    name: str
     title: str
     printed: int
     measured: int
@@ -77,16 +65,13 @@ class Score(NamedTuple):
         return f"{value:.{self.measured}f}"
 
 
-SCORES: Mapping[str, Score] = {
-    "psnr": Score("psnr", "PSNR in dB", 2, 3, 4),
-    "ssim": Score("ssim", "SSIM", 4, 4, 6),
-}
+SCORES: Mapping[str, Score] = {"psnr": Score("PSNR in dB", 2, 3, 4), "ssim": Score("SSIM", 4, 4, 6)}
 """The scores of every run, of which more is better, with the decimals of most papers."""
 
 
 def score(metric: str, decimals: int) -> Score:
     """Return how a metric is written that a paper prints with some decimals."""
-    usual = SCORES.get(metric, Score(metric, metric.upper(), decimals, decimals + 1, 6))
+    usual = SCORES.get(metric, Score(metric.upper(), decimals, decimals + 1, 6))
     return usual._replace(printed=decimals, measured=max(usual.measured, decimals))
 
 
@@ -498,7 +483,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         if others:
             raise ValueError(f"{text!r} names no metric")
         value, form = row.printed[dataset, metric], score(metric, row.table.scores[metric])
-        where = f"{row.method} on {title(dataset)} ({row.table.title}, {form.name.upper()})"
+        where = f"{row.method} on {title(dataset)} ({row.table.title}, {metric.upper()})"
         return Printed(value, f"{form.as_printed(value)} for {where}", form.rounding)
 
     def ablation(self, name: str = "") -> Ablation:
@@ -536,12 +521,12 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         shared = {column: compared.own[column] for column in chain(*leads)}
         return compared._replace(numbers={**numbers, own: shared})
 
-    def gaps(self, test: Outlier) -> tuple[Place, dict[Column, float]]:
+    def gaps(self, test: vocabulary.Outlier) -> tuple[Place, dict[Column, float]]:
         """Find a cell, and subtract another method from its row in each column that both have."""
         place = row, dataset, metrics = self.place(test.outlier)
-        others = (test.against,)
-        of_row = Beats(beats=others, method=row.method, table=row.table.id, metrics=metrics)
-        lead = self.compared(of_row).leads(others)[test.against]
+        compared = self.compared(Compare(method=row.method, table=row.table.id, metrics=metrics))
+        _require("other method", [test.against], compared.others)
+        lead = compared.leads([test.against])[test.against]
         gaps = {column: gap for column, gap in lead.items() if column[0] == row.scale}
         for metric in metrics:
             sets = [name for _, name, score in gaps if score == metric]
@@ -651,14 +636,14 @@ def _check_test(paper: Paper, test: ClaimTest | None) -> None:
     match test:
         case Compare():
             paper.compared(test)
-        case Gain():
+        case vocabulary.Gain():
             _require("variant", chain(*test.gain), paper.ablation(test.ablation).variants)
-        case Outlier():
+        case vocabulary.Outlier():
             paper.gaps(test)
-        case Equals():
+        case vocabulary.Equals():
             for number in test.equals:
                 paper.number(number)
-        case Spread():
+        case vocabulary.Spread():
             _require("preset of rules", [test.rules], PRESETS)
             known = chain(*((row.method, *place) for row in paper.rows for place in row.printed))
             _require("method, set or metric", [test.cells, test.metric], known)
