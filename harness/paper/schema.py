@@ -21,7 +21,7 @@ from harness.cards import CardName
 from harness.errors import UsageError
 from harness.files import PAPER, regular
 from harness.paper import vocabulary
-from harness.paper.vocabulary import TESTS, Amount, ClaimTest, Compare, Data, Scale
+from harness.paper.vocabulary import TESTS, Amount, ClaimTest, Compare, Data, Rules, Scale
 from harness.protocol.rules import PRESETS, Preset
 from harness.registry import DATASETS, PAPERS
 
@@ -143,12 +143,9 @@ class Table(PrintedCells, frozen=True, kw_only=True):
     title: str
     degradation: str = "BI"
     border: Annotated[int, Meta(ge=0)] | None = None
-    rules: str = "usual"
-    exceptions: dict[str, str] = {}
+    rules: Rules = "usual"
+    exceptions: dict[str, Rules] = {}
     read_from: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _require("preset of rules", [self.rules, *self.exceptions.values()], PRESETS)
 
     def preset(self, method: str, dataset: str) -> Preset:
         """Return the rules of a cell."""
@@ -186,11 +183,10 @@ class Ablation(Data, frozen=True, kw_only=True):
     readings: tuple[tuple[str, ...], ...] = ()
     titles: dict[str, str] = {}
     decimals: Decimals = 2
-    rules: str = "usual"
+    rules: Rules = "usual"
     note: str = ""
 
     def __post_init__(self) -> None:
-        _require("preset of rules", [self.rules], PRESETS)
         _require("variant", [self.whole, *self.titles], self.variants)
         for reading in self.readings or (self.columns,):
             if sorted(reading) != sorted(self.variants) or len(reading) != len(self.psnr):
@@ -644,7 +640,6 @@ def _check_test(paper: Paper, test: ClaimTest | None) -> None:
             for number in test.equals:
                 paper.number(number)
         case vocabulary.Spread():
-            _require("preset of rules", [test.rules], PRESETS)
             known = chain(*((row.method, *place) for row in paper.rows for place in row.printed))
             _require("method, set or metric", [test.cells, test.metric], known)
 

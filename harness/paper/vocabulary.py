@@ -13,6 +13,9 @@ Amount = Annotated[float, Meta(ge=0, le=1e18)]
 Quantity = Literal["parameters", "macs", "depth", "receptive_field", "narrowest_1x1"]
 """What can be counted on a network: see `harness.paper.claims.QUANTITIES`."""
 
+Rules = Literal["usual", "full-range", "as-rgb", "imdn"]
+"""A preset of rules: see `harness.protocol.rules.PRESETS`."""
+
 
 class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of a paper's TOML; other keys than its fields are refused."""
@@ -155,7 +158,7 @@ class Spread(ClaimTest, frozen=True, kw_only=True):
     spread: Annotated[tuple[str, ...], Meta(min_length=2)]
     cells: str
     metric: str = "psnr"
-    rules: str = "usual"
+    rules: Rules = "usual"
 
 
 class Plugin(ClaimTest, frozen=True, kw_only=True):

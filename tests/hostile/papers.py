@@ -56,7 +56,7 @@ CASES = [
     paper("id that is a format", "cannot be read (paper.id", id="{0}"),
     paper("subject that is no method", "no method is called 'W'", subject="W"),
     paper("unknown key", "no key is called 'rulez': did you mean rules?", more='rulez = "usual"'),
-    paper("unknown preset of rules", "no preset of rules is called 'x'", more='rules = "x"'),
+    paper("unknown preset of rules", "no value is called 'x'", more='rules = "x"'),
     paper("cells that are words", "'many/0.8' of V is not of the form", cells="x4 | V | many/0.8"),
     paper("cells without end", "of V is not of the form", cells=f"x4 | V | 1e{'9' * 999}/0.8"),
     paper("a scale of nothing", "is not a scale such as x4", cells="x0 | V | 31.35/0.8838"),

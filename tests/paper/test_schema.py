@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from harness.errors import UsageError
 from harness.paper.schema import Paper, paper
+from harness.paper.vocabulary import Rules
+from harness.protocol.rules import PRESETS
 
 GOOD = '''
 [paper]
@@ -174,9 +177,13 @@ MISTAKES = {
     "border": ("columns", "border = -1\ncolumns", "results: border: Expected `int` >= 0"),
     # Names
     "subject": ('subject = "One"', 'subject = "Onne"', "[paper]: no method ...Onne... mean One"),
-    "preset": ("columns", 'rules = "usuall"\ncolumns', "results: no preset ... mean usual"),
-    "preset of a method": ('"full-range"', '"fullrange"', "results: no preset ... mean full-range"),
-    "preset of a set": ('"as-rgb"', '"asrgb"', "results: no preset ... mean as-rgb"),
+    "preset": ("columns", 'rules = "usuall"\ncolumns', "results: ...no value ... mean usual"),
+    "preset of a method": (
+        '"full-range"',
+        '"fullrange"',
+        "results: ...no value ... mean full-range",
+    ),
+    "preset of a set": ('"as-rgb"', '"asrgb"', "results: ...no value ... mean as-rgb"),
     "method of a preset": ("{ Two =", "{ Tow =", "results: no method ...Tow... mean Two"),
     "set of a preset": (
         '"One | set5" =',
@@ -192,7 +199,11 @@ MISTAKES = {
         'readings = [["all", "les"]]\npsnr =',
         "parts: ...differ in length or names",
     ),
-    "rules of an ablation": ("psnr =", 'rules = "a"\npsnr =', "parts: no preset ...: there are us"),
+    "rules of an ablation": (
+        "psnr =",
+        'rules = "a"\npsnr =',
+        "parts: ...no value ...: there are us",
+    ),
     "scale of an ablation": (
         "scale = 4\nwhole",
         "scale = 0\nwhole",
@@ -288,7 +299,7 @@ TESTS = {
     "against itself": ('{ outlier = "One | set14", against = "One" }', "no other method ...'One'"),
     "one way": ('{ spread = ["as-rgb"], cells = "set5" }', "spread: ... of length >= 2"),
     "cells": ('{ spread = ["as-rgb", "full-range"], cells = "set6" }', "no method, set ... set5"),
-    "rules": ('{ spread = ["one", "two"], cells = "One", rules = "r" }', "no preset of rules"),
+    "rules": ('{ spread = ["one", "two"], cells = "One", rules = "r" }', "no value"),
     "score": (
         '{ spread = ["one", "two"], cells = "One", metric = "mae" }',
         "metric is called 'mae'",
@@ -315,6 +326,10 @@ def test_a_mistake_in_a_test_is_told_with_its_claim(
     tmp_path: Path, test: str, expected: str
 ) -> None:
     is_told(message(tmp_path, GOOD.replace(TEST, test)), expected, "[[claim]] size: ")
+
+
+def test_rules_are_presets() -> None:
+    assert list(get_args(Rules)) == list(PRESETS)
 
 
 class TestFiles:
