@@ -120,12 +120,13 @@ class PrintedCells(Data, frozen=True, kw_only=True):
         form = r"\s*/\s*".join([r"(\d+(?:\.\d+)?|-)"] * len(self.scores))
         numbers: dict[tuple[str, str], float] = {}
         for dataset, cell in zip(self.columns, cells, strict=True):
+            if cell == "-":
+                continue
             match = re.fullmatch(form, cell)
-            if not match and cell != "-":
+            if not match:
                 raise ValueError(f"{cell!r} of {method} is not of the form {'/'.join(self.scores)}")
-            for metric, value in zip(self.scores, match.groups() if match else (), strict=False):
-                if value != "-":
-                    numbers[dataset, metric] = float(value)
+            printed = zip(self.scores, match.groups(), strict=True)
+            numbers |= {(dataset, metric): float(text) for metric, text in printed if text != "-"}
         return int(scale[1:]), method, numbers
 
 
@@ -239,9 +240,8 @@ class Doubt(Data, frozen=True, kw_only=True):
 
     Attributes:
         cell: such as ``x4 | VDSR | b100 | ssim``; see `Paper.place`.
-        seen: it contradicts other printed numbers (``print``); the authors' weights give another
-            number under the table's rules, and the printed one under others (``measurement``); or
-            it is odd and contradicts nothing (``unusual``).
+        seen: it contradicts other printed numbers (``print``), or the authors' weights under the
+            table's rules (``measurement``); or it is odd and contradicts nothing (``unusual``).
     """
 
     cell: str
@@ -460,11 +460,9 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         return Place(cells[found[0]], dataset, tuple(metric for *_, metric in found))
 
     def number(self, text: str) -> Printed:
-        """Find a printed number: of a cell, of a variant of an ablation, or of the text.
+        """Find a printed number: a cell as `place` takes it, a variant, or one of the text.
 
-        Args:
-            text: the cell as `place` takes it; the ablation's id and the variant, such as
-                ``table1 | both``; or the key of one of the ``numbers``.
+        A variant stands after its ablation's id, such as ``table1 | both``.
         """
         if text in self.numbers:
             number = self.numbers[text]
@@ -503,19 +501,19 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         _require("metric of which more is better", test.metrics, better)
         numbers: dict[str, dict[Column, float]] = {}
         for row in (row for row in rows if row.table is table):
-            numbers.setdefault(row.method, {}).update(
-                ((row.scale, dataset, metric), value)
-                for (dataset, metric), value in row.printed.items()
-                if metric in test.metrics and dataset in (test.sets or table.columns)
-            )
+            columns = numbers.setdefault(row.method, {})
+            for (dataset, metric), value in row.printed.items():
+                if metric in test.metrics and dataset in (test.sets or table.columns):
+                    columns[row.scale, dataset, metric] = value
         compared = Compared(table, own, numbers)
         _require("other method", test.others, compared.others)
         leads = compared.leads(test.others or compared.others).values()
         if not (all(leads) if test.others else any(leads)):
             others = " or ".join(test.others) or "other methods"
             raise ValueError(f"{own} and {others} have no numbers in the same column")
-        shared = {column: compared.own[column] for column in chain(*leads)}
-        return compared._replace(numbers={**numbers, own: shared})
+        shared = set(chain(*leads))
+        numbers[own] = {column: one for column, one in numbers[own].items() if column in shared}
+        return compared
 
     def gaps(self, test: vocabulary.Outlier) -> tuple[Place, dict[Column, float]]:
         """Find a cell, and subtract another method from its row in each column that both have."""
@@ -532,11 +530,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
 
 
 def read_paper(path: Path) -> Paper:
-    """Read a paper's TOML file.
-
-    Raises:
-        UsageError: it cannot be read or has a mistake; the message names the key.
-    """
+    """Read a paper's TOML file; a `UsageError` names the key that has a mistake."""
     try:
         data = tomllib.loads(regular(path, PAPER).read_text(encoding="utf-8-sig"))
         paper = _converted(data, Paper)

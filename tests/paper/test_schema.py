@@ -358,9 +358,15 @@ class TestFiles:
         said = message(tmp_path, GOOD + "#" * (1 << 20))
         assert "and at most 1,048,576 are read" in said
 
-    def test_a_folder(self, tmp_path: Path) -> None:
-        (tmp_path / "mine.toml").mkdir()
-        assert "is a folder, not a file" in told(tmp_path / "mine.toml")
+    @pytest.mark.parametrize("name", ["mine.toml", "mine"])
+    def test_a_folder(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).mkdir()
+        assert "is a folder, not a file" in told(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["mine.toml", "mine.txt"])
+    def test_one_with_a_byte_order_mark_or_another_suffix(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text(GOOD, encoding="utf-8-sig")
+        assert paper(str(tmp_path / name)).subject == "One"
 
     def test_an_empty_one(self, tmp_path: Path) -> None:
         is_told(message(tmp_path, ""), "field `paper`")
