@@ -239,7 +239,7 @@ class Doubt(Data, frozen=True, kw_only=True):
     """A printed number that looks wrong.
 
     Attributes:
-        cell: such as ``x4 | VDSR | b100 | ssim``; see `Paper.place`.
+        cell: such as ``x4 | VDSR | b100 | ssim``; see `Paper.scores`.
         seen: it contradicts other printed numbers (``print``), or the authors' weights under the
             table's rules (``measurement``); or it is odd and contradicts nothing (``unusual``).
     """
@@ -319,14 +319,6 @@ class Row:
     def sets(self) -> list[str]:
         """The sets with a printed number, in the order of the columns."""
         return list(dict.fromkeys(dataset for dataset, _ in self.printed))
-
-
-class Place(NamedTuple):
-    """A cell of a printed table, with those of its scores that are meant."""
-
-    row: Row
-    dataset: str
-    metrics: tuple[str, ...]
 
 
 class Printed(NamedTuple):
@@ -427,11 +419,10 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
     @cached_property
     def doubted(self) -> dict[tuple[str, int, str, str, str], Doubt]:
         """The doubts by table, scale, method, set and metric."""
-        places = [(self.place(doubt.cell), doubt) for doubt in self.doubts]
         return {
             (row.table.id, row.scale, row.method, dataset, metric): doubt
-            for (row, dataset, metrics), doubt in places
-            for metric in metrics
+            for doubt in self.doubts
+            for row, dataset, metric in self.scores(doubt.cell)
         }
 
     def network(self, method: str) -> tuple[str, bool]:
@@ -440,27 +431,27 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         model = self.methods[method]
         return model.removesuffix("+"), model.endswith("+")
 
-    def place(self, text: str) -> Place:
-        """Find a cell: table, scale, method, set and metric in any order, with bars between.
+    def scores(self, text: str) -> list[tuple[Row, str, str]]:
+        """Find the row, set and metric of each score of a cell.
 
-        What only one cell has may be left out; without a metric, all scores are meant.
+        The text has the table, scale, method, set and metric in any order, with bars between. What
+        only one cell has may be left out; without a metric, all scores are meant.
         """
         words = {word.strip() for word in text.split("|")}
-        cells = {
-            (row.table.id, f"x{row.scale}", row.method, dataset, metric): row
+        scores = {
+            (row.table.id, f"x{row.scale}", row.method, dataset, metric): (row, dataset, metric)
             for row in self.rows
             for dataset, metric in row.printed
         }
-        _require("part of a cell", words, chain(*cells))
-        found = [cell for cell in cells if words.issubset(cell)]
-        if len({cell[:4] for cell in found}) != 1:
+        _require("part of a cell", words, chain(*scores))
+        found = [parts for parts in scores if words.issubset(parts)]
+        if len({parts[:4] for parts in found}) != 1:
             count = "several printed cells" if found else "no printed cell"
             raise ValueError(f"{text!r} is {count}: write table | x4 | method | set | metric")
-        *_, dataset, _ = found[0]
-        return Place(cells[found[0]], dataset, tuple(metric for *_, metric in found))
+        return [scores[parts] for parts in found]
 
     def number(self, text: str) -> Printed:
-        """Find a printed number: a cell as `place` takes it, a variant, or one of the text.
+        """Find a printed number: a cell as `scores` takes it, a variant, or one of the text.
 
         A variant stands after its ablation's id, such as ``table1 | both``.
         """
@@ -473,7 +464,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
                     form = score("psnr", ablation.decimals)
                     said = f"{form.as_printed(psnr)} dB for {variant} ({ablation.title})"
                     return Printed(psnr, said, form.rounding)
-        row, dataset, (metric, *others) = self.place(text)
+        (row, dataset, metric), *others = self.scores(text)
         if others:
             raise ValueError(f"{text!r} names no metric")
         value, form = row.printed[dataset, metric], score(metric, row.table.scores[metric])
@@ -514,19 +505,6 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         shared = set(chain(*leads))
         numbers[own] = {column: one for column, one in numbers[own].items() if column in shared}
         return compared
-
-    def gaps(self, test: vocabulary.Outlier) -> tuple[Place, dict[Column, float]]:
-        """Find a cell, and subtract another method from its row in each column that both have."""
-        place = row, dataset, metrics = self.place(test.outlier)
-        compared = self.compared(Compare(method=row.method, table=row.table.id, metrics=metrics))
-        _require("other method", [test.against], compared.others)
-        lead = compared.leads([test.against])[test.against]
-        gaps = {column: gap for column, gap in lead.items() if column[0] == row.scale}
-        for metric in metrics:
-            sets = [name for _, name, score in gaps if score == metric]
-            if dataset not in sets or len(sets) < 2:
-                raise ValueError(f"{test.against} has no number in this and another column")
-        return place, gaps
 
 
 def read_paper(path: Path) -> Paper:
@@ -615,7 +593,7 @@ def _check(paper: Paper) -> None:
             _require(f"set with numbers at x{plot.scale}", [plot.set], sets)
     for doubt in paper.doubts:
         with _at(f"[[doubt]] {doubt.cell}"):
-            paper.place(doubt.cell)
+            paper.scores(doubt.cell)
     for claim in paper.claims:
         with _at(f"[[claim]] {claim.key}"):
             _check_test(paper, claim.parsed())
@@ -624,12 +602,13 @@ def _check(paper: Paper) -> None:
 def _check_test(paper: Paper, test: ClaimTest | None) -> None:
     """Refuse a test that names what the paper does not have."""
     match test:
+        case vocabulary.Outlier():
+            sets = [dataset for _, dataset, _ in paper.compared(test).own]
+            _require("set with numbers of both", [test.outlier], sets)
         case Compare():
             paper.compared(test)
         case vocabulary.Gain():
             _require("variant", chain(*test.gain), paper.ablation(test.ablation).variants)
-        case vocabulary.Outlier():
-            paper.gaps(test)
         case vocabulary.Equals():
             for number in test.equals:
                 paper.number(number)

@@ -126,6 +126,18 @@ class Pareto(Compare, frozen=True, kw_only=True):
     pareto: Quantity
 
 
+class Outlier(Compare, frozen=True, kw_only=True):
+    """In a set, the method stands on the same side of another one as in the other columns."""
+
+    outlier: str
+    against: str
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The method that it is compared with."""
+        return (self.against,)
+
+
 class Equals(ClaimTest, frozen=True, kw_only=True):
     """Two printed numbers are the same; see `harness.paper.schema.Paper.number`."""
 
@@ -137,13 +149,6 @@ class Gain(ClaimTest, frozen=True, kw_only=True):
 
     gain: Annotated[tuple[tuple[str, str], ...], Meta(min_length=1)]
     ablation: str = ""
-
-
-class Outlier(ClaimTest, frozen=True, kw_only=True):
-    """A cell, such as ``x4 | VDSR | b100``, is on the same side of another row as elsewhere."""
-
-    outlier: str
-    against: str
 
 
 class Spread(ClaimTest, frozen=True, kw_only=True):

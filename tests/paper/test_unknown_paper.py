@@ -97,7 +97,7 @@ class TestPrint:
         said = "no metric of which more is better is called 'lpips'"
         for test in (
             'rank = "first", table = "sharp", metrics = ["lpips"]',
-            'outlier = "sharp | Shuffle | demo | lpips", against = "Bicubic"',
+            'outlier = "demo", against = "Bicubic", table = "sharp", metrics = ["lpips"]',
         ):
             with pytest.raises(UsageError, match=said):
                 changed(tmp_path, ('beats = ["Bicubic"]', test), of="shuffle2031")
