@@ -350,13 +350,13 @@ def _gain(test: vocabulary.Gain, evidence: Evidence) -> Finding:
 
 
 def _outlier(test: vocabulary.Outlier, evidence: Evidence) -> Finding:
-    (row, dataset, metrics), gaps = _paper(evidence).gaps(test)
-    text = f"{row.method} minus {test.against} is {_by_column(gaps)}."
-    is_out = any(_stands_out((row.scale, dataset, metric), gaps) for metric in metrics)
+    compared = _paper(evidence).compared(test)
+    gaps = compared.leads([test.against])[test.against]
+    text = f"{compared.method} minus {test.against} is {_by_column(gaps)}."
+    is_out = any(_stands_out(column, gaps) for column in gaps if column[1] == test.outlier)
     verdicts, runs = set(), []
-    for cell in evidence.cells:
-        here = cell.row is row and cell.dataset == dataset and cell.metric in metrics
-        if here and cell.measured:
+    for column, cell in _own_cells(compared, evidence).items():
+        if column[1] == test.outlier and cell.measured:
             value = cell.score.as_measured(cell.measured.value)
             text += f" Measured {cell.metric.upper()}: {value}."
             verdicts.add(cell.verdict)
@@ -366,9 +366,12 @@ def _outlier(test: vocabulary.Outlier, evidence: Evidence) -> Finding:
 
 
 def _stands_out(column: Column, gaps: Mapping[Column, float]) -> bool:
-    """Whether a gap has another sign than all others of its metric."""
-    others = [gap for other, gap in gaps.items() if other[2] == column[2] and other != column]
-    return all(gaps[column] * gap < 0 for gap in others)
+    """Whether a gap has another sign than all others of its scale and metric."""
+    scale, dataset, metric = column
+    others = [
+        gap for other, gap in gaps.items() if other[::2] == (scale, metric) and other[1] != dataset
+    ]
+    return bool(others) and all(gaps[column] * gap < 0 for gap in others)
 
 
 def _spread(test: vocabulary.Spread, evidence: Evidence) -> Finding:

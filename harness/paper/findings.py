@@ -15,7 +15,7 @@ from harness.paper.ablations import JudgedAblation, judge_ablation
 from harness.paper.claims import judge_claim
 from harness.paper.select import speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Judgement, judge_row
-from harness.paper.vocabulary import Compare
+from harness.paper.vocabulary import Beats, Within
 from harness.run.statistics import Interval, compare_runs
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Findings(Evidence):
         if self.paper is None:
             return []
         subject = self.paper.subject
-        tests = [test for test in self.paper.tests.values() if isinstance(test, Compare)]
+        tests = [test for test in self.paper.tests.values() if isinstance(test, Beats | Within)]
         argued = {frozenset((test.method or subject, one)) for test in tests for one in test.others}
         scales = sorted({row.scale for row in self.paper.rows if row.table is table})
         places = product(scales, table.columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,9 @@ Amount = Annotated[float, Meta(ge=0, le=1e18)]
 
 Quantity = Literal["parameters", "macs", "depth", "receptive_field", "narrowest_1x1"]
 """What can be counted on a network: see `harness.paper.claims.QUANTITIES`."""
+
+Rules = Literal["usual", "full-range", "as-rgb", "imdn"]
+"""A preset of rules: see `harness.protocol.rules.PRESETS`."""
 
 
 class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,44 +38,28 @@ class Count(ClaimTest, frozen=True, kw_only=True):
     count: Quantity
     of: str = ""
     readings: tuple[str, ...] = ()
-    about: str = ""
+    about: Annotated[str, Meta(pattern=r"\A(\d+(\.\d+)?[kMG]?)?\Z")] = ""
     at_least: Amount | None = None
     leaves_room: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.about) == (self.at_least is not None):
             raise ValueError("the test count needs either about or at_least")
-        if self.about:
-            rounded(0.0, self.about)
 
     def fits(self, count: float) -> bool:
         """Whether the network's count is the claimed one."""
         if self.at_least is not None:
             return count >= self.at_least
-        own, claimed = rounded(count, self.about)
-        return own == claimed
-
-
-def rounded(value: float, about: str) -> tuple[float, float]:
-    """Round a value to the digits of a printed number such as ``5.2M``; return both.
-
-    Raises:
-        ValueError: the text is not a number, or one with k, M or G.
-    """
-    match = re.fullmatch(r"(\d+)(\.\d+)?([kMG]?)", about)
-    if not match:
-        raise ValueError(f"{about!r} is not a number such as 4, 57.3k or 5.2M")
-    unit = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}[match[3]]
-    return round(value / unit, len(match[2] or ".") - 1), float(about.rstrip("kMG"))
+        claimed = self.about.rstrip("kMG")
+        unit = {"k": 1e3, "M": 1e6, "G": 1e9}.get(self.about[-1], 1.0)
+        decimals = len(claimed.partition(".")[2])
+        return round(count / unit, decimals) == float(claimed)
 
 
 class Compare(ClaimTest, frozen=True, kw_only=True):
     """A test of a row against other rows of a table.
 
-    Attributes:
-        method: the row; by default the paper's subject.
-        table: the id of the table; by default the first with the method.
-        sets: the columns; by default all.
+    By default of the paper's subject, in the first table that has it, in all columns.
     """
 
     method: str = ""
@@ -90,8 +76,7 @@ class Compare(ClaimTest, frozen=True, kw_only=True):
 class Beats(Compare, frozen=True, kw_only=True):
     """The method is better than others, or all if none is named, by so much in every column.
 
-    Attributes:
-        self_ensemble: with self-ensemble, for which the table prints no row.
+    With ``self_ensemble`` that is said of a row that the table does not print.
     """
 
     beats: tuple[str, ...]
@@ -109,8 +94,7 @@ class Within(Compare, frozen=True, kw_only=True):
 
     Attributes:
         of: the margin.
-        lead_over: instead of ``of``: the margin is the method's largest lead over this one, which
-            the paper calls superior to.
+        lead_over: instead of ``of``: the margin is the method's largest lead over this one.
         fewer: what the method must have less of than the others.
     """
 
@@ -130,11 +114,7 @@ class Within(Compare, frozen=True, kw_only=True):
 
 
 class Rank(Compare, frozen=True, kw_only=True):
-    """The method stands in the upper half of every column, or is the first.
-
-    Attributes:
-        by: ``scores``, or a quantity of the networks, the largest first.
-    """
+    """The method is in the upper half of every column, or the first; of quantities the largest."""
 
     rank: Literal["first", "upper half"]
     by: Literal["scores"] | Quantity = "scores"
@@ -144,6 +124,18 @@ class Pareto(Compare, frozen=True, kw_only=True):
     """No other method is better in a column with no more of the quantity."""
 
     pareto: Quantity
+
+
+class Outlier(Compare, frozen=True, kw_only=True):
+    """In a set, the method stands on the same side of another one as in the other columns."""
+
+    outlier: str
+    against: str
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The method that it is compared with."""
+        return (self.against,)
 
 
 class Equals(ClaimTest, frozen=True, kw_only=True):
@@ -159,22 +151,11 @@ class Gain(ClaimTest, frozen=True, kw_only=True):
     ablation: str = ""
 
 
-class Outlier(ClaimTest, frozen=True, kw_only=True):
-    """A cell, such as ``x4 | VDSR | b100``, is in line.
-
-    It stands on the same side of the cell of another method as in the other columns.
-    """
-
-    outlier: str
-    against: str
-
-
 class Spread(ClaimTest, frozen=True, kw_only=True):
     """Printed numbers follow one of several ways to score, not a mix of them.
 
     Attributes:
-        spread: models that stand for the ways, such as one interpolation in each pipeline; or
-            presets of rules.
+        spread: presets of rules; or models, such as one interpolation in each pipeline.
         cells: the row (a method) or column (a set) whose numbers are compared with each way.
         rules: with models: the preset of their runs.
     """
@@ -182,7 +163,7 @@ class Spread(ClaimTest, frozen=True, kw_only=True):
     spread: Annotated[tuple[str, ...], Meta(min_length=2)]
     cells: str
     metric: str = "psnr"
-    rules: str = "usual"
+    rules: Rules = "usual"
 
 
 class Plugin(ClaimTest, frozen=True, kw_only=True):

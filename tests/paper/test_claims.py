@@ -279,7 +279,7 @@ class TestPrint:
             tmp_path,
             ("27.24/0.8308 | -/-", "-/- | -/-"),
             ("".join(doubts.partition('[[doubt]]\ncell = "MSRN')[:1]), ""),
-            ('outlier = "DCSR | urban100"', 'outlier = "DCSR | set5"'),
+            ('outlier = "urban100"', 'outlier = "set5"'),
         )
         ranks = judged(of=without)["superior"].evidence
         assert all(f"4th of 11 by {metric} on Urban100" in ranks for metric in ("PSNR", "SSIM"))

@@ -106,26 +106,14 @@ def test_numbers_of_the_text_stand_in_their_quotations() -> None:
             assert any(form and form in number.quote for form in forms), name
 
 
-def test_ambiguities_have_one_default_among_their_readings() -> None:
-    ambiguities = PAPER.ambiguities
-    assert len(ambiguities) == 15 == len({one.key for one in ambiguities})
-    for one in ambiguities:
-        assert len(one.readings) > 1 and one.default in one.readings, one.key
-        assert one.evidence.endswith(".")
-
-
 class TestDoubts:
-    PLACES = [(PAPER.place(doubt.cell), doubt) for doubt in PAPER.doubts]
-
     def of(self, metric: str) -> set[tuple[str, str]]:
         """The method and set of each number of a metric that is doubted."""
-        return {(one.row.method, one.dataset) for one, _ in self.PLACES if metric in one.metrics}
+        return {(method, name) for *_, method, name, one in PAPER.doubted if one == metric}
 
     def test_each_is_of_one_printed_number_and_has_a_reason(self) -> None:
         assert len(PAPER.doubted) == len(PAPER.doubts) == 13
-        for place, doubt in self.PLACES:
-            assert len(place.metrics) == 1
-            assert doubt.reason.endswith(".")
+        assert all(doubt.reason.endswith(".") for doubt in PAPER.doubts)
 
     def test_one_by_measurement_says_what_was_measured(self) -> None:
         by_measurement = [doubt for doubt in PAPER.doubts if doubt.seen == "measurement"]

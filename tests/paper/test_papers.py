@@ -158,9 +158,11 @@ def test_two_methods_of_one_name_are_refused(tmp_path: Path) -> None:
     text = (ROOT / "harness/paper/papers/msrn2018.toml").read_text()
     path = tmp_path / "twice.toml"
     path.write_text(
-        text.replace("x4 | MSRN |", "x4 | MSRN, RGB | -/- | -/- | -/- | -/- | -/-\nx4 | MSRN |")
+        text.replace(
+            "x4 | MSRN, RGB |", "x4 | MSRN | -/- | -/- | -/- | -/- | -/-\nx4 | MSRN, RGB |"
+        )
     )
-    with pytest.raises(UsageError, match="x4 has two rows of msrn: MSRN, RGB and MSRN"):
+    with pytest.raises(UsageError, match="rows are called 'later-msrn'"):
         paper(str(path))
 
 

@@ -94,10 +94,10 @@ class TestPrint:
     def test_what_compares_nothing_or_in_an_unknown_direction_is_refused(
         self, tmp_path: Path
     ) -> None:
-        said = "whether more or less lpips is better is not known"
+        said = "no metric of which more is better is called 'lpips'"
         for test in (
             'rank = "first", table = "sharp", metrics = ["lpips"]',
-            'outlier = "sharp | Shuffle | demo | lpips", against = "Bicubic"',
+            'outlier = "demo", against = "Bicubic", table = "sharp", metrics = ["lpips"]',
         ):
             with pytest.raises(UsageError, match=said):
                 changed(tmp_path, ('beats = ["Bicubic"]', test), of="shuffle2031")
