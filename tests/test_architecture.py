@@ -30,6 +30,7 @@ ROOMS = [
     "cards",
     "record",
     "files",
+    "text",
     "interrupts",
     "errors",
 ]

@@ -30,7 +30,7 @@ from harness.cli.progress import Row, echo, echo_lines, flat, keep_stdout, rows_
 from harness.errors import HarnessError, UsageError, sentence
 from harness.record import WeightsInfo
 from harness.registry import DATASETS, FAILURES, MODELS, PAPERS, clashes
-from harness.report.table import csv_text
+from harness.text import csv_text
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
-from tabulate import tabulate
 
 from harness.data.pinned import fetch, unsound
 from harness.errors import HarnessError, printable
 from harness.record import canonical_json
-from harness.report.table import csv_text, readable
+from harness.text import csv_text, json_text, plain_table, readable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -285,28 +283,6 @@ def show(rows: Sequence[Row], as_json: bool) -> str:
         return "There is nothing to list."
     headers = [name for name in names if any(row.get(name) not in (None, "", []) for row in rows)]
     return plain_table(headers, [[_short_cell(row, name) for name in headers] for row in rows])
-
-
-def plain_table(
-    headers: Sequence[str], rows: Sequence[Sequence[object]], align: Sequence[str] | None = None
-) -> str:
-    """Format a table for a terminal, one line per row.
-
-    Args:
-        headers: of the columns.
-        rows: cells of any type.
-        align: left or right for each column; by default, columns of numbers are right-aligned.
-    """
-    cells = [[printable(readable(cell)) for cell in row] for row in rows]
-    kinds = [{type(cell) for cell in column} - {type(None)} for column in zip(*rows, strict=True)]
-    align = align or ["right" if kind and kind <= {int, float} else "left" for kind in kinds]
-    return tabulate(cells, headers, tablefmt="simple", colalign=align, disable_numparse=True)
-
-
-def json_text(value: object) -> str:
-    """Write a value as ASCII JSON without control characters; infinity is the string ``inf``."""
-    plain = json.loads(json.dumps(value), parse_constant=lambda word: str(float(word)))
-    return json.dumps(plain, indent=1).replace("\x7f", "\\u007f")
 
 
 def _short_cell(row: Row, name: str) -> object:

@@ -35,10 +35,10 @@ from harness.cli.options import (
     scale_option,
     split_words,
 )
-from harness.cli.progress import echo, echo_lines, json_text
+from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
 from harness.files import write_file
-from harness.report.table import markdown_table
+from harness.text import json_text, markdown_table
 
 if TYPE_CHECKING:
     from harness.report.crops import Region

@@ -28,19 +28,9 @@ from harness.cli.options import (
     split_words,
     weights_key_option,
 )
-from harness.cli.progress import (
-    Row,
-    RunProgress,
-    bars,
-    download,
-    echo,
-    echo_lines,
-    json_text,
-    plain_table,
-    show,
-)
+from harness.cli.progress import Row, RunProgress, bars, download, echo, echo_lines, show
 from harness.errors import HarnessError, UsageError, own_error
-from harness.report.table import markdown_table, readable
+from harness.text import json_text, markdown_table, plain_table, readable
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import ClaimedNumbers, Number, Rescored

@@ -28,8 +28,9 @@ from harness.report.legend import (
     training,
 )
 from harness.report.literature import elsewhere_text
-from harness.report.table import BEST, Lines, Marked, Table, each_table
+from harness.report.table import BEST, Lines, Table, each_table
 from harness.run.statistics import spread_over_weights
+from harness.text import Marked
 
 if TYPE_CHECKING:
     from harness.paper import schema

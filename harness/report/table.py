@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
-from unicodedata import normalize
-
-from tabulate import tabulate
 
 from harness.errors import HarnessError, printable
+from harness.text import (
+    Marked,
+    csv_text,
+    escape_latex,
+    escape_markdown,
+    escaped,
+    markdown_paragraph,
+    markdown_table,
+    readable,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,31 +51,6 @@ class Report(Protocol):
 
 BEST = "Bold: the best of its column and scale; underlined: the second best."
 """What the marks ``best`` and ``second`` say, for a caption."""
-
-
-class Marked(str):
-    """A cell with parts that stand out, except in CSV and where it is used as plain text.
-
-    Attributes:
-        parts: texts with their marks: ``best`` (bold), ``second`` (underlined), or a class of the
-            page's style sheet.
-        run: the id of the record that the page links the cell to.
-        more: text that HTML shows when a reader unfolds the cell.
-    """
-
-    parts: Sequence[tuple[str, str]]
-    run: str
-    more: str
-
-    def __new__(cls, parts: Sequence[tuple[str, str]], run: str = "", more: str = "") -> Marked:
-        """Join texts with their marks."""
-        cell = super().__new__(cls, "".join(text for text, _ in parts))
-        cell.parts, cell.run, cell.more = parts, run, more
-        return cell
-
-    def __html__(self) -> str:
-        """Escape the cell for jinja2."""
-        return _escaped(self, "html")
 
 
 class Lines(tuple[str, ...]):
@@ -175,49 +156,6 @@ def each_table(
     return [table for table in made if table.rows]
 
 
-def readable(value: object) -> str:
-    """Format a value for people: empty if missing, and numbers with their significant digits."""
-    match value:
-        case str():
-            return value
-        case None:
-            return ""
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}"
-        case float():
-            return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.6g}"
-        case list() | tuple():
-            return ", ".join(map(readable, value))
-    return str(value)
-
-
-_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""The first characters of formulas in Excel, LibreOffice and Google Sheets."""
-
-
-def csv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """Write CSV with all digits of numbers, and text that spreadsheets do not read as formulas."""
-    from pandas import DataFrame
-
-    cells = [[_csv_cell(value) for value in row] for row in rows]
-    frame = DataFrame(cells, columns=[_csv_cell(name) for name in columns], dtype=object)
-    return frame.to_csv(index=False, lineterminator="\n")
-
-
-def _csv_cell(value: Any) -> Any:
-    """Put an apostrophe before text that a spreadsheet would read as a formula."""
-    text = printable(value) if isinstance(value, str) else ""
-    if not text.lstrip().startswith(_FORMULAS):
-        return text or value
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
-
-
 def templates() -> Environment:
     """Load the templates of HTML files, which escape their output."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -239,72 +177,9 @@ def _finalize(value: object) -> object:
     return printable(str(value)) if is_text else value
 
 
-def _escape_html(text: str) -> str:
-    return escape(printable(text))
-
-
-_SPECIAL = re.compile(
-    r"""
-    [|`*~$]                             # end of a cell, code, emphasis, strikethrough, formulas
-    | _(?![^\W_]) | (?<![^\W_])_        # emphasis, except inside a word
-    | \](?=[(\[:])                      # the target of a link
-    | <(?=[A-Za-z/!?]) | &(?=[A-Za-z#]) # HTML
-    | \\(?=[!-/:-@\[-`{-~]|\Z)          # an escape
-    """,
-    re.VERBOSE,
-)
-_BLOCK = re.compile(r"\A(\d*)(>|[#+).-](?=[\s#-]|\Z))")
-"""Matches a beginning that would turn a paragraph into a heading, quotation, list or rule."""
-
-
-def escape_markdown(text: str) -> str:
-    """Escape text, on one line, for a cell or the inside of a paragraph."""
-    return _SPECIAL.sub(r"\\\g<0>", printable(text).strip())
-
-
-def markdown_paragraph(text: str) -> str:
-    """Escape text that is a paragraph or the beginning of one."""
-    return _BLOCK.sub(r"\1\\\2", escape_markdown(text))
-
-
-def markdown_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], align: Sequence[str] | None = None
-) -> str:
-    """Write a Markdown table; ``align`` is left or right for each column."""
-    cells = [[_escaped(cell, "md") for cell in row] for row in rows]
-    titles = [escape_markdown(header) for header in headers]
-    return tabulate(cells, titles, tablefmt="github", colalign=align, disable_numparse=True)
-
-
 def _markdown_note(note: Note) -> str:
     quote, *paragraphs = map(markdown_paragraph, [note.quote, *note.paragraphs])
     return "\n\n".join([f"### {escape_markdown(note.heading)}", f"> {quote}", *paragraphs])
-
-
-_SYMBOLS: Mapping[str, str] = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
-    **{"✓": "$\\surd$", "≈": "$\\approx$", "✗": "$\\times$", "≠": "$\\neq$", "○": "$\\circ$"},
-    **{"†": "\\dag{}", "–": "\\textendash{}", "—": "\\textemdash{}", "−": "$-$"},
-}
-
-
-def escape_latex(text: str) -> str:
-    r"""Escape text for the body of a LaTeX document.
-
-    A letter beyond the Latin ones, which LaTeX lacks without more packages, is written as its
-    number, such as ``U+4E2D``.
-    """
-    safe = "".join(map(_letter, normalize("NFC", printable(text)).strip()))
-    safe = re.sub("([-<>,'`])(?=\\1)", "\\1{}", safe)  # LaTeX would join two into a dash or quote
-    # The row's end before it would read a star or a bracket as its argument.
-    return "{}" + safe if safe.startswith(("[", "*")) else safe
-
-
-def _letter(letter: str) -> str:
-    if letter in _SYMBOLS or letter < "\u0180":
-        return _SYMBOLS.get(letter, letter)
-    return f"U+{ord(letter):04X}"
 
 
 PREAMBLE = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,graphicx,longtable}."
@@ -342,7 +217,7 @@ def latex(table: Table) -> str:
 
 
 def _latex_cell(cell: str, wraps: bool) -> str:
-    return "\\raggedright " * wraps + _escaped(cell, "tex")
+    return "\\raggedright " * wraps + escaped(cell, "tex")
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -356,26 +231,3 @@ def _latex_notes(notes: Sequence[Note]) -> list[str]:
         heading, quote, *paragraphs = map(escape_latex, [*note[:2], *note.paragraphs])
         items.append(f"\\item[{{{heading}}}] \\emph{{{quote}}} {' '.join(paragraphs)}")
     return ["", "\\begin{description}\\sloppy", *items, "\\end{description}"] if items else []
-
-
-_FORMS: Mapping[Format, tuple[Callable[[str], str], Mapping[str, str]]] = {
-    # GitHub shows <ins> underlined, and drops <u>.
-    "md": (escape_markdown, {"best": "**{}**", "second": "<ins>{}</ins>"}),
-    "tex": (escape_latex, {"best": "\\textbf{{{}}}", "second": "\\underline{{{}}}"}),
-    "html": (_escape_html, {"best": "<b>{}</b>", "second": "<u>{}</u>"}),
-}
-"""How text is escaped and marked."""
-
-
-def _escaped(cell: str, form: Format) -> str:
-    """Escape a cell, and mark its parts if it has any."""
-    escape, marks = _FORMS[form]
-    if not isinstance(cell, Marked):
-        return escape(cell)
-    texts = []
-    for text, mark in cell.parts:
-        style = "{}"
-        if mark and form == "html":
-            style = f'<span class="{mark.replace(" ", "-")}" title="{mark}">{{}}</span>'
-        texts.append(marks.get(mark, style).format(escape(text)) if text else "")
-    return "".join(texts)

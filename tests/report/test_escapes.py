@@ -15,15 +15,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from harness.cli.progress import json_text, plain_table
 from harness.errors import printable
-from harness.report.table import (
+from harness.report.table import Table
+from harness.text import (
     _SYMBOLS,
     Marked,
-    Table,
     escape_latex,
     escape_markdown,
+    json_text,
     markdown_paragraph,
+    plain_table,
 )
 
 STRANGE = [

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.cli.progress import json_text, plain_table
 from harness.errors import HarnessError
 from harness.paper.findings import Findings
 from harness.paper.schema import paper
@@ -15,8 +14,9 @@ from harness.registry import REPORTS
 from harness.report.build import make
 from harness.report.crops import Pictures
 from harness.report.legend import MARKS
-from harness.report.table import BEST, Lines, Marked, Note, Table, readable
+from harness.report.table import BEST, Lines, Note, Table
 from harness.run.store import ResultStore
+from harness.text import Marked, json_text, plain_table, readable
 
 ROOT = Path(__file__).parents[2]
 TABLE = Table(
