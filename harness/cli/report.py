@@ -114,7 +114,7 @@ def report(
     if not any(map(takes_pictures, selected(name, paper))):
         takers = " and ".join(filter(takes_pictures, REPORTS))
         refuse_ignored(f"the reports {takers}", "images", "image", "box", "models", "data_root")
-    if name == "claims" and split_words(formats) == ["json"]:
+    if name == "claims" and split_words(formats) == ["json"] and not out:
         print_claims(results, paper_name, "json")
         return
     if not out:
