@@ -43,13 +43,11 @@ class Score(NamedTuple):
         title: its name with the unit.
         printed: decimals in the paper.
         measured: decimals of a measured number next to a printed one.
-        exact: decimals that show the difference between two runs.
     """
 
     title: str
     printed: int
     measured: int
-    exact: int
 
     @property
     def rounding(self) -> float:
@@ -65,13 +63,13 @@ class Score(NamedTuple):
         return f"{value:.{self.measured}f}"
 
 
-SCORES: Mapping[str, Score] = {"psnr": Score("PSNR in dB", 2, 3, 4), "ssim": Score("SSIM", 4, 4, 6)}
+SCORES: Mapping[str, Score] = {"psnr": Score("PSNR in dB", 2, 3), "ssim": Score("SSIM", 4, 4)}
 """The scores of every run, of which more is better, with the decimals of most papers."""
 
 
 def score(metric: str, decimals: int) -> Score:
     """Return how a metric is written that a paper prints with some decimals."""
-    usual = SCORES.get(metric, Score(metric.upper(), decimals, decimals + 1, 6))
+    usual = SCORES.get(metric, Score(metric.upper(), decimals, decimals + 1))
     return usual._replace(printed=decimals, measured=max(usual.measured, decimals))
 
 
