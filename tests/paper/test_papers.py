@@ -163,7 +163,7 @@ def test_two_methods_of_one_name_are_refused(tmp_path: Path) -> None:
             "x4 | MSRN, RGB |", "x4 | MSRN | -/- | -/- | -/- | -/- | -/-\nx4 | MSRN, RGB |"
         )
     )
-    with pytest.raises(UsageError, match="rows are called 'later-msrn'"):
+    with pytest.raises(UsageError, match="keys of claims are called 'later-msrn'"):
         paper(str(path))
 
 
