@@ -186,5 +186,6 @@ def escaped(cell: str, form: Literal["md", "tex", "html"]) -> str:
         style = "{}"
         if mark and form == "html":
             style = f'<span class="{mark.replace(" ", "-")}" title="{mark}">{{}}</span>'
-        texts.append(marks.get(mark, style).format(escape(text)) if text else "")
+        space = " " if text.startswith(" ") else ""  # escaping may strip it
+        texts.append(space + marks.get(mark, style).format(escape(text.lstrip())) if text else "")
     return "".join(texts)

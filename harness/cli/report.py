@@ -388,9 +388,7 @@ def _facts(row: CheckRow) -> dict[str, str]:
 
 def _score(metric: str, value: float, sign: str = "") -> str:
     """Format a score, or a difference with the sign ``+``; six digits for unknown metrics."""
-    from harness.paper.schema import SCORES
-
-    form = f".{SCORES[metric].exact}f" if metric in SCORES else ".6g"
+    form = {"psnr": ".4f", "ssim": ".6f"}.get(metric, ".6g")
     return f"{value:{sign}{form}}"
 
 

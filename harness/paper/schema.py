@@ -43,13 +43,11 @@ class Score(NamedTuple):
         title: its name with the unit.
         printed: decimals in the paper.
         measured: decimals of a measured number next to a printed one.
-        exact: decimals that show the difference between two runs.
     """
 
     title: str
     printed: int
     measured: int
-    exact: int
 
     @property
     def rounding(self) -> float:
@@ -65,13 +63,13 @@ class Score(NamedTuple):
         return f"{value:.{self.measured}f}"
 
 
-SCORES: Mapping[str, Score] = {"psnr": Score("PSNR in dB", 2, 3, 4), "ssim": Score("SSIM", 4, 4, 6)}
+SCORES: Mapping[str, Score] = {"psnr": Score("PSNR in dB", 2, 3), "ssim": Score("SSIM", 4, 4)}
 """The scores of every run, of which more is better, with the decimals of most papers."""
 
 
 def score(metric: str, decimals: int) -> Score:
     """Return how a metric is written that a paper prints with some decimals."""
-    usual = SCORES.get(metric, Score(metric.upper(), decimals, decimals + 1, 6))
+    usual = SCORES.get(metric, Score(metric.upper(), decimals, decimals + 1))
     return usual._replace(printed=decimals, measured=max(usual.measured, decimals))
 
 
@@ -473,9 +471,10 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
 
     def ablation(self, name: str = "") -> Ablation:
         """Return an ablation by its id, by default the first."""
-        ids = [one.id for one in self.ablations]
-        _require("ablation", [name or next(iter(ids), "")], ids)
-        return self.ablations[ids.index(name) if name else 0]
+        by_id = {one.id: one for one in self.ablations}
+        name = name or next(iter(by_id), "")
+        _require("ablation", [name], by_id)
+        return by_id[name]
 
     def compared(self, test: Compare) -> Compared:
         """Return the printed numbers that a test compares.
@@ -503,8 +502,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             others = " or ".join(test.others) or "other methods"
             raise ValueError(f"{own} and {others} have no numbers in the same column")
         shared = set(chain(*leads))
-        numbers[own] = {column: one for column, one in numbers[own].items() if column in shared}
-        return compared
+        of_own = {column: one for column, one in numbers[own].items() if column in shared}
+        return compared._replace(numbers=numbers | {own: of_own})
 
 
 def read_paper(path: Path) -> Paper:
@@ -536,6 +535,7 @@ def _converted(data: Mapping[str, Any], kind: type[S]) -> S:
     try:
         return convert(data, kind)
     except ValidationError as error:
+        # Such as: Expected `str`, got `int` - at `$.table[0].title`
         text, *paths = re.split(r" - at (?:`key` in )?`\$\.", str(error))
         place = "".join(paths[-1:]).removesuffix("`").replace("[...]", "")
         first, *keys = place.split(".")

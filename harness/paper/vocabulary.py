@@ -29,8 +29,6 @@ class Count(ClaimTest, frozen=True, kw_only=True):
     """A count on a network is about a printed number, or at least some number.
 
     Attributes:
-        of: the registered network; by default the subject's.
-        readings: networks that are other readings of the same text: one of all must fit.
         about: as printed, such as ``5.2M``: a count fits if it rounds to these digits.
         leaves_room: the text is open to networks that were not counted: it cannot be refuted.
     """
@@ -93,9 +91,7 @@ class Within(Compare, frozen=True, kw_only=True):
     """The method is at most a margin behind others, perhaps with less of something.
 
     Attributes:
-        of: the margin.
         lead_over: instead of ``of``: the margin is the method's largest lead over this one.
-        fewer: what the method must have less of than the others.
     """
 
     within: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -156,7 +152,7 @@ class Spread(ClaimTest, frozen=True, kw_only=True):
 
     Attributes:
         spread: presets of rules; or models, such as one interpolation in each pipeline.
-        cells: the row (a method) or column (a set) whose numbers are compared with each way.
+        cells: a method or a set.
         rules: with models: the preset of their runs.
     """
 

@@ -51,12 +51,8 @@ def takes_pictures(name: str) -> bool:
     return "pictures" in signature(REPORTS.get(name)).parameters
 
 
-def contents(name: str, report: Report, formats: Sequence[str]) -> dict[Format, bytes]:
-    """Render a report in those of the formats that it has; without formats, in all it has.
-
-    Raises:
-        ReportError: the report cannot be rendered.
-    """
+def _contents(name: str, report: Report, formats: Sequence[str]) -> dict[Format, bytes]:
+    """Render a report in those of the formats that it has; without formats, in all it has."""
     forms = [form for form in report.formats if not formats or form in formats]
     with _errors_of(name):
         made = [report.render(form) for form in forms]
@@ -143,7 +139,7 @@ def build(
             for report in asked:
                 if isinstance(report, Table) and not with_marks:
                     report = report.without_marks()
-                rendered[report.name] = contents(name, report, formats)
+                rendered[report.name] = _contents(name, report, formats)
         except ReportError as error:
             failed.append(error)
     yield from failed

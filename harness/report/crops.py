@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -95,12 +95,6 @@ def crops(findings: Findings, pictures: Pictures) -> list[Figure]:
     note = dagger_note([run for row in rows for run in row.runs], findings.names)
     title = "Enlarged regions of images: HR, bicubic and each model"
     return [Figure(name, partial(_draw, rows, note), title, formats=("png",))] if rows else []
-
-
-def redistributable(findings: Findings, pictures: Pictures) -> Figure | None:
-    """Show the images that may be redistributed, as `crops` does; None without SR images."""
-    figures = crops(findings, replace(pictures, region=None))
-    return figures[0] if figures else None
 
 
 def _compare(region: Region, findings: Findings, pictures: Pictures) -> Comparison:

@@ -7,7 +7,7 @@ import re
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from xml.etree import ElementTree
@@ -18,8 +18,8 @@ from harness.errors import printable
 from harness.paper.schema import listed, title
 from harness.paper.verdicts import Verdict
 from harness.registry import REPORTS, register_report
-from harness.report.build import ReportError, contents, make, takes_pictures
-from harness.report.crops import Pictures, redistributable
+from harness.report.build import ReportError, make, takes_pictures
+from harness.report.crops import Pictures, crops
 from harness.report.legend import MARKS
 from harness.report.plot import Figure, plots, points
 from harness.report.results import measured_share, results
@@ -98,10 +98,6 @@ def scatter(findings: Findings, plot: Plot, drawn: Figure) -> str:
     return ElementTree.tostring(root, "unicode")
 
 
-_DRAWN = ("claims", "results")
-"""The reports that have sections of their own."""
-
-
 @dataclass(frozen=True)
 class Page:
     """One self-contained HTML file, made from a template and its variables."""
@@ -129,7 +125,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
     cards = [record_card(record, findings.names) for record in findings.runs["record"]]
     tables = results(findings)
     names = {table.id: table.title for table in paper.tables}
-    photographs = redistributable(findings, pictures)
+    photographs = crops(findings, replace(pictures, region=None))
     context = {
         "source": paper.source,
         "judged": findings.claims,
@@ -144,8 +140,7 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
             (plot, title(plot.set), scatter(findings, plot, drawn))
             for plot, drawn in zip(paper.plots, plots(findings), strict=True)
         ],
-        "photographs": photographs,
-        "png": b64encode(photographs.render("png")).decode() if photographs else "",
+        "photographs": [(one.title, b64encode(one.render("png")).decode()) for one in photographs],
         "records": cards,
     }
     return [Page(context)]
@@ -156,14 +151,13 @@ def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
 
     If a plug-in's code fails, a table with the error takes the place of its table.
     """
-    others = [name for name in REPORTS if name not in _DRAWN and not takes_pictures(name)]
-    tables = []
+    own_sections = ("claims", "results")
+    others = [name for name in REPORTS if name not in own_sections and not takes_pictures(name)]
+    tables: list[Table] = []
     for name in sorted(others, key=lambda name: (not REPORTS.is_built_in(name), name)):
         try:
-            for report in make(name, findings, pictures):
-                if isinstance(report, Table):
-                    contents(name, report, ["html"])
-                    tables.append(report)
+            made = make(name, findings, pictures)
+            tables += [report for report in made if isinstance(report, Table)]
         except ReportError as error:
             failed = [[name, "failed"]]
             tables.append(Table(name, str(error), ["Report", ""], failed, pd.DataFrame()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import printable
 from harness.models.cost import measure_complexity
-from harness.paper.schema import Plot, listed, title
+from harness.paper.schema import listed, title
 from harness.registry import MODELS, register_report
 from harness.report.legend import TRAINED_HERE, dagger, dagger_note
 from harness.report.table import Format
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.collections import PathCollection
 
     from harness.paper.findings import Findings
-    from harness.paper.schema import Row
+    from harness.paper.schema import Plot, Row
     from harness.paper.verdicts import JudgedCell
 
 
@@ -174,14 +173,8 @@ _STYLES: Mapping[Kind, Mapping[str, Any]] = {
 
 @register_report("plot")
 def plots(findings: Findings) -> list[Figure]:
-    """Make the paper's plots; without a paper, one of the set and scale with most runs."""
-    if findings.paper:
-        return [_figure(findings, plot) for plot in findings.paper.plots]
-    places = Counter((dataset, scale) for _, dataset, scale, _ in findings.by_cell)
-    return [
-        _figure(findings, Plot(id="plot", title="Plot", set=dataset, scale=scale))
-        for (dataset, scale), _ in places.most_common(1)
-    ]
+    """Make the paper's plots."""
+    return [_figure(findings, plot) for plot in (findings.paper.plots if findings.paper else ())]
 
 
 def _figure(findings: Findings, plot: Plot) -> Figure:

@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError
 from harness.paper.findings import Findings
 from harness.paper.schema import Paper, Source, Table, paper
 from harness.registry import register_dataset
-from harness.report.crops import CREDITS, Box, Pictures, Region, crops, redistributable
+from harness.report.crops import CREDITS, Box, Pictures, Region, crops
 from harness.run.store import ResultStore
 
 BOX = Box(10, 4, 24, 18)
@@ -132,10 +132,10 @@ def test_without_a_choice_they_are_photographs_that_may_be_redistributed(
 ) -> None:
     assert {region.dataset for region in CREDITS} == {"demo"}
     assert crops(findings(), Pictures(Path("nowhere"))) == []
-    assert redistributable(findings(), pictured) is None
+    assert crops(findings(), replace(pictured, region=None)) == []
     reference = Findings(ResultStore(REFERENCE).read().table(), DRFN)
-    report = redistributable(reference, Pictures(REFERENCE, region=pictured.region))
-    assert report and report.name == "crops"
+    (report,) = crops(reference, Pictures(REFERENCE))
+    assert report.name == "crops"
     titles = [axes.get_title(loc="left") for axes in report.draw().axes]
     assert [title for title in titles if title] == [
         "demo chelsea (photograph by Stefan van der Walt, CC0)",
