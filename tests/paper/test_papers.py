@@ -137,7 +137,7 @@ class TestDocument:
         shown = harness("report", "table1", *words)
         assert shown.exit_code == 0, shown.output
         written = (tmp_path / "example/table1.md").read_text()
-        assert re.search("28.42 ?✓/0.8104 ?✓", written)
+        assert re.search("28.42 ✓/0.8104 ✓", written)
 
     def test_it_shows_every_test_and_each_can_be_read(self) -> None:
         shown = [
