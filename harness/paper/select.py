@@ -90,7 +90,7 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
 
 def follows(run: RunRecord, preset: Preset) -> bool:
     """Whether a run follows a preset and otherwise the rules of its pipeline."""
-    return departures(run, preset) == ()
+    return not departures(run, preset)
 
 
 def without_grey(run: RunRecord) -> bool:

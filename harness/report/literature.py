@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.paper.literature import Elsewhere, elsewhere, measured, measured_as
-from harness.paper.schema import listed, title
+from harness.paper.schema import listed
 from harness.registry import register_report
-from harness.report.legend import table_name
+from harness.report.legend import PLACE, place, place_facts, table_name
 from harness.report.table import Table, each_table
 
 if TYPE_CHECKING:
@@ -42,22 +42,18 @@ def _table(findings: Findings, printed: PrintedTable) -> Table:
         "some rules in use, which are named if not the table's own. "
         f"Documents: {'; '.join(sorted(documents))}."
     )
-    headers = ["Method", "Scale", "Set", "", "Printed", "Printed elsewhere", "Measured"]
+    headers = [*PLACE, "Printed elsewhere", "Measured", "Rounds to"]
     facts = [_facts(cell, one) for cell, found in known for one in found]
     rows = [_row(cell, found) for cell, found in known]
-    return Table("literature", caption, [*headers, "Rounds to"], rows, pd.DataFrame(facts))
+    return Table("literature", caption, headers, rows, pd.DataFrame(facts))
 
 
 def _row(cell: JudgedCell, found: Sequence[Elsewhere]) -> list[str]:
-    nearest = next(iter(measured(cell)), None)
+    first = next(iter(measured(cell)), None)
     return [
-        cell.row.method,
-        f"x{cell.row.scale}",
-        title(cell.dataset),
-        cell.metric.upper(),
-        cell.score.as_printed(cell.printed or 0.0),
+        *place(cell),
         "; ".join(map(str, found)),
-        _with_rules(cell.score.as_measured(nearest.value), nearest) if nearest else "",
+        _with_rules(cell.score.as_measured(first.value), first) if first else "",
         "; ".join(_reached(cell, found)),
     ]
 
@@ -68,8 +64,7 @@ def _own(cell: JudgedCell) -> Measurement | None:
 
 def _reached(cell: JudgedCell, found: Sequence[Elsewhere]) -> list[str]:
     """List the values in print that a measurement rounds to, the paper's first."""
-    own = {cell.score.as_printed(cell.printed or 0.0): _own(cell)}
-    values = own | {one.text: one.reached for one in found}
+    values = {cell.printed_text: _own(cell)} | {one.text: one.reached for one in found}
     return [_with_rules(text, one) for text, one in values.items() if one]
 
 
@@ -80,12 +75,7 @@ def _with_rules(text: str, one: Measurement) -> str:
 
 def _facts(cell: JudgedCell, one: Elsewhere) -> dict[str, Any]:
     shown = one.reached or next(iter(measured(cell)), None)
-    return {
-        "model": cell.model,
-        "scale": cell.row.scale,
-        "dataset": cell.dataset,
-        "metric": cell.metric,
-        "printed": cell.printed,
+    return place_facts(cell) | {
         "elsewhere": one.text,
         "document": one.source.where,
         "authors_of": one.source.authors_of,
