@@ -61,7 +61,7 @@ class Measurement:
     @property
     def rules_text(self) -> str:
         """The rules in words."""
-        return ", ".join(self.rules) or "default rules"
+        return ", ".join(self.rules) or "the table's own rules"
 
 
 def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list[Measurement]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.literature import Elsewhere, elsewhere, measured, measured_as
+from harness.paper.literature import Elsewhere, elsewhere, measured_as, official
 from harness.paper.schema import listed
 from harness.registry import register_report
 from harness.report.legend import PLACE, place, place_facts, table_name
@@ -30,7 +30,7 @@ def _table(findings: Findings, printed: PrintedTable) -> Table:
     cells = [cell for cell in findings.cells if cell.row.table is printed]
     known = [(cell, found) for cell in cells if (found := elsewhere(cell))]
     same = sum(any(one.same for one in found) for _, found in known)
-    again = sum(bool(measured(cell)) for cell, _ in known)
+    again = sum(bool(official(cell)) for cell, _ in known)
     reached = sum(bool(_reached(cell, found)) for cell, found in known)
     own = sum(_own(cell) is not None for cell, _ in known)
     documents = {f"{one.source.name} ({one.source.where})" for _, found in known for one in found}
@@ -49,7 +49,7 @@ def _table(findings: Findings, printed: PrintedTable) -> Table:
 
 
 def _row(cell: JudgedCell, found: Sequence[Elsewhere]) -> list[str]:
-    first = next(iter(measured(cell)), None)
+    first = next(iter(official(cell)), None)
     return [
         *place(cell),
         "; ".join(map(str, found)),
@@ -74,7 +74,7 @@ def _with_rules(text: str, one: Measurement) -> str:
 
 
 def _facts(cell: JudgedCell, one: Elsewhere) -> dict[str, Any]:
-    shown = one.reached or next(iter(measured(cell)), None)
+    shown = one.reached or next(iter(official(cell)), None)
     return place_facts(cell) | {
         "elsewhere": one.text,
         "document": one.source.where,
@@ -95,6 +95,6 @@ def elsewhere_text(cell: JudgedCell) -> str:
     if not (found := elsewhere(cell)):
         return ""
     text = f"Also printed as {listed([*map(str, found)])}."
-    if measured(cell):
+    if official(cell):
         text += f" Measured values round to {listed(_reached(cell, found)) or 'none of these'}."
     return text

@@ -290,15 +290,9 @@ def _differences(findings: Findings, table: schema.Table) -> Table:
         names = [title(pair.dataset), f"x{pair.scale}", f"{pair.better} over {pair.worse}"]
         half = MISSING if width is None else f"{width:.3f}" + " (typical)" * (one is None)
         lines.append([*names, f"{pair.printed:+.2f}", str(one or MISSING), half])
-        fact = {
-            "dataset": pair.dataset,
-            "scale": pair.scale,
-            "better": keys[pair.better],
-            "worse": keys[pair.worse],
-            "printed": pair.printed,
-            "half_width": width,
-        }
-        facts.append(fact | (asdict(one) if one else {}))
+        fact = asdict(pair) | {"better": keys[pair.better], "worse": keys[pair.worse]}
+        measured = fact.pop("interval") or {}
+        facts.append(fact | measured)
     caption = _differences_caption(findings, table)
     headers = ["Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "Half-width (dB)"]
     tidy = pd.DataFrame(facts).rename(columns={"difference": "measured"})
