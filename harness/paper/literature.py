@@ -30,7 +30,6 @@ class Document(PrintedCells, frozen=True, kw_only=True):
     name: str
     where: str
     authors_of: str = ""
-    note: str = ""
 
 
 class Elsewhere(NamedTuple):
@@ -81,10 +80,11 @@ def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
 
 def measured_as(cell: JudgedCell, value: float, form: Score) -> Measurement | None:
     """Find a measurement that rounds to a printed value, the fewest departures first."""
-    return next((one for one in measured(cell) if abs(one.value - value) <= form.rounding), None)
+    near = (one for one in official(cell) if one.finite and abs(one.value - value) <= form.rounding)
+    return next(near, None)
 
 
-def measured(cell: JudgedCell) -> list[Measurement]:
+def official(cell: JudgedCell) -> list[Measurement]:
     """List a cell's measurements with the authors' weights, or of a method without weights."""
     return [one for one in cell.options if speaks_for_the_authors(one.run)]
 

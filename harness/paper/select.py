@@ -61,7 +61,7 @@ class Measurement:
     @property
     def rules_text(self) -> str:
         """The rules in words."""
-        return ", ".join(self.rules) or "default rules"
+        return ", ".join(self.rules) or "the table's own rules"
 
 
 def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list[Measurement]:
@@ -90,7 +90,7 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
 
 def follows(run: RunRecord, preset: Preset) -> bool:
     """Whether a run follows a preset and otherwise the rules of its pipeline."""
-    return departures(run, preset) == ()
+    return not departures(run, preset)
 
 
 def without_grey(run: RunRecord) -> bool:

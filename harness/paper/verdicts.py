@@ -132,6 +132,11 @@ class JudgedCell:
         return self.row.printed.get((self.dataset, self.metric))
 
     @property
+    def printed_text(self) -> str:
+        """The number as it stands in print; ``-`` if the paper does not print it."""
+        return "-" if self.printed is None else self.score.as_printed(self.printed)
+
+    @property
     def preset(self) -> Preset:
         """The table's rules."""
         return self.row.table.preset(self.row.method, self.dataset)
@@ -151,12 +156,7 @@ class JudgedCell:
     @property
     def failed(self) -> RunRecord | None:
         """A failed run under the rules that are shown, where none is finished."""
-        return _failed(self.following)
-
-    @property
-    def broken(self) -> RunRecord | None:
-        """A failed run under any rules, where none is finished."""
-        return _failed(self.runs)
+        return None if self.shown else next(iter(self.following), None)
 
     @property
     def value(self) -> float | None:
@@ -234,20 +234,12 @@ class JudgedCell:
         return [reason for reason, holds in reasons.items() if holds]
 
 
-def _failed(runs: Sequence[RunRecord]) -> RunRecord | None:
-    return None if any(run.status == "finished" for run in runs) else next(iter(runs), None)
-
-
 @dataclass(frozen=True)
 class JudgedRow:
     """A row of a table with its cells."""
 
     row: Row
     cells: tuple[JudgedCell, ...]
-
-    def of(self, metric: str) -> list[JudgedCell]:
-        """Return the cells of a metric."""
-        return [cell for cell in self.cells if cell.metric == metric]
 
 
 @dataclass(frozen=True)
@@ -364,17 +356,13 @@ def judge_row(judged: JudgedRow, name: str) -> Judgement:
     holds = known == {"reproduced"} if known else None
     verdict = decide(bool(sound), holds, "refuted" in known)
     numbers = [
-        f"{title(dataset)} {'/'.join(_printed(cell) for cell in cells if cell.dataset == dataset)}"
+        f"{title(dataset)} {'/'.join(one.printed_text for one in cells if one.dataset == dataset)}"
         for dataset in row.sets
     ]
     text = f"{row.method}: {', '.join(numbers)}"
-    runs = [cell.measured.run if cell.measured else cell.broken for cell in cells]
+    runs = [cell.measured.run if cell.measured else cell.failed for cell in cells]
     ids = tuple(dict.fromkeys(run.identity.id for run in runs if run))
     return Judgement(name, text, row.table.title, verdict, _evidence(row, cells), ids)
-
-
-def _printed(cell: JudgedCell) -> str:
-    return cell.score.as_printed(cell.printed or 0.0)
 
 
 def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
@@ -383,7 +371,7 @@ def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
     reasons: dict[str, list[JudgedCell]] = {}
     for cell in cells:
         if not cell.measured:
-            reason = cell.broken.error if cell.broken else cell.obstacle
+            reason = cell.failed.error if cell.failed else cell.obstacle
             reasons.setdefault(reason, []).append(cell)
     for reason, others in reasons.items():
         because = f" ({reason})" if reason else ""
@@ -421,7 +409,7 @@ def _comparison(cell: JudgedCell) -> str:
     name = f"{cell.metric.upper()} of {title(cell.dataset)}"
     value = cell.score.as_measured(cell.measured.value)
     rules = f" under {cell.measured.rules_text}" if cell.measured.rules else ""
-    return f"{name} {value} for {_printed(cell)}{rules} ({cell.verdict})"
+    return f"{name} {value} for {cell.printed_text}{rules} ({cell.verdict})"
 
 
 def _sets(cells: Sequence[JudgedCell]) -> str:
@@ -439,7 +427,7 @@ def _how_to_measure(row: Row) -> str:
     preset = row.table.preset(row.method, row.sets[0])
     run = f"harness run --models {network}" + " --self-ensemble" * row.self_ensemble
     run += f" --grey {preset.grey}" if preset.grey else ""
-    run += f" --border {preset.border}" if preset.border != Preset().border else ""
+    run += f" --border {preset.border}" if preset.border != Preset.border else ""
     if card.params == 0 or official_rows(card, row.scale):
         return f"To measure it: {run}."
     return f"No authors' weights are known. To measure others: harness train {network}, then {run}."

@@ -61,9 +61,9 @@ def complexity_table(
     headers = ["Network", "Parameters printed", "Parameters", *(header for header, *_ in columns)]
     caption = (
         f"Size and work of the networks at x{scale} for an output of {size[0]} x {size[1]} pixels. "
-        "MACs are multiply-accumulate operations as PyTorch's own counter has them; activations "
-        "are the values that convolutions put out. Where neither code nor a count was published "
-        "the network is a reading of its paper."
+        "MACs are multiply-accumulate operations, each two FLOPs, by PyTorch's own counter; "
+        "activations are the values that convolutions put out. Where neither code nor a count was "
+        "published the network is a reading of its paper."
     )
     if speeds:
         caption += (
@@ -76,7 +76,6 @@ def complexity_table(
 
 _COUNTS = (
     ("MACs (G)", "macs", 1e9, 2),
-    ("FLOPs (G)", "flops", 1e9, 2),
     ("Activations (M)", "activations", 1e6, 1),
     ("MACs by thop (G)", "thop_macs", 1e9, 2),
 )
@@ -91,7 +90,6 @@ def _counts(card: ModelCard, scale: int, size: tuple[int, int]) -> dict[str, Any
     facts: dict[str, Any] = {
         "parameters": counted.parameters,
         "macs": counted.macs,
-        "flops": counted.macs and 2 * counted.macs,
         "activations": counted.activations,
         "input_width": width,
         "input_height": height,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.models.find_weights import training_notes
 from harness.paper.schema import listed, title
@@ -13,7 +13,7 @@ from harness.protocol.rules import PRESETS, USUAL_GREY, Preset
 if TYPE_CHECKING:
     from harness.cards import GreyRule
     from harness.paper.schema import Table
-    from harness.paper.verdicts import CellStatus
+    from harness.paper.verdicts import CellStatus, JudgedCell
     from harness.record import RunRecord
 
 
@@ -44,6 +44,22 @@ def table_name(table: Table) -> str:
     return table.title + (f" (read from {listed(table.read_from)})" if table.read_from else "")
 
 
+PLACE = ["Method", "Scale", "Set", "", "Printed"]
+"""The headers of `place`."""
+
+
+def place(cell: JudgedCell) -> list[str]:
+    """Write a printed number and where it stands, as the beginning of a table's row."""
+    names = [cell.row.method, f"x{cell.row.scale}", title(cell.dataset), cell.metric.upper()]
+    return [*names, cell.printed_text]
+
+
+def place_facts(cell: JudgedCell) -> dict[str, Any]:
+    """Collect the columns that the CSV of every report on numbers begins with."""
+    where = {"model": cell.model, "scale": cell.row.scale, "dataset": cell.dataset}
+    return where | {"metric": cell.metric, "printed": cell.printed}
+
+
 def grey_note(grey: GreyRule | None, table: Table) -> str:
     """Write the rule for grey images of the runs shown, as the beginning of a sentence.
 
@@ -65,18 +81,13 @@ def grey_rules(grey: GreyRule | None, preset: Preset) -> str:
     return (grey or preset.grey or listed(usual)) + border
 
 
-def training(record: RunRecord) -> str:
-    """Describe how weights other than the authors' were trained; empty for the authors'."""
-    return "" if speaks_for_the_authors(record) else str(training_notes(record))
-
-
 def dagger_note(records: Iterable[RunRecord], methods: Mapping[str, str]) -> str:
     """Explain the dagger, with the training of each network; empty if no record has one.
 
     ``methods`` has the paper's names of the models.
     """
     trained = dict.fromkeys(
-        f"{methods.get(one.identity.model, one.identity.model)} with {training(one)}"
+        f"{methods.get(one.identity.model, one.identity.model)} with {training_notes(one)}"
         for one in records
         if dagger(one)
     )

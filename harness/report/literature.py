@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.paper.literature import Elsewhere, elsewhere, measured, measured_as
-from harness.paper.schema import listed, title
+from harness.paper.literature import Elsewhere, elsewhere, measured_as, official
+from harness.paper.schema import listed
 from harness.registry import register_report
-from harness.report.legend import table_name
+from harness.report.legend import PLACE, place, place_facts, table_name
 from harness.report.table import Table, each_table
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _table(findings: Findings, printed: PrintedTable) -> Table:
     cells = [cell for cell in findings.cells if cell.row.table is printed]
     known = [(cell, found) for cell in cells if (found := elsewhere(cell))]
     same = sum(any(one.same for one in found) for _, found in known)
-    again = sum(bool(measured(cell)) for cell, _ in known)
+    again = sum(bool(official(cell)) for cell, _ in known)
     reached = sum(bool(_reached(cell, found)) for cell, found in known)
     own = sum(_own(cell) is not None for cell, _ in known)
     documents = {f"{one.source.name} ({one.source.where})" for _, found in known for one in found}
@@ -42,22 +42,18 @@ def _table(findings: Findings, printed: PrintedTable) -> Table:
         "some rules in use, which are named if not the table's own. "
         f"Documents: {'; '.join(sorted(documents))}."
     )
-    headers = ["Method", "Scale", "Set", "", "Printed", "Printed elsewhere", "Measured"]
+    headers = [*PLACE, "Printed elsewhere", "Measured", "Rounds to"]
     facts = [_facts(cell, one) for cell, found in known for one in found]
     rows = [_row(cell, found) for cell, found in known]
-    return Table("literature", caption, [*headers, "Rounds to"], rows, pd.DataFrame(facts))
+    return Table("literature", caption, headers, rows, pd.DataFrame(facts))
 
 
 def _row(cell: JudgedCell, found: Sequence[Elsewhere]) -> list[str]:
-    nearest = next(iter(measured(cell)), None)
+    first = next(iter(official(cell)), None)
     return [
-        cell.row.method,
-        f"x{cell.row.scale}",
-        title(cell.dataset),
-        cell.metric.upper(),
-        cell.score.as_printed(cell.printed or 0.0),
+        *place(cell),
         "; ".join(map(str, found)),
-        _with_rules(cell.score.as_measured(nearest.value), nearest) if nearest else "",
+        _with_rules(cell.score.as_measured(first.value), first) if first else "",
         "; ".join(_reached(cell, found)),
     ]
 
@@ -68,8 +64,7 @@ def _own(cell: JudgedCell) -> Measurement | None:
 
 def _reached(cell: JudgedCell, found: Sequence[Elsewhere]) -> list[str]:
     """List the values in print that a measurement rounds to, the paper's first."""
-    own = {cell.score.as_printed(cell.printed or 0.0): _own(cell)}
-    values = own | {one.text: one.reached for one in found}
+    values = {cell.printed_text: _own(cell)} | {one.text: one.reached for one in found}
     return [_with_rules(text, one) for text, one in values.items() if one]
 
 
@@ -79,13 +74,8 @@ def _with_rules(text: str, one: Measurement) -> str:
 
 
 def _facts(cell: JudgedCell, one: Elsewhere) -> dict[str, Any]:
-    shown = one.reached or next(iter(measured(cell)), None)
-    return {
-        "model": cell.model,
-        "scale": cell.row.scale,
-        "dataset": cell.dataset,
-        "metric": cell.metric,
-        "printed": cell.printed,
+    shown = one.reached or next(iter(official(cell)), None)
+    return place_facts(cell) | {
         "elsewhere": one.text,
         "document": one.source.where,
         "authors_of": one.source.authors_of,
@@ -105,6 +95,6 @@ def elsewhere_text(cell: JudgedCell) -> str:
     if not (found := elsewhere(cell)):
         return ""
     text = f"Also printed as {listed([*map(str, found)])}."
-    if measured(cell):
+    if official(cell):
         text += f" Measured values round to {listed(_reached(cell, found)) or 'none of these'}."
     return text

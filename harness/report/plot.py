@@ -139,8 +139,8 @@ def _cells(findings: Findings, plot: Plot) -> list[JudgedCell]:
     return [
         cell
         for one in findings.rows
-        for cell in one.of("psnr")
-        if (cell.dataset, one.row.scale) == (plot.set, plot.scale)
+        for cell in one.cells
+        if (cell.dataset, one.row.scale, cell.metric) == (plot.set, plot.scale, "psnr")
         # Other LR images, or another border, give other PSNRs.
         if not one.row.self_ensemble and not one.row.table.obstacle(plot.scale)
     ]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.errors import HarnessError
-from harness.paper.schema import listed, title
-from harness.paper.schema import score as score_of
+from harness.models.find_weights import training_notes
+from harness.paper.schema import listed, score, title
 from harness.paper.verdicts import PRINTED_TEXT
 from harness.protocol.rules import protocol
 from harness.registry import MODELS, register_report
@@ -20,12 +20,14 @@ from harness.report.legend import (
     FAILED,
     MARKS,
     MISSING,
+    PLACE,
     TRAINED_HERE,
     dagger,
     dagger_note,
     grey_note,
+    place,
+    place_facts,
     table_name,
-    training,
 )
 from harness.report.literature import elsewhere_text
 from harness.report.table import BEST, Lines, Table, each_table
@@ -52,18 +54,15 @@ def results(findings: Findings) -> list[Table]:
             "There are no finished runs to report: make some with harness run and name their "
             "folder with --results, or accept them with harness accept."
         )
-    shown = [(table, _rows_of(findings, table)) for table in findings.tables]
-    return [_results(findings, *one) for one in shown if one[1]]
+    made = []
+    for table in findings.tables:
+        rows = [row for row in findings.rows if row.row.table is table and _has_numbers(row)]
+        made += [_results(findings, table, rows)] if rows else []
+    return made
 
 
-def _rows_of(findings: Findings, table: schema.Table) -> list[JudgedRow]:
-    """Return the rows of a table that print a number or have a run to show."""
-    return [
-        row
-        for row in findings.rows
-        if row.row.table is table
-        and (row.row.printed or any(cell.shown or cell.failed for cell in row.cells))
-    ]
+def _has_numbers(row: JudgedRow) -> bool:
+    return bool(row.row.printed) or any(cell.following for cell in row.cells)
 
 
 def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow]) -> Table:
@@ -77,7 +76,7 @@ def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow
         rows = [[*_names(row), *(_measured(of, best) for of in _by_set(row))] for row in judged]
         headers.remove("")
         tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark"])
-    return Table(table.id, _caption(findings, table, judged), headers, rows, tidy)
+    return Table(table.id, _caption(findings, table, cells), headers, rows, tidy)
 
 
 _LINES = Lines(["printed", "measured", "difference"])
@@ -88,7 +87,7 @@ def _three_lines(cells: Sequence[JudgedCell]) -> Lines:
 
 
 def _names(row: JudgedRow) -> list[str]:
-    return [row.row.method, f"x{row.row.scale}", pipeline(row)]
+    return [row.row.method, f"x{row.row.scale}", _pipeline(row)]
 
 
 def _by_set(row: JudgedRow) -> Iterator[list[JudgedCell]]:
@@ -96,7 +95,7 @@ def _by_set(row: JudgedRow) -> Iterator[list[JudgedCell]]:
     return (list(cells) for _, cells in groupby(row.cells, lambda cell: cell.dataset))
 
 
-def pipeline(row: JudgedRow) -> str:
+def _pipeline(row: JudgedRow) -> str:
     """Name the pipeline of a row's network; that of its runs if its plug-in is not loaded."""
     if row.row.model in MODELS:
         return MODELS.get(row.row.model).pipeline
@@ -108,8 +107,7 @@ def _printed(cells: Sequence[JudgedCell]) -> Marked:
     """Write the printed numbers of a set with the marks of their verdicts."""
     parts = []
     for cell in cells:
-        text = "-" if cell.printed is None else cell.score.as_printed(cell.printed)
-        parts += [("/", ""), (text, "")]
+        parts += [("/", ""), (cell.printed_text, "")]
         parts += [(f" {MARKS[cell.standing]}", cell.standing)] if cell.standing else []
     more = " ".join(dict.fromkeys(filter(None, map(explained, cells))))
     return Marked(parts[1:], more=more)
@@ -154,14 +152,15 @@ def _best(cells: Sequence[JudgedCell]) -> dict[Number, str]:
 
 def _measured(cells: Sequence[JudgedCell], marks: Mapping[Number, str]) -> str:
     """Write the measured numbers of a set."""
-    run = cells[0].shown or cells[0].failed
-    if cells[0].shown is None or run is None:
-        return Marked([(FAILED, "")], run.identity.id) if run else MISSING
+    if failed := cells[0].failed:
+        return Marked([(FAILED, "")], failed.identity.id)
+    runs = [cell.shown for cell in cells if cell.shown]
+    if not runs:
+        return MISSING
     parts = []
     for number in map(_number, cells):
         parts += [("/", ""), (number[-1], marks.get(number, ""))]
-    daggers = max(dagger(cell.shown or run) for cell in cells)
-    return Marked([*parts[1:], (daggers, "")], run.identity.id)
+    return Marked([*parts[1:], (max(map(dagger, runs)), "")], runs[0].identity.id)
 
 
 def _difference(cells: Sequence[JudgedCell]) -> str:
@@ -170,17 +169,11 @@ def _difference(cells: Sequence[JudgedCell]) -> str:
     return "/".join(texts) if any(text != "-" for text in texts) else ""
 
 
-def _place(cell: JudgedCell) -> dict[str, Any]:
-    """Collect the columns that every CSV begins with."""
-    place = {"model": cell.model, "scale": cell.row.scale, "dataset": cell.dataset}
-    return place | {"metric": cell.metric, "printed": cell.printed}
-
-
 def _facts(cell: JudgedCell) -> dict[str, Any]:
     """Collect a number and the facts needed to check it."""
     run, value, gap = cell.shown, cell.value, cell.difference
     weights, either = run and run.weights, run or cell.failed
-    return _place(cell) | {
+    return place_facts(cell) | {
         "measured": None if value is None else round(value, 6),
         "difference": None if gap is None else round(gap, 6),
         "verdict": cell.standing or "",
@@ -188,42 +181,37 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
         "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
         "protocol": run.identity.protocol if run else "",
         "weights": weights.tag if weights else "",
-        "training": training(run) if run else "",
+        "training": str(training_notes(run)) if run and dagger(run) else "",
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified_images": run.verified if run else "",
         "run": either.identity.id if either else MISSING,
     }
 
 
-def _caption(findings: Findings, table: schema.Table, rows: Sequence[JudgedRow]) -> str:
-    paper = findings.paper
-    cells = [cell for row in rows for cell in row.cells]
+def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell]) -> str:
     runs = [cell.shown for cell in cells if cell.shown]
-    scales = sorted({row.row.scale for row in rows})
+    scores = " / ".join(score(metric, digits).title for metric, digits in table.scores.items())
+    scales = listed([f"x{scale}" for scale in sorted({cell.row.scale for cell in cells})])
+    names = {"BI": "bicubic degradation, MATLAB imresize"}
+    made = names.get(table.degradation, table.degradation)
     width = "as many pixels as the scale" if table.border is None else f"{table.border} pixels"
-    bicubic = "bicubic degradation, MATLAB imresize"
-    made = bicubic if table.degradation == "BI" else table.degradation
-    scores = [score_of(metric, digits).title for metric, digits in table.scores.items()]
-    what = (
-        f"{' / '.join(scores)} at {listed([f'x{scale}' for scale in scales])} ({made}, "
-        f"luma, border of {width} left out)"
-    )
-    if paper:
-        text = (
-            f'{table_name(table)} of "{paper.source.title}": {what}, printed and measured; '
-            f"{measured_share(cells)}.{_obstacles(cells)} {_legend(cells)}"
-        )
+    text = f"{scores} at {scales} ({made}, luma, border of {width} left out)"
+    if findings.paper:
+        name = f'{table_name(table)} of "{findings.paper.source.title}"'
+        text = f"{name}: {text}, printed and measured; {measured_share(cells)}."
+        if reasons := dict.fromkeys(cell.obstacle for cell in cells if cell.obstacle):
+            text += f" What cannot be measured: {'; '.join(reasons)}."
+        text += f" {_legend(cells)}"
     else:
-        text = f"{what} of every network that ran. {BEST}"
+        text += f" of every network that ran. {BEST}"
     text += (
         " Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: colour "
         "degraded in uint8, float luma compared; rows of different pipelines do not compare "
         f"exactly. {grey_note(findings.rules, table)}."
     )
-    if note := dagger_note(runs, paper.names if paper else {}):
+    if note := dagger_note(runs, findings.names):
         text += f" {note}"
-    unverified = sorted({run.identity.dataset for run in runs if not run.verified})
-    if unverified:
+    if unverified := sorted({run.identity.dataset for run in runs if not run.verified}):
         text += f" Not verified against published pixels: {', '.join(unverified)}."
     return text
 
@@ -235,9 +223,8 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
     return (
         f"Verdicts on the printed numbers: {marks}. Reproduced: measured with the authors' weights "
         f"within {PRINTED_TEXT}, or reached with others, under the table's rules or other rules "
-        "in use (the report rules names them). Inconsistent in print: it contradicts other printed "
-        "numbers. Undecided: measured and not reproduced, but not with the authors' weights under "
-        "every rule in use."
+        "in use. Inconsistent in print: it contradicts other printed numbers. Undecided: measured "
+        "and not reproduced, but not with the authors' weights under every rule in use."
     )
 
 
@@ -250,12 +237,6 @@ def measured_share(cells: Iterable[JudgedCell], of: str = "") -> str:
     if retrained := sum(bool(dagger(run)) for run in runs):
         text += f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
     return text
-
-
-def _obstacles(cells: Iterable[JudgedCell]) -> str:
-    """Say why some printed numbers cannot be measured, as a sentence after another."""
-    reasons = dict.fromkeys(cell.obstacle for cell in cells if cell.obstacle)
-    return f" What cannot be measured: {'; '.join(reasons)}." if reasons else ""
 
 
 @register_report("rules")
@@ -279,12 +260,9 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
                 "agrees": cell.agrees(one),
                 "run": one.run.identity.id,
             }
-            names = [cell.row.method, f"x{cell.row.scale}", title(cell.dataset)]
             value = cell.score.as_measured(one.value)
-            printed = cell.score.as_printed(cell.printed or 0.0)
-            numbers = [cell.metric.upper(), printed, fact["rules"], value, fact["agrees"]]
-            lines.append([*names, *numbers])
-            facts.append(_place(cell) | fact)
+            lines.append([*place(cell), fact["rules"], value, fact["agrees"]])
+            facts.append(place_facts(cell) | fact)
     agreeing = sum(any(map(cell.agrees, cell.options)) for cell in cells)
     caption = (
         f"{table_name(table)} under the rules in use, with the authors' weights where they exist: "
@@ -295,7 +273,7 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
         "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "
         "instead of windows inside the image only."
     )
-    headers = ["Method", "Scale", "Set", "", "Printed", "Rules", "Measured", "Agrees"]
+    headers = [*PLACE, "Rules", "Measured", "Agrees"]
     return Table("rules", caption, headers, lines, pd.DataFrame(facts))
 
 
@@ -313,15 +291,9 @@ def _differences(findings: Findings, table: schema.Table) -> Table:
         names = [title(pair.dataset), f"x{pair.scale}", f"{pair.better} over {pair.worse}"]
         half = MISSING if width is None else f"{width:.3f}" + " (typical)" * (one is None)
         lines.append([*names, f"{pair.printed:+.2f}", str(one or MISSING), half])
-        fact = {
-            "dataset": pair.dataset,
-            "scale": pair.scale,
-            "better": keys[pair.better],
-            "worse": keys[pair.worse],
-            "printed": pair.printed,
-            "half_width": width,
-        }
-        facts.append(fact | (asdict(one) if one else {}))
+        fact = asdict(pair) | {"better": keys[pair.better], "worse": keys[pair.worse]}
+        measured = fact.pop("interval") or {}
+        facts.append(fact | measured)
     caption = _differences_caption(findings, table)
     headers = ["Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "Half-width (dB)"]
     tidy = pd.DataFrame(facts).rename(columns={"difference": "measured"})

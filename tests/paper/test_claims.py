@@ -220,7 +220,7 @@ class TestNetworks:
 
         counts = "measure_complexity", "measure_depth", "receptive_radius", "convolution_shapes"
         for name in counts:
-            monkeypatch.setattr(f"harness.paper.verdicts.{name}", count)
+            monkeypatch.setattr(f"harness.models.cost.{name}", count)
 
     def test_a_network_that_cannot_be_counted_refutes_nothing_and_says_why(
         self, monkeypatch

@@ -1,5 +1,6 @@
 """Numbers that other public documents print, beside the paper's and the measured ones."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from harness.paper.verdicts import JudgedCell
 from harness.report.literature import elsewhere_text, literature
 from harness.report.table import Table
 from harness.run.store import ResultStore
-from tests.records import frame
+from tests.records import frame, record
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
@@ -96,6 +97,14 @@ def test_weights_trained_here_do_not_count_as_measured(findings: Findings) -> No
     one = next(c for c in copied.cells if (c.model, c.row.scale, c.dataset) == place)
     assert one.options
     assert measured_as(one, one.options[0].value, one.score) is None
+
+
+def test_a_mean_that_leaves_an_infinite_image_out_rounds_to_nothing() -> None:
+    for first, rounds in ((28.09, True), (math.inf, False)):
+        run = record("lapsrn", psnr=(first, 28.09))
+        one = cell(Findings(frame(run), paper("drfn2020")), "lapsrn", "set14", "psnr")
+        assert one.value == pytest.approx(28.09)
+        assert reached(one) == {"28.09": rounds, "28.19": False}
 
 
 def test_scores_of_another_degradation_are_not_compared(findings: Findings) -> None:

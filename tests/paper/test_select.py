@@ -68,7 +68,7 @@ def test_other_code_of_their_name_does_not(facts: dict[str, str]) -> None:
     assert foreign_origin(of(facts)).startswith(next(iter(facts.values())))
     broken = replace(of(facts), status="error", images=(), error="broke")
     assert not is_comparable(broken)
-    assert not any(cell.broken for cell in Findings(frame(broken), PAPER).cells)
+    assert not any(cell.failed for cell in Findings(frame(broken), PAPER).cells)
 
 
 @pytest.mark.parametrize("model", ["mine", "psnr"])
