@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, pairwise, product
-from statistics import median
 from typing import TYPE_CHECKING
 
 from harness.errors import MismatchError, UsageError
@@ -29,8 +28,6 @@ class Difference:
 
     Attributes:
         interval: measured over the images; None where the runs cannot be compared or are missing.
-        half_width: half the interval's length, else the set's median; None where nothing was
-            measured.
     """
 
     scale: int
@@ -39,7 +36,6 @@ class Difference:
     worse: str
     printed: float
     interval: Interval | None
-    half_width: float | None
 
 
 @dataclass(frozen=True)
@@ -93,16 +89,12 @@ class Findings(Evidence):
         order = sorted(printed, key=printed.__getitem__, reverse=True)
         neighbours = pairwise(method for method in order if method in runs)
         named = [pair for pair in combinations(order, 2) if frozenset(pair) in argued]
-        intervals: dict[tuple[str, str], Interval | None] = dict.fromkeys([*neighbours, *named])
-        for better, worse in intervals:
+        found = []
+        for better, worse in dict.fromkeys([*neighbours, *named]):
+            interval = None
             if better in runs and worse in runs:
                 with suppress(MismatchError, UsageError):  # other images, or too few
-                    intervals[better, worse] = compare_runs(runs[better], runs[worse])
-        widths = [interval.half_width for interval in intervals.values() if interval]
-        typical = median(widths) if widths else None
-        found = []
-        for (better, worse), interval in intervals.items():
+                    interval = compare_runs(runs[better], runs[worse])
             apart = round(printed[better] - printed[worse], 6)
-            width = interval.half_width if interval else typical
-            found.append(Difference(scale, dataset, better, worse, apart, interval, width))
+            found.append(Difference(scale, dataset, better, worse, apart, interval))
         return found

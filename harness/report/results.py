@@ -308,9 +308,9 @@ def _differences(findings: Findings, table: schema.Table) -> Table:
     keys = {row.row.method: row.row.key for row in findings.rows}
     lines, facts = [], []
     for pair in findings.differences(table):
-        one, width = pair.interval, pair.half_width
+        one = pair.interval
         names = [title(pair.dataset), f"x{pair.scale}", f"{pair.better} over {pair.worse}"]
-        half = MISSING if width is None else f"{width:.3f}" + " (typical)" * (one is None)
+        half = f"{one.half_width:.3f}" if one else MISSING
         lines.append([*names, f"{pair.printed:+.2f}", str(one or MISSING), half])
         fact = {
             "dataset": pair.dataset,
@@ -318,7 +318,7 @@ def _differences(findings: Findings, table: schema.Table) -> Table:
             "better": keys[pair.better],
             "worse": keys[pair.worse],
             "printed": pair.printed,
-            "half_width": width,
+            "half_width": one.half_width if one else None,
         }
         facts.append(fact | (asdict(one) if one else {}))
     caption = _differences_caption(findings, table)
@@ -339,9 +339,8 @@ def _differences_caption(findings: Findings, table: schema.Table) -> str:
         "with the authors' weights, with the 95% interval of a paired bootstrap over the images "
         "(10,000 resamples, seed 0), which is too narrow for sets of as few as five images: "
         "neighbours by printed PSNR among those measured, then the pairs that the paper argues "
-        "from. Beside those that were not measured stands the median half-width of the set. An "
-        "interval that contains 0 leaves open which method is better; a printed difference below "
-        "the half-width is within what the choice of images does. Rows that follow different grey "
-        "rules are compared on colour images alone."
+        "from. An interval that contains 0 leaves open which method is better; a printed "
+        "difference below the half-width is within what the choice of images does. Rows that "
+        "follow different grey rules are compared on colour images alone."
         f"{seeds} {grey_note(findings.rules, table)}."
     )
