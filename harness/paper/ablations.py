@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,20 +50,18 @@ class MeasuredAblation:
         return paired_bootstrap(first, second)
 
 
-def measured_ablations(runs: pd.DataFrame, ablation: Ablation) -> tuple[MeasuredAblation, ...]:
-    """Group the variants that ran by training budget, the most complete group first."""
-    by_budget: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
-    for variant, found in _runs_of_variants(runs, ablation).items():
-        for run in found:
-            if run.status == "finished":
-                key = (run.identity.dataset_sha256, training_notes(run).key)
-                by_weights = by_budget.setdefault(key, {}).setdefault(variant, {})
-                by_weights.setdefault(run.identity.weights_sha256, run)
-    groups = [
-        MeasuredAblation({variant: tuple(found.values()) for variant, found in group.items()})
-        for group in by_budget.values()
+def _by_budget(finished: Mapping[str, Sequence[RunRecord]]) -> list[MeasuredAblation]:
+    """Group the variants that ran on the same images by training budget."""
+    groups: dict[tuple[str, str], dict[str, dict[str | None, RunRecord]]] = {}
+    for variant, runs in finished.items():
+        for run in runs:
+            group = groups.setdefault((run.identity.dataset_sha256, training_notes(run).key), {})
+            group.setdefault(variant, {}).setdefault(run.identity.weights_sha256, run)
+    measured = [
+        MeasuredAblation({variant: tuple(runs.values()) for variant, runs in group.items()})
+        for group in groups.values()
     ]
-    return tuple(sorted(groups, key=lambda group: (-len(group.runs), -group.budget.steps)))
+    return sorted(measured, key=lambda one: (-len(one.runs), -one.budget.steps))
 
 
 def _runs_of_variants(runs: pd.DataFrame, ablation: Ablation) -> dict[str, list[RunRecord]]:
@@ -76,13 +74,11 @@ def _runs_of_variants(runs: pd.DataFrame, ablation: Ablation) -> dict[str, list[
         and is_comparable(run)
         and follows(run, PRESETS[ablation.rules])
     ]
-    by_variant: dict[str, list[RunRecord]] = {variant: [] for variant in ablation.variants}
-    for run in rank(found):
-        arguments = {**ablation.variants[ablation.whole], **run.identity.hyper}
-        for variant, own in ablation.variants.items():
-            if own == arguments:
-                by_variant[variant].append(run)
-    return by_variant
+    whole = ablation.variants[ablation.whole]
+    return {
+        variant: rank(run for run in found if {**whole, **run.identity.hyper} == arguments)
+        for variant, arguments in ablation.variants.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -97,9 +93,9 @@ class JudgedAblation:
     """
 
     ablation: Ablation
-    measured: tuple[MeasuredAblation, ...]
+    measured: Sequence[MeasuredAblation]
     verdicts: Mapping[str, Verdict]
-    failed: frozenset[str]
+    failed: Set[str]
     contradicting: Sequence[Row]
 
 
@@ -110,20 +106,21 @@ def judge_ablation(runs: pd.DataFrame, paper: Paper, ablation: Ablation) -> Judg
     """
     contradicting = _contradicting(paper, ablation)
     verdicts: dict[str, Verdict] = {}
+    finished: dict[str, list[RunRecord]] = {}
     failed = set()
     for variant, found in _runs_of_variants(runs, ablation).items():
-        finished = [run for run in found if run.status == "finished"]
+        done = [run for run in found if run.status == "finished"]
         reached = None
-        if finished:
-            above = finished[0].means["psnr"] - ablation.printed[variant]
-            exceeds = above > 0 and not speaks_for_the_authors(finished[0])
+        if done:
+            finished[variant] = done
+            above = done[0].means["psnr"] - ablation.printed[variant]
+            exceeds = above > 0 and not speaks_for_the_authors(done[0])
             reached = exceeds or abs(above) <= PRINTED.psnr
+        elif found:
+            failed.add(variant)
         sound = variant != ablation.whole or not contradicting
         verdicts[variant] = decide(sound, reached, can_refute=False)
-        if found and not finished:
-            failed.add(variant)
-    measured = measured_ablations(runs, ablation)
-    return JudgedAblation(ablation, measured, verdicts, frozenset(failed), contradicting)
+    return JudgedAblation(ablation, _by_budget(finished), verdicts, failed, contradicting)
 
 
 def _contradicting(paper: Paper, ablation: Ablation) -> list[Row]:

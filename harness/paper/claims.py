@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from msgspec import convert
@@ -11,7 +12,7 @@ from msgspec import convert
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
 from harness.paper import vocabulary
-from harness.paper.ablations import measured_ablations
+from harness.paper.ablations import judge_ablation
 from harness.paper.schema import SCORES, listed, ordinal, title
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide
@@ -19,30 +20,26 @@ from harness.protocol.rules import PRESETS
 from harness.registry import MODELS, function_of_plugin
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Claim, Column, Compared, Paper
+    from harness.paper.schema import Ablation, Claim, Column, Compared, Paper
     from harness.paper.vocabulary import Quantity
     from harness.record import RunRecord
 
 
 def judge_claim(claim: Claim, test: vocabulary.ClaimTest | None, evidence: Evidence) -> Judgement:
     """Judge one claim; it is not measured if no number decides it, or its network is missing."""
+    assert evidence.paper is not None, "claims are of a paper"
     try:
         if test is None:
             finding = Finding("not measured", claim.by_hand)
         elif isinstance(test, vocabulary.Plugin):
             finding = _plugin(test, evidence, claim)
         else:
-            finding = _JUDGES[type(test)](test, evidence)
+            finding = _JUDGES[type(test)](test, evidence.paper, evidence)
     except HarnessError as error:
         finding = Finding("not measured", str(error))
     text = f"{finding.evidence} {claim.note}".rstrip()
     runs = tuple(dict.fromkeys(finding.runs))
     return Judgement(claim.key, claim.quote, claim.where, finding.verdict, text, runs)
-
-
-def _paper(evidence: Evidence) -> Paper:
-    assert evidence.paper is not None, "claims are of a paper"
-    return evidence.paper
 
 
 QUANTITIES: Mapping[Quantity, str] = {
@@ -55,13 +52,16 @@ QUANTITIES: Mapping[Quantity, str] = {
 """What a claim can count on a network, in words; ``macs`` are written in G (1e9)."""
 
 
-def _count_on_model(quantity: Quantity, evidence: Evidence, model: str) -> float:
-    """Count on a network at the largest scale of the tables that can be measured.
+def _count_on(name: str, quantity: Quantity, paper: Paper) -> float:
+    """Count on a method of the paper, or a registered network, at the largest measurable scale.
 
     Raises:
         HarnessError: there is no such network, or it cannot be counted.
     """
-    card, scale = MODELS.get(model), _paper(evidence).largest_scale
+    model, self_ensemble = paper.network(name) if name in paper.methods else (name, False)
+    if not model:
+        raise UsageError(f"The harness has no network of {name}: add one as a plug-in.")
+    card, scale = MODELS.get(model), paper.largest_scale
     match quantity:
         case "parameters":
             return cost.measure_complexity(card, scale, {}).parameters
@@ -69,7 +69,7 @@ def _count_on_model(quantity: Quantity, evidence: Evidence, model: str) -> float
             counted = cost.measure_complexity(card, scale, {})
             if counted.macs is None:
                 raise HarnessError(f"{model} cannot be counted ({counted.obstacle}).")
-            return counted.macs
+            return counted.macs * (8 if self_ensemble else 1)  # it runs eight times
         case "depth":
             return cost.measure_depth(card, scale, {}).chain
         case "receptive_field":
@@ -80,14 +80,6 @@ def _count_on_model(quantity: Quantity, evidence: Evidence, model: str) -> float
             return min((out for _, out, side in shapes if side == 1), default=0)
 
 
-def _count_on_method(quantity: Quantity, evidence: Evidence, method: str) -> float:
-    model, self_ensemble = _paper(evidence).network(method)
-    if not model:
-        raise UsageError(f"The harness has no network of {method}: add one as a plug-in.")
-    count = _count_on_model(quantity, evidence, model)
-    return 8 * count if self_ensemble and quantity == "macs" else count  # it runs eight times
-
-
 def _ordered(quantity: Quantity, counts: Mapping[str, float]) -> str:
     """Write counts in their order, such as ``parameters: DRFN 5,207,203 and RDN 22,271,107``."""
     unit = 1e9 if quantity == "macs" else 1
@@ -96,32 +88,32 @@ def _ordered(quantity: Quantity, counts: Mapping[str, float]) -> str:
     return f"{QUANTITIES[quantity]}: {listed(texts)}"
 
 
-def _count(test: vocabulary.Count, evidence: Evidence) -> Finding:
-    others = [test.of, *test.readings] if test.of else test.readings
-    counts = {model: _count_on_model(test.count, evidence, model) for model in others}
-    if not test.of:
-        subject = _paper(evidence).subject
-        counts[subject] = _count_on_method(test.count, evidence, subject)
+def _count(test: vocabulary.Count, paper: Paper, evidence: Evidence) -> Finding:
+    names = [test.of or paper.subject, *test.readings]
+    counts = {name: _count_on(name, test.count, paper) for name in names}
     claimed = test.about or f"at least {test.at_least:,.0f}"
     text = f"Counted {_ordered(test.count, counts)}; the paper says {claimed}."
     return Finding(decide(True, any(map(test.fits, counts.values())), not test.leaves_room), text)
 
 
 def _compare(
-    holds: Callable[..., tuple[bool, str]], test: vocabulary.Compare, evidence: Evidence
+    holds: Callable[..., tuple[bool, str]],
+    test: vocabulary.Compare,
+    paper: Paper,
+    evidence: Evidence,
 ) -> Finding:
     """Judge a test on numbers: it is applied to print, then to what was measured."""
-    compared = _paper(evidence).compared(test)
-    in_print, text = holds(test, evidence, compared)
+    compared = paper.compared(test)
+    in_print, text = holds(test, paper, compared)
     text = f"As printed it {'holds' if in_print else 'does not hold'}: {text}"
     if not in_print:
         return Finding("inconsistent in print", text)
-    cells = [cell for cell in _own_cells(compared, evidence).values() if cell.measured]
-    if not cells:
+    own = _cells(compared, evidence, compared.method).values()
+    measured = [(cell, cell.measured.run) for cell in own if cell.measured]
+    if not measured:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
-    still_holds, _ = holds(test, evidence, _with_measured(compared, evidence))
-    runs = [cell.measured.run for cell in cells if cell.measured]
-    return _as_measured(text, still_holds, cells, runs)
+    still_holds, _ = holds(test, paper, _with_measured(compared, evidence))
+    return _as_measured(text, still_holds, measured)
 
 
 def _with_measured(compared: Compared, evidence: Evidence) -> Compared:
@@ -130,47 +122,44 @@ def _with_measured(compared: Compared, evidence: Evidence) -> Compared:
     Columns in which it was not measured are left out. Of other methods only those numbers count
     that refute the print: weights that were trained too little make no method inferior.
     """
-    numbers = {name: dict(row) for name, row in compared.numbers.items()}
-    for cell in evidence.cells:
-        column = (cell.row.scale, cell.dataset, cell.metric)
-        if cell.row.table is not compared.table or column not in numbers[cell.row.method]:
-            continue
-        row, one = numbers[cell.row.method], cell.measured
-        false = cell.verdict in ("refuted", "inconsistent in print")
-        if cell.row.method == compared.method:
-            if one is None:
+    numbers = {method: dict(row) for method, row in compared.numbers.items()}
+    for method, row in numbers.items():
+        for column, cell in _cells(compared, evidence, method).items():
+            one, false = cell.measured, cell.verdict in ("refuted", "inconsistent in print")
+            if method != compared.method:
+                if one and false and speaks_for_the_authors(one.run):
+                    row[column] = one.value
+            elif one is None:
                 del row[column]
             elif cell.verdict != "reproduced":
                 row[column] = one.value
-        elif one and false and speaks_for_the_authors(one.run):
-            row[column] = one.value
     return compared._replace(numbers=numbers)
 
 
-def _own_cells(compared: Compared, evidence: Evidence) -> dict[Column, JudgedCell]:
-    """Return the cells of the row that a test is about."""
+def _cells(compared: Compared, evidence: Evidence, method: str) -> dict[Column, JudgedCell]:
+    """Return a method's cells in the columns that are compared."""
     return {
         column: cell
         for cell in evidence.cells
-        if cell.row.table is compared.table and cell.row.method == compared.method
-        if (column := (cell.row.scale, cell.dataset, cell.metric)) in compared.own
+        if cell.row.table is compared.table and cell.row.method == method
+        if (column := (cell.row.scale, cell.dataset, cell.metric)) in compared.numbers[method]
     }
 
 
 def _as_measured(
-    text: str, holds: bool, cells: Sequence[JudgedCell], runs: Sequence[RunRecord]
+    text: str, holds: bool, measured: Sequence[tuple[JudgedCell, RunRecord]]
 ) -> Finding:
-    """Give the verdict on a comparison that holds in print, from cells that were measured."""
-    official = all(map(speaks_for_the_authors, runs))
-    where = listed(list(dict.fromkeys(title(cell.dataset) for cell in cells)))
+    """Give the verdict on a comparison that holds in print, from runs of some cells."""
+    official = all(speaks_for_the_authors(run) for _, run in measured)
+    where = listed(list(dict.fromkeys(title(cell.dataset) for cell, _ in measured)))
     text += f" As measured on {where} it {'holds' if holds else 'does not hold'}"
     text += "." if official else ", with other weights than the authors'."
-    can_refute = official and all(cell.verdict != "undecided" for cell in cells)
-    ids = tuple(run.identity.id for run in runs)
+    can_refute = official and all(cell.verdict != "undecided" for cell, _ in measured)
+    ids = tuple(run.identity.id for _, run in measured)
     return Finding(decide(True, holds, can_refute), text, ids)
 
 
-def _leads(test: vocabulary.Beats, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
+def _leads(test: vocabulary.Beats, paper: Paper, compared: Compared) -> tuple[bool, str]:
     leads = compared.leads(test.beats or compared.others)
     texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
     margin = f", where {test.by:g} is claimed" if test.by else ""
@@ -178,64 +167,61 @@ def _leads(test: vocabulary.Beats, evidence: Evidence, compared: Compared) -> tu
     return holds, f"{compared.method} leads {'; '.join(texts)}{margin}."
 
 
-def _beats(test: vocabulary.Beats, evidence: Evidence) -> Finding:
+def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
     if not test.self_ensemble:
-        return _compare(_leads, test, evidence)
-    compared = _paper(evidence).compared(test)
+        return _compare(_leads, test, paper, evidence)
+    compared = paper.compared(test)
     leads = compared.leads(test.beats or compared.others).values()
     needed = {
         column: test.by - min(lead[column] for lead in leads if column in lead)
         for column in compared.own
     }
     text = f"No such row is printed. Self-ensemble would have to add {_by_column(needed)}."
-    cells = _own_cells(compared, evidence)
-    gains, ensembles, runs = {}, {}, []
-    for column, cell in cells.items():
-        preset = cell.row.table.preset(cell.row.method, cell.dataset)
-        place = (cell.row.model, cell.dataset, cell.row.scale, preset)
+    gains, ensembles, measured = {}, {}, []
+    for column, cell in _cells(compared, evidence, compared.method).items():
+        place = (cell.row.model, cell.dataset, cell.row.scale, cell.preset)
         plain, ensemble = (evidence.run(*place, one) for one in (False, True))
         if not (cell.measured and plain and ensemble):
             continue
         if plain.identity.weights_sha256 == ensemble.identity.weights_sha256:
             ensembles[column] = ensemble.means[cell.metric]
             gains[column] = ensembles[column] - plain.means[cell.metric]
-            runs += [plain, ensemble]
-    if not runs:
+            measured += [(cell, plain), (cell, ensemble)]
+    if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
     text += f" With the weights that were measured it adds {_by_column(gains)}."
     with_ensembles = {**compared.numbers, compared.method: ensembles}
-    holds, _ = _leads(test, evidence, compared._replace(numbers=with_ensembles))
-    return _as_measured(text, holds, [cells[column] for column in gains], runs)
+    holds, _ = _leads(test, paper, compared._replace(numbers=with_ensembles))
+    return _as_measured(text, holds, measured)
 
 
-def _within(test: vocabulary.Within, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
+def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[bool, str]:
     leads = compared.leads(test.within)
     gaps = {name: {column: -one for column, one in lead.items()} for name, lead in leads.items()}
     margin, source = test.of or 0.0, ""
     if test.lead_over:
         # As printed even where not all of its columns were measured: a part has a smaller margin.
-        printed = _paper(evidence).compared(test)
+        printed = paper.compared(test)
         margin = max(printed.leads([test.lead_over])[test.lead_over].values())
         source = f", its largest lead over {test.lead_over}"
     texts = [f"behind {method} by {_by_column(gap)}" for method, gap in gaps.items()]
     text = f"{compared.method} is {'; '.join(texts)}. The claim allows {margin:g}{source}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
-        own = _count_on_method(test.fewer, evidence, compared.method)
-        counts = {name: _count_on_method(test.fewer, evidence, name) for name in test.within}
+        own = _count_on(compared.method, test.fewer, paper)
+        counts = {name: _count_on(name, test.fewer, paper) for name in test.within}
         sizes = [f"{name} has {count / own:.1f} times" for name, count in counts.items() if own]
         text = f"{listed(sizes)} the {QUANTITIES[test.fewer]}. {text}"
         holds = holds and all(count > own for count in counts.values())
     return holds, text
 
 
-def _rank(test: vocabulary.Rank, evidence: Evidence) -> Finding:
+def _rank(test: vocabulary.Rank, paper: Paper, evidence: Evidence) -> Finding:
     if test.by == "scores":
-        return _compare(_ranks_high, test, evidence)
-    paper = _paper(evidence)
+        return _compare(_ranks_high, test, paper, evidence)
     method = test.method or paper.subject
     counts = {
-        name: _count_on_method(test.by, evidence, name)
+        name: _count_on(name, test.by, paper)
         for name, model in paper.methods.items()
         if name == method or not (model.endswith("+") or _is_without_weights(model))
     }
@@ -252,7 +238,7 @@ def _is_without_weights(model: str) -> bool:
     return model in MODELS and MODELS.get(model).params == 0
 
 
-def _ranks_high(test: vocabulary.Rank, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
+def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> tuple[bool, str]:
     holds = True
     columns: dict[str, list[str]] = {}
     for column, own in compared.own.items():
@@ -281,21 +267,20 @@ def _by_column(values: Mapping[Column, float]) -> str:
     return listed(texts)
 
 
-def _pareto(test: vocabulary.Pareto, evidence: Evidence, compared: Compared) -> tuple[bool, str]:
-    paper = _paper(evidence)
-    own = _count_on_method(test.pareto, evidence, compared.method)
+def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[bool, str]:
+    own = _count_on(compared.method, test.pareto, paper)
     counts, better, unknown = {compared.method: own}, [], []
     for method, leads in compared.leads(compared.others).items():
-        # A network is no rival of its own, with or without self-ensemble.
-        if paper.network(method)[0] == paper.network(compared.method)[0]:
-            continue
         ahead = [_set(column, compared.own) for column, lead in leads.items() if lead < 0]
-        try:
-            counts[method] = _count_on_method(test.pareto, evidence, method)
-        except HarnessError as error:
-            unknown += [error] if ahead else []
+        # A network is no rival of its own, with or without self-ensemble.
+        if not ahead or paper.network(method)[0] == paper.network(compared.method)[0]:
             continue
-        if ahead and counts[method] <= own:
+        try:
+            counts[method] = _count_on(method, test.pareto, paper)
+        except HarnessError as error:
+            unknown.append(error)
+            continue
+        if counts[method] <= own:
             better.append(f"{method} on {listed(ahead)}")
     if unknown and not better:
         raise unknown[0]
@@ -303,8 +288,8 @@ def _pareto(test: vocabulary.Pareto, evidence: Evidence, compared: Compared) -> 
     return not better, f"{text} {_ordered(test.pareto, counts)}."
 
 
-def _equals(test: vocabulary.Equals, evidence: Evidence) -> Finding:
-    one, other = map(_paper(evidence).number, test.equals)
+def _equals(test: vocabulary.Equals, paper: Paper, evidence: Evidence) -> Finding:
+    one, other = map(paper.number, test.equals)
     text = f"The paper prints {one.said} and {other.said}"
     if isinstance(one.value, tuple) or isinstance(other.value, tuple):
         return Finding(decide(one.value == other.value, None, False), f"{text}.")
@@ -313,33 +298,27 @@ def _equals(test: vocabulary.Equals, evidence: Evidence) -> Finding:
     return Finding(decide(same, None, False), f"{text}: {apart:.6g} apart.")
 
 
-def _gain(test: vocabulary.Gain, evidence: Evidence) -> Finding:
-    ablation = _paper(evidence).ablation(test.ablation)
-    readings = [dict(zip(one, ablation.psnr, strict=True)) for one in ablation.readings]
-    printed = [
-        [one[more] - one[less] for more, less in test.gain]
-        for one in readings or [ablation.printed]
-    ]
-    texts = [listed([f"{gain:+.{ablation.decimals}f} dB" for gain in gains]) for gains in printed]
+def _gain(test: vocabulary.Gain, paper: Paper, evidence: Evidence) -> Finding:
+    ablation = paper.ablation(test.ablation)
+    texts, in_print = [], False
+    for columns in ablation.readings or (ablation.columns,):
+        psnr = dict(zip(columns, ablation.psnr, strict=True))
+        printed = [psnr[more] - psnr[less] for more, less in test.gain]
+        texts.append(listed([f"{gain:+.{ablation.decimals}f} dB" for gain in printed]))
+        in_print |= min(printed) > 0
     text = f"Printed: {', or in another reading of the columns '.join(texts)}."
-    if not any(min(gains) > 0 for gains in printed):
+    if not in_print:
         return Finding("inconsistent in print", text)
-    needed = sorted({name for pair in test.gain for name in pair})
-    measured = measured_ablations(evidence.runs, ablation)
-    best = next((one for one in measured if one.runs.keys() >= set(needed)), None)
+    needed = set(chain(*test.gain))
+    measured = judge_ablation(evidence.runs, paper, ablation).measured
+    best = next((one for one in measured if one.runs.keys() >= needed), None)
     if best is None:
         return Finding("not measured", f"{text} Its variants were not all trained alike and run.")
     gains = [best.gain(more, less) for more, less in test.gain]
     text += f" Measured on {title(ablation.set)} after {best.budget}: "
     text += f"{listed(list(map(str, gains)))} dB (95 % over images)."
-    floors = (
-        row.printed.get((ablation.set, "psnr"), 0.0)
-        for row in _paper(evidence).rows
-        if row.scale == ablation.scale and not row.table.obstacle(row.scale)
-        if _is_without_weights(row.model)
-    )
-    floor = max(floors, default=0.0)
-    means = {name: best.means(name).mean() for name in needed}
+    floor = _without_training(paper, ablation)
+    means = {name: best.means(name).mean() for name in sorted(needed)}
     low = [f"{name} ({mean:.2f} dB)" for name, mean in means.items() if mean < floor]
     if low:
         text += f" So little training decides nothing: {listed(low)} fall short of a method "
@@ -349,14 +328,25 @@ def _gain(test: vocabulary.Gain, evidence: Evidence) -> Finding:
     return Finding(decide(True, holds, False), text, ids)
 
 
-def _outlier(test: vocabulary.Outlier, evidence: Evidence) -> Finding:
-    compared = _paper(evidence).compared(test)
+def _without_training(paper: Paper, ablation: Ablation) -> float:
+    """Return the best PSNR (dB) that is printed on the ablation's set without weights, or 0."""
+    printed = [
+        row.printed.get((ablation.set, "psnr"), 0.0)
+        for row in paper.rows
+        if row.scale == ablation.scale and not row.table.obstacle(row.scale)
+        if _is_without_weights(row.model)
+    ]
+    return max(printed, default=0.0)
+
+
+def _outlier(test: vocabulary.Outlier, paper: Paper, evidence: Evidence) -> Finding:
+    compared = paper.compared(test)
     gaps = compared.leads([test.against])[test.against]
     text = f"{compared.method} minus {test.against} is {_by_column(gaps)}."
     is_out = any(_stands_out(column, gaps) for column in gaps if column[1] == test.outlier)
     verdicts, runs = set(), []
-    for column, cell in _own_cells(compared, evidence).items():
-        if column[1] == test.outlier and cell.measured:
+    for cell in _cells(compared, evidence, compared.method).values():
+        if cell.dataset == test.outlier and cell.measured:
             value = cell.score.as_measured(cell.measured.value)
             text += f" Measured {cell.metric.upper()}: {value}."
             verdicts.add(cell.verdict)
@@ -374,7 +364,7 @@ def _stands_out(column: Column, gaps: Mapping[Column, float]) -> bool:
     return bool(others) and all(gaps[column] * gap < 0 for gap in others)
 
 
-def _spread(test: vocabulary.Spread, evidence: Evidence) -> Finding:
+def _spread(test: vocabulary.Spread, paper: Paper, evidence: Evidence) -> Finding:
     ways = listed(test.spread)
     found = [(cell, by_way) for cell in evidence.cells if (by_way := _ways(test, evidence, cell))]
     if not found:
@@ -408,11 +398,13 @@ def _ways(test: vocabulary.Spread, evidence: Evidence, cell: JudgedCell) -> dict
         return {}
     for way in test.spread:
         model, preset = (row.model, way) if way in PRESETS else (way, test.rules)
-        place = (model, cell.dataset, row.scale, PRESETS[preset], row.self_ensemble)
-        run = evidence.run(*place)
-        if run and speaks_for_the_authors(run) and test.metric in run.means.keys() - run.infinite:
-            by_way[way] = Measurement(run.means[test.metric], (), run, finite=True)
-    return by_way if len(by_way) == len(test.spread) else {}
+        run = evidence.run(model, cell.dataset, row.scale, PRESETS[preset], row.self_ensemble)
+        if not run or not speaks_for_the_authors(run):
+            return {}
+        if test.metric not in run.means.keys() - run.infinite:
+            return {}
+        by_way[way] = Measurement(run.means[test.metric], (), run, finite=True)
+    return by_way
 
 
 def _plugin(test: vocabulary.Plugin, evidence: Evidence, claim: Claim) -> Finding:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from harness.paper.ablations import MeasuredAblation
-from harness.paper.schema import listed, score, title
+from harness.paper.schema import score, title
 from harness.protocol.rules import PRESETS
 from harness.registry import register_report
 from harness.report.legend import FAILED, MISSING, grey_rules
@@ -36,9 +36,8 @@ def _table(judged: JudgedAblation, paper: Paper) -> Table:
     ]
     facts = []
     for one in judged.measured or (MeasuredAblation({}),):
-        budget = str(one.budget) if one.runs else ""
-        cells = {variant: _cell(judged, one, variant) for variant in printed}
-        rows.append([f"measured ({budget})" if budget else "measured", *cells.values()])
+        cells = [_cell(judged, one, variant) for variant in printed]
+        rows.append([f"measured ({one.budget})" if one.runs else "measured", *cells])
         facts += [
             {
                 "variant": variant,
@@ -46,10 +45,10 @@ def _table(judged: JudgedAblation, paper: Paper) -> Table:
                 "verdict": judged.verdicts[variant],
                 "measured": one.means(variant).mean(),
                 "sd": one.means(variant).std(),
-                "budget": budget if variant in one.runs else None,
+                "budget": str(one.budget) if variant in one.runs else None,
                 "runs": " ".join(run.identity.id for run in one.runs.get(variant, ())) or cell,
             }
-            for variant, cell in cells.items()
+            for variant, cell in zip(printed, cells, strict=True)
         ]
     headers = ["", *map(judged.ablation.called, printed)]
     tidy = pd.DataFrame(facts).round(6)
@@ -67,10 +66,10 @@ def _cell(judged: JudgedAblation, measured: MeasuredAblation, variant: str) -> s
 
 def _caption(judged: JudgedAblation, paper: Paper) -> str:
     ablation, form = judged.ablation, score("psnr", judged.ablation.decimals)
+    network = paper.names.get(ablation.model, ablation.model)
     text = (
         f'{ablation.title} of "{paper.source.title}": PSNR in dB on {title(ablation.set)} at '
-        f"x{ablation.scale} of {paper.names.get(ablation.model, ablation.model)} in the variants "
-        f"{listed(list(map(ablation.called, ablation.columns)))}. {ablation.note}".rstrip()
+        f"x{ablation.scale} of {network}. {ablation.note}".rstrip()
     )
     whole = form.as_printed(ablation.printed[ablation.whole])
     for row in judged.contradicting:

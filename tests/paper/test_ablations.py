@@ -1,11 +1,12 @@
 """The runs of a printed ablation are told by their arguments and grouped by their training."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from harness.models.find_weights import TrainingNotes
-from harness.paper.ablations import judge_ablation, measured_ablations
+from harness.paper.ablations import MeasuredAblation, judge_ablation
 from harness.paper.schema import paper
 from harness.record import RunRecord
 from tests.records import frame, record
@@ -19,10 +20,15 @@ class TestAblations:
         hyper = self.PRINTED.arguments(name)
         return record("drfn", psnr=(psnr, psnr), hyper=hyper, tag="repro", **options)
 
+    def measured(self, *runs: RunRecord) -> Sequence[MeasuredAblation]:
+        return judge_ablation(frame(*runs), self.PAPER, self.PRINTED).measured
+
     def grouped(self, *runs: RunRecord) -> list[dict[str, int]]:
         """The number of weights of each variant, by training budget."""
-        found = measured_ablations(frame(*runs), self.PRINTED)
-        return [{name: len(records) for name, records in one.runs.items()} for one in found]
+        return [
+            {name: len(records) for name, records in one.runs.items()}
+            for one in self.measured(*runs)
+        ]
 
     def test_variants_are_told_by_the_network_s_arguments(self) -> None:
         runs = [self.variant(name) for name in ("both", "lsc", "ff", "none")]
@@ -57,7 +63,7 @@ class TestAblations:
 
     def test_each_of_several_weights_counts(self) -> None:
         runs = [self.variant("ff", psnr, weights=f"{psnr}") for psnr in (27.0, 27.2)]
-        (found,) = measured_ablations(frame(*runs, self.variant("none", 26.9)), self.PRINTED)
+        (found,) = self.measured(*runs, self.variant("none", 26.9))
         assert sorted(found.means("ff")) == pytest.approx([27.0, 27.2])
         assert list(found.means("none")) == [26.9] and found.means("both").empty
         assert found.gain("ff", "none").difference == pytest.approx(0.2)

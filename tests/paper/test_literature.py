@@ -12,7 +12,7 @@ from harness.paper.findings import Findings
 from harness.paper.literature import documents, elsewhere, measured_as
 from harness.paper.schema import Claim, paper
 from harness.paper.verdicts import JudgedCell
-from harness.report.literature import elsewhere_text, literature
+from harness.report.results import elsewhere_text, literature
 from harness.report.table import Table
 from harness.run.store import ResultStore
 from tests.records import frame, record

@@ -15,8 +15,7 @@ from harness.record import RunRecord
 from harness.registry import MODELS, REPORTS
 from harness.report.claims import claims
 from harness.report.legend import grey_note
-from harness.report.literature import elsewhere_text
-from harness.report.results import differences, explained, results, rules
+from harness.report.results import differences, elsewhere_text, explained, results, rules
 from harness.report.table import Table
 from tests.records import frame, record
 
