@@ -430,4 +430,5 @@ def _how_to_measure(row: Row) -> str:
     run += f" --border {preset.border}" if preset.border != Preset.border else ""
     if card.params == 0 or official_rows(card, row.scale):
         return f"To measure it: {run}."
-    return f"No authors' weights are known. To measure others: harness train {network}, then {run}."
+    own = "The harness knows no weights of the authors. To measure others"
+    return f"{own}: harness train {network}, then {run}."
