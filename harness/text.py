@@ -1,4 +1,4 @@
-"""Text that is safe in each format: terminal, JSON, CSV, Markdown, LaTeX and HTML."""
+"""Text for people: values and lists in words, escaped for terminal, CSV, Markdown, LaTeX, HTML."""
 
 from __future__ import annotations
 
@@ -55,6 +55,16 @@ def _csv_cell(value: Any) -> Any:
     except ValueError:
         return f"'{text}"
     return text
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def ordinal(rank: int) -> str:
+    """Format a rank: ``1st``, ``2nd``, ``3rd``, ``4th``, up to ``20th``."""
+    return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"
 
 
 def plain_table(

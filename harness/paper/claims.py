@@ -13,11 +13,12 @@ from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
 from harness.paper import vocabulary
 from harness.paper.ablations import judge_ablation
-from harness.paper.schema import SCORES, listed, ordinal, title
+from harness.paper.schema import SCORES, title
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide
 from harness.protocol.rules import PRESETS
 from harness.registry import MODELS, function_of_plugin
+from harness.text import listed, ordinal
 
 if TYPE_CHECKING:
     from harness.paper.schema import Ablation, Claim, Column, Compared, Paper

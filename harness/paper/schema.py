@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -631,16 +631,6 @@ def paper(word: str) -> Paper:
 def title(dataset: str) -> str:
     """Return the name that papers use for a set."""
     return DATASETS.get(dataset).title if dataset in DATASETS else dataset
-
-
-def listed(words: Sequence[str]) -> str:
-    """Join words: ``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def ordinal(rank: int) -> str:
-    """Format a rank: ``1st``, ``2nd``, ``3rd``, ``4th``, up to ``20th``."""
-    return f"{rank}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(rank, 'th') }"
 
 
 with as_file(files("harness.paper") / "papers") as _folder:

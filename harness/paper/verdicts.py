@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import official_rows, training_notes
-from harness.paper.schema import SCORES, Row, Score, Table, listed, score, title
+from harness.paper.schema import SCORES, Row, Score, Table, score, title
 from harness.paper.select import (
     WHOLE,
     follows,
@@ -24,6 +24,7 @@ from harness.paper.select import (
 from harness.protocol.rules import Preset, protocol
 from harness.registry import DATASETS, METRICS, MODELS
 from harness.run.compare import Tier
+from harness.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd

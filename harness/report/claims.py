@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
-from harness.paper.schema import listed
 from harness.paper.verdicts import Judgement, Verdict
 from harness.registry import register_report
 from harness.report.legend import table_name
 from harness.report.table import Note, Table
+from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings

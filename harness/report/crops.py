@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from harness.data.images import read_image
 from harness.data.testsets import find
 from harness.errors import UsageError
-from harness.paper.schema import listed
 from harness.protocol.rules import Preset, crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import dagger, dagger_note
 from harness.report.plot import Figure
 from harness.run.store import picture_path
+from harness.text import listed
 
 if TYPE_CHECKING:
     from matplotlib import figure

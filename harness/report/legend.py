@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.models.find_weights import training_notes
-from harness.paper.schema import listed, title
+from harness.paper.schema import title
 from harness.paper.select import speaks_for_the_authors
 from harness.protocol.rules import PRESETS, USUAL_GREY, Preset
+from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from harness.errors import printable
-from harness.paper.schema import listed, title
+from harness.paper.schema import title
 from harness.paper.verdicts import Verdict
 from harness.registry import REPORTS, register_report
 from harness.report.build import ReportError, make, takes_pictures
@@ -26,6 +26,7 @@ from harness.report.results import measured_share, results
 from harness.report.table import Format, Table, templates
 from harness.run.provenance import command, foreign_origin
 from harness.run.store import ResultStore
+from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import printable
 from harness.models.cost import measure_complexity
-from harness.paper.schema import listed, title
+from harness.paper.schema import title
 from harness.registry import MODELS, register_report
 from harness.report.legend import TRAINED_HERE, dagger, dagger_note
 from harness.report.table import Format
+from harness.text import listed
 
 if TYPE_CHECKING:
     from matplotlib import axes, figure

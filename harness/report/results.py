@@ -13,7 +13,7 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.models.find_weights import training_notes
 from harness.paper.literature import Elsewhere, elsewhere, measured_as, official
-from harness.paper.schema import listed, score, title
+from harness.paper.schema import score, title
 from harness.paper.verdicts import PRINTED_TEXT
 from harness.protocol.rules import protocol
 from harness.registry import MODELS, register_report
@@ -32,7 +32,7 @@ from harness.report.legend import (
 )
 from harness.report.table import BEST, Lines, Table, each_table
 from harness.run.statistics import spread_over_weights
-from harness.text import Marked
+from harness.text import Marked, listed
 
 if TYPE_CHECKING:
     from harness.paper import schema

@@ -10,11 +10,12 @@ import pytest
 from harness.errors import HarnessError
 from harness.models.cost import measure_complexity, measure_depth
 from harness.paper.findings import Findings
-from harness.paper.schema import Paper, listed, ordinal, paper
+from harness.paper.schema import Paper, paper
 from harness.paper.verdicts import Judgement
 from harness.record import RunRecord
 from harness.registry import MODELS, PAPERS, REPORTS, load_plugins
 from harness.run.store import ResultStore
+from harness.text import listed, ordinal
 from tests.papers import changed
 from tests.records import frame, record
 
