@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from harness.errors import HarnessError, UsageError, sentence
-from harness.files import write_file
+from harness.files import require_writable, write_file
 from harness.registry import REPORTS
 from harness.report.table import Format, Report, Table
 
@@ -145,6 +145,7 @@ def build(
     yield from failed
     if not (failed or any(rendered.values())):
         raise UsageError(f"There is nothing to report as {word} for this --paper and --format.")
+    require_writable(out, "reports'", "--out")
     suffix = f"-{findings.rules}" if findings.rules else ""
     for name, content in rendered.items():
         files = {out / f"{name}{suffix}.{form}": text for form, text in content.items()}
