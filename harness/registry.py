@@ -242,6 +242,7 @@ CHANGES = {
         "harness.paper.findings",
         "harness.paper.select.choose_runs": "the run of each number is in harness.paper.findings",
         "harness.paper.check.against_reference": "against_reference is in harness.run.compare",
+        "harness.report.table.plain_table": "plain_table and json_text are in harness.text",
         "harness.paper.print_claims": "the claims of a paper are data, see docs/papers.md",
     }
 }

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     "formats",
     default="",
     metavar="md,tex,csv,html,png,svg,pdf",
-    help="Formats to write, for the reports that have them; json prints claims.  [default: all]",
+    help="Formats to write, where a report has them; json alone prints claims.  [default: all]",
 )
 @click.option(
     "--grey",
@@ -327,6 +327,8 @@ def check(
     rows = bad_rows(local.bad | references.bad)
     if against == "paper":
         paper = required_paper(paper_name, "harness check --against paper")
+        if not any(row.printed for row in paper.rows):
+            raise UsageError(f"The paper {paper.source.id} prints no numbers in a table.")
         findings = Findings(local.table(), paper, grey)
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:

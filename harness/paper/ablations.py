@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.models.find_weights import TrainingNotes, training_notes
+from harness.paper.schema import score
 from harness.paper.select import follows, is_comparable, rank, speaks_for_the_authors
 from harness.paper.verdicts import PRINTED, decide
 from harness.protocol.rules import PRESETS
@@ -105,6 +106,7 @@ def judge_ablation(runs: pd.DataFrame, paper: Paper, ablation: Ablation) -> Judg
     That of the whole network may contradict the paper's own tables. No weights refute a variant.
     """
     contradicting = _contradicting(paper, ablation)
+    tolerance = max(PRINTED.psnr, score("psnr", ablation.decimals).rounding)
     verdicts: dict[str, Verdict] = {}
     finished: dict[str, list[RunRecord]] = {}
     failed = set()
@@ -115,7 +117,7 @@ def judge_ablation(runs: pd.DataFrame, paper: Paper, ablation: Ablation) -> Judg
             finished[variant] = done
             above = done[0].means["psnr"] - ablation.printed[variant]
             exceeds = above > 0 and not speaks_for_the_authors(done[0])
-            reached = exceeds or abs(above) <= PRINTED.psnr
+            reached = "psnr" not in done[0].infinite and (exceeds or abs(above) <= tolerance)
         elif found:
             failed.add(variant)
         sound = variant != ablation.whole or not contradicting

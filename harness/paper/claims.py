@@ -13,7 +13,7 @@ from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
 from harness.paper import vocabulary
 from harness.paper.ablations import judge_ablation
-from harness.paper.schema import SCORES, title
+from harness.paper.schema import title
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide
 from harness.protocol.rules import PRESETS
@@ -61,7 +61,7 @@ def _count_on(name: str, quantity: Quantity, paper: Paper) -> float:
     """
     model, self_ensemble = paper.network(name) if name in paper.methods else (name, False)
     if not model:
-        raise UsageError(f"The harness has no network of {name}: add one as a plug-in.")
+        raise UsageError(f"The paper's file names no network for {name}: add one as a plug-in.")
     card, scale = MODELS.get(model), paper.largest_scale
     match quantity:
         case "parameters":
@@ -83,16 +83,20 @@ def _count_on(name: str, quantity: Quantity, paper: Paper) -> float:
 
 def _ordered(quantity: Quantity, counts: Mapping[str, float]) -> str:
     """Write counts in their order, such as ``parameters: DRFN 5,207,203 and RDN 22,271,107``."""
-    unit = 1e9 if quantity == "macs" else 1
     names = sorted(counts, key=counts.__getitem__)
-    texts = [f"{name} {counts[name] / unit:,.0f}" for name in names]
+    texts = [f"{name} {_written(quantity, counts[name])}" for name in names]
     return f"{QUANTITIES[quantity]}: {listed(texts)}"
+
+
+def _written(quantity: Quantity, count: float) -> str:
+    count /= 1e9 if quantity == "macs" else 1
+    return f"{count:,.0f}" if count >= 10 or count == round(count) else f"{count:.2f}"
 
 
 def _count(test: vocabulary.Count, paper: Paper, evidence: Evidence) -> Finding:
     names = [test.of or paper.subject, *test.readings]
     counts = {name: _count_on(name, test.count, paper) for name in names}
-    claimed = test.about or f"at least {test.at_least:,.0f}"
+    claimed = test.about or f"at least {_written(test.count, test.at_least or 0.0)}"
     text = f"Counted {_ordered(test.count, counts)}; the paper says {claimed}."
     return Finding(decide(True, any(map(test.fits, counts.values())), not test.leaves_room), text)
 
@@ -114,7 +118,8 @@ def _compare(
     if not measured:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
     still_holds, _ = holds(test, paper, _with_measured(compared, evidence))
-    return _as_measured(text, still_holds, measured)
+    finite = all(cell.measured.finite for cell, _ in measured if cell.measured)
+    return _as_measured(text, still_holds and finite, measured)
 
 
 def _with_measured(compared: Compared, evidence: Evidence) -> Compared:
@@ -162,10 +167,10 @@ def _as_measured(
 
 def _leads(test: vocabulary.Beats, paper: Paper, compared: Compared) -> tuple[bool, str]:
     leads = compared.leads(test.beats or compared.others)
-    texts = [f"{method} by {_by_column(lead)}" for method, lead in leads.items() if lead]
+    texts = [f"{method} is {_by_column(compared, lead)}" for method, lead in leads.items() if lead]
     margin = f", where {test.by:g} is claimed" if test.by else ""
     holds = all(one > 0 and one >= test.by for lead in leads.values() for one in lead.values())
-    return holds, f"{compared.method} leads {'; '.join(texts)}{margin}."
+    return holds, f"{compared.method} minus {'; minus '.join(texts)}{margin}."
 
 
 def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
@@ -174,23 +179,24 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
     compared = paper.compared(test)
     leads = compared.leads(test.beats or compared.others).values()
     needed = {
-        column: test.by - min(lead[column] for lead in leads if column in lead)
+        column: max(0.0, test.by - min(lead[column] for lead in leads if column in lead))
         for column in compared.own
     }
-    text = f"No such row is printed. Self-ensemble would have to add {_by_column(needed)}."
+    text = f"Self-ensemble would have to add {_by_column(compared, needed)}."
     gains, ensembles, measured = {}, {}, []
     for column, cell in _cells(compared, evidence, compared.method).items():
         place = (cell.row.model, cell.dataset, cell.row.scale, cell.preset)
         plain, ensemble = (evidence.run(*place, one) for one in (False, True))
         if not (cell.measured and plain and ensemble):
             continue
-        if plain.identity.weights_sha256 == ensemble.identity.weights_sha256:
+        finite = cell.metric not in {*plain.infinite, *ensemble.infinite}
+        if finite and plain.identity.weights_sha256 == ensemble.identity.weights_sha256:
             ensembles[column] = ensemble.means[cell.metric]
             gains[column] = ensembles[column] - plain.means[cell.metric]
             measured += [(cell, plain), (cell, ensemble)]
     if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
-    text += f" With the weights that were measured it adds {_by_column(gains)}."
+    text += f" With the weights that were measured it adds {_by_column(compared, gains)}."
     with_ensembles = {**compared.numbers, compared.method: ensembles}
     holds, _ = _leads(test, paper, compared._replace(numbers=with_ensembles))
     return _as_measured(text, holds, measured)
@@ -205,8 +211,11 @@ def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[
         printed = paper.compared(test)
         margin = max(printed.leads([test.lead_over])[test.lead_over].values())
         source = f", its largest lead over {test.lead_over}"
-    texts = [f"behind {method} by {_by_column(gap)}" for method, gap in gaps.items()]
-    text = f"{compared.method} is {'; '.join(texts)}. The claim allows {margin:g}{source}."
+    texts = [
+        f"{name} minus {compared.method} is {_by_column(compared, gap)}"
+        for name, gap in gaps.items()
+    ]
+    text = f"{'; '.join(texts)}. The claim allows {margin:g}{source}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
         own = _count_on(compared.method, test.fewer, paper)
@@ -258,12 +267,14 @@ def _set(column: Column, columns: Mapping[Column, float]) -> str:
     return title(column[1]) + f" x{column[0]}" * several
 
 
-def _by_column(values: Mapping[Column, float]) -> str:
+def _by_column(compared: Compared, values: Mapping[Column, float]) -> str:
     """Write values by column, such as ``0.31 dB on Set5 and 0.19 dB on Set14``."""
     units = {"psnr": "dB", "ssim": "of SSIM"}
     texts = [
-        f"{SCORES[column[2]].as_printed(value)} {units[column[2]]} on {_set(column, values)}"
-        for column, value in sorted(values.items(), key=lambda one: one[0][2])
+        f"{value:.{compared.table.scores[metric]}f} {units[metric]} on {_set(column, values)}"
+        for metric in compared.table.scores
+        for column, value in values.items()
+        if column[2] == metric
     ]
     return listed(texts)
 
@@ -320,7 +331,7 @@ def _gain(test: vocabulary.Gain, paper: Paper, evidence: Evidence) -> Finding:
     text += f"{listed(list(map(str, gains)))} dB (95 % over images)."
     floor = _without_training(paper, ablation)
     means = {name: best.means(name).mean() for name in sorted(needed)}
-    low = [f"{name} ({mean:.2f} dB)" for name, mean in means.items() if mean < floor]
+    low = [f"{ablation.called(one)} ({means[one]:.2f} dB)" for one in means if means[one] < floor]
     if low:
         text += f" So little training decides nothing: {listed(low)} fall short of a method "
         text += f"without weights ({floor:.2f} dB)."
@@ -343,7 +354,7 @@ def _without_training(paper: Paper, ablation: Ablation) -> float:
 def _outlier(test: vocabulary.Outlier, paper: Paper, evidence: Evidence) -> Finding:
     compared = paper.compared(test)
     gaps = compared.leads([test.against])[test.against]
-    text = f"{compared.method} minus {test.against} is {_by_column(gaps)}."
+    text = f"{compared.method} minus {test.against} is {_by_column(compared, gaps)}."
     is_out = any(_stands_out(column, gaps) for column in gaps if column[1] == test.outlier)
     verdicts, runs = set(), []
     for cell in _cells(compared, evidence, compared.method).values():
@@ -385,7 +396,7 @@ def _spread(test: vocabulary.Spread, paper: Paper, evidence: Evidence) -> Findin
     texts = [f"{way} ({listed(names)})" for way, names in follows.items()]
     text = (
         f"Between {ways}, {metric} differs by {write(min(effects))} to {write(max(effects))}. "
-        f"The printed {metric} of {title(test.cells)} follows {listed(texts) or 'neither'}."
+        f"The printed {metric} of {title(test.cells)} follows {listed(texts) or 'none of them'}."
     )
     # One number alone cannot be a mix.
     complete = sum(map(len, follows.values())) == len(found) > 1

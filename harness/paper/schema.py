@@ -460,7 +460,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
             for variant, psnr in ablation.printed.items():
                 if text == f"{ablation.id} | {variant}":
                     form = score("psnr", ablation.decimals)
-                    said = f"{form.as_printed(psnr)} dB for {variant} ({ablation.title})"
+                    called = ablation.called(variant)
+                    said = f"{form.as_printed(psnr)} dB for {called} ({ablation.title})"
                     return Printed(psnr, said, form.rounding)
         (row, dataset, metric), *others = self.scores(text)
         if others:

@@ -374,9 +374,11 @@ def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
         if not cell.measured:
             reason = cell.failed.error if cell.failed else cell.obstacle
             reasons.setdefault(reason, []).append(cell)
+    sets = {cell.dataset for cell in measured}
     for reason, others in reasons.items():
+        names = [_name(one) if one.dataset in sets else title(one.dataset) for one in others]
         because = f" ({reason})" if reason else ""
-        sentences.append(f"Not measured: {_sets(others)}{because}.")
+        sentences.append(f"Not measured: {listed(list(dict.fromkeys(names)))}{because}.")
     if "" in reasons and not measured:
         sentences.append(_how_to_measure(row))
     return " ".join(sentences)
@@ -407,10 +409,13 @@ def _weights(run: RunRecord) -> str:
 def _comparison(cell: JudgedCell) -> str:
     """Write a number's verdict, such as ``PSNR of Set14 27.900 for 28.02 (refuted)``."""
     assert cell.measured
-    name = f"{cell.metric.upper()} of {title(cell.dataset)}"
     value = cell.score.as_measured(cell.measured.value)
     rules = f" under {cell.measured.rules_text}" if cell.measured.rules else ""
-    return f"{name} {value} for {cell.printed_text}{rules} ({cell.verdict})"
+    return f"{_name(cell)} {value} for {cell.printed_text}{rules} ({cell.verdict})"
+
+
+def _name(cell: JudgedCell) -> str:
+    return f"{cell.metric.upper()} of {title(cell.dataset)}"
 
 
 def _sets(cells: Sequence[JudgedCell]) -> str:
@@ -419,7 +424,7 @@ def _sets(cells: Sequence[JudgedCell]) -> str:
 
 def _how_to_measure(row: Row) -> str:
     if not row.model:
-        return "The harness has no network of this name: add one as a plug-in."
+        return "The paper's file names no network for it: add one as a plug-in."
     try:
         card = MODELS.get(row.model)
     except UsageError as error:

@@ -71,9 +71,11 @@ def _caption(judged: JudgedAblation, paper: Paper) -> str:
         f'{ablation.title} of "{paper.source.title}": PSNR in dB on {title(ablation.set)} at '
         f"x{ablation.scale} of {network}. {ablation.note}".rstrip()
     )
+    if ablation.readings:
+        text += f" We read the columns as {', '.join(map(ablation.called, ablation.columns))}."
     whole = form.as_printed(ablation.printed[ablation.whole])
     for row in judged.contradicting:
         elsewhere = form.as_printed(row.printed[ablation.set, "psnr"])
-        text += f" {row.table.title} prints {elsewhere} dB for the network of the {whole} dB."
+        text += f" {row.table.title} prints {elsewhere} dB for the same network, not {whole} dB."
     text += " Weights trained here may reach a printed number and cannot refute one."
     return f"{text} Grey images: {grey_rules(None, PRESETS[ablation.rules])}."

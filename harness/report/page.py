@@ -43,7 +43,10 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
     name = f"{method or identity.model}{ensemble} on {title(identity.dataset)}"
     weights = [f"{record.weights.tag} weights"] if record.weights else []
     arguments = [f"{name}={value}" for name, value in identity.hyper.items()]
-    means = [f"{name} {mean:.4f}" for name, mean in record.means.items()]
+    means = [
+        f"{name} {mean:.4f}" + " (infinite scores left out)" * (name in record.infinite)
+        for name, mean in record.means.items()
+    ]
     content = {key: value for key, value in record.to_json().items() if key != "images"}
     return {
         "id": identity.id,

@@ -101,7 +101,7 @@ def _pipeline(row: JudgedRow) -> str:
     if row.row.model in MODELS:
         return MODELS.get(row.row.model).pipeline
     names = {cell.shown.identity.protocol for cell in row.cells if cell.shown}
-    return "/".join(sorted(protocol(name).pipeline for name in names))
+    return "/".join(sorted({protocol(name).pipeline for name in names}))
 
 
 def _printed(cells: Sequence[JudgedCell]) -> Marked:
@@ -195,7 +195,7 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
     scales = listed([f"x{scale}" for scale in sorted({cell.row.scale for cell in cells})])
     names = {"BI": "bicubic degradation, MATLAB imresize"}
     made = names.get(table.degradation, table.degradation)
-    width = "as many pixels as the scale" if table.border is None else f"{table.border} pixels"
+    width = "as many pixels as the scale" if table.border is None else f"{table.border} px"
     text = f"{scores} at {scales} ({made}, luma, border of {width} left out)"
     if findings.paper:
         name = f'{table_name(table)} of "{findings.paper.source.title}"'

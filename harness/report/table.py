@@ -134,6 +134,8 @@ class Table:
 
 
 def _plain(cell: Any) -> Any:
+    if isinstance(cell, Lines):
+        return Lines(map(_plain, cell))
     if not isinstance(cell, Marked):
         return cell
     parts = [(text, "" if mark in ("best", "second") else mark) for text, mark in cell.parts]

@@ -36,5 +36,5 @@ for (const search of all("input[type=search]"))
   search.oninput = () => {
     const wanted = search.value.trim().toLowerCase();
     for (const row of all("tbody tr", search.closest("section")))
-      row.hidden = !row.innerText.toLowerCase().includes(wanted);
+      row.hidden = ![0, 2].some((i) => row.cells[i].textContent.toLowerCase().includes(wanted));
   };
