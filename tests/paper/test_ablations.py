@@ -1,5 +1,6 @@
 """The runs of a printed ablation are told by their arguments and grouped by their training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -67,6 +68,11 @@ class TestAblations:
         assert sorted(found.means("ff")) == pytest.approx([27.0, 27.2])
         assert list(found.means("none")) == [26.9] and found.means("both").empty
         assert found.gain("ff", "none").difference == pytest.approx(0.2)
+
+    def test_an_infinite_score_reaches_no_printed_number(self) -> None:
+        runs = frame(self.variant("none", 30.0), self.variant("ff", math.inf))
+        found = judge_ablation(runs, self.PAPER, self.PRINTED).verdicts
+        assert (found["none"], found["ff"]) == ("reproduced", "undecided")
 
     def test_a_variant_whose_runs_all_failed_has_failed(self) -> None:
         def failed(name: str) -> RunRecord:

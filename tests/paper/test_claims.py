@@ -485,6 +485,12 @@ class TestSelfEnsemble:
             found = {one.claim: one.verdict for one in Findings(runs, PAPER, rule).claims}
             assert found["highest"] == "reproduced", rule
 
+    def test_infinite_scores_decide_nothing(self) -> None:
+        found = judged(*self.pair(math.inf, math.inf))
+        assert found["highest"].verdict == "not measured"
+        one = record("drfn", psnr=(math.inf, 29.0), tag="repro", protocol="BI-x4/rgb")
+        assert judged(one)["superior"].verdict == "undecided"
+
     def test_runs_of_other_weights_are_no_pair(self) -> None:
         found = judged(*self.pair(28.62, 28.82, weights="others"))["highest"]
         assert found.runs == () and found.verdict == "not measured"
