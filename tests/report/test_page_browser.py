@@ -140,12 +140,12 @@ def test_the_other_tables_sort_as_well(open_page) -> None:
 
 def test_filters_leave_the_rows_that_fit(open_page) -> None:
     tab = open_page()
-    tab.get_by_label("Rows with").fill("sr")
+    tab.get_by_label("Method or pipeline").fill("sr")
     fitting = "SRCNN FSRCNN VDSR LapSRN EDSR SRMDNF DCSR MSRN edsr-baseline"
     assert methods(tab) == fitting.split()
     tab.get_by_label("only measured rows").check()
     assert methods(tab) == ["SRCNN", "FSRCNN", "VDSR", "LapSRN", "SRMDNF", "edsr-baseline"]
-    tab.get_by_label("Rows with").fill("rgb")
+    tab.get_by_label("Method or pipeline").fill("rgb")
     assert methods(tab) == ["SRMDNF", "DRFN", "bicubic-rgb", "edsr-baseline"]
 
 

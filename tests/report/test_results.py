@@ -342,7 +342,7 @@ class TestAnyPaper:
         table = replace_fields(other.tables[1], degradation="BI", border=2)
         changed = replace_fields(other, tables=(other.tables[0], table))
         _, second = results(found(*self.RUNS, of=changed))
-        assert "(bicubic degradation, MATLAB imresize, luma, border of 2 pixels" in second.caption
+        assert "(bicubic degradation, MATLAB imresize, luma, border of 2 px" in second.caption
 
     def test_one_grey_rule_leaves_the_border_of_exceptions(self, other: Paper) -> None:
         table = replace_fields(other.tables[0], exceptions={"VDSR": "imdn"})
