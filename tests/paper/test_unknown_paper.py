@@ -131,7 +131,7 @@ class TestMeasured:
             assert cell.verdict == "not measured" if cell.obstacle else True
         evidence = {one.claim: one.evidence for one in findings.claims}
         assert evidence["blur-bicubic"] == f"Not measured: demo ({blur})."
-        assert "The harness has no network of this name" in evidence["main-x4-old-et-al."]
+        assert "The paper's file names no network for it" in evidence["main-x4-old-et-al."]
         assert "No model is called 'shuffle-wide'" in evidence["main-x4-shuffle-wide"]
 
     def test_scales_are_kept_apart(self) -> None:
