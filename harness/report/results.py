@@ -224,8 +224,9 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
     return (
         f"Verdicts on the printed numbers: {marks}. Reproduced: measured with the authors' weights "
         f"within {PRINTED_TEXT}, or reached with others, under the table's rules or other rules "
-        "in use. Inconsistent in print: it contradicts other printed numbers. Undecided: measured "
-        "and not reproduced, but not with the authors' weights under every rule in use."
+        "in use, each number by itself, so that a few may agree by chance. Inconsistent in print: "
+        "it contradicts other printed numbers. Undecided: measured and not reproduced, but not "
+        "with the authors' weights under every rule in use."
     )
 
 
