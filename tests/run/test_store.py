@@ -243,7 +243,7 @@ def test_a_record_with_an_odd_field_is_left_out_or_fit_for_every_report(harness)
     assert len(list(folder.iterdir())) > 300
     kept = ResultStore(Path("odd")).records()
     assert 20 < len(kept) < 300
-    reports = ("page", "table2", "rules", "verdicts", "differences")
+    reports = ("page", "table2", "rules", "literature", "differences")
     for words in ("list runs", "claims", *(f"report {name}" for name in reports)):
         shown = harness(*words.split(), "--results", "odd")
         assert shown.exit_code == 0, (words, shown.output)
