@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from harness.models.find_weights import TrainingNotes, training_notes
-from harness.paper.schema import score
-from harness.paper.select import follows, is_comparable, rank, speaks_for_the_authors
-from harness.paper.verdicts import PRINTED, decide
+from harness.paper.schema import Row, Table
+from harness.paper.select import follows, is_comparable, rank
+from harness.paper.verdicts import JudgedCell
 from harness.protocol.rules import PRESETS
 from harness.run.statistics import Interval, paired_bootstrap
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Ablation, Paper, Row
+    from harness.paper.schema import Ablation, Paper
     from harness.paper.verdicts import Verdict
     from harness.record import RunRecord
 
@@ -103,26 +103,36 @@ class JudgedAblation:
 def judge_ablation(runs: pd.DataFrame, paper: Paper, ablation: Ablation) -> JudgedAblation:
     """Judge each variant of an ablation: weights trained here may reach its number.
 
-    That of the whole network may contradict the paper's own tables. No weights refute a variant.
+    That of the whole network may contradict the paper's own tables.
     """
+    by_variant = _runs_of_variants(runs, ablation)
+    verdicts = {
+        variant: _judge_variant(ablation, variant, found) for variant, found in by_variant.items()
+    }
     contradicting = _contradicting(paper, ablation)
-    tolerance = max(PRINTED.psnr, score("psnr", ablation.decimals).rounding)
-    verdicts: dict[str, Verdict] = {}
-    finished: dict[str, list[RunRecord]] = {}
-    failed = set()
-    for variant, found in _runs_of_variants(runs, ablation).items():
-        done = [run for run in found if run.status == "finished"]
-        reached = None
-        if done:
-            finished[variant] = done
-            above = done[0].means["psnr"] - ablation.printed[variant]
-            exceeds = above > 0 and not speaks_for_the_authors(done[0])
-            reached = "psnr" not in done[0].infinite and (exceeds or abs(above) <= tolerance)
-        elif found:
-            failed.add(variant)
-        sound = variant != ablation.whole or not contradicting
-        verdicts[variant] = decide(sound, reached, can_refute=False)
+    if contradicting:
+        verdicts[ablation.whole] = "inconsistent in print"
+    finished = {
+        variant: [run for run in found if run.status == "finished"]
+        for variant, found in by_variant.items()
+    }
+    failed = {variant for variant, found in by_variant.items() if found and not finished[variant]}
     return JudgedAblation(ablation, _by_budget(finished), verdicts, failed, contradicting)
+
+
+def _judge_variant(ablation: Ablation, variant: str, runs: Sequence[RunRecord]) -> Verdict:
+    """Judge a variant's number as that of a table with one set."""
+    table = Table(
+        id=ablation.id,
+        title=ablation.title,
+        columns=(ablation.set,),
+        cells="",
+        scores={"psnr": ablation.decimals},
+        rules=ablation.rules,
+    )
+    printed = {(ablation.set, "psnr"): ablation.printed[variant]}
+    row = Row(table, ablation.scale, variant, ablation.model, False, printed)
+    return JudgedCell(row, ablation.set, "psnr", runs=runs).verdict or "not measured"
 
 
 def _contradicting(paper: Paper, ablation: Ablation) -> list[Row]:
