@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,6 +58,20 @@ def documents() -> tuple[Document, ...]:
     return convert(tomllib.loads(text)["source"], tuple[Document, ...])
 
 
+_DocumentRow = tuple[Document, Mapping[tuple[str, str], float]]
+"""A document, and the numbers of one of its rows by set and metric."""
+
+
+@cache
+def _rows() -> Mapping[tuple[int, str], Sequence[_DocumentRow]]:
+    """Group the rows of all documents by scale and model."""
+    rows: dict[tuple[int, str], list[_DocumentRow]] = {}
+    for source in documents():
+        for scale, model, numbers in source.lines():
+            rows.setdefault((scale, model), []).append((source, numbers))
+    return rows
+
+
 def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
     """List what other documents print for a paper's number, under the table's degradation.
 
@@ -66,15 +81,13 @@ def elsewhere(cell: JudgedCell) -> list[Elsewhere]:
     if cell.printed is None or table.obstacle(row.scale):
         return []
     found = []
-    for source in documents():
-        for scale, model, numbers in source.lines():
-            is_same_row = (scale, model) == (row.scale, row.word)
-            value = numbers.get((cell.dataset, cell.metric))
-            if is_same_row and value is not None and source.where not in table.read_from:
-                form = score(cell.metric, source.scores[cell.metric])
-                same = abs(cell.printed - value) <= max(form.rounding, cell.score.rounding)
-                reached = measured_as(cell, value, form)
-                found.append(Elsewhere(source, form.as_printed(value), same, reached))
+    for source, numbers in _rows().get((row.scale, row.word), []):
+        value = numbers.get((cell.dataset, cell.metric))
+        if value is not None and source.where not in table.read_from:
+            form = score(cell.metric, source.scores[cell.metric])
+            same = abs(cell.printed - value) <= max(form.rounding, cell.score.rounding)
+            reached = measured_as(cell, value, form)
+            found.append(Elsewhere(source, form.as_printed(value), same, reached))
     return found
 
 
