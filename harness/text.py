@@ -188,14 +188,14 @@ _FORMS: Mapping[str, tuple[Callable[[str], str], Mapping[str, str]]] = {
 
 def escaped(cell: str, form: Literal["md", "tex", "html"]) -> str:
     """Escape a cell, and mark its parts if it has any."""
-    escape, marks = _FORMS[form]
+    plain, marks = _FORMS[form]
     if not isinstance(cell, Marked):
-        return escape(cell)
+        return plain(cell)
     texts = []
     for text, mark in cell.parts:
         style = "{}"
         if mark and form == "html":
             style = f'<span class="{mark.replace(" ", "-")}" title="{mark}">{{}}</span>'
         space = " " if text.startswith(" ") else ""  # escaping may strip it
-        texts.append(space + marks.get(mark, style).format(escape(text.lstrip())) if text else "")
+        texts.append(space + marks.get(mark, style).format(plain(text.lstrip())) if text else "")
     return "".join(texts)

@@ -74,7 +74,7 @@ class Compare(ClaimTest, frozen=True, kw_only=True):
 class Beats(Compare, frozen=True, kw_only=True):
     """The method is better than others, or all if none is named, by so much in every column.
 
-    With ``self_ensemble`` that is said of a row that the table does not print.
+    With ``self_ensemble``, it runs with self-ensemble, and the table needs no such row.
     """
 
     beats: tuple[str, ...]

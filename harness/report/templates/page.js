@@ -35,6 +35,8 @@ for (const th of all("thead th")) {
 for (const search of all("input[type=search]"))
   search.oninput = () => {
     const wanted = search.value.trim().toLowerCase();
-    for (const row of all("tbody tr", search.closest("section")))
-      row.hidden = ![0, 2].some((i) => row.cells[i].textContent.toLowerCase().includes(wanted));
+    for (const row of all("tbody tr", search.closest("section"))) {
+      const [method, , pipeline] = row.cells;
+      row.hidden = !`${method.textContent} ${pipeline.textContent}`.toLowerCase().includes(wanted);
+    }
   };
