@@ -43,6 +43,35 @@ GreyRule = Literal["full-range", "as-rgb"]
 """How a grey image is scored: on its stored values, or on the luma of its RGB copy (16 to 235)."""
 
 
+@dataclass(frozen=True)
+class Preset:
+    """Rules under one name, for ``--like`` and for the tables of papers.
+
+    Attributes:
+        grey: how grey images are scored; None for each pipeline's own rule.
+        border: how imresize pads an image.
+        pipeline: the pipeline of the networks that follow these rules; None for any.
+    """
+
+    grey: GreyRule | None = None
+    border: Border = "replicate"
+    pipeline: Pipeline | None = None
+
+
+PRESETS: Mapping[str, Preset] = {
+    "usual": Preset(),
+    "full-range": Preset("full-range"),
+    "as-rgb": Preset("as-rgb"),
+    "edsr": Preset("as-rgb", pipeline="rgb"),
+    "imdn": Preset("as-rgb", "symmetric", "rgb"),
+    "vdsr": Preset("full-range", pipeline="y"),
+}
+"""The presets that a paper's tables can name; docs/protocol.md has the evidence for each."""
+
+LINEAGES = {name: preset for name, preset in PRESETS.items() if preset.pipeline}
+"""The presets that ``--like`` takes: the rules of published work and of what builds on its code."""
+
+
 CardName = Annotated[str, Meta(pattern=r"\A[\w-][\w.-]*\Z")]
 """A command-line word that can be part of a path: letters, digits, ``.``, ``_`` and ``-``."""
 

@@ -143,6 +143,7 @@ DECIDES = {
     "models",
     "datasets",
     "scale",
+    "like",
     "grey",
     "border",
     "float_lr",

@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ import click
 import pytest
 from PIL import Image
 
+from harness.cards import LINEAGES
 from harness.cli import main
 from harness.errors import UsageError
 from harness.paper.schema import paper
+from harness.paper.select import speaks_for_the_authors
+from harness.protocol.rules import Protocol
 from harness.registry import DATASETS, MODELS, Registry
 from harness.report.build import selected
 from harness.report.legend import MARKS
+from harness.run.store import ResultStore
 from tests.commands import in_blocks, in_text, parse, verbs
 
 ROOT = Path(__file__).parents[1]
@@ -174,12 +178,85 @@ def test_the_committed_reports_are_what_the_committed_records_give(harness, tmp_
     assert made == {name: content(reports / name) for name in made}
 
 
-def test_the_numbers_it_shows_are_those_of_the_report() -> None:
-    def rows(text: str) -> list[list[str]]:
-        lines = [line for line in text.splitlines() if line.startswith("|")]
-        cells = (re.split(r"(?<!\\)\|", line.strip("|")) for line in lines)
-        return [[cell.strip() for cell in row] for row in cells]
+def rows(text: str) -> list[list[str]]:
+    """The cells of all Markdown tables of a document."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = (re.split(r"(?<!\\)\|", line.strip("|")) for line in lines)
+    return [[cell.strip() for cell in row] for row in cells]
 
+
+class TestDocumentOfTheRules:
+    """The scores in docs/protocol.md are those of the paper and of the records."""
+
+    ROWS = rows((ROOT / "docs/protocol.md").read_text())
+    PAPER = paper("drfn2020")
+
+    @pytest.fixture
+    def measured(self) -> Callable[[str, str, str], str]:
+        records = ResultStore(ROOT / "results/reference").records()
+        means = {
+            (one.identity.model, one.identity.dataset, one.identity.protocol): one.means
+            for one in records
+            if speaks_for_the_authors(one)
+        }
+
+        def score(model: str, dataset: str, rules: str) -> str:
+            found = means[model, dataset, rules]
+            return f"{found['psnr']:.3f}/{found['ssim']:.4f}"
+
+        return score
+
+    def test_under_both_grey_rules(self, measured) -> None:
+        (begin,) = (k for k, row in enumerate(self.ROWS) if row[0] == "Set14, x4")
+        shown = self.ROWS[begin + 2 : begin + 8]
+        assert [row[0] for row in shown][::5] == ["Bicubic", "SRMDNF"]
+        cells = {row.method: row.printed for row in self.PAPER.rows}
+        for method, pipeline, printed, *scores in shown:
+            model, pipeline = self.PAPER.methods[method], pipeline.strip("`")
+            assert MODELS.get(model).pipeline == pipeline
+            psnr, ssim = (cells[method]["set14", metric] for metric in ("psnr", "ssim"))
+            assert printed == f"{psnr:.2f}/{ssim:.4f}"
+            assert scores == [
+                measured(model, "set14", Protocol(pipeline, grey=grey).name)
+                for grey in ("full-range", "as-rgb")
+            ]
+
+    def test_of_each_choice(self, measured) -> None:
+        choices = {
+            "pipeline `rgb` in place of `y`": ("bicubic-rgb", "BI-x4/rgb"),
+            "`--float-lr`: LR images in double (`rgb`)": ("srmdnf", "BI-x4/rgb+float-lr"),
+            "`--float-y`: luma in double (`y`)": ("vdsr", "BI-x4/y+float-y"),
+            "`--grey as-rgb` (`y`)": ("vdsr", "BI-x4/y+as-rgb"),
+        }
+        shown = [row for row in self.ROWS if row[0] in choices]
+        assert [row[0] for row in shown] == list(choices)
+        for choice, method, dataset, default, score in shown:
+            model = self.PAPER.methods[method]
+            usual = Protocol(MODELS.get(model).pipeline).name
+            other, rules = choices[choice]
+            assert default == measured(model, dataset.lower(), usual)
+            assert score == measured(other, dataset.lower(), rules)
+
+    @pytest.mark.real_data
+    def test_of_the_border(self, harness, measured) -> None:
+        ((_, method, dataset, default, score),) = (
+            row for row in self.ROWS if row[0] == "`--border symmetric`"
+        )
+        model, dataset = self.PAPER.methods[method], dataset.lower()
+        harness("run", "--models", model, "--datasets", dataset, "--border", "symmetric")
+        (record,) = ResultStore(Path("results/local")).records()
+        assert score == f"{record.means['psnr']:.3f}/{record.means['ssim']:.4f}"
+        assert default == measured(model, dataset, "BI-x4/y")
+
+    def test_of_the_lineages(self) -> None:
+        shown = {row[0].strip("`"): row[1:4] for row in self.ROWS if row[0].strip("`") in LINEAGES}
+        assert shown == {
+            name: [f"`{one.pipeline}`", f"`{one.grey}`", f"`{one.border}`"]
+            for name, one in LINEAGES.items()
+        }
+
+
+def test_the_numbers_it_shows_are_those_of_the_report() -> None:
     # The README shows neither scales nor the marks of verdicts.
     report = re.sub(f" [{''.join(MARKS.values())}]", "", (ROOT / "reports/table2.md").read_text())
     reported = [[row[0], *row[2:8]] for row in rows(report)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from harness.cards import Border, GreyRule
+from harness.cards import LINEAGES, Border, GreyRule
 from harness.cli.options import (
     PathOption,
     data_option,
@@ -95,6 +95,16 @@ datasets_option = partial(
     help="Cut images into tiles of N LR pixels; auto picks N by the free memory.",
 )
 @click.option(
+    "--like",
+    type=click.Choice(list(LINEAGES)),
+    help="The rules of published work: "
+    + "; ".join(
+        f"{name} (pipeline {one.pipeline}: --grey {one.grey} --border {one.border})"
+        for name, one in LINEAGES.items()
+    )
+    + ".",
+)
+@click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
     help="How grey images are scored.  [default: full-range in the y pipeline, as-rgb in rgb]",
@@ -102,9 +112,7 @@ datasets_option = partial(
 @click.option(
     "--border",
     type=click.Choice(get_args(Border)),
-    default="replicate",
-    show_default=True,
-    help="How imresize pads the image border.",
+    help="How imresize pads the image border.  [default: replicate]",
 )
 @click.option("--float-lr", is_flag=True, help="Do not round the LR images of the rgb pipeline.")
 @click.option("--float-y", is_flag=True, help="Do not round luma in the y pipeline.")
@@ -348,6 +356,7 @@ def rescored(results: Sequence[Rescored], claim: ClaimedNumbers) -> list[Row]:
             "window": result.convention.window,
             "otherwise": list(result.convention.oddities),
             "made": list(result.made),
+            "like": result.like,
             "own": result.own,
             "psnr": result.psnr,
             "ssim": result.ssim,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from harness.cards import PRESETS
 from harness.models.find_weights import TrainingNotes, training_notes
 from harness.paper.schema import Row, Table
 from harness.paper.select import follows, is_comparable, rank
 from harness.paper.verdicts import JudgedCell
-from harness.protocol.rules import PRESETS
 from harness.run.statistics import Interval, paired_bootstrap
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import convert
 
+from harness.cards import LINEAGES, PRESETS
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
 from harness.paper import vocabulary
@@ -16,7 +17,6 @@ from harness.paper.ablations import judge_ablation
 from harness.paper.schema import title
 from harness.paper.select import Measurement, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide
-from harness.protocol.rules import PRESETS
 from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 
@@ -408,8 +408,10 @@ def _ways(test: vocabulary.Spread, evidence: Evidence, cell: JudgedCell) -> dict
     row, by_way = cell.row, {}
     if cell.metric != test.metric or test.cells not in (row.method, cell.dataset) or cell.obstacle:
         return {}
+    # The names of lineages are also names of networks: here, they are these.
+    presets = PRESETS.keys() - LINEAGES
     for way in test.spread:
-        model, preset = (row.model, way) if way in PRESETS else (way, test.rules)
+        model, preset = (row.model, way) if way in presets else (way, test.rules)
         run = evidence.run(model, cell.dataset, row.scale, PRESETS[preset], row.self_ensemble)
         if not run or not speaks_for_the_authors(run):
             return {}

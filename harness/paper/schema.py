@@ -17,12 +17,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from msgspec import Meta, Struct, ValidationError, convert, field
 from msgspec.structs import fields
 
-from harness.cards import CardName
+from harness.cards import PRESETS, CardName, Preset
 from harness.errors import UsageError
 from harness.files import PAPER, regular
 from harness.paper import vocabulary
 from harness.paper.vocabulary import TESTS, Amount, ClaimTest, Compare, Data, Rules, Scale
-from harness.protocol.rules import PRESETS, Preset
 from harness.registry import DATASETS, PAPERS
 
 S = TypeVar("S", bound=Struct)

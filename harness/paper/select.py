@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.models.find_weights import TAG_ORDER, training_notes
-from harness.protocol.rules import USUAL_GREY, Preset, protocol
+from harness.protocol.rules import USUAL_GREY, protocol
 from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import official_rows, training_notes
@@ -21,7 +22,7 @@ from harness.paper.select import (
     speaks_for_the_authors,
     without_grey,
 )
-from harness.protocol.rules import Preset, protocol
+from harness.protocol.rules import Protocol, lineage, protocol
 from harness.registry import DATASETS, METRICS, MODELS
 from harness.run.compare import Tier
 from harness.text import listed
@@ -431,9 +432,11 @@ def _how_to_measure(row: Row) -> str:
         return f"{error} Other networks come from plug-ins (--plugin FILE)."
     network = f"{row.model} --scale {row.scale}"
     preset = row.table.preset(row.method, row.sets[0])
+    rules = Protocol(card.pipeline, row.scale, preset.border, preset.grey)  # type: ignore[arg-type]
     run = f"harness run --models {network}" + " --self-ensemble" * row.self_ensemble
-    run += f" --grey {preset.grey}" if preset.grey else ""
-    run += f" --border {preset.border}" if preset.border != Preset.border else ""
+    if rules != Protocol(card.pipeline, row.scale):
+        like = lineage(rules)
+        run += f" --like {like}" if like else f" --grey {rules.grey} --border {rules.border}"
     if card.params == 0 or official_rows(card, row.scale):
         return f"To measure it: {run}."
     own = "The harness knows no weights of the authors. To measure others"

@@ -13,8 +13,8 @@ Amount = Annotated[float, Meta(ge=0, le=1e18)]
 Quantity = Literal["parameters", "macs", "depth", "receptive_field", "narrowest_1x1"]
 """What can be counted on a network: see `harness.paper.claims.QUANTITIES`."""
 
-Rules = Literal["usual", "full-range", "as-rgb", "imdn"]
-"""A preset of rules: see `harness.protocol.rules.PRESETS`."""
+Rules = Literal["usual", "full-range", "as-rgb", "edsr", "imdn", "vdsr"]
+"""A preset of rules: see `harness.cards.PRESETS`."""
 
 
 class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -151,7 +151,8 @@ class Spread(ClaimTest, frozen=True, kw_only=True):
     """Printed numbers follow one of several ways to score, not a mix of them.
 
     Attributes:
-        spread: presets of rules; or models, such as one interpolation in each pipeline.
+        spread: presets of rules (usual, full-range, as-rgb); or models, such as one interpolation
+            in each pipeline.
         cells: a method or a set.
         rules: with models: the preset of their runs.
     """

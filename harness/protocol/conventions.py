@@ -310,6 +310,7 @@ class Rescored:
         ssim: mean SSIM over the images.
         made: the ways in which the images were made differently from those of the run.
         usual: how this project scores images that are made this way.
+        lineage: the published work whose rules made the images, see `LINEAGES`; empty if unknown.
     """
 
     convention: Convention
@@ -318,11 +319,17 @@ class Rescored:
     ssim: float
     made: tuple[str, ...] = ()
     usual: Convention = OWN["rgb"]
+    lineage: str = ""
 
     @property
     def own(self) -> bool:
         """Whether this project makes and scores images this way."""
         return self.rarity == 0
+
+    @property
+    def like(self) -> str:
+        """The lineage that makes and scores images this way; empty if none is known."""
+        return self.lineage if self.convention == self.usual else ""
 
     @property
     def rarity(self) -> int:
@@ -414,7 +421,11 @@ class ClaimedNumbers:
         lines = [
             f"{claimed} is given, within {reach}, by {len(matching)} of {len(ranked)} combinations"
             f"{order}:",
-            *map(self._describe, matching),
+            *(
+                self._describe(one)
+                + f": the rules of {one.like} (--like {one.like})" * bool(one.like)
+                for one in matching
+            ),
         ]
         if not matching[0].own:
             lines.append(f"Not by {self._describe(ranked[0])}.")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from harness.cards import Border, GreyRule, Pipeline
+from harness.cards import LINEAGES, Border, GreyRule, Pipeline, Preset
 from harness.errors import HarnessError, UsageError, sentence
 from harness.protocol.color import rgb_to_y, rgb_to_ycbcr, to_uint8, ycbcr_to_rgb
 from harness.protocol.metrics import SSIM_WINDOW
@@ -51,28 +51,6 @@ USUAL_GREY: Mapping[Pipeline, GreyRule] = {"y": "full-range", "rgb": "as-rgb"}
 Test-set scripts of RGB networks (RDN, RCAN) first copy a grey image to three channels. Only with
 this rule do the published weights of IMDN, PAN and BSRN reach their papers' numbers for Set14.
 """
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The rules that printed numbers follow, beside those of the network's pipeline.
-
-    Attributes:
-        grey: how grey images are scored; None for each pipeline's own rule.
-        border: how imresize pads an image.
-    """
-
-    grey: GreyRule | None = None
-    border: Border = "replicate"
-
-
-PRESETS: Mapping[str, Preset] = {
-    "usual": Preset(),
-    "full-range": Preset("full-range"),
-    "as-rgb": Preset("as-rgb"),
-    "imdn": Preset("as-rgb", "symmetric"),
-}
-"""The presets that a paper's tables can name; IMDN's LR images were made with another border."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +124,22 @@ def protocol(name: str) -> Protocol:
         f"No protocol is called {name!r}: a name is BI-x2, BI-x3 or BI-x4, then /y or /rgb, then "
         "any of the other grey rule (+as-rgb or +full-range), +symmetric, +float-lr and +float-y."
     )
+
+
+def lineage(rules: Protocol, *, grey: bool = True) -> str:
+    """Return the name of the `LINEAGES` that has these rules; empty if none has.
+
+    Args:
+        rules: the protocol.
+        grey: whether the images include grey ones; without any, their rule makes no difference.
+    """
+    if rules.float_lr or rules.float_y:
+        return ""
+    own = Preset(rules.grey, rules.border, rules.pipeline)
+    for name, preset in LINEAGES.items():
+        if own == (preset if grey else replace(preset, grey=rules.grey)):
+            return name
+    return ""
 
 
 @dataclass(frozen=True)

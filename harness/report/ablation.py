@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from harness.cards import PRESETS
 from harness.paper.ablations import MeasuredAblation
 from harness.paper.schema import score, title
-from harness.protocol.rules import PRESETS
 from harness.registry import register_report
 from harness.report.legend import FAILED, MISSING, grey_rules
 from harness.report.table import Table

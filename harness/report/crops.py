@@ -9,10 +9,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.cards import Preset
 from harness.data.images import read_image
 from harness.data.testsets import find
 from harness.errors import UsageError
-from harness.protocol.rules import Preset, crop_to_multiple, protocol
+from harness.protocol.rules import crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS, register_report
 from harness.report.legend import dagger, dagger_note
 from harness.report.plot import Figure

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from harness.cards import PRESETS, Preset
 from harness.models.find_weights import training_notes
 from harness.paper.schema import title
 from harness.paper.select import speaks_for_the_authors
-from harness.protocol.rules import PRESETS, USUAL_GREY, Preset
+from harness.protocol.rules import USUAL_GREY
 from harness.text import listed
 
 if TYPE_CHECKING:

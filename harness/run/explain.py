@@ -21,7 +21,14 @@ from harness.protocol.conventions import (
     distinct,
     rescore,
 )
-from harness.protocol.rules import Protocol, colour_image, crop_to_multiple, hr_image, protocol
+from harness.protocol.rules import (
+    Protocol,
+    colour_image,
+    crop_to_multiple,
+    hr_image,
+    lineage,
+    protocol,
+)
 from harness.record import finite_mean
 from harness.run.evaluate import Upscaled, upscale, upscaler
 from harness.run.plan import Request, plan
@@ -181,10 +188,11 @@ def explain_images(
 
 
 class _Way(NamedTuple):
-    """A way to make images: its rules, and the changes from the rules of the run."""
+    """A way to make images: its rules, the changes from those of the run, and who has them."""
 
     rules: Protocol
     changes: tuple[str, ...] = ()
+    lineage: str = ""
 
 
 def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
@@ -206,8 +214,11 @@ def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
     changes += [(f"grey {other_grey}", {"grey": other_grey})] if grey else []
     return [
         _Way(
-            replace(rules, **{name: value for _, change in some for name, value in change.items()}),
+            way := replace(
+                rules, **{name: value for _, change in some for name, value in change.items()}
+            ),
             tuple(description for description, _ in some),
+            lineage(way, grey=grey),
         )
         for count in range(len(changes) + 1)
         for some in combinations(changes, count)
@@ -247,7 +258,8 @@ def _means(
     for convention in conventions:
         psnrs, ssims = zip(*(image[convention] for image in scores.values()), strict=True)
         psnr, ssim = convention.psnr_of_set(psnrs), finite_mean(ssims)
-        results.append(Rescored(convention, way.rules.scale, psnr, ssim, way.changes, usual))
+        how = way.changes, usual, way.lineage
+        results.append(Rescored(convention, way.rules.scale, psnr, ssim, *how))
     return results
 
 

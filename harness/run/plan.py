@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cards import LINEAGES, Preset
 from harness.data.pinned import fetch
 from harness.data.testsets import DatasetUnavailable, Fetch, find_or_fetch, select, with_lr_images
 from harness.errors import HarnessError, UsageError, own_error
@@ -16,6 +17,7 @@ from harness.models.find_weights import WeightsMissing, find_weights
 from harness.protocol.rules import Protocol
 from harness.registry import METRICS, MODELS
 from harness.run.spec import Run
+from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.cards import Border, DatasetCard, GreyRule, ModelCard
@@ -32,6 +34,7 @@ class Request:
         datasets: names, folders, globs or ``all``.
         scale: the scale.
         grey: the rule for grey images; None for the rule of each model's pipeline.
+        border: how imresize pads an image; None for ``replicate``.
         float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
         float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
         weight_files: weight files by model name.
@@ -41,13 +44,14 @@ class Request:
         strict: treat an unavailable set as an error.
         fetch: downloads missing sets.
         weights_key: the key of the weights in the weight files; empty to find it.
+        like: the lineage whose rules the runs follow, see `LINEAGES`; None for no lineage.
     """
 
     models: Sequence[str]
     datasets: Sequence[str] = ("all",)
     scale: int = 4
     grey: GreyRule | None = None
-    border: Border = "replicate"
+    border: Border | None = None
     float_lr: bool = False
     float_y: bool = False
     self_ensemble: bool = False
@@ -59,6 +63,7 @@ class Request:
     strict: bool = False
     fetch: Fetch = fetch
     weights_key: str = ""
+    like: str | None = None
 
 
 @dataclass
@@ -87,6 +92,7 @@ def plan(request: Request) -> Plan:
     result = Plan()
     request = _with_paths(request)
     cards = _cards(request.models)
+    _check_like(request, [card for card, _ in cards])
     _check_weights(request, cards)
     _check_metrics(request.metrics, cards)
     metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
@@ -118,11 +124,12 @@ def _collect_problems(result: Plan, title: str) -> Iterator[None]:
 
 def _rules(request: Request, card: ModelCard) -> Protocol:
     """The protocol of a model's runs; each rounding option applies to one pipeline only."""
+    preset = LINEAGES.get(request.like or "", Preset())
     return Protocol(
         card.pipeline,
         request.scale,
-        request.border,
-        request.grey,  # type: ignore[arg-type] # None means the rule of the pipeline
+        request.border or preset.border,
+        request.grey or preset.grey,  # type: ignore[arg-type] # None means the rule of the pipeline
         float_lr=request.float_lr and card.pipeline == "rgb",
         float_y=request.float_y and card.pipeline == "y",
     )
@@ -143,6 +150,38 @@ def _with_paths(request: Request) -> Request:
         if equals:
             files[name] = Path(path)
     return replace(request, models=words, weight_files=files)
+
+
+def _check_like(request: Request, cards: Sequence[ModelCard]) -> None:
+    """Refuse ``--like`` with options for other rules, and for models of which none follows it."""
+    if not request.like:
+        return
+    preset = LINEAGES[request.like]
+    options = {
+        f"--grey {request.grey}": request.grey not in (None, preset.grey),
+        f"--border {request.border}": request.border not in (None, preset.border),
+        "--float-lr": request.float_lr,
+        "--float-y": request.float_y,
+    }
+    if others := [option for option, contradicts in options.items() if contradicts]:
+        raise UsageError(
+            f"--like {request.like} stands for --grey {preset.grey} --border {preset.border}, and "
+            f"goes without {listed(others)}: leave one or the other out."
+        )
+    misfits = [message for card in cards if (message := _misfit(request, card))]
+    if misfits and len(misfits) == len(cards):
+        raise UsageError(" ".join(misfits))
+
+
+def _misfit(request: Request, card: ModelCard) -> str:
+    """Say why a model does not follow the rules of ``--like``; empty if it does."""
+    if not request.like or LINEAGES[request.like].pipeline == card.pipeline:
+        return ""
+    fitting = [name for name, preset in LINEAGES.items() if preset.pipeline == card.pipeline]
+    return (
+        f"{card.name} has the pipeline {card.pipeline}, and --like {request.like} is for "
+        f"{LINEAGES[request.like].pipeline}: run it with --like {' or '.join(fitting)}."
+    )
 
 
 def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
@@ -197,6 +236,9 @@ def _with_weights(
     result: Plan, request: Request, card: ModelCard, tag: str | None
 ) -> tuple[ModelCard, Weights | None, str] | None:
     """A model, its weights, and the requested name if another model runs in its place."""
+    if message := _misfit(request, card):
+        result.problems.append(message)
+        return None
     if request.scale not in card.scales:
         scales = ", ".join(f"x{scale}" for scale in card.scales)
         result.problems.append(

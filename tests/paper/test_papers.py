@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.errors import UsageError
 from harness.paper.findings import Findings
@@ -84,6 +85,29 @@ class TestIMDN:
         shown = harness("check-model", "imdn", "--plugin", IMDN)
         assert shown.exit_code == 0, shown.output
         assert "FAIL" not in shown.output
+
+    def test_weights_in_its_published_layout_run_under_its_rules_in_one_command(
+        self, harness, photos: Path, tmp_path: Path
+    ) -> None:
+        block = {"c1": (64, 64, 3), "c2": (64, 48, 3), "c3": (64, 48, 3), "c4": (16, 48, 3)}
+        block |= {"cca.conv_du.0": (4, 64, 1), "cca.conv_du.2": (64, 4, 1), "c5": (64, 64, 1)}
+        layers = {f"IMDB{k}.{name}": shape for k in range(1, 7) for name, shape in block.items()}
+        layers |= {"fea_conv": (64, 3, 3), "c.0": (64, 384, 1), "LR_conv": (64, 64, 3)}
+        layers |= {"upsampler.0": (48, 64, 3)}
+        generator, tensors = torch.Generator().manual_seed(1), {}
+        for name, (outputs, inputs, side) in layers.items():
+            shape = (outputs, inputs, side, side)
+            tensors[f"{name}.weight"] = 0.02 * torch.randn(shape, generator=generator)
+            tensors[f"{name}.bias"] = torch.zeros(outputs)
+        torch.save(tensors, tmp_path / "IMDN_x4.pth")
+        words = ("run", "--plugin", IMDN, "--models", "imdn", "--datasets", photos)
+        words += ("--weights", f"imdn={tmp_path / 'IMDN_x4.pth'}")
+        shown = harness(*words, "--like", "imdn")
+        assert shown.exit_code == 0, shown.output
+        (record,) = ResultStore(Path("results/local")).records()
+        assert record.identity.protocol == "BI-x4/rgb+symmetric"
+        assert (record.status, record.parameters) == ("finished", 715_176)
+        assert "already finished" in harness(*words, "--border", "symmetric").output
 
     def test_its_count_is_confirmed_with_the_plug_in_alone(self) -> None:
         assert verdicts(found("imdn2019"))["parameters"] == "not measured"

@@ -6,10 +6,10 @@ from typing import get_args
 
 import pytest
 
+from harness.cards import PRESETS
 from harness.errors import UsageError
 from harness.paper.schema import Paper, paper
 from harness.paper.vocabulary import Rules
-from harness.protocol.rules import PRESETS
 
 GOOD = '''
 [paper]

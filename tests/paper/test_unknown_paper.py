@@ -184,6 +184,12 @@ class TestMeasured:
         blurred = (bicubic(27.0, f"BI-x3/y{one}", scale=3) for one in ("", "+as-rgb"))
         assert spread("Bicubic", *blurred) == "not measured"
 
+    def test_a_lineage_is_no_way_to_score_but_the_network_of_its_name(self, tmp_path: Path) -> None:
+        ways = ('spread = ["full-range", "as-rgb"]', 'spread = ["vdsr", "edsr"]')
+        other = changed(tmp_path, ways, of="shuffle2031")
+        as_vdsr_and_edsr = bicubic(28.9), bicubic(29.5, "BI-x4/y+as-rgb")
+        assert verdicts(Findings(frame(*as_vdsr_and_edsr), other))["one-rule"] == "not measured"
+
     def test_what_has_not_learned_is_told_by_a_table_of_the_same_lr_images(
         self, tmp_path: Path
     ) -> None:

@@ -201,6 +201,26 @@ class TestWhatRefutes:
         assert not checked.violates(require=True)
 
 
+@pytest.mark.parametrize(
+    ("model", "protocol"),
+    [
+        *((model, "BI-x4/rgb") for model in ("drfn", "edsr", "rdn", "msrn")),
+        ("srmdnf", "BI-x4/rgb+full-range"),
+        *((model, "BI-x4/y") for model in ("bicubic", "srcnn", "fsrcnn", "vdsr", "lapsrn")),
+    ],
+)
+def test_on_set14_a_printed_number_is_held_against_its_grey_rule(model: str, protocol: str) -> None:
+    """RGB networks against as-rgb, but SRMDNF, and networks on luma against full-range."""
+    pipeline = protocol.partition("+")[0]
+    both = {pipeline, f"{pipeline}+{'full-range' if pipeline == 'BI-x4/rgb' else 'as-rgb'}"}
+    findings = Findings(frame(*(record(model, protocol=one) for one in both)), PAPER)
+    cells = [cell for cell in findings.cells if (cell.model, cell.dataset) == (model, "set14")]
+    assert [cell.metric for cell in cells] == ["psnr", "ssim"]
+    for cell in cells:
+        assert cell.shown and cell.shown.identity.protocol == protocol
+        assert [one.run.identity.protocol for one in cell.options if not one.rules] == [protocol]
+
+
 class TestWords:
     def told(self, *runs: RunRecord, cells: str = VDSR, rules: str = "usual") -> str:
         judged = Findings(frame(*runs), printing(cells, rules=rules)).rows[0]
@@ -226,4 +246,7 @@ class TestWords:
         assert "To measure it: harness run --models vdsr --scale 4." in self.told()
         imdn = self.told(rules="imdn")
         assert "harness run --models vdsr --scale 4 --grey as-rgb --border symmetric." in imdn
+        assert "--models rdn --scale 4 --like imdn." in self.told(
+            cells="x4 | RDN | 32.47/0.8990 | -", rules="imdn"
+        )
         assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")

@@ -7,6 +7,7 @@ from harness.protocol.resize import imresize
 from harness.protocol.rules import (
     Protocol,
     colour_image,
+    lineage,
     make_sample,
     network_input,
     protocol,
@@ -62,6 +63,28 @@ def test_each_pipeline_scores_grey_images_by_a_rule_of_its_own() -> None:
     assert (Y.grey, RGB.grey) == ("full-range", "as-rgb")
     assert Protocol("rgb", grey="full-range").name == "BI-x4/rgb+full-range"
     assert Protocol("rgb", grey="as-rgb") == RGB
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("BI-x4/rgb", "edsr"),
+        ("BI-x2/rgb+symmetric", "imdn"),
+        ("BI-x3/y", "vdsr"),
+        ("BI-x4/rgb+full-range", ""),
+        ("BI-x4/rgb+float-lr", ""),
+        ("BI-x4/y+symmetric", ""),
+        ("BI-x4/y+as-rgb", ""),
+        ("BI-x4/y+float-y", ""),
+    ],
+)
+def test_a_lineage_has_one_protocol_at_each_scale(name: str, expected: str) -> None:
+    assert lineage(protocol(name)) == expected
+
+
+def test_without_grey_images_the_grey_rule_is_no_part_of_a_lineage() -> None:
+    rules = protocol("BI-x4/rgb+full-range+symmetric")
+    assert (lineage(rules), lineage(rules, grey=False)) == ("", "imdn")
 
 
 def test_luma_that_is_never_rounded_is_degraded_and_compared_as_it_is() -> None:

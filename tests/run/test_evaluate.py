@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from harness.cards import ModelCard
+from harness.cards import LINEAGES, ModelCard
 from harness.data.images import read_image
 from harness.models.upscaler import Upscaler
 from harness.registry import load_plugins
@@ -92,6 +92,66 @@ def test_a_rule_that_a_pipeline_does_not_know_makes_no_other_run(harness, photos
     words = ("run", "--models", "bicubic", "--datasets", photos)
     harness(*words)
     assert "already finished" in harness(*words, "--float-lr").output
+
+
+@pytest.mark.parametrize(
+    ("model", "like", "options", "protocol"),
+    [
+        ("bicubic-rgb", "edsr", (), "BI-x4/rgb"),
+        ("bicubic-rgb", "imdn", ("--border", "symmetric"), "BI-x4/rgb+symmetric"),
+        ("bicubic", "vdsr", ("--grey", "full-range"), "BI-x4/y"),
+    ],
+)
+def test_a_run_like_published_work_is_the_run_with_its_options(
+    harness, photos: Path, model, like, options, protocol
+) -> None:
+    words = ("run", "--models", model, "--datasets", photos)
+    assert harness(*words, *options).exit_code == 0
+    assert read_record(only(Path("results"))).identity.protocol == protocol
+    assert "already finished" in harness(*words, "--like", like).output
+    assert "already finished" in harness(*words, "--like", like, *options).output
+
+
+class TestLikeWhatItIsNot:
+    def run(self, harness, photos: Path, models: str, *options: str) -> tuple[int, list[str]]:  # type: ignore[no-untyped-def]
+        shown = harness("run", "--models", models, "--datasets", photos, *options)
+        said = shown.stderr.splitlines()
+        return shown.exit_code, [line for line in said if line.startswith("Error: ")]
+
+    @pytest.mark.parametrize(
+        ("models", "like", "said"),
+        [
+            ("bicubic", "imdn", "bicubic has the pipeline y, and --like imdn is for rgb"),
+            ("bicubic-rgb", "vdsr", "bicubic-rgb has the pipeline rgb, and --like vdsr is for y"),
+        ],
+    )
+    def test_rules_of_another_pipeline_are_refused(self, harness, photos, models, like, said):
+        code, errors = self.run(harness, photos, models, "--like", like)
+        assert code == 2 and len(errors) == 1 and said in errors[0]
+        assert not list(Path("results").rglob("*.json"))
+
+    def test_of_several_networks_those_that_fit_run(self, harness, photos: Path) -> None:
+        code, errors = self.run(harness, photos, "bicubic,bicubic-rgb", "--like", "imdn")
+        assert code == 1 and len(errors) == 1
+        assert "bicubic has the pipeline y" in errors[0] and "--like vdsr" in errors[0]
+        identity = read_record(only(Path("results"))).identity
+        assert (identity.model, identity.protocol) == ("bicubic-rgb", "BI-x4/rgb+symmetric")
+
+    @pytest.mark.parametrize(
+        "options", [("--border", "replicate"), ("--grey", "full-range"), ("--float-lr",)], ids=str
+    )
+    def test_an_option_for_other_rules_is_refused(self, harness, photos: Path, options) -> None:
+        code, errors = self.run(harness, photos, "bicubic-rgb", "--like", "imdn", *options)
+        assert code == 2 and len(errors) == 1
+        assert "--like imdn stands for --grey as-rgb --border symmetric" in errors[0]
+        assert f"goes without {' '.join(options)}:" in errors[0]
+
+
+def test_the_help_says_what_each_lineage_stands_for(harness) -> None:
+    said = " ".join(harness("run", "--help").output.split()).replace("full- range", "full-range")
+    for name, preset in LINEAGES.items():
+        options = f"--grey {preset.grey} --border {preset.border}"
+        assert f"{name} (pipeline {preset.pipeline}: {options})" in said
 
 
 def test_a_changed_image_makes_another_run(harness, photos: Path) -> None:

@@ -181,6 +181,37 @@ def test_other_scores_of_pictures_made_in_either_way_are_found(harness, border, 
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "run", "printed", "said"),
+    [
+        ("bicubic", (), (), "vdsr"),
+        ("bicubic-rgb", (), (), "edsr"),
+        ("bicubic-rgb", (), ("--border", "symmetric"), "imdn"),
+        ("bicubic-rgb", ("--like", "imdn"), ("--like", "edsr"), "edsr"),
+        ("bicubic-rgb", (), ("--float-lr",), ""),
+        ("bicubic-rgb", (), ("--grey", "full-range"), ""),
+    ],
+)
+def test_the_lineage_whose_rules_give_a_number_is_named(
+    harness, photos, model, run, printed, said
+) -> None:
+    words = ("run", "--models", model, "--datasets", photos)
+    harness(*words, *run)
+    harness(*words, *printed, "--results", "print")
+    psnr = f"{only('print').means['psnr']:.5f}"
+    given = given_by(harness("explain", only().identity.id, "--claimed", psnr))[0]
+    _, _, named = given.partition(" dB)")
+    assert named == (f": the rules of {said} (--like {said})" if said else "")
+    found = rows(harness, only().identity.id, "--claimed", psnr)
+    likes = {row["like"] for row in found if abs(row["psnr"] - float(psnr)) < 1e-5}
+    assert likes - {""} == ({said} if said else set())
+
+
+def test_of_two_images_no_lineage_is_known(harness, photos: Path) -> None:
+    found = rows(harness, photos / "a.png", photos / "a.png")
+    assert {row["like"] for row in found} == {""}
+
+
 class TestHowOftenImagesAreMade:
     def test_once_where_that_gives_the_claimed_number(self, harness, photos: Path) -> None:
         harness("run", "--models", "bicubic", "--datasets", photos)
