@@ -338,10 +338,10 @@ def explain(
         return
     if len(shown) < len(ranked):
         echo(f"{len(shown)} of {len(ranked)} conventions are shown; --json lists all.")
-    if claim != ClaimedNumbers():
-        echo_lines("\n" + claim.explain(ranked))
     if log:
         echo_lines("\n" + log)
+    if claim != ClaimedNumbers():
+        echo_lines("\n" + claim.explain(ranked))
 
 
 def rescored(results: Sequence[Rescored], claim: ClaimedNumbers) -> list[Row]:

@@ -144,7 +144,7 @@ def _by_logs(
             in_print = sum(one > numbers[other][column] for column, one in own.items())
             text += (
                 f" {compared.method} is ahead of {other} in {in_print} of {len(own)} numbers as "
-                f"printed, and in {sum(lead > 0 for lead in leads.values())} of those in {log}: "
+                f"printed, and in {sum(lead > 0 for lead in leads.values())} of those of {log}: "
                 f"{compared.method} minus these is {_by_column(compared, leads)}. {log.note}"
             )
             numbers[other] = {**numbers[other], **means}
