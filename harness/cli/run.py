@@ -318,14 +318,16 @@ def explain(
     With --claimed, the command names the convention that gives that number, rounded to the
     given digits: 30.9 is any PSNR from 30.85 to 30.95. If no convention gives it, the run's images
     are also made with the other border, rounding and grey rule, in all combinations, and scored
-    again.
+    again. If the network's authors published a log, its scores stand beside those of the run.
     """
+    from harness.paper.literature import beside_log
     from harness.protocol.conventions import ClaimedNumbers, rank
     from harness.run.explain import explain_images, explain_run, rebuild
     from harness.run.store import ResultStore, find_run
 
     fill_registries(plugins)
     claim = ClaimedNumbers(claimed, claimed_ssim)
+    log = ""
     if len(what) == 2:
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
@@ -334,6 +336,7 @@ def explain(
         echo(f"The run record is {path}.", err=True)
         run = rebuild(record, weights, data_root, weights_key)
         scored = explain_run(record, run, claim, device, partial(echo, err=True), every=every)
+        log = beside_log(record)
     else:
         raise UsageError("Name a run, or an SR image and its HR image.")
     ranked = rank(scored, claim)
@@ -343,6 +346,8 @@ def explain(
         return
     if len(shown) < len(ranked):
         echo(f"{len(shown)} of {len(ranked)} conventions are shown; --json lists all.")
+    if log:
+        echo_lines("\n" + log)
     if claim != ClaimedNumbers():
         echo_lines("\n" + claim.explain(ranked))
 

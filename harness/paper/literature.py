@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
-from msgspec import convert
+from msgspec import Meta, convert
 
+from harness.cards import CardName
 from harness.paper.schema import PrintedCells, score
-from harness.paper.select import Measurement, speaks_for_the_authors
+from harness.paper.select import Measurement, is_comparable, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
+from harness.paper.vocabulary import Data, Scale
 from harness.registry import register_judge
+from harness.text import plain_table
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Claim, Score
+    from harness.paper.schema import Claim, Column, Score
+    from harness.record import RunRecord
 
 
 class Document(PrintedCells, frozen=True, kw_only=True):
@@ -33,6 +40,85 @@ class Document(PrintedCells, frozen=True, kw_only=True):
     authors_of: str = ""
 
 
+class LoggedImage(Data, frozen=True, kw_only=True):
+    """A line of a log: the scores of one image.
+
+    Attributes:
+        model: a registered model, with a ``+`` for self-ensemble.
+        image: the image's name in the set of the harness.
+        called: its name in the log.
+        psnr: in dB.
+    """
+
+    scale: Scale
+    model: str
+    dataset: CardName
+    image: str
+    called: str
+    psnr: float
+    ssim: float
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The scores by metric."""
+        return {"psnr": self.psnr, "ssim": self.ssim}
+
+
+class Log(Data, frozen=True, kw_only=True):
+    """A log with the scores of single images, published by the authors of a method.
+
+    It is evidence between a measurement and print: it is shown, and gives no verdict.
+
+    Attributes:
+        name: what reports call it.
+        where: the repository and the file.
+        authors_of: the model whose authors published it.
+        file: a CSV file in the folder ``logs``, a `LoggedImage` a line, in the order of the sets.
+        note: a sentence on the network and the weights.
+        date: year and month in which it was published; empty if not known.
+    """
+
+    name: str
+    where: str
+    authors_of: str
+    file: Annotated[str, Meta(pattern=r"\A[\w-]+\.csv\Z")]
+    note: str
+    date: Annotated[str, Meta(pattern=r"\A(\d{4}-\d\d)?\Z")] = ""
+    scores: ClassVar[Mapping[str, int]] = {"psnr": 6, "ssim": 6}
+
+    def __str__(self) -> str:
+        return f"{self.name} ({', '.join(filter(None, [self.where, self.date]))})"
+
+    def sets(self) -> dict[tuple[int, str, str], LoggedSet]:
+        """Read the log: its images by scale, model and set."""
+        text = files("harness.paper").joinpath("logs", self.file).read_text(encoding="utf-8")
+        lines = convert(list(csv.DictReader(text.splitlines())), list[LoggedImage], strict=False)
+        groups = groupby(lines, lambda line: (line.scale, line.model, line.dataset))
+        return {place: LoggedSet(self, tuple(images)) for place, images in groups}
+
+    def lines(self) -> list[tuple[int, str, dict[tuple[str, str], float]]]:
+        """Return the means as `Document.lines` does."""
+        return [
+            (scale, model, {(dataset, metric): mean for metric, mean in one.means.items()})
+            for (scale, model, dataset), one in self.sets().items()
+        ]
+
+
+class LoggedSet(NamedTuple):
+    """The images of a log for one scale, model and set."""
+
+    log: Log
+    images: Sequence[LoggedImage]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of each score over the images, with the decimals of the log."""
+        return {
+            metric: round(fmean(image.scores[metric] for image in self.images), decimals)
+            for metric, decimals in self.log.scores.items()
+        }
+
+
 class Elsewhere(NamedTuple):
     """A paper's number as another document prints it.
 
@@ -42,7 +128,7 @@ class Elsewhere(NamedTuple):
         reached: the measurement that rounds to it, see `measured_as`.
     """
 
-    source: Document
+    source: Document | Log
     text: str
     same: bool
     reached: Measurement | None
@@ -52,13 +138,75 @@ class Elsewhere(NamedTuple):
 
 
 @cache
-def documents() -> tuple[Document, ...]:
-    """Read the documents that are known: those of authors first."""
+def documents() -> tuple[Document | Log, ...]:
+    """Read the documents and logs that are known: those of authors first."""
     text = files("harness.paper").joinpath("literature.toml").read_text(encoding="utf-8")
-    return convert(tomllib.loads(text)["source"], tuple[Document, ...])
+    data = tomllib.loads(text)
+    found: list[Document | Log] = [
+        *convert(data["source"], list[Document]),
+        *convert(data["log"], list[Log]),
+    ]
+    return tuple(sorted(found, key=lambda source: not source.authors_of))
 
 
-_DocumentRow = tuple[Document, Mapping[tuple[str, str], float]]
+@cache
+def _logged_sets() -> Mapping[tuple[int, str, str], LoggedSet]:
+    """Join the sets of all logs; what several have is taken from the first."""
+    logs = [source.sets() for source in documents() if isinstance(source, Log)]
+    return {place: one for sets in reversed(logs) for place, one in sets.items()}
+
+
+def logged(cell: JudgedCell) -> LoggedSet | None:
+    """Return what its authors logged of a row's network on a cell's set, under its degradation.
+
+    None if the table was read from that log.
+    """
+    row, table = cell.row, cell.row.table
+    found = _logged_sets().get((row.scale, row.key, cell.dataset))
+    is_source = found is not None and found.log.where in table.read_from
+    return None if is_source or table.obstacle(row.scale) else found
+
+
+def means_of_log(
+    cells: Mapping[Column, JudgedCell], year: int
+) -> tuple[Log | None, dict[Column, float]]:
+    """Return the log of a row that was published in a year or before, and its means of the cells.
+
+    None without any.
+    """
+    found = {column: one for column, cell in cells.items() if (one := logged(cell))}
+    known = {column: one for column, one in found.items() if "" < one.log.date <= f"{year}-12"}
+    log = next((one.log for one in known.values()), None)
+    means = {column: one.means.get(column[2]) for column, one in known.items()}
+    return log, {column: mean for column, mean in means.items() if mean is not None}
+
+
+def beside_log(record: RunRecord) -> str:
+    """Write the scores of a run's images beside those that the authors logged, as a table.
+
+    Empty if there is no log of its model and set, or none of its images is in it.
+    """
+    identity = record.identity
+    model = identity.model + "+" * identity.self_ensemble
+    found = _logged_sets().get((identity.scale, model, identity.dataset))
+    if found is None or identity.hyper or not is_comparable(record):
+        return ""
+    lines = {line.image: line for line in found.images}
+    pairs = [(one, lines[one.image]) for one in record.images if one.image in lines]
+    if not pairs:
+        return ""
+    rows = [
+        [line.image, line.called, one.scores["psnr"], line.psnr, one.scores["ssim"], line.ssim]
+        for one, line in pairs
+    ]
+    one, line = max(pairs, key=lambda pair: abs(pair[0].scores["psnr"] - pair[1].psnr))
+    apart = one.scores["psnr"] - line.psnr
+    table = plain_table(["Image", "Called", "PSNR", "Log", "SSIM", "Log"], rows)
+    largest = f"Largest difference: {apart:+.4f} dB on {line.image} ({line.called})."
+    return f"Beside {found.log}:\n{table}\n{largest}"
+
+
+_DocumentRow = tuple[Document | Log, Mapping[tuple[str, str], float]]
 """A document, and the numbers of one of its rows by set and metric."""
 
 

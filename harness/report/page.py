@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from harness.errors import printable
+from harness.paper.literature import beside_log
 from harness.paper.schema import title
 from harness.paper.verdicts import Verdict
 from harness.registry import REPORTS, register_report
@@ -58,6 +59,7 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
             " ".join([image.image, *(f"{score:.4f}" for score in image.scores.values())])
             for image in record.images
         ),
+        "log": beside_log(record),
         "text": json.dumps(content, indent=1, ensure_ascii=False),
     }
 

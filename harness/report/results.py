@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.models.find_weights import training_notes
-from harness.paper.literature import Elsewhere, elsewhere, measured_as, official
+from harness.paper.literature import Elsewhere, elsewhere, logged, measured_as, official
 from harness.paper.schema import score, title
 from harness.paper.verdicts import PRINTED_TEXT
 from harness.protocol.rules import protocol
@@ -71,20 +71,22 @@ def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow
     cells = [cell for row in judged for cell in row.cells]
     tidy = pd.DataFrame(map(_facts, cells))
     if findings.paper:
-        rows = [[*_names(row), _LINES, *map(_three_lines, _by_set(row))] for row in judged]
+        rows = [[*_names(row), *_lines(row)] for row in judged]
     else:
         best = _best(cells)
         rows = [[*_names(row), *(_measured(of, best) for of in _by_set(row))] for row in judged]
         headers.remove("")
-        tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark"])
+        tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark", "log", "log_of"])
     return Table(table.id, _caption(findings, table, cells), headers, rows, tidy)
 
 
-_LINES = Lines(["printed", "measured", "difference"])
-
-
-def _three_lines(cells: Sequence[JudgedCell]) -> Lines:
-    return Lines([_printed(cells), _measured(cells, {}), _difference(cells)])
+def _lines(row: JudgedRow) -> Iterator[Lines]:
+    """Yield the names of a row's lines, then the lines of each set; few rows have a log."""
+    has_log = any(map(logged, row.cells))
+    yield Lines(["printed", "measured", "difference"] + ["authors' log"] * has_log)
+    for cells in _by_set(row):
+        logs = [_logged(cells)] * has_log
+        yield Lines([_printed(cells), _measured(cells, {}), _difference(cells), *logs])
 
 
 def _names(row: JudgedRow) -> list[str]:
@@ -164,6 +166,19 @@ def _measured(cells: Sequence[JudgedCell], marks: Mapping[Number, str]) -> str:
     return Marked([*parts[1:], (max(map(dagger, runs)), "")], runs[0].identity.id)
 
 
+def _logged(cells: Sequence[JudgedCell]) -> str:
+    """Write the means of the authors' log for a set; HTML unfolds the scores of its images."""
+    if not (found := logged(cells[0])):
+        return ""
+
+    def written(scores: Mapping[str, float]) -> str:
+        texts = [(cell.score.as_measured, scores.get(cell.metric)) for cell in cells]
+        return "/".join("-" if value is None else write(value) for write, value in texts)
+
+    images = [f"{image.called} {written(image.scores)}" for image in found.images]
+    return Marked([(written(found.means), "")], more=f"{found.log}: {', '.join(images)}.")
+
+
 def _difference(cells: Sequence[JudgedCell]) -> str:
     gaps = [(cell.difference, cell.score.measured) for cell in cells]
     texts = ["-" if gap is None else f"{gap:+.{decimals}f}" for gap, decimals in gaps]
@@ -174,6 +189,7 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
     """Collect a number and the facts needed to check it."""
     run, value, gap = cell.shown, cell.value, cell.difference
     weights, either = run and run.weights, run or cell.failed
+    log = logged(cell)
     return place_facts(cell) | {
         "measured": None if value is None else round(value, 6),
         "difference": None if gap is None else round(gap, 6),
@@ -186,6 +202,8 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified_images": run.verified if run else "",
         "run": either.identity.id if either else MISSING,
+        "log": log and log.means.get(cell.metric),
+        "log_of": str(log.log) if log else "",
     }
 
 
@@ -202,7 +220,7 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
         text = f"{name}: {text}, printed and measured; {measured_share(cells)}."
         if reasons := dict.fromkeys(cell.obstacle for cell in cells if cell.obstacle):
             text += f" What cannot be measured: {'; '.join(reasons)}."
-        text += f" {_legend(cells)}"
+        text += f" {_legend(cells)}{_log_note(cells)}"
     else:
         text += f" of every network that ran. {BEST}"
     text += (
@@ -227,6 +245,19 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
         "in use, each number by itself, so that a few may agree by chance. Inconsistent in print: "
         "it contradicts other printed numbers. Undecided: measured and not reproduced, but not "
         "with the authors' weights under every rule in use."
+    )
+
+
+def _log_note(cells: Iterable[JudgedCell]) -> str:
+    """Explain the logs of a table; empty without any."""
+    logs = dict.fromkeys(
+        f"{found.log}. {found.log.note}" for cell in cells if (found := logged(cell))
+    )
+    if not logs:
+        return ""
+    return (
+        " Authors' log: means of the scores that a method's authors published image by image; they "
+        f"were not measured here and give no verdict. {' '.join(logs)}"
     )
 
 

@@ -702,6 +702,51 @@ def test_what_a_plug_in_returns_is_checked(
     assert found.verdict == verdict and text in found.evidence
 
 
+class TestLogs:
+    """DRFN's lead over MSRN is one over the numbers of 2018 that it prints."""
+
+    def test_the_best_under_some_budget_is_compared_with_the_log_as_well(self) -> None:
+        evidence = judged()["computing-power"].evidence
+        assert "MSRN's authors' log (MIVRC/MSRN-PyTorch at 7873388" in evidence
+        gaps = "-0.10 dB on Set5, -0.01 dB on Set14, -0.06 dB on B100 and -0.30 dB on Urban100"
+        assert gaps in evidence and "trained on DIV2K 1 to 895" in evidence
+
+    def test_both_counts_of_the_lead_are_given(self) -> None:
+        assert "in 6 of 8 numbers as printed, and in 0 of those of" in judged()["superior"].evidence
+        power = judged()["computing-power"].evidence
+        assert "in 3 of 4 numbers as printed, and in 0 of those of" in power
+
+    def beats_msrn(self, tmp_path: Path, year: int, *records: RunRecord) -> Judgement:
+        """The claim that the paper is better than MSRN on three sets."""
+        old = 'test = { rank = "upper half", metrics = ["psnr", "ssim"] }'
+        new = 'test = { beats = ["MSRN"], sets = ["set5", "set14", "b100"] }'
+        of = changed(tmp_path, (old, new), ("year = 2020", f"year = {year}"))
+        return judged(*records, of=of)["superior"]
+
+    def test_a_lead_may_hold_in_print_and_not_by_the_log(self, tmp_path: Path) -> None:
+        found = self.beats_msrn(tmp_path, 2020)
+        assert found.verdict == "not measured"
+        assert found.evidence.startswith("As printed it holds: DRFN minus MSRN is 0.09 dB on Set5")
+        assert "With these numbers the claim does not hold." in found.evidence
+
+    def test_the_log_refutes_nothing(self, tmp_path: Path) -> None:
+        """Neither do weights trained here, where DRFN is behind both."""
+        own = record("drfn", "set5", [30.7], protocol="BI-x4/rgb", tag="repro")
+        assert self.beats_msrn(tmp_path, 2020, own).verdict == "undecided"
+        authors = record("drfn", "set5", [32.17], protocol="BI-x4/rgb")
+        assert self.beats_msrn(tmp_path, 2020, authors).verdict == "reproduced"
+
+    def test_a_later_log_is_no_argument(self, tmp_path: Path) -> None:
+        assert "log" in self.beats_msrn(tmp_path, 2018).evidence
+        assert "log" not in self.beats_msrn(tmp_path, 2017).evidence
+
+    def test_it_changes_no_verdict(self, tmp_path: Path, committed: Sequence[RunRecord]) -> None:
+        before = judged(*committed, of=changed(tmp_path, ("year = 2020", "year = 2017")))
+        assert {key: one.verdict for key, one in judged(*committed).items()} == {
+            key: one.verdict for key, one in before.items()
+        }
+
+
 class TestRows:
     def test_a_row_within_tolerance_is_reproduced(self, measured: Sequence[RunRecord]) -> None:
         others = [run for run in measured if run.identity.dataset != "urban100"]

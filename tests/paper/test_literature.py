@@ -9,10 +9,12 @@ from msgspec.structs import replace as changed
 
 from harness.paper.claims import judge_claim
 from harness.paper.findings import Findings
-from harness.paper.literature import documents, elsewhere, measured_as
+from harness.paper.literature import Log, beside_log, documents, elsewhere, logged, measured_as
 from harness.paper.schema import Claim, paper
 from harness.paper.verdicts import JudgedCell
-from harness.report.results import elsewhere_text, literature
+from harness.record import ImageResult, RunRecord
+from harness.registry import DATASETS
+from harness.report.results import elsewhere_text, explained, literature
 from harness.report.table import Table
 from harness.run.store import ResultStore
 from tests.records import frame, record
@@ -35,10 +37,10 @@ def reached(one: JudgedCell) -> dict[str, bool]:
     return {other.text: other.reached is not None for other in elsewhere(one)}
 
 
-def test_seven_documents_print_182_cells_of_scores() -> None:
+def test_seven_documents_print_190_cells_of_scores() -> None:
     lines = [line for one in documents() for line in one.lines()]
     assert len(documents()) == 7
-    assert sum(len(numbers) for *_, numbers in lines) == 2 * 182
+    assert sum(len(numbers) for *_, numbers in lines) == 2 * 190
     assert {one.authors_of for one in documents()} == {"", "msrn", "rdn"}
 
 
@@ -120,6 +122,113 @@ def test_documents_that_a_table_was_read_from_are_not_other_documents() -> None:
     assert sources == {"Holistic review", "SCAttNet"}
 
 
+SETS = ("set5", "set14", "b100", "urban100")
+MSRN_ON_SET5 = {
+    "img_001": (33.757883, 0.893583),
+    "img_002": (35.177300, 0.946496),
+    "img_003": (28.781950, 0.926707),
+    "img_004": (33.020601, 0.798569),
+    "img_005": (30.581844, 0.914723),
+}
+"""Measured on the SR images that MSRN's authors published."""
+
+
+def log(name: str) -> Log:
+    (found,) = [one for one in documents() if isinstance(one, Log) and one.authors_of == name]
+    return found
+
+
+def msrn(scores: dict[str, tuple[float, float]] = MSRN_ON_SET5, **identity: object) -> RunRecord:
+    """A run of MSRN on Set5."""
+    made = record("msrn", "set5", protocol="BI-x4/rgb")
+    images = [ImageResult(k, {"psnr": p, "ssim": s}, 0.1) for k, (p, s) in scores.items()]
+    return replace(made, images=tuple(images), identity=replace(made.identity, **identity))
+
+
+class TestLogs:
+    def test_the_means_of_msrn_s_log_are_those_that_its_authors_state(self) -> None:
+        means = {place: one.means for place, one in log("msrn").sets().items()}
+        assert [tuple(means[4, "msrn", name].values()) for name in SETS] == [
+            (32.263916, 0.896016),
+            (28.632969, 0.783577),
+            (27.613838, 0.737989),
+            (26.216821, 0.791084),
+        ]
+        assert [means[4, "msrn+", name]["psnr"] for name in SETS] == [
+            *(32.396092, 28.767400, 27.685415, 26.406269)
+        ]
+        assert len(means) == 8
+
+    def test_it_has_every_image_of_each_set_in_the_set_s_order(self) -> None:
+        for source in (log("msrn"), log("rdn")):
+            for (*_, name), one in source.sets().items():
+                known = [image.name for image in DATASETS.get(name).known]
+                assert [image.image for image in one.images] == known
+
+    @pytest.mark.parametrize("name", ["set5", "set14", "b100"])
+    def test_its_images_are_those_of_the_runs(self, findings: Findings, name: str) -> None:
+        """MSRN is up to 1.2 dB better than SRMDNF, where images are 20 dB apart."""
+        run = findings.by_cell["srmdnf", name, 4, False][0]
+        images = log("msrn").sets()[4, "msrn", name].images
+        gains = [
+            line.psnr - image.scores["psnr"]
+            for line, image in zip(images, run.images, strict=True)
+            if line.image == image.image
+        ]
+        assert len(gains) == len(images) and min(gains) > -0.3 and max(gains) < 1.2
+
+    def test_msrn_s_authors_scored_the_grey_image_of_set14_as_rgb(self, findings: Findings) -> None:
+        lines = {line.image: line for line in log("msrn").sets()[4, "msrn", "set14"].images}
+        bridge = lines["img_003"]
+        assert (bridge.called, round(bridge.psnr, 2)) == ("bridge", 25.38)
+        gains = {}
+        for run in findings.by_cell["srmdnf", "set14", 4, False]:
+            (own,) = [one.scores["psnr"] for one in run.images if one.image == "img_003"]
+            gains[run.identity.protocol] = bridge.psnr - own
+        assert gains["BI-x4/rgb"] < 0.2 and gains["BI-x4/rgb+full-range"] > 1.2
+
+    def test_a_log_gives_no_verdict_and_no_measurement(self, findings: Findings) -> None:
+        for name in SETS:
+            one = cell(findings, "msrn", name, "psnr")
+            assert logged(one)
+            assert (one.verdict, one.measured, one.value) == ("not measured", None, None)
+
+    def test_it_is_of_the_network_on_rgb_in_every_paper_that_prints_it(self) -> None:
+        cells = Findings(frame(), paper("msrn2018")).cells
+        found = {(one.row.table.id, one.row.scale, one.dataset) for one in cells if logged(one)}
+        assert found == {("later", 4, name) for name in SETS}
+
+    def test_a_table_that_was_read_from_a_log_does_not_show_it_again(self) -> None:
+        cells = Findings(frame(), paper("rdn2018")).cells
+        found = {(one.row.table.id, one.row.word, one.dataset) for one in cells if logged(one)}
+        assert found == {("copies", "rdn", "set5")}
+
+    def test_another_degradation_has_no_log(self, findings: Findings) -> None:
+        one = cell(findings, "msrn", "set5", "psnr")
+        blurred = replace(one.row, table=changed(one.row.table, degradation="BD"))
+        assert logged(replace(one, row=blurred)) is None
+
+    def test_what_is_said_of_a_measured_number_names_the_log(self) -> None:
+        one = cell(Findings(frame(msrn()), paper("drfn2020")), "msrn", "set5", "psnr")
+        assert one.value == pytest.approx(32.263916, abs=1e-6)
+        assert "32.263916 (MSRN's authors' log)" in explained(one)
+
+    def test_a_run_stands_beside_the_log_and_the_largest_difference_is_named(self) -> None:
+        assert "img_002  bird       35.1773  35.1773  0.9465  0.9465" in beside_log(msrn())
+        assert beside_log(msrn()).endswith("dB on img_001 (baby).")
+        other = msrn(MSRN_ON_SET5 | {"img_003": (27.5, 0.9)})
+        assert beside_log(other).endswith("Largest difference: -1.2819 dB on img_003 (butterfly).")
+        ensemble = beside_log(msrn(self_ensemble=True)).splitlines()[3]
+        assert ensemble.split()[:4] == ["img_001", "baby", "33.7579", "33.8064"]
+
+    @pytest.mark.parametrize(
+        "identity", [{"scale": 2}, {"dataset": "demo"}, {"tile": 48}, {"hyper": {"blocks": 2}}]
+    )
+    def test_a_run_that_is_not_the_log_s_stands_alone(self, identity: dict[str, object]) -> None:
+        assert beside_log(msrn(**identity)) == ""
+        assert beside_log(record("vdsr", "set5")) == ""
+
+
 class TestReport:
     @pytest.fixture
     def table(self, findings: Findings) -> Table:
@@ -128,7 +237,7 @@ class TestReport:
 
     def test_the_csv_has_every_number_of_every_document(self, table: Table) -> None:
         numbers = table.tidy.drop_duplicates(["model", "dataset", "metric"])
-        assert (len(table.tidy), len(numbers)) == (190, 90)
+        assert (len(table.tidy), len(numbers)) == (196, 90)
         assert set(numbers["model"]) == {
             *("bicubic", "srcnn", "fsrcnn", "vdsr", "lapsrn", "memnet"),
             *("edsr", "srmdnf", "rdn", "msrn"),

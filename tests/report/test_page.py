@@ -23,6 +23,7 @@ from harness.report.page import page, record_card, scatter
 from harness.report.plot import plots, points
 from harness.report.results import results
 from harness.run.store import ResultStore
+from tests.paper.test_literature import msrn
 from tests.report.test_plot import RUNS
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
@@ -104,6 +105,16 @@ def test_every_run_is_there_with_its_command_and_the_scores_of_its_images(html: 
     for record in runs["record"]:
         one = record.images[-1]
         assert f"{one.image} {one.scores['psnr']:.4f} {one.scores['ssim']:.4f}" in html
+
+
+def test_a_log_unfolds_into_the_scores_of_its_images(html: str) -> None:
+    (unfolded,) = re.findall(r"<summary>26\.217/0\.7911</summary>(.*?)</details>", html)
+    assert "img001 27.941/0.7759" in unfolded and "img100 " in unfolded
+
+
+def test_the_record_of_a_run_has_the_log_beside_it() -> None:
+    card = record_card(msrn(), {})
+    assert "bird       35.1773  35.1773  0.9465  0.9465" in card["log"]
 
 
 def test_every_doubtful_cell_has_its_reason(html: str) -> None:

@@ -96,6 +96,28 @@ def test_a_run_that_broke_is_shown_as_failed_where_none_is_finished() -> None:
     assert cell(done, "vdsr", "set5")["status"] == "measured"
 
 
+def test_an_authors_log_has_a_line_of_its_own_and_is_no_measurement() -> None:
+    table = made(record("srcnn"))
+    start = [line[0] for line in table.lines].index("MSRN")
+    _, measured, difference, log = (line[3:] for line in table.lines[start : start + 4])
+    assert measured == ("measured", *["missing"] * 5) and difference == ("difference", *[""] * 5)
+    assert log == (
+        *("authors' log", "32.264/0.8960", "28.633/0.7836", "27.614/0.7380", "26.217/0.7911", ""),
+    )
+    assert "baby 33.758/0.8936, bird 35.177/0.9465" in log[1].more
+    assert "1 of 58 printed cells are measured" in table.caption
+    assert "trained on DIV2K 1 to 895" in table.caption
+    assert "authors' log" not in [line[3] for line in table.lines[:start] if line[0] == "EDSR"]
+
+
+def test_the_csv_has_the_mean_of_a_log_and_its_source() -> None:
+    table = made(record("srcnn"))
+    facts = cell(table, "msrn", "b100")
+    assert (facts["log"], facts["status"]) == (27.613838, "missing")
+    assert "MIVRC/MSRN-PyTorch at 7873388" in str(facts["log_of"])
+    assert set(table.tidy[table.tidy.log_of != ""].model) == {"msrn", "rdn"}
+
+
 def test_every_printed_number_has_the_mark_of_its_verdict_and_the_caption_counts_them() -> None:
     table = made(record("vdsr", psnr=(28.0, 28.04), ssim=0.75))
     printed = lines(table, "VDSR")[0]

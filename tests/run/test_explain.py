@@ -359,3 +359,19 @@ def test_on_set5_the_digits_of_a_luma_network_under_other_rules_are_traced(harne
     assert (psnr, ssim) == (pytest.approx(30.5003, abs=1e-4), pytest.approx(0.8638, abs=1e-4))
     given = "Y, border 4, imresize border symmetric, luma not rounded (30.5003 dB)"
     assert given_by(harness("explain", only().identity.id, "--claimed", f"{psnr:.4f}")) == [given]
+
+
+@pytest.mark.real_data
+def test_a_run_stands_beside_the_log_of_the_network_s_authors(harness, random_weights) -> None:
+    path = random_weights("msrn")
+    harness("run", "--models", "msrn", "--datasets", "set5", "--weights", f"msrn={path}")
+    shown = harness("explain", only().identity.id, "--weights", path)
+    assert shown.exit_code == 0, shown.output
+    title, _, _, *lines, largest = shown.stdout.split("\n\n")[-1].splitlines()
+    assert title.startswith("Beside MSRN's authors' log (MIVRC/MSRN-PyTorch at 7873388, ")
+    logged = [float(line.split()[3]) for line in lines]
+    assert logged == [33.7579, 35.1773, 28.7819, 33.0206, 30.5818]
+    gaps = [image.scores["psnr"] - psnr for image, psnr in zip(only().images, logged, strict=True)]
+    _, _, gap, _, _, name, _ = largest.split()
+    assert float(gap) == pytest.approx(max(gaps, key=abs), abs=2e-4)
+    assert name == only().images[gaps.index(max(gaps, key=abs))].image
