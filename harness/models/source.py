@@ -103,11 +103,15 @@ def _file_of_class(cls: type) -> Path | None:
 
 
 def metrics_digest(metrics: Sequence[str]) -> str | None:
-    """SHA-256 of the code of the metrics that plug-ins define; None if there are none."""
-    sources = {
-        name: source_of([file], _files_of(METRICS.get(name))).sha256
-        for name, file in _foreign_metrics(metrics)
-    }
+    """SHA-256 of the metrics that plug-ins define; None if there are none.
+
+    It covers their code, and that a metric is computed on RGB if it is.
+    """
+    sources = {}
+    for name, file in _foreign_metrics(metrics):
+        card = METRICS.get(name)
+        sha256 = source_of([file], _files_of(card.compute)).sha256
+        sources[name] = sha256 if card.on == "y" else digest([card.on, sha256])
     return digest(sources) if sources else None
 
 

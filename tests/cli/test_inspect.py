@@ -16,6 +16,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 import pandas as pd
 import pytest
 
+from harness.cards import MetricCard
 from harness.cli.inspect import RUN_COLUMNS, brief_runs
 from harness.cli.run import summary
 from harness.paper.findings import Findings
@@ -154,7 +155,7 @@ def test_a_terminal_shows_small_scores_and_leaves_missing_ones_empty(
 
 
 def test_a_table_of_runs_has_a_column_for_every_metric(results: Path) -> None:
-    METRICS.add("unseen", lambda sr, hr: 0.0, "here")
+    METRICS.add("unseen", MetricCard("unseen", lambda sr, hr: 0.0), "here")
     runs = ResultStore(results).read().table()
     assert runs["mae"].notna().tolist() == [
         run.identity.model == "scored" for run in runs["record"]
