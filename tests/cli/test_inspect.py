@@ -29,6 +29,7 @@ from harness.run.store import ResultStore, _row
 from tests.records import record
 from tests.run.processes import Runner
 
+CASES = Path(__file__).parents[1] / "cases/metrics"
 SMALL = 1.2345678901234567e-06
 PSNR = [0.1 + 0.2, 27.123456789012345]
 
@@ -198,6 +199,20 @@ def test_other_lists_are_csv_too(harness) -> None:
     table = pd.read_csv(StringIO(harness("list", "models", "--csv").stdout)).set_index("model")
     assert table.loc["drfn", "parameters"] == 5_207_203
     assert json.loads(table.loc["drfn", "scales"]) == [2, 3, 4]
+
+
+def test_the_list_of_metrics_says_what_each_is_computed_on_and_where_it_is_from(harness) -> None:
+    plugins = [CASES / name for name in ("colour.py", "kept.py")]
+    words = [word for path in plugins for word in ("--plugin", path)]
+    rows = json.loads(harness("list", "metrics", "--json", *words).stdout)
+    assert [(row["metric"], row["on"], row["from"]) for row in rows] == [
+        *((name, "y", "harness.protocol.metrics") for name in ("psnr", "ssim", "ssim-whole")),
+        ("mae-rgb", "rgb", str(plugins[0])),
+        *((name, "y", str(plugins[1])) for name in ("mae-kept", "mae")),
+    ]
+    about = {row["metric"]: row["about"] for row in rows}
+    assert about["ssim"] == "Compute the structural similarity, at most 1."
+    assert about["mae-rgb"].endswith("blue three times.") and about["mae"] is None
 
 
 psutil = pytest.importorskip("psutil")
