@@ -5,7 +5,6 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
@@ -26,22 +25,12 @@ from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
 from harness.report.crops import Pictures
 from harness.run.store import ResultStore, _row
-from tests.records import record
+from tests.records import record, with_metric
 from tests.run.processes import Runner
 
 CASES = Path(__file__).parents[1] / "cases/metrics"
 SMALL = 1.2345678901234567e-06
 PSNR = [0.1 + 0.2, 27.123456789012345]
-
-
-def with_metric(run: RunRecord, name: str, values: Sequence[float]) -> RunRecord:
-    """Add one metric to a run."""
-    images = tuple(
-        replace(image, scores={**image.scores, name: value})
-        for image, value in zip(run.images, values, strict=True)
-    )
-    identity = replace(run.identity, metrics=(*run.identity.metrics, name))
-    return replace(run, identity=identity, images=images)
 
 
 RECORDS = (

@@ -380,7 +380,9 @@ def test_a_metric_on_rgb_scores_the_image_that_is_saved(
     shown = harness("run", "--models", model, "--datasets", photos, *words, "--save-images", ".")
     assert shown.exit_code == 0, shown.output
     path = only(Path("results/local"))
-    for image in read_record(path).images:
+    record = read_record(path)
+    assert record.plugins["mae-rgb"]["on"] == "rgb"
+    for image in record.images:
         saved = path.relative_to("results/local").with_suffix("") / f"{image.image}.png"
         sr, hr = (
             np.asarray(Image.open(file).convert("RGB"), float)
