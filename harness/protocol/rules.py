@@ -269,6 +269,8 @@ def score(
     edge = rules.crop_border
     inner = (slice(edge, -edge), slice(edge, -edge))
     cards = [METRICS.get(name) for name in metrics]
+    # The last bits of luma depend on the memory layout, and a network's output may have any.
+    sr = np.ascontiguousarray(sr)
     pairs: dict[MetricInput, Sequence[AnyArray]] = {"y": (_luma(sr), _luma(sample.hr))}
     if any(card.on == "rgb" for card in cards):
         pairs["rgb"] = _rgb(colour_image(sr, sample.image, rules)), _rgb(sample.image)
