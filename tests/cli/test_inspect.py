@@ -7,6 +7,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -199,8 +200,11 @@ def test_the_list_of_metrics_says_what_each_is_computed_on_and_where_it_is_from(
         ("mae-rgb", "rgb", str(plugins[0])),
         *((name, "y", str(plugins[1])) for name in ("mae-kept", "mae")),
     ]
+    METRICS.add("rooted", MetricCard("rooted", partial(math.pow, 0.5)), "here")
+    rows = json.loads(harness("list", "metrics", "--json").stdout)
     about = {row["metric"]: row["about"] for row in rows}
     assert about["ssim"] == "Compute the structural similarity, at most 1."
+    assert about["rooted"] == "Return x**y (x to the power of y)."
     assert about["mae-rgb"].endswith("blue three times.") and about["mae"] is None
 
 

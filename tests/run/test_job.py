@@ -174,6 +174,7 @@ class TestFurtherMetrics:
         self.scored(harness, *words, "--save-images", "results/local")
         record, said = self.scored(harness, *words, *FURTHER)
         assert "(3 images computed)" in said and "further_metrics" not in record.provenance
+        assert "the saved SR images" not in said
 
     def test_a_metric_whose_code_has_changed_is_computed_again(self, harness, photos: Path) -> None:
         plugin = Path("mean.py")
