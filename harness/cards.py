@@ -39,6 +39,9 @@ Border = Literal["replicate", "symmetric"]
 the edge repeated (IMDN, SwinIR, DPSR, DBPN).
 """
 
+MetricInput = Literal["y", "rgb"]
+"""What a metric is computed on: ``y``, the luma of SR and HR image; ``rgb``, the colour images."""
+
 GreyRule = Literal["full-range", "as-rgb"]
 """How a grey image is scored: on its stored values, or on the luma of its RGB copy (16 to 235)."""
 
@@ -119,6 +122,23 @@ class ModelCard:
     def input_scale(self, scale: int) -> int:
         """Return output size over input size: 1 if the input is already enlarged."""
         return scale if self.input == "lr" else 1
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """The description of a metric, as `harness.registry.register_metric` takes it.
+
+    Attributes:
+        name: the metric's name on the command line and in records.
+        compute: ``(sr, hr)``, returns the score of one image.
+        on: what it is computed on.
+        origin: the module or file that registers it.
+    """
+
+    name: CardName
+    compute: Callable[..., Any]
+    on: MetricInput = "y"
+    origin: str = ""
 
 
 @dataclass(frozen=True)

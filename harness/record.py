@@ -243,7 +243,8 @@ class RunRecord:
             pixel.
         error: why a failed run failed.
         plugins: for the model and each plug-in metric, by name, the file or module it came from,
-            its distribution, and the SHA-256 of the file.
+            its distribution, the SHA-256 of the file, and ``on``, ``rgb``, if it is computed on
+            RGB.
     """
 
     identity: Identity

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from msgspec import ValidationError, convert
 
-from harness.cards import DISTRIBUTION, DatasetCard, ModelCard, NetworkInput, Pipeline
+from harness.cards import (
+    DISTRIBUTION,
+    DatasetCard,
+    MetricCard,
+    MetricInput,
+    ModelCard,
+    NetworkInput,
+    Pipeline,
+)
 from harness.errors import HarnessError, UsageError
 from harness.files import TEXT, regular
 from harness.syntax import NETWORKS
@@ -32,14 +40,11 @@ from harness.syntax import NETWORKS
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from harness.cards import AnyArray
-
-    Metric = Callable[[AnyArray, AnyArray], float]
     Report = Callable[..., Any]
     Judge = Callable[..., Any]
 
 T = TypeVar("T")
-Card = TypeVar("Card", ModelCard, DatasetCard)
+Card = TypeVar("Card", ModelCard, DatasetCard, MetricCard)
 F = TypeVar("F", bound=Callable[..., Any])
 
 GROUP = "drfn_harness.plugins"
@@ -206,7 +211,7 @@ class Registry(Generic[T]):
 
 MODELS: Registry[ModelCard] = Registry("model", NETWORKS)
 DATASETS: Registry[DatasetCard] = Registry("dataset")
-METRICS: Registry[Metric] = Registry("metric", "harness.protocol.metrics")
+METRICS: Registry[MetricCard] = Registry("metric", "harness.protocol.metrics")
 REPORTS: Registry[Report] = Registry(
     "report",
     *("harness.report.claims", "harness.report.complexity", "harness.report.crops"),
@@ -327,22 +332,33 @@ _COLUMNS = (
 """Columns beside the scores in records, in the table of runs and in its listing."""
 
 
-def register_metric(name: str) -> Callable[[F], F]:
+def register_metric(name: str, *, on: MetricInput = "y") -> Callable[[F], F]:
     """Register a function ``(sr, hr)`` that scores one image; ``--metric`` selects it.
 
-    The function gets the luma of the SR and the HR image without the border, as float64 ``(H, W)``
-    copies in [0, 255] that it may modify. It returns one number, or an array or tensor of one
-    element; infinity is allowed, NaN is not. It is called for one image at a time, in any order.
+    The function gets copies of the SR and the HR image without the border, which it may modify. It
+    returns one number, or an array or tensor of one element; infinity is allowed, NaN is not. It is
+    called for one image at a time, in any order.
 
     Args:
         name: letters, digits, ``_`` and ``-``.
+        on: ``y`` for luma, float64 ``(H, W)`` in [0, 255]; ``rgb`` for colour, uint8 ``(H, W, 3)``.
+            In the ``y`` pipeline, the colour image is the one that ``--save-images`` writes: the
+            SR luma with the chroma of the bicubic enlargement. Grey images have three equal
+            channels.
 
     Raises:
-        UsageError: the name is not valid, or a column beside the scores has it.
+        UsageError: the name or ``on`` is not valid, or a column beside the scores has the name.
     """
     if not re.fullmatch(r"[\w-]+", name) or name in _COLUMNS.split():
         raise UsageError(f"A metric cannot be called {name!r}: choose another name.")
-    return _register(METRICS, name)
+
+    def decorate(compute: F) -> F:
+        origin = _origin(sys._getframe(1).f_globals["__name__"])
+        fields = {"name": name, "compute": compute, "on": on, "origin": origin}
+        METRICS.add(name, _card(MetricCard, "metric", fields), origin)
+        return compute
+
+    return decorate
 
 
 def register_report(name: str) -> Callable[[F], F]:
@@ -356,7 +372,13 @@ def register_report(name: str) -> Callable[[F], F]:
     Raises:
         TypeError: the function takes other arguments.
     """
-    return _register(REPORTS, name, _require_report_arguments)
+
+    def decorate(function: F) -> F:
+        _require_report_arguments(function)
+        REPORTS.add(name, function, _origin(sys._getframe(1).f_globals["__name__"]))
+        return function
+
+    return decorate
 
 
 def _require_report_arguments(function: Callable[..., Any]) -> None:
@@ -395,17 +417,6 @@ def register_judge(function: F) -> F:
     called = _source(module).stem if module.startswith(_FILE_PREFIX) else module
     JUDGES.add(f"{called}:{function.__name__}", function, _origin(module))
     return function
-
-
-def _register(
-    registry: Registry[Any], name: str, require: Callable[..., None] = lambda _: None
-) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        require(function)
-        registry.add(name, function, _origin(sys._getframe(1).f_globals["__name__"]))
-        return function
-
-    return decorate
 
 
 def load_plugins(files: Sequence[Path] = ()) -> None:

@@ -1,6 +1,7 @@
 """Make run records for tests of code that reads records."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -47,6 +48,16 @@ def record(
     provenance = {"utc": "2026-01-01"}
     done = (identity, "finished", tuple(results), Execution("cpu", 1), provenance, info)
     return RunRecord(*done, verified=True)
+
+
+def with_metric(run: RunRecord, name: str, values: Sequence[float]) -> RunRecord:
+    """Add one metric to a run."""
+    images = tuple(
+        replace(image, scores={**image.scores, name: value})
+        for image, value in zip(run.images, values, strict=True)
+    )
+    identity = replace(run.identity, metrics=(*run.identity.metrics, name))
+    return replace(run, identity=identity, images=images)
 
 
 def frame(*records: RunRecord) -> pd.DataFrame:

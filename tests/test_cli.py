@@ -341,6 +341,10 @@ def test_a_verb_with_two_names_is_one_verb(harness, words) -> None:
             "list papers --scale 2",
             "--scale is for harness list models, datasets, weights and runs:",
         ),
+        (
+            "list metrics --scale 2",
+            "--scale is for harness list models, datasets, weights and runs:",
+        ),
         ("complexity --time-size 64x64", "--time-size is for --time:"),
         ("data verify . --leaks --scale 2", "--scale is for harness data verify without --leaks:"),
     ],

@@ -350,6 +350,14 @@ def test_a_paper_whose_name_means_something_else_is_refused(name, tmp_path: Path
     assert name not in PAPERS and "half" not in MODELS
 
 
+def test_a_metric_on_what_does_not_exist_is_refused(tmp_path: Path, harness) -> None:
+    file = tmp_path / "half.py"
+    file.write_text(PLUGIN.replace('"worst"', '"worst", on="lab"'))
+    shown = harness("list", "--plugin", file)
+    assert f"The metric 'worst' of {file} has an invalid on" in shown.stderr
+    assert "worst" not in METRICS
+
+
 def test_two_files_of_one_name_may_not_register_the_same_model(tmp_path: Path, harness) -> None:
     files = [tmp_path / folder / "net.py" for folder in ("a", "b")]
     for file, other in zip(files, ("first", "second"), strict=True):

@@ -1,13 +1,14 @@
-"""Verbs that list models, image sets, weights, runs and papers, and check a plug-in's contract."""
+"""Verbs that list models, sets, weights, runs, papers and metrics, and check plug-ins."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from inspect import getdoc
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -29,7 +30,7 @@ from harness.cli.options import (
 from harness.cli.progress import Row, echo, echo_lines, flat, keep_stdout, rows_csv, show
 from harness.errors import HarnessError, UsageError, sentence
 from harness.record import WeightsInfo
-from harness.registry import DATASETS, FAILURES, MODELS, PAPERS, clashes
+from harness.registry import DATASETS, FAILURES, METRICS, MODELS, PAPERS, clashes
 from harness.text import csv_text
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.argument(
-    "what", type=click.Choice(["models", "datasets", "weights", "runs", "papers"]), default="models"
+    "what",
+    type=click.Choice(["models", "datasets", "weights", "runs", "papers", "metrics"]),
+    default="models",
 )
 @click.option(
     "--scale",
@@ -69,7 +72,7 @@ def list_(
     data_root: Path | None = None,
     images: bool = False,
 ) -> None:
-    """List models, datasets, weights, runs or papers."""
+    """List models, datasets, weights, runs, papers or metrics."""
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json, not both.")
     if images and not (as_csv and what == "runs"):
@@ -77,7 +80,7 @@ def list_(
     for name, taker in _OWN_OPTIONS.items():
         if taker != what:
             refuse_ignored(f"harness list {taker}", name)
-    if what == "papers":
+    if what in ("papers", "metrics"):
         refuse_ignored("harness list models, datasets, weights and runs", "scale")
     fill_registries(plugins)
     as_text = not (as_csv or as_json)
@@ -94,6 +97,8 @@ def list_(
             rows = [paper_row(paper)] if paper else list_papers()
             if as_text:  # a year is no amount
                 rows = [row | {"year": str(row.get("year") or "")} for row in rows]
+        case "metrics":
+            rows = list_metrics()
         case "runs":
             records = open_results(*results)
             if as_csv:
@@ -385,6 +390,21 @@ def paper_row(name: str) -> Row:
         "claims": len(read.claims),
         "origin": PAPERS.origin(name) if name in PAPERS else name,
     }
+
+
+def list_metrics() -> list[Row]:
+    """List the registered metrics: what each is computed on, where it is from, what it does."""
+    METRICS.load_built_ins()
+    return [
+        {"metric": card.name, "on": card.on, "from": card.origin, "about": _about(card.compute)}
+        for card in map(METRICS.get, METRICS)
+    ]
+
+
+def _about(function: Callable[..., object]) -> str | None:
+    """Return the first line of a function's docstring; of a partial, that of its function."""
+    lines = (getdoc(getattr(function, "func", function)) or "").splitlines()
+    return lines[0] if lines else None
 
 
 RUN_COLUMNS = (

@@ -103,11 +103,15 @@ def _file_of_class(cls: type) -> Path | None:
 
 
 def metrics_digest(metrics: Sequence[str]) -> str | None:
-    """SHA-256 of the code of the metrics that plug-ins define; None if there are none."""
-    sources = {
-        name: source_of([file], _files_of(METRICS.get(name))).sha256
-        for name, file in _foreign_metrics(metrics)
-    }
+    """SHA-256 of the metrics that plug-ins define; None if there are none.
+
+    It covers their code, and that a metric is computed on RGB if it is.
+    """
+    sources = {}
+    for name, file in _foreign_metrics(metrics):
+        card = METRICS.get(name)
+        sha256 = source_of([file], _files_of(card.compute)).sha256
+        sources[name] = sha256 if card.on == "y" else digest([card.on, sha256])
     return digest(sources) if sources else None
 
 
@@ -129,12 +133,14 @@ def plugins(model: str, metrics: Sequence[str]) -> dict[str, dict[str, str]]:
 
     Returns:
         by name: the plug-in's ``file`` or ``module``, the ``distribution`` of an installed
-        plug-in, and the ``sha256`` of the file that registers it.
+        plug-in, the ``sha256`` of the file that registers it, and ``on`` of a metric on RGB.
     """
     card = MODELS.get(model)
     used = [(card.name, card.origin, card.source)] if card.source else []
     used += [(name, METRICS.origin(name), file) for name, file in _foreign_metrics(metrics)]
-    return {name: _facts(origin, file) for name, origin, file in used}
+    facts = {name: _facts(origin, file) for name, origin, file in used}
+    on_rgb = {name: {"on": "rgb"} for name in metrics if METRICS.get(name).on == "rgb"}
+    return {name: one | on_rgb.get(name, {}) for name, one in facts.items()}
 
 
 def _facts(origin: str, file: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,6 +71,12 @@ def score(metric: str, decimals: int) -> Score:
     """Return how a metric is written that a paper prints with some decimals."""
     usual = SCORES.get(metric, Score(metric.upper(), decimals, decimals + 1))
     return usual._replace(printed=decimals, measured=max(usual.measured, decimals))
+
+
+def decimals(means: Iterable[float]) -> int:
+    """Return the decimals that show three significant digits of the smallest of some means."""
+    sizes = [abs(mean) for mean in means if mean and math.isfinite(mean)]
+    return max(0, 2 - math.floor(math.log10(min(sizes)))) if sizes else 3
 
 
 class Source(Data, frozen=True, kw_only=True):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import official_rows, training_notes
-from harness.paper.schema import SCORES, Row, Score, Table, score, title
+from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
     WHOLE,
     follows,
@@ -275,12 +275,22 @@ class Evidence:
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
-        """The paper's tables; without a paper, one of all sets that have runs."""
+        """The paper's tables; without a paper, one of all sets and metrics that have runs."""
         if self.paper:
             return self.paper.tables
         ran = {dataset for _, dataset, *_ in self.by_cell}
         columns = dict.fromkeys(name for name in [*DATASETS, *sorted(ran)] if name in ran)
-        return (Table(id="results", title="Results", columns=tuple(columns), cells=""),)
+        scores = {name: one.printed for name, one in SCORES.items()} | self._further_scores()
+        sets = tuple(columns)
+        return (Table(id="results", title="Results", columns=sets, cells="", scores=scores),)
+
+    def _further_scores(self) -> dict[str, int]:
+        """Return the decimals of the metrics besides PSNR and SSIM that have runs."""
+        means: dict[str, list[float]] = {}
+        for run in chain.from_iterable(self.by_cell.values()):
+            for metric in run.means.keys() - SCORES if run.status == "finished" else ():
+                means.setdefault(metric, []).append(run.means[metric])
+        return {metric: decimals(means[metric]) for metric in sorted(means)}
 
     @cached_property
     def rows(self) -> tuple[JudgedRow, ...]:

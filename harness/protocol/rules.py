@@ -39,7 +39,7 @@ from harness.registry import METRICS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.cards import AnyArray, ByteArray, FloatArray
+    from harness.cards import AnyArray, ByteArray, FloatArray, MetricCard, MetricInput
 
 
 RULES = 1
@@ -151,10 +151,12 @@ class Sample:
             are multiples of the scale; only luma in the ``y`` pipeline, float64 with ``float_y``.
         lr: ``(H / scale, W / scale[, 3])``, float64 in about [0, 1] (``y``, and ``rgb`` with
             ``float_lr``) or uint8 (``rgb``).
+        image: what `hr_image` returns, from which both were made: uint8, in colour unless grey.
     """
 
     hr: AnyArray
     lr: AnyArray
+    image: ByteArray
 
 
 def make_sample(image: ByteArray, rules: Protocol) -> Sample:
@@ -175,9 +177,9 @@ def make_sample(image: ByteArray, rules: Protocol) -> Sample:
         )
     if rules.pipeline == "rgb":
         source = hr / 255.0 if rules.float_lr else hr
-        return Sample(hr, imresize(source, 1 / rules.scale, rules.border))
+        return Sample(hr, imresize(source, 1 / rules.scale, rules.border), hr)
     luma = _luma(hr) if rules.float_y else to_uint8(_luma(hr))
-    return Sample(luma, imresize(luma / 255.0, 1 / rules.scale, rules.border))
+    return Sample(luma, imresize(luma / 255.0, 1 / rules.scale, rules.border), hr)
 
 
 def given_lr(image: ByteArray, hr: AnyArray, rules: Protocol) -> AnyArray:
@@ -246,7 +248,7 @@ def sr_image(output: AnyArray, sample: Sample) -> AnyArray:
 def score(
     sr: AnyArray, sample: Sample, rules: Protocol, metrics: Sequence[str], image: str = "the image"
 ) -> dict[str, float]:
-    """Compute metrics of an SR image against its HR image, on luma without the border.
+    """Compute metrics of an SR image against its HR image without the border, on luma or RGB.
 
     Args:
         sr: the result of `sr_image`.
@@ -260,15 +262,21 @@ def score(
     """
     edge = rules.crop_border
     inner = (slice(edge, -edge), slice(edge, -edge))
-    lumas = _luma(sr), _luma(sample.hr)
+    cards = [METRICS.get(name) for name in metrics]
+    # The last bits of luma depend on the memory layout, and a network's output may have any.
+    sr = np.ascontiguousarray(sr)
+    pairs: dict[MetricInput, Sequence[AnyArray]] = {"y": (_luma(sr), _luma(sample.hr))}
+    if any(card.on == "rgb" for card in cards):
+        pairs["rgb"] = _rgb(colour_image(sr, sample.image, rules)), _rgb(sample.image)
     scores = {}
-    for name in metrics:
-        if METRICS.is_built_in(name):
-            scores[name] = METRICS.get(name)(*(luma[inner] for luma in lumas))
+    for card in cards:
+        if METRICS.is_built_in(card.name):
+            scores[card.name] = card.compute(*(part[inner] for part in pairs[card.on]))
         else:
             # A plug-in's metric may modify its arguments. A copy keeps the strides of the
             # original, since the order of a sum depends on them.
-            scores[name] = _plugin_score(name, [np.copy(luma)[inner] for luma in lumas], image)
+            copies = [np.copy(part)[inner] for part in pairs[card.on]]
+            scores[card.name] = _plugin_score(card, copies, image)
     return scores
 
 
@@ -276,21 +284,21 @@ _ONE_AT_A_TIME = threading.Lock()
 """A plug-in's metric may keep state while it computes, as torchmetrics objects do."""
 
 
-def _plugin_score(name: str, pair: Sequence[FloatArray], image: str) -> float:
+def _plugin_score(card: MetricCard, pair: Sequence[AnyArray], image: str) -> float:
     """Call a plug-in's metric on an SR and an HR image, and return its value as a float."""
-    origin = METRICS.origin(name)
     try:
         with _ONE_AT_A_TIME:
-            value: Any = METRICS.get(name)(*pair)
+            value = card.compute(*pair)
     except (Exception, SystemExit) as error:  # plug-in code may raise anything
+        given = "luma arrays (H, W)" if card.on == "y" else "RGB arrays (H, W, 3)"
         raise HarnessError(
-            f"The metric {name} of {origin} fails on {image} ({sentence(error)}): it gets two luma "
-            "arrays (H, W), and must return one number."
+            f"The metric {card.name} of {card.origin} fails on {image} ({sentence(error)}): it "
+            f"gets two {given}, and must return one number."
         ) from error
     number = _as_float(value)
     if math.isnan(number):
         raise HarnessError(
-            f"The metric {name} is not a number for {image}: {origin} returns "
+            f"The metric {card.name} is not a number for {image}: {card.origin} returns "
             f"{reprlib.repr(value)}, and must return one number."
         )
     return number
@@ -327,3 +335,9 @@ def colour_image(sr: AnyArray, image: ByteArray, rules: Protocol) -> ByteArray:
 def _luma(image: AnyArray) -> FloatArray:
     """Return the float luma of an RGB image, or the stored values of a grey one."""
     return image.astype(np.float64) if image.ndim == 2 else rgb_to_y(image)
+
+
+def _rgb(image: ByteArray) -> ByteArray:
+    """Return an image with three channels, which are equal for a grey one."""
+    colour = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(colour)

@@ -27,7 +27,7 @@ from harness.report.results import measured_share, results
 from harness.report.table import Format, Table, templates
 from harness.run.provenance import command, foreign_origin
 from harness.run.store import ResultStore
-from harness.text import listed
+from harness.text import listed, readable
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
@@ -45,7 +45,7 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
     weights = [f"{record.weights.tag} weights"] if record.weights else []
     arguments = [f"{name}={value}" for name, value in identity.hyper.items()]
     means = [
-        f"{name} {mean:.4f}" + " (infinite scores left out)" * (name in record.infinite)
+        f"{name} {readable(mean)}" + " (infinite scores left out)" * (name in record.infinite)
         for name, mean in record.means.items()
     ]
     content = {key: value for key, value in record.to_json().items() if key != "images"}
@@ -56,7 +56,7 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
         "file": str(ResultStore(Path()).path(identity)),
         "command": command(record),
         "images": "\n".join(
-            " ".join([image.image, *(f"{score:.4f}" for score in image.scores.values())])
+            " ".join([image.image, *map(readable, image.scores.values())])
             for image in record.images
         ),
         "log": beside_log(record),

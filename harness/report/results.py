@@ -13,7 +13,7 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.models.find_weights import training_notes
 from harness.paper.literature import Elsewhere, elsewhere, logged, measured_as, official
-from harness.paper.schema import score, title
+from harness.paper.schema import SCORES, score, title
 from harness.paper.verdicts import PRINTED_TEXT
 from harness.protocol.rules import protocol
 from harness.registry import MODELS, register_report
@@ -140,11 +140,13 @@ def _number(cell: JudgedCell) -> Number:
 
 
 def _best(cells: Sequence[JudgedCell]) -> dict[Number, str]:
-    """Mark the two best numbers of each scale, set and metric that several rows have.
+    """Mark the two best numbers of each scale and set that several rows have.
 
-    They are PSNR and SSIM, of which more is better: a table of runs alone has no other scores.
+    Of other metrics than PSNR and SSIM it is not known whether more is better.
     """
-    numbers = sorted(_number(cell) for cell in cells if cell.value is not None)
+    numbers = sorted(
+        _number(cell) for cell in cells if cell.value is not None and cell.metric in SCORES
+    )
     marks: dict[Number, str] = {}
     for _, column in groupby(numbers, lambda number: number[:3]):
         known = list(column)
@@ -187,12 +189,14 @@ def _difference(cells: Sequence[JudgedCell]) -> str:
 
 def _facts(cell: JudgedCell) -> dict[str, Any]:
     """Collect a number and the facts needed to check it."""
-    run, value, gap = cell.shown, cell.value, cell.difference
+    value, gap = cell.value, cell.difference
+    run = None if value is None else cell.shown  # the run that is shown may lack this metric
     weights, either = run and run.weights, run or cell.failed
     log = logged(cell)
+    digits = max(6, cell.score.measured + 2)
     return place_facts(cell) | {
-        "measured": None if value is None else round(value, 6),
-        "difference": None if gap is None else round(gap, 6),
+        "measured": None if value is None else round(value, digits),
+        "difference": None if gap is None else round(gap, digits),
         "verdict": cell.standing or "",
         "remark": cell.doubt.reason if cell.doubt else "",
         "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
@@ -230,9 +234,15 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
     )
     if note := dagger_note(runs, findings.names):
         text += f" {note}"
+    if colour := sorted({cell.metric.upper() for cell in cells if _is_on_rgb(cell)}):
+        text += f" On RGB instead of luma: {', '.join(colour)}."
     if unverified := sorted({run.identity.dataset for run in runs if not run.verified}):
         text += f" Not verified against published pixels: {', '.join(unverified)}."
     return text
+
+
+def _is_on_rgb(cell: JudgedCell) -> bool:
+    return bool(cell.shown and cell.shown.plugins.get(cell.metric, {}).get("on") == "rgb")
 
 
 def _legend(cells: Iterable[JudgedCell]) -> str:

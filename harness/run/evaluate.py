@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -38,6 +39,10 @@ Result = TypeVar("Result")
 
 LARGE = 4_000_000
 """HR images with at least this many pixels run one at a time, on all cores."""
+
+
+SAME_PSNR = 1e-9
+"""Largest difference (dB) between the PSNR in a record and that of its saved SR image."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,34 @@ def compute(
         return ImageResult(name, scores, done.seconds, done.loaded.note), picture
 
     return upscale(run, images, network, score_image, stop)
+
+
+def score_saved(run: Run, image: SetImage, known: ImageResult, path: Path) -> ImageResult:
+    """Compute the metrics that a result lacks from its saved SR image, without the network.
+
+    Args:
+        run: a run in the ``rgb`` pipeline, whose SR images are saved as they are scored.
+        image: an image of its set.
+        known: the result of the same image in a run with fewer metrics.
+        path: the SR image that this run saved.
+
+    Returns:
+        the result with all metrics of the run.
+
+    Raises:
+        HarnessError: an image cannot be read, the saved one does not have the known PSNR, or a
+            metric fails.
+    """
+    sample = make_sample(_load(image.path, image.pixels_sha256).pixels, run.rules)
+    sr = read_image(path).pixels
+    lacking = [name for name in run.metrics if name not in known.scores]
+    same = sr.shape == sample.hr.shape
+    scores = score(sr, sample, run.rules, ("psnr", *lacking), image.name) if same else {}
+    psnr = scores.get("psnr", math.nan)
+    if not math.isclose(psnr, known.scores["psnr"], rel_tol=0, abs_tol=SAME_PSNR):
+        raise HarnessError(f"{path} does not have the PSNR of its record.")
+    scores |= known.scores
+    return replace(known, scores={name: scores[name] for name in run.metrics})
 
 
 def _png(pixels: ByteArray) -> bytes:

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, UsageError, own_error, sentence
 from harness.files import FileLock, require_writable, write_file
 from harness.models.source import plugins
 from harness.record import Execution, ImageResult, RunRecord
-from harness.run.evaluate import compute, upscaler
+from harness.run.evaluate import compute, score_saved, upscaler
 from harness.run.spec import RunContext, WorkersError
 from harness.run.store import Journal, picture_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.data.identify import SetImage
     from harness.run.spec import Outcomes, Run
 
@@ -99,7 +102,7 @@ def _begin(
             context.listener.notify(f"Another process carries out {run.title}: waiting")
             lock.acquire(wait=True)
         # The process that held the lock may have finished the run.
-        record = _finished(run, context)
+        record = _finished(run, context) or _from_saved_images(run, context)
         if record:
             return record
         job = Job(run, context, execution(), lock)
@@ -143,13 +146,8 @@ class Job:
         Raises:
             HarnessError: the journal cannot be written.
         """
-        folder = self._context.save_images
-        if folder and picture:
-            path = picture_path(folder, self.run.identity, result.image)
-            try:
-                write_file(path, picture, "picture")
-            except HarnessError as error:
-                self._context.unsaved.setdefault(self.run.identity.id, str(error))
+        if picture:
+            _save_picture(self.run, self._context, result.image, picture)
         if result.image not in self._results:
             self._results[result.image] = result
             self._journal.append(result)
@@ -217,6 +215,70 @@ def _finished(run: Run, context: RunContext) -> RunRecord | None:
     if record is None or _todo(run, {image.image: image for image in record.images}, context):
         return None
     return record
+
+
+def _from_saved_images(run: Run, context: RunContext) -> RunRecord | None:
+    """Finish a run from a record with fewer metrics and its SR images, without the network.
+
+    Returns:
+        the record, which is also written; None if the network has to run.
+    """
+    if context.force or run.rules.pipeline != "rgb":  # luma is not saved as it is scored
+        return None
+    names = [image.name for image in run.image_set.images]
+    folders = [folder for folder in (context.save_images, context.store.root) if folder]
+    for earlier, folder in product(context.store.with_fewer_metrics(run.identity), folders):
+        saved = {name: picture_path(folder, earlier.identity, name) for name in names}
+        results = _score_saved(run, context, earlier, saved)
+        if results:
+            for name in names if context.save_images else ():
+                _save_picture(run, context, name, saved[name].read_bytes())
+            record = _with_metrics(earlier, run, results)
+            context.store.write(record)
+            return record
+    return None
+
+
+def _score_saved(
+    run: Run, context: RunContext, earlier: RunRecord, saved: Mapping[str, Path]
+) -> list[ImageResult]:
+    """Compute the metrics that a record lacks; nothing if its SR images are not all there."""
+    if not all(path.is_file() for path in saved.values()):
+        return []
+    known = {result.image: result for result in earlier.images}
+    images = f"{run.title}: the saved SR images of run {earlier.identity.id[:12]}"
+    results = []
+    try:
+        for image in run.image_set.images:
+            results.append(score_saved(run, image, known[image.name], saved[image.name]))
+    except HarnessError as error:
+        context.listener.notify(f"{images} are not used: {error}")
+        return []
+    context.listener.notify(f"{images} give the metrics that it lacks")
+    return results
+
+
+def _with_metrics(earlier: RunRecord, run: Run, results: Sequence[ImageResult]) -> RunRecord:
+    """Make the record of a run from one with fewer metrics, which says what made the SR images."""
+    from harness.run.provenance import provenance
+
+    scored = {"run": earlier.identity.id, **provenance("cpu")}
+    return replace(
+        earlier,
+        identity=run.identity,
+        images=tuple(results),
+        provenance={**earlier.provenance, "further_metrics": scored},
+        plugins=plugins(run.card.name, run.metrics),
+    )
+
+
+def _save_picture(run: Run, context: RunContext, image: str, picture: bytes) -> None:
+    """Save an SR image if the user wants it; an error does not stop the run."""
+    if context.save_images:
+        try:
+            write_file(picture_path(context.save_images, run.identity, image), picture, "picture")
+        except HarnessError as error:
+            context.unsaved.setdefault(run.identity.id, str(error))
 
 
 def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> list[SetImage]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_file
+from harness.models.source import metrics_digest
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
 from harness.registry import METRICS
@@ -94,6 +96,22 @@ class ResultStore:
             raise HarnessError(f"The record {path} cannot be read ({error}).") from error
         record = read_record(path)
         return record if record.status == "finished" and record.identity == identity else None
+
+    def with_fewer_metrics(self, identity: Identity) -> list[RunRecord]:
+        """The records of the same run, finished, with fewer metrics; that with the most first.
+
+        Damaged records and those with other code of a metric are left out.
+        """
+        path, found = self.path(identity), []
+        for other in sorted(path.parent.glob(f"{identity.model}-*.json")):
+            with suppress(HarnessError):
+                record = read_record(other)
+                metrics, sha256 = record.identity.metrics, record.identity.metrics_sha256
+                ours = replace(identity, metrics=metrics, metrics_sha256=sha256)
+                fewer = ours == record.identity and set(metrics) < set(identity.metrics)
+                if fewer and record.status == "finished" and metrics_digest(metrics) == sha256:
+                    found.append(record)
+        return sorted(found, key=lambda record: len(record.identity.metrics), reverse=True)
 
     def write(self, record: RunRecord) -> Path:
         """Write a record atomically.

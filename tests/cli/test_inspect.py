@@ -5,9 +5,9 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, Signals
 import pandas as pd
 import pytest
 
+from harness.cards import MetricCard
 from harness.cli.inspect import RUN_COLUMNS, brief_runs
 from harness.cli.run import summary
 from harness.paper.findings import Findings
@@ -25,21 +26,12 @@ from harness.registry import _COLUMNS, METRICS
 from harness.report.build import make
 from harness.report.crops import Pictures
 from harness.run.store import ResultStore, _row
-from tests.records import record
+from tests.records import record, with_metric
 from tests.run.processes import Runner
 
+CASES = Path(__file__).parents[1] / "cases/metrics"
 SMALL = 1.2345678901234567e-06
 PSNR = [0.1 + 0.2, 27.123456789012345]
-
-
-def with_metric(run: RunRecord, name: str, values: Sequence[float]) -> RunRecord:
-    """Add one metric to a run."""
-    images = tuple(
-        replace(image, scores={**image.scores, name: value})
-        for image, value in zip(run.images, values, strict=True)
-    )
-    identity = replace(run.identity, metrics=(*run.identity.metrics, name))
-    return replace(run, identity=identity, images=images)
 
 
 RECORDS = (
@@ -154,7 +146,7 @@ def test_a_terminal_shows_small_scores_and_leaves_missing_ones_empty(
 
 
 def test_a_table_of_runs_has_a_column_for_every_metric(results: Path) -> None:
-    METRICS.add("unseen", lambda sr, hr: 0.0, "here")
+    METRICS.add("unseen", MetricCard("unseen", lambda sr, hr: 0.0), "here")
     runs = ResultStore(results).read().table()
     assert runs["mae"].notna().tolist() == [
         run.identity.model == "scored" for run in runs["record"]
@@ -197,6 +189,23 @@ def test_other_lists_are_csv_too(harness) -> None:
     table = pd.read_csv(StringIO(harness("list", "models", "--csv").stdout)).set_index("model")
     assert table.loc["drfn", "parameters"] == 5_207_203
     assert json.loads(table.loc["drfn", "scales"]) == [2, 3, 4]
+
+
+def test_the_list_of_metrics_says_what_each_is_computed_on_and_where_it_is_from(harness) -> None:
+    plugins = [CASES / name for name in ("colour.py", "kept.py")]
+    words = [word for path in plugins for word in ("--plugin", path)]
+    rows = json.loads(harness("list", "metrics", "--json", *words).stdout)
+    assert [(row["metric"], row["on"], row["from"]) for row in rows] == [
+        *((name, "y", "harness.protocol.metrics") for name in ("psnr", "ssim", "ssim-whole")),
+        ("mae-rgb", "rgb", str(plugins[0])),
+        *((name, "y", str(plugins[1])) for name in ("mae-kept", "mae")),
+    ]
+    METRICS.add("rooted", MetricCard("rooted", partial(math.pow, 0.5)), "here")
+    rows = json.loads(harness("list", "metrics", "--json").stdout)
+    about = {row["metric"]: row["about"] for row in rows}
+    assert about["ssim"] == "Compute the structural similarity, at most 1."
+    assert about["rooted"] == "Return x**y (x to the power of y)."
+    assert about["mae-rgb"].endswith("blue three times.") and about["mae"] is None
 
 
 psutil = pytest.importorskip("psutil")

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import HarnessError
 from harness.models.source import distributions, metrics_digest, network_digest, plugins, source_of
-from harness.registry import MODELS, load_plugins
+from harness.registry import METRICS, MODELS, load_plugins
 from harness.syntax import canonical_digest
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -105,6 +106,16 @@ def test_the_helper_of_a_metric_counts(plug: Path) -> None:
     before = metrics_digest(("psnr", "ssim", "mae-mine"))
     edit(plug / "helper_metric.py", "np.abs(sr - hr)", "np.abs(sr - hr) * 2")
     assert metrics_digest(("psnr", "ssim", "mae-mine")) != before
+
+
+def test_what_a_metric_is_computed_on_counts_and_luma_keeps_its_hash() -> None:
+    load_plugins([CASES / "metrics/inplace.py", CASES / "metrics/colour.py"])
+    on_luma = metrics_digest(("psnr", "ssim", "mse01"))
+    assert on_luma is not None and on_luma[:16] == "235ae247a1b07b96"
+    on_rgb = metrics_digest(("mae-rgb",))
+    card = METRICS.get("mae-rgb")
+    METRICS.add("mae-rgb", replace(card, on="y"), card.origin)
+    assert metrics_digest(("mae-rgb",)) != on_rgb
 
 
 def test_a_metric_that_python_defines_has_a_hash(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from harness.report.claims import claims
 from harness.report.legend import grey_note
 from harness.report.results import differences, elsewhere_text, explained, results, rules
 from harness.report.table import Table
-from tests.records import frame, record
+from tests.records import frame, record, with_metric
 
 WEIGHTS = Path(baselines.__file__).parent / "weights"
 SETS = ["set5", "set14", "b100", "urban100", "manga109"]
@@ -421,6 +421,26 @@ class TestRunsOfNoPaper:
         plain = table.without_marks()
         assert not any(mark in plain.render("md") for mark in ("**", "<ins>", "Bold"))
         assert plain.rows == table.rows and plain.render("csv") == table.render("csv")
+
+    def test_further_metrics_are_shown_and_missing_where_a_run_lacks_them(self) -> None:
+        """The scale of such a metric is unknown: its smallest mean has four digits."""
+        colour = {"lpips": {"file": "lpips.py", "on": "rgb"}}
+        scored = with_metric(record("vdsr", "set5", [31.3]), "lpips", [0.0456789])
+        scored = with_metric(replace(scored, plugins=colour), "mse", [1.2345678e-6])
+        other = with_metric(record("drfn", "set5", [30.7], tag="repro"), "mse", [0.5])
+        table = self.made(record("srcnn", "set5", [30.4]), scored, other)
+        assert [list(row)[3] for row in table.rows] == [
+            "30.700/0.8000/-/0.500000000†",
+            "30.400/0.8000/-/-",
+            "31.300/0.8000/0.04568/0.000001235",
+        ]
+        assert "PSNR in dB / SSIM / LPIPS / MSE at" in table.caption
+        assert "On RGB instead of luma: LPIPS." in table.caption
+        assert "<ins>30.700</ins>/**0.8000**/-/0.500000000†" in table.render("md")
+        assert cell(table, "vdsr", "set5", "mse")["measured"] == 1.23457e-6
+        lacking = cell(table, "srcnn", "set5", "lpips")
+        assert (lacking["status"], lacking["run"]) == ("missing", "missing")
+        assert cell(table, "srcnn", "set5")["status"] == "measured"
 
     def test_each_scale_has_its_own_best(self) -> None:
         runs = [

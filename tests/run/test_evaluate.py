@@ -367,6 +367,7 @@ def test_a_metric_of_a_plug_in_may_return_any_kind_of_number(
         ("m-raise", "of {} fails on c (ValueError: needs 3 channels)"),
         ("m-colour", "of {} fails on c (AssertionError: needs colour, got (40, 40))"),
         ("m-exit", "of {} fails on c (SystemExit: no licence)"),
+        ("m-luma", "of {} fails on c (AssertionError: (40, 40, 3)): it gets two RGB arrays"),
     ],
 )
 def test_a_metric_that_gives_no_number_is_named_with_its_plug_in_and_the_image(
@@ -427,6 +428,30 @@ def test_a_metric_that_writes_into_its_arguments_spoils_no_other(
     assert len(saved[0]) == 6
     for one, other in zip(*saved, strict=True):
         assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("model", ["bicubic", "bicubic-rgb"])
+@pytest.mark.parametrize("rules", ["", "--grey=full-range", "--grey=as-rgb", "--float-y"])
+def test_a_metric_on_rgb_scores_the_image_that_is_saved(
+    harness, photos: Path, model: str, rules: str
+) -> None:
+    """The border is left out, and a grey image has three equal channels."""
+    words = ("--plugin", METRICS / "colour.py", "--metric", "mae-rgb", *rules.split())
+    shown = harness("run", "--models", model, "--datasets", photos, *words, "--save-images", ".")
+    assert shown.exit_code == 0, shown.output
+    path = only(Path("results/local"))
+    record = read_record(path)
+    assert record.plugins["mae-rgb"]["on"] == "rgb"
+    for image in record.images:
+        saved = path.relative_to("results/local").with_suffix("") / f"{image.image}.png"
+        sr, hr = (
+            np.asarray(Image.open(file).convert("RGB"), float)
+            for file in (saved, photos / f"{image.image}.png")
+        )
+        hr = hr[: sr.shape[0], : sr.shape[1]]
+        error = np.abs(sr - hr)[4:-4, 4:-4].mean((0, 1)) @ [1, 2, 3]
+        assert image.scores["mae-rgb"] == pytest.approx(error, rel=1e-12)
+        assert 1 < error < 100
 
 
 def test_a_metric_that_keeps_things_while_it_computes_gives_its_number_on_several_threads(

@@ -1,14 +1,20 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from harness.errors import HarnessError
 from harness.files import FileLock
 from harness.global_state import NOTE, interrupts_held
+from harness.record import ImageResult, RunRecord
+from harness.run import job
+from harness.run.store import picture_path, read_record
 from tests.run.processes import SlowRun
 
 
@@ -86,6 +92,106 @@ class TestInterruption:
                 assert process.stdout.readline() == word
                 process.send_signal(signal.SIGINT)
             assert process.wait(20) == 1
+
+
+METRICS = Path(__file__).parents[1] / "cases/metrics"
+FURTHER = ("--metric", "mae-rgb", "--metric", "ssim-whole", "--metric", "mae")
+PLUGINS = ("--plugin", METRICS / "colour.py", "--plugin", METRICS / "kept.py")
+
+
+class TestFurtherMetrics:
+    """A run whose SR images are saved gets further metrics without its network."""
+
+    def scored(self, harness, *words: object) -> tuple[RunRecord, str]:
+        """Carry out one run, and return its record and what was printed."""
+        known = set(Path("results/local").rglob("*.json"))
+        shown = harness("run", *words, *PLUGINS)
+        assert shown.exit_code == 0, shown.output
+        (path,) = set(Path("results/local").rglob("*.json")) - known
+        return read_record(path), shown.output
+
+    def full(self, harness, *words: object) -> list[ImageResult]:
+        """The scores of the whole run, carried out in an empty folder."""
+        shown = harness("run", *words, *PLUGINS, "--results", "full", "--json")
+        return RunRecord.from_json(json.loads(shown.stdout)[0]).images
+
+    @pytest.mark.parametrize("how", ["", "--grey=full-range", "--self-ensemble", "--tile=8"])
+    @pytest.mark.parametrize("folder", ["results/local", "pictures"])
+    def test_they_are_those_of_the_whole_run_bit_for_bit(
+        self, harness, photos: Path, monkeypatch, how: str, folder: str
+    ) -> None:
+        words = ("--models", "edsr-baseline", "--datasets", photos, *how.split())
+        first, _ = self.scored(harness, *words, "--metric", "mae", "--save-images", folder)
+        full = self.full(harness, *words, *FURTHER)
+        monkeypatch.setattr(job, "upscaler", None)
+        again = ("--save-images", folder) if folder == "pictures" else ()
+        record, said = self.scored(harness, *words, *FURTHER, *again)
+        assert f"the saved SR images of run {first.identity.id[:12]} give" in said
+        assert record.identity.metrics == ("psnr", "ssim", "mae-rgb", "ssim-whole", "mae")
+        assert [(one.image, one.scores) for one in record.images] == [
+            (one.image, one.scores) for one in full
+        ]
+        assert [one.seconds for one in record.images] == [one.seconds for one in first.images]
+        assert set(record.plugins) == {"edsr-baseline", "mae-rgb", "mae"}
+        assert record.provenance["further_metrics"]["run"] == first.identity.id
+        saved = [
+            [picture_path(Path(folder), run.identity, name) for name in "abc"]
+            for run in (first, record)
+        ]
+        for one, other in zip(*saved, strict=True) if again else ():
+            assert one.read_bytes() == other.read_bytes()
+        assert "computed" not in harness("run", *words, *FURTHER, *again, *PLUGINS).output
+
+    @pytest.mark.parametrize("fault", ["altered", "grey", "cut", "missing", "no image"])
+    def test_an_image_that_is_not_the_records_makes_the_network_run(
+        self, harness, photos: Path, fault: str
+    ) -> None:
+        words = ("--models", "bicubic-rgb", "--datasets", photos)
+        first, _ = self.scored(harness, *words, "--save-images", "results/local")
+        path = picture_path(Path("results/local"), first.identity, "b")
+        image = np.array(Image.open(path))
+        image[20, 20, 1] ^= 1
+        match fault:
+            case "altered":
+                Image.fromarray(image).save(path)
+            case "grey":
+                Image.fromarray(image[:, :, 0]).save(path)
+            case "cut":
+                Image.fromarray(image[:-4]).save(path)
+            case "missing":
+                path.unlink()
+            case _:
+                path.write_bytes(b"no image")
+        record, said = self.scored(harness, *words, *FURTHER)
+        assert "(3 images computed)" in said and "further_metrics" not in record.provenance
+        assert (f"of run {first.identity.id[:12]} are not used: " in said) == (fault != "missing")
+        assert str(path) in said or fault == "missing"
+        full = self.full(harness, *words, *FURTHER)
+        assert [one.scores for one in record.images] == [one.scores for one in full]
+
+    def test_luma_is_not_saved_as_it_is_scored(self, harness, photos: Path) -> None:
+        words = ("--models", "bicubic", "--datasets", photos)
+        self.scored(harness, *words, "--save-images", "results/local")
+        record, said = self.scored(harness, *words, *FURTHER)
+        assert "(3 images computed)" in said and "further_metrics" not in record.provenance
+        assert "the saved SR images" not in said
+
+    def test_a_metric_whose_code_has_changed_is_computed_again(self, harness, photos: Path) -> None:
+        plugin = Path("mean.py")
+        text = (
+            "from harness.registry import register_metric\n"
+            "@register_metric('mean')\n"
+            "def mean(sr, hr): return sr.mean()\n"
+        )
+        plugin.write_text(text)
+        words = ("--models", "bicubic-rgb", "--datasets", photos, "--plugin", plugin)
+        words += ("--metric", "mean", "--save-images", "results/local")
+        first, _ = self.scored(harness, *words)
+        plugin.write_text(text.replace("sr.mean()", "2 * sr.mean()"))
+        record, said = self.scored(harness, *words, "--metric", "mae")
+        assert "(3 images computed)" in said
+        for one, other in zip(first.images, record.images, strict=True):
+            assert other.scores["mean"] == 2 * one.scores["mean"]
 
 
 class TestHeldInterrupts:

@@ -19,7 +19,7 @@ from harness.run.plan import Request, plan
 from harness.run.spec import WorkersError
 from tests.pictures import picture
 from tests.run.processes import SLOW, Runner, SlowRun
-from tests.run.test_evaluate import PLUGIN, numbers
+from tests.run.test_evaluate import METRICS, PLUGIN, numbers
 
 distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
 psutil = pytest.importorskip("psutil")
@@ -41,6 +41,7 @@ def test_workers_give_the_numbers_of_one_process_bit_for_bit(
     (tmp_path / "fails.py").write_text(PLUGIN)
     words = ["run", "--models", "fsrcnn,bicubic-rgb,fails", "--datasets", photos]
     words += ["--weights", f"fsrcnn={random_weights('fsrcnn')}", "--plugin", "fails.py"]
+    words += ["--plugin", METRICS / "colour.py", "--metric", "mae-rgb"]
     shown = harness(*words, *LOCAL, "--results", "dask", "--save-images", "dask-pictures")
     assert shown.exit_code == 1, "one of the networks fails"
     assert "failed: RuntimeError: no memory left" in shown.output

@@ -36,3 +36,7 @@ def m_column(sr, hr): return np.full((1, 1), 0.25)
 def m_row(sr, hr): return np.zeros(2)
 @register_metric("m-signs")
 def m_signs(sr, hr): return float("inf") if sr.shape[0] > 40 else float("-inf")
+@register_metric("m-luma", on="rgb")
+def m_luma(sr, hr):
+    assert sr.ndim == 2, sr.shape
+    return 1.0
