@@ -205,6 +205,8 @@ def test_the_lineage_whose_rules_give_a_number_is_named(
     found = rows(harness, only().identity.id, "--claimed", psnr)
     likes = {row["like"] for row in found if abs(row["psnr"] - float(psnr)) < 1e-5}
     assert likes - {""} == ({said} if said else set())
+    channel = "rounded Y" if model == "bicubic" else "Y"
+    assert {(row["compared"], row["border"]) for row in found if row["like"]} == {(channel, 4)}
 
 
 def test_of_two_images_no_lineage_is_known(harness, photos: Path) -> None:
