@@ -86,8 +86,13 @@ class Log(Data, frozen=True, kw_only=True):
     date: Annotated[str, Meta(pattern=r"\A(\d{4}-\d\d)?\Z")] = ""
     scores: ClassVar[Mapping[str, int]] = {"psnr": 6, "ssim": 6}
 
+    @property
+    def source(self) -> str:
+        """Where and when it was published."""
+        return ", ".join(filter(None, [self.where, self.date]))
+
     def __str__(self) -> str:
-        return f"{self.name} ({', '.join(filter(None, [self.where, self.date]))})"
+        return f"{self.name} ({self.source})"
 
     def sets(self) -> dict[tuple[int, str, str], LoggedSet]:
         """Read the log: its images by scale, model and set."""

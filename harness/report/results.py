@@ -30,7 +30,7 @@ from harness.report.legend import (
     place_facts,
     table_name,
 )
-from harness.report.table import BEST, Lines, Table, each_table
+from harness.report.table import BEST, Lines, Note, Table, each_table
 from harness.run.statistics import spread_over_weights
 from harness.text import Marked, listed
 
@@ -72,12 +72,15 @@ def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow
     tidy = pd.DataFrame(map(_facts, cells))
     if findings.paper:
         rows = [[*_names(row), *_lines(row)] for row in judged]
+        logs = dict.fromkeys(found.log for cell in cells if (found := logged(cell)))
+        notes = [Note(log.name, log.note, [f"From {log.source}."]) for log in logs]
     else:
         best = _best(cells)
         rows = [[*_names(row), *(_measured(of, best) for of in _by_set(row))] for row in judged]
         headers.remove("")
         tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark", "log", "log_of"])
-    return Table(table.id, _caption(findings, table, cells), headers, rows, tidy)
+        notes = []
+    return Table(table.id, _caption(findings, table, cells), headers, rows, tidy, notes)
 
 
 def _lines(row: JudgedRow) -> Iterator[Lines]:
@@ -169,7 +172,7 @@ def _measured(cells: Sequence[JudgedCell], marks: Mapping[Number, str]) -> str:
 
 
 def _logged(cells: Sequence[JudgedCell]) -> str:
-    """Write the means of the authors' log for a set; HTML unfolds the scores of its images."""
+    """Write the means of the authors' log on a set; HTML unfolds the scores of its images."""
     if not (found := logged(cells[0])):
         return ""
 
@@ -177,8 +180,9 @@ def _logged(cells: Sequence[JudgedCell]) -> str:
         texts = [(cell.score.as_measured, scores.get(cell.metric)) for cell in cells]
         return "/".join("-" if value is None else write(value) for write, value in texts)
 
-    images = [f"{image.called} {written(image.scores)}" for image in found.images]
-    return Marked([(written(found.means), "")], more=f"{found.log}: {', '.join(images)}.")
+    images = ", ".join(f"{image.called} {written(image.scores)}" for image in found.images)
+    more = f"{found.log}: {images}. {found.log.note}"
+    return Marked([(f"{written(found.means)} log", "")], more=more)
 
 
 def _difference(cells: Sequence[JudgedCell]) -> str:
@@ -224,7 +228,9 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
         text = f"{name}: {text}, printed and measured; {measured_share(cells)}."
         if reasons := dict.fromkeys(cell.obstacle for cell in cells if cell.obstacle):
             text += f" What cannot be measured: {'; '.join(reasons)}."
-        text += f" {_legend(cells)}{_log_note(cells)}"
+        text += f" {_legend(cells)}"
+        if any(map(logged, cells)):
+            text += " Log: the mean of what the authors published image by image; no verdict."
     else:
         text += f" of every network that ran. {BEST}"
     text += (
@@ -255,19 +261,6 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
         "in use, each number by itself, so that a few may agree by chance. Inconsistent in print: "
         "it contradicts other printed numbers. Undecided: measured and not reproduced, but not "
         "with the authors' weights under every rule in use."
-    )
-
-
-def _log_note(cells: Iterable[JudgedCell]) -> str:
-    """Explain the logs of a table; empty without any."""
-    logs = dict.fromkeys(
-        f"{found.log}. {found.log.note}" for cell in cells if (found := logged(cell))
-    )
-    if not logs:
-        return ""
-    return (
-        " Authors' log: means of the scores that a method's authors published image by image; they "
-        f"were not measured here and give no verdict. {' '.join(logs)}"
     )
 
 

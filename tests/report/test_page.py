@@ -108,8 +108,14 @@ def test_every_run_is_there_with_its_command_and_the_scores_of_its_images(html: 
 
 
 def test_a_log_unfolds_into_the_scores_of_its_images(html: str) -> None:
-    (unfolded,) = re.findall(r"<summary>26\.217/0\.7911</summary>(.*?)</details>", html)
+    (unfolded,) = re.findall(r"<summary>26\.217/0\.7911 log</summary>(.*?)</details>", html)
     assert "img001 27.941/0.7759" in unfolded and "img100 " in unfolded
+
+
+def test_an_empty_line_keeps_the_lines_below_it_in_place(html: str) -> None:
+    """Else a log would stand beside the word difference."""
+    (cell,) = re.findall(r"<td>((?:(?!<td>).)*<summary>26\.217/0\.7911 log.*?)</td>", html)
+    assert ">missing</div><div>&nbsp;</div><details><summary>26" in cell
 
 
 def test_the_record_of_a_run_has_the_log_beside_it() -> None:

@@ -102,11 +102,13 @@ def test_an_authors_log_has_a_line_of_its_own_and_is_no_measurement() -> None:
     _, measured, difference, log = (line[3:] for line in table.lines[start : start + 4])
     assert measured == ("measured", *["missing"] * 5) and difference == ("difference", *[""] * 5)
     assert log == (
-        *("authors' log", "32.264/0.8960", "28.633/0.7836", "27.614/0.7380", "26.217/0.7911", ""),
+        "authors' log",
+        *("32.264/0.8960 log", "28.633/0.7836 log", "27.614/0.7380 log", "26.217/0.7911 log", ""),
     )
     assert "baby 33.758/0.8936, bird 35.177/0.9465" in log[1].more
     assert "1 of 58 printed cells are measured" in table.caption
-    assert "trained on DIV2K 1 to 895" in table.caption
+    assert "Log: the mean of what the authors published" in table.caption
+    assert "trained on DIV2K 1 to 895" in table.render("md") and log[1].more.endswith(" 1 to 895.")
     assert "authors' log" not in [line[3] for line in table.lines[:start] if line[0] == "EDSR"]
 
 
