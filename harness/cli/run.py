@@ -122,7 +122,12 @@ datasets_option = partial(
     metavar="DIR",
     help="Read the LR images of the one set from there, instead of making them.",
 )
-@click.option("--metric", "metrics", multiple=True, help="An additional metric (repeatable).")
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="A further metric, see harness list metrics (repeatable).",
+)
 @click.option(
     "--weights",
     "weight_files",

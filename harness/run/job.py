@@ -223,7 +223,9 @@ def _from_saved_images(run: Run, context: RunContext) -> RunRecord | None:
     Returns:
         the record, which is also written; None if the network has to run.
     """
-    if context.force or run.rules.pipeline != "rgb":  # luma is not saved as it is scored
+    if context.force or context.store.finished(run.identity):
+        return None
+    if run.rules.pipeline != "rgb":  # luma is not saved as it is scored
         return None
     names = [image.name for image in run.image_set.images]
     folders = [folder for folder in (context.save_images, context.store.root) if folder]
@@ -234,7 +236,8 @@ def _from_saved_images(run: Run, context: RunContext) -> RunRecord | None:
             for name in names if context.save_images else ():
                 _save_picture(run, context, name, saved[name].read_bytes())
             record = _with_metrics(earlier, run, results)
-            context.store.write(record)
+            path = context.store.write(record)
+            path.with_suffix(".journal").unlink(missing_ok=True)
             return record
     return None
 
@@ -246,15 +249,15 @@ def _score_saved(
     if not all(path.is_file() for path in saved.values()):
         return []
     known = {result.image: result for result in earlier.images}
-    images = f"{run.title}: the saved SR images of run {earlier.identity.id[:12]}"
+    images = f"the SR images that run {earlier.identity.id[:12]} saved"
     results = []
     try:
         for image in run.image_set.images:
             results.append(score_saved(run, image, known[image.name], saved[image.name]))
     except HarnessError as error:
-        context.listener.notify(f"{images} are not used: {error}")
+        context.listener.notify(f"{run.title} does not use {images}: {error}")
         return []
-    context.listener.notify(f"{images} give the metrics that it lacks")
+    context.listener.notify(f"{run.title} takes further metrics from {images}")
     return results
 
 

@@ -126,7 +126,7 @@ class TestFurtherMetrics:
         monkeypatch.setattr(job, "upscaler", None)
         again = ("--save-images", folder) if folder == "pictures" else ()
         record, said = self.scored(harness, *words, *FURTHER, *again)
-        assert f"the saved SR images of run {first.identity.id[:12]} give" in said
+        assert f"takes further metrics from the SR images that run {first.identity.id[:12]}" in said
         assert record.identity.metrics == ("psnr", "ssim", "mae-rgb", "ssim-whole", "mae")
         assert [(one.image, one.scores) for one in record.images] == [
             (one.image, one.scores) for one in full
@@ -164,17 +164,29 @@ class TestFurtherMetrics:
                 path.write_bytes(b"no image")
         record, said = self.scored(harness, *words, *FURTHER)
         assert "(3 images computed)" in said and "further_metrics" not in record.provenance
-        assert (f"of run {first.identity.id[:12]} are not used: " in said) == (fault != "missing")
+        assert ("does not use the SR images that run" in said) == (fault != "missing")
         assert str(path) in said or fault == "missing"
         full = self.full(harness, *words, *FURTHER)
         assert [one.scores for one in record.images] == [one.scores for one in full]
+
+    def test_a_finished_run_keeps_its_record_where_only_its_images_are_missing(
+        self, harness, photos: Path
+    ) -> None:
+        words = ("--models", "bicubic-rgb", "--datasets", photos, "--save-images", "results/local")
+        self.scored(harness, *words)
+        record, _ = self.scored(harness, *words, *FURTHER, "--force")
+        for name in "abc":
+            picture_path(Path("results/local"), record.identity, name).unlink()
+        shown = harness("run", *words, *FURTHER, *PLUGINS, "--json")
+        (again,) = json.loads(shown.stdout)
+        assert again["sha256"] == record.to_json()["sha256"]
 
     def test_luma_is_not_saved_as_it_is_scored(self, harness, photos: Path) -> None:
         words = ("--models", "bicubic", "--datasets", photos)
         self.scored(harness, *words, "--save-images", "results/local")
         record, said = self.scored(harness, *words, *FURTHER)
         assert "(3 images computed)" in said and "further_metrics" not in record.provenance
-        assert "the saved SR images" not in said
+        assert "the SR images that run" not in said
 
     def test_a_metric_whose_code_has_changed_is_computed_again(self, harness, photos: Path) -> None:
         plugin = Path("mean.py")
