@@ -336,9 +336,10 @@ def test_for_a_run_on_the_set_of_a_plugin_it_names_the_plugin(harness, photos: P
 
 
 def test_it_reads_the_entry_of_a_checkpoint_that_the_run_read(harness, photos: Path) -> None:
-    networks = {name: MODELS.get("srcnn").build(scale=4).state_dict() for name in ("net", "ema")}
+    build = MODELS.get("srcnn").build
+    networks = {name: build(scale=4).state_dict() for name in ("params", "params_ema")}
     torch.save(networks, "two.pth")
-    words = ("--datasets", "photos", "--weights", "srcnn=two.pth", "--weights-key", "net")
+    words = ("--datasets", "photos", "--weights", "srcnn=two.pth", "--weights-key", "params")
     harness("run", "--models", "srcnn", *words)
     assert rows(harness, only().identity.id, "--weights", "two.pth")[0]["own"]
 
