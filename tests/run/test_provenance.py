@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,12 +38,12 @@ def only(folder: str = "results/local") -> RunRecord:
     return made
 
 
-def assert_made_again() -> str:
+def assert_made_again(run: Callable[..., object]) -> str:
     """Run the command of the only record, with an empty results folder; return the command."""
     first, line = only(), command(only())
     program, *words = line.split()
     assert program == "harness"
-    harness_process(*words, "--results", "again")
+    run(*words, "--results", "again")
     again = only("again")
     assert again.identity.id == first.identity.id
     assert [i.scores for i in again.images] == [i.scores for i in first.images]
@@ -58,7 +59,7 @@ WORDS = [
 @pytest.mark.parametrize("words", WORDS)
 def test_the_command_of_a_record_makes_it_again(harness, photos: Path, words: str) -> None:
     harness("run", "--models", "bicubic", "--datasets", "photos", *words.split())
-    line = assert_made_again()
+    line = assert_made_again(harness)
     assert set(words.split()) < set(line.split())
 
 
@@ -79,7 +80,7 @@ def test_an_own_set_is_found_again_from_the_same_folder(
     photos.rename(folder)
     harness("run", "--models", "bicubic", "--datasets", *given.split())
     sha256 = only().identity.dataset_sha256[:8]
-    assert assert_made_again() == f"harness run --models bicubic {line.format(sha256)}"
+    assert assert_made_again(harness) == f"harness run --models bicubic {line.format(sha256)}"
     assert requirements(only()) == f"You need the images of {only().identity.dataset}."
 
 
@@ -106,14 +107,14 @@ def test_full_size_images_of_a_published_set_are_found_again(harness) -> None:
     words = ("--datasets", "set5", "--scale", "3", "--data-root", "sets")
     harness("run", "--models", "bicubic", *words)
     assert not only().verified
-    assert_made_again()
+    assert_made_again(harness)
 
 
 def test_a_weights_file_is_read_again(harness, photos: Path, random_weights) -> None:
     file = random_weights("srcnn", folder=Path("runs"))
     harness("run", "--models", "srcnn", "--datasets", "photos", "--weights", f"srcnn={file}")
     assert only().weights and only().weights.tag == "repro" and only().weights.file == "made.npz"
-    assert assert_made_again().endswith(f"--weights srcnn=runs/{file.name}")
+    assert assert_made_again(harness).endswith(f"--weights srcnn=runs/{file.name}")
     assert requirements(only()) == f"You need runs/{file.name} and the images of photos."
 
 
@@ -124,7 +125,7 @@ def test_the_entry_of_a_checkpoint_is_read_again(harness, photos: Path) -> None:
     torch.save(networks, "two.pth")
     words = ("--datasets", "photos", "--weights", "srcnn=two.pth", "--weights-key", "params")
     harness("run", "--models", "srcnn", *words)
-    assert assert_made_again().endswith("--weights srcnn=two.pth --weights-key params")
+    assert assert_made_again(harness).endswith("--weights srcnn=two.pth --weights-key params")
 
 
 def test_given_lr_images_are_read_again(harness, photos: Path) -> None:
@@ -134,7 +135,7 @@ def test_given_lr_images_are_read_again(harness, photos: Path) -> None:
         Image.fromarray(255 - sample.lr).save(f"lr/photos/{path.name}")
     words = ("--datasets", "photos", "--lr-images", "lr/photos")
     harness("run", "--models", "bicubic-rgb", *words)
-    assert assert_made_again().endswith("--lr-images lr/photos")
+    assert assert_made_again(harness).endswith("--lr-images lr/photos")
 
 
 NET = """
@@ -177,7 +178,7 @@ def test_a_plugin_is_loaded_again_and_a_change_of_what_it_imports_is_another_run
     harness_process(*words, "--metric", "mae")
     facts = only().plugins
     assert facts["mine"] == facts["mae"] and facts["mine"]["file"] == "plug/mine.py"
-    assert assert_made_again().endswith("--metric mae --plugin plug/mine.py")
+    assert assert_made_again(harness_process).endswith("--metric mae --plugin plug/mine.py")
     (plug.parent / "net.py").write_text(NET.replace("0.5", "0.25"))
     harness_process(*words, "--metric", "mae")
     first, other = sorted(
@@ -195,7 +196,7 @@ def test_a_plugin_whose_helper_registers_the_model_is_loaded_again(
     harness_process("run", "--models", "mine", "--datasets", "photos", "--plugin", "start.py")
     facts = only().plugins["mine"]
     assert (facts["file"], facts["module"]) == ("start.py", "models")
-    assert assert_made_again().endswith("--plugin start.py")
+    assert assert_made_again(harness_process).endswith("--plugin start.py")
 
 
 def test_the_plugin_of_a_set_is_loaded_again(harness, photos: Path) -> None:
@@ -204,7 +205,7 @@ def test_the_plugin_of_a_set_is_loaded_again(harness, photos: Path) -> None:
     )
     harness("run", "--models", "bicubic", "--datasets", "three", "--plugin", "sets.py")
     assert only().identity.dataset == "three"
-    assert assert_made_again().endswith("--datasets three --plugin sets.py")
+    assert assert_made_again(harness_process).endswith("--datasets three --plugin sets.py")
 
 
 def install(site: Path, name: str, version: str, files: dict[str, str]) -> None:
@@ -238,7 +239,7 @@ def test_the_distribution_that_a_network_comes_from_is_recorded(
     words = ("run", "--models", "mine", "--datasets", "photos", "--plugin", plug)
     harness_process(*words)
     assert only().plugins["mine"]["packages"] == {"tiny-nets": "1.5"}
-    assert assert_made_again().endswith("--plugin plug/mine.py")
+    assert assert_made_again(harness_process).endswith("--plugin plug/mine.py")
     needs = "You need tiny-nets 1.5 installed, and plug/mine.py and the images of photos."
     assert requirements(only()) == needs
     (site / "tiny_nets-1.5.dist-info/METADATA").write_text("Name: tiny-nets\nVersion: 1.6\n")
@@ -252,7 +253,7 @@ def test_an_installed_plugin_needs_no_option_but_its_distribution(photos: Path, 
     install(site, "tiny-nets", "1.5", {"tiny_nets.py": NET})
     install(site, "tiny-sr", "0.2", {"tiny_sr.py": text, "entry_points.txt": points})
     harness_process("run", "--models", "mine", "--datasets", "photos")
-    assert assert_made_again() == "harness run --models mine --datasets photos"
+    assert assert_made_again(harness_process) == "harness run --models mine --datasets photos"
     needs = "You need tiny-nets 1.5 and tiny-sr 0.2 installed, and the images of photos."
     assert requirements(only()) == needs
 
