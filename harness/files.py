@@ -59,6 +59,17 @@ def kind(path: Path) -> str:
     return kinds.get(stat.S_IFMT(path.stat().st_mode), "something else")
 
 
+def recorded_path(path: Path) -> str:
+    """Return what a record says of a path that the user gave.
+
+    It is relative to the working folder, or for a path elsewhere the last name alone: records are
+    published, and need not tell where the user keeps files.
+    """
+    path = Path(os.path.abspath(path))
+    here = Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path, and rename it to ``path`` when the block ends without an error.

@@ -224,6 +224,27 @@ SCHEMA_VERSION, EARLIER_SCHEMA = 3, 2
 """Schema of the records that are written, and the older one that can also be read."""
 
 
+class PluginFacts(TypedDict, total=False):
+    """Where a model, a metric or a test set came from.
+
+    Attributes:
+        file: the ``--plugin`` file: its path from the working folder of the run, or its name if it
+            is elsewhere.
+        module: the module that registers it, if it is not that file.
+        distribution: name and version of the distribution that installed the module.
+        sha256: hash of the file that registers it.
+        packages: versions of the other installed distributions that its code comes from, by name.
+        on: ``rgb`` for a metric that is computed on RGB.
+    """
+
+    file: str
+    module: str
+    distribution: str
+    sha256: str
+    packages: dict[str, str]
+    on: str
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """Everything known about one run; see docs/records.md for the JSON.
@@ -242,9 +263,7 @@ class RunRecord:
         verified: every HR image equals the published one, with the crop of this scale, pixel for
             pixel.
         error: why a failed run failed.
-        plugins: for the model and each plug-in metric, by name, the file or module it came from,
-            its distribution, the SHA-256 of the file, and ``on``, ``rgb``, if it is computed on
-            RGB.
+        plugins: where the model and each metric and test set of a plug-in came from, by name.
     """
 
     identity: Identity
@@ -258,7 +277,7 @@ class RunRecord:
     macs_input_size: tuple[int, int] | None = None
     verified: bool = False
     error: str = ""
-    plugins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    plugins: Mapping[str, PluginFacts] = field(default_factory=dict)
 
     @property
     def earlier(self) -> bool:
@@ -343,6 +362,9 @@ class _Provenance(TypedDict, total=False):
     """The parts of a record's provenance that reports and commands use."""
 
     utc: str
+    weights_file: str
+    weights_key: str
+    data_root: str
     lr_images: str
     changed_settings: list[str]
 

@@ -2,7 +2,8 @@
 
 A plug-in is a module that calls the ``register_*`` decorators when it is imported. Installed
 packages declare theirs in the entry-point group ``drfn_harness.plugins``; ``--plugin`` loads a
-single file. A plug-in cannot take the name of a built-in.
+single file, which may import other files in its folder. A plug-in cannot take the name of a
+built-in.
 """
 
 from __future__ import annotations
@@ -253,6 +254,9 @@ CHANGES = {
 }
 """What plug-ins for earlier versions lack, by the version that changed it, with what it is now."""
 
+FILES: dict[str, Path] = {}
+"""For each module or file that registered something, the ``--plugin`` file that brought it in."""
+
 SETTINGS: dict[str, set[str]] = {}
 """Global torch settings that each plug-in changed while it was loaded; they were restored."""
 
@@ -501,12 +505,46 @@ def _import_file(path: Path) -> ModuleType:
         raise HarnessError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    before = clashes()
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # last, so that no file in it hides an installed package
+    before, known = clashes(), _plugin_origins()
     spec.loader.exec_module(module)
+    _require_modules_beside(path.resolve())
+    FILES.update(dict.fromkeys(_plugin_origins() - known, path))
     taken = [clash for clash in clashes() if clash.built_in and clash not in before]
     if taken:
         raise _NameTakenError(str(taken[0]))
     return module
+
+
+def _require_modules_beside(path: Path) -> None:
+    """Refuse a plug-in that imported another module than the one of that name beside it.
+
+    Python loads one module of a name: the other may be installed, or be another plug-in's.
+
+    Raises:
+        HarnessError: there is such a module.
+    """
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names:
+            loaded = getattr(sys.modules.get(top), "__file__", None)
+            beside = [path.parent / f"{top}.py", path.parent / top / "__init__.py"]
+            beside = [file for file in beside if file.is_file() and file != path]
+            if loaded and beside and Path(loaded).resolve() not in (f.resolve() for f in beside):
+                raise HarnessError(
+                    f"it imports {top} from {loaded} and not from {beside[0]}: rename one, or load "
+                    "the plug-ins of two folders in two commands"
+                )
+
+
+def _plugin_origins() -> set[str]:
+    """The modules and files of plug-ins that registered something."""
+    entries = (by_origin for one in _ALL for by_origin in one.snapshot().values())
+    return {origin for by_origin in entries for origin in by_origin}
 
 
 def function_of_plugin(name: str) -> Judge:

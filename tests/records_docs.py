@@ -4,8 +4,7 @@
 """
 
 import re
-from dataclasses import fields
-from inspect import getdoc
+from inspect import get_annotations, getdoc
 from pathlib import Path
 
 from harness import record
@@ -21,7 +20,11 @@ def filled(text: str) -> str:
 
 def _table(kind: type) -> str:
     meanings = _meanings(kind)
-    rows = [(f"`{field.name}`", f"`{field.type}`", meanings[field.name]) for field in fields(kind)]
+    types = {
+        name: getattr(hint, "__forward_arg__", hint)  # that of a TypedDict
+        for name, hint in get_annotations(kind).items()
+    }
+    rows = [(f"`{name}`", f"`{types[name]}`", meanings[name]) for name in types]
     assert len(rows) == len(meanings), f"the docstring of {kind.__name__} lists an unknown field"
     cells = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     lines = [" | ".join(line) for line in [("field", "type", "meaning"), ("---",) * 3, *cells]]

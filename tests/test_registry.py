@@ -412,6 +412,19 @@ def test_a_file_whose_helper_takes_the_name_of_a_built_in_is_refused(tmp_path, h
     assert shown.exit_code == 2 and "The model 'drfn' of helping" in shown.output
 
 
+def test_two_plugins_whose_helpers_have_one_name_do_not_share_a_network(tmp_path, harness) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "helper.py").write_text("from torch import nn\nNet = nn.Identity\n")
+        text = PLUGIN.replace('"half"', f'"{name}"').replace('"worst"', f'"worst-{name}"')
+        (tmp_path / name / f"{name}.py").write_text(f"from helper import Net\n{text}")
+    plugins = [tmp_path / name / f"{name}.py" for name in ("one", "two")]
+    shown = harness("list", "models", "--plugin", plugins[0], "--plugin", plugins[1])
+    said = f"it imports helper from {tmp_path}/one/helper.py and not from {tmp_path}/two/helper.py"
+    assert said in shown.stderr
+    assert "one" in MODELS and "two" not in MODELS
+
+
 def test_a_report_of_a_plugin_meets_the_built_in_one_before_anyone_asks_for_reports() -> None:
     script = (
         "import sys; from pathlib import Path; from harness.registry import load_plugins\n"

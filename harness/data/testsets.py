@@ -33,6 +33,7 @@ from harness.data.images import (
 )
 from harness.data.pinned import cache_root, fetch, pinned_rows, remote_file, unsound
 from harness.errors import HarnessError, MismatchError, UsageError
+from harness.files import recorded_path
 from harness.record import is_plain_name
 from harness.registry import DATASETS
 
@@ -163,6 +164,29 @@ def folder_called(name: str, data_root: Path | None) -> Path | None:
     places = [Path(name), *(root / name for root in roots(data_root))]
     # os.path.isdir returns False where Path.is_dir raises: name too long, permission denied.
     return next((_absolute(path) for path in places if os.path.isdir(path)), None)
+
+
+def data_root_of(image_set: ImageSet) -> str:
+    """Return the folder in which ``--data-root`` finds a set of a user's own images again.
+
+    It is relative to the working folder. It is empty if the set is found without it, if its images
+    are the published ones, or if it is not below the working folder.
+    """
+    card = image_set.card
+    if image_set.verified or (card.name in DATASETS and DATASETS.get(card.name).root):
+        return ""
+    names = [name.lower() for name in card.folders]
+    above = image_set.images[0].path.parents
+    folder = card.root or next((up for up in above if up.name.lower() in names), None)
+    if folder is None:
+        return ""
+    if card.name in DATASETS:
+        found = [*named_folders(card.folders, roots())]
+    else:
+        found = [path for path in [folder_called(folder.name, None)] if path]
+    parent = _absolute(folder).parent
+    without_it = _absolute(folder) in map(_absolute, found)
+    return "" if without_it or not parent.is_relative_to(Path.cwd()) else recorded_path(parent)
 
 
 def _absolute(folder: Path) -> Path:

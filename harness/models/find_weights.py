@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
@@ -14,7 +14,7 @@ from msgspec import convert
 
 from harness.data.pinned import cache_root, pinned_rows, remote_file
 from harness.errors import HarnessError
-from harness.files import TEXT, regular, require_writable, write_atomically
+from harness.files import TEXT, recorded_path, regular, require_writable, write_atomically
 from harness.models.weights import PART, Weights, read_weights, save_weights
 from harness.record import digest, file_digest
 from harness.registry import MODELS
@@ -52,7 +52,8 @@ def find_weights(
     if card.params == 0:
         return None
     if path:
-        return read_weights(card, scale, path, key=key)
+        weights = read_weights(card, scale, path, key=key)
+        return replace(weights, asked_for=(recorded_path(path), key))
     for file, file_tag in installed(card, scale):
         if tag in (None, file_tag):
             return read_weights(card, scale, file, tag=file_tag)

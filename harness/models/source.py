@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cards import DISTRIBUTION
 from harness.errors import HarnessError
-from harness.files import TEXT, regular
+from harness.files import TEXT, recorded_path, regular
 from harness.record import canonical_json, digest, file_digest
-from harness.registry import METRICS, MODELS
+from harness.registry import DATASETS, FILES, METRICS
 from harness.syntax import LIBRARY, NETWORKS, canonical_digest, is_harness, is_left_out
 
 if TYPE_CHECKING:
     from harness.cards import ModelCard
     from harness.models.weights import Weights
+    from harness.record import PluginFacts
+    from harness.registry import Registry
 
 
 def network_digest(
@@ -42,22 +44,39 @@ def network_digest(
     Raises:
         HarnessError: a file cannot be read.
     """
-    return unbuilt_digest(card, _files_of_classes(card, scale, hyper, weights))
+    return _digest(card, network_source(card, scale, hyper, weights))
 
 
-def unbuilt_digest(card: ModelCard, classes: Sequence[Path] = ()) -> str:
+def network_source(
+    card: ModelCard, scale: int, hyper: Mapping[str, Any], weights: Weights | None = None
+) -> Source:
+    """Hash the files of a network's code, and list the distributions that it imports.
+
+    Args and errors are those of `network_digest`.
+    """
+    return _source(card, _files_of_classes(card, scale, hyper, weights))
+
+
+def unbuilt_digest(card: ModelCard) -> str:
     """SHA-256 of the code of a network, as far as it is known without building the network.
 
     It equals `network_digest` if the file that registers the network imports, directly or through
-    others, the classes of all its modules; ``classes`` are further files with such classes.
+    others, the classes of all its modules.
 
     Raises:
         HarnessError: a file cannot be read.
     """
-    roots = [card.source] if card.source else []
-    source = source_of(roots, [*_files_of(card.build), *classes])
+    return _digest(card, _source(card))
+
+
+def _digest(card: ModelCard, source: Source) -> str:
     applied = {"input": card.input, "global_pooling": card.global_pooling}
     return digest([applied, source.sha256])
+
+
+def _source(card: ModelCard, classes: Sequence[Path] = ()) -> Source:
+    roots = [card.source] if card.source else []
+    return source_of(roots, [*_files_of(card.build), *classes])
 
 
 _class_files: dict[tuple[Any, ...], list[Path]] = {}
@@ -108,11 +127,14 @@ def metrics_digest(metrics: Sequence[str]) -> str | None:
     It covers their code, and that a metric is computed on RGB if it is.
     """
     sources = {}
-    for name, file in _foreign_metrics(metrics):
-        card = METRICS.get(name)
-        sha256 = source_of([file], _files_of(card.compute)).sha256
+    for name, _, file in _foreign(METRICS, metrics):
+        card, sha256 = METRICS.get(name), _metric_source(name, file).sha256
         sources[name] = sha256 if card.on == "y" else digest([card.on, sha256])
     return digest(sources) if sources else None
+
+
+def _metric_source(name: str, file: Path) -> Source:
+    return source_of([file], _files_of(METRICS.get(name).compute))
 
 
 def _files_of(function: Any) -> list[Path]:
@@ -128,31 +150,47 @@ def _files_of(function: Any) -> list[Path]:
     return [Path(file) for file in files if file]
 
 
-def plugins(model: str, metrics: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Describe where a model and metrics came from; the harness's own metrics are left out.
+def plugins(
+    card: ModelCard, source: Source, metrics: Sequence[str], dataset: str
+) -> dict[str, PluginFacts]:
+    """Describe where a model, metrics and a test set came from, by name.
 
-    Returns:
-        by name: the plug-in's ``file`` or ``module``, the ``distribution`` of an installed
-        plug-in, the ``sha256`` of the file that registers it, and ``on`` of a metric on RGB.
+    The harness's own metrics and sets are left out.
+
+    Args:
+        card: the model.
+        source: the code of the network, from `network_source`.
+        metrics: registered metrics.
+        dataset: the set's name; that of a user's folder is not registered.
     """
-    card = MODELS.get(model)
-    used = [(card.name, card.origin, card.source)] if card.source else []
-    used += [(name, METRICS.origin(name), file) for name, file in _foreign_metrics(metrics)]
-    facts = {name: _facts(origin, file) for name, origin, file in used}
-    on_rgb = {name: {"on": "rgb"} for name in metrics if METRICS.get(name).on == "rgb"}
-    return {name: one | on_rgb.get(name, {}) for name, one in facts.items()}
+    found = {}
+    for name, origin, file in _foreign(DATASETS, [dataset] if dataset in DATASETS else []):
+        found[name] = _facts(origin, file, {})
+    for name, origin, file in _foreign(METRICS, metrics):
+        found[name] = _facts(origin, file, _metric_source(name, file).packages)
+        if METRICS.get(name).on == "rgb":
+            found[name]["on"] = "rgb"
+    if card.source:
+        found[card.name] = _facts(card.origin, card.source, source.packages)
+    return found
 
 
-def _facts(origin: str, file: Path) -> dict[str, str]:
-    sha256 = {"sha256": file_digest(file)}
-    if origin.endswith(".py"):
-        return {"file": file.name} | sha256
-    names = distributions().get(origin.partition(".")[0], ())
-    installed = ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(names))
-    return {"module": origin} | ({"distribution": installed} if installed else {}) | sha256
+def _facts(origin: str, file: Path, packages: Mapping[str, str]) -> PluginFacts:
+    facts: PluginFacts = {}
+    if origin in FILES or origin.endswith(".py"):
+        facts["file"] = recorded_path(FILES.get(origin, file))
+    if not origin.endswith(".py"):
+        facts["module"] = origin
+        names = distributions().get(origin.partition(".")[0], ())
+        if names:
+            facts["distribution"] = ", ".join(f"{n} {version(n)}" for n in dict.fromkeys(names))
+    facts["sha256"] = file_digest(file)
+    if packages:
+        facts["packages"] = dict(packages)
+    return facts
 
 
-def is_built_in(facts: Mapping[str, str]) -> bool:
+def is_built_in(facts: PluginFacts) -> bool:
     """Whether a network belongs to the harness, given its entry of `plugins`.
 
     Earlier versions named the package ``baselines``, a name that other projects use, too.
@@ -162,14 +200,14 @@ def is_built_in(facts: Mapping[str, str]) -> bool:
     return own and facts.get("module", "").startswith((f"{NETWORKS}.", "baselines."))
 
 
-def _foreign_metrics(metrics: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the metrics that the harness does not define, and the files that register them."""
-    for name in metrics:
-        origin = METRICS.origin(name)
+def _foreign(registry: Registry[Any], names: Sequence[str]) -> Iterator[tuple[str, str, Path]]:
+    """Yield the entries of plug-ins: the name, its origin, and the file that registers it."""
+    for name in names:
+        origin = registry.origin(name)
         if origin.endswith(".py"):
-            yield name, Path(origin)
+            yield name, origin, Path(origin)
         elif not is_left_out(origin):
-            yield name, Path(str(inspect.getfile(sys.modules[origin])))
+            yield name, origin, Path(str(inspect.getfile(sys.modules[origin])))
 
 
 _SITES = ("site-packages", "dist-packages")

@@ -48,12 +48,15 @@ class Weights:
         tensors: parameter names and arrays.
         hyper: the arguments the network must be built with.
         note: tells the user which part of a checkpoint was read; may be empty.
+        asked_for: the file that the user gave, as records name it, and the key in it; empty if the
+            weights were searched for.
     """
 
     info: WeightsInfo
     tensors: Mapping[str, AnyArray]
     hyper: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    asked_for: tuple[str, str] = ("", "")
 
 
 def read_weights(

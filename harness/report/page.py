@@ -25,7 +25,7 @@ from harness.report.legend import MARKS
 from harness.report.plot import Figure, plots, points
 from harness.report.results import measured_share, results
 from harness.report.table import Format, Table, templates
-from harness.run.provenance import command, foreign_origin
+from harness.run.provenance import command, foreign_origin, requirements
 from harness.run.store import ResultStore
 from harness.text import listed, readable
 
@@ -55,6 +55,7 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
         "scores": ", ".join(means) if record.status == "finished" else f"failed: {record.error}",
         "file": str(ResultStore(Path()).path(identity)),
         "command": command(record),
+        "requirements": requirements(record),
         "images": "\n".join(
             " ".join([image.image, *map(readable, image.scores.values())])
             for image in record.images

@@ -30,8 +30,10 @@ from harness.protocol.rules import (
     protocol,
 )
 from harness.record import finite_mean
+from harness.registry import MODELS
 from harness.run.evaluate import Upscaled, upscale, upscaler
 from harness.run.plan import Request, plan
+from harness.run.provenance import plugin_of, weights_file
 from harness.run.spec import Run
 
 if TYPE_CHECKING:
@@ -66,13 +68,10 @@ def rebuild(
             f"The run {identity.id[:12]} was made with given LR images, which explain does not "
             "look for: name an SR image and its HR image instead."
         )
-    try:
-        select([identity.dataset], data_root)
-    except UsageError as error:
-        raise UsageError(
-            f"The test set {identity.dataset} of this run is not found: give the folder that "
-            "contains it with --data-root."
-        ) from error
+    _require_registered(record, data_root)
+    file = weights_file(record)
+    if record.weights and record.weights.tag == "file" and not weights:
+        raise UsageError(f"This run used the weights file {file}: add --weights {file}.")
     rules = protocol(identity.protocol)
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
     request = Request(
@@ -88,7 +87,7 @@ def rebuild(
         {identity.model: weights} if weights else {},
         data_root=data_root,
         strict=True,
-        weights_key=weights_key,
+        weights_key=weights_key or (record.provenance.get("weights_key", "") if weights else ""),
     )
     result = plan(request)
     if not result.runs:
@@ -100,6 +99,24 @@ def rebuild(
             f"file, {record.weights.file}, with --weights."
         )
     return run
+
+
+def _require_registered(record: RunRecord, data_root: Path | None) -> None:
+    """Refuse a run whose model or test set is not known here, and say how to make it known."""
+    model, dataset = record.identity.model, record.identity.dataset
+    if model not in MODELS:
+        raise UsageError(
+            f"The model {model} of this run is not registered: {plugin_of(record, model)}"
+        )
+    try:
+        select([dataset], data_root)
+    except UsageError as error:
+        how = (
+            plugin_of(record, dataset)
+            if dataset in record.plugins
+            else "give the folder that contains it with --data-root."
+        )
+        raise UsageError(f"The test set {dataset} of this run is not found: {how}") from error
 
 
 def explain_run(

@@ -12,9 +12,9 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from harness.data.testsets import data_root_of
 from harness.errors import HarnessError, UsageError, own_error, sentence
-from harness.files import FileLock, require_writable, write_file
-from harness.models.source import plugins
+from harness.files import FileLock, recorded_path, require_writable, write_file
 from harness.record import Execution, ImageResult, RunRecord
 from harness.run.evaluate import compute, score_saved, upscaler
 from harness.run.spec import RunContext, WorkersError
@@ -125,7 +125,7 @@ class Job:
     def __init__(self, run: Run, context: RunContext, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._context, self._lock = run, execution, context, lock
         # Read now: the user may edit the plug-in's file during the run.
-        self._plugins = plugins(run.card.name, run.metrics)
+        self._plugins = run.plugins()
         self._stored = context.store.finished(run.identity)
         self._reused = None if context.force else self._stored
         self._journal = Journal(context.store, run.identity, execution)
@@ -187,11 +187,16 @@ class Job:
 
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
         run, cost = self.run, None if error else self.run.complexity()
-        if run.asked_for:
-            provenance = {**provenance, "in_place_of": run.asked_for}
         lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
-        if lr_folder:
-            provenance = {**provenance, "lr_images": lr_folder.name}
+        file, key = run.weights.asked_for if run.weights else ("", "")
+        asked_for = {
+            "in_place_of": run.asked_for,
+            "weights_file": file,
+            "weights_key": key,
+            "data_root": data_root_of(run.image_set),
+            "lr_images": recorded_path(lr_folder) if lr_folder else "",
+        }
+        provenance = {**provenance, **{name: text for name, text in asked_for.items() if text}}
         names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,
@@ -271,7 +276,7 @@ def _with_metrics(earlier: RunRecord, run: Run, results: Sequence[ImageResult]) 
         identity=run.identity,
         images=tuple(results),
         provenance={**earlier.provenance, "further_metrics": scored},
-        plugins=plugins(run.card.name, run.metrics),
+        plugins=run.plugins(),
     )
 
 

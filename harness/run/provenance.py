@@ -16,6 +16,7 @@ from harness.models.source import is_built_in
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.record import digest, file_digest
 from harness.registry import METRICS, MODELS
+from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.record import RunRecord
@@ -73,23 +74,25 @@ def foreign_origin(record: RunRecord) -> str:
 
 
 def command(record: RunRecord) -> str:
-    """Write the ``harness run`` command that repeats a run.
+    """Write the ``harness run`` command that repeats a run, for the working folder of that run.
+
+    `requirements` says what it needs.
 
     Raises:
         UsageError: the record names a protocol that this harness does not know.
     """
-    identity, weights = record.identity, record.weights
-    rules = protocol(identity.protocol)
-    from_file = weights is not None and weights.tag == "file"
-    model = f"{identity.model}:{weights.tag}" if weights and not from_file else identity.model
+    identity, weights, facts = record.identity, record.weights, record.provenance
+    rules, file = protocol(identity.protocol), weights_file(record)
+    model = f"{identity.model}:{weights.tag}" if weights and not file else identity.model
     words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
-    if weights and from_file:
-        words += ["--weights", f"{identity.model}={weights.file}"]
     options = {
+        "--weights": (file and f"{identity.model}={file}", ""),
+        "--weights-key": (facts.get("weights_key", ""), ""),
         "--scale": (rules.scale, 4),
         "--grey": (rules.grey, USUAL_GREY[rules.pipeline]),
         "--border": (rules.border, "replicate"),
         "--tile": (identity.tile, None),
+        "--data-root": (facts.get("data_root", ""), ""),
     }
     for option, (value, default) in options.items():
         if value != default:
@@ -97,10 +100,62 @@ def command(record: RunRecord) -> str:
     words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
     words += ["--float-y"] * rules.float_y
     if identity.lr_sha256:
-        words += ["--lr-images", record.provenance.get("lr_images", "DIR")]
+        words += ["--lr-images", facts.get("lr_images", "DIR")]
     for metric in identity.metrics[2:]:
         words += ["--metric", metric]
+    for plugin in plugin_files(record):
+        words += ["--plugin", plugin]
     return shlex.join(words)
+
+
+def weights_file(record: RunRecord) -> str:
+    """Return the weights file that the user gave for a run; empty if there is none."""
+    weights = record.weights
+    named = weights.file if weights and weights.tag == "file" else ""
+    return str(record.provenance.get("weights_file", named))
+
+
+def plugin_files(record: RunRecord) -> list[str]:
+    """List the ``--plugin`` files that a run needs."""
+    files = [facts["file"] for facts in record.plugins.values() if "file" in facts]
+    return list(dict.fromkeys(files))
+
+
+def distributions(record: RunRecord) -> list[str]:
+    """List the distributions beside the harness that a run's code comes from, as ``name version``.
+
+    They are those of installed plug-ins, and those that plug-ins import.
+    """
+    found = set[str]()
+    for facts in record.plugins.values():
+        if not is_built_in(facts):
+            found |= {facts["distribution"]} if "distribution" in facts else set()
+        found |= {f"{name} {version}" for name, version in facts.get("packages", {}).items()}
+    return sorted(found)
+
+
+def requirements(record: RunRecord) -> str:
+    """Say what `command` needs beside the harness and the published images and weights.
+
+    Empty if it needs nothing.
+    """
+    identity, installed = record.identity, distributions(record)
+    given = [*plugin_files(record), weights_file(record), record.provenance.get("lr_images", "")]
+    if not record.verified and identity.dataset not in record.plugins:
+        given.append(f"the images of {identity.dataset}")
+    groups = [f"{listed(installed)} installed" if installed else "", listed([*filter(None, given)])]
+    needs = ", and ".join(filter(None, groups))
+    return f"You need {needs}." if needs else ""
+
+
+def plugin_of(record: RunRecord, name: str) -> str:
+    """Say which plug-in a model or a set of a run comes from, and how to load it."""
+    facts = record.plugins.get(name, {})
+    if "file" in facts:
+        return f"it comes from the plug-in {facts['file']}: add --plugin {facts['file']}."
+    if "distribution" in facts:
+        return f"it comes from the plug-in {facts['distribution']}: install it."
+    return "add --plugin FILE with the plug-in that registers it."
 
 
 def joint(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

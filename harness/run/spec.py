@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from harness.cards import ModelCard
 from harness.errors import HarnessError
-from harness.models.source import metrics_digest, network_digest
+from harness.models.source import metrics_digest, network_digest, network_source, plugins
 from harness.protocol.rules import Protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord
 from harness.run.store import ResultStore
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.data.identify import ImageSet
     from harness.models.cost import Complexity
     from harness.models.weights import Weights
+    from harness.record import PluginFacts
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ class Run:
             metrics_sha256=metrics_digest(self.metrics),
             lr_sha256=self.image_set.lr_sha256,
         )
+
+    def plugins(self) -> dict[str, PluginFacts]:
+        """Where the model, the metrics and the set came from, for the record of the run."""
+        hyper = self.identity.hyper
+        source = network_source(self.card, self.rules.scale, hyper, self.weights)
+        return plugins(self.card, source, self.metrics, self.image_set.card.name)
 
     def complexity(self) -> Complexity:
         """Parameters and MACs of the network; cached, because counting can take seconds."""

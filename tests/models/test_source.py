@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.models.source import distributions, metrics_digest, network_digest, plugins, source_of
+from harness.models.source import (
+    distributions,
+    metrics_digest,
+    network_digest,
+    network_source,
+    plugins,
+    source_of,
+)
+from harness.record import PluginFacts
 from harness.registry import METRICS, MODELS, load_plugins
 from harness.syntax import canonical_digest
 
@@ -28,6 +36,12 @@ def edit(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new) + "\n")
+
+
+def facts_of(model: str, *metrics: str) -> dict[str, PluginFacts]:
+    """What a record says of where a model and metrics came from."""
+    card = MODELS.get(model)
+    return plugins(card, network_source(card, 4, {}), metrics, "an own set")
 
 
 def test_a_helper_beside_a_plugin_counts(plug: Path) -> None:
@@ -97,7 +111,7 @@ def test_what_a_partial_is_made_of_counts(tmp_path: Path) -> None:
         load_plugins([file])
         seen.add((network_digest(MODELS.get("partly"), 4, {}), metrics_digest(("psnr", "off"))))
     assert len(seen) == 3
-    assert plugins("partly", ("off",))["partly"]["file"] == "partly.py"
+    assert facts_of("partly", "off")["partly"]["file"] == "partly.py"
 
 
 def test_the_helper_of_a_metric_counts(plug: Path) -> None:
@@ -149,10 +163,10 @@ def test_code_that_is_not_a_file_is_named(tmp_path: Path) -> None:
 
 def test_where_a_plugin_came_from_is_known(plug: Path) -> None:
     load_plugins([plug / "mine.py"])
-    facts = plugins("mine", ("psnr", "ssim", "ssim-whole", "mae-mine"))
+    facts = facts_of("mine", "psnr", "ssim", "ssim-whole", "mae-mine")
     assert set(facts) == {"mine", "mae-mine"}
-    assert facts["mine"]["file"] == "mine.py" and len(facts["mine"]["sha256"]) == 64
-    built_in = plugins("drfn", ("psnr", "ssim"))["drfn"]
+    assert facts["mine"]["file"] == "plug/mine.py" and len(facts["mine"]["sha256"]) == 64
+    built_in = facts_of("drfn", "psnr", "ssim")["drfn"]
     assert built_in["module"] == "harness.baselines.drfn"
 
 

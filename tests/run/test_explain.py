@@ -1,16 +1,22 @@
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import Result
 from PIL import Image
+from torch import nn
 
+from harness import registry
 from harness.data.images import read_image
 from harness.protocol.metrics import psnr, ssim_whole
 from harness.protocol.rules import Protocol, make_sample, network_input, sr_image
 from harness.record import RunRecord
+from harness.registry import MODELS
 from harness.run.store import ResultStore
 from tests.pictures import picture
 
@@ -30,6 +36,15 @@ def test_a_run_whose_record_is_damaged_is_not_taken_from_elsewhere(harness) -> N
     path.write_text(path.read_text().replace('"finished"', '"finishen"'))
     shown = harness("explain", path.stem[-12:])
     assert shown.exit_code == 1 and "is not a valid run record" in shown.output
+
+
+@contextmanager
+def plugins_forgotten() -> Iterator[None]:
+    """Undo at the end what plug-ins register in the block, as if a process had ended."""
+    before = [one.snapshot() for one in registry._ALL]
+    yield
+    for one, entries in zip(registry._ALL, before, strict=True):
+        one.restore(entries)
 
 
 def rows(harness, *words: object) -> list[dict]:
@@ -315,6 +330,51 @@ def test_an_own_set_is_found_again_by_the_name_in_its_record(harness, photos: Pa
     shown = harness("explain", run)
     assert shown.exit_code == 2 and "with --data-root" in shown.output
     assert harness("explain", run, "--data-root", "moved").exit_code == 0
+
+
+PLUGIN = """
+from torch import nn
+from harness.registry import register_dataset, register_model
+
+@register_model("mine", pipeline="y", input="bicubic", scales=(4,))
+def mine(scale=4):
+    return nn.Conv2d(1, 1, 1)
+
+register_dataset("three", "photos")
+"""
+
+
+def test_for_a_run_of_a_plugin_it_names_what_to_add(harness, photos: Path) -> None:
+    """A process that has loaded no plug-in asks for the file, and then for the weights."""
+    Path("mine.py").write_text(PLUGIN)
+    torch.save(nn.Conv2d(1, 1, 1).state_dict(), "mine.pth")
+    words = ("--datasets", "three", "--weights", "mine=mine.pth", "--plugin", "mine.py")
+    with plugins_forgotten():
+        assert harness("run", "--models", "mine", *words).exit_code == 0
+    run = only().identity.id
+    with plugins_forgotten():
+        shown = harness("explain", run)
+        assert shown.exit_code == 2 and "add --plugin mine.py." in shown.output
+        shown = harness("explain", run, "--plugin", "mine.py")
+        assert shown.exit_code == 2 and "add --weights mine.pth." in shown.output
+        assert rows(harness, run, "--plugin", "mine.py", "--weights", "mine.pth")[0]["own"]
+
+
+def test_for_a_run_on_the_set_of_a_plugin_it_names_the_plugin(harness, photos: Path) -> None:
+    Path("mine.py").write_text(PLUGIN)
+    with plugins_forgotten():
+        harness("run", "--models", "bicubic", "--datasets", "three", "--plugin", "mine.py")
+    shown = harness("explain", only().identity.id)
+    assert shown.exit_code == 2 and "add --plugin mine.py." in shown.output
+
+
+def test_it_reads_the_entry_of_a_checkpoint_that_the_run_read(harness, photos: Path) -> None:
+    build = MODELS.get("srcnn").build
+    networks = {name: build(scale=4).state_dict() for name in ("params", "params_ema")}
+    torch.save(networks, "two.pth")
+    words = ("--datasets", "photos", "--weights", "srcnn=two.pth", "--weights-key", "params")
+    harness("run", "--models", "srcnn", *words)
+    assert rows(harness, only().identity.id, "--weights", "two.pth")[0]["own"]
 
 
 def test_what_is_no_run_is_said(harness) -> None:

@@ -152,7 +152,7 @@ def test_after_an_edit_of_a_plugins_helper_its_number_is_computed_anew(
     other = harness(*words)
     assert "already finished" not in other.output
     assert len(list(Path("results/local").rglob(f"{model}-*.json"))) == 2
-    assert first[0]["plugins"][model]["file"] == file.name
+    assert first[0]["plugins"][model]["file"] == f"{case}/{file.name}"
 
 
 def test_the_plugin_that_a_record_names_is_the_one_that_ran(harness, tmp_path: Path) -> None:

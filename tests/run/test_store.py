@@ -368,7 +368,14 @@ def test_the_document_of_records_is_what_the_types_make_of_it() -> None:
     text = DOCUMENT.read_text()
     assert text == filled(text), "run python -m tests.records_docs"
     types = re.findall(r"<!-- fields of (\w+) -->\n\| field \| type \| meaning \|\n", text)
-    assert types == ["RunRecord", "WeightsInfo", "Execution", "ImageResult", "Identity"]
+    assert types == [
+        "RunRecord",
+        "PluginFacts",
+        "WeightsInfo",
+        "Execution",
+        "ImageResult",
+        "Identity",
+    ]
     others = re.findall(r"^- `(\w+)` is ", text, re.MULTILINE)
     stored = [spec.name for spec in dataclasses.fields(RunRecord)]
     assert sorted(stored + others) == sorted(record().to_json())
