@@ -322,7 +322,7 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
         fetch_command,
         installed,
         official_rows,
-        origin_of,
+        pinned_row,
         published_at,
     )
     from harness.models.weights import read_weights
@@ -334,7 +334,8 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
             info = read_weights(card, scale, path, tag).info
         except HarnessError as error:
             info = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
-        known.append((info, origin_of(info), path))
+        row = pinned_row(info)
+        known.append((info, published_at(row) if row else "", path))
     official = next(iter(official_rows(card, scale)), None)
     if official and "official" not in (tag for _, tag in files):
         sha256 = official["pin"].removeprefix("sha256:") if official["bytes"] else ""

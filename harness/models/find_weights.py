@@ -145,14 +145,13 @@ def downloads(card: ModelCard, scale: int) -> list[tuple[RemoteFile, Path, str]]
             f"run harness weights import {card.name} FILE."
         )
     folder = cache_root() / "weights"
-    return [
-        (
-            remote_file(row),
-            folder / row["file"],
-            f"{published_at(row)}, licence: {row['licence']}, pinned by {_pinned_by(row)}",
-        )
-        for row in rows
-    ]
+    return [(remote_file(row), folder / row["file"], _described(row)) for row in rows]
+
+
+def _described(row: Mapping[str, str]) -> str:
+    note = f" ({row['note']})" if row["note"] else ""
+    pin = PINS[row["pin"].partition(":")[0]]
+    return f"{published_at(row)}{note}, licence: {row['licence']}, pinned by {pin}"
 
 
 def published_at(row: Mapping[str, str]) -> str:
@@ -162,26 +161,18 @@ def published_at(row: Mapping[str, str]) -> str:
     return f"{through}{row['repository']}{commit}/{row['path']}"
 
 
-def _pinned_by(row: Mapping[str, str]) -> str:
-    return PINS[row["pin"].partition(":")[0]]
-
-
-def origin_of(info: WeightsInfo) -> str:
-    """Say where weights were published, see `published_at`; empty unless they are the authors'.
+def pinned_row(info: WeightsInfo) -> Mapping[str, str] | None:
+    """Return the row of the authors' file that weights came from; None for other weights.
 
     A file that was pinned without its size is recognised by its name, as its pin was checked when
     it was read.
     """
-    if info.tag != "official":
-        return ""
-    own = (row for row in pinned_rows("weights") if _is_row_of(row, info))
-    return next(map(published_at, own), "")
 
+    def is_own(row: Mapping[str, str]) -> bool:
+        named = info.tag == "official" and info.file == Path(row["file"]).name
+        return row["pin"] == f"sha256:{info.source_sha256}" or (named and not row["bytes"])
 
-def _is_row_of(row: Mapping[str, str], info: WeightsInfo) -> bool:
-    if row["bytes"]:
-        return row["pin"] == f"sha256:{info.source_sha256}"
-    return info.file == Path(row["file"]).name
+    return next(filter(is_own, pinned_rows("weights")), None)
 
 
 def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
