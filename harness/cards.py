@@ -215,13 +215,22 @@ class FileLayout:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a public repository, pinned by commit, size and SHA-256."""
+    """A public file, pinned by its content.
+
+    Attributes:
+        repository: ``owner/name`` on GitHub, or the https address of a folder on another host.
+        commit: the commit on GitHub; empty on another host.
+        path: the path in the repository or folder.
+        bytes: the size; None if it was not published.
+        pin: ``sha256:`` and the SHA-256, ``sha256-prefix:`` and its first digits, or ``git:`` and
+            the id that git gives the content.
+    """
 
     repository: str
     commit: str
     path: str
-    bytes: int
-    sha256: str
+    bytes: int | None
+    pin: str
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,28 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.cli.train import _ablation
+from harness.data import pinned
 from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
-from harness.data.pinned import pinned_rows
+from harness.data.pinned import git_pin, pinned_rows
 from harness.errors import UsageError
+from harness.models.network import build_network
 from harness.paper.schema import paper, read_paper
+from harness.record import file_digest
+from harness.registry import MODELS
 from harness.run.store import ResultStore
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -267,7 +275,8 @@ class TestListings:
         assert of["srcnn"][0]["source"] == "made.npz"
         official = of["srcnn"][1]
         assert official["where"] == "not here: harness weights fetch srcnn"
-        assert re.fullmatch(r"WangDequan/SRCNN@[0-9a-f]{40}/model/9-5-5.*", official["source"])
+        source = r"as mirrored by WangDequan/SRCNN@[0-9a-f]{40}/model/9-5-5.*"
+        assert re.fullmatch(source, official["source"])
         assert len(official["sha256"]) == 64
         shown = harness("weights", "where").output
         assert official["sha256"][:12] in shown and official["sha256"] not in shown
@@ -526,6 +535,95 @@ class TestWeightsFetch:
         shown = harness("weights", "fetch", "srcnn")
         assert shown.exit_code == 0 and "Truncated or altered" in shown.stderr
         assert kept.read_bytes() == published.read_bytes()
+
+    @pytest.fixture
+    def served(self, host: Host, tmp_path: Path, monkeypatch) -> Callable[[str, str, str], Path]:
+        """Serve random values in the place of a pinned file, under a pin of the same kind."""
+        shutil.copytree(files("harness.data").joinpath("pins"), tmp_path / "lists/pins")
+        monkeypatch.setattr(pinned, "files", lambda package: tmp_path / "lists")
+
+        def serve(model: str, row_pin: str, kind: str) -> Path:
+            path = host.root / "owner/repo/abc/w.pt"
+            path.parent.mkdir(parents=True)
+            torch.save(build_network(MODELS.get(model), 4, {}).state_dict(), path)
+            pin = git_pin(path) if kind == "git" else f"sha256-prefix:{file_digest(path)[:8]}"
+            table = tmp_path / "lists/pins/weights.csv"
+            rows = list(csv.DictReader(table.read_text().splitlines()))
+            (row,) = [row for row in rows if row["pin"] == row_pin]
+            row |= {"repository": "owner/repo", "commit": "abc", "path": "w.pt", "pin": pin}
+            with table.open("w") as stream:
+                writer = csv.DictWriter(stream, row)
+                writer.writeheader()
+                writer.writerows(rows)
+            return path
+
+        return serve
+
+    @pytest.mark.parametrize(
+        ("model", "pin", "said"),
+        [
+            ("edsr-baseline", "sha256-prefix:6b446fab", "the start of its SHA-256 only"),
+            ("msrn", "git:b33bab1e672cdbd3d6d96feda47f3e52bae44df6", "its git blob id, a SHA-1"),
+        ],
+    )
+    def test_a_file_with_a_weaker_pin_is_the_authors_under_its_own_name(
+        self, harness, served, photos: Path, monkeypatch, model: str, pin: str, said: str
+    ) -> None:
+        path = served(model, pin, pin.partition(":")[0])
+        sound, sha256 = path.read_bytes(), file_digest(path)
+        path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+        shown = harness("weights", "fetch", model)
+        assert shown.exit_code == 3 and "the file was not kept" in shown.output
+        assert not list(Path("cache").rglob("*.pt"))
+        path.write_bytes(sound)
+        shown = harness("weights", "fetch", model)
+        assert shown.exit_code == 0 and said in shown.output and sha256 in shown.output
+        (kept,) = Path("cache").rglob("*.pt")
+        own = Path("mine").absolute() / kept.name
+        own.parent.mkdir()
+        kept.rename(own)
+        monkeypatch.setenv("HARNESS_WEIGHTS", str(own.parent))
+
+        def official() -> dict[str, object]:
+            rows = json.loads(harness("weights", "where", "--json").stdout)
+            return next(row for row in rows if (row["model"], row["tag"]) == (model, "official"))
+
+        row = official()
+        assert (row["source"], row["sha256"]) == ("owner/repo@abc/w.pt", sha256)
+        assert row["where"] == str(own)
+        run = harness("run", "--models", model, "--datasets", photos)
+        assert run.exit_code == 0 and run.output.split()[-1] == "official"
+        (record,) = ResultStore(Path("results/local")).records()
+        assert record.weights and record.weights.source_sha256 == sha256
+        own.rename(own.with_name("other.pt"))
+        assert not official()["installed"]
+
+    def test_a_model_that_cannot_be_fetched_does_not_stop_the_others(self, harness, served) -> None:
+        served("msrn", "git:b33bab1e672cdbd3d6d96feda47f3e52bae44df6", "git")
+        shown = harness("weights", "fetch", "drfn", "msrn")
+        assert shown.exit_code == 1 and "No weights of drfn" in shown.output
+        assert [path.name for path in Path("cache").rglob("*.pt")] == ["MSRN_x4.pt"]
+
+    def test_what_others_than_the_authors_passed_on_is_called_so(self, harness) -> None:
+        rows = json.loads(harness("weights", "where", "--json").stdout)
+        source = {row["model"]: row["source"] for row in rows if row["tag"] == "official"}
+        through = {name: source[name].rpartition("@")[0] for name in source}
+        assert through == {
+            "srcnn": "as mirrored by WangDequan/SRCNN",
+            "fsrcnn": "as mirrored by yaBorn/Super-resolution",
+            "vdsr": "as mirrored by huangzehao/caffe-vdsr",
+            "lapsrn": "phoenix104104/LapSRN",
+            "srmdnf": "as converted by nihui/srmd-ncnn-vulkan",
+            "edsr": "",
+            "edsr-baseline": "",
+            "msrn": "MIVRC/MSRN-PyTorch",
+        }
+        fetched = harness("weights", "fetch", "vdsr").output
+        assert "as mirrored by huangzehao/caffe-vdsr@" in fetched
+
+    def test_at_another_scale_the_command_says_so(self, harness) -> None:
+        shown = harness("run", "--models", "msrn", "--datasets", "demo", "--scale", "2")
+        assert "run harness weights fetch msrn --scale 2, or put" in shown.output
 
     def test_models_whose_weights_were_not_published_are_named(self, harness) -> None:
         shown = harness("weights", "fetch", "drfn")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,11 @@ from harness.cli.options import (
 )
 from harness.cli.progress import echo
 from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from harness.cards import ModelCard, RemoteFile
 
 
 @click.group()
@@ -95,11 +101,20 @@ def data_fetch(names: tuple[str, ...]) -> None:
     others = [name for name in names if name.lower() not in FOLDERS]
     wanted = [(card.title, partial(downloads, card)) for card in (select(others) if others else ())]
     wanted += [(name, partial(training_downloads, name)) for name in training]
+
+    def fetch_one(title: str, files: Callable[[], list[tuple[RemoteFile, Path]]]) -> None:
+        download(files())
+        echo(f"{title} is in {cache_root() / 'data'}.")
+
+    _in_turn(partial(fetch_one, *one) for one in wanted)
+
+
+def _in_turn(steps: Iterable[Callable[[], None]]) -> None:
+    """Take all steps, print the errors of those that fail, and exit with the highest exit code."""
     failed = []
-    for title, files in wanted:
+    for step in steps:
         try:
-            download(files())
-            echo(f"{title} is in {cache_root() / 'data'}.")
+            step()
         except HarnessError as error:
             failed.append(error.exit_code)
             echo(f"Error: {error}", err=True)
@@ -151,18 +166,25 @@ def weights_import(
 @scale_option
 @plugin_option
 def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...]) -> None:
-    """Download the authors' weights of models into the user cache, pinned by SHA-256."""
+    """Download the authors' weights of models into the user cache, and check them by their pins.
+
+    Example: harness weights fetch edsr-baseline msrn --scale 2
+    """
     from harness.cli.progress import download
     from harness.models.find_weights import downloads, fetchable
+    from harness.record import file_digest
 
     fill_registries(plugins)
-    for card in fetchable(names, scale):
+
+    def fetch_one(card: ModelCard) -> None:
         files = downloads(card, scale)
-        for file, _, licence in files:
-            echo(f"{card.name}: {file.path} of {file.repository}, licence: {licence}")
+        for _, _, description in files:
+            echo(f"{card.name}: {description}.")
         download([(file, path) for file, path, _ in files])
         for _, path, _ in files:
-            echo(f"Stored in {path}.")
+            echo(f"Stored in {path}, SHA-256 {file_digest(path)}.")
+
+    _in_turn(partial(fetch_one, card) for card in fetchable(names, scale))
 
 
 @weights.command("ship")

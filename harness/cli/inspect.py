@@ -323,40 +323,43 @@ def list_weights(scale: int) -> list[Row]:
 
 
 def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
-    from harness.data.pinned import pinned_rows
-    from harness.models.find_weights import installed, official_rows
+    from harness.models.find_weights import (
+        fetch_command,
+        installed,
+        official_rows,
+        pinned_row,
+        published_at,
+    )
     from harness.models.weights import read_weights
 
     files = installed(card, scale)
-    known: list[tuple[WeightsInfo, Path | str]] = []
+    known: list[tuple[WeightsInfo, str, Path | str]] = []
     for path, tag in files:
         try:
             info = read_weights(card, scale, path, tag).info
         except HarnessError as error:
             info = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
-        known.append((info, path))
+        row = pinned_row(info)
+        known.append((info, published_at(row) if row else "", path))
     official = next(iter(official_rows(card, scale)), None)
     if official and "official" not in (tag for _, tag in files):
-        info = WeightsInfo("official", "", official["sha256"], "", official["licence"])
-        known.append((info, f"not here: harness weights fetch {card.name}"))
+        sha256 = official["pin"].removeprefix("sha256:") if official["bytes"] else ""
+        info = WeightsInfo("official", "", sha256, "", official["licence"])
+        known.append((info, published_at(official), f"not here: {fetch_command(card, scale)}"))
     elif not files:
         place = f"not here: harness train {card.name}, or --weights {card.name}=FILE"
-        known.append((WeightsInfo("none", "", "", "", ""), place))
-    published = {
-        row["sha256"]: f"{row['repository']}@{row['commit']}/{row['path']}"
-        for row in pinned_rows("weights")
-    }
+        known.append((WeightsInfo("none", "", "", "", ""), "", place))
     return [
         {
             "model": card.name,
             "tag": info.tag,
-            "source": published.get(info.source_sha256, info.file) or None,
+            "source": source or info.file or None,
             "sha256": info.source_sha256 or None,
             "licence": info.licence or None,
             "installed": isinstance(where, Path),
             "where": str(where),
         }
-        for info, where in known
+        for info, source, where in known
     ]
 
 

@@ -154,8 +154,9 @@ def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
     if damaged:
         more = f" and {len(damaged) - 1} more" if damaged[1:] else ""
         echo(f"Truncated or altered, downloading again: {damaged[0]}{more}.", err=True)
-    size = sum(file.bytes for file, _ in missing) / 1e6
-    title = f"Downloading {len(missing)} files of {missing[0][0].repository}, {size:.1f} MB"
+    sizes = [file.bytes for file, _ in missing]
+    size = f"{sum(filter(None, sizes)) / 1e6:.1f} MB" if all(sizes) else "of unknown size"
+    title = f"Downloading {len(missing)} files of {missing[0][0].repository}, {size}"
     with bars() as progress:
         task = progress.add_task(title, total=len(missing))
         if progress.disable:

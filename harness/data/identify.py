@@ -14,9 +14,10 @@ from PIL import Image
 
 from harness.cards import DatasetCard
 from harness.data.images import CROP, LoadedImage, pixels_digest, read_image
+from harness.data.pinned import sha256_pin
 from harness.errors import HarnessError
 from harness.protocol.rules import crop_to_multiple
-from harness.record import digest, file_digest
+from harness.record import digest
 from harness.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _is_named(path: Path, image: str) -> bool:
 
 def _belongs(card: DatasetCard, path: Path) -> bool:
     """Whether a file is an image of a published set."""
-    same_bytes = file_digest(path) in (image.file.sha256 for image in card.known)
+    same_bytes = sha256_pin(path) in (image.file.pin for image in card.known)
     return same_bytes or bool(_by_pixels(card, path)[0])
 
 
@@ -156,11 +157,11 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
     """
     if not paths:
         raise HarnessError(f"{card.title}: there are no images in {folder}.")
-    by_bytes = {image.file.sha256: image for image in card.known}
+    by_bytes = {image.file.pin: image for image in card.known}
     found: dict[str, SetImage] = {}
     unread = []
     for path in paths:
-        known = by_bytes.get(file_digest(path)) if by_bytes else None
+        known = by_bytes.get(sha256_pin(path)) if by_bytes else None
         if known:
             size = (known.width, known.height)
             found[known.name] = SetImage(known.name, path, known.pixels_sha256, size)

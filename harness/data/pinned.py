@@ -1,8 +1,9 @@
-"""Files pinned by commit, size and SHA-256: read their lists, and download them over https."""
+"""Public files pinned by their content: read their lists, and download them over https."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 import threading
 import time
@@ -13,32 +14,34 @@ from importlib.resources import files
 from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from platformdirs import user_cache_path
 
 from harness.cards import RemoteFile
 from harness.errors import HarnessError, MismatchError
-from harness.files import whole
+from harness.files import WEIGHTS, regular, whole
 from harness.record import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _BELOW = r"(?!/)(?!(.*/)?\.\.(/|$)).+"
 _COLUMNS = {
+    "pin": r"sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}|git:[0-9a-f]{40}",
     "sha256": r"[0-9a-f]{64}",
     "pixels_sha256": r"[0-9a-f]{64}",
-    "repository": r"[\w.-]+/[\w.-]+",
-    "commit": r"[\w.]+",
+    "repository": r"[\w.-]+/[\w.-]+|https://[\w.-]+(/[\w-]+)*",
+    "commit": r"[\w.]*",
     "path": _BELOW,
     "file": _BELOW,
-    "bytes": r"[1-9]\d*",
+    "bytes": r"([1-9]\d*)?",
     "width": r"[1-9]\d*",
     "height": r"[1-9]\d*",
     "original_width": r"([1-9]\d*)?",
     "original_height": r"([1-9]\d*)?",
     "scales": r"\d( \d)*",
+    "third_party": r"(mirrored|converted)?",
 }
 """A regular expression for each column; paths must stay below their base folder."""
 
@@ -62,14 +65,17 @@ def pinned_rows(name: str) -> list[dict[str, str]]:
     return rows
 
 
-def remote_file(row: dict[str, str]) -> RemoteFile:
+def remote_file(row: Mapping[str, str]) -> RemoteFile:
     """Return the pinned file that a row describes."""
-    return RemoteFile(
-        row["repository"], row["commit"], row["path"], int(row["bytes"]), row["sha256"]
-    )
+    size = int(row["bytes"]) if row["bytes"] else None
+    pin = row.get("pin") or f"sha256:{row['sha256']}"
+    return RemoteFile(row["repository"], row["commit"], row["path"], size, pin)
 
 
 HOST = "https://raw.githubusercontent.com"
+"""Where GitHub serves the files of its repositories."""
+MOST_BYTES = 256 << 20
+"""The most bytes of a download whose size is not pinned; EDSR's weights have about 172 million."""
 LIMITS = ((30.0, 1_000), (60.0, 60_000))
 """Pairs (seconds, bytes): a download that receives fewer bytes in this time is stopped."""
 
@@ -103,19 +109,51 @@ def unwritable(path: Path, error: OSError) -> HarnessError:
 
 def url(file: RemoteFile) -> str:
     """Return the download address of a pinned file."""
-    return f"{HOST}/{file.repository}/{file.commit}/{quote(file.path)}"
+    on_github = "://" not in file.repository
+    folder = f"{HOST}/{file.repository}/{file.commit}" if on_github else file.repository
+    return f"{folder}/{quote(file.path)}"
+
+
+def sha256_pin(path: Path) -> str:
+    """Return the strongest pin of a file on this machine: its whole SHA-256."""
+    return f"sha256:{file_digest(path)}"
+
+
+def git_pin(path: Path) -> str:
+    """Return the pin of a file on this machine by git's blob id: SHA-1 of its size and bytes.
+
+    Raises:
+        OSError, HarnessError: the file cannot be read.
+    """
+    with regular(path, WEIGHTS).open("rb") as stream:
+        header = b"blob %d\0" % path.stat().st_size
+        sha1 = hashlib.file_digest(stream, lambda: hashlib.sha1(header, usedforsecurity=False))
+    return f"git:{sha1.hexdigest()}"
+
+
+PINS = {
+    "sha256": "its SHA-256",
+    "git": "its git blob id, a SHA-1, which is hard to forge but weaker than a SHA-256",
+    "sha256-prefix": "the start of its SHA-256 only, which reveals damage but can be forged",
+}
+"""What each kind of pin is, and how much it protects."""
 
 
 def unsound(files: Iterable[tuple[RemoteFile, Path]]) -> list[tuple[RemoteFile, Path]]:
     """Select the files that are missing, truncated or altered at their paths."""
-    return [(file, path) for file, path in files if not _is_sound(file, path)]
+    return [(file, path) for file, path in files if not matches(file, path)]
 
 
-def _is_sound(file: RemoteFile, path: Path) -> bool:
+def matches(file: RemoteFile, path: Path) -> bool:
+    """Whether the file at a path is there, can be read, and has the pinned size and content."""
+    kind, _, digits = file.pin.partition(":")
     try:
-        return path.stat().st_size == file.bytes and file_digest(path) == file.sha256
-    except (OSError, HarnessError):  # a file that cannot be read is replaced
+        if file.bytes not in (None, path.stat().st_size):
+            return False
+        found = git_pin(path) if kind == "git" else sha256_pin(path)
+    except (OSError, HarnessError):
         return False
+    return found.partition(":")[2].startswith(digits)
 
 
 def fetch(
@@ -137,11 +175,12 @@ def fetch(
     wanted = unsound(files)
     if not wanted:
         return
-    if not _reachable(HOST):
-        raise OfflineError(
-            f"{HOST} cannot be reached: connect to the network, or copy the files into folders "
-            "that HARNESS_DATA and HARNESS_WEIGHTS name."
-        )
+    for host in dict.fromkeys(_host(file) for file, _ in wanted):
+        if not _reachable(host):
+            raise OfflineError(
+                f"{host} cannot be reached: connect to the network, or copy the files into folders "
+                "that HARNESS_DATA and HARNESS_WEIGHTS name."
+            )
     stop = threading.Event()
     with ThreadPoolExecutor(4) as pool:
         try:
@@ -160,7 +199,7 @@ def _fetch_one(stop: threading.Event, file: RemoteFile, path: Path) -> Path:
             with partial.open("wb") as target:
                 for piece in _received(file, stop):
                     target.write(piece)
-            if not _is_sound(file, partial):
+            if not matches(file, partial):
                 raise _mismatch(file)
     except requests.RequestException as error:
         raise HarnessError(f"The download of {url(file)} failed ({error}): try again.") from error
@@ -170,9 +209,19 @@ def _fetch_one(stop: threading.Event, file: RemoteFile, path: Path) -> Path:
 
 
 def _mismatch(file: RemoteFile) -> MismatchError:
+    kind, _, digits = file.pin.partition(":")
+    name = "git blob id" if kind == "git" else "SHA-256"
+    size = f" and the {file.bytes} bytes" if file.bytes else ""
     return MismatchError(
-        f"{url(file)} does not have the SHA-256 {file.sha256[:12]}... and the {file.bytes} bytes "
-        "that the registry pins: the file was not kept."
+        f"{url(file)} does not have the {name} {digits[:12]}...{size} that the registry pins: the "
+        "file was not kept."
+    )
+
+
+def _endless(file: RemoteFile) -> MismatchError:
+    return MismatchError(
+        f"{url(file)} has more than {MOST_BYTES:,} bytes, the limit for a file whose size is not "
+        "pinned: the file was not kept."
     )
 
 
@@ -181,7 +230,7 @@ def _received(file: RemoteFile, stop: threading.Event) -> Iterator[bytes]:
 
     Raises:
         CancelledError: ``stop`` is set.
-        MismatchError: the file is larger than its pin.
+        MismatchError: the file is larger than its pinned size, or than `MOST_BYTES` without one.
         HarnessError: the download is too slow.
         Exception: the error of the download.
     """
@@ -202,8 +251,8 @@ def _received(file: RemoteFile, stop: threading.Event) -> Iterator[bytes]:
             return
         if piece:
             received += len(piece)
-            if received > file.bytes:
-                raise _mismatch(file)
+            if received > (file.bytes or MOST_BYTES):
+                raise _mismatch(file) if file.bytes else _endless(file)
             yield piece
         now = time.monotonic()
         for place, (seconds, least) in enumerate(LIMITS):
@@ -241,6 +290,10 @@ def _send(address: str, pieces: Queue[bytes | Exception]) -> None:
                 pieces.put(b"", timeout=_READ_SECONDS)
         except Exception as error:
             pieces.put(error, timeout=_READ_SECONDS)
+
+
+def _host(file: RemoteFile) -> str:
+    return "{0.scheme}://{0.netloc}".format(urlsplit(url(file)))
 
 
 @cache

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 FOLDERS = {
     "div2k": ("DIV2K", "DIV2K_train_HR"),
-    "div2k-pair": ("DIV2K-pair", "DIV2K"),
     "bsds400": ("BSDS400",),
     "general100": ("General100",),
     "t91": ("T91",),

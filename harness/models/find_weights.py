@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from msgspec import convert
 
-from harness.data.pinned import cache_root, pinned_rows, remote_file
+from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file
 from harness.errors import HarnessError
 from harness.files import TEXT, recorded_path, regular, require_writable, write_atomically
-from harness.models.weights import PART, Weights, read_weights, save_weights
-from harness.record import digest, file_digest
+from harness.models.weights import PART, Weights, is_official, read_weights, save_weights
+from harness.record import digest
 from harness.registry import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.cards import ModelCard, RemoteFile
-    from harness.record import RunRecord
+    from harness.record import RunRecord, WeightsInfo
 
 TAG_ORDER = {"official": 0, "repro": 1}
 """The kinds of weights, the preferred one first; others come last."""
@@ -59,7 +59,7 @@ def find_weights(
             return read_weights(card, scale, file, tag=file_tag)
     name = f"{card.name}:{tag}" if tag else card.name
     advice = (
-        f"run harness weights fetch {card.name}, or put the authors' file under a root named in "
+        f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
         "HARNESS_WEIGHTS"
         if official_rows(card, scale)
         else f"name a file with --weights {card.name}=FILE"
@@ -96,15 +96,13 @@ def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, s
 
 
 def _official(root: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
-    """Find files below a root that are, byte for byte, the authors' weights of a model."""
+    """Find files below a root that are the authors' weights of a model, see `is_official`."""
     for row in official_rows(card, scale):
         expected = root / row["file"]
         others = (path for path in sorted(root.rglob(f"*{expected.suffix}")) if path.is_file())
-        same_size = (path for path in others if path.stat().st_size == int(row["bytes"]))
-        for path in [expected, *same_size]:
-            if path.is_file() and file_digest(path) == row["sha256"]:
-                yield path, "official"
-                break
+        found = next((path for path in (expected, *others) if is_official(row, path)), None)
+        if found:
+            yield found, "official"
 
 
 def official_rows(card: ModelCard, scale: int) -> list[dict[str, str]]:
@@ -114,6 +112,11 @@ def official_rows(card: ModelCard, scale: int) -> list[dict[str, str]]:
         for row in pinned_rows("weights")
         if row["model"] == card.name and str(scale) in row["scales"].split()
     ]
+
+
+def fetch_command(card: ModelCard, scale: int) -> str:
+    """Return the command that downloads the authors' weights of a model at a scale."""
+    return f"harness weights fetch {card.name}" + (f" --scale {scale}" if scale != 4 else "")
 
 
 def fetchable(patterns: Iterable[str], scale: int) -> list[ModelCard]:
@@ -131,7 +134,7 @@ def fetchable(patterns: Iterable[str], scale: int) -> list[ModelCard]:
 
 
 def downloads(card: ModelCard, scale: int) -> list[tuple[RemoteFile, Path, str]]:
-    """List the authors' files of a model, their paths in the user cache, and their licences.
+    """List the authors' files of a model, their paths in the user cache, and what to know of them.
 
     Raises:
         HarnessError: no files are registered.
@@ -143,7 +146,34 @@ def downloads(card: ModelCard, scale: int) -> list[tuple[RemoteFile, Path, str]]
             f"run harness weights import {card.name} FILE."
         )
     folder = cache_root() / "weights"
-    return [(remote_file(row), folder / row["file"], row["licence"]) for row in rows]
+    return [(remote_file(row), folder / row["file"], _described(row)) for row in rows]
+
+
+def _described(row: Mapping[str, str]) -> str:
+    note = f" ({row['note']})" if row["note"] else ""
+    pin = PINS[row["pin"].partition(":")[0]]
+    return f"{published_at(row)}{note}, licence: {row['licence']}, pinned by {pin}"
+
+
+def published_at(row: Mapping[str, str]) -> str:
+    """Say where a pinned weights file is, and who passed it on if its authors did not."""
+    through = f"as {row['third_party']} by " if row["third_party"] else ""
+    commit = f"@{row['commit']}" if row["commit"] else ""
+    return f"{through}{row['repository']}{commit}/{row['path']}"
+
+
+def pinned_row(info: WeightsInfo) -> Mapping[str, str] | None:
+    """Return the row of the authors' file that weights came from; None for other weights.
+
+    A file that was pinned without its size is recognised by its name, as its pin was checked when
+    it was read.
+    """
+
+    def is_own(row: Mapping[str, str]) -> bool:
+        named = info.tag == "official" and info.file == Path(row["file"]).name
+        return row["pin"] == f"sha256:{info.source_sha256}" or (named and not row["bytes"])
+
+    return next(filter(is_own, pinned_rows("weights")), None)
 
 
 def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:

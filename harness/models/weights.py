@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from harness.data.pinned import pinned_rows
+from harness.data.pinned import matches, pinned_rows, remote_file
 from harness.errors import HarnessError, UsageError
 from harness.files import WEIGHTS, regular, write_atomically
 from harness.models.formats import checkpoint_layouts, read_tensors
@@ -83,7 +83,7 @@ def read_weights(
     else:
         tensors, note = read_tensors(card, scale, path, key)
         sha256 = file_digest(path)
-        official = next((row for row in pinned_rows("weights") if row["sha256"] == sha256), None)
+        official = next((row for row in pinned_rows("weights") if is_official(row, path)), None)
         if official and str(scale) not in official["scales"].split():
             made_for = " and ".join(f"x{s}" for s in official["scales"].split())
             raise HarnessError(f"{path} holds weights for {made_for}, not for x{scale}.")
@@ -99,6 +99,15 @@ def read_weights(
     if bad:
         raise HarnessError(f"{path} has values that are not finite in {bad}: it is damaged.")
     return weights
+
+
+def is_official(row: Mapping[str, str], path: Path) -> bool:
+    """Whether a file is the one that a row of the pinned weights describes.
+
+    It may have any name if its size is pinned, too; otherwise it needs the published name.
+    """
+    named = bool(row["bytes"]) or path.name == Path(row["file"]).name
+    return named and matches(remote_file(row), path)
 
 
 def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: str) -> Weights:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.cards import Preset
 from harness.data.testsets import grey_images
-from harness.models.find_weights import TAG_ORDER, training_notes
+from harness.models.find_weights import TAG_ORDER, pinned_row, training_notes
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.run.provenance import foreign_origin
 
 if TYPE_CHECKING:
+    from harness.paper.schema import Table
     from harness.record import RunRecord
 
 
@@ -87,6 +88,18 @@ def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list
 def speaks_for_the_authors(run: RunRecord) -> bool:
     """Whether a run used the authors' weights, or a method without weights."""
     return run.weights is None or run.weights.tag == "official"
+
+
+def of_another_network(run: RunRecord, table: Table) -> str:
+    """Name the network of a run's weights, if it is not the one of a table; empty else.
+
+    Such a run is shown beside a printed number and says nothing of it. Numbers that were read from
+    the repository that holds the weights are of their network.
+    """
+    row = pinned_row(run.weights) if run.weights else None
+    if row is None or any(one.startswith(f"{row['repository']},") for one in table.read_from):
+        return ""
+    return row["note"]
 
 
 def follows(run: RunRecord, preset: Preset) -> bool:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
-from harness.models.find_weights import official_rows, training_notes
+from harness.models.find_weights import fetch_command, official_rows, training_notes
 from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
     WHOLE,
     follows,
     is_comparable,
     measurements,
+    of_another_network,
     rank,
     speaks_for_the_authors,
     without_grey,
@@ -194,7 +195,10 @@ class JudgedCell:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """None without a printed number; other weights can reproduce one by reaching it."""
+        """None without a printed number; other weights can reproduce one by reaching it.
+
+        Weights of another network than the paper's decide nothing.
+        """
         if self.printed is None:
             return None
         sound = self.doubt is None or self.doubt.seen != "print"
@@ -204,7 +208,8 @@ class JudgedCell:
         # Of metrics other than PSNR and SSIM it is not known whether more is better.
         can_reach = self.metric in SCORES and one.finite and not speaks_for_the_authors(one.run)
         reaches = can_reach and one.value > self.printed
-        return decide(sound, self.agrees(one) or reaches, not self.unsettled)
+        holds = (self.agrees(one) or reaches) and not of_another_network(one.run, self.row.table)
+        return decide(sound, holds, not self.unsettled)
 
     @property
     def standing(self) -> CellStatus | None:
@@ -216,6 +221,8 @@ class JudgedCell:
     def unsettled(self) -> list[str]:
         """Why what was measured of the number cannot refute it; empty if it can."""
         runs = [one.run for one in self.options]
+        if another := of_another_network(runs[0], self.row.table):
+            return [f"the weights are those of {another}"]
         if not all(map(speaks_for_the_authors, runs)):
             return ["other weights than the authors' cannot refute it"]
         # Each rule in use can be the print's. No run with the other border of imresize is needed:
@@ -447,7 +454,11 @@ def _how_to_measure(row: Row) -> str:
     if rules != Protocol(card.pipeline, row.scale):
         like = lineage(rules)
         run += f" --like {like}" if like else f" --grey {rules.grey} --border {rules.border}"
-    if card.params == 0 or official_rows(card, row.scale):
+    if card.params == 0:
         return f"To measure it: {run}."
+    if official := official_rows(card, row.scale):
+        note = official[0]["note"]
+        of_others = f" These weights are of {note}." if note else ""
+        return f"To measure it: {fetch_command(card, row.scale)}, then {run}.{of_others}"
     own = "The harness knows no weights of the authors. To measure others"
     return f"{own}: harness train {network}, then {run}."

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from harness.cards import RemoteFile
 from harness.data import pinned
-from harness.data.pinned import OfflineError, fetch
+from harness.data.pinned import OfflineError, fetch, git_pin, pinned_rows, remote_file, unsound, url
 from harness.errors import HarnessError, MismatchError
 from tests.conftest import Host
 
@@ -33,8 +34,12 @@ def server(host: Host) -> Path:
     return folder
 
 
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def pinned_file(path: str, content: bytes = CONTENT) -> RemoteFile:
-    return RemoteFile("owner/repo", "abc", path, len(content), hashlib.sha256(content).hexdigest())
+    return RemoteFile("owner/repo", "abc", path, len(content), f"sha256:{digest(content)}")
 
 
 def test_files_arrive_whole_and_what_is_there_is_left_alone(
@@ -81,8 +86,68 @@ def test_a_file_with_another_checksum_is_not_kept(server: Path, tmp_path: Path) 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_every_address_is_one_of_https() -> None:
-    assert PUBLIC_HOST.startswith("https://")
+def test_every_address_is_one_of_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pinned, "HOST", PUBLIC_HOST)
+    lists = ("testsets", "trainsets", "demo", "weights")
+    addresses = [url(remote_file(row)) for name in lists for row in pinned_rows(name)]
+    assert all(address.startswith("https://") for address in addresses)
+    assert "https://cv.snu.ac.kr/research/EDSR/models/edsr_x4-4f62e9ef.pt" in addresses
+    commit = f"{PUBLIC_HOST}/MIVRC/MSRN-PyTorch/a0e038de7eb42e21d2e88c38e6490b61a02c566e"
+    assert f"{commit}/MSRN/Test/model/MSRN_x4.pt" in addresses
+
+
+@pytest.mark.parametrize(
+    ("content", "blob"),
+    [
+        (b"", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"),
+        (b"hello\n", "ce013625030ba8dba906f756967f9e9ca394464a"),
+    ],
+)
+def test_a_blob_id_is_that_of_git_hash_object(tmp_path: Path, content: bytes, blob: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    assert git_pin(tmp_path / "x") == f"git:{blob}"
+
+
+WEAK = [f"sha256-prefix:{digest(CONTENT)[:8]}", "git:ae91021d85fafe4c239774dfb8c3f5c59a443edc"]
+
+
+@pytest.mark.parametrize("pin", WEAK)
+def test_a_file_of_unknown_size_is_kept_if_it_has_the_pinned_content(
+    server: Path, tmp_path: Path, pin: str
+) -> None:
+    pair = RemoteFile("owner/repo", "abc", "x.pt", None, pin), tmp_path / "cache/x.pt"
+    digits = pin.partition(":")[2]
+    (server / "x.pt").write_bytes(CONTENT[:-1] + b"X")
+    with pytest.raises(MismatchError, match=rf"does not have the .* {digits[:8]}\S*\.\.\. that"):
+        fetch([pair])
+    assert list((tmp_path / "cache").iterdir()) == []
+    (server / "x.pt").write_bytes(CONTENT)
+    fetch([pair])
+    assert pair[1].read_bytes() == CONTENT and unsound([pair]) == []
+    pair[1].write_bytes(CONTENT[:-1])
+    assert unsound([pair]) == [pair]
+
+
+def test_another_host_than_github_is_asked_by_its_own_address(
+    host: Host, server: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (server / "x.pt").write_bytes(CONTENT)
+    folder = f"{pinned.HOST}/owner/repo/abc"
+    monkeypatch.setattr(pinned, "HOST", "http://127.0.0.1:9")
+    fetch([(RemoteFile(folder, "", "x.pt", None, WEAK[0]), tmp_path / "x.pt")])
+    assert (tmp_path / "x.pt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "pin", ["", "sha256:", f"sha256:{'0' * 63}", "sha256-prefix:4f62e9e", "git:0", "md5:0", "4f62"]
+)
+def test_a_list_without_a_whole_pin_is_refused(tmp_path: Path, monkeypatch, pin: str) -> None:
+    text = files("harness.data").joinpath("pins/weights.csv").read_text()
+    (tmp_path / "pins").mkdir()
+    (tmp_path / "pins/weights.csv").write_text(text.replace("sha256-prefix:4f62e9ef", pin))
+    monkeypatch.setattr(pinned, "files", lambda package: tmp_path)
+    with pytest.raises(HarnessError, match=r"Line 9 of .* weights\.csv is damaged \(pin\)"):
+        pinned_rows("weights")
 
 
 class Odd(BaseHTTPRequestHandler):
@@ -202,7 +267,7 @@ def wait_for_files(process: subprocess.Popen[str], folder: Path, count: int) -> 
 
 def test_what_a_killed_download_left_goes_with_the_next_one(odd_host: str, tmp_path: Path) -> None:
     code = "from harness.cards import RemoteFile; from pathlib import Path; "
-    code += "file = RemoteFile('owner/repo', 'abc', 'stalls.png', 10**6, '0'); "
+    code += "file = RemoteFile('owner/repo', 'abc', 'stalls.png', 10**6, 'sha256:0'); "
     code += "pinned.fetch([(file, Path('cache/x.png'))])"
     process = started(odd_host, code)
     (left,) = wait_for_files(process, tmp_path / "cache", 1)
@@ -227,6 +292,19 @@ def test_ctrl_c_ends_downloads_at_once_and_leaves_nothing(odd_host: str, tmp_pat
 def test_a_download_ends_when_it_is_larger_than_the_registry_says(odd_host, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="and the 11 bytes that the registry pins"):
         fetch([(pinned_file("endless.png"), tmp_path / "cache/endless.png")])
+    assert Odd.sent < 50_000_000
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("pin", WEAK)
+def test_nor_does_a_file_of_unknown_size_fill_the_disk(
+    odd_host, tmp_path: Path, monkeypatch, pin: str
+) -> None:
+    monkeypatch.setattr(pinned, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(Odd, "sent", 0)
+    file = RemoteFile("owner/repo", "abc", "endless.png", None, pin)
+    with pytest.raises(MismatchError, match="more than 100,000 bytes, the limit"):
+        fetch([(file, tmp_path / "cache/endless.png")])
     assert Odd.sent < 50_000_000
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -12,7 +12,7 @@ from PIL import Image
 from harness.cards import DatasetCard, KnownImage, RemoteFile
 from harness.data import pinned
 from harness.data.images import pixels_digest
-from harness.data.pinned import fetch
+from harness.data.pinned import fetch, sha256_pin
 from harness.data.testsets import (
     DatasetUnavailable,
     downloads,
@@ -23,7 +23,6 @@ from harness.data.testsets import (
     verify,
 )
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.record import file_digest
 from harness.registry import DATASETS, register_dataset
 from tests.conftest import Host
 from tests.pictures import picture
@@ -251,7 +250,7 @@ class TestUserCache:
         for image in card.known:
             path = folder / f"{image.name}_HR.png"
             pinned = f"data/Tiny/image_SRF_4/{path.name}"
-            file = RemoteFile("a/b", "c", pinned, path.stat().st_size, file_digest(path))
+            file = RemoteFile("a/b", "c", pinned, path.stat().st_size, sha256_pin(path))
             known.append(replace(image, file=file))
         made = replace(card, name="hosted", known=tuple(known))
         DATASETS.add("hosted", made, __name__)

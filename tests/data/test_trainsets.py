@@ -202,12 +202,12 @@ def test_a_file_that_is_called_like_the_near_duplicate_is_judged_by_its_pixels(
 
 
 def test_sets_are_found_by_name_below_a_root(tmp_path: Path) -> None:
-    for place, count in (("validation/Kodak24", 24), ("train/DIV2K", 2), ("mine", 1)):
+    for place, count in (("validation/Kodak24", 24), ("train/DIV2K", 800), ("mine", 1)):
         (tmp_path / place).mkdir(parents=True)
         for number in range(count):
             Image.fromarray(picture(20, 20)).save(tmp_path / place / f"{number}.png")
-    found = find_images(["kodak24", "div2k-pair", "mine"], tmp_path)
-    assert [path.parent.name for path in found] == ["Kodak24"] * 24 + ["DIV2K"] * 2 + ["mine"]
+    found = find_images(["kodak24", "div2k", "mine"], tmp_path)
+    assert [path.parent.name for path in found] == ["Kodak24"] * 24 + ["DIV2K"] * 800 + ["mine"]
 
 
 class TestFoldersAsPeopleHaveThem:
@@ -262,9 +262,9 @@ def test_a_folder_is_not_a_set_because_of_its_name(tmp_path: Path) -> None:
         Image.fromarray(picture(20, 20)).save(tmp_path / f"DIV2K/{name}.png")
     with pytest.raises(HarnessError, match=r"DIV2K is not div2k: it has 2 images, not 800"):
         find_images(["div2k"], tmp_path)
-    assert not is_pinned("div2k-pair", ["0" * 64, "1" * 64])
-    pins = [row["sha256"] for row in pinned_rows("trainsets") if row["dataset"] == "div2k-pair"]
-    assert is_pinned("div2k-pair", pins) and not is_pinned("div2k-pair", pins[:1])
+    assert not is_pinned("kodak24", [str(number) * 64 for number in range(2)])
+    pins = [row["sha256"] for row in pinned_rows("trainsets") if row["dataset"] == "kodak24"]
+    assert is_pinned("kodak24", pins) and not is_pinned("kodak24", pins[:-1])
 
 
 def test_a_set_that_is_missing_is_downloaded(tmp_path: Path, host, monkeypatch) -> None:
@@ -301,7 +301,13 @@ def test_what_cannot_be_found_is_said(tmp_path: Path) -> None:
 
 
 def test_every_pinned_set_has_a_folder() -> None:
-    assert {row["dataset"] for row in pinned_rows("trainsets")} == set(FOLDERS) - {"div2k"}
+    rows = pinned_rows("trainsets")
+    assert {row["dataset"] for row in rows} == set(FOLDERS) - {"div2k"}
+
+
+def test_no_image_of_div2k_is_offered_for_download() -> None:
+    rows = pinned_rows("trainsets")
+    assert [row["path"] for row in rows if "div2k" in " ".join(row.values()).lower()] == []
 
 
 def test_training_sets_are_listed_and_fetched_by_name(

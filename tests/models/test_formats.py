@@ -1,12 +1,14 @@
 """Files as their authors published them: decoded by the right network, refused by any other."""
 
 import re
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from harness.baselines.layouts.srmdnf import midpoint
 from harness.baselines.srmdnf import NO_BLUR
 from scipy.io import loadmat
@@ -182,6 +184,105 @@ def test_a_network_for_images_up_to_255_is_one_up_to_1_with_smaller_biases(
     with torch.no_grad():
         expected = own(255 * image)[0].permute(1, 2, 0) / 255
     np.testing.assert_allclose(read(image[0].permute(1, 2, 0).numpy()), expected, atol=1e-5)
+
+
+def random_layers(layers: dict[str, tuple[int, int, int]]) -> dict[str, torch.Tensor]:
+    """Random filters and biases of convolutions, by name: inputs, outputs and kernel size."""
+    values = {}
+    for name, (inputs, outputs, kernel) in layers.items():
+        deviation = (inputs * kernel**2) ** -0.5
+        values[f"{name}.weight"] = deviation * torch.randn(outputs, inputs, kernel, kernel)
+        values[f"{name}.bias"] = torch.randn(outputs)
+    return values
+
+
+def tail_layers(first: str, last: str, scale: int, width: int) -> dict[str, tuple[int, int, int]]:
+    """The layers of EDSR-PyTorch's upsampler and the one after it."""
+    steps = {2: {"0": 4}, 3: {"0": 9}, 4: {"0": 4, "2": 4}}[scale]
+    shuffled = {f"{first}.{place}": (width, n * width, 3) for place, n in steps.items()}
+    return shuffled | {last: (width, 3, 3)}
+
+
+def edsr_layers(scale: int, blocks: int, width: int) -> dict[str, tuple[int, int, int]]:
+    """EDSR as sanghyun-son/EDSR-PyTorch stores it, without its mean shifts."""
+    places = [f"body.{n}.body.{place}" for n in range(blocks) for place in (0, 2)]
+    body = dict.fromkeys([*places, f"body.{blocks}"], (width, width, 3))
+    return {"head.0": (3, width, 3)} | body | tail_layers("tail.0", "tail.1", scale, width)
+
+
+def msrn_layers(scale: int) -> dict[str, tuple[int, int, int]]:
+    """MSRN as MIVRC/MSRN-PyTorch stores it since June 2019, without its mean shifts."""
+    block = {"conv_3_1": (64, 64, 3), "conv_5_1": (64, 64, 5), "conv_3_2": (128, 128, 3)}
+    block |= {"conv_5_2": (128, 128, 5), "confusion": (256, 64, 1)}
+    body = {f"body.{n}.{name}": size for n in range(8) for name, size in block.items()}
+    fusion = {"tail.0": (576, 64, 1), "tail.1": (64, 64, 3)}
+    return {"head.0": (3, 64, 3)} | body | fusion | tail_layers("tail.2", "tail.3", scale, 64)
+
+
+Values = dict[str, torch.Tensor]
+
+
+def convolved(values: Values, name: str, x: torch.Tensor) -> torch.Tensor:
+    weight, bias = values[f"{name}.weight"], values[f"{name}.bias"]
+    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+
+def enlarged(values: Values, first: str, last: str, x: torch.Tensor) -> torch.Tensor:
+    for place in "02":
+        if f"{first}.{place}.weight" in values:
+            x = convolved(values, f"{first}.{place}", x)
+            x = F.pixel_shuffle(x, round((x.shape[1] / values[f"{last}.weight"].shape[1]) ** 0.5))
+    return convolved(values, "add_mean", convolved(values, last, x))
+
+
+def edsr_forward(values: Values, image: torch.Tensor, blocks: int, scaling: float) -> torch.Tensor:
+    """The forward pass of EDSR-PyTorch on an image in [0, 255]."""
+    head = x = convolved(values, "head.0", convolved(values, "sub_mean", image))
+    for n in range(blocks):
+        inner = convolved(values, f"body.{n}.body.0", x).relu()
+        x = x + scaling * convolved(values, f"body.{n}.body.2", inner)
+    return enlarged(values, "tail.0", "tail.1", head + convolved(values, f"body.{blocks}", x))
+
+
+def msrn_forward(values: Values, image: torch.Tensor) -> torch.Tensor:
+    """The forward pass of MSRN-PyTorch on an image in [0, 255]."""
+    head = x = convolved(values, "head.0", convolved(values, "sub_mean", image))
+    outputs = []
+    for n in range(8):
+        one = [convolved(values, f"body.{n}.conv_{k}_1", x).relu() for k in (3, 5)]
+        two = [convolved(values, f"body.{n}.conv_{k}_2", torch.cat(one, 1)).relu() for k in (3, 5)]
+        x = x + convolved(values, f"body.{n}.confusion", torch.cat(two, 1))
+        outputs.append(x)
+    fused = convolved(values, "tail.0", torch.cat([*outputs, head], 1))
+    return enlarged(values, "tail.2", "tail.3", convolved(values, "tail.1", fused))
+
+
+PAPERS_EDSR = partial(edsr_forward, blocks=32, scaling=0.1)
+BASELINE = partial(edsr_forward, blocks=16, scaling=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "scale", "layers", "forward"),
+    [
+        ("edsr", 4, edsr_layers(4, 32, 256), PAPERS_EDSR),
+        *(("edsr-baseline", s, edsr_layers(s, 16, 64), BASELINE) for s in (2, 3, 4)),
+        *(("msrn", s, msrn_layers(s), msrn_forward) for s in (2, 3, 4)),
+    ],
+)
+def test_a_file_laid_out_like_the_authors_gives_the_output_of_their_forward_pass(
+    model: str, scale: int, layers, forward, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    values = random_layers(layers) | shifts()
+    torch.save(values, tmp_path / "w.pt")
+    card = MODELS.get(model)
+    network = Upscaler(card, scale, read_weights(card, scale, tmp_path / "w.pt"))
+    image = torch.rand(1, 3, 9, 7)
+    doubles = {name: value.double() for name, value in values.items()}
+    expected = forward(doubles, 255 * image.double())[0].permute(1, 2, 0) / 255
+    found = network(image[0].permute(1, 2, 0).numpy())
+    assert found.shape == (9 * scale, 7 * scale, 3)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * expected.abs().max().item())
 
 
 def test_a_mean_shift_that_the_network_here_does_not_make_is_refused(tmp_path: Path) -> None:

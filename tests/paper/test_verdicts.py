@@ -13,7 +13,7 @@ from harness.paper.check import against_paper
 from harness.paper.findings import Findings
 from harness.paper.schema import Doubt, Paper, Table, paper
 from harness.paper.verdicts import JudgedCell, JudgedRow, Judgement, decide, judge_row
-from harness.record import EarlierIdentity, RunRecord
+from harness.record import EarlierIdentity, RunRecord, WeightsInfo
 from harness.run.store import ResultStore
 from tests.records import frame, record
 
@@ -221,6 +221,33 @@ def test_on_set14_a_printed_number_is_held_against_its_grey_rule(model: str, pro
         assert [one.run.identity.protocol for one in cell.options if not one.rules] == [protocol]
 
 
+class TestAnotherNetworkOfTheSameAuthors:
+    """The weights that MSRN's authors published in 2019 are of a network on RGB."""
+
+    @staticmethod
+    def msrn(psnr: float, paper_id: str, table: str) -> JudgedCell:
+        info = WeightsInfo("official", "MSRN_x4.pt", "file", "w")
+        runs = [
+            replace(record("msrn", "set5", (psnr,), protocol=f"BI-x4/rgb{rules}"), weights=info)
+            for rules in ("", "+float-lr")
+        ]
+        cells = Findings(frame(*runs), paper(paper_id)).cells
+        place = (table, "msrn", "set5", "psnr")
+        return next(
+            one for one in cells if (one.row.table.id, one.model, one.dataset, one.metric) == place
+        )
+
+    def test_decides_nothing_about_the_number_of_the_earlier_one(self) -> None:
+        for psnr in (32.25, 32.07, 31.0):
+            cell = self.msrn(psnr, "drfn2020", "table2")
+            assert (cell.printed, cell.verdict) == (32.07, "undecided")
+            assert cell.value == pytest.approx(psnr)
+
+    def test_decides_about_its_own_number(self) -> None:
+        assert self.msrn(32.25, "msrn2018", "later").verdict == "reproduced"
+        assert self.msrn(32.20, "msrn2018", "later").verdict == "refuted"
+
+
 class TestWords:
     def told(self, *runs: RunRecord, cells: str = VDSR, rules: str = "usual") -> str:
         judged = Findings(frame(*runs), printing(cells, rules=rules)).rows[0]
@@ -243,7 +270,13 @@ class TestWords:
         assert "; PSNR of Set5 31.350 for 31.35 under luma not rounded (reproduced)" in told
 
     def test_a_row_is_measured_with_its_options(self) -> None:
-        assert "To measure it: harness run --models vdsr --scale 4." in self.told()
+        fetched = "To measure it: harness weights fetch vdsr, then harness run --models vdsr"
+        assert f"{fetched} --scale 4." in self.told()
+        assert "To measure it: harness run --models bicubic" in self.told(
+            cells="x4 | Bicubic | 28.42/0.8104 | -"
+        )
+        later = self.told(cells="x4 | MSRN | 32.07/0.8903 | -")
+        assert later.endswith("These weights are of a later network of the same authors, on RGB.")
         imdn = self.told(rules="imdn")
         assert "harness run --models vdsr --scale 4 --grey as-rgb --border symmetric." in imdn
         assert "--models rdn --scale 4 --like imdn." in self.told(
