@@ -29,6 +29,7 @@ _BELOW = r"(?!/)(?!(.*/)?\.\.(/|$)).+"
 _COLUMNS = {
     "sha256": r"[0-9a-f]{64}",
     "pixels_sha256": r"[0-9a-f]{64}",
+    "sr_sha256": r"[0-9a-f]{64}",
     "repository": r"[\w.-]+/[\w.-]+",
     "commit": r"[\w.]+",
     "path": _BELOW,
@@ -39,6 +40,9 @@ _COLUMNS = {
     "original_width": r"([1-9]\d*)?",
     "original_height": r"([1-9]\d*)?",
     "scales": r"\d( \d)*",
+    "scale": r"\d",
+    "self_ensemble": r"yes|no",
+    "usual_names": r"([\w-]+( [\w-]+)*)?",
 }
 """A regular expression for each column; paths must stay below their base folder."""
 
