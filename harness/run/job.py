@@ -120,9 +120,11 @@ class Job:
     """
 
     def __init__(self, run: Run, context: RunContext, execution: Execution, lock: FileLock) -> None:
-        self.run, self.execution, self._context, self._lock = run, execution, context, lock
+        self.run, self._context, self._lock = run, context, lock
+        # Published images are scored on the CPU, where every image is.
+        self.execution = replace(execution, device="cpu") if run.published else execution
         # Read now: the user may edit the plug-in's file during the run.
-        self._plugins = plugins(run.card.name, run.metrics)
+        self._plugins = plugins(run.card, run.metrics)
         self._stored = context.store.finished(run.identity)
         self._reused = None if context.force else self._stored
         self._journal = Journal(context.store, run.identity, execution)
@@ -188,12 +190,15 @@ class Job:
         self._lock.release()
 
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        run, cost = self.run, None if error else self.run.complexity()
+        run = self.run
+        cost = None if error or run.published else run.complexity()
         if run.asked_for:
             provenance = {**provenance, "in_place_of": run.asked_for}
         lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
         if lr_folder:
             provenance = {**provenance, "lr_images": lr_folder.name}
+        if run.published:
+            provenance = {**provenance, "sr_images": run.published.folder}
         names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,
@@ -262,8 +267,8 @@ def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
     with closing(job):
         device = job.execution.device
         try:
-            network = upscaler(job.run, device)
-            changed = network.changed
+            network = None if job.run.published else upscaler(job.run, device)
+            changed = network.changed if network else changed
             pictures = context.save_images is not None
             with interrupts_held(context.listener.notify) as stop:
                 results = compute(job.run, job.todo, network, pictures=pictures, stop=stop.is_set)

@@ -82,6 +82,7 @@ def command(record: RunRecord) -> str:
     rules = protocol(identity.protocol)
     from_file = weights is not None and weights.tag == "file"
     model = f"{identity.model}:{weights.tag}" if weights and not from_file else identity.model
+    model += f"={record.provenance.get('sr_images', 'FOLDER')}" * bool(identity.sr_sha256)
     words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
     if weights and from_file:
         words += ["--weights", f"{identity.model}={weights.file}"]
