@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import official_rows, training_notes
+from harness.models.published import described
 from harness.paper.schema import SCORES, Row, Score, Table, score, title
 from harness.paper.select import (
     WHOLE,
     follows,
     is_comparable,
     measurements,
+    of_another_network,
     rank,
     speaks_for_the_authors,
     without_grey,
@@ -42,6 +44,8 @@ others under slightly different protocols (rounding Y costs up to 0.02 dB)."""
 PRINTED_TEXT = f"{PRINTED.psnr:g} dB or {PRINTED.ssim:g} of SSIM"
 """`PRINTED` in words."""
 
+_OTHER_WEIGHTS = "other weights than the authors'"
+
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "undecided", "not measured"]
 """The verdict on a number, a row or a claim; see `decide`."""
 
@@ -52,8 +56,8 @@ def decide(in_print: bool, measured: bool | None, can_refute: bool) -> Verdict:
     Args:
         in_print: no other printed number contradicts it.
         measured: whether it holds as measured; None if nothing was measured.
-        can_refute: what was measured can refute it: the authors' weights under every rule in use,
-            or a count.
+        can_refute: what was measured can refute it: the authors' weights or images under every rule
+            in use, or a count.
     """
     if not in_print:
         return "inconsistent in print"
@@ -193,7 +197,10 @@ class JudgedCell:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """None without a printed number; other weights can reproduce one by reaching it."""
+        """None without a printed number; other weights can reproduce one by reaching it.
+
+        Images of another network than the paper's decide nothing.
+        """
         if self.printed is None:
             return None
         sound = self.doubt is None or self.doubt.seen != "print"
@@ -203,7 +210,8 @@ class JudgedCell:
         # Of metrics other than PSNR and SSIM it is not known whether more is better.
         can_reach = self.metric in SCORES and one.finite and not speaks_for_the_authors(one.run)
         reaches = can_reach and one.value > self.printed
-        return decide(sound, self.agrees(one) or reaches, not self.unsettled)
+        holds = (self.agrees(one) or reaches) and not of_another_network(one.run, self.row.table)
+        return decide(sound, holds, not self.unsettled)
 
     @property
     def standing(self) -> CellStatus | None:
@@ -215,19 +223,25 @@ class JudgedCell:
     def unsettled(self) -> list[str]:
         """Why what was measured of the number cannot refute it; empty if it can."""
         runs = [one.run for one in self.options]
-        if not all(map(speaks_for_the_authors, runs)):
-            return ["other weights than the authors' cannot refute it"]
+        for run in runs:
+            if another := of_another_network(run, self.row.table):
+                return [f"the images are those of {another}"]
+            if not speaks_for_the_authors(run):
+                images = described(run.identity) if run.identity.sr_sha256 else ""
+                return [f"{images or _OTHER_WEIGHTS} cannot refute it"]
         # Each rule in use can be the print's. No run with the other border of imresize is needed:
         # it changes 0.002 to 0.004 dB, less than the tolerance.
         tried = {rule for one in self.options for rule in one.rules}
         pipeline = protocol(runs[0].identity.protocol).pipeline
         rounding = "luma not rounded" if pipeline == "y" else "LR images not rounded"
+        # The authors made published images from their own LR images, so no rule for these is open.
+        rounded = pipeline == "y" or not all(run.identity.sr_sha256 for run in runs)
         both_greys = without_grey(runs[0]) or any("grey" in rule for rule in tried)
         published = [run.verified or run.identity.dataset not in grey_images() for run in runs]
         reasons = {
             "not tried: the table's own rules": bool(self.options[0].rules),
             "not tried: the other rule for grey images": not both_greys,
-            f"not tried: {rounding}": rounding not in tried,
+            f"not tried: {rounding}": rounded and rounding not in tried,
             f"not tried: {WHOLE}": self.metric == "ssim" and WHOLE not in tried,
             "the score of an image is infinite": not all(one.finite for one in self.options),
             "the images are not the published ones": not all(published),
@@ -399,6 +413,8 @@ def _agreement(cells: Sequence[JudgedCell]) -> str:
 
 
 def _weights(run: RunRecord) -> str:
+    if run.identity.sr_sha256:
+        return f"on {described(run.identity)}"
     if run.weights is None:
         return "without weights"
     if speaks_for_the_authors(run):
