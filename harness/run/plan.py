@@ -178,7 +178,7 @@ def _with_paths(request: Request) -> Request:
             raise UsageError(f"--models {word} names no file or folder: give {name}=PATH.")
         if equals and ":" in name:
             raise UsageError(
-                f"--models {word} names weights by tag and by file, or images: choose one."
+                f"--models {word} names weights by tag and by file or folder: drop one."
             )
         if equals and name in paths:
             kind = "files" if paths is files else "folders"
