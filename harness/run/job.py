@@ -195,10 +195,10 @@ class Job:
         if run.asked_for:
             provenance = {**provenance, "in_place_of": run.asked_for}
         lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
-        if lr_folder:
-            provenance = {**provenance, "lr_images": lr_folder.name}
         if run.published:
             provenance = {**provenance, "sr_images": run.published.folder}
+        elif lr_folder:
+            provenance = {**provenance, "lr_images": lr_folder.name}
         names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,
