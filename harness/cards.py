@@ -241,6 +241,7 @@ class KnownImage:
         width: width of the published file, which is cropped to multiples of 4.
         height: height of the same file.
         original: width and height before the crop, or None if unknown.
+        usual_names: what other copies of the set call it, such as ``baby``.
     """
 
     name: str
@@ -249,6 +250,7 @@ class KnownImage:
     pixels_sha256: str
     file: RemoteFile
     original: tuple[int, int] | None = None
+    usual_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -81,18 +81,23 @@ class Identity:
         dataset: the set's name.
         protocol: the rules by name, ``BI-x4/y``, with ``+as-rgb`` or ``+full-range``,
             ``+symmetric``, ``+float-lr`` and ``+float-y`` where they are not the pipeline's own.
-        source_sha256: hash of the network's code, see `harness.models.source`.
+        source_sha256: hash of the network's code, see `harness.models.source`; empty for published
+            images.
         protocol_sha256: hash of the rules and of the version number of their code.
         dataset_sha256: hash of the names, sizes and decoded pixels of the HR images.
         inference: `harness.models.upscaler.INFERENCE`, the version number of the code that applies
-            networks to images, raised by hand when a change of that code changes a score.
+            networks to images, raised by hand when a change of that code changes a score; 0 for
+            published images.
         weights_sha256: hash of the names, dtypes, shapes and values of the tensors, if any.
         hyper: the arguments the network was built with.
-        self_ensemble: the outputs of eight flips and rotations were averaged.
+        self_ensemble: the outputs of eight flips and rotations were averaged; for published images,
+            by their authors, as the user states.
         tile: LR pixels a side of the tiles the images were cut into; None for whole images.
         metrics: the metrics that were computed.
         metrics_sha256: hash of the code of plug-in metrics.
         lr_sha256: hash of the pixels of the LR images that the user gave, if any.
+        sr_sha256: hash of the names and pixels of the published SR images that were scored in place
+            of a network's output, if any.
     """
 
     model: str
@@ -110,6 +115,7 @@ class Identity:
     metrics: tuple[str, ...] = ("psnr", "ssim")
     metrics_sha256: str | None = None
     lr_sha256: str | None = None
+    sr_sha256: str | None = None
 
     @property
     def id(self) -> str:
@@ -256,7 +262,7 @@ class RunRecord:
         execution: how the run was executed.
         provenance: the machine and the software of the run.
         weights: where the network's weights came from; None if it has none.
-        parameters: number of trainable values of the network.
+        parameters: number of trainable values of the network; None for published images.
         macs: multiply-accumulate operations for an input of ``macs_input_size``; FLOPs are twice
             as many.
         macs_input_size: width and height.
@@ -283,6 +289,13 @@ class RunRecord:
     def earlier(self) -> bool:
         """Whether an earlier version of the harness made the record."""
         return isinstance(self.identity, EarlierIdentity)
+
+    @property
+    def tag(self) -> str:
+        """The tag of the weights; ``published images`` in their place; empty without either."""
+        if self.identity.sr_sha256:
+            return "published images"
+        return self.weights.tag if self.weights else ""
 
     @property
     def means(self) -> dict[str, float]:
@@ -366,6 +379,7 @@ class _Provenance(TypedDict, total=False):
     weights_key: str
     data_root: str
     lr_images: str
+    sr_images: str
     changed_settings: list[str]
 
 

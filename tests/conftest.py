@@ -48,6 +48,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(message)
 
 
+@pytest.fixture
+def published() -> Path:
+    """The folder of SR images that authors published; without it, the test is skipped."""
+    folder = os.environ.get("HARNESS_PUBLISHED")
+    if folder is None:
+        pytest.skip("set HARNESS_PUBLISHED to the SR images that authors published")
+    return Path(folder)
+
+
 def _forget_modules(folder: Path) -> None:
     """Let the next test import its own copies of what was imported from a folder."""
     for name, module in sys.modules.copy().items():

@@ -412,9 +412,9 @@ def _about(function: Callable[..., object]) -> str | None:
 
 RUN_COLUMNS = (
     *("id", "model", "hyper", "dataset", "dataset_sha256", "scale", "protocol", "pipeline"),
-    *("weights", "weights_file_sha256", "self_ensemble", "tile", "lr_sha256", "earlier"),
-    *("foreign", "status", "error", "verified", "images", "parameters", "macs", "seconds"),
-    *("device", "utc"),
+    *("weights", "weights_file_sha256", "self_ensemble", "tile", "lr_sha256", "sr_sha256"),
+    *("earlier", "foreign", "status", "error", "verified", "images", "parameters", "macs"),
+    *("seconds", "device", "utc"),
 )
 """The columns of a run in the CSV, before those of its scores; see docs/records.md."""
 
@@ -458,7 +458,7 @@ def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]
         others = {
             "dataset": names[set_of(record)],
             "pipeline": protocol(identity.protocol).pipeline,
-            "weights": weights.tag if weights else None,
+            "weights": record.tag or None,
             "weights_file_sha256": weights.source_sha256 if weights else None,
             "foreign": foreign_origin(record) or None,
             "error": record.error or None,

@@ -71,7 +71,7 @@ models_option = click.option(
     type=split_words,
     required=True,
     metavar="NAME,...",
-    help="Names, name:tag, name=FILE with weights, globs or all.",
+    help="Names, name:tag, name=FILE with weights, name=FOLDER with SR images, globs or all.",
 )
 datasets_option = partial(
     click.option,
@@ -224,7 +224,7 @@ def summary(records: Sequence[RunRecord]) -> str:
             f"{readable(means.get(name))}{_infinite(record, name)}" if done else "failed"
             for name in metrics
         ]
-        tag = record.weights.tag if record.weights else "-"
+        tag = record.tag or "-"
         rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
         rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
     titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:])]
@@ -294,7 +294,12 @@ MAX_ROWS = 30
     help="Try every way of making the images, even if one gives the claimed numbers.",
 )
 @scale_option
-@click.option("--weights", type=PathOption, metavar="PATH", help="The run's weights file.")
+@click.option(
+    "--weights",
+    type=PathOption,
+    metavar="PATH",
+    help="The run's weights file, or the folder of its published images.",
+)
 @weights_key_option
 @device_option
 @results_option("results/local", several=True)
@@ -402,6 +407,9 @@ def bench(
 
     fill_registries(plugins)
     planned = plan(Request(**request))
+    images = next((run.card.name for run in planned.runs if run.published), None)
+    if images:
+        raise UsageError(f"bench measures networks, and {images} names a folder of images.")
     _print_plan(planned)
     torch_device = pick_device(device)
     roof = measure_roof(torch_device)

@@ -274,10 +274,14 @@ def _made_from(path: Path, stems: dict[str, Path]) -> bool:
     return False
 
 
+def bases(names: Sequence[str]) -> list[str]:
+    """Return names of an HR image, and those without ``_HR`` that LR and SR images may add to."""
+    return [*names, *(match[1] for name in names if (match := _HR.fullmatch(name)))]
+
+
 def lr_files(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
     """Select the files named like LR images of an HR image, such as ``baby_HR`` or ``img_001``."""
-    bases = [*names, *(match[1] for name in names if (match := _HR.fullmatch(name)))]
-    made = re.compile(rf"({'|'.join(map(re.escape, bases))})((?i:{_BESIDE.pattern}))?")
+    made = re.compile(rf"({'|'.join(map(re.escape, bases(names)))})((?i:{_BESIDE.pattern}))?")
     return [path for path in files if made.fullmatch(path.stem)]
 
 

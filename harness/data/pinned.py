@@ -31,6 +31,7 @@ _COLUMNS = {
     "pin": r"sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}|git:[0-9a-f]{40}",
     "sha256": r"[0-9a-f]{64}",
     "pixels_sha256": r"[0-9a-f]{64}",
+    "sr_sha256": r"[0-9a-f]{64}",
     "repository": r"[\w.-]+/[\w.-]+|https://[\w.-]+(/[\w-]+)*",
     "commit": r"[\w.]*",
     "path": _BELOW,
@@ -42,6 +43,9 @@ _COLUMNS = {
     "original_height": r"([1-9]\d*)?",
     "scales": r"\d( \d)*",
     "third_party": r"(mirrored|converted)?",
+    "scale": r"\d",
+    "self_ensemble": r"yes|no",
+    "usual_names": r"([\w-]+( [\w-]+)*)?",
 }
 """A regular expression for each column; paths must stay below their base folder."""
 

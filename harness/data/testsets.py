@@ -73,6 +73,7 @@ def register_testsets() -> None:
                 row["pixels_sha256"],
                 remote_file(row),
                 _original(row),
+                tuple(row.get("usual_names", "").split()),
             )
             for row in rows
             if row["dataset"] == card.name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.paper.select import speaks_for_the_authors
+from harness.paper.select import of_another_network, speaks_for_the_authors
 from harness.paper.verdicts import PRINTED
 from harness.run.compare import (
     FROZEN,
@@ -64,10 +64,14 @@ _EXCUSES: Mapping[CellStatus | None, Excuse] = {
 
 
 def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedCell) -> CheckRow:
-    official = speaks_for_the_authors(run)
-    row = compare_mean(run, printed, PRINTED if official else retrained(run), cell.printed or 0.0)
+    official, another = speaks_for_the_authors(run), of_another_network(run, cell.row.table)
+    tier = PRINTED if official or another else retrained(run)
+    row = compare_mean(run, printed, tier, cell.printed or 0.0)
     if row.measured is None or row.tolerance is None:
         return row
+    if another:
+        reason = f"the images are those of {another}"
+        return replace(row, tolerance=0.0, known="undecided", reason=reason)
     excuse = _excuse(row.measured, known) if official else ""
     tolerance = max(row.tolerance, cell.score.rounding)
     row = replace(row, tolerance=tolerance, known=excuse, reason=_reason(excuse, known))

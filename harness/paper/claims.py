@@ -13,11 +13,12 @@ from msgspec import convert
 from harness.cards import LINEAGES, PRESETS
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
+from harness.models.published import publication
 from harness.paper import vocabulary
 from harness.paper.ablations import judge_ablation
 from harness.paper.literature import means_of_log
 from harness.paper.schema import title
-from harness.paper.select import Measurement, speaks_for_the_authors
+from harness.paper.select import Measurement, of_another_network, speaks_for_the_authors
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide
 from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
@@ -190,12 +191,14 @@ def _as_measured(
 ) -> Finding:
     """Give the verdict on a comparison that holds in print, from runs of some cells."""
     official = all(speaks_for_the_authors(run) for _, run in measured)
+    decisive = not any(of_another_network(run, cell.row.table) for cell, run in measured)
     where = listed(list(dict.fromkeys(title(cell.dataset) for cell, _ in measured)))
     text += f" As measured on {where} it {'holds' if holds else 'does not hold'}"
-    text += "." if official else ", with other weights than the authors'."
+    others = "other weights than the authors'" if decisive else "images of another network"
+    text += "." if official else f", with {others}."
     can_refute = official and all(cell.verdict != "undecided" for cell, _ in measured)
     ids = tuple(run.identity.id for _, run in measured)
-    return Finding(decide(True, holds, can_refute), text, ids)
+    return Finding(decide(True, holds and decisive, can_refute), text, ids)
 
 
 def _leads(test: vocabulary.Beats, paper: Paper, compared: Compared) -> tuple[bool, str]:
@@ -223,7 +226,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
         if not (cell.measured and plain and ensemble):
             continue
         finite = cell.metric not in {*plain.infinite, *ensemble.infinite}
-        if finite and plain.identity.weights_sha256 == ensemble.identity.weights_sha256:
+        if finite and _same_network(plain, ensemble):
             ensembles[column] = ensemble.means[cell.metric]
             gains[column] = ensembles[column] - plain.means[cell.metric]
             measured += [(cell, plain), (cell, ensemble)]
@@ -233,6 +236,15 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
     with_ensembles = {**compared.numbers, compared.method: ensembles}
     holds, _ = _leads(test, paper, compared._replace(numbers=with_ensembles))
     return _as_measured(text, holds, measured)
+
+
+def _same_network(plain: RunRecord, ensemble: RunRecord) -> bool:
+    """Whether two runs have the same weights, or images that were published together."""
+    one, other = plain.identity, ensemble.identity
+    if one.sr_sha256 or other.sr_sha256:
+        origins = [known and known["commit"] for known in map(publication, (one, other))]
+        return origins[0] is not None and origins[0] == origins[1]
+    return one.weights_sha256 == other.weights_sha256
 
 
 def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[bool, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.models.find_weights import TAG_ORDER, pinned_row, training_notes
+from harness.models.published import publication
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.run.provenance import foreign_origin
 
@@ -26,15 +27,17 @@ def is_comparable(record: RunRecord) -> bool:
 def rank(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Order runs, those that speak for a number first.
 
-    The authors' weights come before retrained ones, and those before files of unknown origin. Then
+    The authors' weights come first, then images that they published, then retrained weights, then
+    files and images of unknown origin or another network. Among those of a kind,
     records of the current version come before those of earlier versions. Among retrained weights,
     those that saw more pixels in training come first; then later runs.
     """
 
-    def priority(run: RunRecord) -> tuple[int, bool, int, str, str]:
-        kind = TAG_ORDER.get(run.weights.tag, len(TAG_ORDER)) if run.weights else 0
-        time = run.provenance.get("utc", "")
-        return -kind, not run.earlier, training_notes(run).pixels, time, run.identity.id
+    def priority(run: RunRecord) -> tuple[bool, bool, int, bool, int, str, str]:
+        authors, images = speaks_for_the_authors(run), bool(run.identity.sr_sha256)
+        kind = TAG_ORDER.get(run.weights.tag, len(TAG_ORDER)) if run.weights else len(TAG_ORDER)
+        time, pixels = run.provenance.get("utc", ""), training_notes(run).pixels
+        return authors, not images, -kind, not run.earlier, pixels, time, run.identity.id
 
     return sorted(records, key=priority, reverse=True)
 
@@ -69,7 +72,7 @@ class Measurement:
 def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list[Measurement]:
     """List the measurements of a printed number, one for each set of rules, fewest rules first.
 
-    Those with the authors' weights count; without any, those with other weights under the preset.
+    Those with the authors' weights or images count; without any, others under the preset.
     The runs are in the order of `rank`; failed ones do not count.
     """
     with_metric = [run for run in runs if run.status == "finished" and metric in run.means]
@@ -86,20 +89,23 @@ def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list
 
 
 def speaks_for_the_authors(run: RunRecord) -> bool:
-    """Whether a run used the authors' weights, or a method without weights."""
+    """Whether a run used the authors' weights or images of the paper's network, or needs none."""
+    if run.identity.sr_sha256:
+        known = publication(run.identity)
+        return known is not None and not known["note"]
     return run.weights is None or run.weights.tag == "official"
 
 
 def of_another_network(run: RunRecord, table: Table) -> str:
-    """Name the network of a run's weights, if it is not the one of a table; empty else.
+    """Name the network of a run's weights or images, if it is not the one of a table; empty else.
 
     Such a run is shown beside a printed number and says nothing of it. Numbers that were read from
-    the repository that holds the weights are of their network.
+    the repository that holds the weights or images are of their network.
     """
-    row = pinned_row(run.weights) if run.weights else None
-    if row is None or any(one.startswith(f"{row['repository']},") for one in table.read_from):
+    source = publication(run.identity) or (pinned_row(run.weights) if run.weights else None)
+    if source is None or any(one.startswith(f"{source['repository']},") for one in table.read_from):
         return ""
-    return row["note"]
+    return source["note"]
 
 
 def follows(run: RunRecord, preset: Preset) -> bool:
@@ -116,9 +122,10 @@ def departures(run: RunRecord, preset: Preset) -> tuple[str, ...]:
     """List the rules of a run that differ from a preset, in words."""
     rules = protocol(run.identity.protocol)
     grey = preset.grey or USUAL_GREY[rules.pipeline]
+    images = run.identity.sr_sha256  # whose LR images were not made here
     words = {
         f"grey images {rules.grey}": rules.grey != grey and not without_grey(run),
-        f"{rules.border} border of imresize": rules.border != preset.border,
+        f"{rules.border} border of imresize": rules.border != preset.border and not images,
         "LR images not rounded": rules.float_lr,
         "luma not rounded": rules.float_y,
     }

@@ -12,6 +12,7 @@ from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import fetch_command, official_rows, training_notes
+from harness.models.published import described
 from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
     WHOLE,
@@ -44,6 +45,8 @@ others under slightly different protocols (rounding Y costs up to 0.02 dB)."""
 PRINTED_TEXT = f"{PRINTED.psnr:g} dB or {PRINTED.ssim:g} of SSIM"
 """`PRINTED` in words."""
 
+_OTHER_WEIGHTS = "other weights than the authors'"
+
 Verdict = Literal["reproduced", "refuted", "inconsistent in print", "undecided", "not measured"]
 """The verdict on a number, a row or a claim; see `decide`."""
 
@@ -54,8 +57,8 @@ def decide(in_print: bool, measured: bool | None, can_refute: bool) -> Verdict:
     Args:
         in_print: no other printed number contradicts it.
         measured: whether it holds as measured; None if nothing was measured.
-        can_refute: what was measured can refute it: the authors' weights under every rule in use,
-            or a count.
+        can_refute: what was measured can refute it: the authors' weights or images under every rule
+            in use, or a count.
     """
     if not in_print:
         return "inconsistent in print"
@@ -197,7 +200,7 @@ class JudgedCell:
     def verdict(self) -> Verdict | None:
         """None without a printed number; other weights can reproduce one by reaching it.
 
-        Weights of another network than the paper's decide nothing.
+        Weights or images of another network than the paper's decide nothing.
         """
         if self.printed is None:
             return None
@@ -221,21 +224,26 @@ class JudgedCell:
     def unsettled(self) -> list[str]:
         """Why what was measured of the number cannot refute it; empty if it can."""
         runs = [one.run for one in self.options]
-        if another := of_another_network(runs[0], self.row.table):
-            return [f"the weights are those of {another}"]
-        if not all(map(speaks_for_the_authors, runs)):
-            return ["other weights than the authors' cannot refute it"]
+        for run in runs:
+            kind = "images" if run.identity.sr_sha256 else "weights"
+            if another := of_another_network(run, self.row.table):
+                return [f"the {kind} are those of {another}"]
+            if not speaks_for_the_authors(run):
+                images = described(run.identity) if run.identity.sr_sha256 else ""
+                return [f"{images or _OTHER_WEIGHTS} cannot refute it"]
         # Each rule in use can be the print's. No run with the other border of imresize is needed:
         # it changes 0.001 to 0.006 dB, less than the tolerance.
         tried = {rule for one in self.options for rule in one.rules}
         pipeline = protocol(runs[0].identity.protocol).pipeline
         rounding = "luma not rounded" if pipeline == "y" else "LR images not rounded"
+        # The authors made published images from their own LR images, so no rule for these is open.
+        rounded = pipeline == "y" or not all(run.identity.sr_sha256 for run in runs)
         both_greys = without_grey(runs[0]) or any("grey" in rule for rule in tried)
         published = [run.verified or run.identity.dataset not in grey_images() for run in runs]
         reasons = {
             "not tried: the table's own rules": bool(self.options[0].rules),
             "not tried: the other rule for grey images": not both_greys,
-            f"not tried: {rounding}": rounding not in tried,
+            f"not tried: {rounding}": rounded and rounding not in tried,
             f"not tried: {WHOLE}": self.metric == "ssim" and WHOLE not in tried,
             "the score of an image is infinite": not all(one.finite for one in self.options),
             "the images are not the published ones": not all(published),
@@ -417,6 +425,8 @@ def _agreement(cells: Sequence[JudgedCell]) -> str:
 
 
 def _weights(run: RunRecord) -> str:
+    if run.identity.sr_sha256:
+        return f"on {described(run.identity)}"
     if run.weights is None:
         return "without weights"
     if speaks_for_the_authors(run):

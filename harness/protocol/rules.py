@@ -201,6 +201,26 @@ def given_lr(image: ByteArray, hr: AnyArray, rules: Protocol) -> AnyArray:
     return luma / 255.0
 
 
+def given_sr(image: ByteArray, hr: ByteArray, rules: Protocol) -> AnyArray:
+    """Convert an SR image that the user gives to the image that is scored.
+
+    Args:
+        image: uint8 ``(H, W)`` grey or ``(H, W, 3)`` RGB; grey only where the HR image is.
+        hr: the HR image as stored. If it is grey and scored as stored, the channels are averaged.
+        rules: the protocol.
+
+    Returns:
+        an image in [0, 255] with the shape and dtype of the HR image of the `Sample`; luma in the
+        ``y`` pipeline, rounded like the HR luma.
+    """
+    if hr.ndim == 2 and image.ndim == 3 and rules.grey == "full-range":
+        image = to_uint8(image.mean(axis=2))
+    sr = hr_image(image, rules)
+    if rules.pipeline == "rgb":
+        return sr
+    return _luma(sr) if rules.float_y else to_uint8(_luma(sr))
+
+
 def hr_image(image: ByteArray, rules: Protocol) -> ByteArray:
     """Crop an image to multiples of the scale, and apply the grey rule."""
     cropped = crop_to_multiple(image, rules.scale)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cards import PRESETS, Preset
 from harness.models.find_weights import training_notes
+from harness.models.published import described
 from harness.paper.schema import title
 from harness.paper.select import speaks_for_the_authors
 from harness.protocol.rules import USUAL_GREY
@@ -35,9 +36,14 @@ MARKS: Mapping[CellStatus, str] = {
 TRAINED_HERE = "†"
 """The mark after a number from other weights than the authors'."""
 
+PUBLISHED = "‡"
+"""The mark after a number from published SR images."""
+
 
 def dagger(record: RunRecord) -> str:
-    """Return `TRAINED_HERE` for a run with other weights than the authors', else nothing."""
+    """Return the mark of a run that is not with the authors' weights, else nothing."""
+    if record.identity.sr_sha256:
+        return PUBLISHED
     return "" if speaks_for_the_authors(record) else TRAINED_HERE
 
 
@@ -84,18 +90,25 @@ def grey_rules(grey: GreyRule | None, preset: Preset) -> str:
 
 
 def dagger_note(records: Iterable[RunRecord], methods: Mapping[str, str]) -> str:
-    """Explain the dagger, with the training of each network; empty if no record has one.
+    """Explain the daggers: the training of each network, and where images are from.
 
-    ``methods`` has the paper's names of the models.
+    Empty if no record has one. ``methods`` has the paper's names of the models.
     """
-    trained = dict.fromkeys(
-        f"{methods.get(one.identity.model, one.identity.model)} with {training_notes(one)}"
-        for one in records
-        if dagger(one)
-    )
-    if not trained:
-        return ""
-    return (
-        f"{TRAINED_HERE} Not the authors' weights, which may reach a printed number and cannot "
-        f"refute one: {'; '.join(trained)}."
-    )
+    trained: dict[str, None] = {}
+    published: dict[str, None] = {}
+    for one in records:
+        method = methods.get(one.identity.model, one.identity.model)
+        if one.identity.sr_sha256:
+            method += "+" * one.identity.self_ensemble
+            published[f"{method}: {described(one.identity)}"] = None
+        elif dagger(one):
+            trained[f"{method} with {training_notes(one)}"] = None
+    notes = []
+    if trained:
+        notes.append(
+            f"{TRAINED_HERE} Not the authors' weights, which may reach a printed number and cannot "
+            f"refute one: {'; '.join(trained)}."
+        )
+    if published:
+        notes.append(f"{PUBLISHED} Scored here and made elsewhere: {'; '.join(published)}.")
+    return " ".join(notes)

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from harness.errors import printable
+from harness.models.published import described
 from harness.paper.literature import beside_log
 from harness.paper.schema import title
 from harness.paper.verdicts import Verdict
@@ -43,6 +44,9 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
     ensemble = "+" if identity.self_ensemble else ""
     name = f"{method or identity.model}{ensemble} on {title(identity.dataset)}"
     weights = [f"{record.weights.tag} weights"] if record.weights else []
+    if identity.sr_sha256:
+        folder = record.provenance.get("sr_images", "")
+        weights = [f"{described(identity)} in a folder {folder}"]
     arguments = [f"{name}={value}" for name, value in identity.hyper.items()]
     means = [
         f"{name} {readable(mean)}" + " (infinite scores left out)" * (name in record.infinite)

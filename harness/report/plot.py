@@ -95,7 +95,7 @@ class Point:
     """A network in the figure.
 
     Attributes:
-        method: as the paper writes it, with a dagger for other weights than the authors'.
+        method: as the paper writes it, with a dagger unless it is with the authors' weights.
         parameters: number of trainable values.
         psnr: on the figure's set, in dB.
         run: the id of the run that measured it, or empty.
@@ -127,7 +127,7 @@ def points(findings: Findings, plot: Plot) -> list[Point]:
         if cell.printed is not None and (count := _count(plot, cell.row)):
             kind: Kind = "printed" if method in plot.parameters else "declared"
             printed.setdefault(model, Point(model, method, kind, count, cell.printed))
-        # An old record may lack parameters, and an image may have an infinite PSNR.
+        # Published images and old records lack parameters; an image may have an infinite PSNR.
         if (run := cell.shown) and run.parameters and isfinite(run.means["psnr"]):
             kind = "trained" if dagger(run) else "measured"
             numbers = run.parameters, run.means["psnr"], run.identity.id

@@ -22,6 +22,7 @@ from harness.report.legend import (
     MARKS,
     MISSING,
     PLACE,
+    PUBLISHED,
     TRAINED_HERE,
     dagger,
     dagger_note,
@@ -205,8 +206,8 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
         "remark": cell.doubt.reason if cell.doubt else "",
         "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
         "protocol": run.identity.protocol if run else "",
-        "weights": weights.tag if weights else "",
-        "training": str(training_notes(run)) if run and dagger(run) else "",
+        "weights": run.tag if run else "",
+        "training": str(training_notes(run)) if run and dagger(run) == TRAINED_HERE else "",
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified_images": run.verified if run else "",
         "run": either.identity.id if either else MISSING,
@@ -257,10 +258,10 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
     marks = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
     return (
         f"Verdicts on the printed numbers: {marks}. Reproduced: measured with the authors' weights "
-        f"within {PRINTED_TEXT}, or reached with others, under the table's rules or other rules "
-        "in use, each number by itself, so that a few may agree by chance. Inconsistent in print: "
-        "it contradicts other printed numbers. Undecided: measured and not reproduced, but not "
-        "with the authors' weights under every rule in use."
+        f"or images within {PRINTED_TEXT}, or reached with others, under the table's rules or "
+        "other rules in use, each number by itself, so that a few may agree by chance. "
+        "Inconsistent in print: it contradicts other printed numbers. Undecided: measured and not "
+        "reproduced, but not with the authors' weights or images under every rule in use."
     )
 
 
@@ -270,8 +271,11 @@ def measured_share(cells: Iterable[JudgedCell], of: str = "") -> str:
     printed = [cell for cell in leading if cell.printed is not None]
     runs = [cell.shown for cell in printed if cell.shown]
     text = f"{len(runs)} of {len(printed)} printed cells{of} are measured"
-    if retrained := sum(bool(dagger(run)) for run in runs):
+    marks = Counter(map(dagger, runs))
+    if retrained := marks[TRAINED_HERE]:
         text += f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
+    if published := marks[PUBLISHED]:
+        text += f", {published} of them on published SR images ({PUBLISHED})"
     return text
 
 
@@ -301,7 +305,8 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
             facts.append(place_facts(cell) | fact)
     agreeing = sum(any(map(cell.agrees, cell.options)) for cell in cells)
     caption = (
-        f"{table_name(table)} under the rules in use, with the authors' weights where they exist: "
+        f"{table_name(table)} under the rules in use, with the authors' weights or images where "
+        "they exist: "
         f"of {len(cells)} printed numbers that were measured, {agreeing} agree within "
         f"{PRINTED_TEXT} under one at least. "
         "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
@@ -331,8 +336,8 @@ def _literature(findings: Findings, printed: schema.Table) -> Table:
         f"{len(known)} of the {len(cells)} numbers of {table_name(printed)} stand in other public "
         f"documents as well, {same} of them in the same digits in at least one. Documents other "
         f"than of a method's authors copy from papers. {again} were measured with the authors' "
-        f"weights or without any: {reached} round to a value in print, {own} to the paper's, under "
-        "some rules in use, which are named if not the table's own. "
+        f"weights or images, or without any: {reached} round to a value in print, {own} to the "
+        "paper's, under some rules in use, which are named if not the table's own. "
         f"Documents: {'; '.join(sorted(documents))}."
     )
     headers = [*PLACE, "Printed elsewhere", "Measured", "Rounds to"]
@@ -425,8 +430,8 @@ def _differences_caption(findings: Findings, table: schema.Table) -> str:
     seeds = f" Over trainings that differ in their seed: {'; '.join(spreads)}." if spreads else ""
     return (
         f"Differences of PSNR (dB) between rows of {table_name(table)}, as printed and as measured "
-        "with the authors' weights, with the 95% interval of a paired bootstrap over the images "
-        "(10,000 resamples, seed 0), which is too narrow for sets of as few as five images: "
+        "with the authors' weights or images, with the 95% interval of a paired bootstrap over the "
+        "images (10,000 resamples, seed 0), which is too narrow for sets of as few as five images: "
         "neighbours by printed PSNR among those measured, then the pairs that the paper argues "
         "from. Beside those that were not measured stands the median half-width of the set. An "
         "interval that contains 0 leaves open which method is better; a printed difference below "

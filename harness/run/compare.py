@@ -278,8 +278,7 @@ def _by_cell(records: Iterable[RunRecord]) -> dict[CellKey, list[RunRecord]]:
     for record in records:
         if foreign_origin(record):
             continue
-        tag = record.weights.tag if record.weights else ""
-        cell = (record.identity.model, record.identity.dataset, _how(record), tag)
+        cell = (record.identity.model, record.identity.dataset, _how(record), record.tag)
         cells.setdefault(cell, []).append(record)
     return {cell: finished_or_failed(runs) for cell, runs in cells.items()}
 
@@ -303,7 +302,7 @@ def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, 
     return (
         record.identity.id == other.identity.id,
         record.identity.dataset_sha256 == other.identity.dataset_sha256,
-        record.identity.weights_sha256 == other.identity.weights_sha256,
+        _made_by(record) == _made_by(other),
         set(other.identity.metrics) <= set(record.identity.metrics),
         other.provenance.get("utc", ""),
     )
@@ -316,6 +315,7 @@ _PARTS = {
     "inference": "way of running networks",
     "weights_sha256": "weights",
     "lr_sha256": "LR images",
+    "sr_sha256": "SR images",
 }
 
 
@@ -330,10 +330,14 @@ def _differences(record: RunRecord, other: RunRecord, metric: str) -> str:
 
 
 def _shared_tier(record: RunRecord, other: RunRecord) -> Tier:
-    ours, theirs = record.identity.weights_sha256, other.identity.weights_sha256
-    if ours != theirs:
+    if _made_by(record) != _made_by(other):
         return retrained(record)
-    return EXACT if ours is None else FROZEN
+    return EXACT if record.identity.weights_sha256 is None else FROZEN
+
+
+def _made_by(record: RunRecord) -> tuple[str | None, str | None]:
+    """The hashes of a run's weights and of its published images."""
+    return record.identity.weights_sha256, record.identity.sr_sha256
 
 
 def retrained(record: RunRecord) -> Tier:
@@ -384,5 +388,6 @@ def _with_worst_image(
 def _settings(record: RunRecord) -> str:
     """Describe how a run was made, and with which weights."""
     weights = [f"{record.weights.tag} weights"] if record.weights else []
+    weights += [record.tag] if record.identity.sr_sha256 else []
     others = [name for name in record.identity.metrics if name not in ("psnr", "ssim")]
     return ", ".join([_how(record), *weights, *others])

@@ -21,6 +21,7 @@ from harness.protocol.rules import (
     Sample,
     colour_image,
     given_lr,
+    given_sr,
     make_sample,
     network_input,
     score,
@@ -32,6 +33,7 @@ from harness.run.spec import Run
 if TYPE_CHECKING:
     from harness.cards import AnyArray, ByteArray, FloatArray
     from harness.data.identify import SetImage
+    from harness.models.published import PublishedImages
     from harness.models.upscaler import Upscaler
 
 
@@ -53,7 +55,7 @@ class Upscaled:
         loaded: the HR image as stored on disk.
         sample: the HR and LR images under the run's rules.
         sr: the SR image, with the shape and dtype of ``sample.hr``.
-        seconds: the time of the forward pass.
+        seconds: the time of the forward pass; 0 for a published image.
     """
 
     image: SetImage
@@ -103,7 +105,7 @@ def prepare_image(run: Run, image: SetImage) -> tuple[LoadedImage, Sample, Float
 def upscale(
     run: Run,
     images: Sequence[SetImage],
-    network: Upscaler,
+    network: Upscaler | None,
     finish: Callable[[Upscaled], Result],
     stop: Callable[[], bool] = bool,
 ) -> Generator[Result, None, None]:
@@ -115,7 +117,7 @@ def upscale(
     Args:
         run: the run, which sets the rules.
         images: images of its set.
-        network: the network, from `upscaler`.
+        network: the network, from `upscaler`; None to read the run's published images.
         finish: called with each SR image on the same thread, for example to score it.
         stop: called before each image; when it returns true, no image is begun.
 
@@ -130,16 +132,20 @@ def upscale(
     from harness.models.resources import instances, is_memory, keep_freed
 
     keep_freed()
-    cores, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
+    cores = torch.get_num_threads()
     # Count the whole set: a resumed run and a worker's shard use as many threads per image.
     lanes = images_at_once(run, cores)
-    networks = instances(network, lanes if on_cpu else 1)
-    lanes = len(networks) if on_cpu else lanes
     free: SimpleQueue[Upscaler] = SimpleQueue()
-    for copy in networks:
-        free.put(copy)
+    if network:
+        on_cpu = network.device.type == "cpu"
+        networks = instances(network, lanes if on_cpu else 1)
+        lanes = len(networks) if on_cpu else lanes
+        for copy in networks:
+            free.put(copy)
 
     def process(image: SetImage) -> Result:
+        if run.published:
+            return finish(_published(run, run.published, image))
         loaded, sample, pixels = prepare_image(run, image)
         own = free.get()
         try:
@@ -180,6 +186,14 @@ def upscale(
             yield result
 
 
+def _published(run: Run, published: PublishedImages, image: SetImage) -> Upscaled:
+    """Read a published SR image and its HR image."""
+    loaded = _load(image.path, image.pixels_sha256)
+    given = _load(*published.images[image.name])
+    sr = given_sr(given.pixels, loaded.pixels, run.rules)
+    return Upscaled(image, loaded, make_sample(loaded.pixels, run.rules), sr, 0.0)
+
+
 def images_at_once(run: Run, cores: int) -> int:
     """How many images of a run's set are processed at once."""
     images = run.image_set.images
@@ -205,7 +219,7 @@ def _load(path: Path, sha256: str) -> LoadedImage:
 def compute(
     run: Run,
     images: Sequence[SetImage],
-    network: Upscaler,
+    network: Upscaler | None,
     *,
     pictures: bool = False,
     stop: Callable[[], bool] = bool,

@@ -54,7 +54,8 @@ def rebuild(
 
     Args:
         record: the record of a finished run.
-        weights: the file of its weights, if they are not installed.
+        weights: the file of its weights, if they are not installed, or the folder of its published
+            images.
         data_root: a folder to search first for its set.
         weights_key: the key of the weights in that file; empty to find it.
 
@@ -68,14 +69,19 @@ def rebuild(
             f"The run {identity.id[:12]} was made with given LR images, which explain does not "
             "look for: name an SR image and its HR image instead."
         )
+    if identity.sr_sha256 and not weights:
+        raise HarnessError(
+            f"The run {identity.id[:12]} scored published images: give their folder with --weights."
+        )
     _require_registered(record, data_root)
     file = weights_file(record)
     if record.weights and record.weights.tag == "file" and not weights:
         raise UsageError(f"This run used the weights file {file}: add --weights {file}.")
     rules = protocol(identity.protocol)
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
+    path, images = {identity.model: weights} if weights else {}, bool(identity.sr_sha256)
     request = Request(
-        [identity.model + tag],
+        [] if images else [identity.model + tag],
         [identity.dataset],
         identity.scale,
         rules.grey,
@@ -84,15 +90,22 @@ def rebuild(
         rules.float_y,
         identity.self_ensemble,
         identity.tile,
-        {identity.model: weights} if weights else {},
+        {} if images else path,
         data_root=data_root,
         strict=True,
         weights_key=weights_key or (record.provenance.get("weights_key", "") if weights else ""),
+        sr_folders=path if images else {},
     )
     result = plan(request)
     if not result.runs:
         raise HarnessError(result.problems[0])
     run = result.runs[0]
+    if run.identity.sr_sha256 != identity.sr_sha256:
+        folder = record.provenance.get("sr_images", "published images")
+        raise HarnessError(
+            f"The images in {weights} are not those of the run: give its folder, {folder}, with "
+            "--weights."
+        )
     if record.weights and run.identity.weights_sha256 != identity.weights_sha256:
         raise HarnessError(
             f"The weights of {identity.model} found here are not those of the run: give the run's "
@@ -147,8 +160,9 @@ def explain_run(
     """
     images = run.image_set.images
     grey = [image for image in images if read_image(image.path).pixels.ndim == 2]
-    own, *others = _ways(run.rules, grey=bool(grey))
-    network, conventions = upscaler(run, pick_device(device)), _usable(run, claim.conventions)
+    own, *others = _ways(run, grey=bool(grey))
+    network = None if run.published else upscaler(run, pick_device(device))
+    conventions = _usable(run, claim.conventions)
 
     def score(way: _Way, some: Sequence[SetImage]) -> dict[str, Scores]:
         changes = f" with {', '.join(way.changes)}" if way.changes else ""
@@ -212,22 +226,25 @@ class _Way(NamedTuple):
     lineage: str = ""
 
 
-def _ways(rules: Protocol, *, grey: bool) -> list[_Way]:
+def _ways(run: Run, *, grey: bool) -> list[_Way]:
     """All ways to make images of a set, those with the fewest changes first.
 
+    Published images are made, and can only be scored in other ways.
+
     Args:
-        rules: the rules of the run.
+        run: the run, which has the usual rules.
         grey: whether the set has grey images.
     """
+    rules = run.rules
     other_grey: GreyRule = "as-rgb" if rules.grey == "full-range" else "full-range"
     border: Border = "symmetric" if rules.border == "replicate" else "replicate"
     rounded = "rounded" if rules.float_lr or rules.float_y else "not rounded"
-    changes: list[tuple[str, dict[str, Any]]] = [
-        (f"imresize border {border}", {"border": border}),
-        (f"luma {rounded}", {"float_y": not rules.float_y})
-        if rules.pipeline == "y"
-        else (f"LR images {rounded}", {"float_lr": not rules.float_lr}),
-    ]
+    changes: list[tuple[str, dict[str, Any]]] = []
+    changes += [] if run.published else [(f"imresize border {border}", {"border": border})]
+    if rules.pipeline == "y":
+        changes.append((f"luma {rounded}", {"float_y": not rules.float_y}))
+    elif not run.published:
+        changes.append((f"LR images {rounded}", {"float_lr": not rules.float_lr}))
     changes += [(f"grey {other_grey}", {"grey": other_grey})] if grey else []
     return [
         _Way(
@@ -250,7 +267,10 @@ def _usable(run: Run, conventions: Sequence[Convention]) -> list[Convention]:
 
 
 def _rescored(
-    run: Run, images: Sequence[SetImage], conventions: Sequence[Convention], network: Upscaler
+    run: Run,
+    images: Sequence[SetImage],
+    conventions: Sequence[Convention],
+    network: Upscaler | None,
 ) -> dict[str, Scores]:
     """Make and score a run's images; return the scores by name."""
 

@@ -123,7 +123,9 @@ class Job:
     """
 
     def __init__(self, run: Run, context: RunContext, execution: Execution, lock: FileLock) -> None:
-        self.run, self.execution, self._context, self._lock = run, execution, context, lock
+        self.run, self._context, self._lock = run, context, lock
+        # Published images are scored on the CPU, where every image is.
+        self.execution = replace(execution, device="cpu") if run.published else execution
         # Read now: the user may edit the plug-in's file during the run.
         self._plugins = run.plugins()
         self._stored = context.store.finished(run.identity)
@@ -186,7 +188,8 @@ class Job:
         self._lock.release()
 
     def _record(self, error: str, provenance: Mapping[str, Any]) -> RunRecord:
-        run, cost = self.run, None if error else self.run.complexity()
+        run = self.run
+        cost = None if error or run.published else run.complexity()
         lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
         file, key = run.weights.asked_for if run.weights else ("", "")
         asked_for = {
@@ -194,7 +197,8 @@ class Job:
             "weights_file": file,
             "weights_key": key,
             "data_root": data_root_of(run.image_set),
-            "lr_images": recorded_path(lr_folder) if lr_folder else "",
+            "lr_images": recorded_path(lr_folder) if lr_folder and not run.published else "",
+            "sr_images": run.published.folder if run.published else "",
         }
         provenance = {**provenance, **{name: text for name, text in asked_for.items() if text}}
         names = (image.name for image in run.image_set.images)
@@ -228,7 +232,7 @@ def _from_saved_images(run: Run, context: RunContext) -> RunRecord | None:
     Returns:
         the record, which is also written; None if the network has to run.
     """
-    if context.force or context.store.finished(run.identity):
+    if context.force or run.published or context.store.finished(run.identity):
         return None
     if run.rules.pipeline != "rgb":  # luma is not saved as it is scored
         return None
@@ -332,8 +336,8 @@ def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
     with closing(job):
         device = job.execution.device
         try:
-            network = upscaler(job.run, device)
-            changed = network.changed
+            network = None if job.run.published else upscaler(job.run, device)
+            changed = network.changed if network else changed
             pictures = context.save_images is not None
             with interrupts_held(context.listener.notify) as stop:
                 results = compute(job.run, job.todo, network, pictures=pictures, stop=stop.is_set)

@@ -14,6 +14,7 @@ from harness.data.pinned import fetch
 from harness.data.testsets import DatasetUnavailable, Fetch, find_or_fetch, select, with_lr_images
 from harness.errors import HarnessError, UsageError, own_error
 from harness.models.find_weights import WeightsMissing, find_weights
+from harness.models.published import NoImages, card_of_images, find_images
 from harness.protocol.rules import Protocol
 from harness.registry import METRICS, MODELS
 from harness.run.spec import Run
@@ -30,7 +31,8 @@ class Request:
     """The request of a user.
 
     Attributes:
-        models: names, ``name:tag``, ``name=file`` with its weights, globs or ``all``.
+        models: names, ``name:tag``, ``name=file`` with its weights, ``name=folder`` with SR images,
+            globs or ``all``.
         datasets: names, folders, globs or ``all``.
         scale: the scale.
         grey: the rule for grey images; None for the rule of each model's pipeline.
@@ -38,6 +40,7 @@ class Request:
         float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
         float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
         weight_files: weight files by model name.
+        sr_folders: folders of published SR images by the name of the method that made them.
         metrics: registered metrics besides psnr and ssim.
         data_root: a folder to search first for sets.
         lr_images: a folder of LR images of the only set, used instead of making them.
@@ -64,6 +67,7 @@ class Request:
     fetch: Fetch = fetch
     weights_key: str = ""
     like: str | None = None
+    sr_folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass
@@ -71,7 +75,7 @@ class Plan:
     """The runs of a request, and why others are not possible.
 
     Attributes:
-        runs: the runs, model by model, in the order of the request.
+        runs: the runs, model by model, in the order of the request; published images come last.
         problems: errors of models or sets that cannot be run; each is a failure.
         absent: messages about unavailable sets that are not required.
         notes: sentences for readers of the scores.
@@ -92,14 +96,19 @@ def plan(request: Request) -> Plan:
     result = Plan()
     request = _with_paths(request)
     cards = _cards(request.models)
-    _check_like(request, [card for card, _ in cards])
+    if not cards and not request.sr_folders:
+        raise UsageError("No models are named: see harness list models.")
     _check_weights(request, cards)
-    _check_metrics(request.metrics, cards)
+    methods = [(card_of_images(name), folder) for name, folder in request.sr_folders.items()]
+    all_cards = [card for card, _ in (*cards, *methods)]
+    _check_like(request, all_cards)
+    _check_metrics(request.metrics, all_cards)
     metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
     sets = select(request.datasets, request.data_root)
     _check_lr_images(request, sets)
     models = [model for c in cards if (model := _with_weights(result, request, *c))]
-    image_sets = [s for card in sets if (s := _image_set(result, request, card))] if models else []
+    wanted = sets if models or methods else ()
+    image_sets = [s for card in wanted if (s := _image_set(result, request, card))]
     for card, weights, asked_for in models:
         if request.tile and card.global_pooling:
             result.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
@@ -108,9 +117,40 @@ def plan(request: Request) -> Plan:
             options = (request.self_ensemble, request.tile, metrics, asked_for)
             run = Run(card, weights, image_set, rules, *options)
             with _collect_problems(result, run.title):
-                if run.identity not in (other.identity for other in result.runs):
-                    result.runs.append(run)
+                _add(result, run)
+    for card, folder in methods:
+        for image_set in image_sets:
+            _add_images(result, request, card, folder, image_set, metrics)
     return result
+
+
+def _add(result: Plan, run: Run) -> None:
+    if run.identity not in (other.identity for other in result.runs):
+        result.runs.append(run)
+
+
+def _add_images(
+    result: Plan,
+    request: Request,
+    card: ModelCard,
+    folder: Path,
+    image_set: ImageSet,
+    metrics: tuple[str, ...],
+) -> None:
+    """Add the run that scores published images of a set.
+
+    Tiles, given LR images and the rules for making LR images do not concern it.
+    """
+    rules = replace(_rules(request, card), border=Protocol.border, float_lr=False)
+    run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
+    with _collect_problems(result, run.title):
+        try:
+            published = find_images(image_set, folder, request.scale)
+        except NoImages as error:
+            (result.problems if request.strict else result.absent).append(str(error))
+            return
+        result.notes += [published.note] * bool(published.note)
+        _add(result, replace(run, published=published))
 
 
 @contextmanager
@@ -136,20 +176,24 @@ def _rules(request: Request, card: ModelCard) -> Protocol:
 
 
 def _with_paths(request: Request) -> Request:
-    """Move the files of the words ``name=file`` to the weight files."""
-    words, files = [], dict(request.weight_files)
+    """Move the paths of the words ``name=path`` to the weight files and the folders of images."""
+    words, files, folders = [], dict(request.weight_files), dict(request.sr_folders)
     for word in request.models:
         name, equals, path = word.partition("=")
-        words.append(name)
+        paths = folders if equals and os.path.isdir(path) else files
+        words += [name] if paths is files else []
         if equals and not path:
-            raise UsageError(f"--models {word} names no file: give {name}=FILE.")
+            raise UsageError(f"--models {word} names no file or folder: give {name}=PATH.")
         if equals and ":" in name:
-            raise UsageError(f"--models {word} names weights by tag and by file: choose one.")
-        if equals and name in files:
-            raise UsageError(f"{name} has two files, {files[name]} and {path}: choose one.")
+            raise UsageError(
+                f"--models {word} names weights by tag and by file or folder: drop one."
+            )
+        if equals and name in paths:
+            kind = "files" if paths is files else "folders"
+            raise UsageError(f"{name} has two {kind}, {paths[name]} and {path}: choose one.")
         if equals:
-            files[name] = Path(path)
-    return replace(request, models=words, weight_files=files)
+            paths[name] = Path(path)
+    return replace(request, models=words, weight_files=files, sr_folders=folders)
 
 
 def _check_like(request: Request, cards: Sequence[ModelCard]) -> None:
@@ -190,16 +234,14 @@ def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
     for word in words:
         pattern, _, tag = word.partition(":")
         chosen |= dict.fromkeys((name, tag or None) for name in MODELS.select(pattern))
-    if not chosen:
-        raise UsageError("No models are named: see harness list models.")
     return [(MODELS.get(name), tag) for name, tag in chosen]
 
 
-def _check_metrics(names: Sequence[str], cards: Sequence[tuple[ModelCard, str | None]]) -> None:
+def _check_metrics(names: Sequence[str], cards: Sequence[ModelCard]) -> None:
     """Refuse unknown metrics, and metrics with the name of a model: names must be unique."""
     for name in names:
         METRICS.get(name)
-        if name in (card.name for card, _ in cards):
+        if name in (card.name for card in cards):
             raise UsageError(f"A model and a metric are both called {name}: rename one.")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.cards import ModelCard
 from harness.errors import HarnessError
@@ -19,6 +19,7 @@ from harness.run.store import ResultStore
 if TYPE_CHECKING:
     from harness.data.identify import ImageSet
     from harness.models.cost import Complexity
+    from harness.models.published import PublishedImages
     from harness.models.weights import Weights
     from harness.record import PluginFacts
 
@@ -29,6 +30,7 @@ class Run:
 
     Attributes:
         weights: None for a model without parameters.
+        published: the SR images that are scored in place of a network's output, if any.
         metrics: registered names, ``psnr`` and ``ssim`` first.
         asked_for: the requested model, if this model runs in its place.
     """
@@ -41,6 +43,7 @@ class Run:
     tile: int | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim")
     asked_for: str = ""
+    published: PublishedImages | None = None
 
     @property
     def title(self) -> str:
@@ -50,25 +53,35 @@ class Run:
     @cached_property
     def identity(self) -> Identity:
         """The identity in the record of the run."""
+        if self.published:
+            return self._identity("", 0, sr_sha256=self.published.sha256)
         from harness.models.upscaler import INFERENCE
 
         hyper = dict(self.weights.hyper) if self.weights else {}
+        return self._identity(
+            network_digest(self.card, self.rules.scale, hyper, self.weights),
+            INFERENCE,
+            weights_sha256=self.weights.info.tensors_sha256 if self.weights else None,
+            hyper=hyper,
+            tile=self.tile,
+            lr_sha256=self.image_set.lr_sha256,
+        )
+
+    def _identity(self, source_sha256: str, inference: int, **others: Any) -> Identity:
+        """Make an identity from what made the images, and from what they are scored by."""
         return Identity(
             model=self.card.name,
             scale=self.rules.scale,
             dataset=self.image_set.card.name,
             protocol=self.rules.name,
-            source_sha256=network_digest(self.card, self.rules.scale, hyper, self.weights),
+            source_sha256=source_sha256,
             protocol_sha256=self.rules.sha256,
             dataset_sha256=self.image_set.sha256,
-            inference=INFERENCE,
-            weights_sha256=self.weights.info.tensors_sha256 if self.weights else None,
-            hyper=hyper,
+            inference=inference,
             self_ensemble=self.self_ensemble,
-            tile=self.tile,
             metrics=self.metrics,
             metrics_sha256=metrics_digest(self.metrics),
-            lr_sha256=self.image_set.lr_sha256,
+            **others,
         )
 
     def plugins(self) -> dict[str, PluginFacts]:

@@ -324,7 +324,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "status": record.status,
         **{key: identity[key] for key in ("model", "dataset", "scale", "protocol")},
         **{key: identity[key] for key in ("self_ensemble", "tile", "hyper")},
-        "tag": weights.tag if weights else "",
+        "tag": record.tag,
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified": record.verified,
         "count": len(record.images),

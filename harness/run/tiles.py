@@ -23,7 +23,8 @@ def choose_tiles(result: Plan, executor: Executor, *, asked: bool) -> None:
     runs, result.runs = result.runs, []
     for run in runs:
         try:
-            fitting, note = (run, "") if run.tile else choose_tile(run, executor, asked=asked)
+            whole = run.tile or run.published
+            fitting, note = (run, "") if whole else choose_tile(run, executor, asked=asked)
         except (UsageError, WorkersError):
             raise
         except (Exception, SystemExit) as error:  # from a plug-in; the other runs go on

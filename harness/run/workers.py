@@ -28,7 +28,7 @@ from harness.errors import HarnessError, UsageError, sentence
 from harness.record import Execution, canonical_json, digest
 from harness.registry import MODELS, load_plugins
 from harness.run.evaluate import compute, images_at_once, largest_first, upscaler
-from harness.run.job import Job, begin_runs
+from harness.run.job import Job, Serial, begin_runs
 from harness.run.provenance import joint, packages, provenance, source_digest
 from harness.run.spec import Run, WorkersError
 
@@ -129,7 +129,10 @@ class Workers(ExitStack):
     def carry_out(self, runs: Sequence[Run]) -> Outcomes:
         """Carry out runs, see `Executor`; ends with the error if the workers cannot be used."""
         try:
-            for begun in begin_runs(runs, self._context, self.execution):
+            # Workers may lack the files of published images, and scoring them is little work.
+            yield from Serial(self._context).carry_out([run for run in runs if run.published])
+            networks = [run for run in runs if not run.published]
+            for begun in begin_runs(networks, self._context, self.execution):
                 if isinstance(begun, Job):
                     yield from self._send(begun)
                     with self._reached() as client:
@@ -220,7 +223,7 @@ class Workers(ExitStack):
             yield self._end(sent, "")
 
     def _parcel(self, run: Run) -> Parcel:
-        sent = [one.name for one in fields(Run) if one.name not in ("card", "weights")]
+        sent = [one.name for one in fields(Run) if one.name not in ("card", "weights", "published")]
         return Parcel(
             run.identity.id,
             run.card.name,

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.data.pinned import pinned_rows
 from harness.paper.check import against_paper
 from harness.paper.findings import Findings
 from harness.paper.schema import paper
-from harness.paper.select import is_comparable
+from harness.paper.select import WHOLE, follows, is_comparable, rank
+from harness.paper.verdicts import JudgedCell
+from harness.protocol.rules import Preset
 from harness.record import RunRecord
 from harness.report.page import record_card
 from harness.report.plot import points
@@ -104,3 +107,76 @@ def test_a_run_of_other_code_is_listed_and_told_of_by_its_origin(harness) -> Non
     for words in (("claims",), ("check", "--against", "paper"), ("list", "runs")):
         told = harness(*words, "--results", "mine").stderr
         assert "srcnn by aaa_clash (aaa-clash 0.1)" in told
+
+
+# SR images of Set5 x4 whose authors are known: see harness/data/pins/published.csv.
+PINNED = {
+    row["model"]: row["sr_sha256"]
+    for row in pinned_rows("published")
+    if row["self_ensemble"] == "no"
+}
+
+
+def images(model: str, sr_sha256: str, psnr: float, ssim: float = 0.5) -> RunRecord:
+    """A run of published images of Set5, whose images all have the same scores."""
+    run = record(model, "set5", [psnr] * 5, ssim=ssim, protocol="BI-x4/rgb", weights=None)
+    identity = replace(run.identity, source_sha256="", inference=0, sr_sha256=sr_sha256)
+    return replace(run, identity=identity)
+
+
+def judged(*runs: RunRecord, of: str = "drfn2020", metric: str = "psnr") -> JudgedCell:
+    """The printed number of the runs' network on Set5."""
+    model = runs[0].identity.model
+    cells = Findings(frame(*runs), paper(of)).cells
+    place = (model, "set5", 4, metric)
+    (cell,) = (c for c in cells if (c.model, c.dataset, c.row.scale, c.metric) == place)
+    return cell
+
+
+class TestPublishedImages:
+    """RDN's Set5 is printed as 32.47 dB, MSRN's as 32.07 dB by DRFN's authors."""
+
+    def test_those_of_the_papers_network_decide_as_the_authors_weights_do(self) -> None:
+        for psnr, verdict in [(32.469, "reproduced"), (32.4, "refuted"), (32.6, "refuted")]:
+            assert judged(images("rdn", PINNED["rdn"], psnr)).verdict == verdict
+
+    def test_ssim_has_another_rule_in_use_to_be_tried(self) -> None:
+        cell = judged(images("rdn", PINNED["rdn"], 32.469, 0.8), metric="ssim")
+        assert (cell.verdict, cell.unsettled) == ("undecided", [f"not tried: {WHOLE}"])
+
+    def test_those_of_unknown_origin_may_reach_a_number_and_refute_none(self) -> None:
+        for psnr, verdict in [(32.469, "reproduced"), (32.4, "undecided"), (32.6, "reproduced")]:
+            assert judged(images("rdn", "0" * 64, psnr)).verdict == verdict
+
+    def test_a_folder_that_has_another_methods_images_is_of_unknown_origin(self) -> None:
+        assert judged(images("edsr", PINNED["rdn"], 32.0)).verdict == "undecided"
+
+    @pytest.mark.parametrize("psnr", [32.0, 32.07, 32.264])
+    def test_those_of_another_network_decide_nothing(self, psnr: float) -> None:
+        cell = judged(images("msrn", PINNED["msrn"], psnr))
+        assert (cell.verdict, cell.value) == ("undecided", psnr)
+        (row,) = (r for r in results(Findings(frame(*cell.runs), PAPER))[0].rows if r[0] == "MSRN")
+        assert row[4][1] == f"{psnr:.3f}/0.5000‡"
+
+    def test_they_decide_on_the_numbers_that_were_published_with_them(self) -> None:
+        cell = judged(images("msrn", PINNED["msrn"], 32.264), of="msrn2018")
+        assert cell.verdict == "reproduced"
+
+    def test_the_border_of_lr_images_is_that_of_their_authors(self) -> None:
+        run = images("rdn", PINNED["rdn"], 32.469)
+        assert [follows(run, Preset(border=b)) for b in ("replicate", "symmetric")] == [True, True]
+
+    def test_the_authors_weights_come_first_then_their_images_then_others(self) -> None:
+        theirs, unknown = images("rdn", PINNED["rdn"], 32.0), images("rdn", "0" * 64, 33.0)
+        official, repro, file = (
+            record("rdn", "set5", weights=tag, tag=tag) for tag in ("official", "repro", "file")
+        )
+        order = [official, theirs, repro, file, unknown]
+        assert rank(reversed(order)) == order
+
+    def test_the_check_against_the_paper_excuses_only_another_network(self) -> None:
+        for model, psnr, verdict in [("rdn", 32.3, "FAIL"), ("msrn", 32.264, "undecided")]:
+            findings = Findings(frame(images(model, PINNED[model], psnr)), PAPER)
+            nothing = Findings(frame(), PAPER)
+            rows = [one for one in against_paper(findings, nothing) if one.measured == psnr]
+            assert [one.verdict for one in rows] == [verdict]

@@ -4,11 +4,13 @@ import json
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from harness.data.identify import ImageSet, SetImage
+from harness.models.published import PublishedImages, SRImage, card_of_images
 from harness.models.upscaler import INFERENCE
 from harness.models.weights import Weights
 from harness.protocol.rules import RULES, protocol
@@ -35,14 +37,16 @@ def run_of(record: RunRecord) -> Run:
         for image in card.known
     )
     enough = {"weight": np.broadcast_to(np.float32(0), 10**9)}  # for any network, in no memory
+    published = SimpleNamespace(sha256=one.sr_sha256) if one.sr_sha256 else None
     return Run(
-        MODELS.get(one.model),
+        card_of_images(one.model) if published else MODELS.get(one.model),
         Weights(record.weights, enough, one.hyper) if record.weights else None,
         ImageSet(card, images, verified=True),
         protocol(one.protocol),
         one.self_ensemble,
         one.tile,
         one.metrics,
+        published=published,
     )
 
 
@@ -65,6 +69,7 @@ def test_every_field_of_a_run_decides_its_id_or_is_recorded_beside_it() -> None:
         "self_ensemble": True,
         "tile": 64,
         "metrics": ("psnr", "ssim", "ssim-whole"),
+        "published": PublishedImages("sr", {"baby": SRImage(Path("baby.png"), "0" * 64)}),
     }
     recorded = {"asked_for": "edsr"}
     assert {field.name for field in fields(Run)} == others.keys() | recorded.keys()
