@@ -198,15 +198,13 @@ def described(identity: Identity) -> str:
 
 @cache
 def _publications() -> Mapping[tuple[str, str, int, bool, str | None], Mapping[str, str]]:
-    rows = pinned_rows("published")
-    keys = [
+    return {
         (
             row["model"],
             row["dataset"],
             int(row["scale"]),
             row["self_ensemble"] == "yes",
             row["sr_sha256"],
-        )
-        for row in rows
-    ]
-    return dict(zip(keys, rows, strict=True))
+        ): row
+        for row in pinned_rows("published")
+    }
