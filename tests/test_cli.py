@@ -95,6 +95,10 @@ def sentences(output: str) -> list[str]:
         (["--models", "bicubic:x", "--datasets", "demo"], 2, "takes no weights"),
         (["--models", "vdsr:a", "--datasets", "demo", "--weights", "vdsr=b"], 2, "contradict"),
         (["--models", "vdsr", "--weights", "vdsr=a", "--weights", "vdsr=b"], 2, "vdsr twice"),
+        (["--models", "vdsr="], 2, "names no file"),
+        (["--models", "vdsr=a,vdsr=b"], 2, "two files, a and b"),
+        (["--models", "vdsr=a", "--weights", "vdsr=b"], 2, "two files, b and a"),
+        (["--models", "vdsr:a=b", "--datasets", "demo"], 2, "by tag and by file"),
         (["--models", "bicubic", "--datasets", ""], 2, "No test sets are named"),
         (["--models", "bicubic", "--datasets", "demo", "--scale", "7"], 1, "not defined for x7"),
         (
@@ -169,6 +173,18 @@ def test_weights_of_another_network_are_refused_and_nothing_is_lost(
     assert shown.exit_code == 1
     assert "holds weights of vdsr at x4, not of srcnn at x4" in shown.output
     assert sorted(Path("results").rglob("*")) == before
+
+
+def test_a_weights_file_is_named_with_the_model_or_by_an_option(
+    harness, photos: Path, random_weights
+) -> None:
+    path = random_weights("srcnn")
+    words = ("run", "--datasets", photos, "--json", "--models")
+    first, second = (
+        json.loads(harness(*words, *more).stdout)[0]["id"]
+        for more in ([f"srcnn={path}"], ["srcnn", "--weights", f"srcnn={path}"])
+    )
+    assert first == second
 
 
 def test_debug_shows_where_it_happened(harness) -> None:

@@ -259,7 +259,7 @@ class TestDocumentOfTheRules:
 def test_the_numbers_it_shows_are_those_of_the_report() -> None:
     # The README shows neither scales nor the marks of verdicts.
     report = re.sub(f" [{''.join(MARKS.values())}]", "", (ROOT / "reports/table2.md").read_text())
-    reported = [[row[0], *row[2:7]] for row in rows(report)]
-    shown = [row for row in rows(README) if len(row) == 6 and "/" in row[-1]]
+    reported = [[row[0], *row[2:8]] for row in rows(report)]
+    shown = [row for row in rows(README) if len(row) == 7 and "/" in row[-1]]
     assert len(shown) >= 9
     assert all(row in reported for row in shown)

@@ -71,7 +71,7 @@ models_option = click.option(
     type=split_words,
     required=True,
     metavar="NAME,...",
-    help="Names, name:tag, globs or all.",
+    help="Names, name:tag, name=FILE with weights, globs or all.",
 )
 datasets_option = partial(
     click.option,

@@ -201,7 +201,7 @@ def latex(table: Table) -> str:
     ]
     is_long = len(table.lines) > _PAGE
     # Columns that wrap share a part of the line; a ``longtable`` cannot shrink.
-    width = (0.3 if is_long else 0.6) / max(sum(wraps), 1)
+    width = (0.26 if is_long else 0.6) / max(sum(wraps), 1)
     kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
     label = re.sub(r"[^A-Za-z0-9_.-]", "-", table.name)
     title = f"\\caption{{{escape_latex(table.caption)}}}\\label{{tab:{label}}}"

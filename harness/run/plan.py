@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Request:
     """The request of a user.
 
     Attributes:
-        models: names, ``name:tag``, globs or ``all``.
+        models: names, ``name:tag``, ``name=file`` with its weights, globs or ``all``.
         datasets: names, folders, globs or ``all``.
         scale: the scale.
         grey: the rule for grey images; None for the rule of each model's pipeline.
@@ -90,6 +90,7 @@ def plan(request: Request) -> Plan:
         UsageError: a name or option does not fit.
     """
     result = Plan()
+    request = _with_paths(request)
     cards = _cards(request.models)
     _check_like(request, [card for card, _ in cards])
     _check_weights(request, cards)
@@ -164,6 +165,23 @@ def _misfit(request: Request, card: ModelCard) -> str:
         f"{card.name} has the pipeline {card.pipeline}, and --like {request.like} is for "
         f"{LINEAGES[request.like].pipeline}: run it with --like {' or '.join(fitting)}."
     )
+
+
+def _with_paths(request: Request) -> Request:
+    """Move the files of the words ``name=file`` to the weight files."""
+    words, files = [], dict(request.weight_files)
+    for word in request.models:
+        name, equals, path = word.partition("=")
+        words.append(name)
+        if equals and not path:
+            raise UsageError(f"--models {word} names no file: give {name}=FILE.")
+        if equals and ":" in name:
+            raise UsageError(f"--models {word} names weights by tag and by file: choose one.")
+        if equals and name in files:
+            raise UsageError(f"{name} has two files, {files[name]} and {path}: choose one.")
+        if equals:
+            files[name] = Path(path)
+    return replace(request, models=words, weight_files=files)
 
 
 def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:

@@ -46,12 +46,14 @@ class TestRule:
 def test_every_printed_number_has_one_verdict() -> None:
     assert len(FINDINGS.cells) == len(CELLS) == 2 * 58
     assert Counter(cell.verdict for cell in CELLS.values()) == {
-        "reproduced": 35,
+        "reproduced": 46,
         "inconsistent in print": 3,
-        "undecided": 6,
-        "not measured": 72,
+        "undecided": 9,
+        "not measured": 58,
     }
-    assert {cell.model for cell in CELLS.values() if cell.verdict == "undecided"} == {"drfn"}
+    undecided = {cell for cell in CELLS if CELLS[cell].verdict == "undecided"}
+    # VDSR's luma was always rounded on Urban100; DRFN's weights are not the authors'.
+    assert {one for one in undecided if one[0] != "drfn"} == {("vdsr", "urban100", "ssim")}
     for cell in CELLS.values():
         assert (cell.measured is None) == (not cell.options)
         assert cell.measured is None or cell.measured in cell.options
@@ -79,7 +81,7 @@ def test_what_other_rules_give_is_reproduced_under_them_and_not_under_the_defaul
 
 
 def test_the_check_says_of_each_number_what_the_verdicts_say() -> None:
-    said = {"ok": "reproduced", "other rules": "reproduced"}
+    said = {"ok": "reproduced", "other rules": "reproduced", "undecided": "undecided"}
     said["known misprint"] = "inconsistent in print"
     rows = [row for row in against_paper(FINDINGS, FINDINGS) if row.tier == "as printed"]
     assert {row.verdict for row in rows} == said.keys()

@@ -19,8 +19,8 @@ from harness.run.store import Journal, ResultStore, read_record
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests/cases"
-STORES = [ResultStore(ROOT / "results" / name) for name in ("reference", "pending")]
-RECORDS = [read_record(path) for store in STORES for path in store.paths()]
+STORE = ResultStore(ROOT / "results/reference")
+RECORDS = [read_record(path) for path in STORE.paths()]
 
 
 def title(record: RunRecord) -> str:
