@@ -165,9 +165,9 @@ class TestLogs:
                 known = [image.name for image in DATASETS.get(name).known]
                 assert [image.image for image in one.images] == known
 
-    @pytest.mark.parametrize("name", ["set5", "set14", "b100"])
+    @pytest.mark.parametrize("name", SETS)
     def test_its_images_are_those_of_the_runs(self, findings: Findings, name: str) -> None:
-        """MSRN is up to 1.2 dB better than SRMDNF, where images are 20 dB apart."""
+        """MSRN is up to 2.7 dB better than SRMDNF, where images are 20 dB apart."""
         run = findings.by_cell["srmdnf", name, 4, False][0]
         images = log("msrn").sets()[4, "msrn", name].images
         gains = [
@@ -175,7 +175,7 @@ class TestLogs:
             for line, image in zip(images, run.images, strict=True)
             if line.image == image.image
         ]
-        assert len(gains) == len(images) and min(gains) > -0.3 and max(gains) < 1.2
+        assert len(gains) == len(images) and min(gains) > -0.3 and max(gains) < 2.7
 
     def test_msrn_s_authors_scored_the_grey_image_of_set14_as_rgb(self, findings: Findings) -> None:
         lines = {line.image: line for line in log("msrn").sets()[4, "msrn", "set14"].images}
