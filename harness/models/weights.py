@@ -165,7 +165,7 @@ def _find_foreign(
     if not key and {name: value.shape for name, value in tensors.items()} == shapes:
         return tensors, ""
     content = {name: torch.from_numpy(value) for name, value in tensors.items()}
-    return find_network(content, path, shapes, key, checkpoint_layouts(card.name))
+    return find_network(content, path, shapes, key, *checkpoint_layouts(card.name))
 
 
 _FIELDS = frozenset({*(field.name for field in fields(WeightsInfo)), "model", "scale", "hyper"})
