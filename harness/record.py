@@ -344,6 +344,7 @@ class _Provenance(TypedDict, total=False):
     utc: str
     lr_images: str
     changed_settings: list[str]
+    checkpoint: dict[str, Any]
 
 
 def _require_names(identity: Identity, images: Sequence[ImageResult]) -> None:

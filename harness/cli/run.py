@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from harness.cards import Border, GreyRule
 from harness.cli.options import (
@@ -71,7 +72,7 @@ models_option = click.option(
     type=split_words,
     required=True,
     metavar="NAME,...",
-    help="Names, name:tag, name=FILE with weights, globs or all.",
+    help="Names, name:tag, name=FILE with weights, globs or all; or a checkpoint FILE.",
 )
 datasets_option = partial(
     click.option,
@@ -87,6 +88,9 @@ datasets_option = partial(
 @models_option
 @datasets_option(default="all")
 @scale_option
+@click.option(
+    "--name", default="", help="The name of a checkpoint's runs.  [default: that of its file]"
+)
 @click.option("--self-ensemble", is_flag=True, help="Average over eight flips and rotations.")
 @click.option(
     "--tile",
@@ -166,7 +170,9 @@ def run(
     fill_registries(plugins)
     open_executor = _executor(executor, scheduler, workers, plugins)
     side = tile if isinstance(tile, int) else None
-    planned = plan(Request(**request, tile=side, fetch=download))
+    source = click.get_current_context().get_parameter_source("scale")
+    given = source is not ParameterSource.DEFAULT
+    planned = plan(Request(**request, tile=side, fetch=download, scale_given=given))
     with bars() as shown:
         progress = RunProgress(shown)
         context = RunContext(ResultStore(results), progress, device, force, save_images)

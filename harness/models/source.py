@@ -21,7 +21,7 @@ from harness.cards import DISTRIBUTION
 from harness.errors import HarnessError
 from harness.files import TEXT, regular
 from harness.record import canonical_json, digest, file_digest
-from harness.registry import METRICS, MODELS
+from harness.registry import METRICS
 from harness.syntax import LIBRARY, NETWORKS, canonical_digest, is_harness, is_left_out
 
 if TYPE_CHECKING:
@@ -124,22 +124,21 @@ def _files_of(function: Any) -> list[Path]:
     return [Path(file) for file in files if file]
 
 
-def plugins(model: str, metrics: Sequence[str]) -> dict[str, dict[str, str]]:
+def plugins(card: ModelCard, metrics: Sequence[str]) -> dict[str, dict[str, str]]:
     """Describe where a model and metrics came from; the harness's own metrics are left out.
 
     Returns:
         by name: the plug-in's ``file`` or ``module``, the ``distribution`` of an installed
-        plug-in, and the ``sha256`` of the file that registers it.
+        plug-in, and the ``sha256`` of the file that registers it, if there is one.
     """
-    card = MODELS.get(model)
-    used = [(card.name, card.origin, card.source)] if card.source else []
+    used = [(card.name, card.origin, card.source)] if card.origin else []
     used += [(name, METRICS.origin(name), file) for name, file in _foreign_metrics(metrics)]
     return {name: _facts(origin, file) for name, origin, file in used}
 
 
-def _facts(origin: str, file: Path) -> dict[str, str]:
-    sha256 = {"sha256": file_digest(file)}
-    if origin.endswith(".py"):
+def _facts(origin: str, file: Path | None) -> dict[str, str]:
+    sha256 = {"sha256": file_digest(file)} if file else {}
+    if file and origin.endswith(".py"):
         return {"file": file.name} | sha256
     names = distributions().get(origin.partition(".")[0], ())
     installed = ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(names))

@@ -66,10 +66,16 @@ def rebuild(
             f"The test set {identity.dataset} of this run is not found: give the folder that "
             "contains it with --data-root."
         ) from error
+    checkpoint = "checkpoint" in record.provenance
+    if checkpoint and not weights:
+        raise UsageError(
+            f"The network of the run {identity.id[:12]} is not registered, it came with a "
+            "checkpoint: give that file with --weights FILE."
+        )
     rules = protocol(identity.protocol)
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
     request = Request(
-        [identity.model + tag],
+        [f"{identity.model}={weights}" if checkpoint else identity.model + tag],
         [identity.dataset],
         identity.scale,
         rules.grey,
@@ -78,7 +84,7 @@ def rebuild(
         rules.float_y,
         identity.self_ensemble,
         identity.tile,
-        {identity.model: weights} if weights else {},
+        {identity.model: weights} if weights and not checkpoint else {},
         data_root=data_root,
         strict=True,
         weights_key=weights_key,

@@ -122,7 +122,7 @@ class Job:
     def __init__(self, run: Run, context: RunContext, execution: Execution, lock: FileLock) -> None:
         self.run, self.execution, self._context, self._lock = run, execution, context, lock
         # Read now: the user may edit the plug-in's file during the run.
-        self._plugins = plugins(run.card.name, run.metrics)
+        self._plugins = plugins(run.card, run.metrics)
         self._stored = context.store.finished(run.identity)
         self._reused = None if context.force else self._stored
         self._journal = Journal(context.store, run.identity, execution)
@@ -194,6 +194,8 @@ class Job:
         lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
         if lr_folder:
             provenance = {**provenance, "lr_images": lr_folder.name}
+        if run.card.checkpoint:
+            provenance = {**provenance, "checkpoint": run.card.checkpoint}
         names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,

@@ -83,7 +83,9 @@ def command(record: RunRecord) -> str:
     from_file = weights is not None and weights.tag == "file"
     model = f"{identity.model}:{weights.tag}" if weights and not from_file else identity.model
     words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
-    if weights and from_file:
+    if weights and "checkpoint" in record.provenance:
+        words[3] = f"{identity.model}={weights.file}"
+    elif weights and from_file:
         words += ["--weights", f"{identity.model}={weights.file}"]
     options = {
         "--scale": (rules.scale, 4),

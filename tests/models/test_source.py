@@ -96,7 +96,7 @@ def test_what_a_partial_is_made_of_counts(tmp_path: Path) -> None:
         load_plugins([file])
         seen.add((network_digest(MODELS.get("partly"), 4, {}), metrics_digest(("psnr", "off"))))
     assert len(seen) == 3
-    assert plugins("partly", ("off",))["partly"]["file"] == "partly.py"
+    assert plugins(MODELS.get("partly"), ("off",))["partly"]["file"] == "partly.py"
 
 
 def test_the_helper_of_a_metric_counts(plug: Path) -> None:
@@ -138,10 +138,10 @@ def test_code_that_is_not_a_file_is_named(tmp_path: Path) -> None:
 
 def test_where_a_plugin_came_from_is_known(plug: Path) -> None:
     load_plugins([plug / "mine.py"])
-    facts = plugins("mine", ("psnr", "ssim", "ssim-whole", "mae-mine"))
+    facts = plugins(MODELS.get("mine"), ("psnr", "ssim", "ssim-whole", "mae-mine"))
     assert set(facts) == {"mine", "mae-mine"}
     assert facts["mine"]["file"] == "mine.py" and len(facts["mine"]["sha256"]) == 64
-    built_in = plugins("drfn", ("psnr", "ssim"))["drfn"]
+    built_in = plugins(MODELS.get("drfn"), ("psnr", "ssim"))["drfn"]
     assert built_in["module"] == "harness.baselines.drfn"
 
 

@@ -66,7 +66,7 @@ def read_checkpoint(
             its size.
         UsageError: there is nothing under the key, or several networks fit and no key was given.
     """
-    return find_network(_unpickle(path), path, shapes, key, layouts, others)
+    return find_network(unpickle(path), path, shapes, key, layouts, others)
 
 
 def find_network(
@@ -84,32 +84,74 @@ def find_network(
     Returns:
         the tensors, and a sentence on where they were found; empty if the file holds nothing else.
     """
-    dictionaries = sorted(_dictionaries(content), key=lambda found: _rank(found[0]))
-    candidates = [c for found in dictionaries for c in _candidates(*found, (None, *layouts))]
-    if not candidates:
-        raise HarnessError(f"{path} does not hold a dictionary of tensors{_instead(content)}.")
-    under_key = [c for c in candidates if c.is_under(key)]
-    if not under_key:
-        raise UsageError(f"{path} has no tensors under {key}: {_available(candidates, shapes)}.")
+    under_key = _under(key, content, path, (None, *layouts), shapes)
     fitting = [c for c in under_key if c.shapes == shapes]
     if fitting:
         chosen = fitting[0]
         chosen.require_constants(path)
     else:
-        foreign = [c for found in dictionaries for c in _candidates(*found, others)]
+        foreign = _all_candidates(content, others)
         under_key += [c for c in foreign if c.is_under(key) and c.shapes != shapes]
         chosen = max(under_key, key=lambda c: c.common(shapes))
     _require_plain(chosen.tensors, path)
-    # A small file could hold any number of views of one value.
-    if sum(t.nbytes for t in chosen.tensors.values()) > _LARGEST_RATIO * path.stat().st_size:
-        raise HarnessError(
-            f"{path} would unpack to far more than it holds: it is not a valid weights file."
-        )
     rivals = [c for c in fitting if c.differs(chosen)]
     if any(_rank(rival.keys) == _rank(chosen.keys) for rival in rivals):
         fits = _and([chosen.key, *(rival.key for rival in rivals)])
         raise UsageError(f"{path} holds several that fit, {fits}: choose with --weights-key.")
     return chosen.arrays(), _note(chosen, rivals, path)
+
+
+def whole_networks(
+    content: object, path: Path, key: str = ""
+) -> Iterator[tuple[dict[str, Tensor], str]]:
+    """Yield what may be the weights of a whole network of any kind, the likeliest first.
+
+    Those are all values of a dictionary, without a prefix that all their names share, and the
+    values under a prefix that is a usual key, such as ``generator``, or the given key.
+
+    Returns:
+        the tensors under the names in the file, and a sentence on where they are, as
+        `find_network` returns it.
+
+    Raises:
+        HarnessError, UsageError: as `find_network`.
+    """
+    for found in _under(key, content, path, (None,)):
+        whole = len(found.tensors) == len(found.siblings)
+        if whole or found.key == key or found.prefix in _KEYS:
+            _require_plain(found.tensors, path)
+            yield dict(found.tensors), _note(found, (), path)
+
+
+def _under(
+    key: str,
+    content: object,
+    path: Path,
+    layouts: Sequence[CheckpointLayout | None],
+    shapes: Shapes | None = None,
+) -> list[_Candidate]:
+    """List what a file has under a key that may be weights; in all of it if there is no key.
+
+    Raises:
+        HarnessError: it holds no tensors.
+        UsageError: it holds none under the key; the message lists keys, if possible of a network
+            of the given shapes.
+    """
+    candidates = _all_candidates(content, layouts)
+    if not candidates:
+        raise HarnessError(f"{path} does not hold a dictionary of tensors{_instead(content)}.")
+    found = [c for c in candidates if c.is_under(key)]
+    if not found:
+        listed = _available(candidates, shapes or {})
+        raise UsageError(f"{path} has no tensors under {key}: {listed}.")
+    return found
+
+
+def _all_candidates(
+    content: object, layouts: Sequence[CheckpointLayout | None]
+) -> list[_Candidate]:
+    dictionaries = sorted(_dictionaries(content), key=lambda found: _rank(found[0]))
+    return [c for found in dictionaries for c in _candidates(*found, layouts)]
 
 
 def _dictionaries(content: object) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
@@ -326,7 +368,12 @@ _NUMPY: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 ]
 
 
-def _unpickle(path: Path) -> object:
+def unpickle(path: Path) -> object:
+    """Read what a PyTorch checkpoint holds; no code in the file is run.
+
+    Raises:
+        HarnessError: the file cannot be read, or holds more than plain values.
+    """
     import torch
 
     fault = _fault(path)
@@ -385,13 +432,19 @@ def _require_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Check that all tensors are dense tensors of real numbers on the CPU.
 
     Raises:
-        HarnessError: one is not; the message names the first.
+        HarnessError: one is not, and the message names the first; or they would take far more
+            memory than the file has bytes.
     """
     odd = next((name for name, tensor in tensors.items() if not _is_plain(tensor)), None)
     if odd is not None:
         raise HarnessError(
             f"{path} does not hold a dictionary of tensors of real numbers: {odd} is sparse, "
             "quantized, complex or without values."
+        )
+    # A small file could hold any number of views of one value.
+    if sum(tensor.nbytes for tensor in tensors.values()) > _LARGEST_RATIO * path.stat().st_size:
+        raise HarnessError(
+            f"{path} would unpack to far more than it holds: it is not a valid weights file."
         )
 
 
