@@ -36,7 +36,8 @@ from harness.protocol.rules import Protocol, make_sample, score
 from harness.registry import load_plugins
 from harness.report.plot import Figure
 from harness.run.evaluate import compute, upscaler
-from harness.run.plan import Request, plan
+from harness.run.plan import plan
+from harness.run.request import Request
 
 if TYPE_CHECKING:
     from harness.cards import ByteArray

@@ -99,6 +99,8 @@ class ModelCard:
         stand_in: a smaller model that runs instead, with a notice, if there are no weights.
         origin: the module or file of the plug-in.
         source: the file that registers it.
+        checkpoint: what is known of a checkpoint that `harness.models.foreign` recognised, which
+            the record repeats; empty for a registered network.
     """
 
     name: CardName
@@ -113,6 +115,7 @@ class ModelCard:
     layouts: Annotated[str, Meta(pattern=r"\A([\w.]+:\w+)?\Z")] = ""
     origin: str = ""
     source: Path | None = None
+    checkpoint: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:

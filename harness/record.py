@@ -381,6 +381,7 @@ class _Provenance(TypedDict, total=False):
     lr_images: str
     sr_images: str
     changed_settings: list[str]
+    checkpoint: dict[str, Any]
 
 
 def _require_names(identity: Identity, images: Sequence[ImageResult]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from harness.cards import LINEAGES, Border, GreyRule
 from harness.cli.options import (
@@ -71,7 +72,8 @@ models_option = click.option(
     type=split_words,
     required=True,
     metavar="NAME,...",
-    help="Names, name:tag, name=FILE with weights, name=FOLDER with SR images, globs or all.",
+    help="Names, name:tag, name=FILE with weights, name=FOLDER with SR images, checkpoint FILEs, "
+    "globs or all.",
 )
 datasets_option = partial(
     click.option,
@@ -87,6 +89,9 @@ datasets_option = partial(
 @models_option
 @datasets_option(default="all")
 @scale_option
+@click.option(
+    "--name", default="", help="The name of a checkpoint's runs.  [default: that of its file]"
+)
 @click.option("--self-ensemble", is_flag=True, help="Average over eight flips and rotations.")
 @click.option(
     "--tile",
@@ -170,7 +175,8 @@ def run(
     """Evaluate models on test sets."""
     from harness.files import require_locks
     from harness.run.job import require_folders
-    from harness.run.plan import Request, plan
+    from harness.run.plan import plan
+    from harness.run.request import Request
     from harness.run.spec import RunContext
     from harness.run.store import ResultStore
     from harness.run.tiles import choose_tiles
@@ -179,7 +185,9 @@ def run(
     fill_registries(plugins)
     open_executor = _executor(executor, scheduler, workers, plugins)
     side = tile if isinstance(tile, int) else None
-    planned = plan(Request(**request, tile=side, fetch=download))
+    source = click.get_current_context().get_parameter_source("scale")
+    given = source is not ParameterSource.DEFAULT
+    planned = plan(Request(**request, tile=side, fetch=download, scale_given=given))
     with bars() as shown:
         progress = RunProgress(shown)
         context = RunContext(ResultStore(results), progress, device, force, save_images)
@@ -403,7 +411,8 @@ def bench(
     """Measure the speed of this machine, of the bare networks, and of whole runs."""
     from harness.models.resources import pick_device
     from harness.run.bench import measure, measure_roof
-    from harness.run.plan import Request, plan
+    from harness.run.plan import plan
+    from harness.run.request import Request
 
     fill_registries(plugins)
     planned = plan(Request(**request))

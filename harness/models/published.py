@@ -16,6 +16,7 @@ from harness.cards import CardName, ModelCard
 from harness.data.images import bases, image_files, image_size, left_out, named_folders, read_image
 from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
+from harness.files import recorded_path
 from harness.record import digest
 from harness.registry import MODELS
 
@@ -40,7 +41,7 @@ class PublishedImages:
     """The SR images of a set.
 
     Attributes:
-        folder: the name of the folder that the user gave.
+        folder: the folder that the user gave, as records name it.
         images: the SR image of each image of the set, by its name in the set.
         note: names the files that are not used; may be empty.
     """
@@ -115,7 +116,7 @@ def find_images(image_set: ImageSet, folder: Path, scale: int) -> PublishedImage
     images = {image.name: _read(image, found[image.name][0], scale) for image in image_set.images}
     unused = left_out(place, [image.path for image in images.values()], files)
     note = f"Not used in {place}: {unused}." if unused else ""
-    return PublishedImages(Path(os.path.abspath(folder)).name, images, note)
+    return PublishedImages(recorded_path(folder), images, note)
 
 
 def _places(image_set: ImageSet, folder: Path, scale: int) -> Iterator[Path]:

@@ -95,10 +95,19 @@ def read_weights(
             official["licence"] if official else "not stated",
         )
         weights = Weights(info, tensors, note=note)
-    bad = next((name for name, v in weights.tensors.items() if not np.isfinite(v).all()), None)
+    require_finite(weights.tensors, path)
+    return weights
+
+
+def require_finite(tensors: Mapping[str, AnyArray], path: Path) -> None:
+    """Refuse weights with values that are infinite or not a number.
+
+    Raises:
+        HarnessError: the message names the first tensor that has such a value.
+    """
+    bad = next((name for name, value in tensors.items() if not np.isfinite(value).all()), None)
     if bad:
         raise HarnessError(f"{path} has values that are not finite in {bad}: it is damaged.")
-    return weights
 
 
 def is_official(row: Mapping[str, str], path: Path) -> bool:
@@ -177,7 +186,7 @@ def _find_foreign(
     if not key and {name: value.shape for name, value in tensors.items()} == shapes:
         return tensors, ""
     content = {name: torch.from_numpy(value) for name, value in tensors.items()}
-    return find_network(content, path, shapes, key, checkpoint_layouts(card.name))
+    return find_network(content, path, shapes, key, *checkpoint_layouts(card.name))
 
 
 _FIELDS = frozenset({*(field.name for field in fields(WeightsInfo)), "model", "scale", "hyper"})
@@ -364,12 +373,22 @@ def no_larger_than(weights: Weights | None) -> Iterator[None]:
     Raises:
         HarnessError: the network has more parameters.
     """
-    from torch.nn.modules.module import register_module_parameter_registration_hook
-
     if weights is None or not weights.hyper:
         yield
         return
-    left = sum(value.size for value in weights.tensors.values())
+    with at_most(sum(value.size for value in weights.tensors.values()), weights.info.file):
+        yield
+
+
+@contextmanager
+def at_most(left: int, file: str) -> Iterator[None]:
+    """Refuse to build a network with more parameters than ``left``, for which a file asks.
+
+    Raises:
+        HarnessError: the network has more parameters.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
     seen: dict[int, nn.Parameter] = {}  # by id: a layer may register a parameter more than once
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -379,7 +398,7 @@ def no_larger_than(weights: Weights | None) -> Iterator[None]:
             left -= parameter.numel()
         if left < 0:
             raise HarnessError(
-                f"{weights.info.file} holds fewer values than the network it asks for: it is not a "
+                f"{file} holds fewer values than the network it asks for: it is not a "
                 "valid weights file."
             )
 

@@ -32,8 +32,9 @@ from harness.protocol.rules import (
 from harness.record import finite_mean
 from harness.registry import MODELS
 from harness.run.evaluate import Upscaled, upscale, upscaler
-from harness.run.plan import Request, plan
+from harness.run.plan import plan
 from harness.run.provenance import plugin_of, weights_file
+from harness.run.request import Request
 from harness.run.spec import Run
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def rebuild(
             "look for: name an SR image and its HR image instead."
         )
     if identity.sr_sha256 and not weights:
-        raise HarnessError(
+        raise UsageError(
             f"The run {identity.id[:12]} scored published images: give their folder with --weights."
         )
     _require_registered(record, data_root)
@@ -79,9 +80,14 @@ def rebuild(
         raise UsageError(f"This run used the weights file {file}: add --weights {file}.")
     rules = protocol(identity.protocol)
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
-    path, images = {identity.model: weights} if weights else {}, bool(identity.sr_sha256)
+    kind = "weight_files"
+    if identity.sr_sha256:
+        kind = "sr_folders"
+    elif "checkpoint" in record.provenance:
+        kind = "checkpoints"
+    path: Any = {kind: {identity.model: weights}} if weights else {}
     request = Request(
-        [] if images else [identity.model + tag],
+        [] if kind == "sr_folders" else [identity.model + tag],
         [identity.dataset],
         identity.scale,
         rules.grey,
@@ -90,11 +96,10 @@ def rebuild(
         rules.float_y,
         identity.self_ensemble,
         identity.tile,
-        {} if images else path,
         data_root=data_root,
         strict=True,
         weights_key=weights_key or (record.provenance.get("weights_key", "") if weights else ""),
-        sr_folders=path if images else {},
+        **path,
     )
     result = plan(request)
     if not result.runs:

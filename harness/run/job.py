@@ -201,6 +201,8 @@ class Job:
             "sr_images": run.published.folder if run.published else "",
         }
         provenance = {**provenance, **{name: text for name, text in asked_for.items() if text}}
+        if run.card.checkpoint:
+            provenance["checkpoint"] = run.card.checkpoint
         names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -10,64 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cards import LINEAGES, Preset
-from harness.data.pinned import fetch
-from harness.data.testsets import DatasetUnavailable, Fetch, find_or_fetch, select, with_lr_images
-from harness.errors import HarnessError, UsageError, own_error
+from harness.data.testsets import DatasetUnavailable, find_or_fetch, select, with_lr_images
+from harness.errors import HarnessError, own_error
+from harness.files import recorded_path
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
 from harness.protocol.rules import Protocol
-from harness.registry import METRICS, MODELS
+from harness.registry import MODELS
+from harness.run.request import (
+    Request,
+    check_like,
+    check_lr_images,
+    check_metrics,
+    check_weights,
+    misfit,
+    with_paths,
+)
 from harness.run.spec import Run
-from harness.text import listed
 
 if TYPE_CHECKING:
-    from harness.cards import Border, DatasetCard, GreyRule, ModelCard
+    from harness.cards import DatasetCard, ModelCard
     from harness.data.identify import ImageSet
     from harness.models.weights import Weights
-
-
-@dataclass(frozen=True)
-class Request:
-    """The request of a user.
-
-    Attributes:
-        models: names, ``name:tag``, ``name=file`` with its weights, ``name=folder`` with SR images,
-            globs or ``all``.
-        datasets: names, folders, globs or ``all``.
-        scale: the scale.
-        grey: the rule for grey images; None for the rule of each model's pipeline.
-        border: how imresize pads an image; None for ``replicate``.
-        float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
-        float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
-        weight_files: weight files by model name.
-        sr_folders: folders of published SR images by the name of the method that made them.
-        metrics: registered metrics besides psnr and ssim.
-        data_root: a folder to search first for sets.
-        lr_images: a folder of LR images of the only set, used instead of making them.
-        strict: treat an unavailable set as an error.
-        fetch: downloads missing sets.
-        weights_key: the key of the weights in the weight files; empty to find it.
-        like: the lineage whose rules the runs follow, see `LINEAGES`; None for no lineage.
-    """
-
-    models: Sequence[str]
-    datasets: Sequence[str] = ("all",)
-    scale: int = 4
-    grey: GreyRule | None = None
-    border: Border | None = None
-    float_lr: bool = False
-    float_y: bool = False
-    self_ensemble: bool = False
-    tile: int | None = None
-    weight_files: Mapping[str, Path] = field(default_factory=dict)
-    metrics: Sequence[str] = ()
-    data_root: Path | None = None
-    lr_images: Path | None = None
-    strict: bool = False
-    fetch: Fetch = fetch
-    weights_key: str = ""
-    like: str | None = None
-    sr_folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,24 +57,25 @@ def plan(request: Request) -> Plan:
         UsageError: a name or option does not fit.
     """
     result = Plan()
-    request = _with_paths(request)
-    cards = _cards(request.models)
-    if not cards and not request.sr_folders:
-        raise UsageError("No models are named: see harness list models.")
-    _check_weights(request, cards)
+    request = with_paths(request)
+    recognised = _recognised(result, request)
+    request = _with_scale(request, [card for card, _ in recognised.values()])
+    cards = _cards(request, recognised)
+    check_weights(request, cards)
     methods = [(card_of_images(name), folder) for name, folder in request.sr_folders.items()]
     all_cards = [card for card, _ in (*cards, *methods)]
-    _check_like(request, all_cards)
-    _check_metrics(request.metrics, all_cards)
+    check_like(request, all_cards)
+    check_metrics(request.metrics, all_cards)
     metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
     sets = select(request.datasets, request.data_root)
-    _check_lr_images(request, sets)
-    models = [model for c in cards if (model := _with_weights(result, request, *c))]
+    check_lr_images(request, sets)
+    models = [model for c in cards if (model := _with_weights(result, request, recognised, *c))]
     wanted = sets if models or methods else ()
     image_sets = [s for card in wanted if (s := _image_set(result, request, card))]
     for card, weights, asked_for in models:
         if request.tile and card.global_pooling:
-            result.notes.append(f"{card.name} pools over the whole image: tiles change its output.")
+            why = "may see the whole image" if card.checkpoint else "pools over the whole image"
+            result.notes.append(f"{card.name} {why}: tiles change its output.")
         rules = _rules(request, card)
         for image_set in image_sets:
             options = (request.self_ensemble, request.tile, metrics, asked_for)
@@ -175,110 +139,57 @@ def _rules(request: Request, card: ModelCard) -> Protocol:
     )
 
 
-def _with_paths(request: Request) -> Request:
-    """Move the paths of the words ``name=path`` to the weight files and the folders of images."""
-    words, files, folders = [], dict(request.weight_files), dict(request.sr_folders)
-    for word in request.models:
-        name, equals, path = word.partition("=")
-        paths = folders if equals and os.path.isdir(path) else files
-        words += [name] if paths is files else []
-        if equals and not path:
-            raise UsageError(f"--models {word} names no file or folder: give {name}=PATH.")
-        if equals and ":" in name:
-            raise UsageError(
-                f"--models {word} names weights by tag and by file or folder: drop one."
-            )
-        if equals and name in paths:
-            kind = "files" if paths is files else "folders"
-            raise UsageError(f"{name} has two {kind}, {paths[name]} and {path}: choose one.")
-        if equals:
-            paths[name] = Path(path)
-    return replace(request, models=words, weight_files=files, sr_folders=folders)
+_Recognised = Mapping[str, tuple["ModelCard", "Weights"]]
+"""Cards and weights of checkpoints, by the names of their runs."""
 
 
-def _check_like(request: Request, cards: Sequence[ModelCard]) -> None:
-    """Refuse ``--like`` with options for other rules, and for models of which none follows it."""
-    if not request.like:
-        return
-    preset = LINEAGES[request.like]
-    options = {
-        f"--grey {request.grey}": request.grey not in (None, preset.grey),
-        f"--border {request.border}": request.border not in (None, preset.border),
-        "--float-lr": request.float_lr,
-        "--float-y": request.float_y,
-    }
-    if others := [option for option, contradicts in options.items() if contradicts]:
-        raise UsageError(
-            f"--like {request.like} stands for --grey {preset.grey} --border {preset.border}, and "
-            f"goes without {listed(others)}: leave one or the other out."
-        )
-    misfits = [message for card in cards if (message := _misfit(request, card))]
-    if misfits and len(misfits) == len(cards):
-        raise UsageError(" ".join(misfits))
+def _recognised(result: Plan, request: Request) -> _Recognised:
+    """Read the checkpoints; those that cannot be run are problems.
+
+    Raises:
+        UsageError: spandrel, which recognises them, cannot be used.
+    """
+    if not request.checkpoints:
+        return {}
+    from harness.models.foreign import recognise, require_spandrel
+
+    require_spandrel()
+    found = {}
+    for name, path in request.checkpoints.items():
+        with _collect_problems(result, str(path)):
+            card, weights = recognise(path, name, request.weights_key)
+            given = (recorded_path(path), request.weights_key)
+            found[name] = card, replace(weights, asked_for=given)
+    return found
 
 
-def _misfit(request: Request, card: ModelCard) -> str:
-    """Say why a model does not follow the rules of ``--like``; empty if it does."""
-    if not request.like or LINEAGES[request.like].pipeline == card.pipeline:
-        return ""
-    fitting = [name for name, preset in LINEAGES.items() if preset.pipeline == card.pipeline]
-    return (
-        f"{card.name} has the pipeline {card.pipeline}, and --like {request.like} is for "
-        f"{LINEAGES[request.like].pipeline}: run it with --like {' or '.join(fitting)}."
-    )
+def _with_scale(request: Request, cards: Sequence[ModelCard]) -> Request:
+    """Take the scale of the checkpoints, if they have one in common and the user gave none."""
+    scales = {card.scales[0] for card in cards}
+    if len(scales) == 1 and not request.scale_given:
+        return replace(request, scale=scales.pop())
+    return request
 
 
-def _cards(words: Sequence[str]) -> list[tuple[ModelCard, str | None]]:
+def _cards(request: Request, recognised: _Recognised) -> list[tuple[ModelCard, str | None]]:
     """The models and tags for words such as ``name``, ``na*`` or ``name:tag``."""
     chosen: dict[tuple[str, str | None], None] = {}
-    for word in words:
+    for word in request.models:
         pattern, _, tag = word.partition(":")
-        chosen |= dict.fromkeys((name, tag or None) for name in MODELS.select(pattern))
-    return [(MODELS.get(name), tag) for name, tag in chosen]
-
-
-def _check_metrics(names: Sequence[str], cards: Sequence[ModelCard]) -> None:
-    """Refuse unknown metrics, and metrics with the name of a model: names must be unique."""
-    for name in names:
-        METRICS.get(name)
-        if name in (card.name for card in cards):
-            raise UsageError(f"A model and a metric are both called {name}: rename one.")
-
-
-def _check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
-    """Refuse LR images for several sets, and options for making LR images that are given."""
-    if request.lr_images is None:
-        return
-    if len(sets) > 1:
-        raise UsageError("--lr-images goes with one test set: name it with --datasets.")
-    if request.float_lr:
-        raise UsageError("--float-lr makes LR images, and --lr-images reads them: choose one.")
-    if not os.path.isdir(request.lr_images):
-        raise UsageError(f"There is no folder {request.lr_images}.")
-
-
-def _check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
-    """Refuse weights for models that are not requested, have a tag, or have no parameters."""
-    if request.weights_key and not request.weight_files:
-        raise UsageError("--weights-key is for the files of --weights: name one.")
-    for name in request.weight_files:
-        if name not in (card.name for card, _ in cards):
-            raise UsageError(f"--weights names {name}, which is not among the models.")
-    for card, tag in cards:
-        file = request.weight_files.get(card.name)
-        if card.params == 0 and (tag or file):
-            raise UsageError(f"{card.name} has no parameters and takes no weights.")
-        if tag and file:
-            raise UsageError(
-                f"{card.name}:{tag} and --weights {card.name}={file} contradict each other."
-            )
+        names = [word] if word in request.checkpoints else MODELS.select(pattern)
+        chosen |= dict.fromkeys((name, tag or None) for name in names)
+    return [
+        (recognised[name][0] if name in recognised else MODELS.get(name), tag)
+        for name, tag in chosen
+        if name in recognised or name not in request.checkpoints
+    ]
 
 
 def _with_weights(
-    result: Plan, request: Request, card: ModelCard, tag: str | None
+    result: Plan, request: Request, recognised: _Recognised, card: ModelCard, tag: str | None
 ) -> tuple[ModelCard, Weights | None, str] | None:
     """A model, its weights, and the requested name if another model runs in its place."""
-    if message := _misfit(request, card):
+    if message := misfit(request, card):
         result.problems.append(message)
         return None
     if request.scale not in card.scales:
@@ -290,7 +201,11 @@ def _with_weights(
     with _collect_problems(result, card.name):
         try:
             path, key = request.weight_files.get(card.name), request.weights_key
-            weights = find_weights(card, request.scale, path=path, tag=tag, key=key)
+            weights = (
+                recognised[card.name][1]
+                if card.checkpoint
+                else find_weights(card, request.scale, path=path, tag=tag, key=key)
+            )
         except WeightsMissing:
             if card.stand_in and not tag:
                 with suppress(WeightsMissing):

@@ -84,7 +84,10 @@ def command(record: RunRecord) -> str:
     identity, weights, facts = record.identity, record.weights, record.provenance
     rules, file = protocol(identity.protocol), weights_file(record)
     model = f"{identity.model}:{weights.tag}" if weights and not file else identity.model
-    model += f"={facts.get('sr_images', 'FOLDER')}" * bool(identity.sr_sha256)
+    if identity.sr_sha256:
+        model += f"={facts.get('sr_images', 'FOLDER')}"
+    elif "checkpoint" in facts:
+        model, file = f"{model}={file}", ""
     words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
     options = {
         "--weights": (file and f"{identity.model}={file}", ""),

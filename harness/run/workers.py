@@ -35,6 +35,7 @@ from harness.run.spec import Run, WorkersError
 if TYPE_CHECKING:
     from distributed import Future, Worker
 
+    from harness.cards import ModelCard
     from harness.data.identify import SetImage
     from harness.models.upscaler import Upscaler
     from harness.models.weights import Weights
@@ -227,6 +228,7 @@ class Workers(ExitStack):
         return Parcel(
             run.identity.id,
             run.card.name,
+            run.card if run.card.checkpoint else None,
             {name: getattr(run, name) for name in sent},
             self._plugins,
             self._context.device,
@@ -381,6 +383,7 @@ class Parcel:
     Attributes:
         id: the id of the run's identity.
         model: the name of the network.
+        card: the network of a checkpoint, which the worker cannot find by its name.
         fields: the fields of the `Run` besides the network and its weights.
         plugins: plug-in files to load first.
         device: the device option of the user; each worker picks its own device for ``auto``.
@@ -390,6 +393,7 @@ class Parcel:
 
     id: str
     model: str
+    card: ModelCard | None
     fields: Mapping[str, Any]
     plugins: tuple[Path, ...]
     device: str
@@ -509,7 +513,7 @@ def _unpack(parcel: Parcel, weights: Weights | None) -> Run:
     """Rebuild the run, and check that this worker has the same files as the client."""
     try:
         _load(parcel.plugins)
-        card = MODELS.get(parcel.model)
+        card = parcel.card or MODELS.get(parcel.model)
     except HarnessError as error:
         raise WorkersError(f"The worker {_this_worker()} lacks a plug-in: {error}") from error
     run = Run(card, weights, **parcel.fields)

@@ -10,7 +10,8 @@ import pytest
 
 from harness.cli.progress import RunProgress, bars
 from harness.record import ImageResult
-from harness.run.plan import Request, plan
+from harness.run.plan import plan
+from harness.run.request import Request
 from harness.run.store import ResultStore
 from tests.records import record
 

@@ -146,6 +146,96 @@ def test_names_that_a_network_gives_itself_stay(harness, tmp_path: Path) -> None
         assert same(read(under(prefix, own), "wrapped"), own)
 
 
+COMMON_STYLES = """
+import torch
+from torch import nn
+from harness.registry import register_model
+
+def block(width):
+    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
+
+def upsampler(width):
+    return nn.Sequential(nn.Conv2d(width, 48, 3, padding=1), nn.PixelShuffle(4))
+
+class EdsrPytorch(nn.Module):
+    def __init__(self, stored):
+        super().__init__()
+        shift = nn.Conv2d(3, 3, 1)  # with another mean than that of DIV2K
+        self.sub_mean = shift if stored else nn.Identity()
+        self.head = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1))
+        self.body = nn.Sequential(*(block(8) for _ in range(2)))
+        self.tail = upsampler(8)
+
+    def forward(self, image):
+        features = self.head(self.sub_mean(255 * image))
+        return self.tail(features + self.body(features)) / 255
+
+class Basicsr(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv_first = nn.Conv2d(3, 8, 3, padding=1)
+        self.body = nn.Sequential(*(block(8) for _ in range(2)))
+        self.conv_after_body = nn.Conv2d(8, 8, 3, padding=1)
+        self.upsample = upsampler(8)
+        self.conv_last = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, image):
+        features = self.conv_first(image)
+        features = features + self.conv_after_body(self.body(features))
+        return self.conv_last(self.upsample(features))
+
+for name, build in {
+    "edsr-style": lambda scale=4: EdsrPytorch(True),
+    "edsr-style-without-mean": lambda scale=4: EdsrPytorch(False),
+    "basicsr-style": lambda scale=4: Basicsr(),
+}.items():
+    register_model(name, pipeline="rgb", input="lr", scales=(4,))(build)
+"""
+
+
+@pytest.mark.parametrize("key", ["", "params_ema"])
+@pytest.mark.parametrize("name", ["edsr-style", "edsr-style-without-mean", "basicsr-style"])
+def test_a_plug_in_loads_its_own_checkpoint_whatever_its_layers_are_called(
+    harness, tmp_path: Path, name: str, key: str
+) -> None:
+    (tmp_path / "own.py").write_text(COMMON_STYLES)
+    assert harness("list", "models", "--plugin", "own.py").exit_code == 0
+    card, image = MODELS.get(name), np.random.default_rng(0).random((9, 7, 3))
+    network = build_network(card, 4, {}).eval()
+    with torch.no_grad():
+        expected = network(torch.from_numpy(image).float().permute(2, 0, 1)[None])
+    own = dict(network.state_dict())
+    output = Upscaler(card, 4, read({key: own} if key else own, name))(image)
+    np.testing.assert_allclose(output, expected[0].permute(1, 2, 0), rtol=0, atol=1e-6)
+    # A value is missing: the error uses the file's own names.
+    first = next(name for name in own if name.startswith(("head", "conv_first")))
+    with pytest.raises(HarnessError, match=rf"1 missing \({first}\)\.$"):
+        read({n: value for n, value in own.items() if n != first}, name)
+
+
+SAME_NAMES_AS_EDSR = """
+from torch import nn
+from harness import baselines
+from harness.registry import MODELS, register_model
+
+@register_model("twin", pipeline="rgb", input="lr", scales=(4,))
+def twin(scale=4):
+    return MODELS.get("edsr-baseline").build(scale=scale)
+"""
+
+
+def test_only_its_own_layouts_say_how_to_read_the_weights_of_a_network(
+    harness, tmp_path: Path
+) -> None:
+    """EDSR-PyTorch works in [0, 255], and what a network of these names works in is not known."""
+    (tmp_path / "twin.py").write_text(SAME_NAMES_AS_EDSR)
+    assert harness("list", "models", "--plugin", "twin.py").exit_code == 0
+    assert same(read(load_file(TRAINED), "twin"), load_file(TRAINED))
+    assert same(read(trained(), "edsr-baseline"), load_file(TRAINED))
+    with pytest.raises(HarnessError, match=r"does not fit twin: .* missing"):
+        read(trained(), "twin")
+
+
 def test_of_several_that_fit_one_must_be_named() -> None:
     first, second = net("srcnn"), {name: value + 1 for name, value in net("srcnn").items()}
     both = {"state_dict": under("generator.", first) | under("generator_ema.", second)}

@@ -22,7 +22,8 @@ from harness.record import RunRecord
 from harness.report import page as page_module
 from harness.report.crops import Pictures
 from harness.report.plot import plots
-from harness.run.plan import Request, plan
+from harness.run.plan import plan
+from harness.run.request import Request
 from harness.run.store import ResultStore
 from tests.records import frame, record
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from harness.registry import load_plugins
 from harness.run import workers
-from harness.run.plan import Request, plan
+from harness.run.plan import plan
+from harness.run.request import Request
 from harness.run.spec import WorkersError
 from tests.pictures import picture
 from tests.run.processes import SLOW, Runner, SlowRun

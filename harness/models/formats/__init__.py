@@ -58,7 +58,7 @@ def read_tensors(card: ModelCard, scale: int, path: Path, key: str = "") -> tupl
         from harness.models.network import network_shapes
 
         shapes = network_shapes(card, scale, {})
-        return read_checkpoint(path, shapes, key, checkpoint_layouts(card.name))
+        return read_checkpoint(path, shapes, key, *checkpoint_layouts(card.name))
     if key:
         raise UsageError(f"{path} holds one network: --weights-key is only for checkpoints.")
     if path.suffix == ".mat":
@@ -73,16 +73,20 @@ def read_tensors(card: ModelCard, scale: int, path: Path, key: str = "") -> tupl
     )
 
 
-def checkpoint_layouts(model: str) -> tuple[CheckpointLayout, ...]:
-    """Return the checkpoint layouts of all networks, those of the given model first.
-
-    The other layouts serve to name the network if a checkpoint belongs to another one.
+def checkpoint_layouts(
+    model: str,
+) -> tuple[tuple[CheckpointLayout, ...], tuple[CheckpointLayout, ...]]:
+    """Return the checkpoint layouts of a model, and those that only other networks have.
 
     Raises:
         HarnessError: the layouts of the model cannot be loaded.
     """
-    found = [layout for _, layout in _layouts(model) if isinstance(layout, CheckpointLayout)]
-    return tuple({id(layout): layout for layout in found}.values())
+    own: dict[int, CheckpointLayout] = {}
+    others: dict[int, CheckpointLayout] = {}
+    for name, layout in _layouts(model):  # those of the model come first
+        if isinstance(layout, CheckpointLayout) and id(layout) not in own:
+            (own if name == model else others)[id(layout)] = layout
+    return tuple(own.values()), tuple(others.values())
 
 
 def _layouts(model: str) -> Iterator[tuple[str, CheckpointLayout | FileLayout]]:

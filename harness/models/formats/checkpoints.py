@@ -41,7 +41,11 @@ _DEEPEST = 4
 
 
 def read_checkpoint(
-    path: Path, shapes: Shapes, key: str = "", layouts: Sequence[CheckpointLayout] = ()
+    path: Path,
+    shapes: Shapes,
+    key: str = "",
+    layouts: Sequence[CheckpointLayout] = (),
+    others: Sequence[CheckpointLayout] = (),
 ) -> tuple[Tensors, str]:
     """Read the weights of a network from a checkpoint; no code in the file is run.
 
@@ -49,7 +53,10 @@ def read_checkpoint(
         path: the file.
         shapes: the names and shapes of the network's values, by which it is recognised.
         key: the keys that lead to the network, joined by dots; empty to search for it.
-        layouts: how published implementations name the values of networks.
+        layouts: how published implementations of the network name its values; tried where the
+            names in the file are not those of the network.
+        others: the layouts of other networks; they serve to name the network that weights which
+            do not fit belong to.
 
     Returns:
         the tensors under this project's names, and a note on where they were, see `find_network`.
@@ -59,11 +66,16 @@ def read_checkpoint(
             its size.
         UsageError: there is nothing under the key, or several networks fit and no key was given.
     """
-    return find_network(_unpickle(path), path, shapes, key, layouts)
+    return find_network(unpickle(path), path, shapes, key, layouts, others)
 
 
 def find_network(
-    content: object, path: Path, shapes: Shapes, key: str, layouts: Sequence[CheckpointLayout]
+    content: object,
+    path: Path,
+    shapes: Shapes,
+    key: str,
+    layouts: Sequence[CheckpointLayout],
+    others: Sequence[CheckpointLayout] = (),
 ) -> tuple[Tensors, str]:
     """Find the weights of a network in the content of a file; see `read_checkpoint`.
 
@@ -72,29 +84,74 @@ def find_network(
     Returns:
         the tensors, and a sentence on where they were found; empty if the file holds nothing else.
     """
-    candidates = [
-        candidate
-        for keys, tensors in sorted(_dictionaries(content), key=lambda found: _rank(found[0]))
-        for candidate in _candidates(keys, tensors, layouts)
-    ]
+    under_key = _under(key, content, path, (None, *layouts), shapes)
+    fitting = [c for c in under_key if c.shapes == shapes]
+    if fitting:
+        chosen = fitting[0]
+        chosen.require_constants(path)
+    else:
+        foreign = _all_candidates(content, others)
+        under_key += [c for c in foreign if c.is_under(key) and c.shapes != shapes]
+        chosen = max(under_key, key=lambda c: c.common(shapes))
+    _require_plain(chosen.tensors, path)
+    rivals = [c for c in fitting if c.differs(chosen)]
+    if any(_rank(rival.keys) == _rank(chosen.keys) for rival in rivals):
+        fits = _and([chosen.key, *(rival.key for rival in rivals)])
+        raise UsageError(f"{path} holds several that fit, {fits}: choose with --weights-key.")
+    return chosen.arrays(), _note(chosen, rivals, path)
+
+
+def whole_networks(
+    content: object, path: Path, key: str = ""
+) -> Iterator[tuple[dict[str, Tensor], str]]:
+    """Yield what may be the weights of a whole network of any kind, the likeliest first.
+
+    Those are all values of a dictionary, without a prefix that all their names share, and the
+    values under a prefix that is a usual key, such as ``generator``, or the given key.
+
+    Returns:
+        the tensors under the names in the file, and a sentence on where they are, as
+        `find_network` returns it.
+
+    Raises:
+        HarnessError, UsageError: as `find_network`.
+    """
+    for found in _under(key, content, path, (None,)):
+        whole = len(found.tensors) == len(found.siblings)
+        if whole or found.key == key or found.prefix in _KEYS:
+            _require_plain(found.tensors, path)
+            yield dict(found.tensors), _note(found, (), path)
+
+
+def _under(
+    key: str,
+    content: object,
+    path: Path,
+    layouts: Sequence[CheckpointLayout | None],
+    shapes: Shapes | None = None,
+) -> list[_Candidate]:
+    """List what a file has under a key that may be weights; in all of it if there is no key.
+
+    Raises:
+        HarnessError: it holds no tensors.
+        UsageError: it holds none under the key; the message lists keys, if possible of a network
+            of the given shapes.
+    """
+    candidates = _all_candidates(content, layouts)
     if not candidates:
         raise HarnessError(f"{path} does not hold a dictionary of tensors{_instead(content)}.")
-    under_key = [c for c in candidates if not key or f"{c.key}.".startswith(f"{key}.")]
-    if not under_key:
-        raise UsageError(f"{path} has no tensors under {key}: {_available(candidates, shapes)}.")
-    fitting = [c for c in under_key if c.shapes == shapes]
-    chosen = fitting[0] if fitting else max(under_key, key=lambda c: c.common(shapes))
-    _require_plain(chosen.tensors, path)
-    # A small file could hold any number of views of one value.
-    if sum(t.nbytes for t in chosen.tensors.values()) > _LARGEST_RATIO * path.stat().st_size:
-        raise HarnessError(
-            f"{path} would unpack to far more than it holds: it is not a valid weights file."
-        )
-    others = [c for c in fitting if c.differs(chosen)]
-    if any(_rank(other.keys) == _rank(chosen.keys) for other in others):
-        fits = _and([chosen.key, *(other.key for other in others)])
-        raise UsageError(f"{path} holds several that fit, {fits}: choose with --weights-key.")
-    return chosen.arrays(path), _note(chosen, others, path)
+    found = [c for c in candidates if c.is_under(key)]
+    if not found:
+        listed = _available(candidates, shapes or {})
+        raise UsageError(f"{path} has no tensors under {key}: {listed}.")
+    return found
+
+
+def _all_candidates(
+    content: object, layouts: Sequence[CheckpointLayout | None]
+) -> list[_Candidate]:
+    dictionaries = sorted(_dictionaries(content), key=lambda found: _rank(found[0]))
+    return [c for found in dictionaries for c in _candidates(*found, layouts)]
 
 
 def _dictionaries(content: object) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
@@ -158,6 +215,10 @@ class _Candidate:
     def shapes(self) -> Shapes:
         return {own: tuple(self.tensors[name].shape) for name, own in self.names.items()}
 
+    def is_under(self, key: str) -> bool:
+        """Whether a key, if there is one, leads to the tensors."""
+        return not key or f"{self.key}.".startswith(f"{key}.")
+
     def common(self, shapes: Shapes) -> tuple[int, bool]:
         """How many names it shares with a network, and whether a layout is assumed."""
         return len(self.shapes.keys() & shapes.keys()), self.layout is not None
@@ -169,48 +230,48 @@ class _Candidate:
             _are_equal(self.tensors[name], theirs[own]) for name, own in self.names.items()
         )
 
-    def arrays(self, path: Path) -> Tensors:
+    def arrays(self) -> Tensors:
         """The values under this project's names, for images in [0, 1]."""
         arrays = {own: _array(self.tensors[name]) for name, own in self.names.items()}
-        if self.layout is None:
-            return arrays
-        _require_constants(self.layout, self.tensors, path)
-        span = self.layout.range
+        span = self.layout.range if self.layout else 1
         return {own: v / span if own.endswith(".bias") else v for own, v in arrays.items()}
+
+    def require_constants(self, path: Path) -> None:
+        """Check that stored constants, such as the mean, equal those the network defines itself.
+
+        Raises:
+            HarnessError: one differs.
+        """
+        import torch
+
+        for name, value in self.tensors.items():
+            if self.layout is None or not self.layout.is_constant(name):
+                continue
+            expected = torch.from_numpy(np.asarray(self.layout.constants.get(name, np.zeros(0))))
+            if value.is_floating_point():  # bf16 rounds 111.46 to 111.5
+                expected = expected.to(value.dtype)
+            stored = value.detach().double()
+            same = stored.shape == expected.shape
+            if not same or not np.allclose(stored, expected.double(), 0, 0.05):
+                raise HarnessError(
+                    f"{path} has {name} = {stored.numpy().ravel()}, and the network here has "
+                    f"{expected.double().numpy().ravel()}: it cannot take these weights."
+                )
 
 
 def _candidates(
-    keys: tuple[str, ...], tensors: Mapping[str, Tensor], layouts: Sequence[CheckpointLayout]
+    keys: tuple[str, ...], tensors: Mapping[str, Tensor], layouts: Sequence[CheckpointLayout | None]
 ) -> Iterator[_Candidate]:
-    """Yield the tensors of a dictionary that may be a network: all, or those with one prefix."""
+    """Yield the tensors of a dictionary that may be a network: all, or those with one prefix.
+
+    Each comes once for each layout that its names may follow; None leaves the names as they are.
+    """
     bare = {_unwrapped(name): tensor for name, tensor in tensors.items()}
     for siblings in (tensors,) if bare.keys() == tensors.keys() else (tensors, bare):
         for prefix, group in _groups(siblings).items():
-            matching = next((layout for layout in layouts if layout.mark in group), None)
-            for layout in (matching, None) if matching else (None,):
-                yield _Candidate(keys, prefix, group, layout, siblings)
-
-
-def _require_constants(layout: CheckpointLayout, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Check that stored constants, such as the mean, equal those that our network defines itself.
-
-    Raises:
-        HarnessError: one differs.
-    """
-    import torch
-
-    for name, value in tensors.items():
-        if not layout.is_constant(name):
-            continue
-        expected = torch.from_numpy(np.asarray(layout.constants.get(name, np.zeros(0))))
-        if value.is_floating_point():  # bf16 rounds 111.46 to 111.5
-            expected = expected.to(value.dtype)
-        stored = value.detach().double()
-        if stored.shape != expected.shape or not np.allclose(stored, expected.double(), 0, 0.05):
-            raise HarnessError(
-                f"{path} has {name} = {stored.numpy().ravel()}, and the network here has "
-                f"{expected.double().numpy().ravel()}: it cannot take these weights."
-            )
+            for layout in layouts:
+                if layout is None or layout.mark in group:
+                    yield _Candidate(keys, prefix, group, layout, siblings)
 
 
 def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -307,7 +368,12 @@ _NUMPY: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 ]
 
 
-def _unpickle(path: Path) -> object:
+def unpickle(path: Path) -> object:
+    """Read what a PyTorch checkpoint holds; no code in the file is run.
+
+    Raises:
+        HarnessError: the file cannot be read, or holds more than plain values.
+    """
     import torch
 
     fault = _fault(path)
@@ -366,13 +432,19 @@ def _require_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Check that all tensors are dense tensors of real numbers on the CPU.
 
     Raises:
-        HarnessError: one is not; the message names the first.
+        HarnessError: one is not, and the message names the first; or they would take far more
+            memory than the file has bytes.
     """
     odd = next((name for name, tensor in tensors.items() if not _is_plain(tensor)), None)
     if odd is not None:
         raise HarnessError(
             f"{path} does not hold a dictionary of tensors of real numbers: {odd} is sparse, "
             "quantized, complex or without values."
+        )
+    # A small file could hold any number of views of one value.
+    if sum(tensor.nbytes for tensor in tensors.values()) > _LARGEST_RATIO * path.stat().st_size:
+        raise HarnessError(
+            f"{path} would unpack to far more than it holds: it is not a valid weights file."
         )
 
 

@@ -1,0 +1,231 @@
+"""What a user asks for, and the refusal of requests that do not fit together."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import ValidationError, convert
+
+from harness.cards import LINEAGES, CardName
+from harness.data.pinned import fetch
+from harness.errors import UsageError
+from harness.models.formats import CHECKPOINTS
+from harness.registry import METRICS, MODELS
+from harness.text import listed
+
+if TYPE_CHECKING:
+    from harness.cards import Border, DatasetCard, GreyRule, ModelCard
+    from harness.data.testsets import Fetch
+
+
+@dataclass(frozen=True)
+class Request:
+    """The request of a user.
+
+    Attributes:
+        models: names, ``name:tag``, globs or ``all``; a checkpoint of any architecture by its file;
+            ``name=path`` with the weights file of a model, a checkpoint of another architecture, or
+            a folder of SR images.
+        datasets: names, folders, globs or ``all``.
+        scale: the scale.
+        grey: the rule for grey images; None for the rule of each model's pipeline.
+        border: how imresize pads an image; None for ``replicate``.
+        float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
+        float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
+        weight_files: weight files by model name.
+        metrics: registered metrics besides psnr and ssim.
+        data_root: a folder to search first for sets.
+        lr_images: a folder of LR images of the only set, used instead of making them.
+        strict: treat an unavailable set as an error.
+        fetch: downloads missing sets.
+        weights_key: the key of the weights in the weight files; empty to find it.
+        like: the lineage whose rules the runs follow, see `LINEAGES`; None for no lineage.
+        scale_given: False if ``scale`` is a default, which the scale of a checkpoint replaces.
+        name: the name of the only checkpoint; empty to make it from the file's name.
+        checkpoints: files of networks without a registered model, by the names of their runs.
+        sr_folders: folders of published SR images by the name of the method that made them.
+    """
+
+    models: Sequence[str]
+    datasets: Sequence[str] = ("all",)
+    scale: int = 4
+    grey: GreyRule | None = None
+    border: Border | None = None
+    float_lr: bool = False
+    float_y: bool = False
+    self_ensemble: bool = False
+    tile: int | None = None
+    weight_files: Mapping[str, Path] = field(default_factory=dict)
+    metrics: Sequence[str] = ()
+    data_root: Path | None = None
+    lr_images: Path | None = None
+    strict: bool = False
+    fetch: Fetch = fetch
+    weights_key: str = ""
+    like: str | None = None
+    scale_given: bool = True
+    name: str = ""
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    sr_folders: Mapping[str, Path] = field(default_factory=dict)
+
+
+def with_paths(request: Request) -> Request:
+    """Move the paths among the models to the weight files, checkpoints and folders of SR images.
+
+    Raises:
+        UsageError: a path does not exist, or two go by one name; or there are no models.
+    """
+    words = []
+    files, checkpoints = dict(request.weight_files), dict(request.checkpoints)
+    folders = dict(request.sr_folders)
+    for word in request.models:
+        name, path = _name_and_path(word, request.name)
+        if path is None:
+            words.append(word)
+            continue
+        kind = folders if path.is_dir() else files if name in MODELS else checkpoints
+        if kind.get(name, path) != path:
+            raise UsageError(f"{name} has two paths, {kind[name]} and {path}: choose one.")
+        kind[name] = path
+        words += [name] if kind is not folders else []
+    if request.name and list(checkpoints) != [request.name]:
+        raise UsageError("--name is for one checkpoint: give its file in --models.")
+    if not words and not folders:
+        raise UsageError("No models are named: see harness list models.")
+    return replace(
+        request, models=words, weight_files=files, checkpoints=checkpoints, sr_folders=folders
+    )
+
+
+_SUFFIXES = CHECKPOINTS | {".safetensors"}
+
+
+def _name_and_path(word: str, name: str) -> tuple[str, Path | None]:
+    """Split a word of the models into a name and a path; no path for the name of a model.
+
+    Args:
+        word: the word.
+        name: the name of a file without one; empty to make it from the file's name.
+
+    Raises:
+        UsageError: the path does not exist, or the name is not valid or that of a model.
+    """
+    given, equals, path = word.partition("=")
+    is_path = os.sep in word or Path(word).suffix in _SUFFIXES
+    if is_path and (os.path.exists(word) or not equals):
+        return _name_of(Path(word), name), Path(word)
+    if not equals:
+        return word, None
+    if not path:
+        raise UsageError(f"--models {word} names no file or folder: give {given}=PATH.")
+    if ":" in given:
+        raise UsageError(f"--models {word} names weights by tag and by path: choose one.")
+    if given not in MODELS and not os.path.exists(path):
+        raise UsageError(f"There is no file or folder {path}: correct --models {word}.")
+    return _valid(given, path), Path(path)
+
+
+def _name_of(path: Path, name: str) -> str:
+    """Name the network in a checkpoint that the user gave without a name."""
+    if not path.exists():
+        near = get_close_matches(path.stem.lower(), MODELS, 1, 0.5)
+        hint = f"did you mean the model {near[0]}?" if near else "correct the path."
+        raise UsageError(f"There is no file {path}: {hint}")
+    if path.is_dir():
+        raise UsageError(
+            f"{path} is a folder: name the method whose SR images it has, NAME={path}."
+        )
+    name = name or re.sub(r"[^\w.-]+", "-", path.stem).strip(".-")
+    if name in MODELS:
+        raise UsageError(
+            f"{name} is a registered model: give {name}={path} if the file has its weights, or "
+            "else another name with --name."
+        )
+    return _valid(name, path)
+
+
+def _valid(name: str, path: object) -> str:
+    try:
+        return convert(name, CardName)
+    except ValidationError:
+        raise UsageError(
+            f"{name!r} cannot name what is in {path}: give NAME={path}, with letters, digits, '.', "
+            "'_' and '-' in the name."
+        ) from None
+
+
+def check_metrics(names: Sequence[str], cards: Sequence[ModelCard]) -> None:
+    """Refuse unknown metrics, and metrics with the name of a model: names must be unique."""
+    for name in names:
+        METRICS.get(name)
+        if name in (card.name for card in cards):
+            raise UsageError(f"A model and a metric are both called {name}: rename one.")
+
+
+def check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
+    """Refuse LR images for several sets, and options for making LR images that are given."""
+    if request.lr_images is None:
+        return
+    if len(sets) > 1:
+        raise UsageError("--lr-images goes with one test set: name it with --datasets.")
+    if request.float_lr:
+        raise UsageError("--float-lr makes LR images, and --lr-images reads them: choose one.")
+    if not os.path.isdir(request.lr_images):
+        raise UsageError(f"There is no folder {request.lr_images}.")
+
+
+def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
+    """Refuse weights for models that are not requested, have a tag, or have no parameters."""
+    if request.weights_key and not (request.weight_files or request.checkpoints):
+        raise UsageError("--weights-key is for the files of --weights: name one.")
+    for name in request.weight_files:
+        if name not in (card.name for card, _ in cards):
+            raise UsageError(f"--weights names {name}, which is not among the models.")
+    for card, tag in cards:
+        file = request.weight_files.get(card.name)
+        if card.checkpoint and file:
+            raise UsageError(f"{card.name} is a checkpoint with its weights: leave out --weights.")
+        if card.params == 0 and (tag or file):
+            raise UsageError(f"{card.name} has no parameters and takes no weights.")
+        if tag and file:
+            raise UsageError(
+                f"{card.name}:{tag} and --weights {card.name}={file} contradict each other."
+            )
+
+
+def check_like(request: Request, cards: Sequence[ModelCard]) -> None:
+    """Refuse ``--like`` with options for other rules, and for models of which none follows it."""
+    if not request.like:
+        return
+    preset = LINEAGES[request.like]
+    options = {
+        f"--grey {request.grey}": request.grey not in (None, preset.grey),
+        f"--border {request.border}": request.border not in (None, preset.border),
+        "--float-lr": request.float_lr,
+        "--float-y": request.float_y,
+    }
+    if others := [option for option, contradicts in options.items() if contradicts]:
+        raise UsageError(
+            f"--like {request.like} stands for --grey {preset.grey} --border {preset.border}, and "
+            f"goes without {listed(others)}: leave one or the other out."
+        )
+    misfits = [message for card in cards if (message := misfit(request, card))]
+    if misfits and len(misfits) == len(cards):
+        raise UsageError(" ".join(misfits))
+
+
+def misfit(request: Request, card: ModelCard) -> str:
+    """Say why a model does not follow the rules of ``--like``; empty if it does."""
+    if not request.like or LINEAGES[request.like].pipeline == card.pipeline:
+        return ""
+    fitting = [name for name, preset in LINEAGES.items() if preset.pipeline == card.pipeline]
+    return (
+        f"{card.name} has the pipeline {card.pipeline}, and --like {request.like} is for "
+        f"{LINEAGES[request.like].pipeline}: run it with --like {' or '.join(fitting)}."
+    )
