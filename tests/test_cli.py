@@ -104,9 +104,9 @@ def sentences(output: str) -> list[str]:
         (["--models", "vdsr:a", "--datasets", "demo", "--weights", "vdsr=b"], 2, "contradict"),
         (["--models", "vdsr", "--weights", "vdsr=a", "--weights", "vdsr=b"], 2, "vdsr twice"),
         (["--models", "vdsr="], 2, "names no file"),
-        (["--models", "vdsr=a,vdsr=b"], 2, "two files, a and b"),
-        (["--models", "vdsr=a", "--weights", "vdsr=b"], 2, "two files, b and a"),
-        (["--models", "vdsr:a=b", "--datasets", "demo"], 2, "by tag and by file"),
+        (["--models", "vdsr=a,vdsr=b"], 2, "two paths, a and b"),
+        (["--models", "vdsr=a", "--weights", "vdsr=b"], 2, "two paths, b and a"),
+        (["--models", "vdsr:a=b", "--datasets", "demo"], 2, "by tag and by path"),
         (["--models", "bicubic", "--datasets", ""], 2, "No test sets are named"),
         (["--models", "bicubic", "--datasets", "demo", "--scale", "7"], 1, "not defined for x7"),
         (
