@@ -170,21 +170,22 @@ def plugins(
         found[name] = _facts(origin, file, _metric_source(name, file).packages)
         if METRICS.get(name).on == "rgb":
             found[name]["on"] = "rgb"
-    if card.source:
+    if card.origin:  # published images have none
         found[card.name] = _facts(card.origin, card.source, source.packages)
     return found
 
 
-def _facts(origin: str, file: Path, packages: Mapping[str, str]) -> PluginFacts:
+def _facts(origin: str, file: Path | None, packages: Mapping[str, str]) -> PluginFacts:
     facts: PluginFacts = {}
-    if origin in FILES or origin.endswith(".py"):
+    if file and (origin in FILES or origin.endswith(".py")):
         facts["file"] = recorded_path(FILES.get(origin, file))
     if not origin.endswith(".py"):
         facts["module"] = origin
         names = distributions().get(origin.partition(".")[0], ())
         if names:
             facts["distribution"] = ", ".join(f"{n} {version(n)}" for n in dict.fromkeys(names))
-    facts["sha256"] = file_digest(file)
+    if file:
+        facts["sha256"] = file_digest(file)
     if packages:
         facts["packages"] = dict(packages)
     return facts

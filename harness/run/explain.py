@@ -122,7 +122,8 @@ def rebuild(
 def _require_registered(record: RunRecord, data_root: Path | None) -> None:
     """Refuse a run whose model or test set is not known here, and say how to make it known."""
     model, dataset = record.identity.model, record.identity.dataset
-    if model not in MODELS:
+    needs_model = not (record.identity.sr_sha256 or "checkpoint" in record.provenance)
+    if needs_model and model not in MODELS:
         raise UsageError(
             f"The model {model} of this run is not registered: {plugin_of(record, model)}"
         )
@@ -257,7 +258,7 @@ def _ways(run: Run, *, grey: bool) -> list[_Way]:
                 rules, **{name: value for _, change in some for name, value in change.items()}
             ),
             tuple(description for description, _ in some),
-            lineage(way, grey=grey),
+            "" if run.published else lineage(way, grey=grey),  # unknown how their LR was made
         )
         for count in range(len(changes) + 1)
         for some in combinations(changes, count)

@@ -105,6 +105,9 @@ def _add_images(
 
     Tiles, given LR images and the rules for making LR images do not concern it.
     """
+    if message := misfit(request, card):
+        result.problems.append(message)
+        return
     rules = replace(_rules(request, card), border=Protocol.border, float_lr=False)
     run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
     with _collect_problems(result, run.title):

@@ -228,12 +228,12 @@ class Workers(ExitStack):
         return Parcel(
             run.identity.id,
             run.card.name,
-            run.card if run.card.checkpoint else None,
             {name: getattr(run, name) for name in sent},
             self._plugins,
             self._context.device,
             self._first_worker[0],
             pictures=self._context.save_images is not None,
+            card=run.card if run.card.checkpoint else None,
         )
 
     def _submit(self, shard: _Shard) -> None:
@@ -383,22 +383,22 @@ class Parcel:
     Attributes:
         id: the id of the run's identity.
         model: the name of the network.
-        card: the network of a checkpoint, which the worker cannot find by its name.
         fields: the fields of the `Run` besides the network and its weights.
         plugins: plug-in files to load first.
         device: the device option of the user; each worker picks its own device for ``auto``.
         facts: the software, device and threads that every worker must have.
         pictures: whether to return SR images.
+        card: the network of a checkpoint, which the worker cannot find by its name.
     """
 
     id: str
     model: str
-    card: ModelCard | None
     fields: Mapping[str, Any]
     plugins: tuple[Path, ...]
     device: str
     facts: Facts
     pictures: bool
+    card: ModelCard | None = None
 
 
 class ShardResult(NamedTuple):

@@ -153,10 +153,10 @@ def test_the_record_says_what_spandrel_recognised_and_a_second_run_is_not_comput
     record = run(harness, *words)
     assert record.provenance["checkpoint"]["architecture"] == "SAFMN"
     assert record.provenance["checkpoint"]["purpose"] == "SR"
-    assert record.plugins["safmn"] == {
-        "module": "spandrel.architectures.SAFMN",
-        "distribution": f"spandrel {version('spandrel')}",
-    }
+    facts = record.plugins["safmn"]
+    assert facts["module"] == "spandrel.architectures.SAFMN"
+    assert facts["distribution"] == f"spandrel {version('spandrel')}"
+    assert facts["packages"]["spandrel"] == version("spandrel")
     assert record.weights and (record.weights.tag, record.weights.file) == ("file", "safmn.pth")
     assert record.weights.tensors_sha256 == record.identity.weights_sha256
     assert record.parameters == sum(p.numel() for p in safmn().parameters())
@@ -239,7 +239,7 @@ def test_runs_are_named_by_the_file_the_user_or_not_at_all(harness, photos: Path
     for wrong, reason in (
         (["drfn.pth"], "drfn is a registered model: give drfn=drfn.pth"),
         ([path, "--name", "edsr"], "edsr is a registered model"),
-        ([path, "--name", "a/b"], "'a/b' cannot name the network"),
+        ([path, "--name", "a/b"], "'a/b' cannot name what is in"),
         (["bicubic", "--name", "mine"], "--name is for one checkpoint"),
         (["drfm.pth"], "There is no file drfm.pth: did you mean the model drfn?"),
         ([path, "--weights", f"rcan={path}"], "leave out --weights"),
@@ -253,7 +253,7 @@ def test_explain_needs_the_file(harness, photos: Path) -> None:
     record = run(harness, "--models", path, "--datasets", photos)
     words = ("explain", record.identity.id[:12], "--results", "out", "--data-root", photos.parent)
     shown = harness(*words)
-    assert shown.exit_code == 2 and "give that file with --weights FILE" in shown.output
+    assert shown.exit_code == 2 and "add --weights rcan.safetensors" in shown.output
     shown = harness(*words, "--weights", path, "--json")
     assert shown.exit_code == 0, shown.output
     assert f'"psnr": {record.means["psnr"]}' in shown.output
