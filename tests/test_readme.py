@@ -49,8 +49,9 @@ def named(given: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], str]]:
     """The models and sets that a command selects by name, each with its registry."""
     for words, registry in ((given.get("models"), MODELS), (given.get("datasets"), DATASETS)):
         for word in words if isinstance(words, list | tuple) else (words or "").split(","):
-            if word:
-                yield registry, word
+            name = word.partition("=")[0]
+            if name and "/" not in name:  # a checkpoint
+                yield registry, name
     if "model" in given:
         yield MODELS, given["model"]
 
