@@ -115,7 +115,7 @@ class ModelCard:
     layouts: Annotated[str, Meta(pattern=r"\A([\w.]+:\w+)?\Z")] = ""
     origin: str = ""
     source: Path | None = None
-    checkpoint: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def channels(self) -> int:
