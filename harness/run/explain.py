@@ -78,30 +78,7 @@ def rebuild(
     file = weights_file(record)
     if record.weights and record.weights.tag == "file" and not weights:
         raise UsageError(f"This run used the weights file {file}: add --weights {file}.")
-    rules = protocol(identity.protocol)
-    tag = f":{record.weights.tag}" if record.weights and not weights else ""
-    kind = "weight_files"
-    if identity.sr_sha256:
-        kind = "sr_folders"
-    elif "checkpoint" in record.provenance:
-        kind = "checkpoints"
-    path: Any = {kind: {identity.model: weights}} if weights else {}
-    request = Request(
-        [] if kind == "sr_folders" else [identity.model + tag],
-        [identity.dataset],
-        identity.scale,
-        rules.grey,
-        rules.border,
-        rules.float_lr,
-        rules.float_y,
-        identity.self_ensemble,
-        identity.tile,
-        data_root=data_root,
-        strict=True,
-        weights_key=weights_key or (record.provenance.get("weights_key", "") if weights else ""),
-        **path,
-    )
-    result = plan(request)
+    result = plan(_request(record, weights, data_root, weights_key))
     if not result.runs:
         raise HarnessError(result.problems[0])
     run = result.runs[0]
@@ -117,6 +94,36 @@ def rebuild(
             f"file, {record.weights.file}, with --weights."
         )
     return run
+
+
+def _request(
+    record: RunRecord, weights: Path | None, data_root: Path | None, weights_key: str
+) -> Request:
+    """The request for the run of a record; the arguments are those of `rebuild`."""
+    identity, rules = record.identity, protocol(record.identity.protocol)
+    model = identity.model
+    tag = f":{record.weights.tag}" if record.weights and not weights else ""
+    kind = "weight_files"
+    if identity.sr_sha256:
+        kind = "sr_folders"
+    elif "checkpoint" in record.provenance:
+        kind = "checkpoints"
+    path: Any = {kind: {model: weights}} if weights else {}
+    return Request(
+        [] if identity.sr_sha256 else [model + tag],
+        [identity.dataset],
+        identity.scale,
+        rules.grey,
+        rules.border,
+        rules.float_lr,
+        rules.float_y,
+        identity.self_ensemble,
+        identity.tile,
+        data_root=data_root,
+        strict=True,
+        weights_key=weights_key or (record.provenance.get("weights_key", "") if weights else ""),
+        **path,
+    )
 
 
 def _require_registered(record: RunRecord, data_root: Path | None) -> None:
@@ -169,10 +176,11 @@ def explain_run(
     own, *others = _ways(run, grey=bool(grey))
     network = None if run.published else upscaler(run, pick_device(device))
     conventions = _usable(run, claim.conventions)
+    doing = "Scoring" if run.published else "Making"
 
     def score(way: _Way, some: Sequence[SetImage]) -> dict[str, Scores]:
         changes = f" with {', '.join(way.changes)}" if way.changes else ""
-        notify(f"Making {len(some)} image{'s' * (len(some) > 1)}{changes}.")
+        notify(f"{doing} {_count(len(some), 'image')}{changes}.")
         return _rescored(replace(run, rules=way.rules), some, conventions, network)
 
     scores = {own.rules: score(own, images)}
@@ -180,11 +188,14 @@ def explain_run(
     _compare(results, record, notify)
     # The other grey rule changes grey images only.
     todo = [(way, grey if way.rules.grey != run.rules.grey else images) for way in others]
-    total = f"in {len(todo)} other ways ({sum(len(some) for _, some in todo)} images)"
-    if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, results))):
-        notify(f"To make them {total} as well, give --all.")
+    if not todo:
         return distinct(results)
-    notify(f"Making them {total}.")
+    total = sum(len(some) for _, some in todo)
+    ways = f"in {_count(len(todo), 'other way')} ({_count(total, 'image')})"
+    if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, results))):
+        notify(f"To see them {ways} as well, give --all.")
+        return distinct(results)
+    notify(f"{doing} them {ways}.")
     for way, some in todo:
         colour_scores = scores.get(replace(way.rules, grey=run.rules.grey), {})
         scores[way.rules] = colour_scores | score(way, some)
@@ -314,6 +325,10 @@ def _compare(results: Sequence[Rescored], record: RunRecord, notify: Callable[[s
             f"Note: the record states {psnr:.4f} dB, but the repeated run gives "
             f"{again:.4f} dB: the code, the set or the machine has changed."
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _shape(image: ByteArray) -> str:
