@@ -62,7 +62,7 @@ def rebuild(
 
     Raises:
         HarnessError: its set or weights are not on this machine.
-        UsageError: its model or set is unknown.
+        UsageError: its model or set is unknown, or the model has another pipeline here.
     """
     identity = record.identity
     if identity.lr_sha256:
@@ -82,6 +82,11 @@ def rebuild(
     if not result.runs:
         raise HarnessError(result.problems[0])
     run = result.runs[0]
+    if run.rules != protocol(identity.protocol):  # the model of a name may have changed
+        raise UsageError(
+            f"This run follows {identity.protocol}, and here {identity.model} follows "
+            f"{run.rules.name}: load the plug-ins that the run had with --plugin."
+        )
     if run.identity.sr_sha256 != identity.sr_sha256:
         folder = record.provenance.get("sr_images", "published images")
         raise HarnessError(

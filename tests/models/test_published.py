@@ -16,6 +16,7 @@ from harness.models.published import PublishedImages, find_images
 from harness.protocol.color import rgb_to_y, to_uint8
 from harness.protocol.metrics import psnr
 from harness.record import Execution
+from harness.registry import MODELS
 from harness.run.job import Job, begin_runs
 from harness.run.plan import plan
 from harness.run.provenance import command, requirements
@@ -271,6 +272,25 @@ class TestARun:
         other.save(sr / "a_Mine_x4.png")
         shown = harness(*explain, "--weights", sr)
         assert shown.exit_code == 1 and "are not those of the run" in shown.stderr
+
+    def test_it_is_not_explained_under_the_rules_of_another_pipeline(
+        self, harness, words, sr: Path
+    ) -> None:
+        """The model of its name decides the pipeline, and that may be a plug-in's."""
+        Path("luma.py").write_text(
+            "from harness.registry import register_model\n"
+            "from torch import nn\n"
+            "@register_model('mine', pipeline='y', input='bicubic', scales=(4,))\n"
+            "def mine(scale=4): return nn.Conv2d(1, 1, 1)\n"
+        )
+        plugin = ("--plugin", "luma.py")
+        (record,) = json.loads(harness(*words, *plugin, "--json").stdout)
+        explain = ("explain", record["id"][:12], "--data-root", ".", "--weights", sr)
+        assert harness(*explain, *plugin).exit_code == 0
+        MODELS.restore({n: e for n, e in MODELS.snapshot().items() if n != "mine"})
+        shown = harness(*explain)
+        assert shown.exit_code == 2
+        assert "follows BI-x4/y, and here mine follows BI-x4/rgb" in shown.stderr
 
     def test_without_grey_images_it_cannot_be_made_in_other_ways(
         self, harness, words, photos: Path, sr: Path
