@@ -343,7 +343,8 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
         known.append((info, published_at(row) if row else "", path))
     official = next(iter(official_rows(card, scale)), None)
     if official and "official" not in (tag for _, tag in files):
-        sha256 = official["pin"].removeprefix("sha256:") if official["bytes"] else ""
+        kind, _, digits = official["pin"].partition(":")
+        sha256 = digits if kind == "sha256" else ""
         info = WeightsInfo("official", "", sha256, "", official["licence"])
         known.append((info, published_at(official), f"not here: {fetch_command(card, scale)}"))
     elif not files:

@@ -53,7 +53,7 @@ def find_weights(
         return None
     if path:
         weights = read_weights(card, scale, path, key=key)
-        return replace(weights, asked_for=(recorded_path(path), key))
+        return replace(weights, given=(recorded_path(path), key))
     for file, file_tag in installed(card, scale):
         if tag in (None, file_tag):
             return read_weights(card, scale, file, tag=file_tag)

@@ -190,14 +190,15 @@ def _content(path: Path) -> object:
     Raises:
         HarnessError: it cannot be read.
     """
-    if path.suffix != ".safetensors":
-        return unpickle(path)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(regular(path, WEIGHTS))
-    except (SafetensorError, OSError, ValueError) as error:
+        regular(path, WEIGHTS)
+        return load_file(path) if path.suffix == ".safetensors" else unpickle(path)
+    except OSError as error:
+        raise HarnessError(f"The checkpoint {path} cannot be read ({error}).") from error
+    except (SafetensorError, ValueError) as error:
         raise HarnessError(f"{path} is not a readable safetensors file ({error}).") from error
 
 

@@ -48,7 +48,7 @@ class Weights:
         tensors: parameter names and arrays.
         hyper: the arguments the network must be built with.
         note: tells the user which part of a checkpoint was read; may be empty.
-        asked_for: the file that the user gave, as records name it, and the key in it; empty if the
+        given: the file that the user gave, as records name it, and the key in it; empty if the
             weights were searched for.
     """
 
@@ -56,7 +56,7 @@ class Weights:
     tensors: Mapping[str, AnyArray]
     hyper: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
-    asked_for: tuple[str, str] = ("", "")
+    given: tuple[str, str] = ("", "")
 
 
 def read_weights(

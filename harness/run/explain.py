@@ -62,7 +62,7 @@ def rebuild(
 
     Raises:
         HarnessError: its set or weights are not on this machine.
-        UsageError: its model or set is unknown.
+        UsageError: its model or set is unknown, or the model has another pipeline here.
     """
     identity = record.identity
     if identity.lr_sha256:
@@ -78,16 +78,44 @@ def rebuild(
     file = weights_file(record)
     if record.weights and record.weights.tag == "file" and not weights:
         raise UsageError(f"This run used the weights file {file}: add --weights {file}.")
-    rules = protocol(identity.protocol)
+    result = plan(_request(record, weights, data_root, weights_key))
+    if not result.runs:
+        raise HarnessError(result.problems[0])
+    run = result.runs[0]
+    if run.rules != protocol(identity.protocol):  # the model of a name may have changed
+        raise UsageError(
+            f"This run follows {identity.protocol}, and here {identity.model} follows "
+            f"{run.rules.name}: load the plug-ins that the run had with --plugin."
+        )
+    if run.identity.sr_sha256 != identity.sr_sha256:
+        folder = record.provenance.get("sr_images", "published images")
+        raise HarnessError(
+            f"The images in {weights} are not those of the run: give its folder, {folder}, with "
+            "--weights."
+        )
+    if record.weights and run.identity.weights_sha256 != identity.weights_sha256:
+        raise HarnessError(
+            f"The weights of {identity.model} found here are not those of the run: give the run's "
+            f"file, {record.weights.file}, with --weights."
+        )
+    return run
+
+
+def _request(
+    record: RunRecord, weights: Path | None, data_root: Path | None, weights_key: str
+) -> Request:
+    """The request for the run of a record; the arguments are those of `rebuild`."""
+    identity, rules = record.identity, protocol(record.identity.protocol)
+    model = identity.model
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
     kind = "weight_files"
     if identity.sr_sha256:
         kind = "sr_folders"
     elif "checkpoint" in record.provenance:
         kind = "checkpoints"
-    path: Any = {kind: {identity.model: weights}} if weights else {}
-    request = Request(
-        [] if kind == "sr_folders" else [identity.model + tag],
+    path: Any = {kind: {model: weights}} if weights else {}
+    return Request(
+        [] if identity.sr_sha256 else [model + tag],
         [identity.dataset],
         identity.scale,
         rules.grey,
@@ -101,22 +129,6 @@ def rebuild(
         weights_key=weights_key or (record.provenance.get("weights_key", "") if weights else ""),
         **path,
     )
-    result = plan(request)
-    if not result.runs:
-        raise HarnessError(result.problems[0])
-    run = result.runs[0]
-    if run.identity.sr_sha256 != identity.sr_sha256:
-        folder = record.provenance.get("sr_images", "published images")
-        raise HarnessError(
-            f"The images in {weights} are not those of the run: give its folder, {folder}, with "
-            "--weights."
-        )
-    if record.weights and run.identity.weights_sha256 != identity.weights_sha256:
-        raise HarnessError(
-            f"The weights of {identity.model} found here are not those of the run: give the run's "
-            f"file, {record.weights.file}, with --weights."
-        )
-    return run
 
 
 def _require_registered(record: RunRecord, data_root: Path | None) -> None:
@@ -169,10 +181,11 @@ def explain_run(
     own, *others = _ways(run, grey=bool(grey))
     network = None if run.published else upscaler(run, pick_device(device))
     conventions = _usable(run, claim.conventions)
+    doing = "Scoring" if run.published else "Making"
 
     def score(way: _Way, some: Sequence[SetImage]) -> dict[str, Scores]:
         changes = f" with {', '.join(way.changes)}" if way.changes else ""
-        notify(f"Making {len(some)} image{'s' * (len(some) > 1)}{changes}.")
+        notify(f"{doing} {_count(len(some), 'image')}{changes}.")
         return _rescored(replace(run, rules=way.rules), some, conventions, network)
 
     scores = {own.rules: score(own, images)}
@@ -180,11 +193,14 @@ def explain_run(
     _compare(results, record, notify)
     # The other grey rule changes grey images only.
     todo = [(way, grey if way.rules.grey != run.rules.grey else images) for way in others]
-    total = f"in {len(todo)} other ways ({sum(len(some) for _, some in todo)} images)"
-    if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, results))):
-        notify(f"To make them {total} as well, give --all.")
+    if not todo:
         return distinct(results)
-    notify(f"Making them {total}.")
+    total = sum(len(some) for _, some in todo)
+    ways = f"in {_count(len(todo), 'other way')} ({_count(total, 'image')})"
+    if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, results))):
+        notify(f"To see them {ways} as well, give --all.")
+        return distinct(results)
+    notify(f"{doing} them {ways}.")
     for way, some in todo:
         colour_scores = scores.get(replace(way.rules, grey=run.rules.grey), {})
         scores[way.rules] = colour_scores | score(way, some)
@@ -314,6 +330,10 @@ def _compare(results: Sequence[Rescored], record: RunRecord, notify: Callable[[s
             f"Note: the record states {psnr:.4f} dB, but the repeated run gives "
             f"{again:.4f} dB: the code, the set or the machine has changed."
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _shape(image: ByteArray) -> str:

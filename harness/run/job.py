@@ -130,7 +130,7 @@ class Job:
         self._plugins = run.plugins()
         self._stored = context.store.finished(run.identity)
         self._reused = None if context.force else self._stored
-        self._journal = Journal(context.store, run.identity, execution)
+        self._journal = Journal(context.store, run.identity, self.execution)
         previous: Iterable[ImageResult] = ()
         if not context.force:
             previous = self._reused.images if self._reused else self._journal.read()
@@ -191,8 +191,8 @@ class Job:
         run = self.run
         cost = None if error or run.published else run.complexity()
         lr_folder = next((image.lr.path.parent for image in run.image_set.images if image.lr), None)
-        file, key = run.weights.asked_for if run.weights else ("", "")
-        asked_for = {
+        file, key = run.weights.given if run.weights else ("", "")
+        requested = {
             "in_place_of": run.asked_for,
             "weights_file": file,
             "weights_key": key,
@@ -200,7 +200,7 @@ class Job:
             "lr_images": recorded_path(lr_folder) if lr_folder and not run.published else "",
             "sr_images": run.published.folder if run.published else "",
         }
-        provenance = {**provenance, **{name: text for name, text in asked_for.items() if text}}
+        provenance = {**provenance, **{name: text for name, text in requested.items() if text}}
         if run.card.checkpoint:
             provenance["checkpoint"] = run.card.checkpoint
         names = (image.name for image in run.image_set.images)

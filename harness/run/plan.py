@@ -74,8 +74,9 @@ def plan(request: Request) -> Plan:
     image_sets = [s for card in wanted if (s := _image_set(result, request, card))]
     for card, weights, asked_for in models:
         if request.tile and card.global_pooling:
-            why = "may see the whole image" if card.checkpoint else "pools over the whole image"
-            result.notes.append(f"{card.name} {why}: tiles change its output.")
+            pools = "pools over the whole image: tiles change its output."
+            unknown = "may see the whole image: tiles may change its output."
+            result.notes.append(f"{card.name} {unknown if card.checkpoint else pools}")
         rules = _rules(request, card)
         for image_set in image_sets:
             options = (request.self_ensemble, request.tile, metrics, asked_for)
@@ -83,7 +84,7 @@ def plan(request: Request) -> Plan:
             with _collect_problems(result, run.title):
                 _add(result, run)
     for card, folder in methods:
-        for image_set in image_sets:
+        for image_set in image_sets if _follows(result, request, card) else ():
             _add_images(result, request, card, folder, image_set, metrics)
     return result
 
@@ -105,9 +106,6 @@ def _add_images(
 
     Tiles, given LR images and the rules for making LR images do not concern it.
     """
-    if message := misfit(request, card):
-        result.problems.append(message)
-        return
     rules = replace(_rules(request, card), border=Protocol.border, float_lr=False)
     run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
     with _collect_problems(result, run.title):
@@ -118,6 +116,13 @@ def _add_images(
             return
         result.notes += [published.note] * bool(published.note)
         _add(result, replace(run, published=published))
+
+
+def _follows(result: Plan, request: Request, card: ModelCard) -> bool:
+    """Whether a model follows the rules of ``--like``; if not, that is a problem."""
+    message = misfit(request, card)
+    result.problems += [message] * bool(message)
+    return not message
 
 
 @contextmanager
@@ -162,7 +167,7 @@ def _recognised(result: Plan, request: Request) -> _Recognised:
         with _collect_problems(result, str(path)):
             card, weights = recognise(path, name, request.weights_key)
             given = (recorded_path(path), request.weights_key)
-            found[name] = card, replace(weights, asked_for=given)
+            found[name] = card, replace(weights, given=given)
     return found
 
 
@@ -192,8 +197,7 @@ def _with_weights(
     result: Plan, request: Request, recognised: _Recognised, card: ModelCard, tag: str | None
 ) -> tuple[ModelCard, Weights | None, str] | None:
     """A model, its weights, and the requested name if another model runs in its place."""
-    if message := misfit(request, card):
-        result.problems.append(message)
+    if not _follows(result, request, card):
         return None
     if request.scale not in card.scales:
         scales = ", ".join(f"x{scale}" for scale in card.scales)

@@ -139,12 +139,13 @@ def distributions(record: RunRecord) -> list[str]:
 
 
 def requirements(record: RunRecord) -> str:
-    """Say what `command` needs beside the harness and the published images and weights.
+    """Say what `command` needs beside the harness, published test sets and installed weights.
 
     Empty if it needs nothing.
     """
     identity, installed = record.identity, distributions(record)
-    given = [*plugin_files(record), weights_file(record), record.provenance.get("lr_images", "")]
+    given = [*plugin_files(record), weights_file(record)]
+    given += [record.provenance.get(folder, "") for folder in ("lr_images", "sr_images")]
     if not record.verified and identity.dataset not in record.plugins:
         given.append(f"the images of {identity.dataset}")
     groups = [f"{listed(installed)} installed" if installed else "", listed([*filter(None, given)])]

@@ -126,7 +126,7 @@ def _name_and_path(word: str, name: str) -> tuple[str, Path | None]:
         raise UsageError(f"--models {word} names no file or folder: give {given}=PATH.")
     if ":" in given:
         raise UsageError(f"--models {word} names weights by tag and by path: choose one.")
-    if given not in MODELS and not os.path.exists(path):
+    if not os.path.exists(path):
         raise UsageError(f"There is no file or folder {path}: correct --models {word}.")
     return _valid(given, path), Path(path)
 
@@ -183,7 +183,7 @@ def check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
 def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
     """Refuse weights for models that are not requested, have a tag, or have no parameters."""
     if request.weights_key and not (request.weight_files or request.checkpoints):
-        raise UsageError("--weights-key is for the files of --weights: name one.")
+        raise UsageError("--weights-key is for a weights file: name one, as in --models NAME=FILE.")
     for name in request.weight_files:
         if name not in (card.name for card, _ in cards):
             raise UsageError(f"--weights names {name}, which is not among the models.")

@@ -23,8 +23,8 @@ def choose_tiles(result: Plan, executor: Executor, *, asked: bool) -> None:
     runs, result.runs = result.runs, []
     for run in runs:
         try:
-            whole = run.tile or run.published
-            fitting, note = (run, "") if whole else choose_tile(run, executor, asked=asked)
+            settled = run.tile or run.published
+            fitting, note = (run, "") if settled else choose_tile(run, executor, asked=asked)
         except (UsageError, WorkersError):
             raise
         except (Exception, SystemExit) as error:  # from a plug-in; the other runs go on
@@ -76,6 +76,6 @@ def choose_tile(run: Run, executor: Executor, *, asked: bool) -> tuple[Run, str]
     note = (
         f"{run.title} would need about {largest / network.factor**2 * per_pixel / 1e9:.1f} GB per "
         f"image, more than is available: it runs in tiles of {tile} LR pixels"
-        + (", and pools over each instead of the whole." * run.card.global_pooling or ".")
+        + (", and each sees only a part of the image." * run.card.global_pooling or ".")
     )
     return replace(run, tile=tile), note

@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.cli.progress import RunProgress, bars
 from harness.data.images import read_image
 from harness.data.testsets import find, select
 from harness.errors import HarnessError
 from harness.models.published import PublishedImages, find_images
 from harness.protocol.color import rgb_to_y, to_uint8
 from harness.protocol.metrics import psnr
+from harness.record import Execution
+from harness.registry import MODELS
+from harness.run.job import Job, begin_runs
+from harness.run.plan import plan
+from harness.run.provenance import command, requirements
+from harness.run.request import Request
+from harness.run.spec import RunContext
 from harness.run.store import ResultStore
 
 REFERENCE = ResultStore(Path(__file__).parents[2] / "results/reference")
@@ -135,6 +143,12 @@ class TestRefused:
             found(photos, sr)
 
 
+@pytest.mark.parametrize("name", ["mine", "rdn"])
+def test_a_path_that_does_not_exist_is_named(harness, photos: Path, name: str) -> None:
+    shown = harness("run", "--models", f"{name}=gone", "--datasets", photos)
+    assert shown.exit_code == 2 and "There is no file or folder gone" in shown.stderr
+
+
 def test_files_that_are_not_used_are_named(harness, photos: Path, sr: Path) -> None:
     shutil.copy(photos / "a.png", sr / "a_HR.png")
     shutil.copy(photos / "a.png", sr / "z_Mine_x4.png")
@@ -214,6 +228,32 @@ class TestARun:
         (record,) = json.loads(shown.stdout)
         assert record["execution"]["executor"] == "serial"
 
+    def test_it_is_the_same_execution_on_a_machine_with_a_gpu(self, photos: Path, sr: Path) -> None:
+        runs = plan(Request([], [str(photos)], sr_folders={"mine": sr})).runs
+        with bars() as shown:
+            context = RunContext(ResultStore(Path("out")), RunProgress(shown))
+            (job,) = begin_runs(runs, context, lambda: Execution("cuda", 1))
+        assert isinstance(job, Job)
+        (journal,) = Path("out").rglob("*.journal")
+        job.close()
+        header = json.loads(journal.read_text().splitlines()[0])
+        assert job.execution.device == header["execution"]["device"] == "cpu"
+
+    def test_its_command_names_its_folder(self, harness, words) -> None:
+        harness(*words, "--results", "out")
+        (record,) = ResultStore(Path("out")).records()
+        assert command(record) == "harness run --models mine=sr --datasets photos"
+        assert requirements(record) == "You need sr and the images of photos."
+
+    def test_rules_of_the_other_pipeline_are_refused_once(
+        self, harness, photos: Path, sr: Path
+    ) -> None:
+        shutil.copytree(photos, "more")
+        words = ("--models", f"mine={sr},bicubic", "--datasets", f"{photos},more")
+        shown = harness("run", *words, "--like", "vdsr")
+        assert shown.exit_code == 1
+        assert shown.stderr.count("mine has the pipeline rgb, and --like vdsr is for y") == 1
+
     def test_its_images_can_be_saved_for_crops(self, harness, words, sr: Path) -> None:
         harness(*words, "--save-images", "pictures")
         (saved,) = Path("pictures").rglob("a.png")
@@ -232,6 +272,36 @@ class TestARun:
         other.save(sr / "a_Mine_x4.png")
         shown = harness(*explain, "--weights", sr)
         assert shown.exit_code == 1 and "are not those of the run" in shown.stderr
+
+    def test_it_is_not_explained_under_the_rules_of_another_pipeline(
+        self, harness, words, sr: Path
+    ) -> None:
+        """The model of its name decides the pipeline, and that may be a plug-in's."""
+        Path("luma.py").write_text(
+            "from harness.registry import register_model\n"
+            "from torch import nn\n"
+            "@register_model('mine', pipeline='y', input='bicubic', scales=(4,))\n"
+            "def mine(scale=4): return nn.Conv2d(1, 1, 1)\n"
+        )
+        plugin = ("--plugin", "luma.py")
+        (record,) = json.loads(harness(*words, *plugin, "--json").stdout)
+        explain = ("explain", record["id"][:12], "--data-root", ".", "--weights", sr)
+        assert harness(*explain, *plugin).exit_code == 0
+        MODELS.restore({n: e for n, e in MODELS.snapshot().items() if n != "mine"})
+        shown = harness(*explain)
+        assert shown.exit_code == 2
+        assert "follows BI-x4/y, and here mine follows BI-x4/rgb" in shown.stderr
+
+    def test_without_grey_images_it_cannot_be_made_in_other_ways(
+        self, harness, words, photos: Path, sr: Path
+    ) -> None:
+        (photos / "c.png").unlink()
+        (sr / "c_Mine_x4.png").unlink()
+        (record,) = json.loads(harness(*words, "--json").stdout)
+        words = (record["id"][:12], "--data-root", ".", "--weights", sr, "--claimed", "99.9")
+        shown = harness("explain", *words)
+        assert shown.exit_code == 0 and "Scoring 2 images." in shown.stderr
+        assert "other way" not in shown.stderr
 
     def test_bench_and_tags_refuse_images(self, harness, photos: Path, sr: Path) -> None:
         for words in (("bench", f"mine={sr}"), ("run", f"rdn:official={sr}"), ("run", f"a/b={sr}")):
