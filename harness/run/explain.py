@@ -70,7 +70,7 @@ def rebuild(
             f"The run {identity.id[:12]} was made with given LR images, which explain does not "
             "look for: name an SR image and its HR image instead."
         )
-    if identity.sr_sha256 and not weights:
+    if identity.sr_sha256 and not (weights and weights.is_dir()):
         raise UsageError(
             f"The run {identity.id[:12]} scored published images: give their folder with --weights."
         )
@@ -167,12 +167,13 @@ def explain_run(
     images = run.image_set.images
     grey = [image for image in images if read_image(image.path).pixels.ndim == 2]
     own, *others = _ways(run, grey=bool(grey))
+    make, making = ("score", "Scoring") if run.published else ("make", "Making")
     network = None if run.published else upscaler(run, pick_device(device))
     conventions = _usable(run, claim.conventions)
 
     def score(way: _Way, some: Sequence[SetImage]) -> dict[str, Scores]:
         changes = f" with {', '.join(way.changes)}" if way.changes else ""
-        notify(f"Making {len(some)} image{'s' * (len(some) > 1)}{changes}.")
+        notify(f"{making} {len(some)} image{'s' * (len(some) > 1)}{changes}.")
         return _rescored(replace(run, rules=way.rules), some, conventions, network)
 
     scores = {own.rules: score(own, images)}
@@ -180,11 +181,13 @@ def explain_run(
     _compare(results, record, notify)
     # The other grey rule changes grey images only.
     todo = [(way, grey if way.rules.grey != run.rules.grey else images) for way in others]
+    if not todo:
+        return distinct(results)
     total = f"in {len(todo)} other ways ({sum(len(some) for _, some in todo)} images)"
     if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, results))):
-        notify(f"To make them {total} as well, give --all.")
+        notify(f"To {make} them {total} as well, give --all.")
         return distinct(results)
-    notify(f"Making them {total}.")
+    notify(f"{making} them {total}.")
     for way, some in todo:
         colour_scores = scores.get(replace(way.rules, grey=run.rules.grey), {})
         scores[way.rules] = colour_scores | score(way, some)

@@ -144,7 +144,8 @@ def requirements(record: RunRecord) -> str:
     Empty if it needs nothing.
     """
     identity, installed = record.identity, distributions(record)
-    given = [*plugin_files(record), weights_file(record), record.provenance.get("lr_images", "")]
+    folders = [record.provenance.get(name, "") for name in ("sr_images", "lr_images")]
+    given = [*plugin_files(record), weights_file(record), *folders]
     if not record.verified and identity.dataset not in record.plugins:
         given.append(f"the images of {identity.dataset}")
     groups = [f"{listed(installed)} installed" if installed else "", listed([*filter(None, given)])]

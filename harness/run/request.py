@@ -183,9 +183,11 @@ def check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
 def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
     """Refuse weights for models that are not requested, have a tag, or have no parameters."""
     if request.weights_key and not (request.weight_files or request.checkpoints):
-        raise UsageError("--weights-key is for the files of --weights: name one.")
+        raise UsageError("--weights-key is for a weights file: give one, --models NAME=FILE.")
     for name in request.weight_files:
         if name not in (card.name for card, _ in cards):
+            if name in request.sr_folders:
+                raise UsageError(f"{name} is a folder of SR images: leave out --weights.")
             raise UsageError(f"--weights names {name}, which is not among the models.")
     for card, tag in cards:
         file = request.weight_files.get(card.name)
