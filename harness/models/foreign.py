@@ -144,7 +144,7 @@ def require_spandrel() -> None:
         if missing.partition(".")[0] != "torchvision":
             raise UsageError(
                 f"A checkpoint without a registered model needs spandrel ({error}): pip install "
-                "'drfn-harness[foreign]'."
+                "'drfn-harness[foreign]', or load the model with --plugin."
             ) from error
         raise UsageError(
             f"spandrel needs the torchvision that was built for torch {torch.__version__} "
