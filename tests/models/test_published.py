@@ -249,7 +249,7 @@ class TestARun:
     def test_the_command_that_repeats_it_needs_its_folder(self, harness, words) -> None:
         harness(*words)
         (record,) = ResultStore(Path("results/local")).records()
-        assert requirements(record) == "You need sr and the images of photos."
+        assert requirements(record) == "You need the SR images in sr and the images of photos."
         assert command(record) == "harness run --models mine=sr --datasets photos"
 
     def test_it_takes_no_weights(self, harness, words, sr: Path) -> None:
