@@ -408,7 +408,7 @@ def list_metrics() -> list[Row]:
 def _about(function: Callable[..., object]) -> str | None:
     """Return the first line of a function's docstring; of a partial, that of its function."""
     lines = (getdoc(getattr(function, "func", function)) or "").splitlines()
-    return lines[0] if lines else None
+    return lines[0].replace("``", "") if lines else None
 
 
 RUN_COLUMNS = (

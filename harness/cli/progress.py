@@ -156,7 +156,8 @@ def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
         echo(f"Truncated or altered, downloading again: {damaged[0]}{more}.", err=True)
     sizes = [file.bytes for file, _ in missing]
     size = f"{sum(filter(None, sizes)) / 1e6:.1f} MB" if all(sizes) else "of unknown size"
-    title = f"Downloading {len(missing)} files of {missing[0][0].repository}, {size}"
+    count = "1 file" if len(missing) == 1 else f"{len(missing)} files"
+    title = f"Downloading {count} of {missing[0][0].repository}, {size}"
     with bars() as progress:
         task = progress.add_task(title, total=len(missing))
         if progress.disable:

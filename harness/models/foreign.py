@@ -144,7 +144,7 @@ def require_spandrel() -> None:
         if missing.partition(".")[0] != "torchvision":
             raise UsageError(
                 f"A checkpoint without a registered model needs spandrel ({error}): pip install "
-                "'drfn-harness[foreign]'."
+                "'drfn-harness[foreign]', or load the model with --plugin."
             ) from error
         raise UsageError(
             f"spandrel needs the torchvision that was built for torch {torch.__version__} "
@@ -153,11 +153,14 @@ def require_spandrel() -> None:
 
 
 def _torchvision(version: str) -> str:
-    """Write the command that installs the torchvision of a torch: 0.28 for 2.13, and so on."""
+    """Write the command that installs the torchvision of a torch: 0.28 for 2.13, and so on.
+
+    pip takes a torchvision of that version that was built for another torch for the same.
+    """
     release, _, build = str(version).partition("+")
     minor = int(release.split(".")[1]) + 15
-    index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
-    return f"pip install 'torchvision==0.{minor}.*'{index}"
+    index = f"--index-url https://download.pytorch.org/whl/{build} " if build else ""
+    return f"pip install --force-reinstall --no-deps {index}'torchvision==0.{minor}.*'"
 
 
 def _recognised(path: Path, key: str) -> tuple[Mapping[str, Tensor], ModelDescriptor, str]:
@@ -173,14 +176,16 @@ def _recognised(path: Path, key: str) -> tuple[Mapping[str, Tensor], ModelDescri
             return values, _load(values, path.name), note
         except Exception as error:  # spandrel trusts what it reads, and may raise anything
             first = first or values
-            reason = reason or sentence(error).splitlines()[0]
+            if str(error):  # that of an unknown network says nothing
+                reason = reason or f" ({sentence(error).splitlines()[0].rstrip(':')})"
     shapes = {name: tuple(value.shape) for name, value in first.items()}
     known = owner(shapes, "", {})
     names = ", ".join(list(first)[:3])
     held = f"; {known}: name the model, as in NAME={path.name}" if known else ""
     raise HarnessError(
-        f"{path} holds no network that spandrel recognises ({reason}): {len(first)} values, such "
-        f"as {names}{held or '; write a plug-in for it, see the README'}."
+        f"{path} holds no network that spandrel recognises{reason}: {len(first)} "
+        f"value{'s' * (len(first) != 1)}, such as {names}"
+        f"{held or '; write a plug-in for it, see the README'}."
     )
 
 

@@ -69,8 +69,9 @@ def find_images(image_set: ImageSet, folder: Path, scale: int) -> PublishedImage
 
     The images are in the folder or in one inside it that has the set's name, there also in ``x4``
     (for that scale). A name is that of the HR image, or the usual one (``baby``), alone or followed
-    by anything that names no other scale, as in ``baby_RDN_x4``, ``babyx4`` or
-    ``img_001_SRF_4_SR``. Files that by their names are HR, LR or bicubic images are left out.
+    by the scale or, after a character that is no letter or digit, by anything that names no other
+    scale, as in ``babyx4``, ``baby_RDN_x4``, ``baby (1)`` or ``img_001_SRF_4_SR``. Files that by
+    their names are HR, LR or bicubic images are left out.
 
     Raises:
         NoImages: there is no SR image of the set.
@@ -86,14 +87,19 @@ def find_images(image_set: ImageSet, folder: Path, scale: int) -> PublishedImage
             break
     else:
         raise NoImages(
-            f"{folder} has no SR images of {title} at x{scale}: name them like the HR images, with "
-            f"anything behind the name, such as {image_set.images[0].name}_x{scale}.png."
+            f"{folder} has no SR images of {title} at x{scale}: names must begin like those of the "
+            f"HR images and state no other scale, as in {image_set.images[0].name}_x{scale}.png."
         )
-    missing = [image.name for image in image_set.images if image.name not in found]
+    usual = _usual_names(image_set)
+    missing = [
+        " or ".join([image.name, *usual.get(image.name, ())])
+        for image in image_set.images
+        if image.name not in found
+    ]
     if missing:
         raise HarnessError(
             f"{place} lacks the SR images of {len(missing)} of the {len(image_set.images)} images "
-            f"of {title} at x{scale} ({', '.join(missing)}): complete it."
+            f"of {title} at x{scale}: add files whose names begin with {', '.join(missing)}."
         )
     twice = next((paths for paths in found.values() if len(paths) > 1), None)
     if twice:
@@ -117,11 +123,11 @@ def _places(image_set: ImageSet, folder: Path, scale: int) -> Iterator[Path]:
 
 def _by_image(files: Sequence[Path], image_set: ImageSet, scale: int) -> dict[str, list[Path]]:
     """Group the files named like SR images by the image of the set whose name they begin with."""
-    known = {image.name: image.usual_names for image in image_set.card.known}
+    usual = _usual_names(image_set)
     names = {
         base: image.name
         for image in image_set.images
-        for base in bases([image.name, image.path.stem, *known.get(image.name, ())])
+        for base in bases([image.name, image.path.stem, *usual.get(image.name, ())])
     }
     # Of several names that a file begins with, such as img and img_2, the longest counts.
     longest = sorted(names, key=len, reverse=True)
@@ -133,9 +139,13 @@ def _by_image(files: Sequence[Path], image_set: ImageSet, scale: int) -> dict[st
     return found
 
 
-_SUFFIX = re.compile(r"([_.-].*|x\d.*)?", re.IGNORECASE)
+def _usual_names(image_set: ImageSet) -> dict[str, tuple[str, ...]]:
+    return {image.name: image.usual_names for image in image_set.card.known}
+
+
+_SUFFIX = re.compile(r"([\W_].*|x\d.*)?", re.IGNORECASE)
 _NO_RESULT = re.compile(r"(HR|GT|LR(BI|BD|DN)?|bicubic|bilinear|nearest)(x?\d+)?", re.IGNORECASE)
-_SCALE = re.compile(r"(?:SRF[_-]|x)(\d+)(?![^_.-])|(?<![^_.-])(\d+)x(?![^_.-])", re.IGNORECASE)
+_SCALE = re.compile(r"(?:SRF[_-]|x)(\d+)(?![^\W_])|(?<![^\W_])(\d+)x(?![^\W_])", re.IGNORECASE)
 
 
 def _follows(stem: str, base: str) -> bool:
@@ -146,7 +156,7 @@ def _follows(stem: str, base: str) -> bool:
 def _is_result(suffix: str, scale: int) -> bool:
     """Whether the suffix of a file's name is that of a result at this scale."""
     scales = {int(one or other) for one, other in _SCALE.findall(suffix)}
-    words = re.split(r"[_.-]", suffix)
+    words = re.split(r"[\W_]", suffix)
     return scales <= {scale} and not any(map(_NO_RESULT.fullmatch, words))
 
 

@@ -207,7 +207,7 @@ def beside_log(record: RunRecord) -> str:
     one, line = max(pairs, key=lambda pair: abs(pair[0].scores["psnr"] - pair[1].psnr))
     apart = one.scores["psnr"] - line.psnr
     table = plain_table(["Image", "Called", "PSNR", "Log", "SSIM", "Log"], rows)
-    largest = f"Largest difference: {apart:+.4f} dB on {line.image} ({line.called})."
+    largest = f"Largest difference: {apart:+z.4f} dB on {line.image} ({line.called})."
     return f"Beside {found.log}:\n{table}\n{largest}"
 
 

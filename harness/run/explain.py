@@ -70,7 +70,7 @@ def rebuild(
             f"The run {identity.id[:12]} was made with given LR images, which explain does not "
             "look for: name an SR image and its HR image instead."
         )
-    if identity.sr_sha256 and not weights:
+    if identity.sr_sha256 and not (weights and weights.is_dir()):
         raise UsageError(
             f"The run {identity.id[:12]} scored published images: give their folder with --weights."
         )

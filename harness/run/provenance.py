@@ -144,8 +144,9 @@ def requirements(record: RunRecord) -> str:
     Empty if it needs nothing.
     """
     identity, installed = record.identity, distributions(record)
-    given = [*plugin_files(record), weights_file(record)]
-    given += [record.provenance.get(folder, "") for folder in ("lr_images", "sr_images")]
+    given = [*plugin_files(record), weights_file(record), record.provenance.get("lr_images", "")]
+    if "sr_images" in record.provenance:
+        given.append(f"the SR images in {record.provenance['sr_images']}")
     if not record.verified and identity.dataset not in record.plugins:
         given.append(f"the images of {identity.dataset}")
     groups = [f"{listed(installed)} installed" if installed else "", listed([*filter(None, given)])]

@@ -186,6 +186,8 @@ def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]
         raise UsageError("--weights-key is for a weights file: name one, as in --models NAME=FILE.")
     for name in request.weight_files:
         if name not in (card.name for card, _ in cards):
+            if name in request.sr_folders:
+                raise UsageError(f"{name} is a folder of SR images: leave out --weights.")
             raise UsageError(f"--weights names {name}, which is not among the models.")
     for card, tag in cards:
         file = request.weight_files.get(card.name)

@@ -280,11 +280,11 @@ def test_other_files_are_refused_with_what_they_hold(harness, photos: Path) -> N
     os.mkfifo("fifo.safetensors")
     for file, reason in {
         "restoring.pth": "holds a network for Restoration (SwinIR), which does not enlarge images",
-        "unknown.pth": "2 values, such as a.weight, b; write a plug-in",
+        "unknown.pth": "recognises: 2 values, such as a.weight, b; write",
         "known.pth": "these are weights of vdsr",
         "nan.pth": "not finite",
         "deep.pth": "holds fewer values than the network it asks for",
-        "partial.pth": "no network that spandrel recognises",
+        "partial.pth": "no network that spandrel recognises (RuntimeError: ",
         "fifo.pth": "The checkpoint fifo.pth cannot be read",
         "fifo.safetensors": "The checkpoint fifo.safetensors cannot be read",
     }.items():
@@ -309,8 +309,8 @@ def test_no_code_in_a_checkpoint_runs(harness, photos: Path) -> None:
     ("module", "content", "advice"),
     [
         ("spandrel", None, "pip install 'drfn-harness[foreign]'"),
-        ("torchvision", None, "pip install 'torchvision==0."),
-        ("torchvision", "operator torchvision::nms does not exist", "pip install 'torchvision==0."),
+        ("torchvision", None, "'torchvision==0."),
+        ("torchvision", "operator torchvision::nms does not exist", "--force-reinstall"),
     ],
 )
 def test_without_spandrel_or_its_torchvision_the_error_says_what_to_install(

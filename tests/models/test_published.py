@@ -49,6 +49,16 @@ def test_they_give_the_numbers_of_their_authors(
     assert (committed.parameters, committed.macs, committed.weights) == (None, None, None)
 
 
+@pytest.mark.real_data
+def test_a_missing_one_of_a_published_set_is_also_called_by_its_usual_name(
+    harness, published: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(published / "rdn/Set5", tmp_path / "rdn")
+    (folder / "head_RDN_x4.png").unlink()
+    shown = harness(*RUN, f"rdn={folder}", "--datasets", "set5")
+    assert shown.exit_code == 1 and "names begin with img_004 or head." in shown.stderr
+
+
 @pytest.fixture
 def sr(photos: Path) -> Path:
     """SR images of the photographs: each level 10 brighter, where it is not white already."""
@@ -71,7 +81,7 @@ def found(photos: Path, folder: Path, scale: int = 4) -> PublishedImages:
     "name",
     [
         *("a", "ax4", "a_x4", "a_RDN_x4", "a_RDNx4", "a_MSRN_plus_x4", "a_4x", "a-EDSR", "a.HAT"),
-        *("a_SRF_4_SR", "a_SR", "a_x4_SwinIR", "a_HRNet", "aX4"),
+        *("a_SRF_4_SR", "a_SR", "a_x4_SwinIR", "a_HRNet", "aX4", "a (1)", "a final x4"),
     ],
 )
 def test_a_file_with_such_a_name_is_the_sr_image_of_a(photos: Path, sr: Path, name: str) -> None:
@@ -84,12 +94,12 @@ def test_a_file_with_such_a_name_is_the_sr_image_of_a(photos: Path, sr: Path, na
     [
         *("a_x2", "ax3_RDN", "a_RDNx2", "a_SRF_2_SR", "a_2x", "a_x16", "a_x2_x4"),
         *("a_HR", "a_HR_x4", "a_GT", "a_LR", "a_LRBI_x4", "a_LR4", "a_bicubic", "a_Bicubic_x4"),
-        *("ab", "a1", "aa_x4", "_a_x4"),
+        *("ab", "a1", "aa_x4", "_a_x4", "a (x2)", "a bicubic"),
     ],
 )
 def test_a_file_with_such_a_name_is_not(photos: Path, sr: Path, name: str) -> None:
     (sr / "a_Mine_x4.png").rename(sr / f"{name}.png")
-    with pytest.raises(HarnessError, match=r"lacks the SR images of 1 of the 3 .* \(a\)"):
+    with pytest.raises(HarnessError, match=r"lacks the SR images of 1 of the 3 .* begin with a\."):
         found(photos, sr)
 
 
@@ -124,7 +134,7 @@ class TestRefused:
     def test_several_are_missing(self, photos: Path, sr: Path) -> None:
         for name in "ac":
             (sr / f"{name}_Mine_x4.png").unlink()
-        with pytest.raises(HarnessError, match=r"2 of the 3 images of photos at x4 \(a, c\)"):
+        with pytest.raises(HarnessError, match=r"of 2 of the 3 images of .* with a, c\."):
             found(photos, sr)
 
     def test_two_fit_one_image(self, photos: Path, sr: Path) -> None:
@@ -263,7 +273,9 @@ class TestARun:
         """Of the rules only that for grey images is open: the images are made."""
         (record,) = json.loads(harness(*words, "--json").stdout)
         explain = ("explain", record["id"][:12], "--data-root", ".")
-        assert "give their folder with --weights" in harness(*explain).stderr
+        for file in ((), ("--weights", sr / "a_Mine_x4.png")):
+            assert "give their folder with --weights" in harness(*explain, *file).stderr
+        assert "To score them in 1 other ways" in harness(*explain, "--weights", sr).stderr
         rows = json.loads(harness(*explain, "--weights", sr, "--all", "--json").stdout)
         own = [row["psnr"] for row in rows if row["own"]]
         assert own == pytest.approx([record["means"]["psnr"]], abs=1e-9)
@@ -302,6 +314,16 @@ class TestARun:
         shown = harness("explain", *words)
         assert shown.exit_code == 0 and "Scoring 2 images." in shown.stderr
         assert "other way" not in shown.stderr
+
+    def test_the_command_that_repeats_it_needs_its_folder(self, harness, words) -> None:
+        harness(*words)
+        (record,) = ResultStore(Path("results/local")).records()
+        assert requirements(record) == "You need the SR images in sr and the images of photos."
+        assert command(record) == "harness run --models mine=sr --datasets photos"
+
+    def test_it_takes_no_weights(self, harness, words, sr: Path) -> None:
+        shown = harness(*words, "--weights", f"mine={sr}")
+        assert shown.exit_code == 2 and "leave out --weights" in shown.stderr
 
     def test_bench_and_tags_refuse_images(self, harness, photos: Path, sr: Path) -> None:
         for words in (("bench", f"mine={sr}"), ("run", f"rdn:official={sr}"), ("run", f"a/b={sr}")):
