@@ -70,8 +70,7 @@ def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedC
     if row.measured is None or row.tolerance is None:
         return row
     if another:
-        reason = f"the images are those of {another}"
-        return replace(row, tolerance=0.0, known="undecided", reason=reason)
+        return replace(row, tolerance=0.0, known="undecided", reason=another)
     excuse = _excuse(row.measured, known) if official else ""
     tolerance = max(row.tolerance, cell.score.rounding)
     row = replace(row, tolerance=tolerance, known=excuse, reason=_reason(excuse, known))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -13,13 +13,12 @@ from msgspec import convert
 from harness.cards import LINEAGES, PRESETS
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
-from harness.models.published import publication
 from harness.paper import vocabulary
 from harness.paper.ablations import judge_ablation
-from harness.paper.literature import means_of_log
-from harness.paper.schema import title
-from harness.paper.select import Measurement, of_another_network, speaks_for_the_authors
-from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide
+from harness.paper.literature import by_logs
+from harness.paper.schema import column_title, title
+from harness.paper.select import Measurement, decides, of_another_network, same_network
+from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide, made_with
 from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 
@@ -113,12 +112,14 @@ def _compare(
     """Judge a test on numbers: it is applied to print, then to what was measured."""
     compared = paper.compared(test)
     in_print, text = holds(test, paper, compared)
-    text = f"As printed it {'holds' if in_print else 'does not hold'}: {text}"
+    told, with_logs = by_logs(compared, test.others or compared.others, evidence)
+    text = f"As printed it {_holds(in_print)}: {text}{told}"
+    with suppress(HarnessError):  # a network that only this comparison counts may be unknown
+        if told:
+            text += f" With these numbers the claim {_holds(holds(test, paper, with_logs)[0])}."
     if not in_print:
         return Finding("inconsistent in print", text)
-    others = test.others or compared.others
-    text += _by_logs(partial(holds, test, paper), compared, others, evidence)
-    own = _cells(compared, evidence, compared.method).values()
+    own = evidence.cells_of(compared, compared.method).values()
     measured = [(cell, cell.measured.run) for cell in own if cell.measured]
     if not measured:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
@@ -127,33 +128,8 @@ def _compare(
     return _as_measured(text, still_holds and finite, measured)
 
 
-def _by_logs(
-    holds: Callable[[Compared], tuple[bool, str]],
-    compared: Compared,
-    others: Iterable[str],
-    evidence: Evidence,
-) -> str:
-    """Compare with the logs that the authors of other methods had published by the paper's year."""
-    assert evidence.paper
-    text, numbers = "", dict(compared.numbers)
-    for other in others:
-        log, means = means_of_log(_cells(compared, evidence, other), evidence.paper.source.year)
-        means = {column: mean for column, mean in means.items() if column in compared.own}
-        if log and means:
-            own = {column: compared.own[column] for column in means}
-            leads = {column: own[column] - mean for column, mean in means.items()}
-            in_print = sum(one > numbers[other][column] for column, one in own.items())
-            text += (
-                f" {compared.method} is ahead of {other} in {in_print} of {len(own)} numbers as "
-                f"printed, and in {sum(lead > 0 for lead in leads.values())} of those of {log}: "
-                f"{compared.method} minus these is {_by_column(compared, leads)}. {log.note}"
-            )
-            numbers[other] = {**numbers[other], **means}
-    with suppress(HarnessError):  # a network that only this comparison counts may be unknown
-        if text:
-            still, _ = holds(compared._replace(numbers=numbers))
-            text += f" With these numbers the claim {'still holds' if still else 'does not hold'}."
-    return text
+def _holds(whether: bool) -> str:
+    return "holds" if whether else "does not hold"
 
 
 def _with_measured(compared: Compared, evidence: Evidence) -> Compared:
@@ -164,10 +140,10 @@ def _with_measured(compared: Compared, evidence: Evidence) -> Compared:
     """
     numbers = {method: dict(row) for method, row in compared.numbers.items()}
     for method, row in numbers.items():
-        for column, cell in _cells(compared, evidence, method).items():
+        for column, cell in evidence.cells_of(compared, method).items():
             one, false = cell.measured, cell.verdict in ("refuted", "inconsistent in print")
             if method != compared.method:
-                if one and false and speaks_for_the_authors(one.run):
+                if one and false and decides(one.run, compared.table):
                     row[column] = one.value
             elif one is None:
                 del row[column]
@@ -176,34 +152,25 @@ def _with_measured(compared: Compared, evidence: Evidence) -> Compared:
     return compared._replace(numbers=numbers)
 
 
-def _cells(compared: Compared, evidence: Evidence, method: str) -> dict[Column, JudgedCell]:
-    """Return a method's cells in the columns that are compared."""
-    return {
-        column: cell
-        for cell in evidence.cells
-        if cell.row.table is compared.table and cell.row.method == method
-        if (column := (cell.row.scale, cell.dataset, cell.metric)) in compared.numbers[method]
-    }
-
-
 def _as_measured(
     text: str, holds: bool, measured: Sequence[tuple[JudgedCell, RunRecord]]
 ) -> Finding:
     """Give the verdict on a comparison that holds in print, from runs of some cells."""
-    official = all(speaks_for_the_authors(run) for _, run in measured)
-    decisive = not any(of_another_network(run, cell.row.table) for cell, run in measured)
     where = listed(list(dict.fromkeys(title(cell.dataset) for cell, _ in measured)))
-    text += f" As measured on {where} it {'holds' if holds else 'does not hold'}"
-    others = "other weights than the authors'" if decisive else "images of another network"
-    text += "." if official else f", with {others}."
-    can_refute = official and all(cell.verdict != "undecided" for cell, _ in measured)
+    ways = listed(list(dict.fromkeys(made_with(run) for _, run in measured)))
+    others = {of_another_network(run, cell.row.table): None for cell, run in measured}
+    others.pop("", None)
+    text += "; ".join([f" As measured on {where} it {_holds(holds)}, {ways}", *others]) + "."
+    can_refute = all(
+        decides(run, cell.row.table) and cell.verdict != "undecided" for cell, run in measured
+    )
     ids = tuple(run.identity.id for _, run in measured)
-    return Finding(decide(True, holds and decisive, can_refute), text, ids)
+    return Finding(decide(True, holds and not others, can_refute), text, ids)
 
 
 def _leads(test: vocabulary.Beats, paper: Paper, compared: Compared) -> tuple[bool, str]:
     leads = compared.leads(test.beats or compared.others)
-    texts = [f"{method} is {_by_column(compared, lead)}" for method, lead in leads.items() if lead]
+    texts = [f"{method} is {compared.by_column(lead)}" for method, lead in leads.items() if lead]
     margin = f", where {test.by:g} is claimed" if test.by else ""
     holds = all(one > 0 and one >= test.by for lead in leads.values() for one in lead.values())
     return holds, f"{compared.method} minus {'; minus '.join(texts)}{margin}."
@@ -218,33 +185,25 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
         column: max(0.0, test.by - min(lead[column] for lead in leads if column in lead))
         for column in compared.own
     }
-    text = f"Self-ensemble would have to add {_by_column(compared, needed)}."
+    told, _ = by_logs(compared, test.beats or compared.others, evidence)
+    text = f"Self-ensemble would have to add {compared.by_column(needed)}.{told}"
     gains, ensembles, measured = {}, {}, []
-    for column, cell in _cells(compared, evidence, compared.method).items():
+    for column, cell in evidence.cells_of(compared, compared.method).items():
         place = (cell.row.model, cell.dataset, cell.row.scale, cell.preset)
         plain, ensemble = (evidence.run(*place, one) for one in (False, True))
         if not (cell.measured and plain and ensemble):
             continue
         finite = cell.metric not in {*plain.infinite, *ensemble.infinite}
-        if finite and _same_network(plain, ensemble):
+        if finite and same_network(plain, ensemble):
             ensembles[column] = ensemble.means[cell.metric]
             gains[column] = ensembles[column] - plain.means[cell.metric]
             measured += [(cell, plain), (cell, ensemble)]
     if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
-    text += f" With the weights that were measured it adds {_by_column(compared, gains)}."
+    text += f" With the weights that were measured it adds {compared.by_column(gains)}."
     with_ensembles = {**compared.numbers, compared.method: ensembles}
     holds, _ = _leads(test, paper, compared._replace(numbers=with_ensembles))
     return _as_measured(text, holds, measured)
-
-
-def _same_network(plain: RunRecord, ensemble: RunRecord) -> bool:
-    """Whether two runs have the same weights, or images that were published together."""
-    one, other = plain.identity, ensemble.identity
-    if one.sr_sha256 or other.sr_sha256:
-        origins = [known and known["commit"] for known in map(publication, (one, other))]
-        return origins[0] is not None and origins[0] == origins[1]
-    return one.weights_sha256 == other.weights_sha256
 
 
 def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[bool, str]:
@@ -252,13 +211,13 @@ def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[
     gaps = {name: {column: -one for column, one in lead.items()} for name, lead in leads.items()}
     margin, source = test.of or 0.0, ""
     if test.lead_over:
-        # As printed even where not all of its columns were measured: a part has a smaller margin.
-        printed = paper.compared(test)
-        margin = max(printed.leads([test.lead_over])[test.lead_over].values())
+        # In all printed columns, measured or not: the largest lead in a part of them is smaller.
+        everywhere = {**compared.numbers, compared.method: paper.compared(test).own}
+        lead = compared._replace(numbers=everywhere)
+        margin = max(lead.leads([test.lead_over])[test.lead_over].values())
         source = f", its largest lead over {test.lead_over}"
     texts = [
-        f"{name} minus {compared.method} is {_by_column(compared, gap)}"
-        for name, gap in gaps.items()
+        f"{name} minus {compared.method} is {compared.by_column(gap)}" for name, gap in gaps.items()
     ]
     text = f"{'; '.join(texts)}. The claim allows {margin:g}{source}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
@@ -301,34 +260,16 @@ def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> tupl
         place = 1 + sum(value > own for value in values)
         holds &= _is_high(test, place, len(values))
         rank = f"{ordinal(place)} of {len(values)} by {column[2].upper()}"
-        columns.setdefault(rank, []).append(_set(column, compared.own))
+        columns.setdefault(rank, []).append(column_title(column, compared.own))
     texts = [f"{rank} on {listed(sets)}" for rank, sets in columns.items()]
     return holds, f"{compared.method} is {', '.join(texts)}."
-
-
-def _set(column: Column, columns: Mapping[Column, float]) -> str:
-    """Name the set of a column, with its scale if there are several."""
-    several = len({scale for scale, *_ in columns}) > 1
-    return title(column[1]) + f" x{column[0]}" * several
-
-
-def _by_column(compared: Compared, values: Mapping[Column, float]) -> str:
-    """Write values by column, such as ``0.31 dB on Set5 and 0.19 dB on Set14``."""
-    units = {"psnr": "dB", "ssim": "of SSIM"}
-    texts = [
-        f"{value:.{compared.table.scores[metric]}f} {units[metric]} on {_set(column, values)}"
-        for metric in compared.table.scores
-        for column, value in values.items()
-        if column[2] == metric
-    ]
-    return listed(texts)
 
 
 def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[bool, str]:
     own = _count_on(compared.method, test.pareto, paper)
     counts, better, unknown = {compared.method: own}, [], []
     for method, leads in compared.leads(compared.others).items():
-        ahead = [_set(column, compared.own) for column, lead in leads.items() if lead < 0]
+        ahead = [column_title(column, compared.own) for column, lead in leads.items() if lead < 0]
         # A network is no rival of its own, with or without self-ensemble.
         if not ahead or paper.network(method)[0] == paper.network(compared.method)[0]:
             continue
@@ -399,10 +340,11 @@ def _without_training(paper: Paper, ablation: Ablation) -> float:
 def _outlier(test: vocabulary.Outlier, paper: Paper, evidence: Evidence) -> Finding:
     compared = paper.compared(test)
     gaps = compared.leads([test.against])[test.against]
-    text = f"{compared.method} minus {test.against} is {_by_column(compared, gaps)}."
+    told, _ = by_logs(compared, test.others, evidence)
+    text = f"{compared.method} minus {test.against} is {compared.by_column(gaps)}.{told}"
     is_out = any(_stands_out(column, gaps) for column in gaps if column[1] == test.outlier)
     verdicts, runs = set(), []
-    for cell in _cells(compared, evidence, compared.method).values():
+    for cell in evidence.cells_of(compared, compared.method).values():
         if cell.dataset == test.outlier and cell.measured:
             value = cell.score.as_measured(cell.measured.value)
             text += f" Measured {cell.metric.upper()}: {value}."
@@ -458,7 +400,7 @@ def _ways(test: vocabulary.Spread, evidence: Evidence, cell: JudgedCell) -> dict
     for way in test.spread:
         model, preset = (row.model, way) if way in presets else (way, test.rules)
         run = evidence.run(model, cell.dataset, row.scale, PRESETS[preset], row.self_ensemble)
-        if not run or not speaks_for_the_authors(run):
+        if not run or not decides(run, row.table):
             return {}
         if test.metric not in run.means.keys() - run.infinite:
             return {}

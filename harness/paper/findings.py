@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from harness.errors import MismatchError, UsageError
 from harness.paper.ablations import JudgedAblation, judge_ablation
 from harness.paper.claims import judge_claim
-from harness.paper.select import speaks_for_the_authors
+from harness.paper.select import decides
 from harness.paper.verdicts import Evidence, Judgement, judge_row
 from harness.paper.vocabulary import Beats, Within
 from harness.run.statistics import Interval, compare_runs
@@ -88,7 +88,7 @@ class Findings(Evidence):
             row = cell.row
             if row.table is table and (row.scale, cell.dataset, cell.metric) == place:
                 printed[row.method] = row.printed[dataset, "psnr"]
-                if cell.shown and speaks_for_the_authors(cell.shown):
+                if cell.shown and decides(cell.shown, table):
                     runs[row.method] = cell.shown
         order = sorted(printed, key=printed.__getitem__, reverse=True)
         neighbours = pairwise(method for method in order if method in runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -15,14 +15,14 @@ from msgspec import Meta, convert
 
 from harness.cards import CardName
 from harness.paper.schema import PrintedCells, score
-from harness.paper.select import Measurement, is_comparable, speaks_for_the_authors
+from harness.paper.select import Measurement, decides, is_comparable
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
 from harness.paper.vocabulary import Data, Scale
 from harness.registry import register_judge
 from harness.text import plain_table
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Claim, Column, Score
+    from harness.paper.schema import Claim, Compared, Score
     from harness.record import RunRecord
 
 
@@ -172,18 +172,30 @@ def logged(cell: JudgedCell) -> LoggedSet | None:
     return None if is_source or table.obstacle(row.scale) else found
 
 
-def means_of_log(
-    cells: Mapping[Column, JudgedCell], year: int
-) -> tuple[Log | None, dict[Column, float]]:
-    """Return the log of a row that was published in a year or before, and its means of the cells.
+def by_logs(compared: Compared, others: Iterable[str], evidence: Evidence) -> tuple[str, Compared]:
+    """Compare a method with the logs that authors of others had published by the paper's year.
 
-    None without any.
+    Returns what is to be said, empty without such a log, and the comparison with the means of the
+    logs in place of printed numbers.
     """
-    found = {column: one for column, cell in cells.items() if (one := logged(cell))}
-    known = {column: one for column, one in found.items() if "" < one.log.date <= f"{year}-12"}
-    log = next((one.log for one in known.values()), None)
-    means = {column: one.means.get(column[2]) for column, one in known.items()}
-    return log, {column: mean for column, mean in means.items() if mean is not None}
+    assert evidence.paper is not None, "papers compare methods"
+    text, method, numbers = "", compared.method, dict(compared.numbers)
+    for other in others:
+        cells = evidence.cells_of(compared, other).items()
+        logs = {column: one for column, cell in cells if (one := logged(cell))}
+        means = {column: one.means[column[2]] for column, one in logs.items()}
+        by_log = compared._replace(numbers={method: compared.own, other: means})
+        leads, printed = by_log.leads([other])[other], compared.leads([other])[other]
+        log = logs[next(iter(leads))].log if leads else None
+        if log is None or not "" < log.date <= f"{evidence.paper.source.year}-12":
+            continue
+        text += (
+            f" {method} is ahead of {other} in {sum(printed[column] > 0 for column in leads)} of "
+            f"{len(leads)} numbers as printed, and in {sum(lead > 0 for lead in leads.values())} "
+            f"of those of {log}: {method} minus these is {compared.by_column(leads)}. {log.note}"
+        )
+        numbers[other] = {**numbers[other], **means}
+    return text, compared._replace(numbers=numbers)
 
 
 def beside_log(record: RunRecord) -> str:
@@ -252,7 +264,7 @@ def measured_as(cell: JudgedCell, value: float, form: Score) -> Measurement | No
 
 def official(cell: JudgedCell) -> list[Measurement]:
     """List a cell's measurements with the authors' weights, or of a method without weights."""
-    return [one for one in cell.options if speaks_for_the_authors(one.run)]
+    return [one for one in cell.options if decides(one.run, cell.row.table)]
 
 
 @register_judge

@@ -97,7 +97,7 @@ def speaks_for_the_authors(run: RunRecord) -> bool:
 
 
 def of_another_network(run: RunRecord, table: Table) -> str:
-    """Name the network of a run's weights or images, if it is not the one of a table; empty else.
+    """Say whose a run's weights or images are, if of another network than a table's; empty else.
 
     Such a run is shown beside a printed number and says nothing of it. Numbers that were read from
     the repository that holds the weights or images are of their network.
@@ -105,7 +105,21 @@ def of_another_network(run: RunRecord, table: Table) -> str:
     source = publication(run.identity) or (pinned_row(run.weights) if run.weights else None)
     if source is None or any(one.startswith(f"{source['repository']},") for one in table.read_from):
         return ""
-    return source["note"]
+    kind = "images" if run.identity.sr_sha256 else "weights"
+    return f"the {kind} are those of {source['note']}" if source["note"] else ""
+
+
+def decides(run: RunRecord, table: Table) -> bool:
+    """Whether a run speaks for the authors of a table's network: it can refute their numbers."""
+    return speaks_for_the_authors(run) and not of_another_network(run, table)
+
+
+def same_network(one: RunRecord, other: RunRecord) -> bool:
+    """Whether two runs have the same weights, or images that were published together."""
+    if one.identity.sr_sha256 or other.identity.sr_sha256:
+        first, second = publication(one.identity), publication(other.identity)
+        return bool(first and second and first["commit"] == second["commit"])
+    return one.identity.weights_sha256 == other.identity.weights_sha256
 
 
 def follows(run: RunRecord, preset: Preset) -> bool:

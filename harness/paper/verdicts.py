@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.cards import GreyRule
-    from harness.paper.schema import Doubt, Paper
+    from harness.paper.schema import Column, Compared, Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
 
@@ -225,9 +225,8 @@ class JudgedCell:
         """Why what was measured of the number cannot refute it; empty if it can."""
         runs = [one.run for one in self.options]
         for run in runs:
-            kind = "images" if run.identity.sr_sha256 else "weights"
             if another := of_another_network(run, self.row.table):
-                return [f"the {kind} are those of {another}"]
+                return [another]
             if not speaks_for_the_authors(run):
                 images = described(run.identity) if run.identity.sr_sha256 else ""
                 return [f"{images or _OTHER_WEIGHTS} cannot refute it"]
@@ -349,6 +348,15 @@ class Evidence:
         """All printed numbers with their verdicts, row by row."""
         return tuple(cell for row in self.rows for cell in row.cells if cell.printed is not None)
 
+    def cells_of(self, compared: Compared, method: str) -> dict[Column, JudgedCell]:
+        """Return a method's cells in the columns that are compared."""
+        return {
+            column: cell
+            for cell in self.cells
+            if cell.row.table is compared.table and cell.row.method == method
+            if (column := (cell.row.scale, cell.dataset, cell.metric)) in compared.numbers[method]
+        }
+
     def run(
         self, model: str, dataset: str, scale: int, preset: Preset, self_ensemble: bool = False
     ) -> RunRecord | None:
@@ -413,7 +421,7 @@ def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
 def _agreement(cells: Sequence[JudgedCell]) -> str:
     """Say how many measured numbers are reproduced, which are not, and which need other rules."""
     reproduced = sum(cell.verdict == "reproduced" for cell in cells)
-    weights = dict.fromkeys(_weights(cell.measured.run) for cell in cells if cell.measured)
+    weights = dict.fromkeys(made_with(cell.measured.run) for cell in cells if cell.measured)
     text = (
         f"Measured {listed(list(weights))}: {reproduced} of {len(cells)} numbers on "
         f"{_sets(cells)} are reproduced (tolerance: {PRINTED_TEXT})"
@@ -424,7 +432,8 @@ def _agreement(cells: Sequence[JudgedCell]) -> str:
     return "; ".join([text, *others, *reasons]) + "."
 
 
-def _weights(run: RunRecord) -> str:
+def made_with(run: RunRecord) -> str:
+    """Say whose weights or images a run has, such as ``with the authors' weights``."""
     if run.identity.sr_sha256:
         return f"on {described(run.identity)}"
     if run.weights is None:

@@ -716,6 +716,31 @@ class TestLogs:
         power = judged()["computing-power"].evidence
         assert "in 3 of 4 numbers as printed, and in 0 of those of" in power
 
+    def test_every_claim_that_compares_scores_with_msrn_is_told_of_the_log(
+        self, committed: Sequence[RunRecord]
+    ) -> None:
+        """Whether it holds in print or not, and where its lead over MSRN is the margin."""
+        told = {
+            key for key, one in judged(*committed).items() if "MSRN's authors' log" in one.evidence
+        }
+        assert told == {
+            *("similar-performance", "fewer-parameters", "computing-power", "superior", "highest"),
+            "grey-image",
+        }
+
+    def test_a_margin_that_is_a_lead_over_a_method_follows_the_log(self, tmp_path: Path) -> None:
+        """It leads MSRN by 0.09 dB on Set5 as printed, and is 0.10 dB behind by the log."""
+        old = 'test = { within = ["RDN"], lead_over = "MSRN", fewer = "parameters" }'
+        new = 'test = { within = ["LapSRN"], lead_over = "MSRN", sets = ["set5"] }'
+        assert (
+            "With these numbers the claim holds."
+            in judged(of=changed(tmp_path, (old, new)))["similar-performance"].evidence
+        )
+        near = ("| 31.54/0.8850 |", "| 32.20/0.8850 |")
+        found = judged(of=changed(tmp_path, (old, new), near))["similar-performance"]
+        assert "As printed it holds" in found.evidence
+        assert "With these numbers the claim does not hold." in found.evidence
+
     def beats_msrn(self, tmp_path: Path, year: int, *records: RunRecord) -> Judgement:
         """The claim that the paper is better than MSRN on three sets."""
         old = 'test = { rank = "upper half", metrics = ["psnr", "ssim"] }'

@@ -188,9 +188,9 @@ class TestLogs:
         assert gains["BI-x4/rgb"] < 0.2 and gains["BI-x4/rgb+full-range"] > 1.2
 
     def test_a_log_gives_no_verdict_and_no_measurement(self) -> None:
-        nothing_ran = Findings(frame(), paper("drfn2020"))
+        without_runs = Findings(frame(), paper("drfn2020"))
         for name in SETS:
-            one = cell(nothing_ran, "msrn", name, "psnr")
+            one = cell(without_runs, "msrn", name, "psnr")
             assert logged(one)
             assert (one.verdict, one.measured, one.value) == ("not measured", None, None)
 

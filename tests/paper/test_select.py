@@ -8,6 +8,7 @@ import pytest
 from harness.data.pinned import pinned_rows
 from harness.paper.check import against_paper
 from harness.paper.findings import Findings
+from harness.paper.literature import official
 from harness.paper.schema import paper
 from harness.paper.select import WHOLE, follows, is_comparable, rank
 from harness.paper.verdicts import JudgedCell
@@ -161,6 +162,19 @@ class TestPublishedImages:
     def test_they_decide_on_the_numbers_that_were_published_with_them(self) -> None:
         cell = judged(images("msrn", PINNED["msrn"], 32.264), of="msrn2018")
         assert cell.verdict == "reproduced"
+
+    @pytest.mark.parametrize("psnr", [32.0, 32.07])
+    def test_weights_of_another_network_decide_nothing_either(self, psnr: float) -> None:
+        run = record("msrn", "set5", [psnr] * 5, protocol="BI-x4/rgb", weights="m")
+        assert run.weights is not None
+        run = replace(run, weights=replace(run.weights, file="MSRN_x4.pt"))
+        findings = Findings(frame(run), PAPER)
+        assert judged(run).verdict == "undecided" and official(judged(run)) == []
+        (row,) = [one for one in against_paper(findings, findings) if one.measured == psnr]
+        assert row.reason == "the weights are those of a later network of the same authors, on RGB"
+        rdn = images("rdn", PINNED["rdn"], 32.469)
+        pairs = Findings(frame(run, rdn), PAPER).differences(PAPER.tables[0])
+        assert not any(pair.interval for pair in pairs)
 
     def test_the_border_of_lr_images_is_that_of_their_authors(self) -> None:
         run = images("rdn", PINNED["rdn"], 32.469)
