@@ -235,9 +235,8 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
     else:
         text += f" of every network that ran. {BEST}"
     text += (
-        " Pipeline y: luma degraded in double, compared in uint8; pipeline rgb: colour "
-        "degraded in uint8, float luma compared; rows of different pipelines do not compare "
-        f"exactly. {grey_note(findings.rules, table)}."
+        " Pipeline y: luma, degraded in double and compared in uint8; rgb: colour, degraded in "
+        f"uint8 and compared in float luma. {grey_note(findings.rules, table)}."
     )
     if note := dagger_note(runs, findings.names):
         text += f" {note}"
@@ -257,11 +256,10 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
     count = Counter(cell.standing for cell in cells)
     marks = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
     return (
-        f"Verdicts on the printed numbers: {marks}. Reproduced: measured with the authors' weights "
-        f"or images within {PRINTED_TEXT}, or reached with others, under the table's rules or "
-        "other rules in use, each number by itself, so that a few may agree by chance. "
-        "Inconsistent in print: it contradicts other printed numbers. Undecided: measured and not "
-        "reproduced, but not with the authors' weights or images under every rule in use."
+        f"Verdicts: {marks}. Reproduced: within {PRINTED_TEXT} with the authors' weights or images, "
+        "or reached with others, under the table's rules or others in use (each number by itself: "
+        "a few may agree by chance). Inconsistent in print: it contradicts other printed numbers. "
+        "Undecided: measured, but not with the authors' weights or images under every rule in use."
     )
 
 

@@ -112,12 +112,12 @@ class TestDoubts:
         return {(method, name) for *_, method, name, one in PAPER.doubted if one == metric}
 
     def test_each_is_of_one_printed_number_and_has_a_reason(self) -> None:
-        assert len(PAPER.doubted) == len(PAPER.doubts) == 13
+        assert len(PAPER.doubted) == len(PAPER.doubts) == 15
         assert all(doubt.reason.endswith(".") for doubt in PAPER.doubts)
 
     def test_one_by_measurement_says_what_was_measured(self) -> None:
         by_measurement = [doubt for doubt in PAPER.doubts if doubt.seen == "measurement"]
-        assert len(by_measurement) == 6
+        assert len(by_measurement) == 8
         for doubt in by_measurement:
             assert re.match(r"The authors' weights give \d", doubt.reason)
 
@@ -150,7 +150,7 @@ class TestDoubts:
         text = PAPER_FILE.read_text().replace('"VDSR | b100 | ssim"', '"VDSR | b100"')
         (tmp_path / "other.toml").write_text(text)
         doubted = paper(str(tmp_path / "other.toml")).doubted
-        assert len(doubted) == 14
+        assert len(doubted) == 16
         for metric in ("psnr", "ssim"):
             assert isinstance(doubted["table2", 4, "VDSR", "b100", metric], Doubt)
 

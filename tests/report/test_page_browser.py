@@ -144,9 +144,9 @@ def test_filters_leave_the_rows_that_fit(open_page) -> None:
     fitting = "SRCNN FSRCNN VDSR LapSRN EDSR SRMDNF DCSR MSRN edsr-baseline"
     assert methods(tab) == fitting.split()
     tab.get_by_label("only measured rows").check()
-    assert methods(tab) == ["SRCNN", "FSRCNN", "VDSR", "LapSRN", "SRMDNF", "edsr-baseline"]
+    assert methods(tab) == "SRCNN FSRCNN VDSR LapSRN SRMDNF MSRN edsr-baseline".split()
     tab.get_by_label("Method or pipeline").fill("rgb")
-    assert methods(tab) == ["SRMDNF", "DRFN", "bicubic-rgb", "edsr-baseline"]
+    assert methods(tab) == "SRMDNF RDN MSRN DRFN bicubic-rgb edsr-baseline".split()
 
 
 @pytest.mark.parametrize("scripts", [True, False])
