@@ -256,10 +256,11 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
     count = Counter(cell.standing for cell in cells)
     marks = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
     return (
-        f"Verdicts: {marks}. Reproduced: within {PRINTED_TEXT} with the authors' weights or images, "
-        "or reached with others, under the table's rules or others in use (each number by itself: "
-        "a few may agree by chance). Inconsistent in print: it contradicts other printed numbers. "
-        "Undecided: measured, but not with the authors' weights or images under every rule in use."
+        f"Verdicts: {marks}. Reproduced: within {PRINTED_TEXT} with the authors' weights or "
+        "images, or reached with others, under the table's rules or others in use (each number by "
+        "itself: a few may agree by chance). Inconsistent in print: it contradicts other printed "
+        "numbers. Undecided: measured, but not with the authors' weights or images under every "
+        "rule in use."
     )
 
 
