@@ -96,8 +96,8 @@ CASES += [
         "word: tag that is a path",
         nothing,
         "run --models srcnn:../../x --datasets ./good",
-        1,
-        "no weights for srcnn:../../x",
+        2,
+        "There is no file srcnn:../../x",
     ),
     Case(
         "word: tag given as a path",
@@ -106,9 +106,7 @@ CASES += [
         2,
         "A tag has letters",
     ),
-    Case(
-        "word: model that is a path", nothing, "run --models ../x", 2, "No model is called '../x'"
-    ),
+    Case("word: model that is a path", nothing, "run --models ../x", 2, "There is no file ../x"),
     Case("word: set above", nothing, "run --models bicubic --datasets ..", 2, "is called '..'"),
     Case(
         "word: set not there", nothing, "run --models bicubic --datasets ../x", 2, "no folder ../x"

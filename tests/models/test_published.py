@@ -249,12 +249,6 @@ class TestARun:
         header = json.loads(journal.read_text().splitlines()[0])
         assert job.execution.device == header["execution"]["device"] == "cpu"
 
-    def test_its_command_names_its_folder(self, harness, words) -> None:
-        harness(*words, "--results", "out")
-        (record,) = ResultStore(Path("out")).records()
-        assert command(record) == "harness run --models mine=sr --datasets photos"
-        assert requirements(record) == "You need sr and the images of photos."
-
     def test_rules_of_the_other_pipeline_are_refused_once(
         self, harness, photos: Path, sr: Path
     ) -> None:
@@ -275,7 +269,7 @@ class TestARun:
         explain = ("explain", record["id"][:12], "--data-root", ".")
         for file in ((), ("--weights", sr / "a_Mine_x4.png")):
             assert "give their folder with --weights" in harness(*explain, *file).stderr
-        assert "To score them in 1 other ways" in harness(*explain, "--weights", sr).stderr
+        assert "To see them in 1 other way (1 image)" in harness(*explain, "--weights", sr).stderr
         rows = json.loads(harness(*explain, "--weights", sr, "--all", "--json").stdout)
         own = [row["psnr"] for row in rows if row["own"]]
         assert own == pytest.approx([record["means"]["psnr"]], abs=1e-9)
