@@ -114,7 +114,8 @@ def takes(verb: Sequence[str], words: Sequence[str]) -> bool:
 
 @pytest.mark.usefixtures("folders")
 def test_the_options_in_the_table_of_commands_are_those_of_its_verb() -> None:
-    rows = re.findall(r"(?m)^\| `harness (\S+)[^`]*` \| (.*)$", README)
+    document = (ROOT / "docs/commands.md").read_text()
+    rows = re.findall(r"(?m)^\| `harness (\S+)[^`]*` \| (.*)$", document)
     assert {verb for verb, _ in rows} == set(main.commands)
     for verb, text in rows:
         for words in in_text(text):
@@ -257,10 +258,11 @@ class TestDocumentOfTheRules:
         }
 
 
-def test_the_numbers_it_shows_are_those_of_the_report() -> None:
-    # The README shows neither scales nor the marks of verdicts.
+def test_the_numbers_to_reproduce_are_those_of_the_report() -> None:
+    # The document shows neither scales nor the marks of verdicts.
     report = re.sub(f" [{''.join(MARKS.values())}]", "", (ROOT / "reports/table2.md").read_text())
     reported = [[row[0], *row[2:8]] for row in rows(report)]
-    shown = [row for row in rows(README) if len(row) == 7 and "/" in row[-1]]
+    document = (ROOT / "docs/reproduce.md").read_text()
+    shown = [row for row in rows(document) if len(row) == 7 and "/" in row[-1]]
     assert len(shown) >= 9
     assert all(row in reported for row in shown)
