@@ -101,7 +101,7 @@ def report(
     """Rebuild a paper's tables and figures, and the page, from run records.
 
     NAME is a report: results (the paper's tables), ablation, plot, rules, differences, literature,
-    claims, complexity, crops, page, or one of a plug-in; or what the paper's file calls
+    claims, readings, complexity, crops, page, or one of a plug-in; or what the paper's file calls
     one of its tables, ablations or plots; or a glob, or all, which leaves out what the paper lacks.
     """
     from harness.paper.findings import Findings

@@ -201,6 +201,7 @@ class _Recipe(TypedDict):
 class _Images(TypedDict, total=False):
     sha256: str
     count: int
+    lr_pixels: int
 
 
 _Training = TypedDict(
@@ -277,6 +278,7 @@ class TrainingNotes:
         steps: optimiser steps.
         patches: number of LR patches per step, and their side in pixels.
         minutes: training time on ``device``.
+        image_pixels: LR pixels of the training images together; 0 where not known.
         before: the notes of the weights that the training started from, if any.
     """
 
@@ -286,12 +288,24 @@ class TrainingNotes:
     minutes: float = 0.0
     device: str = ""
     before: TrainingNotes | None = None
+    image_pixels: int = 0
 
     @property
     def pixels(self) -> int:
         """LR pixels seen in the whole chain of trainings, repeats included."""
         count, side = self.patches
         return self.steps * count * side**2 + (self.before.pixels if self.before else 0)
+
+    @property
+    def passes(self) -> float | None:
+        """How often the whole chain of trainings saw its last images; None where not known."""
+        return self.pixels / self.image_pixels if self.image_pixels else None
+
+    @property
+    def duration(self) -> str:
+        """The time of the whole chain of trainings, such as ``78 min`` or ``26 h``."""
+        minutes = self.minutes + (self.before.minutes if self.before else 0)
+        return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
 
     def __str__(self) -> str:
         if not self.key:
@@ -330,6 +344,7 @@ def notes_from(notes: Mapping[str, Any]) -> TrainingNotes:
         notes["seconds"] / 60,
         device,
         notes_from(before) if before else None,
+        notes.get("images", {}).get("lr_pixels", 0),
     )
 
 

@@ -14,6 +14,7 @@ from harness.models.find_weights import TrainingNotes, training_notes
 from harness.paper.schema import Row, Table
 from harness.paper.select import follows, is_comparable, rank
 from harness.paper.verdicts import JudgedCell
+from harness.registry import MODELS
 from harness.run.statistics import Interval, paired_bootstrap
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class JudgedAblation:
         verdicts: by variant.
         failed: the variants whose runs all failed.
         contradicting: the rows of tables that print another PSNR for the whole network.
+        floor: the best PSNR (dB) that is printed on the set without weights, such as bicubic's; 0
+            if there is none.
     """
 
     ablation: Ablation
@@ -98,6 +101,15 @@ class JudgedAblation:
     verdicts: Mapping[str, Verdict]
     failed: Set[str]
     contradicting: Sequence[Row]
+    floor: float
+
+    def below_floor(self, measured: MeasuredAblation) -> dict[str, float]:
+        """Return the mean PSNR (dB) of the variants that fall short of the `floor`.
+
+        If there is one, the training was too short to decide anything between the variants.
+        """
+        means = {variant: measured.means(variant).mean() for variant in self.ablation.columns}
+        return {variant: mean for variant, mean in means.items() if mean < self.floor}
 
 
 def judge_ablation(runs: pd.DataFrame, paper: Paper, ablation: Ablation) -> JudgedAblation:
@@ -117,7 +129,8 @@ def judge_ablation(runs: pd.DataFrame, paper: Paper, ablation: Ablation) -> Judg
         for variant, found in by_variant.items()
     }
     failed = {variant for variant, found in by_variant.items() if found and not finished[variant]}
-    return JudgedAblation(ablation, _by_budget(finished), verdicts, failed, contradicting)
+    floor = _floor(paper, ablation)
+    return JudgedAblation(ablation, _by_budget(finished), verdicts, failed, contradicting, floor)
 
 
 def _judge_variant(ablation: Ablation, variant: str, runs: Sequence[RunRecord]) -> Verdict:
@@ -145,3 +158,18 @@ def _contradicting(paper: Paper, ablation: Ablation) -> list[Row]:
         # The rules for grey images alone change the mean of Set14 by 0.09 dB.
         and abs(row.printed.get((ablation.set, "psnr"), printed) - printed) > 0.1
     ]
+
+
+def _floor(paper: Paper, ablation: Ablation) -> float:
+    printed = [
+        row.printed.get((ablation.set, "psnr"), 0.0)
+        for row in paper.rows
+        if row.scale == ablation.scale and not row.table.obstacle(row.scale)
+        if is_without_weights(row.model)
+    ]
+    return max(printed, default=0.0)
+
+
+def is_without_weights(model: str) -> bool:
+    """Whether a registered model has no parameters, as bicubic interpolation."""
+    return model in MODELS and MODELS.get(model).params == 0

@@ -14,7 +14,7 @@ from harness.cards import LINEAGES, PRESETS
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
 from harness.paper import vocabulary
-from harness.paper.ablations import judge_ablation
+from harness.paper.ablations import is_without_weights, judge_ablation
 from harness.paper.literature import by_logs
 from harness.paper.schema import column_title, title
 from harness.paper.select import Measurement, decides, of_another_network, same_network
@@ -23,7 +23,7 @@ from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Ablation, Claim, Column, Compared, Paper
+    from harness.paper.schema import Claim, Column, Compared, Paper
     from harness.paper.vocabulary import Quantity
     from harness.record import RunRecord
 
@@ -237,7 +237,7 @@ def _rank(test: vocabulary.Rank, paper: Paper, evidence: Evidence) -> Finding:
     counts = {
         name: _count_on(name, test.by, paper)
         for name, model in paper.methods.items()
-        if name == method or not (model.endswith("+") or _is_without_weights(model))
+        if name == method or not (model.endswith("+") or is_without_weights(model))
     }
     place = 1 + sum(count > counts[method] for count in counts.values())
     text = f"{method} is {ordinal(place)} of {len(counts)} by {_ordered(test.by, counts)}."
@@ -246,10 +246,6 @@ def _rank(test: vocabulary.Rank, paper: Paper, evidence: Evidence) -> Finding:
 
 def _is_high(test: vocabulary.Rank, place: int, entries: int) -> bool:
     return place == 1 if test.rank == "first" else place <= entries / 2
-
-
-def _is_without_weights(model: str) -> bool:
-    return model in MODELS and MODELS.get(model).params == 0
 
 
 def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> tuple[bool, str]:
@@ -308,33 +304,21 @@ def _gain(test: vocabulary.Gain, paper: Paper, evidence: Evidence) -> Finding:
     if not in_print:
         return Finding("inconsistent in print", text)
     needed = set(chain(*test.gain))
-    measured = judge_ablation(evidence.runs, paper, ablation).measured
-    best = next((one for one in measured if one.runs.keys() >= needed), None)
+    judged = judge_ablation(evidence.runs, paper, ablation)
+    best = next((one for one in judged.measured if one.runs.keys() >= needed), None)
     if best is None:
         return Finding("not measured", f"{text} Its variants were not all trained alike and run.")
     gains = [best.gain(more, less) for more, less in test.gain]
     text += f" Measured on {title(ablation.set)} after {best.budget}: "
     text += f"{listed(list(map(str, gains)))} dB (95 % over images)."
-    floor = _without_training(paper, ablation)
-    means = {name: best.means(name).mean() for name in sorted(needed)}
-    low = [f"{ablation.called(one)} ({means[one]:.2f} dB)" for one in means if means[one] < floor]
+    low = judged.below_floor(best)
     if low:
-        text += f" So little training decides nothing: {listed(low)} fall short of a method "
-        text += f"without weights ({floor:.2f} dB)."
+        short = listed([f"{ablation.called(one)} ({mean:.2f} dB)" for one, mean in low.items()])
+        text += f" So little training decides nothing: {short} fall short of a method without "
+        text += f"weights ({judged.floor:.2f} dB)."
     holds = not low and all(one.difference > 0 for one in gains)
     ids = tuple(run.identity.id for runs in best.runs.values() for run in runs)
     return Finding(decide(True, holds, False), text, ids)
-
-
-def _without_training(paper: Paper, ablation: Ablation) -> float:
-    """Return the best PSNR (dB) that is printed on the ablation's set without weights, or 0."""
-    printed = [
-        row.printed.get((ablation.set, "psnr"), 0.0)
-        for row in paper.rows
-        if row.scale == ablation.scale and not row.table.obstacle(row.scale)
-        if _is_without_weights(row.model)
-    ]
-    return max(printed, default=0.0)
 
 
 def _outlier(test: vocabulary.Outlier, paper: Paper, evidence: Evidence) -> Finding:

@@ -1,4 +1,4 @@
-"""A paper as data: its tables, ablations, plots, doubts and claims, read from TOML."""
+"""A paper as data: its tables, ablations, plots, readings, doubts and claims, from TOML."""
 
 from __future__ import annotations
 
@@ -240,6 +240,50 @@ class Plot(Data, frozen=True, kw_only=True):
     readings: tuple[str, ...] = ()
 
 
+class Reading(Data, frozen=True, kw_only=True):
+    """One way to understand a text that leaves something open.
+
+    Attributes:
+        model: the registered network that follows it, if there is one; with ``arguments`` alone it
+            is that of the paper's subject.
+        arguments: of the network.
+        parameters: the count of a network that cannot be built; for others it is counted.
+    """
+
+    text: str
+    model: str = ""
+    arguments: dict[str, Any] = {}
+    parameters: Annotated[int, Meta(ge=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.parameters and (self.model or self.arguments):
+            raise ValueError("the parameters of a network that can be built are counted")
+
+
+class Ambiguity(Data, frozen=True, kw_only=True):
+    """What the text leaves open, and how it is read here.
+
+    Attributes:
+        quote: the paper's words, as in `Claim`.
+        taken: the reading of the harness.
+        others: the other readings.
+        evidence: what speaks for one or the other.
+    """
+
+    key: CardName
+    where: str
+    quote: str
+    question: str
+    taken: Reading
+    others: Annotated[tuple[Reading, ...], Meta(min_length=1)]
+    evidence: str
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The readings, first the one that is taken."""
+        return (self.taken, *self.others)
+
+
 class Doubt(Data, frozen=True, kw_only=True):
     """A printed number that looks wrong.
 
@@ -392,6 +436,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
     tables: tuple[Table, ...] = field(name="table", default=())
     ablations: tuple[Ablation, ...] = field(name="ablation", default=())
     plots: tuple[Plot, ...] = field(name="plot", default=())
+    ambiguities: tuple[Ambiguity, ...] = field(name="ambiguity", default=())
     doubts: tuple[Doubt, ...] = field(name="doubt", default=())
     claims: tuple[Claim, ...] = field(name="claim", default=())
     numbers: dict[str, Number] = {}
@@ -543,6 +588,9 @@ _PARTS: Mapping[str, type[Struct]] = {
     "table": Table,
     "ablation": Ablation,
     "plot": Plot,
+    "ambiguity": Ambiguity,
+    "ambiguity.taken": Reading,
+    "ambiguity.others": Reading,
     "doubt": Doubt,
     "claim": Claim,
     "numbers": Number,
@@ -559,7 +607,8 @@ def _converted(data: Mapping[str, Any], kind: type[S]) -> S:
         place = "".join(paths[-1:]).removesuffix("`").replace("[...]", "")
         first, *keys = place.split(".")
         part, _, index = first.rstrip("]").partition("[")
-        of_part = _PARTS.get(part, kind)
+        nested = f"{part}.{keys[0].partition('[')[0]}" if keys else ""
+        of_part = _PARTS.get(nested) or _PARTS.get(part, kind)
         if index.isdigit() and isinstance(table := data[part][int(index)], dict):
             name = next((table[key] for key in ("id", "key", "cell") if key in table), index)
             place = ": ".join([f"[[{part}]] {name}", *keys])
@@ -602,6 +651,10 @@ def _check(paper: Paper) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two ids, columns, rows or keys of claims are called {name!r}")
+    keys = [one.key for one in paper.ambiguities]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"two ambiguities are called {key!r}")
     for table in paper.tables:
         cells = [f"{method} | {name}" for method in paper.methods for name in table.columns]
         with _at(f"[[table]] {table.id}"):

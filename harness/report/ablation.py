@@ -46,6 +46,7 @@ def _table(judged: JudgedAblation, paper: Paper) -> Table:
                 "measured": one.means(variant).mean(),
                 "sd": one.means(variant).std(),
                 "budget": str(one.budget) if variant in one.runs else None,
+                "decides": not judged.below_floor(one) if variant in one.runs else None,
                 "runs": " ".join(run.identity.id for run in one.runs.get(variant, ())) or cell,
             }
             for variant, cell in zip(printed, cells, strict=True)
@@ -56,12 +57,15 @@ def _table(judged: JudgedAblation, paper: Paper) -> Table:
 
 
 def _cell(judged: JudgedAblation, measured: MeasuredAblation, variant: str) -> str:
-    """Write ``27.412 (sd 0.021, 3 trainings)``, say, or ``27.412``."""
+    """Write ``27.412 (sd 0.021, 3 trainings)``, say, or ``undecided (27.412)``."""
     means = measured.means(variant)
     if means.empty:
         return FAILED if variant in judged.failed else MISSING
-    deviation = f" (sd {means.std():.3f}, {len(means)} trainings)" if len(means) > 1 else ""
-    return f"{means.mean():.3f}{deviation}"
+    number = f"{means.mean():.3f}"
+    several = f"sd {means.std():.3f}, {len(means)} trainings" if len(means) > 1 else ""
+    if judged.below_floor(measured):
+        return f"undecided ({', '.join(filter(None, [number, several]))})"
+    return f"{number} ({several})" if several else number
 
 
 def _caption(judged: JudgedAblation, paper: Paper) -> str:
@@ -78,4 +82,8 @@ def _caption(judged: JudgedAblation, paper: Paper) -> str:
         elsewhere = form.as_printed(row.printed[ablation.set, "psnr"])
         text += f" {row.table.title} prints {elsewhere} dB for the same network, not {whole} dB."
     text += " Weights trained here may reach a printed number and cannot refute one."
+    if any(map(judged.below_floor, judged.measured)):
+        text += " Undecided: with so little training a variant falls short of the "
+        text += f"{form.as_printed(judged.floor)} dB printed for a method without weights, so this "
+        text += "budget decides nothing."
     return f"{text} Grey images: {grey_rules(None, PRESETS[ablation.rules])}."

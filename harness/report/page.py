@@ -79,7 +79,6 @@ _COLOURS: Mapping[str, str] = {
     "#999999": "var(--soft)",
     "#595959": "var(--soft)",
     "#9a4a00": "var(--printed)",
-    "#c98b55": "var(--declared)",
     "#0b62a4": "var(--measured)",
 }
 """The page's colours, which suit light and dark, for those of the plots."""

@@ -1,4 +1,4 @@
-"""Figures: parameters against PSNR of each network, with labels that do not overlap."""
+"""Figures: parameters against PSNR of each network, as wide as a column of a paper."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from math import isfinite
+from math import isfinite, log10
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import printable
 from harness.models.cost import measure_complexity
+from harness.models.find_weights import training_notes
 from harness.paper.schema import title
 from harness.registry import MODELS, register_report
-from harness.report.legend import TRAINED_HERE, dagger, dagger_note
+from harness.report.legend import TRAINED_HERE, dagger
 from harness.report.table import Format
 from harness.text import listed
 
 if TYPE_CHECKING:
     from matplotlib import axes, figure
-    from matplotlib.collections import PathCollection
 
     from harness.paper.findings import Findings
     from harness.paper.schema import Plot, Row
     from harness.paper.verdicts import JudgedCell
+    from harness.record import RunRecord
 
 
 _STYLE: dict[str, Any] = {
@@ -36,7 +37,6 @@ _STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,
     "text.parse_math": False,  # a dollar sign in a name is just a character
     "pdf.compression": 0,  # builds of zlib compress differently
-    "savefig.dpi": 150,
     "savefig.bbox": "tight",
 }
 _CHANGING: Mapping[str, Sequence[str]] = {
@@ -56,12 +56,16 @@ class Figure:
         draw: makes the matplotlib figure, with the style of this module.
         title: a title for screen readers.
         formats: the suitable ones of ``png``, ``svg`` and ``pdf``.
+        dpi: dots per inch of the PNG.
+        margin: around what is drawn, in inches.
     """
 
     name: str
     draw: Callable[[], figure.Figure]
     title: str
     formats: tuple[Format, ...] = ("png", "svg", "pdf")
+    dpi: int = 150
+    margin: float = 0.1
 
     def render(self, form: Format) -> bytes:
         """Render a PNG, SVG or PDF file."""
@@ -77,17 +81,19 @@ class Figure:
             drawn = self.draw()
             for text in drawn.findobj(Text):
                 text.set_text(printable(text.get_text(), keep="\n"))
-            drawn.savefig(stream, format=form, metadata=metadata)
+            drawn.savefig(
+                stream, format=form, metadata=metadata, dpi=self.dpi, pad_inches=self.margin
+            )
         return stream.getvalue()
 
 
-Kind = Literal["printed", "declared", "measured", "trained"]
-POINT_KINDS: Mapping[Kind, str] = {
-    "printed": "printed: both numbers are in the paper",
-    "declared": "PSNR printed; parameters not: counted on the network",
-    "measured": "measured here",
-    "trained": f"measured here, not with the authors' weights ({TRAINED_HERE})",
-}
+Kind = Literal["printed", "measured", "trained"]
+
+BRIEF = 10
+"""With fewer passes over the training images a network is small and grey.
+
+EDSR's 300,000 steps of 16 patches of 48x48 are about 80 passes over the 800 pictures of DIV2K.
+"""
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,14 @@ class Point:
     """A network in the figure.
 
     Attributes:
-        method: as the paper writes it, with a dagger unless it is with the authors' weights.
+        method: as the paper writes it, with a dagger if its weights are not those of the authors.
+        kind: ``printed``, ``measured``, or ``trained``: measured with weights of a brief training.
         parameters: number of trainable values.
         psnr: on the figure's set, in dB.
+        remark: a printed point's parameters were counted on the network; or the time of a brief
+            training.
         run: the id of the run that measured it, or empty.
+        own: a network that the paper does not have.
     """
 
     model: str
@@ -106,13 +116,22 @@ class Point:
     kind: Kind
     parameters: float
     psnr: float
+    remark: str = ""
     run: str = ""
+    own: bool = False
+
+    @property
+    def name(self) -> str:
+        """The text beside the point."""
+        return f"{self.method} ({self.remark})" if self.kind == "trained" else self.method
 
     @property
     def text(self) -> str:
         """The point in words."""
         count = f"{short_count(self.parameters)} parameters"
-        return f"{self.method}: {count}, {self.psnr:.2f} dB ({POINT_KINDS[self.kind]})"
+        source = "printed" if self.kind == "printed" else "measured here"
+        how = ", ".join(filter(None, [source, self.remark]))
+        return f"{self.method}: {count}, {self.psnr:.2f} dB ({how})"
 
 
 def points(findings: Findings, plot: Plot) -> list[Point]:
@@ -125,14 +144,28 @@ def points(findings: Findings, plot: Plot) -> list[Point]:
     for cell in _cells(findings, plot):
         model, method = cell.model, cell.row.method
         if cell.printed is not None and (count := _count(plot, cell.row)):
-            kind: Kind = "printed" if method in plot.parameters else "declared"
-            printed.setdefault(model, Point(model, method, kind, count, cell.printed))
+            remark = "" if method in plot.parameters else COUNTED
+            printed.setdefault(model, Point(model, method, "printed", count, cell.printed, remark))
         # Published images and old records lack parameters; an image may have an infinite PSNR.
         if (run := cell.shown) and run.parameters and isfinite(run.means["psnr"]):
-            kind = "trained" if dagger(run) else "measured"
-            numbers = run.parameters, run.means["psnr"], run.identity.id
-            measured.setdefault(model, Point(model, method + dagger(run), kind, *numbers))
+            measured.setdefault(model, _measured(cell, run, run.parameters))
     return [*printed.values(), *measured.values()]
+
+
+COUNTED = "parameters counted on the network"
+"""The remark on a point whose parameters the paper does not print."""
+
+
+def _measured(cell: JudgedCell, run: RunRecord, parameters: int) -> Point:
+    psnr, own = run.means["psnr"], not cell.row.printed
+    notes = training_notes(run)
+    if dagger(run) == TRAINED_HERE and notes.passes is not None and notes.passes < BRIEF:
+        remark = f"trained {notes.duration}"
+        numbers = parameters, psnr, remark, run.identity.id, own
+        return Point(cell.model, cell.row.method, "trained", *numbers)
+    # The weights of a network that no paper prints are its authors' own.
+    method = cell.row.method + dagger(run) * (not own)
+    return Point(cell.model, method, "measured", parameters, psnr, "", run.identity.id, own)
 
 
 def _cells(findings: Findings, plot: Plot) -> list[JudgedCell]:
@@ -163,13 +196,19 @@ def short_count(value: float) -> str:
     return f"{rounded / 1e3:g}k" if rounded < 1e6 else f"{rounded / 1e6:g}M"
 
 
+_WIDTH, _DPI = 3.3, 400
+"""Of the figure: in inches, a column of most journals; and dots per inch of the PNG."""
+
+_PRINTED, _MEASURED, _TRAINED = "#9a4a00", "#0b62a4", "0.6"
 _STYLES: Mapping[Kind, Mapping[str, Any]] = {
-    "printed": {"s": 75, "marker": "o", "facecolor": "none", "edgecolor": "#9a4a00", "zorder": 3},
-    "declared": {"s": 60, "marker": "D", "facecolor": "none", "edgecolor": "#c98b55", "zorder": 3},
-    "measured": {"s": 26, "marker": "o", "color": "#0b62a4", "zorder": 4},
-    "trained": {"s": 38, "marker": "^", "color": "#0b62a4", "zorder": 4},
+    "printed": {"s": 24, "facecolor": "none", "edgecolor": _PRINTED, "lw": 0.9, "zorder": 3},
+    "measured": {"s": 8, "color": _MEASURED, "lw": 0, "zorder": 4},
+    "trained": {"s": 6, "color": _TRAINED, "lw": 0, "zorder": 4},
 }
 """Hollow marks are larger and lie below filled ones, so that both can be seen and clicked."""
+
+_HALF_MARK = 2.9
+"""From the middle of the largest mark to its edge, in points (1/72 inch)."""
 
 
 @register_report("plot")
@@ -179,77 +218,158 @@ def plots(findings: Findings) -> list[Figure]:
 
 
 def _figure(findings: Findings, plot: Plot) -> Figure:
-    drawn, cells = points(findings, plot), _cells(findings, plot)
-    placed = {point.model for point in drawn}
-    printed = {cell.model: cell.row.method for cell in cells if cell.printed is not None}
-    absent = listed([method for model, method in printed.items() if model not in placed])
-    notes = [f"Not placed, having no parameters or no known count: {absent}."] if absent else []
-    notes.append(dagger_note([cell.shown for cell in cells if cell.shown], findings.names))
+    drawn = points(findings, plot)
     label = f"PSNR on {title(plot.set)}, x{plot.scale} (dB)"
-    draw = partial(_draw, drawn, label, notes)
-    return Figure(plot.id, draw, f"{plot.title}: parameters against {label}")
+    draw = partial(_draw, drawn, label, _notes(findings, plot, drawn))
+    described = f"{plot.title}: parameters against {label}"
+    return Figure(plot.id, draw, described, dpi=_DPI, margin=0.02)
+
+
+def _notes(findings: Findings, plot: Plot, drawn: Sequence[Point]) -> list[str]:
+    """Say what the marks do not: whose counts and weights they are, and which have no place."""
+    notes = []
+    if any(point.remark == COUNTED for point in drawn):
+        given = [one.method for one in drawn if one.kind == "printed" and not one.remark]
+        besides = f" except for {listed(given)}" if given else ""
+        notes.append(f"Parameters counted on the networks{besides}.")
+    if any(TRAINED_HERE in point.name for point in drawn):
+        notes.append(f"{TRAINED_HERE} Not the authors' weights.")
+    placed = {point.model for point in drawn}
+    cells = _cells(findings, plot)
+    printed = {cell.model: cell.row.method for cell in cells if cell.printed is not None}
+    if absent := listed([method for model, method in printed.items() if model not in placed]):
+        notes.append(f"Not shown (no parameters known): {absent}.")
+    return notes
 
 
 def _draw(drawn: Sequence[Point], label: str, notes: Sequence[str]) -> figure.Figure:
-    """Draw the points with their names, a legend, and notes below; point i has the id point-i.
-
-    The first point of a network is named; a line leads to its second.
-    """
+    """Draw the points with their names, a legend above and notes below; point i has id point-i."""
     from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import EngFormatter
 
-    canvas = Canvas((6.4, 3.9), dpi=100)
-    plane = canvas.add_axes((0, 0, 1, 1))
-    plane.set(xscale="log", xlabel="trainable parameters", ylabel=label, axisbelow=True)
-    plane.spines[["top", "right"]].set_visible(False)
-    plane.grid(color="0.9", linewidth=0.8)
-    plane.margins(0.12, 0.1)
-    plane.xaxis.set_major_formatter(EngFormatter(sep=""))
-    plane.minorticks_off()
-    named: dict[str, Point] = {}
-    marks: dict[Kind, PathCollection] = {}
+    canvas = Canvas((_WIDTH, 2.7), dpi=_DPI)
+    plane = canvas.add_axes((0.14, 0.14, 0.845, 0.78))
+    _set_axes(plane, drawn, label)
+    low, high = plane.get_ylim()
+    first: dict[str, Point] = {}
     for index, point in enumerate(drawn):
-        mark = plane.scatter(point.parameters, point.psnr, **_STYLES[point.kind])
-        mark.set(gid=f"point-{index}", label=POINT_KINDS[point.kind])
-        marks[point.kind] = mark
-        first = named.setdefault(point.model, point)
-        if first is not point:
-            ends = [first.parameters, point.parameters], [first.psnr, point.psnr]
-            plane.plot(*ends, color="0.6", linewidth=1, zorder=2)
-    unnamed = _write_names(plane, drawn, [*named.values()])
-    handles = [marks[kind] for kind in POINT_KINDS if kind in marks]
-    legend = plane.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.12), frameon=False, fontsize=8
-    )
+        style = dict(_STYLES[point.kind])
+        if (end := min(max(point.psnr, low), high)) != point.psnr:
+            style["marker"] = 6 if point.psnr > high else 7  # an arrow whose tip is at the edge
+            style |= {"s": 24, "clip_on": False}
+        plane.scatter(point.parameters, end, **style).set_gid(f"point-{index}")
+        other = first.setdefault(point.model, point)
+        if other is not point and point.kind == "measured":
+            ends = [other.parameters, point.parameters], [other.psnr, end]
+            plane.plot(*ends, color="0.6", linewidth=0.7, zorder=2)
+    unnamed = _write_names(plane, drawn)
+    _write_legend(plane, drawn)
     missing = f"Not named: {listed(unnamed)}." if unnamed else ""
     # Matplotlib's own wrapping reads dollar signs as formulas.
-    text = "\n".join(fill(note, 115, break_on_hyphens=False) for note in (missing, *notes) if note)
-    plane.annotate(text, (0, 0), (6, -2), legend, "offset points", va="top", size=7, color="0.35")
+    text = fill(" ".join(filter(None, [missing, *notes])), 78, break_on_hyphens=False)
+    place = (0, 0), (-31, -25), plane.transAxes, "offset points"
+    plane.annotate(text, *place, va="top", size=5, color="0.35")
     return canvas
 
 
-def _write_names(plane: axes.Axes, drawn: Sequence[Point], named: Sequence[Point]) -> list[str]:
-    """Write names beside their points, and return those that have no free place."""
+def _set_axes(plane: axes.Axes, drawn: Sequence[Point], label: str) -> None:
+    """Set the limits, with room for names around the points, and the ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    counts = [point.parameters for point in drawn] or [1e6]
+    decades = log10(max(counts) / min(counts))
+    room = 10 ** (0.15 + 0.12 * decades)
+    plane.set(xscale="log", xlim=(min(counts) / room, max(counts) * room), ylim=_limits(drawn))
+    steps = (1.0,) if decades > 1.5 else (1.0, 2.0, 5.0)
+    plane.xaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    plane.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count / 1e6:g}"))
+    plane.xaxis.set_minor_formatter(NullFormatter())
+    plane.set_axisbelow(True)
+    plane.set_xlabel("Parameters (M)", size=7, labelpad=1.5)
+    plane.set_ylabel(label, size=7, labelpad=2)
+    plane.tick_params(labelsize=6.5, width=0.6, length=2.5, pad=2)
+    plane.tick_params(which="minor", width=0.4, length=1.5)
+    plane.spines[["top", "right"]].set_visible(False)
+    plane.spines[["left", "bottom"]].set_linewidth(0.6)
+    plane.grid(color="0.9", linewidth=0.5)
+
+
+def _limits(drawn: Sequence[Point]) -> tuple[float, float]:
+    """Return the lowest and the highest PSNR of the axis (dB).
+
+    A point that lies further from the printed ones than these from each other, and than 1 dB, has
+    its place at the edge: a network at 13 dB would squash all others.
+    """
+    printed = [point.psnr for point in drawn if point.kind == "printed"]
+    known = printed or [point.psnr for point in drawn] or [0.0]
+    span = max(max(known) - min(known), 1.0)
+    inside = [p.psnr for p in drawn if min(known) - span <= p.psnr <= max(known) + span]
+    low, high = min(inside, default=0.0), max(inside, default=0.0)
+    room = max(0.1 * (high - low), 0.1)
+    return low - room, high + room
+
+
+def _write_legend(plane: axes.Axes, drawn: Sequence[Point]) -> None:
+    texts: Mapping[Kind, str] = {"printed": "printed in the paper", "measured": "measured"}
+    kinds = [kind for kind in texts if any(point.kind == kind for point in drawn)]
+    for kind in kinds:
+        plane.scatter([], [], label=texts[kind], **_STYLES[kind])
+    if kinds:
+        plane.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1),
+            borderaxespad=0.2,
+            borderpad=0,
+            handletextpad=0,
+            columnspacing=1,
+            ncols=2,
+            frameon=False,
+            fontsize=6.5,
+        )
+
+
+def _write_names(plane: axes.Axes, drawn: Sequence[Point]) -> list[str]:
+    """Write names beside their points, and return those that have no free place.
+
+    A measured point of a printed network needs no second name.
+    """
     import textalloc
 
-    half_mark = 7  # pixels from the middle of the largest mark to its edge
+    low, high = plane.get_ylim()
+    ends = [min(max(point.psnr, low), high) for point in drawn]
+    named = {point.name: place for place, point in reversed([*enumerate(drawn)])}
+    places = sorted(named.values())
+    texts = [drawn[place].name + _beyond(drawn[place], low, high) for place in places]
+    half_mark = _HALF_MARK / 72 * _DPI
     with redirect_stdout(None):  # textalloc prints a line if no text has a place
         *_, written, _ = textalloc.allocate(
             plane,
-            [point.parameters for point in named],
-            [point.psnr for point in named],
-            [point.method for point in named],
+            [drawn[place].parameters for place in places],
+            [ends[place] for place in places],
+            texts,
             x_scatter=[point.parameters for point in drawn],
-            y_scatter=[point.psnr for point in drawn],
+            y_scatter=ends,
             scatter_sizes=[half_mark] * len(drawn),
-            text_scatter_sizes=[half_mark] * len(named),
+            text_scatter_sizes=[half_mark] * len(places),
             x_lines=[line.get_xdata() for line in plane.lines],
             y_lines=[line.get_ydata() for line in plane.lines],
-            textsize=8.5,
-            margin=0.004,
-            min_distance=0.004,
-            max_distance=0.03,
+            textsize=[5.5 if drawn[place].kind == "trained" else 6 for place in places],
+            textcolor=[_colour(drawn[place]) for place in places],
+            margin=0.01,
+            min_distance=0.006,
+            max_distance=0.05,
             draw_lines=False,
             draw_all=False,
         )
-    return [point.method for point, text in zip(named, written, strict=True) if text is None]
+    return [text for text, shown in zip(texts, written, strict=True) if shown is None]
+
+
+def _beyond(point: Point, low: float, high: float) -> str:
+    """Write the PSNR of a point beyond the axis after its name."""
+    return "" if low <= point.psnr <= high else f", {point.psnr:.2f} dB"
+
+
+def _colour(point: Point) -> str:
+    """Return the colour of a name: a network that the paper does not have stands out."""
+    if point.kind == "trained":
+        return "0.35"
+    return _MEASURED if point.own else "black"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from harness.models.find_weights import TrainingNotes
 from harness.paper.ablations import MeasuredAblation, judge_ablation
@@ -73,6 +74,17 @@ class TestAblations:
         runs = frame(self.variant("none", 30.0), self.variant("ff", math.inf))
         found = judge_ablation(runs, self.PAPER, self.PRINTED).verdicts
         assert (found["none"], found["ff"]) == ("reproduced", "undecided")
+
+    def test_a_variant_below_bicubic_leaves_its_whole_budget_undecided(self) -> None:
+        (table,) = self.PAPER.tables
+        judged = judge_ablation(
+            frame(self.variant("none", 25.9), self.variant("ff", 26.1)), self.PAPER, self.PRINTED
+        )
+        assert judged.floor == 26.00 and "Bicubic | 28.42/0.8104 | 26.00" in table.cells
+        assert judged.below_floor(judged.measured[0]) == {"none": pytest.approx(25.9)}
+        without = replace_fields(self.PAPER, methods={**self.PAPER.methods, "Bicubic": ""})
+        judged = judge_ablation(frame(self.variant("none", 13.0)), without, self.PRINTED)
+        assert judged.floor == 0 and not judged.below_floor(judged.measured[0])
 
     def test_a_variant_whose_runs_all_failed_has_failed(self) -> None:
         def failed(name: str) -> RunRecord:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from torch import nn
 
 from harness.paper.schema import Doubt, paper
 from harness.registry import MODELS, PAPERS
@@ -153,6 +154,65 @@ class TestDoubts:
         assert len(doubted) == 16
         for metric in ("psnr", "ssim"):
             assert isinstance(doubted["table2", 4, "VDSR", "b100", metric], Doubt)
+
+
+class TestAmbiguities:
+    def test_each_has_two_readings_and_says_where_it_stands(self) -> None:
+        keys = [one.key for one in PAPER.ambiguities]
+        assert {"residual-block", "block-order", "tail", "channel-attention"} <= set(keys)
+        assert all(one.where and one.quote and one.evidence for one in PAPER.ambiguities)
+        assert all(one.question.endswith("?") for one in PAPER.ambiguities)
+
+    def test_the_readings_with_a_network_can_be_built(self) -> None:
+        models = [of.model for one in PAPER.ambiguities for of in one.readings if of.model]
+        assert set(models) == {"drfn", "drfn-2conv"}
+        for one in PAPER.ambiguities:
+            for of in one.readings:
+                assert isinstance(MODELS.get(of.model or "drfn").build(**of.arguments), nn.Module)
+
+    def test_the_counts_of_networks_that_cannot_be_built_are_right(self) -> None:
+        network = MODELS.get("drfn").build()
+        deep, upscale = network.body.deep, network.body.upscale
+        whole, fusion, attention = map(count, (network, deep.fusions[0], deep.fusions[0].attention))
+        attentions = [m for m in network.modules() if type(m) is type(deep.fusions[0].attention)]
+        without_fusion = whole - 16 * fusion + attention
+        one_step = nn.Conv2d(64, 64 * 4**2, 3)
+        biases = sum(p.numel() for name, p in network.named_parameters() if name.endswith("bias"))
+        expected = {
+            "block-order": [whole],
+            "group-skip": [whole],
+            "tail": [whole - count(deep.tail)],
+            "fusion": [
+                without_fusion + count(nn.Conv2d(64, 64, 1)),
+                without_fusion + count(nn.Conv2d(16 * 64, 64, 1)),
+            ],
+            "first-fusion": [whole - fusion],
+            "channel-attention": [whole],
+            "spatial-attention": [
+                whole + len(attentions) * (count(nn.Conv2d(64, 1, 7)) - attention)
+            ],
+            "upsampler": [whole - count(upscale) + count(one_step)],
+            "biases": [whole - biases],
+            "table1-connections": [whole],
+        }
+        typed = {
+            one.key: [of.parameters for of in one.others if of.parameters]
+            for one in PAPER.ambiguities
+        }
+        assert {key: counts for key, counts in typed.items() if counts} == expected
+
+    def test_evidence_that_names_a_count_rounds_it_rightly(self) -> None:
+        for one in PAPER.ambiguities:
+            counts = {f"{of.parameters / 1e6:.1f}M" for of in one.others if of.parameters}
+            said = set(re.findall(r"\d\.\dM", one.evidence)) - {"5.2M"}
+            assert said <= counts, one.key
+            if "Both counts are 5.2M" in one.evidence:
+                assert counts == {"5.2M"}, one.key
+
+
+def count(module: nn.Module) -> int:
+    """Trainable values."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 class TestClaims:

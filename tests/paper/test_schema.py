@@ -55,6 +55,15 @@ parameters = { One = 1_000 }
 [numbers]
 depth = { value = 4, where = "Section 1", quote = "4 layers" }
 
+[[ambiguity]]
+key = "blocks"
+where = "Section 2"
+quote = "some blocks"
+question = "How many?"
+taken = { text = "Four.", arguments = { blocks = 4 } }
+others = [{ text = "Five.", parameters = 1_200 }]
+evidence = "It says 1k."
+
 [[doubt]]
 cell = "One | set5 | ssim"
 seen = "unusual"
@@ -110,6 +119,24 @@ MISTAKES = {
     "key of a plot": ("\nparameters", "\nparams", "[[plot]] sizes: ...params... mean parameters"),
     "key of a number": ("{ value", "{ valeu", "numbers: ...valeu... mean value"),
     "type of a number": ("{ value = 4", '{ value = "4"', "numbers.value: Expected `float"),
+    "key of an ambiguity": ("evidence", "proof", "[[ambiguity]] blocks: ...'proof': there are key"),
+    "key of the reading": ("taken = { text", "taken = { txt", "blocks: taken: ... mean text"),
+    "key of a reading": ("[{ text", "[{ txt", "blocks: others[0]: ...'txt': did you mean text"),
+    "a reading alone": (
+        '[{ text = "Five.", parameters = 1_200 }]',
+        "[]",
+        "blocks: others: Expected",
+    ),
+    "two counts": (
+        "{ blocks = 4 }",
+        "{ blocks = 4 }, parameters = 1_000",
+        "blocks: taken: the parameters of a network that can be built are counted",
+    ),
+    "two ambiguities": (
+        "[[doubt]]",
+        GOOD[GOOD.index("[[ambiguity]]") : GOOD.index("[[doubt]]")] + "[[doubt]]",
+        "two ambiguities are called 'blocks'",
+    ),
     "key of a doubt": ("reason", "raeson", "[[doubt]] One | set5 | ssim: ... mean reason"),
     "key of a claim": ("by_hand", "byhand", "[[claim]] looks: ...byhand... mean by_hand"),
     "no paper": ('[paper]\nid = "one2020"\ntitle = "One"\nsubject = "One"\n', "", "field `paper`"),

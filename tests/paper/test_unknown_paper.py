@@ -355,7 +355,7 @@ class TestCommandLine:
         drawn = {(one.method.rstrip("†"), one.kind): one for one in points(findings, plot)}
         assert {name: (one.parameters, round(one.psnr, 2)) for name, one in drawn.items()} == {
             ("Wide", "printed"): (5_000, 28.0),
-            ("Shuffle", "declared"): (160, 27.55),
+            ("Shuffle", "printed"): (160, 27.55),
             ("Shuffle", "trained"): (160, 27.55),
         }
 

@@ -134,6 +134,19 @@ class TestAblation:
         table = only(ablation(found(*runs)))
         assert table.rows[2][2] == "27.600 (sd 0.100, 3 trainings)"
 
+    def test_a_training_that_does_not_reach_bicubic_is_undecided(self) -> None:
+        runs = [self.trained("none", 13.685), self.trained("both", 26.52)]
+        table = only(ablation(found(*runs)))
+        assert table.rows[2][1:] == [
+            *("undecided (13.685)", "missing", "missing", "undecided (26.520)")
+        ]
+        assert "26.00 dB printed for a method without weights" in table.caption
+        assert list(table.tidy["decides"]) == [False, None, None, False]
+        assert list(table.tidy["measured"].dropna()) == [13.685, 26.52]
+        above = only(ablation(found(self.trained("none", 26.01), runs[1])))
+        assert above.rows[2][1:] == ["26.010", "missing", "missing", "26.520"]
+        assert "budget decides nothing" not in above.caption
+
     def test_other_networks_and_the_other_grey_rule_are_no_variants(self) -> None:
         runs = [
             record("drfn", hyper={"groups": 4}),

@@ -272,7 +272,7 @@ def test_a_point_says_what_it_is_and_a_measured_one_leads_to_its_record() -> Non
         if str(mark.get("class")).startswith("point")
     }
     assert len(marks) == len(drawn)
-    said = "DRFN: 5.2M parameters, 28.62 dB (printed: both numbers are in the paper)"
+    said = "DRFN: 5.2M parameters, 28.62 dB (printed)"
     assert marks[said].tag == f"{SVG}g" and marks[said].get("role") == "img"
     links = {mark.get("href") for mark in marks.values()} - {None}
     assert links == {f"#run-{point.run[:12]}" for point in drawn if point.run}

@@ -195,7 +195,7 @@ def test_points_tell_their_names(open_page) -> None:
         for part in ("#paper-figure5 g.point", "#paper-figure5 a.point")
     ]
     assert re.fullmatch(r".+: [\d.]+[kM] parameters, [\d.]+ dB \(.+\)", names[0])
-    assert re.fullmatch(r".+: [\d.]+[kM] parameters, [\d.]+ dB \(measured.+\)", names[1])
+    assert re.fullmatch(r".+: [\d.]+[kM] parameters, [\d.]+ dB \(measured here.*\)", names[1])
     link = tab.locator("#paper-figure5 a.point").first
     assert tab.get_by_role("link", name=names[1], exact=True).count() == 1
     link.click()

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from itertools import combinations
@@ -20,7 +21,8 @@ from harness.paper.findings import Findings
 from harness.paper.schema import Paper, Plot, Source, Table, paper
 from harness.record import RunRecord
 from harness.report import plot
-from harness.report.plot import Figure, Point, _draw, short_count
+from harness.report.plot import _DPI as DPI
+from harness.report.plot import COUNTED, Figure, Point, _draw, short_count
 from harness.run.store import ResultStore
 from tests.records import frame, record
 
@@ -53,7 +55,7 @@ def figure5(runs: pd.DataFrame = RUNS) -> Figure:
 
 
 def test_printed_points_carry_the_numbers_of_the_text_and_of_table_2() -> None:
-    found = [p for p in points(RUNS) if p.kind == "printed"]
+    found = [p for p in points(RUNS) if p.kind == "printed" and not p.remark]
     assert {p.model: (p.parameters, p.psnr) for p in found} == {
         "rdn": (22_000_000, 28.81),
         "drfn": (5_200_000, 28.62),
@@ -61,8 +63,8 @@ def test_printed_points_carry_the_numbers_of_the_text_and_of_table_2() -> None:
 
 
 def test_counts_that_are_not_printed_are_those_of_the_networks() -> None:
-    declared = {p.model: p.parameters for p in points(RUNS) if p.kind == "declared"}
-    assert declared == {
+    counted = {p.model: p.parameters for p in points(RUNS) if p.remark == COUNTED}
+    assert counted == {
         "srcnn": 57_281,
         "fsrcnn": 12_644,
         "vdsr": 665_921,
@@ -86,9 +88,29 @@ def test_measured_points_come_from_the_records_of_set14() -> None:
     assert {p.method: p.kind for p in measured} == {
         "SRCNN": "measured",
         "VDSR": "measured",
-        "DRFN†": "trained",
+        "DRFN†": "measured",
         "mine": "measured",
     }
+    assert {p.model for p in measured if p.own} == {"mine"}
+
+
+def test_weights_that_were_trained_briefly_are_grey_and_say_how_long() -> None:
+    brief = {p.name: p for p in points(REFERENCE) if p.kind == "trained"}
+    assert brief.keys() == {"DRFN (trained 78 min)", "edsr-baseline (trained 16 min)"}
+    assert "measured here, trained 78 min" in brief["DRFN (trained 78 min)"].text
+    names_of = {text.get_text(): text for text in names(figure5(REFERENCE).draw().axes[0])}
+    assert brief.keys() | {"DRFN"} <= names_of.keys()
+    assert names_of["DRFN"].get_size() > names_of["DRFN (trained 78 min)"].get_size()
+
+
+def test_a_network_of_one_s_own_is_no_stranger_s_and_stands_out() -> None:
+    runs = frame(run("mine", 28.3, 3_600, tag="mine"), run("vdsr", 28.02, 665_921, tag="mine"))
+    own, other = sorted((p for p in points(runs) if p.run), key=lambda p: p.method, reverse=True)
+    assert (own.name, own.kind, other.name) == ("mine", "measured", "VDSR†")
+    drawn = figure5(runs).draw()
+    colours = {text.get_text(): text.get_color() for text in names(drawn.axes[0])}
+    assert colours["mine"] != colours["VDSR†"] == colours["VDSR"]
+    assert "† Not the authors' weights." in note(drawn)
 
 
 def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
@@ -107,10 +129,11 @@ def test_counts_are_those_of_the_networks_at_the_scale_of_the_plot() -> None:
     small = Paper(source=source, methods=methods, tables=(table,), plots=(at_x2,))
     findings = Findings(frame(), small, None)
     (point,) = plot.points(findings, at_x2)
-    assert (point.method, point.kind, point.parameters) == ("Fast", "declared", 1_369_859)
+    assert (point.method, point.remark, point.parameters) == ("Fast", COUNTED, 1_369_859)
     (figure,) = plot.plots(findings)
-    note = below(figure.draw()).get_text()
-    assert note == "Not placed, having no parameters or no known count: ?."
+    counted, _, absent = note(figure.draw()).partition(". ")
+    assert counted == "Parameters counted on the networks"
+    assert absent == "Not shown (no parameters known): ?."
 
 
 def test_without_a_paper_there_is_none() -> None:
@@ -140,9 +163,16 @@ def test_a_run_is_not_joined_to_a_method_without_network() -> None:
 
 
 def test_what_has_no_place_is_named() -> None:
-    note = below(figure5().draw())
-    assert "no known count: Bicubic." in note.get_text()
-    assert "† Not the authors' weights" in note.get_text() and "DRFN with" in note.get_text()
+    assert note(figure5().draw()).endswith("Not shown (no parameters known): Bicubic.")
+
+
+def test_the_notes_are_short() -> None:
+    assert below(figure5(REFERENCE).draw()).get_text().count("\n") < 2
+
+
+def note(canvas: matplotlib.figure.Figure) -> str:
+    """The notes below, as one line."""
+    return below(canvas).get_text().replace("\n", " ")
 
 
 def below(canvas: matplotlib.figure.Figure) -> Text:
@@ -180,47 +210,92 @@ def visible(plane: Axes) -> list[Bbox]:
     return boxes
 
 
-@pytest.mark.parametrize(
-    ("count", "name"), [(12, "模型 {}"), (25, "network-" * 12 + "{}"), (60, "n{}")]
-)
+CROWDS = {
+    "the committed figure": REFERENCE,
+    "twelve": crowd(12, "模型 {}", 1.6 / 12),
+    "25 short names": crowd(25, dB=1.6 / 25),
+    "25 long names": crowd(25, "network-" * 6 + "{}", 1.6 / 25),
+    "sixty": crowd(60, "n{}", 1.6 / 60),
+    "one at 13 dB": pd.concat([REFERENCE, frame(run("broken", 13.04, 300_000))]),
+}
+
+
+@pytest.mark.parametrize("dpi", [72, DPI])  # of the SVG and of the PNG
+@pytest.mark.parametrize("runs", CROWDS.values(), ids=CROWDS)
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_of_many_networks_each_is_named_once_and_nothing_covers_anything(
-    count: int, name: str
-) -> None:
-    runs = crowd(count, name, 1.6 / count)
+def test_nothing_covers_anything(runs: pd.DataFrame, dpi: int) -> None:
     drawn = figure5(runs).draw()
+    drawn.set_dpi(dpi)
     (plane,) = drawn.axes
     texts = [text.get_window_extent() for text in names(plane)]
+    legend, notes = plane.get_legend().get_window_extent(), below(drawn).get_window_extent()
     assert not any(one.overlaps(other) for one, other in combinations(texts, 2))
     assert not any(one.overlaps(mark) for one in texts for mark in visible(plane))
+    joined = [line.get_path().transformed(line.get_transform()) for line in plane.lines]
+    assert not any(path.intersects_bbox(one) for path in joined for one in texts)
     inside = plane.get_window_extent()
-    assert all(inside.fully_containsx(n.x0) and inside.fully_containsy(n.y0) for n in texts)
-    (legend, note) = (plane.get_legend().get_window_extent(), below(drawn).get_window_extent())
-    assert note.y1 < legend.y0 and legend.y1 < inside.y0
-    assert all(one.x0 > inside.x0 - 15 and one.x1 < inside.x1 + 15 for one in (legend, note))
-    beside = [text.get_text() for text in names(plane)]
-    methods = {point.model: point.method for point in reversed(points(runs))}
-    listed = [method for method in methods.values() if method not in beside]
-    missing = below(drawn).get_text().replace("\n", " ").partition("Not placed")[0]
-    assert missing.startswith("Not named: ") == bool(listed)
-    assert all(method in missing for method in listed)
-    assert len(listed) + len(beside) == len(methods)
+    assert all(inside.fully_containsx(n.x0) and inside.fully_containsx(n.x1) for n in texts)
+    assert all(inside.fully_containsy(n.y0) and inside.fully_containsy(n.y1) for n in texts)
+    around = [plane.xaxis.get_tightbbox(), plane.yaxis.get_tightbbox(), legend, notes]
+    assert not any(one.overlaps(other) for one, other in combinations(around, 2))
+    assert legend.y0 > inside.y1
+    assert all(one.x0 >= 0 and one.x1 <= drawn.bbox.width for one in around)
+
+
+def test_of_twenty_five_networks_most_are_named_and_the_others_listed() -> None:
+    runs = CROWDS["25 short names"]
+    drawn = figure5(runs).draw()
+    beside = {text.get_text() for text in names(drawn.axes[0])}
+    expected = {point.name for point in points(runs)}
+    missing = note(drawn).partition(". ")[0]
+    assert beside <= expected and len(beside) > 0.7 * len(expected)
+    assert missing.startswith("Not named: ")
+    assert all(name in missing for name in expected - beside)
+    assert not any(name in missing.replace(",", " ,").split() for name in beside)
+
+
+def test_a_network_far_below_all_others_squashes_none() -> None:
+    plain, runs = figure5(REFERENCE).draw(), CROWDS["one at 13 dB"]
+    drawn = figure5(runs).draw()
+    assert drawn.axes[0].get_ylim() == plain.axes[0].get_ylim()
+    assert "broken, 13.04 dB" in [text.get_text() for text in names(drawn.axes[0])]
+    (broken,) = (i for i, point in enumerate(points(runs)) if point.model == "broken")
+    (mark,) = drawn.findobj(lambda one: one.get_gid() == f"point-{broken}")
+    (_, at), *_ = mark.get_offsets()
+    assert at == drawn.axes[0].get_ylim()[0]
+
+
+def test_without_printed_points_all_are_on_the_axis() -> None:
+    (plane,) = canvas(measured((5, 13), (5, 28))).axes
+    low, high = plane.get_ylim()
+    assert low < 13 and high > 28
+
+
+@pytest.mark.parametrize("runs", [REFERENCE, CROWDS["25 long names"]])
+def test_it_is_as_wide_as_a_column_of_a_paper(runs: pd.DataFrame) -> None:
+    width = ElementTree.fromstring(figure5(runs).render("svg")).attrib["width"]
+    assert 3.1 * 72 < float(width.removesuffix("pt")) <= 3.3 * 72
 
 
 def test_each_name_stands_at_its_point() -> None:
     runs = crowd(25)
-    drawn = {point.method: point for point in reversed(points(runs))}
+    drawn = {point.name: point for point in reversed(points(runs))}
     (plane,) = figure5(runs).draw().axes
     for text in names(plane):
         point, box = place(drawn[text.get_text()], plane), text.get_window_extent()
-        assert box.padded(15).contains(*point)
+        assert box.padded(10 / 72 * DPI).contains(*point)
 
 
-def test_counts_grow_tenfold_from_line_to_line() -> None:
-    (plane,) = canvas(measured((4.7, 27), (6.7, 28))).axes
+@pytest.mark.parametrize(
+    ("logarithms", "labels"),
+    [((4.7, 6.7), ["0.1", "1", "10"]), ((6, 6.2), ["1", "2"]), ((6.1, 6.1), ["1"])],
+)
+def test_the_axis_counts_in_millions(logarithms: Sequence[float], labels: list[str]) -> None:
+    (plane,) = canvas(measured(*((one, 27.0) for one in logarithms))).axes
     low, high = plane.get_xlim()
-    inside = [at for at in plane.get_xticks() if low <= at <= high]
-    assert [short_count(at) for at in inside] == ["100k", "1M"]
+    shown = [tick for tick in plane.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert [tick.label1.get_text() for tick in shown] == labels
+    assert plane.get_xlabel() == "Parameters (M)"
 
 
 def test_a_measured_point_is_joined_to_its_printed_one() -> None:
@@ -229,21 +304,21 @@ def test_a_measured_point_is_joined_to_its_printed_one() -> None:
     assert sorted(joined) == [(57_281, 57_281), (665_921, 665_921), (5_200_000, 5_207_203)]
 
 
+def test_one_that_was_trained_briefly_is_not_joined() -> None:
+    (plane,) = figure5(REFERENCE).draw().axes
+    assert max(line.get_xdata()[0] for line in plane.lines) < 5_000_000
+
+
 @pytest.mark.parametrize("drawn", [[], [Point("a", "A", "measured", 1e5, 27)]])
 def test_one_point_or_none_can_be_drawn(drawn: list[Point]) -> None:
     (plane,) = canvas(drawn).axes
     assert [text.get_text() for text in names(plane)] == [point.method for point in drawn]
 
 
-def test_names_do_not_overlap_and_a_network_has_one_name() -> None:
-    (plane,) = figure5().draw().axes
+def test_a_network_has_one_name() -> None:
+    (plane,) = figure5(REFERENCE).draw().axes
     texts = [text.get_text() for text in names(plane)]
-    assert all(texts.count(name) == 1 for name in ("VDSR", "DRFN", "mine"))
-    assert "DRFN†" not in texts
-    extents = [text.get_window_extent() for text in names(plane)]
-    assert not any(one.overlaps(other) for one, other in combinations(extents, 2))
-    legend = plane.get_legend().get_window_extent()
-    assert not any(legend.overlaps(one) for one in [*extents, plane.get_window_extent()])
+    assert len(texts) == len(set(texts)) and {"VDSR", "DRFN", "SRMDNF"} <= set(texts)
 
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
@@ -258,7 +333,7 @@ def test_the_svg_has_a_title_and_its_text_is_text() -> None:
     root = ElementTree.fromstring(figure5().render("svg"))
     assert "parameters against PSNR on Set14" in str(root.findtext(f"{SVG}title"))
     texts = {text.text: text.get("style") for text in root.iter(f"{SVG}text")}
-    assert {"SRCNN", "mine", "trainable parameters"} <= texts.keys()
+    assert {"SRCNN", "mine", "Parameters (M)"} <= texts.keys()
     assert all("sans-serif" in str(style) for style in texts.values())
 
 
@@ -302,7 +377,7 @@ def measured(*places: tuple[float, float]) -> list[Point]:
 
 
 CORNERS = ((4.0, 25.0), (7.0, 30.0))
-"""They span the plot, about 125 pixels a decade and 65 a dB."""
+"""They span the plot, about 55 points a decade and 24 a dB."""
 
 
 def canvas(drawn: list[Point], *notes: str) -> matplotlib.figure.Figure:
@@ -323,7 +398,8 @@ def test_a_lonely_point_has_its_name_on_the_right() -> None:
     drawn = measured((5.5, 27.5), *CORNERS)
     name, *_ = drawn_texts(drawn)
     x, y = place(drawn[0], name.axes)
-    assert 0 < name.get_window_extent().x0 - x < 15 and abs(name.get_window_extent().y0 - y) < 15
+    near, box = 5 / 72 * DPI, name.get_window_extent()
+    assert 0 < box.x0 - x < near and abs(box.y0 - y) < near
 
 
 def test_at_the_right_edge_it_is_on_the_left() -> None:
@@ -348,10 +424,10 @@ def test_two_points_that_touch_have_their_names_on_two_sides() -> None:
 
 
 def test_a_name_crosses_no_line() -> None:
-    printed = [Point("a", "A", "printed", 10**5.7, psnr) for psnr in (29, 26)]
-    drawn = [printed[0], replace(printed[1], kind="measured"), *measured((5.5, 27.5), *CORNERS)]
+    ends = measured((5.7, 29), (5.7, 26), (5.6, 27.5), *CORNERS)
+    drawn = [replace(ends[0], model="a"), replace(ends[1], model="a", method="name 0"), *ends[2:]]
     name = drawn_texts(drawn)[1]
-    assert name.get_text() == "name 0"
+    assert name.get_text() == "name 2"
     assert name.get_window_extent().x1 < place(drawn[2], name.axes)[0]
 
 
