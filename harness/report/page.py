@@ -100,9 +100,7 @@ def scatter(findings: Findings, plot: Plot, drawn: Figure) -> str:
     parts = {part.get("id"): part for part in root.iter()}
     for metadata in root.findall(f"{_SVG}metadata"):
         root.remove(metadata)
-    *_, width, _ = root.attrib["viewBox"].split()  # in points, of which the page shows most
     root.attrib = {"viewBox": root.attrib["viewBox"], "class": "plot", "role": "group"}
-    root.set("style", f"min-width: {0.75 * float(width):.0f}pt")
     for part in root.iter():
         for key, value in part.attrib.items():
             value = re.sub("|".join(_COLOURS), lambda colour: _COLOURS[colour[0]], value)

@@ -286,17 +286,31 @@ def test_a_phone_shows_it_without_scrolling_sideways(open_page) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_on_paper_everything_is_unfolded_and_controls_are_gone(open_page) -> None:
+def test_on_paper_no_table_is_cut(open_page) -> None:
+    tab = open_page(viewport={"width": 980, "height": 700})  # letter in landscape
+    tab.emulate_media(media="print")
+    cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+    assert tab.evaluate(f"{cut}.map(e => e.ariaLabel)") == []
+
+
+def test_on_paper_claims_are_unfolded_and_controls_are_gone(open_page) -> None:
     tab = open_page(java_script_enabled=False)
     tab.emulate_media(media="print")
     for section in SECTIONS:
         assert tab.locator(f"#{section}").is_visible()
-    heights = [tab.locator(part).first.bounding_box() for part in ("#records pre", ".evidence")]
-    assert all(box and box["height"] > 10 for box in heights)
-    known = tab.locator("td details").first
-    assert known.bounding_box()["height"] > 2 * known.locator("summary").bounding_box()["height"]
-    assert not tab.locator("pre.long").filter(visible=True).count()
+    evidence = tab.locator(".evidence")
+    assert all(one.bounding_box()["height"] > 10 for one in (evidence.first, evidence.last))
     assert not tab.locator("nav, .controls").filter(visible=True).count()
+
+
+def test_on_paper_of_records_and_more_tables_only_the_unfolded_are_there(open_page) -> None:
+    tab = open_page()
+    tab.emulate_media(media="print")
+    assert not tab.locator(".fold :is(pre, table)").filter(visible=True).count()
+    tab.emulate_media(media="screen")
+    tab.locator("#others summary").first.click()
+    tab.emulate_media(media="print")
+    assert tab.locator(".fold :is(pre, table)").filter(visible=True).count() == 1
 
 
 def test_on_paper_figure_5_stands_below_its_heading(open_page) -> None:
