@@ -9,31 +9,38 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 from xml.etree import ElementTree
 
 import pandas as pd
+from msgspec import structs
 
 from harness.errors import printable
 from harness.models.published import described
-from harness.paper.literature import beside_log
+from harness.paper.literature import beside_log, by_logs
 from harness.paper.schema import title
-from harness.paper.verdicts import Verdict
+from harness.paper.verdicts import Judgement, Verdict, judge_row, made_with
+from harness.paper.vocabulary import Beats, Pareto, Rank, Within
 from harness.registry import REPORTS, register_report
 from harness.report.build import ReportError, make, takes_pictures
 from harness.report.crops import Pictures, crops
-from harness.report.legend import MARKS
+from harness.report.legend import FAILED, MARKS, MISSING, dagger
 from harness.report.plot import Figure, plots, points
 from harness.report.results import measured_share, results
 from harness.report.table import Format, Table, templates
 from harness.run.provenance import command, foreign_origin, requirements
 from harness.run.store import ResultStore
-from harness.text import listed, readable
+from harness.text import Marked, listed, readable
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
-    from harness.paper.schema import Plot
+    from harness.paper.schema import Paper, Plot
+    from harness.paper.verdicts import JudgedCell
     from harness.record import RunRecord
+
+
+FIRST_CLAIMS = 8
+"""So many claims, the weightiest, stand on the page; the others are folded."""
 
 
 def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]:
@@ -42,7 +49,8 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
     origin = foreign_origin(record)
     method = f"{identity.model} of {origin}" if origin else methods.get(identity.model)
     ensemble = "+" if identity.self_ensemble else ""
-    name = f"{method or identity.model}{ensemble} on {title(identity.dataset)}"
+    method = f"{method or identity.model}{ensemble}"
+    name = f"{method} on {title(identity.dataset)}"
     weights = [f"{record.weights.tag} weights"] if record.weights else []
     if identity.sr_sha256:
         folder = record.provenance.get("sr_images", "")
@@ -55,6 +63,7 @@ def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]
     content = {key: value for key, value in record.to_json().items() if key != "images"}
     return {
         "id": identity.id,
+        "method": method,
         "title": ", ".join([name, identity.protocol, *weights, *arguments]),
         "scores": ", ".join(means) if record.status == "finished" else f"failed: {record.error}",
         "file": str(ResultStore(Path()).path(identity)),
@@ -138,7 +147,10 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
     photographs = crops(findings, replace(pictures, region=None))
     context = {
         "source": paper.source,
+        "own": _own_row(findings, paper),
+        "argued": _argued(findings, paper),
         "judged": findings.claims,
+        "first_claims": FIRST_CLAIMS,
         "quoted": [claim.key for claim in paper.claims],
         "verdicts": {verdict: count[verdict] for verdict in get_args(Verdict)},
         "marks": MARKS,
@@ -151,9 +163,91 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
             for plot, drawn in zip(paper.plots, plots(findings), strict=True)
         ],
         "photographs": [(one.title, b64encode(one.render("png")).decode()) for one in photographs],
-        "records": cards,
+        "records": _by_method(cards, [*findings.names.values()]),
     }
     return [Page(context)]
+
+
+class OwnRow(NamedTuple):
+    """The printed row of the method that the paper proposes.
+
+    Attributes:
+        where: the name of its table, with the scale.
+        judgement: the verdict on the row.
+        made: whose weights or images were measured; empty if nothing was.
+        table: the numbers of the table's first metric, printed and measured.
+    """
+
+    where: str
+    judgement: Judgement
+    made: str
+    table: Table
+
+
+def _own_row(findings: Findings, paper: Paper) -> OwnRow | None:
+    """Find the paper's own row: a measured one if there is one, at the largest scale."""
+    rows = [one for one in findings.rows if one.row.method == paper.subject and one.row.printed]
+    if not rows:
+        return None
+    judged = max(rows, key=lambda one: (any(cell.shown for cell in one.cells), one.row.scale))
+    row, (metric, *_) = judged.row, judged.row.table.scores
+    cells = [one for one in judged.cells if one.metric == metric and one.printed is not None]
+    runs = [cell.shown for cell in cells if cell.shown]
+    made = listed(list(dict.fromkeys(map(made_with, runs))))
+    where = f"{row.table.title}, x{row.scale}"
+    judgement = judge_row(judged, paper.row_name(row))
+    return OwnRow(where, judgement, made, _own_table(cells))
+
+
+def _own_table(cells: list[JudgedCell]) -> Table:
+    lines: list[list[str]] = [["printed"], ["measured"], ["difference"]]
+    for cell in cells:
+        mark = [(f" {MARKS[cell.standing]}", cell.standing)] if cell.standing else []
+        lines[0].append(Marked([(cell.printed_text, ""), *mark]))
+        lines[1].append(_measured(cell))
+        gap = "" if cell.difference is None else f"{cell.difference:+.{cell.score.measured}f}"
+        lines[2].append(gap)
+    lines = lines if any(lines[2][1:]) else lines[:2]
+    headers = ["", *(title(cell.dataset) for cell in cells)]
+    caption = cells[0].score.title if cells else ""
+    return Table("own row", caption, headers, lines, pd.DataFrame())
+
+
+def _measured(cell: JudgedCell) -> str:
+    if cell.shown is None or cell.value is None:
+        return FAILED if cell.failed else MISSING
+    text = cell.score.as_measured(cell.value) + dagger(cell.shown)
+    return Marked([(text, "")], cell.shown.identity.id)
+
+
+def _argued(findings: Findings, paper: Paper) -> tuple[Judgement, str] | None:
+    """Find the claim that sets the paper's own method above others, with what is known of it.
+
+    That it is better comes before that it is as good with less. Where the authors of another method
+    had published a log, that is what is known; else, it is the evidence of the verdict.
+    """
+    found = []
+    for judgement in findings.claims:
+        test = paper.tests.get(judgement.claim)
+        if isinstance(test, Beats | Rank | Within | Pareto) and test.method in ("", paper.subject):
+            of_scores = not isinstance(test, Rank) or test.by == "scores"
+            found += [(judgement, test)] if of_scores else []
+    if not found:
+        return None
+    judgement, test = min(found, key=lambda pair: not isinstance(pair[1], Beats | Rank))
+    compared = paper.compared(structs.replace(test, metrics=test.metrics[:1]))
+    told, _ = by_logs(compared, test.others or compared.others, findings)
+    return judgement, told.strip() or judgement.evidence
+
+
+def _by_method(
+    cards: list[dict[str, str]], names: list[str]
+) -> list[tuple[str, list[dict[str, str]]]]:
+    """Group cards of records by method: those of the paper in its order, then others."""
+    groups: dict[str, list[dict[str, str]]] = {name: [] for name in names}
+    for card in cards:
+        groups.setdefault(card["method"], []).append(card)
+    return [(name, group) for name, group in groups.items() if group]
 
 
 def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
@@ -164,7 +258,11 @@ def _other_tables(findings: Findings, pictures: Pictures) -> list[Table]:
     own_sections = ("claims", "results")
     others = [name for name in REPORTS if name not in own_sections and not takes_pictures(name)]
     tables: list[Table] = []
-    for name in sorted(others, key=lambda name: (not REPORTS.is_built_in(name), name)):
+
+    def place(name: str) -> tuple[bool, bool, str]:
+        return name != "differences", not REPORTS.is_built_in(name), name
+
+    for name in sorted(others, key=place):
         try:
             made = make(name, findings, pictures)
             tables += [report for report in made if isinstance(report, Table)]

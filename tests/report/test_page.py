@@ -19,7 +19,7 @@ from harness.paper.schema import Paper, paper
 from harness.paper.verdicts import Judgement, Verdict
 from harness.report import page as page_module
 from harness.report.crops import CREDITS, Pictures
-from harness.report.page import page, record_card, scatter
+from harness.report.page import FIRST_CLAIMS, page, record_card, scatter
 from harness.report.plot import plots, points
 from harness.report.results import results
 from harness.run.store import ResultStore
@@ -83,9 +83,47 @@ def test_every_link_leads_somewhere_and_no_id_is_given_twice(html: str) -> None:
     assert {target[1:] for target in links.targets if target[0] == "#"} <= set(links.ids)
 
 
+def section_of(text: str, name: str) -> str:
+    (found,) = re.findall(f'<section id="{name}".*?</section>', text, re.DOTALL)
+    return str(found)
+
+
+def test_it_begins_with_the_row_of_the_paper_s_own_method(html: str) -> None:
+    row = next(one for one in found().rows if one.row.method == "DRFN")
+    own = section_of(html, "own")
+    assert own.index("78 minutes") < own.index("printed") and "undecided" in own
+    for cell in row.cells:
+        if cell.metric == "psnr":
+            assert f"<td>{cell.printed_text} <span" in own
+    links = re.findall(r'href="#run-(\w{12})">(.*?)</a>', own)
+    shown = [one for one in row.cells if one.shown and one.metric == "psnr"]
+    assert links == [(one.shown.identity.id[:12], f"{one.value:.3f}†") for one in shown]
+    assert len(links) == 4 and links[0][1] == "30.726†"
+
+
+def test_its_claim_to_be_better_stands_beside_the_log_published_before_it(html: str) -> None:
+    own = section_of(html, "own")
+    assert 'href="#claim-superior"' in own and "superior to most current methods" in own
+    assert "MSRN's authors' log" in unescape(own) and "2018-12" in own and "0.30 dB" in own
+
+
+@pytest.mark.parametrize("name", ["imdn2019", "msrn2018", "rdn2018"])
+def test_every_included_paper_has_a_page(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(page_module, "_other_tables", lambda *words: [])  # they take long
+    of = paper(name)
+    text = render(of=of)
+    links = Links(text)
+    assert len(links.ids) == len(set(links.ids))
+    assert {target[1:] for target in links.targets if target[0] == "#"} <= set(links.ids)
+    own = section_of(text, "own")
+    assert f"<h2>{of.subject} in " in own
+    # RDN's authors published SR images; the other two rows were not measured.
+    assert ("difference" in own) == (name == "rdn2018")
+
+
 def test_table_2_of_the_page_is_the_report(html: str) -> None:
     (table,) = results(found())
-    section = html[html.index('<section id="paper-table2"') : html.index('<section id="paper-fig')]
+    section = html[html.index('<section id="paper-table2"') : html.index('<section id="others"')]
     text = unescape(re.sub("<.*?>", "", section))
     assert all(line in text for row in table.cells for cell in row for line in cell)
 
@@ -134,6 +172,18 @@ def test_verdicts_are_counted(html: str) -> None:
     assert set(counts) == set(get_args(Verdict)) >= {"undecided"}
     assert {verdict: int(count) for verdict, count in counts.items() if count != "0"} == judged
     assert html.count('<details class="claim ') == judged.total()
+    first, folded = section_of(html, "verdicts").split('<details class="rest">')
+    assert first.count('<details class="claim ') == FIRST_CLAIMS
+    assert f"{judged.total() - FIRST_CLAIMS} more" in folded
+
+
+def test_records_are_grouped_by_method_in_the_order_of_the_paper(html: str) -> None:
+    groups = re.findall(r'<summary>(.*?) <span class="soft">(\d+) runs?</span>', html)
+    runs = ResultStore(REFERENCE).read().table()
+    assert sum(int(count) for _, count in groups) == len(runs)
+    methods = [name for name, _ in groups]
+    printed = [name for name in DRFN.methods if name in methods]
+    assert methods[: len(printed)] == printed and {"Bicubic", "DRFN"} <= set(printed)
 
 
 def test_text_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,12 +283,15 @@ def test_another_paper_has_its_own_tables_scales_and_plots(monkeypatch: pytest.M
     # A table may be called what a section of the page is called.
     assert {"paper-records", "records", "paper-t3", "paper-f1", "paper-f2"} <= set(links.ids)
     names = re.findall(r'<div class="scroll" .*?aria-label="(.*?)"', text)
-    assert names == ["records", "t3", "Plot", "Plot", "Photographs"]
+    assert names == ["own row", "Plot", "Plot", "records", "t3", "Photographs"]
     assert (
         text.count("PSNR: Both numbers are odd. ") == text.count("SSIM: Both numbers are odd") == 1
     )
     assert "“Fast &amp; small”" in text and "doi:" not in text
     assert "2 of 5 printed cells of Table 1 and Table 3 are measured." in text
+    own = section_of(text, "own")
+    assert "Fast in Table 1, x4" in own and "32.0" in own and "37.9" not in own
+    assert "The paper says" not in own  # it has no claims
 
 
 def test_a_paper_without_tables_plots_and_claims_has_a_page(

@@ -16,7 +16,7 @@ from harness.run.store import ResultStore
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 DRFN = paper("drfn2020")
-SECTIONS = ["verdicts", "paper-table2", "paper-figure5", "others", "look", "records"]
+SECTIONS = ["own", "paper-figure5", "paper-table2", "others", "look", "verdicts", "records"]
 TABLE = "#paper-table2 table"
 
 CONTRASTS = """() => {
@@ -29,12 +29,12 @@ CONTRASTS = """() => {
     const own = getComputedStyle(part).backgroundColor;
     return own === "rgba(0, 0, 0, 0)" ? back(part.parentElement) : own;
   };
-  return [...document.querySelectorAll("td, .count, .claim summary span")].map((part) => {
+  return [...document.querySelectorAll("td, .count, .verdict, .soft, p, a")].map((part) => {
     const pair = [light(getComputedStyle(part).color), light(back(part))];
     return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
   });
 }"""
-"""WCAG's contrast of text and background, of verdicts and of the cells of tables."""
+"""WCAG's contrast of text and background, of verdicts, cells of tables and text."""
 
 pytestmark = pytest.mark.browser
 
@@ -169,7 +169,7 @@ def test_a_number_opens_its_record(open_page, scripts: bool) -> None:
     assert run.weights and run.weights.source_sha256 in text
     assert "harness run --models vdsr:official --datasets b100" in text
     assert '"schema_version": 3' in text
-    title = tab.locator("details.fold", has=tab.locator(place)).locator("summary")
+    title = tab.locator("details.fold", has=tab.locator(place)).last.locator("summary")
     bar = tab.get_by_role("navigation").bounding_box()
     assert title.bounding_box()["y"] >= bar["y"] + bar["height"]
     tab.go_back()
@@ -204,6 +204,7 @@ def test_points_tell_their_names(open_page) -> None:
 
 def test_the_counts_show_and_hide_their_claims(open_page) -> None:
     tab = open_page()
+    tab.locator(".rest > summary").click()
     everything = tab.locator(".claim:visible").count()
     undecided = tab.locator(".claim.undecided").count()
     assert 0 < undecided < everything
@@ -214,6 +215,60 @@ def test_the_counts_show_and_hide_their_claims(open_page) -> None:
     box.focus()
     tab.keyboard.press("Space")
     assert tab.locator(".claim:visible").count() == everything
+
+
+def test_a_verdict_that_is_hidden_or_shown_concerns_the_folded_claims_too(open_page) -> None:
+    tab = open_page()
+    folded = tab.locator(".rest .claim").first
+    assert not folded.is_visible()
+    tab.locator(".count", has_text="refuted").click()
+    assert folded.is_visible()
+
+
+def test_a_link_shows_the_evidence_of_a_claim_whose_verdict_is_hidden(open_page) -> None:
+    tab = open_page()
+    link = tab.locator("#own a[href^='#claim-']")
+    evidence = tab.locator(link.get_attribute("href"))
+    tab.locator(".count", has_text="undecided").click()
+    tab.locator(".rest > summary").click()
+    assert not evidence.is_visible()
+    link.click()
+    evidence.wait_for(state="visible")
+    assert 0 < evidence.bounding_box()["y"] < 900
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 6_000), (390, 12_000)])
+def test_it_is_short_until_something_is_unfolded(open_page, width: int, height: int) -> None:
+    tab = open_page(viewport={"width": width, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollHeight") <= height
+
+
+def test_the_first_screen_has_the_own_row_and_the_plot(open_page) -> None:
+    tab = open_page()
+    for part in ("#own", "#paper-figure5 .plot"):
+        box = tab.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= 900
+
+
+def test_headings_are_in_order(open_page) -> None:
+    tab = open_page()
+    levels = tab.locator("h1, h2, h3, h4").evaluate_all("all => all.map(one => one.tagName)")
+    assert levels[0] == "H1" and set(levels[1:]) == {"H2"}
+
+
+def test_on_a_phone_the_method_stays_while_its_numbers_scroll(open_page) -> None:
+    tab = open_page(viewport={"width": 390, "height": 844})
+    tab.locator("#paper-table2 .scroll").evaluate("one => { one.scrollLeft = 1e4; }")
+    name = tab.locator(f"{TABLE} tbody th").first.bounding_box()
+    number = tab.locator(f"{TABLE} tbody tr").first.locator("td").last.bounding_box()
+    assert 0 <= name["x"] < name["x"] + name["width"] < number["x"] < 390
+
+
+def test_what_has_the_focus_is_outlined(open_page) -> None:
+    tab = open_page()
+    tab.keyboard.press("Tab")
+    outline = tab.locator(":focus").evaluate("one => getComputedStyle(one).outlineStyle")
+    assert outline == "solid"
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(open_page) -> None:
@@ -231,17 +286,31 @@ def test_a_phone_shows_it_without_scrolling_sideways(open_page) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_on_paper_everything_is_unfolded_and_controls_are_gone(open_page) -> None:
+def test_on_paper_no_table_is_cut(open_page) -> None:
+    tab = open_page(viewport={"width": 980, "height": 700})  # letter in landscape
+    tab.emulate_media(media="print")
+    cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+    assert tab.evaluate(f"{cut}.map(e => e.ariaLabel)") == []
+
+
+def test_on_paper_claims_are_unfolded_and_controls_are_gone(open_page) -> None:
     tab = open_page(java_script_enabled=False)
     tab.emulate_media(media="print")
     for section in SECTIONS:
         assert tab.locator(f"#{section}").is_visible()
-    heights = [tab.locator(part).first.bounding_box() for part in ("#records pre", ".evidence")]
-    assert all(box and box["height"] > 10 for box in heights)
-    known = tab.locator("td details").first
-    assert known.bounding_box()["height"] > 2 * known.locator("summary").bounding_box()["height"]
-    assert not tab.locator("pre.long").filter(visible=True).count()
+    evidence = tab.locator(".evidence")
+    assert all(one.bounding_box()["height"] > 10 for one in (evidence.first, evidence.last))
     assert not tab.locator("nav, .controls").filter(visible=True).count()
+
+
+def test_on_paper_of_records_and_more_tables_only_the_unfolded_are_there(open_page) -> None:
+    tab = open_page()
+    tab.emulate_media(media="print")
+    assert not tab.locator(".fold :is(pre, table)").filter(visible=True).count()
+    tab.emulate_media(media="screen")
+    tab.locator("#others summary").first.click()
+    tab.emulate_media(media="print")
+    assert tab.locator(".fold :is(pre, table)").filter(visible=True).count() == 1
 
 
 def test_on_paper_figure_5_stands_below_its_heading(open_page) -> None:

@@ -11,7 +11,7 @@ function keyOf(cell) {
   const number = parseFloat(text.replaceAll(",", ""));
   return Number.isNaN(number) ? text : number;
 }
-for (const th of all("thead th")) {
+for (const th of all("thead th:not(.first th)")) {
   const table = th.closest("table");
   const button = document.createElement("button");
   button.append(...th.childNodes);
@@ -40,3 +40,22 @@ for (const search of all("input[type=search]"))
       row.hidden = !`${method.textContent} ${pipeline.textContent}`.toLowerCase().includes(wanted);
     }
   };
+
+// A verdict that is shown or hidden concerns the folded claims as well.
+for (const box of all(".count input"))
+  box.onchange = () => {
+    for (const rest of all(".rest")) rest.open = true;
+  };
+
+// The target of a link is shown even if its verdict is not; some browsers leave unfolding to scripts.
+function reveal() {
+  const target = document.getElementById(location.hash.slice(1));
+  const verdict = target?.closest("[data-verdict]")?.dataset.verdict;
+  const hidden = all(".count input:not(:checked)").filter((box) => box.value === verdict);
+  const folded = all("details:not([open])").filter((part) => part !== target && part.contains(target));
+  for (const box of hidden) box.checked = true;
+  for (const part of folded) part.open = true;
+  if (hidden.length || folded.length) target.scrollIntoView();
+}
+addEventListener("hashchange", reveal);
+reveal();
