@@ -1,7 +1,8 @@
-"""The verb check, and the formats of its result: Markdown, JUnit XML and JSON."""
+"""The verb check, and the formats of its result: Markdown, JUnit XML, JSON, GitHub annotations."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,13 +27,14 @@ from harness.cli.options import (
     results_option,
     split_words,
 )
-from harness.cli.progress import echo_lines
-from harness.errors import MismatchError, UsageError, printable
+from harness.cli.progress import echo, echo_lines
+from harness.errors import HarnessError, MismatchError, UsageError, printable
 from harness.files import write_file
-from harness.text import json_text, markdown_table
+from harness.text import escape_markdown, json_text, listed, markdown_table
 
 if TYPE_CHECKING:
     from harness.run.compare import CheckRow
+    from harness.run.store import Records
 
 
 @click.command()
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     type=click.Choice(["reference", "paper"]),
     default="reference",
     show_default=True,
-    help="The committed records, or the numbers that a paper prints.",
+    help="The reference records, or the numbers that a paper prints.",
 )
 @paper_option()
 @click.option("--models", default="all", show_default=True, help="Names or globs.")
@@ -55,7 +57,18 @@ if TYPE_CHECKING:
 @click.option(
     "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
 )
-@click.option("--require", is_flag=True, help="Count numbers that were not run as failures.")
+@click.option(
+    "--retrained",
+    is_flag=True,
+    help="Accept other weights than the reference's within the tolerances of retrained weights.  "
+    "[default: they fail]",
+)
+@click.option(
+    "--require",
+    is_flag=True,
+    help="Fail for numbers that were not run; of the reference, those under the default rules.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Print all numbers, not only the failures.")
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
 @results_option("results/local", several=True)
 @reference_option
@@ -68,7 +81,9 @@ def check(
     datasets: str,
     grey: Any,
     tolerance: float | None,
+    retrained: bool,
     require: bool,
+    verbose: bool,
     junit: Path | None,
     results: tuple[Path, ...],
     reference: Path,
@@ -77,23 +92,29 @@ def check(
 ) -> None:
     """Compare run records with the reference records or a paper; exit code 3 if they differ.
 
+    The check fails, too, if nothing was compared: at all, or for a word of --models or --datasets.
     With --against paper, the authors' weights may miss a printed number that other printed numbers
     contradict, that they give under other rules, or for which not every rule was tried: such a
     difference is no failure if the reference records have it, too.
+
+    Example: harness check --models bicubic --datasets demo --require --junit check.xml
     """
     from harness.paper.check import against_paper
     from harness.paper.findings import Findings
-    from harness.run.compare import against_reference, bad_rows, restrict, with_tolerance
+    from harness.run.compare import (
+        against_reference,
+        bad_rows,
+        restrict,
+        uncompared,
+        with_tolerance,
+    )
     from harness.run.store import ResultStore
 
-    if against != "paper":
+    if against == "paper":
+        refuse_ignored("--against reference", "retrained")
+    else:
         refuse_ignored("--against paper", "grey", "paper_name")
     fill_registries(plugins)
-    if not (require or results[0].is_dir()):
-        raise UsageError(
-            f"There are no run records in {results[0]} yet: make them with harness run, or give "
-            "their folder with --results."
-        )
     local = open_results(*results)
     references = ResultStore(reference).read()
     note_read(references)
@@ -105,37 +126,129 @@ def check(
         findings = Findings(local.table(), paper, grey)
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
-        rows += against_reference(local.sound.values(), references.sound.values())
-    rows = restrict(rows, split_words(models), split_words(datasets))
+        runs = local.sound.values(), references.sound.values()
+        rows += against_reference(*runs, retrained=retrained)
+    words = split_words(models), split_words(datasets)
+    rows = restrict(rows, *words)
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
-    echo_lines(check_json(rows) if as_json else check_markdown(rows, against))
+    failing = [row for row in rows if row.violates(require)]
+    text = check_markdown(rows if verbose else failing, rows, against)
+    echo_lines(check_json(rows) if as_json else text)
     if junit:
         write_file(junit, junit_xml(rows, against, require), "file")
-    violations = [row.verdict for row in rows if row.violates(require)]
-    if violations:
-        absent = violations.count("not run")
-        reason = f", {absent} of them because they were not run" if absent else ""
-        raise MismatchError(f"{len(violations)} of {len(rows)} numbers fail the check{reason}.")
+    fault = _fault(rows, failing, uncompared(rows, *words), local)
+    tell_github(text, failing, fault)
+    if fault:
+        raise MismatchError(fault)
 
 
-def check_markdown(rows: Sequence[CheckRow], against: str) -> str:
-    """Format the rows as a Markdown table, and count the verdicts in a sentence."""
-    facts = [_facts(row) for row in rows]
+def _fault(
+    rows: Sequence[CheckRow], failing: Sequence[CheckRow], missing: Sequence[str], local: Records
+) -> str:
+    """Say in a sentence why the check fails; empty if it passes.
+
+    Args:
+        rows: all numbers.
+        failing: those that fail.
+        missing: the words of the request for which nothing was compared.
+        local: the records that were compared.
+    """
+    if all(row.measured is None for row in rows):
+        return f"Nothing was compared: {_why_nothing(rows, local)}."
+    if failing:
+        absent = sum(row.verdict == "not run" for row in failing)
+        others = sum(row.other_weights for row in failing)
+        text = f"{len(failing)} of {len(rows)} numbers fail the check"
+        text += f", {absent} of them because they were not run" * bool(absent)
+        text += f", {others} of them for other weights (--retrained accepts these)" * bool(others)
+        return f"{text}."
+    if missing:
+        return f"Nothing was compared for {listed(missing)}: run it, or leave it out."
+    return ""
+
+
+def _why_nothing(rows: Sequence[CheckRow], local: Records) -> str:
+    if not (local.sound or local.bad):
+        return (
+            f"there are no run records in {local.folders}; make them with harness run, or give "
+            "their folder with --results"
+        )
+    if any(row.broken for row in rows):
+        return "the runs failed, or their records are damaged; run them again"
+    return (
+        f"no run record in {local.folders} is of these models and sets under these rules; harness "
+        "list runs shows the records, and harness check --verbose the numbers to compare with"
+    )
+
+
+def tell_github(text: str, failing: Sequence[CheckRow], fault: str) -> None:
+    """Show the result of the check in GitHub Actions, if that is where it runs.
+
+    Appends Markdown to the file ``GITHUB_STEP_SUMMARY``. If ``GITHUB_ACTIONS`` is ``true``, prints
+    an annotation for each failure to standard error, which the runner reads as well.
+
+    Args:
+        text: the failures as Markdown.
+        failing: the numbers that fail.
+        fault: why the check fails; empty if it passes.
+
+    Raises:
+        HarnessError: the file cannot be written.
+    """
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        title = "failed" if fault else "passed"
+        parts = [f"### harness check {title}", text, escape_markdown(fault)]
+        try:
+            with open(path, "a", encoding="utf-8") as stream:
+                stream.write("\n\n".join(filter(None, parts)) + "\n\n")
+        except OSError as error:
+            raise HarnessError(
+                f"The summary {path} cannot be written ({error.strerror})."
+            ) from error
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for row in failing:
+            echo(
+                _annotation(f"{row.model} on {row.dataset}: {row.metric}", _sentence(row)), err=True
+            )
+        if fault and not failing:
+            echo(_annotation("harness check", fault), err=True)
+
+
+def _annotation(title: str, message: str) -> str:
+    """Write an error of GitHub Actions, with the escapes of its workflow commands."""
+    title, message = (printable(text).replace("%", "%25") for text in (title, message))
+    return f"::error title={title.replace(':', '%3A').replace(',', '%2C')}::{message}"
+
+
+def check_markdown(shown: Sequence[CheckRow], rows: Sequence[CheckRow], against: str) -> str:
+    """Format some rows as a Markdown table, and count the verdicts of all in a sentence."""
+    text = _summary(rows, against)
+    if not shown:
+        return text
+    facts = [_facts(row) for row in shown]
     right = ("measured", "expected", "difference", "tolerance")
-    headers = [name for name in facts[0] if name != "table" or any(row.place for row in rows)]
+    headers = [name for name in facts[0] if name != "table" or any(row.place for row in shown)]
     cells = [[fact[name] for name in headers] for fact in facts]
     table = markdown_table(headers, cells, ["right" if n in right else "left" for n in headers])
+    return f"{table}\n\n{text}"
+
+
+def _summary(rows: Sequence[CheckRow], against: str) -> str:
     counts = Counter(row.verdict for row in rows)
-    undecided = f"{n} are undecided, " if (n := counts["undecided"]) else ""
-    impossible = sum(row.impossible for row in rows)
-    text = (
-        f"{table}\n\n"
-        f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok, {counts['FAIL']} FAIL, "
-        f"{counts['known misprint']} are known misprints, {counts['other rules']} match the "
-        f"printed ones under other rules, "
-        f"{undecided}{counts['not run']} were not run"
+    retrained = sum(row.verdict == "ok" and row.tier == "retrained" for row in rows)
+    parts = {
+        "are known misprints": counts["known misprint"],
+        "match the printed ones under other rules": counts["other rules"],
+        "are undecided": counts["undecided"],
+        "were not run": counts["not run"],
+    }
+    text = f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok"
+    text += f" ({retrained} of them with other weights)" * bool(retrained)
+    text = ", ".join(
+        [text, f"{counts['FAIL']} FAIL", *(f"{n} {of}" for of, n in parts.items() if n)]
     )
+    impossible = sum(row.impossible for row in rows)
     return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
 
 
@@ -168,8 +281,8 @@ def _score(metric: str, value: float, sign: str = "") -> str:
 
 
 def _verdict(row: CheckRow) -> str:
-    """Return the verdict with its reason."""
-    if row.verdict == "ok":
+    """Return the verdict with its reason; a number that agrees with a suspicious one has none."""
+    if row.verdict == "ok" and row.place:
         return row.verdict
     reasons = [row.reason] if row.reason else []
     if row.tolerance is not None and not abs(row.apart) <= row.tolerance:
