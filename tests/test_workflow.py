@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.run.compare import EXACT, FROZEN, RETRAINED, RETRAINED_ELSEWHERE
 from tests.commands import parse
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,23 @@ def test_the_tests_that_it_names_are_there_and_all_run_as_here() -> None:
     # Coverage is asked for there and not in pyproject.toml: a part of the tests passes by itself.
     assert "--cov-fail-under=90" in (ROOT / ".ci/run").read_text()
     assert "--cov" not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_documentation_shows_the_same_steps() -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/ci.md").read_text(), re.DOTALL)
+    assert shown in WORKFLOW and all(shlex.join(words) in shown for words in COMMANDS)
+
+
+def test_the_documentation_shows_the_tolerances() -> None:
+    text = (ROOT / "docs/ci.md").read_text()
+    rows = re.findall(r"\| ([\d.e-]+) dB \| ([\d.e-]+) \| ([\d.]+) % \|", text)
+    tiers = [EXACT, FROZEN, RETRAINED_ELSEWHERE, RETRAINED["set14"], RETRAINED["b100"]]
+    assert RETRAINED["set5"] == RETRAINED_ELSEWHERE
+    assert [(float(psnr), float(ssim)) for psnr, ssim, _ in rows] == [
+        (tier.psnr, tier.ssim) for tier in tiers
+    ]
+    shares = [f"{100 * tier.of('another metric', 1):.2g}" for tier in tiers]
+    assert [share for *_, share in rows] == shares
 
 
 def test_it_passes_on_a_fresh_clone_and_fails_where_a_cell_was_not_run(harness) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, MismatchError, UsageError
+from harness.protocol.rules import Protocol, protocol
 from harness.record import canonical_json, finite_mean
 from harness.run.provenance import foreign_origin
 
@@ -98,6 +99,10 @@ class CheckRow:
             cannot refute it.
         broken: the run failed, or its record is not sound.
         impossible: the harness cannot measure the number: it never fails.
+        other_weights: the run has other weights or SR images than the reference, where only the
+            same ones pass.
+        optional: ``--require`` does not ask for the number: the reference has it under other rules
+            or settings than those of a plain run, or with other weights beside those that ran.
         reason: a remark on the printed number, why it was not or cannot be measured, the fault of
             the run or its record, or how the record differs from its reference.
         image: the image whose score is farthest from the reference's, where both runs have the same
@@ -119,6 +124,8 @@ class CheckRow:
     known: Excuse = ""
     broken: bool = False
     impossible: bool = False
+    other_weights: bool = False
+    optional: bool = False
     reason: str = ""
     image: str = ""
     apart: float = 0.0
@@ -133,7 +140,7 @@ class CheckRow:
     @property
     def verdict(self) -> CheckVerdict:
         """The result of the check; a number that agrees with a suspicious one is ok."""
-        if self.broken:
+        if self.broken or self.other_weights:
             return "FAIL"
         if self.difference is None or self.tolerance is None:
             return "not run"
@@ -146,7 +153,7 @@ class CheckRow:
 
         A run that lacks a metric of its reference always fails.
         """
-        lacking = bool(self.record) or (require and not self.impossible)
+        lacking = bool(self.record) or (require and not (self.impossible or self.optional))
         return self.verdict == "FAIL" or (self.verdict == "not run" and lacking)
 
 
@@ -161,19 +168,40 @@ def restrict(
     """Select the rows of some models and sets: names, globs or ``all``.
 
     Raises:
-        UsageError: a word matches nothing: without an error its check would silently pass.
+        MismatchError: a word matches nothing: without an error its check would silently pass.
     """
     for kind, words in (("model", models), ("dataset", datasets)):
         names = list(dict.fromkeys(getattr(row, kind) for row in rows))
         selected: set[str] = set()
         for word in words:
-            matches = names if word == "all" else fnmatch.filter(names, word)
+            matches = _matching(word, names)
             if not matches:
                 available = ", ".join(names) or "nothing"
-                raise UsageError(f"No expected {kind} matches {word!r}: there are {available}.")
+                raise MismatchError(
+                    f"Nothing was compared: no expected {kind} matches {word!r}: there are "
+                    f"{available}."
+                )
             selected |= set(matches)
         rows = [row for row in rows if getattr(row, kind) in selected]
     return list(rows)
+
+
+def _matching(word: str, names: list[str]) -> list[str]:
+    """Select names by one of them, a glob or ``all``."""
+    return names if word == "all" else fnmatch.filter(names, word)
+
+
+def uncompared(
+    rows: Iterable[CheckRow], models: Iterable[str], datasets: Iterable[str]
+) -> list[str]:
+    """List those words of a request for which no number was compared; see `restrict`."""
+    compared = [row for row in rows if row.measured is not None]
+    of_models = [row.model for row in compared]
+    of_sets = [row.dataset for row in compared]
+    return [
+        *(word for word in models if not _matching(word, of_models)),
+        *(word for word in datasets if not _matching(word, of_sets)),
+    ]
 
 
 def with_tolerance(rows: Iterable[CheckRow], psnr: float) -> list[CheckRow]:
@@ -201,7 +229,9 @@ def bad_rows(bad: Mapping[Path, HarnessError]) -> list[CheckRow]:
     ]
 
 
-def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]) -> list[CheckRow]:
+def against_reference(
+    local: Iterable[RunRecord], reference: Iterable[RunRecord], *, retrained: bool = False
+) -> list[CheckRow]:
     """Compare each metric of every local run with the reference run of its cell.
 
     A cell is a model on a set with the same protocol, self-ensemble, tile, arguments and kind of
@@ -209,7 +239,8 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
     none is finished. If the reference has several runs of a cell, a local run is compared with the
     same run, else with one with the same weights, else with the latest: each metric with one that
     has it. A metric of that run fails if no local run of the cell has it; metrics of the local run
-    alone are not compared.
+    alone are not compared. A run with other weights than those of the reference fails; if
+    ``retrained`` it has the tolerances of retrained weights.
 
     Raises:
         UsageError: there is no reference.
@@ -220,22 +251,29 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
         raise UsageError(
             "There are no reference records to compare with: name their folder with --reference."
         )
+    ran_with_some_weights = {cell[:-1] for cell in ours.keys() & theirs.keys()}
     rows: list[CheckRow] = []
     for cell, candidates in theirs.items():
         records = ours.get(cell, ())
         computed = {metric for record in records for metric in record.identity.metrics}
-        compared = [row for record in records for row in _compare_all(record, candidates, computed)]
+        compared = [
+            row
+            for record in records
+            for row in _compare_all(record, candidates, computed, retrained=retrained)
+        ]
         absent = {
             metric: _expect(run, metric) for run in reversed(candidates) for metric in run.means
         }
         for row in compared:
             absent.pop(row.metric, None)
+        if not records and cell[:-1] in ran_with_some_weights:
+            absent = {metric: replace(row, optional=True) for metric, row in absent.items()}
         rows += [*compared, *absent.values()]
     return rows
 
 
 def _compare_all(
-    record: RunRecord, candidates: Sequence[RunRecord], computed: Set[str]
+    record: RunRecord, candidates: Sequence[RunRecord], computed: Set[str], *, retrained: bool
 ) -> list[CheckRow]:
     """Compare a run's metrics with the reference runs of its cell.
 
@@ -249,17 +287,24 @@ def _compare_all(
     for metric in dict.fromkeys(name for run in candidates for name in run.identity.metrics):
         with_metric = [run for run in candidates if metric in run.identity.metrics]
         if metric in record.identity.metrics:
-            rows.append(_compare_metric(record, closest(with_metric), metric))
+            rows.append(_compare_metric(record, closest(with_metric), metric, retrained))
         elif nearest in with_metric and metric not in computed:
-            rows.append(_compare_metric(record, nearest, metric))
+            rows.append(_compare_metric(record, nearest, metric, retrained))
     return rows
 
 
-def _compare_metric(record: RunRecord, other: RunRecord, metric: str) -> CheckRow:
+def _compare_metric(
+    record: RunRecord, other: RunRecord, metric: str, may_be_retrained: bool
+) -> CheckRow:
     """Compare a metric of a run with that of a reference run."""
-    tier = _shared_tier(record, other)
+    others = _made_by(record) != _made_by(other)
+    tier = EXACT if record.identity.weights_sha256 is None else FROZEN
+    if others and may_be_retrained:
+        tier = retrained(record)
     expected = replace(_expect(other, metric), reason=_differences(record, other, metric))
     row = compare_mean(record, expected, tier, _size(other, metric))
+    if row.measured is not None:
+        row = replace(row, other_weights=others and not may_be_retrained)
     same_images = record.identity.dataset_sha256 == other.identity.dataset_sha256
     if row.measured is None or not same_images:
         return row
@@ -329,12 +374,6 @@ def _differences(record: RunRecord, other: RunRecord, metric: str) -> str:
     return f"other {', '.join(parts)} than the reference's" if parts else ""
 
 
-def _shared_tier(record: RunRecord, other: RunRecord) -> Tier:
-    if _made_by(record) != _made_by(other):
-        return retrained(record)
-    return EXACT if record.identity.weights_sha256 is None else FROZEN
-
-
 def _made_by(record: RunRecord) -> tuple[str | None, str | None]:
     """The hashes of a run's weights and of its published images."""
     return record.identity.weights_sha256, record.identity.sr_sha256
@@ -349,7 +388,14 @@ def _expect(record: RunRecord, metric: str) -> CheckRow:
     """Make the row that a reference record expects."""
     identity = record.identity
     place = (identity.model, identity.dataset, metric)
-    return CheckRow(*place, record.means[metric], run=_how(record))
+    optional = not _is_plain(record) or metric == "ssim-whole"  # which is SSIM by another rule
+    return CheckRow(*place, record.means[metric], run=_how(record), optional=optional)
+
+
+def _is_plain(record: RunRecord) -> bool:
+    """Whether a run has its pipeline's own rules, and none of the settings of `_how`."""
+    rules = protocol(record.identity.protocol)
+    return _how(record) == Protocol(rules.pipeline, rules.scale).name
 
 
 def compare_mean(record: RunRecord, expected: CheckRow, tier: Tier, size: float) -> CheckRow:

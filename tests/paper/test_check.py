@@ -286,8 +286,11 @@ class TestTheCommand:
         shown = check("--models", "vdsr", "--datasets", "b100", "--reference", "none")
         assert shown.exit_code == 3 and "1 are ok, 1 FAIL" in shown.output
 
-    def test_sets_that_nobody_ran_are_no_failure(self, check) -> None:
-        assert check("--datasets", "manga109").exit_code == 0
+    def test_sets_that_nobody_ran_are_no_failure_if_others_were(self, check) -> None:
+        words = ("--models", "bicubic", "--datasets")
+        assert check(*words, "set*,manga*,b100").exit_code == 3, "nothing of Manga109"
+        assert check(*words, "*").exit_code == 0
+        assert check(*words, "manga109").exit_code == 3
 
     def test_another_paper_is_held_against(self, check) -> None:
         Path("mine.toml").write_text(MINE)

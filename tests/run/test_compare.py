@@ -92,9 +92,41 @@ class TestAgainstTheReference:
         theirs = record("edsr-baseline", dataset)
         mine = otherwise(theirs, weights_sha256="0" * 64)
         for step, verdict in ((0.99 * psnr, "ok"), (1.01 * psnr, "FAIL")):
-            row, _ = against_reference([shifted(mine, step)], [theirs])
+            row, _ = against_reference([shifted(mine, step)], [theirs], retrained=True)
             assert (row.tier, row.tolerance, row.verdict) == ("retrained", psnr, verdict)
-        assert row.reason == "other weights than the reference's"
+            assert row.reason == "other weights than the reference's"
+
+    def test_other_weights_fail_however_near_their_numbers_are(self) -> None:
+        theirs = record("edsr-baseline", "set5")
+        mine = otherwise(theirs, weights_sha256="0" * 64)
+        rows = with_tolerance(against_reference([mine], [theirs]), 1)
+        assert [(row.difference, row.verdict) for row in rows] == [(0, "FAIL"), (0, "FAIL")]
+        assert {row.reason for row in rows} == {"other weights than the reference's"}
+        again = otherwise(theirs, source_sha256="0" * 64)
+        assert verdicts(against_reference([again], [theirs])) == ["ok", "ok"]
+
+    @pytest.mark.parametrize(
+        "other",
+        [{"protocol": "BI-x4/y+as-rgb"}, {"self_ensemble": True}, {"tile": 8}, {"hyper": {"a": 1}}],
+    )
+    def test_other_rules_and_settings_need_not_be_run(self, other) -> None:
+        theirs = record("vdsr", "set14")
+        rows = against_reference([theirs], [theirs, otherwise(theirs, **other)])
+        assert verdicts(rows) == ["ok", "ok", "not run", "not run"]
+        assert not any(row.violates(require=True) for row in rows)
+        rows = against_reference([], [theirs, otherwise(theirs, **other)])
+        assert [row.violates(require=True) for row in rows] == [True, True, False, False]
+
+    def test_one_kind_of_weights_is_enough(self) -> None:
+        theirs = record("vdsr", "set5")
+        assert theirs.weights is not None
+        others = replace(theirs, weights=replace(theirs.weights, tag="repro"))
+        for mine in (theirs, others):
+            rows = against_reference([mine], [theirs, others])
+            assert not any(row.violates(require=True) for row in rows)
+            assert any(row.violates(require=True) for row in against_reference([mine], RECORDS))
+        rows = against_reference([others], [theirs])
+        assert all(row.violates(require=True) for row in rows), "the reference has other weights"
 
     def test_what_the_reference_has_and_nobody_ran_is_not_run(self) -> None:
         rows = against_reference([record("vdsr", "set5")], RECORDS)
@@ -183,7 +215,12 @@ class TestOtherMetrics:
         mine = otherwise(theirs, weights_sha256="0" * 64)
         for step, verdict in ((0.95 * share, "ok"), (1.05 * share, "FAIL")):
             mine = measured(mine, "acme-mae", [5.0 * (1 + step)] * len(theirs.images))
-            assert self.row(mine, theirs).verdict == verdict
+            (row,) = (
+                one
+                for one in against_reference([mine], [theirs], retrained=True)
+                if one.metric == "acme-mae"
+            )
+            assert row.verdict == verdict
 
     def test_ssim_of_the_whole_image_has_the_tolerance_of_ssim(self) -> None:
         theirs = measured(record("vdsr", "set5"), "ssim-whole", [0.88] * 5)
@@ -218,7 +255,9 @@ class TestOtherMetrics:
         mine = measured(theirs, "acme-mae", [infinite, *[5.0] * 4])
         if weights == "retrained":
             mine = otherwise(mine, weights_sha256="0" * 64)
-        for row in (self.row(mine, theirs), self.row(theirs, mine)):
+        for one, other in ((mine, theirs), (theirs, mine)):
+            rows = against_reference([one], [other], retrained=True)
+            (row,) = (one for one in rows if one.metric == "acme-mae")
             assert (row.difference, row.verdict) == (0, "FAIL")
             assert row.image == theirs.images[0].image
         assert self.row(mine, mine).verdict == "ok"
@@ -347,11 +386,40 @@ class TestTheCommand:
         assert check("--require", "--models", "bicubic", "--datasets", "set5").exit_code == 0
         assert check("--require", "--models", "bicubic*", "--datasets", "set5").exit_code == 3
 
-    def test_a_word_that_names_nothing_is_refused(self, check) -> None:
-        shown = check("--models", "bicubik")
-        assert shown.exit_code == 2
-        assert "No expected model matches 'bicubik': there are bicubic, " in shown.output
-        assert check("--datasets", "manga109").exit_code == 2
+    def test_a_check_that_compares_nothing_fails(self, check) -> None:
+        def error(*words: object) -> str:
+            shown = check(*words)
+            assert shown.exit_code == 3
+            return shown.stderr.splitlines()[-1]
+
+        assert error().startswith("Error: Nothing was compared: there are no run records in mine;")
+        mine = record("vdsr", "set5")
+        stored([otherwise(mine, protocol="BI-x4/y+as-rgb")])
+        expected = "Error: Nothing was compared: no run record in mine is of these models and sets"
+        assert error().startswith(expected)
+        stored([replace(mine, status="error", images=(), error="no memory")])
+        assert error().startswith("Error: Nothing was compared: the runs failed, ")
+        stored([mine])
+        assert error("--datasets", "b100").startswith(expected)
+        assert "no expected model matches 'bicubik': there are bicubic, " in error(
+            "--models", "bicubik"
+        )
+        assert "no expected dataset matches 'manga109'" in error("--datasets", "manga109")
+        expected = "Error: Nothing was compared for srcnn: run it, or leave it out."
+        assert error("--models", "vdsr,srcnn") == expected
+        assert check("--models", "vdsr", "--datasets", "set5").exit_code == 0
+
+    def test_failures_are_printed_and_all_numbers_on_request(self, check) -> None:
+        stored([shifted(record("vdsr", "set5"), 0.02), record("bicubic", "set5")])
+        rows = [line for line in check().stdout.splitlines() if line.startswith("| ")]
+        assert len(rows) == 2 and "FAIL" in rows[1]
+        rows = [line for line in check("-v").stdout.splitlines() if line.startswith("| ")]
+        assert len(rows) == 1 + 2 * len(RECORDS)
+        stored([record("vdsr", "set5")])
+        assert check().stdout == (
+            f"Of {2 * len(RECORDS)} numbers of the reference, 4 are ok, 0 FAIL, "
+            f"{2 * len(RECORDS) - 4} were not run.\n"
+        )
 
     def test_no_reference_is_no_pass(self, harness) -> None:
         for folder in ("mine", "empty"):
@@ -369,9 +437,9 @@ class TestTheCommand:
         assert shown.exit_code == 3 and "is not a valid run record" in shown.stdout
 
     def test_outside_a_checkout_the_reference_is_the_package_s(self, harness) -> None:
-        Path("results/local").mkdir(parents=True)
+        stored([record("srcnn", "set5")], "results/local")
         shown = harness("check", "--models", "srcnn", "--datasets", "set5")
-        assert shown.exit_code == 0 and "5 were not run" in shown.output
+        assert shown.exit_code == 0 and "2 are ok, 0 FAIL, 3 were not run" in shown.output
 
     def test_junit_has_a_case_for_every_number(self, check) -> None:
         stored([record("bicubic", "set5"), shifted(record("vdsr", "set5"), 0.02)])
@@ -453,7 +521,7 @@ class TestPluginMetrics:
     def test_small_numbers_are_legible(self, harness, photos: Path) -> None:
         words = ("--plugin", CASES / "metrics/odd.py", "--metric", "m-small")
         harness("run", "--models", "bicubic", "--datasets", photos, *words, "--results", "mine")
-        shown = harness("check", "--reference", "mine", "--results", "mine")
+        shown = harness("check", "--reference", "mine", "--results", "mine", "--verbose")
         assert "1.23456e-06" in shown.output
 
 

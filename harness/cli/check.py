@@ -1,0 +1,332 @@
+"""The verb check, and the formats of its result: Markdown, JUnit XML, JSON, GitHub annotations."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+from xml.etree import ElementTree
+
+import click
+
+from harness.cards import GreyRule
+from harness.cli.options import (
+    PathOption,
+    fill_registries,
+    json_option,
+    note_read,
+    open_results,
+    paper_option,
+    plugin_option,
+    reference_option,
+    refuse_ignored,
+    required_paper,
+    results_option,
+    split_words,
+)
+from harness.cli.progress import echo, echo_lines
+from harness.errors import HarnessError, MismatchError, UsageError, printable
+from harness.files import write_file
+from harness.text import escape_markdown, json_text, listed, markdown_table
+
+if TYPE_CHECKING:
+    from harness.run.compare import CheckRow
+    from harness.run.store import Records
+
+
+@click.command()
+@click.option(
+    "--against",
+    type=click.Choice(["reference", "paper"]),
+    default="reference",
+    show_default=True,
+    help="The reference records, or the numbers that a paper prints.",
+)
+@paper_option()
+@click.option("--models", default="all", show_default=True, help="Names or globs.")
+@click.option("--datasets", default="all", show_default=True, help="Names or globs.")
+@click.option(
+    "--grey",
+    type=click.Choice(get_args(GreyRule)),
+    help="With --against paper: use the runs with this rule for grey images.  [default: the "
+    "table's own rule]",
+)
+@click.option(
+    "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
+)
+@click.option(
+    "--retrained",
+    is_flag=True,
+    help="Accept other weights than the reference's within the tolerances of retrained weights.  "
+    "[default: they fail]",
+)
+@click.option(
+    "--require",
+    is_flag=True,
+    help="Fail for numbers that were not run; of the reference, those under the default rules.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Print all numbers, not only the failures.")
+@click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
+@results_option("results/local", several=True)
+@reference_option
+@plugin_option
+@json_option
+def check(
+    against: str,
+    paper_name: str,
+    models: str,
+    datasets: str,
+    grey: Any,
+    tolerance: float | None,
+    retrained: bool,
+    require: bool,
+    verbose: bool,
+    junit: Path | None,
+    results: tuple[Path, ...],
+    reference: Path,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Compare run records with the reference records or a paper; exit code 3 if they differ.
+
+    The check fails, too, if nothing was compared: at all, or for a word of --models or --datasets.
+    With --against paper, the authors' weights may miss a printed number that other printed numbers
+    contradict, that they give under other rules, or for which not every rule was tried: such a
+    difference is no failure if the reference records have it, too.
+
+    Example: harness check --models bicubic --datasets demo --require --junit check.xml
+    """
+    from harness.paper.check import against_paper
+    from harness.paper.findings import Findings
+    from harness.run.compare import (
+        against_reference,
+        bad_rows,
+        restrict,
+        uncompared,
+        with_tolerance,
+    )
+    from harness.run.store import ResultStore
+
+    if against == "paper":
+        refuse_ignored("--against reference", "retrained")
+    else:
+        refuse_ignored("--against paper", "grey", "paper_name")
+    fill_registries(plugins)
+    local = open_results(*results)
+    references = ResultStore(reference).read()
+    note_read(references)
+    rows = bad_rows(local.bad | references.bad)
+    if against == "paper":
+        paper = required_paper(paper_name, "harness check --against paper")
+        if not any(row.printed for row in paper.rows):
+            raise UsageError(f"The paper {paper.source.id} prints no numbers in a table.")
+        findings = Findings(local.table(), paper, grey)
+        rows += against_paper(findings, Findings(references.table(), paper))
+    elif references.sound or not references.bad:
+        runs = local.sound.values(), references.sound.values()
+        rows += against_reference(*runs, retrained=retrained)
+    words = split_words(models), split_words(datasets)
+    rows = restrict(rows, *words)
+    if tolerance is not None:
+        rows = with_tolerance(rows, tolerance)
+    failing = [row for row in rows if row.violates(require)]
+    text = check_markdown(rows if verbose else failing, rows, against)
+    echo_lines(check_json(rows) if as_json else text)
+    if junit:
+        write_file(junit, junit_xml(rows, against, require), "file")
+    fault = _fault(rows, failing, uncompared(rows, *words), local)
+    tell_github(text, failing, fault)
+    if fault:
+        raise MismatchError(fault)
+
+
+def _fault(
+    rows: Sequence[CheckRow], failing: Sequence[CheckRow], missing: Sequence[str], local: Records
+) -> str:
+    """Say in a sentence why the check fails; empty if it passes.
+
+    Args:
+        rows: all numbers.
+        failing: those that fail.
+        missing: the words of the request for which nothing was compared.
+        local: the records that were compared.
+    """
+    if all(row.measured is None for row in rows):
+        return f"Nothing was compared: {_why_nothing(rows, local)}."
+    if failing:
+        absent = sum(row.verdict == "not run" for row in failing)
+        others = sum(row.other_weights for row in failing)
+        text = f"{len(failing)} of {len(rows)} numbers fail the check"
+        text += f", {absent} of them because they were not run" * bool(absent)
+        text += f", {others} of them for other weights (--retrained accepts these)" * bool(others)
+        return f"{text}."
+    if missing:
+        return f"Nothing was compared for {listed(missing)}: run it, or leave it out."
+    return ""
+
+
+def _why_nothing(rows: Sequence[CheckRow], local: Records) -> str:
+    if not (local.sound or local.bad):
+        return (
+            f"there are no run records in {local.folders}; make them with harness run, or give "
+            "their folder with --results"
+        )
+    if any(row.broken for row in rows):
+        return "the runs failed, or their records are damaged; run them again"
+    return (
+        f"no run record in {local.folders} is of these models and sets under these rules; harness "
+        "list runs shows the records, and harness check --verbose the numbers to compare with"
+    )
+
+
+def tell_github(text: str, failing: Sequence[CheckRow], fault: str) -> None:
+    """Show the result of the check in GitHub Actions, if that is where it runs.
+
+    Appends Markdown to the file ``GITHUB_STEP_SUMMARY``. If ``GITHUB_ACTIONS`` is ``true``, prints
+    an annotation for each failure to standard error, which the runner reads as well.
+
+    Args:
+        text: the failures as Markdown.
+        failing: the numbers that fail.
+        fault: why the check fails; empty if it passes.
+
+    Raises:
+        HarnessError: the file cannot be written.
+    """
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        title = "failed" if fault else "passed"
+        parts = [f"### harness check {title}", text, escape_markdown(fault)]
+        try:
+            with open(path, "a", encoding="utf-8") as stream:
+                stream.write("\n\n".join(filter(None, parts)) + "\n\n")
+        except OSError as error:
+            raise HarnessError(
+                f"The summary {path} cannot be written ({error.strerror})."
+            ) from error
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for row in failing:
+            echo(
+                _annotation(f"{row.model} on {row.dataset}: {row.metric}", _sentence(row)), err=True
+            )
+        if fault and not failing:
+            echo(_annotation("harness check", fault), err=True)
+
+
+def _annotation(title: str, message: str) -> str:
+    """Write an error of GitHub Actions, with the escapes of its workflow commands."""
+    title, message = (printable(text).replace("%", "%25") for text in (title, message))
+    return f"::error title={title.replace(':', '%3A').replace(',', '%2C')}::{message}"
+
+
+def check_markdown(shown: Sequence[CheckRow], rows: Sequence[CheckRow], against: str) -> str:
+    """Format some rows as a Markdown table, and count the verdicts of all in a sentence."""
+    text = _summary(rows, against)
+    if not shown:
+        return text
+    facts = [_facts(row) for row in shown]
+    right = ("measured", "expected", "difference", "tolerance")
+    headers = [name for name in facts[0] if name != "table" or any(row.place for row in shown)]
+    cells = [[fact[name] for name in headers] for fact in facts]
+    table = markdown_table(headers, cells, ["right" if n in right else "left" for n in headers])
+    return f"{table}\n\n{text}"
+
+
+def _summary(rows: Sequence[CheckRow], against: str) -> str:
+    counts = Counter(row.verdict for row in rows)
+    retrained = sum(row.verdict == "ok" and row.tier == "retrained" for row in rows)
+    parts = {
+        "are known misprints": counts["known misprint"],
+        "match the printed ones under other rules": counts["other rules"],
+        "are undecided": counts["undecided"],
+        "were not run": counts["not run"],
+    }
+    text = f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok"
+    text += f" ({retrained} of them with other weights)" * bool(retrained)
+    text = ", ".join(
+        [text, f"{counts['FAIL']} FAIL", *(f"{n} {of}" for of, n in parts.items() if n)]
+    )
+    impossible = sum(row.impossible for row in rows)
+    return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
+
+
+def _facts(row: CheckRow) -> dict[str, str]:
+    """Format a row, by the headers of the table."""
+
+    def score(value: float | None, sign: str = "") -> str:
+        return "" if value is None else _score(row.metric, value, sign)
+
+    return {
+        "model": row.model,
+        "set": row.dataset,
+        "metric": row.metric,
+        "table": row.place,
+        "measured": score(row.measured),
+        "expected": score(row.expected),
+        "difference": score(row.difference, "+"),
+        "tolerance": "" if row.tolerance is None else f"{row.tolerance:g}",
+        "tier": row.tier,
+        "run": row.run,
+        "record": row.record,
+        "verdict": _verdict(row),
+    }
+
+
+def _score(metric: str, value: float, sign: str = "") -> str:
+    """Format a score, or a difference with the sign ``+``; six digits for unknown metrics."""
+    form = {"psnr": ".4f", "ssim": ".6f"}.get(metric, ".6g")
+    return f"{value:{sign}{form}}"
+
+
+def _verdict(row: CheckRow) -> str:
+    """Return the verdict with its reason; a number that agrees with a suspicious one has none."""
+    if row.verdict == "ok" and row.place:
+        return row.verdict
+    reasons = [row.reason] if row.reason else []
+    if row.tolerance is not None and not abs(row.apart) <= row.tolerance:
+        reasons.append(f"{row.image} is off by {_score(row.metric, row.apart, '+')}")
+    return ": ".join([row.verdict, *(["; ".join(reasons)] if reasons else [])])
+
+
+def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
+    """Format the rows as JUnit XML.
+
+    There is one test case per row: violations fail, other numbers that were not run are skipped.
+    """
+    suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
+    for row in rows:
+        name = " ".join(filter(None, (row.model, row.metric, row.place, row.run)))
+        where = {"classname": f"{against}.{row.dataset}", "name": name}
+        case = ElementTree.SubElement(suite, "testcase", where)
+        if row.violates(require):
+            ElementTree.SubElement(case, "failure", {"message": _sentence(row)})
+        elif row.verdict == "not run":
+            ElementTree.SubElement(case, "skipped", {"message": _sentence(row)})
+        else:
+            ElementTree.SubElement(case, "system-out").text = _sentence(row)
+    for name, kind in (("tests", "testcase"), ("failures", "failure"), ("skipped", "skipped")):
+        suite.set(name, str(sum(1 for _ in suite.iter(kind))))
+    for element in suite.iter():
+        # XML has no control characters, not even escaped ones.
+        element.attrib |= {key: printable(text) for key, text in element.items()}
+        element.text = printable(element.text or "")
+    ElementTree.indent(suite)
+    body = ElementTree.tostring(suite, "unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
+
+
+def _sentence(row: CheckRow) -> str:
+    facts = _facts(row)
+    names = ("measured", "expected", "difference", "tolerance", "tier")
+    numbers = [f"{name} {facts[name]}" for name in names if facts[name]]
+    return f"{facts['verdict']} ({', '.join(numbers)})"
+
+
+def check_json(rows: Sequence[CheckRow]) -> str:
+    """Format the rows with their verdicts as JSON; empty fields are null."""
+    facts = [asdict(row) | {"difference": row.difference, "verdict": row.verdict} for row in rows]
+    return json_text(
+        [{key: None if value == "" else value for key, value in fact.items()} for fact in facts]
+    )
