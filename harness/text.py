@@ -155,7 +155,7 @@ _SYMBOLS: Mapping[str, str] = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
     **{"✓": "$\\surd$", "≈": "$\\approx$", "✗": "$\\times$", "≠": "$\\neq$", "○": "$\\circ$"},
-    **{"†": "\\dag{}", "–": "\\textendash{}", "—": "\\textemdash{}", "−": "$-$"},
+    **{"†": "\\dag{}", "‡": "\\ddag{}", "–": "\\textendash{}", "—": "\\textemdash{}", "−": "$-$"},
 }
 
 

@@ -152,7 +152,7 @@ def test_a_bad_set_is_named_and_the_others_go_on(harness, tmp_path, photos, kind
     assert shown.exit_code == 1
     assert said in shown.output
     assert "nan" not in shown.output
-    assert "photos" in shown.output.splitlines()[-1], "the sound set is in the summary"
+    assert "photos" in shown.stdout.splitlines()[-1], "the sound set is in the summary"
 
 
 def test_a_set_that_cannot_be_had_is_named_and_is_no_failure(harness) -> None:

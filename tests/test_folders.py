@@ -106,6 +106,48 @@ def test_before_the_first_run_there_is_nothing_to_list_and_nothing_to_check(harn
     assert not Path("results").exists()
 
 
+class TestRecordsThatAreReported:
+    """Reports show the user's own runs where there are any, else the reference records."""
+
+    def reported(self, harness, *words: str) -> tuple[str, str]:
+        """The folders that a report of the claims was read from and written to."""
+        shown = harness("report", "claims", "--format", "csv", *words)
+        assert shown.exit_code == 0, shown.output
+        read, written = shown.stderr.splitlines()
+        return read, written
+
+    def test_the_reference_is_reported_before_the_first_run(self, harness) -> None:
+        ResultStore(Path("results/reference")).write(record("bicubic"))
+        assert self.reported(harness) == (
+            "Run records read from results/reference: 1.",
+            "Written: reports/claims.csv",
+        )
+        assert "read from results/reference: 1." in harness("claims").stderr
+
+    def test_own_runs_are_reported_beside_themselves(self, harness) -> None:
+        ResultStore(Path("results/reference")).write(record("bicubic"))
+        ResultStore(Path("results/local")).write(record("srcnn"))
+        assert self.reported(harness) == (
+            "Run records read from results/local: 1.",
+            "Written: results/local/reports/claims.csv",
+        )
+        assert "read from results/local: 1." in harness("claims").stderr
+        assert not Path("reports").exists()
+
+    def test_the_reference_is_reported_by_name_whatever_was_run(self, harness) -> None:
+        ResultStore(Path("results/reference")).write(record("bicubic"))
+        ResultStore(Path("results/local")).write(record("srcnn"))
+        for folder in ("results/reference", str(Path("results/reference").resolve())):
+            read, written = self.reported(harness, "--results", folder)
+            assert read == f"Run records read from {folder}: 1."
+            assert written == "Written: reports/claims.csv"
+
+    def test_a_folder_without_records_is_no_run(self, harness) -> None:
+        ResultStore(Path("results/reference")).write(record("bicubic"))
+        Path("results/local/x4/set5").mkdir(parents=True)
+        assert "read from results/reference: 1." in self.reported(harness)[0]
+
+
 @pytest.fixture
 def finished(harness, photos: Path) -> tuple[object, ...]:
     """The words of a run that is finished, its record in ``results/local``."""

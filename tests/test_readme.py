@@ -72,7 +72,7 @@ def check_names(context: click.Context) -> None:
 @pytest.fixture
 def folders() -> None:
     """The folders from which the commands read."""
-    for folder in ("results/local", "my/reference", "pictures", "DIR"):
+    for folder in ("results/local", "results/reference", "my/reference", "pictures", "DIR"):
         Path(folder).mkdir(parents=True)
 
 

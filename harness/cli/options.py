@@ -80,7 +80,7 @@ device_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-REFERENCE = Path("results/reference")
+REFERENCE, LOCAL = Path("results/reference"), Path("results/local")
 
 
 def reference_records() -> Path:
@@ -90,10 +90,15 @@ def reference_records() -> Path:
     return next((folder for folder in folders if folder.is_dir()), REFERENCE)
 
 
+def records_to_report() -> Path:
+    """Return the user's own records, ``results/local``, if there are any, else the reference."""
+    return LOCAL if any(LOCAL.glob("x*/*/*.json")) else reference_records()
+
+
 def results_option(
     default: str = "", *, made: bool = False, several: bool = False
 ) -> Callable[[Command], Command]:
-    """Add the option ``--results DIR``; without a default, it is the reference records' folder.
+    """Add the option ``--results DIR``; without a default, it is `records_to_report`.
 
     Args:
         default: the folder if the user names none.
@@ -105,10 +110,10 @@ def results_option(
         type=PathOption,
         callback=None if made else folder_to_read,
         multiple=several,
-        default=(lambda: [default or reference_records()])
+        default=(lambda: [default or records_to_report()])
         if several
-        else default or reference_records,
-        show_default=default or _REFERENCE_DEFAULT,
+        else default or records_to_report,
+        show_default=default or f"{LOCAL} if it has records, else {REFERENCE}",
         help=f"The folder of run records{' (repeatable: they are joined)' * several}.",
     )
 
@@ -210,9 +215,9 @@ def open_results(*results: Path) -> Records:
     if not results[0].is_dir():
         echo(f"There are no run records in {results[0]} yet: harness run writes them.", err=True)
         return records
+    note_read(records)
     for error in records.bad.values():
         echo(f"Left out: {error}", err=True)
-    note_read(records)
     runs = records.sound.values()
     earlier = sum(record.earlier for record in runs)
     if earlier:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,6 +13,7 @@ import click
 from harness.cards import GreyRule
 from harness.cli.options import (
     REFERENCE,
+    Command,
     PathOption,
     chosen_paper,
     data_option,
@@ -36,6 +37,95 @@ from harness.text import json_text
 
 if TYPE_CHECKING:
     from harness.report.crops import Region
+    from harness.report.own_table import OwnTable
+
+
+def _decimals(text: str) -> list[int]:
+    """Convert ``--digits``."""
+    words = split_words(text)
+    if not all(word.isdecimal() and int(word) < 10 for word in words):
+        raise UsageError(f"--digits takes the decimals of each metric, such as 2,4, not {text!r}.")
+    return [int(word) for word in words]
+
+
+def _new_names(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Convert the pairs of ``--rename``."""
+    names = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if not name or not text:
+            raise UsageError(f"--rename takes NAME=TEXT, such as mine=Ours, not {pair!r}.")
+        names[name] = text
+    return names
+
+
+def own_table_options(command: Command) -> Command:
+    """Add the options that only a table of the user's own has, see `OwnTable`."""
+    options = [
+        click.option(
+            "--datasets",
+            type=split_words,
+            default="",
+            metavar="NAME,...",
+            help="Own table: the sets, in this order.  [default: all with runs]",
+        ),
+        click.option(
+            "--printed",
+            type=split_words,
+            default="",
+            metavar="NAME,...",
+            help="Own table: the methods whose numbers are those that --paper prints.",
+        ),
+        click.option(
+            "--scale",
+            type=click.IntRange(1),
+            help="Own table: the scale.  [default: all with runs]",
+        ),
+        click.option(
+            "--metrics",
+            type=split_words,
+            default="",
+            metavar="NAME,...",
+            help="Own table: the metrics of a cell.  [default: psnr,ssim]",
+        ),
+        click.option(
+            "--digits",
+            type=_decimals,
+            default="",
+            metavar="N,...",
+            help="Own table: the decimals of each metric.  [default: 2,4]",
+        ),
+        click.option(
+            "--columns",
+            type=split_words,
+            default="",
+            metavar="params,macs",
+            help="Own table: the size of each network, too.",
+        ),
+        click.option(
+            "--rename",
+            "renamed",
+            multiple=True,
+            callback=_new_names,
+            metavar="NAME=TEXT",
+            help="Own table: call a method so, such as mine=Ours (repeatable).",
+        ),
+        click.option(
+            "--caption",
+            default="",
+            metavar="TEXT",
+            help="Own table: the caption, before the meaning of marks.",
+        ),
+        click.option(
+            "--label",
+            default="",
+            metavar="tab:NAME",
+            help="Own table: the LaTeX label; NAME also names the files.  [default: tab:own-table]",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -60,8 +150,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=PathOption,
-    help="The reports' folder.  [default: reports; with --results other than the reference, "
-    "the folder reports in the first one; in it, a folder for each other --paper]",
+    help="The reports' folder.  [default: the folder reports in that of the run records, or here "
+    "for the reference; in it, a folder for each other --paper]",
 )
 @click.option(
     "--images",
@@ -73,7 +163,14 @@ if TYPE_CHECKING:
 )
 @click.option("--image", metavar="SET/IMAGE", help="The image of crops.")
 @click.option("--box", metavar="X,Y,W,H", help="The part of it to enlarge, in HR pixels.")
-@click.option("--models", default="", help="The models of crops.  [default: all with runs]")
+@click.option(
+    "--models",
+    default="",
+    metavar="NAME,...",
+    help="The models of crops, or the methods of your own table, by names or globs, in this "
+    "order.  [default: all with runs]",
+)
+@own_table_options
 @data_option
 @plugin_option
 def report(
@@ -90,40 +187,57 @@ def report(
     models: str,
     data_root: Path | None,
     plugins: tuple[Path, ...],
+    **choices: Any,
 ) -> None:
     """Rebuild a paper's tables and figures, and the page, from run records.
 
     NAME is a report: results (the paper's tables), ablation, plot, rules, differences, literature,
     claims, readings, complexity, crops, page, or one of a plug-in; or what the paper's file calls
     one of its tables, ablations or plots; or a glob, or all, which leaves out what the paper lacks.
+
+    With --models, --datasets and the options after them, results is a table of your own, with a
+    line for each method. An example, with EDSR's numbers as the paper prints them:
+
+    \b
+    harness report results --models bicubic,edsr,mine --datasets set5,set14 \\
+      --printed edsr --rename mine=Ours --format tex
     """
     from harness.paper.findings import Findings
     from harness.registry import PAPERS, REPORTS
-    from harness.report.build import build, selected, takes_pictures
+    from harness.report.build import build, build_one, selected, takes_pictures
     from harness.report.crops import Pictures
+    from harness.report.own_table import own_table
 
     fill_registries(plugins)
     paper = chosen_paper(paper_name)
+    own_request = _own_request(name, models, choices)
     if not any(map(takes_pictures, selected(name, paper))):
         takers = " and ".join(filter(takes_pictures, REPORTS))
-        refuse_ignored(f"the reports {takers}", "images", "image", "box", "models", "data_root")
+        of_crops = ("images", "image", "box", "data_root", *["models"] * (not own_request))
+        refuse_ignored(f"the reports {takers}", *of_crops)
     if name == "claims" and split_words(formats) == ["json"] and not out:
         print_claims(results, paper_name, "json")
         return
     if not out:
-        out = Path() if results == (reference_records(),) else results[0]
+        of_reference = [one.resolve() for one in results] == [reference_records().resolve()]
+        out = Path() if of_reference else results[0]
         own = paper.source.id if paper else "runs"
         is_taken = own in PAPERS and own not in (paper_name, default_paper())
         if paper and (is_taken or own == "runs"):
             raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
+    findings = Findings(open_results(*results).table(), paper, grey)
+    marks = {"with_marks": not no_marks}
+    if own_request:
+        table = own_table(findings, own_request)
+        written = build_one(table, split_words(formats), findings, out, **marks)
+        echo_lines(written.shown, nl=False)
+        echo(f"Written: {', '.join(map(str, written.paths))}", err=True)
+        return
     region = _region(image, box)
     pictures = Pictures(images or results[0], data_root, region, split_words(models))
-    findings = Findings(open_results(*results).table(), paper, grey)
     failed = False
-    for result in build(
-        name, split_words(formats), findings, out, pictures, with_marks=not no_marks
-    ):
+    for result in build(name, split_words(formats), findings, out, pictures, **marks):
         if isinstance(result, HarnessError):
             failed = True
             echo(f"Error: {result}", err=True)
@@ -132,6 +246,23 @@ def report(
             echo(f"Written: {', '.join(map(str, result.paths))}", err=True)
     if failed:
         sys.exit(1)
+
+
+def _own_request(name: str, models: str, choices: Mapping[str, Any]) -> OwnTable | None:
+    """Collect the options of a table of the user's own; None if there are none.
+
+    Raises:
+        UsageError: another report is asked for, or an option cannot be read.
+    """
+    from harness.report.own_table import OwnTable
+
+    if name != "results":
+        refuse_ignored("harness report results", *choices)
+        return None
+    given = {key: value for key, value in choices.items() if value}
+    if not (given or models):
+        return None
+    return OwnTable(models=split_words(models), **given)
 
 
 def _region(image: str | None, box: str | None) -> Region | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from click.core import ParameterSource
 
 from harness.cards import LINEAGES, Border, GreyRule
 from harness.cli.options import (
+    LOCAL,
     PathOption,
     data_option,
     device_option,
@@ -31,14 +33,14 @@ from harness.cli.options import (
 )
 from harness.cli.progress import Row, RunProgress, bars, download, echo, echo_lines, show
 from harness.errors import HarnessError, UsageError, own_error
-from harness.text import json_text, markdown_table, plain_table, readable
+from harness.text import json_text, listed, markdown_table, plain_table, readable
 
 if TYPE_CHECKING:
     from harness.protocol.conventions import ClaimedNumbers, Number, Rescored
     from harness.record import RunRecord
     from harness.run.bench import Bench, Roof
     from harness.run.plan import Plan
-    from harness.run.spec import Executor, RunContext
+    from harness.run.spec import Executor, Run, RunContext
 
 
 def _tile_side(text: str) -> int | str:
@@ -174,6 +176,7 @@ def run(
 ) -> None:
     """Evaluate models on test sets."""
     from harness.files import require_locks
+    from harness.paper.literature import printed_numbers
     from harness.run.job import require_folders
     from harness.run.plan import plan
     from harness.run.request import Request
@@ -214,14 +217,26 @@ def run(
     if as_json:
         echo_lines(json_text([record.to_json() for record in records]))
     elif records:
-        echo_lines("\n" + summary(records))
+        echo_lines("\n" + summary(records, printed_numbers(records)))
+        for line in (
+            *below_bicubic(runs.values(), ended),
+            *next_steps(planned, records, results, plugins),
+        ):
+            echo(line, err=True)
     if failed or context.unsaved or not records:
         sys.exit(1)
 
 
-def summary(records: Sequence[RunRecord]) -> str:
-    """Write the summary table of ``harness run``: one line per run."""
-    rows = []
+def summary(
+    records: Sequence[RunRecord], printed: Mapping[str, tuple[str, str]] | None = None
+) -> str:
+    """Write the summary table of ``harness run``: one line per run.
+
+    Args:
+        records: of the runs.
+        printed: the numbers beside those of a run and the paper that prints them, by the run's id.
+    """
+    rows, printed = [], printed or {}
     # PSNR and SSIM come first in every run.
     metrics = list(dict.fromkeys(name for one in records for name in one.identity.metrics))
     for record in records:
@@ -232,13 +247,102 @@ def summary(records: Sequence[RunRecord]) -> str:
             f"{readable(means.get(name))}{_infinite(record, name)}" if done else "failed"
             for name in metrics
         ]
+        scores += [printed.get(identity.id, ("",))[0]] * bool(printed)
         tag = record.tag or "-"
         rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
         rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
-    titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:])]
+    titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:]), *["printed"] * bool(printed)]
     headers = ["model", "dataset", "images", *titles, "protocol", "weights"]
-    align = ("left", "left", *("right",) * (1 + len(metrics)), "left", "left")
-    return plain_table(headers, rows, align)
+    align = ("left", "left", *("right",) * (1 + len(titles)), "left", "left")
+    table = plain_table(headers, rows, align)
+    named: dict[str, dict[str, None]] = {}
+    for record in records:
+        if record.identity.id in printed:
+            paper = printed[record.identity.id][1]
+            named.setdefault(paper, {})[record.identity.model] = None
+    papers = [f"{', '.join(models)} in {paper}" for paper, models in named.items()]
+    return f"{table}\n\nPrinted: {'; '.join(papers)}." if papers else table
+
+
+FEW = 5
+"""The number of images on which a run is compared with bicubic interpolation."""
+
+
+def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterator[str]:
+    """Warn about weights of the user that score worse than bicubic interpolation.
+
+    Args:
+        runs: the runs.
+        ended: their records by id.
+    """
+    from harness.models.find_weights import TAG_ORDER
+
+    usual: dict[tuple[str | None, ...], float] = {}
+    worse: dict[str, list[str]] = {}
+    cards = {}
+    for run in runs:
+        record = ended.get(run.identity.id)
+        if not run.weights or run.weights.info.tag in TAG_ORDER or record is None:
+            continue
+        with suppress(HarnessError):  # an image may have changed since
+            cards[run.card.name] = run.card
+            worse.setdefault(run.card.name, []).extend(_below_bicubic(run, record, usual))
+    for name, places in worse.items():
+        hint = "" if cards[name].checkpoint else f" harness check-model {name} tells."
+        if places:
+            yield (
+                f"Warning: {name} scores less than bicubic interpolation: {listed(places)}. Are "
+                "its weights trained for this scale? Does it expect values in 0 to 255, or BGR?"
+                + hint
+            )
+
+
+def _below_bicubic(
+    run: Run, record: RunRecord, usual: dict[tuple[str | None, ...], float]
+) -> list[str]:
+    """Compare a run with bicubic interpolation on its first images; empty unless it is below.
+
+    ``usual`` keeps the PSNR of bicubic interpolation for other runs of the set.
+    """
+    from harness.record import finite_mean
+    from harness.run.evaluate import bicubic_psnr
+
+    if record.status != "finished":
+        return []
+    identity, images = run.identity, run.image_set.images[:FEW]
+    key = identity.dataset_sha256, identity.lr_sha256, identity.protocol
+    if key not in usual:
+        usual[key] = bicubic_psnr(run, images)
+    names = {image.name for image in images}
+    own = finite_mean([one.scores["psnr"] for one in record.images if one.image in names])
+    some = f"the first {FEW} images of " * (len(run.image_set.images) > FEW)
+    text = f"{own:.2f} dB against {usual[key]:.2f} on {some}{run.image_set.card.title}"
+    return [text] * (own < usual[key])
+
+
+def next_steps(
+    planned: Plan, records: Sequence[RunRecord], results: Path, plugins: Sequence[Path]
+) -> Iterator[str]:
+    """Say how many runs there are, where their records lie, and how to make a table of them."""
+    from harness.cards import Preset
+    from harness.paper.select import follows, is_comparable
+
+    finished = [record for record in records if record.status == "finished"]
+    left_out = len(planned.absent) + len(planned.problems)
+    if left_out or len(finished) < len(planned.runs):
+        why = f"; left out: {left_out}, see Skipped and Error above" if left_out else ""
+        yield f"Finished: {len(finished)} of {len(planned.runs)} runs{why}."
+    yield f"Records: {results}" + " (harness list runs)" * (results == LOCAL)
+    shown = [one for one in finished if is_comparable(one) and follows(one, Preset())]
+    identities = [one.identity for one in shown if not one.identity.hyper]
+    if identities:
+        models = dict.fromkeys(one.model + "+" * one.self_ensemble for one in identities)
+        words = ["harness", "report", "results", "--models", ",".join(models)]
+        words += ["--datasets", ",".join(dict.fromkeys(one.dataset for one in identities))]
+        words += ["--format", "md,tex"]
+        words += [word for path in plugins for word in ("--plugin", str(path))]
+        words += ["--results", str(results)] * (results != LOCAL)
+        yield f"Table in Markdown and LaTeX: {shlex.join(words)}"
 
 
 def _infinite(record: RunRecord, metric: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 from msgspec import Meta, convert
 
 from harness.cards import CardName
-from harness.paper.schema import PrintedCells, score
+from harness.errors import UsageError
+from harness.paper.schema import DEFAULT, SCORES, Paper, PrintedCells, read_paper, score
 from harness.paper.select import Measurement, decides, is_comparable
 from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
 from harness.paper.vocabulary import Data, Scale
-from harness.registry import register_judge
+from harness.registry import PAPERS, register_judge
 from harness.text import plain_table
 
 if TYPE_CHECKING:
@@ -287,3 +289,25 @@ def all_from(evidence: Evidence, claim: Claim, method: str) -> Finding:
         "of them agree."
     )
     return Finding(decide(all(own), None, False), text)
+
+
+def printed_numbers(records: Iterable[RunRecord]) -> dict[str, tuple[str, str]]:
+    """Find what papers print for runs: PSNR and SSIM as printed, and the paper, by the run's id.
+
+    The default paper comes first, then the others; one whose file has a mistake is left out.
+    """
+    papers: dict[str, Paper] = {}
+    for name in sorted(PAPERS, key=lambda name: name != DEFAULT):
+        with suppress(UsageError):
+            papers[name] = read_paper(PAPERS.get(name))
+    found: dict[str, tuple[str, str]] = {}
+    for record in records:
+        identity = record.identity
+        if not is_comparable(record) or identity.hyper:
+            continue
+        place = (identity.model, identity.self_ensemble, identity.scale, identity.dataset)
+        for name, paper in papers.items():
+            if numbers := paper.printed(*place):
+                text = "/".join(numbers.get(metric, "-") for metric in SCORES)
+                found.setdefault(identity.id, (text, name))
+    return found

@@ -492,6 +492,23 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         model = self.methods[method]
         return model.removesuffix("+"), model.endswith("+")
 
+    def printed(self, model: str, ensemble: bool, scale: int, dataset: str) -> dict[str, str]:
+        """Return a network's PSNR and SSIM on a set as they stand in print.
+
+        Those of tables under other rules than the harness's count as not printed.
+        """
+        numbers: dict[str, str] = {}
+        for row in self.rows:
+            place = (row.model, row.self_ensemble, row.scale)
+            if place != (model, ensemble, scale) or row.table.obstacle(scale):
+                continue
+            for metric in SCORES.keys() & row.table.scores.keys():
+                value = row.printed.get((dataset, metric))
+                if value is not None:
+                    text = score(metric, row.table.scores[metric]).as_printed(value)
+                    numbers.setdefault(metric, text)
+        return numbers
+
     def scores(self, text: str) -> list[tuple[Row, str, str]]:
         """Find the row, set and metric of each score of a cell.
 

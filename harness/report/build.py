@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import signature
@@ -124,9 +124,7 @@ def build(
         UsageError: there is no such report or format, or nothing to report under the name.
         HarnessError: a report needs runs and there are none, or a file cannot be written.
     """
-    known = get_args(Format)
-    if unknown := [form for form in formats if form not in known]:
-        raise UsageError(f"No format is called {unknown[0]!r}: there are {', '.join(known)}.")
+    _require_formats(formats)
     rendered: dict[str, dict[Format, bytes]] = {}
     failed: list[ReportError] = []
     # Render all reports before writing the first: without runs, no file is written.
@@ -146,9 +144,45 @@ def build(
     if not (failed or any(rendered.values())):
         raise UsageError(f"There is nothing to report as {word} for this --paper and --format.")
     require_writable(out, "reports'", "--out")
-    suffix = f"-{findings.rules}" if findings.rules else ""
+    suffix = _suffix(findings)
     for name, content in rendered.items():
-        files = {out / f"{name}{suffix}.{form}": text for form, text in content.items()}
-        for path, text in files.items():
-            write_file(path, text, "report")
-        yield Written([*files], content.get("md", b"").decode())
+        yield _write(f"{name}{suffix}", content, out)
+
+
+def build_one(
+    report: Report, formats: Sequence[str], findings: Findings, out: Path, *, with_marks: bool
+) -> Written:
+    """Write one report, made for a request of the user, as `build` writes those of a name.
+
+    Raises:
+        UsageError: there is no such format, or the report does not have it.
+        HarnessError: a file cannot be written.
+    """
+    _require_formats(formats)
+    if isinstance(report, Table) and not with_marks:
+        report = report.without_marks()
+    content = _contents(report.name, report, formats)
+    if not content:
+        raise UsageError(
+            f"This report can be written as {', '.join(report.formats)}: correct --format."
+        )
+    require_writable(out, "reports'", "--out")
+    return _write(f"{report.name}{_suffix(findings)}", content, out)
+
+
+def _require_formats(formats: Sequence[str]) -> None:
+    known = get_args(Format)
+    if unknown := [form for form in formats if form not in known]:
+        raise UsageError(f"No format is called {unknown[0]!r}: there are {', '.join(known)}.")
+
+
+def _suffix(findings: Findings) -> str:
+    """The end of the names of files that show one rule for grey images in all rows."""
+    return f"-{findings.rules}" if findings.rules else ""
+
+
+def _write(stem: str, content: Mapping[Format, bytes], out: Path) -> Written:
+    files = {out / f"{stem}.{form}": text for form, text in content.items()}
+    for path, text in files.items():
+        write_file(path, text, "report")
+    return Written([*files], content.get("md", b"").decode())

@@ -76,7 +76,8 @@ def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow
         logs = dict.fromkeys(found.log for cell in cells if (found := logged(cell)))
         notes = [Note(log.name, log.note, [f"From {log.source}."]) for log in logs]
     else:
-        best = _best(cells)
+        numbers = (_number(cell) for cell in cells if cell.value is not None)
+        best = best_two(numbers)
         rows = [[*_names(row), *(_measured(of, best) for of in _by_set(row))] for row in judged]
         headers.remove("")
         tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark", "log", "log_of"])
@@ -94,7 +95,7 @@ def _lines(row: JudgedRow) -> Iterator[Lines]:
 
 
 def _names(row: JudgedRow) -> list[str]:
-    return [row.row.method, f"x{row.row.scale}", _pipeline(row)]
+    return [row.row.method, f"x{row.row.scale}", pipeline_of(row)]
 
 
 def _by_set(row: JudgedRow) -> Iterator[list[JudgedCell]]:
@@ -102,7 +103,7 @@ def _by_set(row: JudgedRow) -> Iterator[list[JudgedCell]]:
     return (list(cells) for _, cells in groupby(row.cells, lambda cell: cell.dataset))
 
 
-def _pipeline(row: JudgedRow) -> str:
+def pipeline_of(row: JudgedRow) -> str:
     """Name the pipeline of a row's network; that of its runs if its plug-in is not loaded."""
     if row.row.model in MODELS:
         return MODELS.get(row.row.model).pipeline
@@ -135,7 +136,7 @@ def explained(cell: JudgedCell) -> str:
 
 
 Number = tuple[int, str, str, str]
-"""A measured number as it is shown: scale, set, metric and text."""
+"""A number as it is shown: scale, set, metric and text."""
 
 
 def _number(cell: JudgedCell) -> Number:
@@ -143,16 +144,14 @@ def _number(cell: JudgedCell) -> Number:
     return cell.row.scale, cell.dataset, cell.metric, text
 
 
-def _best(cells: Sequence[JudgedCell]) -> dict[Number, str]:
-    """Mark the two best numbers of each scale and set that several rows have.
+def best_two(numbers: Iterable[Number]) -> dict[Number, str]:
+    """Mark the two best numbers of each scale, set and metric that has several.
 
     Of other metrics than PSNR and SSIM it is not known whether more is better.
     """
-    numbers = sorted(
-        _number(cell) for cell in cells if cell.value is not None and cell.metric in SCORES
-    )
     marks: dict[Number, str] = {}
-    for _, column in groupby(numbers, lambda number: number[:3]):
+    of_scores = sorted(number for number in numbers if number[2] in SCORES)
+    for _, column in groupby(of_scores, lambda number: number[:3]):
         known = list(column)
         ordered = sorted(set(known), key=lambda number: float(number[-1]), reverse=True)
         marks |= zip(ordered, ("best", "second"), strict=False) if len(known) > 1 else ()

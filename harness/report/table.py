@@ -70,12 +70,13 @@ class Table:
     """A table that can be written in several formats.
 
     Attributes:
-        name: the stem of its files and its LaTeX label.
+        name: the stem of its files, and the end of its LaTeX label.
         caption: describes the numbers and their rules.
         headers: of the columns.
         rows: cells of any type; `readable` turns them into text.
         tidy: the same numbers in long form, one per row.
         notes: text that follows in every format but CSV.
+        label: the LaTeX label, if it is not ``tab:`` and the name.
 
     Raises:
         HarnessError: a row has more or fewer cells than there are headers.
@@ -87,6 +88,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
     tidy: pd.DataFrame
     notes: Sequence[Note] = ()
+    label: str = ""
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
 
     def __post_init__(self) -> None:
@@ -203,8 +205,8 @@ def latex(table: Table) -> str:
     # Columns that wrap share a part of the line; a ``longtable`` cannot shrink.
     width = (0.26 if is_long else 0.6) / max(sum(wraps), 1)
     kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
-    label = re.sub(r"[^A-Za-z0-9_.-]", "-", table.name)
-    title = f"\\caption{{{escape_latex(table.caption)}}}\\label{{tab:{label}}}"
+    label = table.label or "tab:" + re.sub(r"[^A-Za-z0-9_.-]", "-", table.name)
+    title = f"\\caption{{{escape_latex(table.caption)}}}\\label{{{label}}}"
     head = ["\\toprule", _row(map(escape_latex, table.headers)), "\\midrule"]
     body = [_row(map(_latex_cell, line, wraps)) for line in table.lines]
     small = "\\footnotesize\\setlength{\\tabcolsep}{3pt}"

@@ -27,7 +27,7 @@ from harness.protocol.rules import (
     score,
     sr_image,
 )
-from harness.record import ImageResult
+from harness.record import ImageResult, finite_mean
 from harness.run.spec import Run
 
 if TYPE_CHECKING:
@@ -270,6 +270,20 @@ def score_saved(run: Run, image: SetImage, known: ImageResult, path: Path) -> Im
         raise HarnessError(f"{path} does not have the PSNR of its record.")
     scores |= known.scores
     return replace(known, scores={name: scores[name] for name in run.metrics})
+
+
+def bicubic_psnr(run: Run, images: Sequence[SetImage]) -> float:
+    """Mean PSNR (dB) of the bicubic enlargement of images of a run's set, under its rules.
+
+    Raises:
+        HarnessError: an image cannot be read, or has changed.
+    """
+    scores = []
+    for image in images:
+        _, sample, _ = prepare_image(run, image)
+        sr = sr_image(network_input(sample.lr, run.rules, enlarged=True), sample)
+        scores.append(score(sr, sample, run.rules, ("psnr",), image.name)["psnr"])
+    return finite_mean(scores)
 
 
 def _png(pixels: ByteArray) -> bytes:

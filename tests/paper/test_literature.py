@@ -9,7 +9,15 @@ from msgspec.structs import replace as changed
 
 from harness.paper.claims import judge_claim
 from harness.paper.findings import Findings
-from harness.paper.literature import Log, beside_log, documents, elsewhere, logged, measured_as
+from harness.paper.literature import (
+    Log,
+    beside_log,
+    documents,
+    elsewhere,
+    logged,
+    measured_as,
+    printed_numbers,
+)
 from harness.paper.schema import Claim, paper
 from harness.paper.verdicts import JudgedCell
 from harness.record import ImageResult, RunRecord
@@ -276,3 +284,26 @@ class TestAllFromOneSource:
         test = {"plugin": "harness.paper.literature:all_from", "options": {"method": "MSRN"}}
         claim = Claim(key="all", where="", quote="", test=test)
         assert judge_claim(claim, claim.parsed(), findings).verdict == "inconsistent in print"
+
+
+class TestPrintedNumbersOfRuns:
+    @pytest.mark.parametrize(
+        ("model", "scale", "printed"),
+        [
+            ("bicubic", 4, ("28.42/0.8104", "drfn2020")),
+            ("edsr", 4, ("32.46/0.8968", "drfn2020")),
+            ("edsr-baseline", 4, ("32.09/0.8938", "imdn2019")),
+            ("srcnn", 2, ("36.66/0.9542", "imdn2019")),
+        ],
+    )
+    def test_they_are_those_of_the_first_paper_that_has_them(self, model, scale, printed) -> None:
+        run = record(model, "set5", scale=scale)
+        assert printed_numbers([run]) == {run.identity.id: printed}
+
+    def test_none_stand_beside_runs_that_no_paper_made(self) -> None:
+        whole = record("edsr", "set5")
+        tiles = replace(whole, identity=replace(whole.identity, tile=64))
+        runs = [record("mine", "set5"), record("edsr", "demo"), tiles]
+        runs += [record("edsr", "set5", hyper={"width": 64})]
+        runs += [record("edsr", "set5", self_ensemble=True)]
+        assert printed_numbers(runs) == {}

@@ -13,7 +13,9 @@ from harness.cards import LINEAGES, ModelCard
 from harness.data.images import read_image
 from harness.models.upscaler import Upscaler
 from harness.registry import load_plugins
-from harness.run.evaluate import READY, side_by_side
+from harness.run.evaluate import READY, bicubic_psnr, side_by_side
+from harness.run.plan import plan
+from harness.run.request import Request
 from harness.run.store import ResultStore, read_record
 from tests.pictures import picture
 from tests.run.processes import Runner
@@ -152,6 +154,20 @@ def test_the_help_says_what_each_lineage_stands_for(harness) -> None:
     for name, preset in LINEAGES.items():
         options = f"--grey {preset.grey} --border {preset.border}"
         assert f"{name} (pipeline {preset.pipeline}: {options})" in said
+
+
+@pytest.mark.parametrize("model", ["bicubic", "bicubic-rgb"])
+@pytest.mark.parametrize("options", [{}, {"grey": "as-rgb"}, {"border": "symmetric"}])
+def test_the_psnr_of_bicubic_enlargement_is_that_of_its_run(
+    harness, photos: Path, model: str, options: dict[str, str]
+) -> None:
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    shown = harness("run", "--models", model, "--datasets", photos, *words)
+    assert shown.exit_code == 0, shown.output
+    record = read_record(only(Path("results/local")))
+    (run,) = plan(Request([model], [str(photos)], **options)).runs
+    # The network enlarges in float32.
+    assert bicubic_psnr(run, run.image_set.images) == pytest.approx(record.means["psnr"], abs=0.01)
 
 
 def test_a_changed_image_makes_another_run(harness, photos: Path) -> None:
