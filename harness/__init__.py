@@ -2,6 +2,36 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import (
+        Evaluation,
+        HarnessError,
+        Protocol,
+        evaluate,
+        imresize,
+        list_datasets,
+        list_models,
+        load_network,
+        make_lr,
+        psnr,
+        ssim,
+    )
+
+__all__ = [
+    "Evaluation",
+    "HarnessError",
+    "Protocol",
+    "evaluate",
+    "imresize",
+    "list_datasets",
+    "list_models",
+    "load_network",
+    "make_lr",
+    "psnr",
+    "ssim",
+]
 
 STARTED = time.monotonic()
 """When this process started, not counting the start of Python itself."""
@@ -20,3 +50,16 @@ def _lies_in_checkout() -> bool:
 
 if _lies_in_checkout():  # once installed, the networks are part of this package
     __path__.append(str(Path(__file__).parents[1]))
+
+
+def __getattr__(name: str) -> Any:
+    """Import the Python interface at its first use: ``import harness`` alone stays fast."""
+    if name in __all__:
+        from harness import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

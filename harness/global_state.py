@@ -92,6 +92,32 @@ def settings_guarded(changed: set[str]) -> Iterator[None]:
                 set_value(before[name])
 
 
+_LEGACY_PRECISIONS: Sequence[tuple[Callable[[], Any], Callable[[Any], None]]] = (
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    *(
+        (partial(getattr, backend, "allow_tf32"), partial(setattr, backend, "allow_tf32"))
+        for backend in (_BACKENDS.cuda.matmul, _BACKENDS.cudnn)
+    ),
+)
+"""Getters and setters of the precisions in torch's older interface."""
+
+
+@contextmanager
+def settings_restored() -> Iterator[None]:
+    """Restore torch's settings when the block ends, also the precision of fp32 products."""
+    before = [(write, get()) for name, (_, get, write) in _SETTINGS.items() if "fp32" not in name]
+    for get, write in _LEGACY_PRECISIONS:
+        with suppress(RuntimeError):  # torch refuses to read it if the newer interface was used
+            before.append((write, get()))
+    for backend in (_BACKENDS, *_FP32_BACKENDS):
+        before.append((partial(setattr, backend, "fp32_precision"), backend.fp32_precision))
+    try:
+        yield
+    finally:
+        for write, value in before:
+            write(value)
+
+
 @contextmanager
 def training_numerics() -> Iterator[None]:
     """Use cuDNN's fastest kernels in the block, and full fp32 (except for bf16) from then on."""

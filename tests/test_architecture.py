@@ -17,6 +17,7 @@ NETWORKS = Path(baselines.__file__).parent
 ROOMS = [
     "__main__",
     "cli",
+    "api",
     "report",
     "paper",
     "train",
@@ -149,6 +150,7 @@ DECIDES = {
     "border",
     "float_lr",
     "float_y",
+    "all_rules",
     "self_ensemble",
     "tile",
     "metrics",

@@ -124,6 +124,12 @@ datasets_option = partial(
 @click.option("--float-lr", is_flag=True, help="Do not round the LR images of the rgb pipeline.")
 @click.option("--float-y", is_flag=True, help="Do not round luma in the y pipeline.")
 @click.option(
+    "--all-rules",
+    is_flag=True,
+    help="Run under every rule for grey images and rounding that printed numbers follow, and also "
+    "compute ssim-whole: what a verdict needs.",
+)
+@click.option(
     "--lr-images",
     type=PathOption,
     metavar="DIR",
@@ -174,7 +180,10 @@ def run(
     as_json: bool,
     **request: Any,
 ) -> None:
-    """Evaluate models on test sets."""
+    """Evaluate models on test sets.
+
+    Example: harness run --models mine.pth --datasets set5,set14 --all-rules
+    """
     from harness.files import require_locks
     from harness.paper.literature import printed_numbers
     from harness.run.job import require_folders

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from harness.cards import DatasetCard
-from harness.data.images import CROP, LoadedImage, pixels_digest, read_image
+from harness.data.images import CROP, LoadedImage, is_grey, pixels_digest, read_image
 from harness.data.pinned import sha256_pin
 from harness.errors import HarnessError
 from harness.protocol.rules import crop_to_multiple
@@ -63,6 +64,19 @@ class ImageSet:
     images: tuple[SetImage, ...]
     verified: bool
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def grey(self) -> frozenset[str]:
+        """The images that are grey, or whose given LR image is: the rule for these concerns them.
+
+        Raises:
+            HarnessError: an image is missing.
+        """
+        return frozenset(
+            image.name
+            for image in self.images
+            if any(is_grey(file.path) for file in (image, image.lr) if file)
+        )
 
     @property
     def sha256(self) -> str:

@@ -119,6 +119,16 @@ def image_size(path: Path) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def is_grey(path: Path) -> bool:
+    """Whether `read_image` would return a grey image, by the file's header.
+
+    Raises:
+        HarnessError: the file is not an image.
+    """
+    with _opened(path) as image:
+        return _CONVERSIONS.get(image.mode, (image.mode, ""))[0] == "L"
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file, and name it in the error if it cannot be opened or decoded."""

@@ -94,6 +94,11 @@ class Protocol:
         return digest({**asdict(self), "rules": RULES, "crop_border": self.crop_border})
 
     @property
+    def with_other_grey(self) -> Protocol:
+        """The protocol that differs in the rule for grey images only."""
+        return replace(self, grey="as-rgb" if self.grey == "full-range" else "full-range")
+
+    @property
     def crop_border(self) -> int:
         """Pixels left out of the score on each side."""
         return self.scale

@@ -38,7 +38,7 @@ from harness.run.request import Request
 from harness.run.spec import Run
 
 if TYPE_CHECKING:
-    from harness.cards import Border, ByteArray, GreyRule
+    from harness.cards import Border, ByteArray
     from harness.data.identify import SetImage
     from harness.models.upscaler import Upscaler
     from harness.protocol.conventions import Scores
@@ -177,7 +177,7 @@ def explain_run(
         one result for each distinct number.
     """
     images = run.image_set.images
-    grey = [image for image in images if read_image(image.path).pixels.ndim == 2]
+    grey = [image for image in images if image.name in run.image_set.grey]
     own, *others = _ways(run, grey=bool(grey))
     network = None if run.published else upscaler(run, pick_device(device))
     conventions = _usable(run, claim.conventions)
@@ -258,7 +258,7 @@ def _ways(run: Run, *, grey: bool) -> list[_Way]:
         grey: whether the set has grey images.
     """
     rules = run.rules
-    other_grey: GreyRule = "as-rgb" if rules.grey == "full-range" else "full-range"
+    other_grey = rules.with_other_grey.grey
     border: Border = "symmetric" if rules.border == "replicate" else "replicate"
     rounded = "rounded" if rules.float_lr or rules.float_y else "not rounded"
     changes: list[tuple[str, dict[str, Any]]] = []

@@ -17,6 +17,7 @@ from harness.errors import HarnessError, UsageError, own_error, sentence
 from harness.files import FileLock, recorded_path, require_writable, write_file
 from harness.record import Execution, ImageResult, RunRecord
 from harness.run.evaluate import compute, score_saved, upscaler
+from harness.run.provenance import provenance, same_origin
 from harness.run.spec import RunContext, WorkersError
 from harness.run.store import Journal, picture_path
 
@@ -113,7 +114,8 @@ def _begin(
 class Job:
     """A run that this process carries out.
 
-    An image with a result in a finished record or in the journal is not computed again.
+    An image with a result in a finished record or in the journal is not computed again, nor is a
+    colour image that the same run has computed under the other rule for grey images.
 
     Args:
         lock: the lock of the run, already held; `close` releases it.
@@ -132,8 +134,12 @@ class Job:
         self._reused = None if context.force else self._stored
         self._journal = Journal(context.store, run.identity, self.execution)
         previous: Iterable[ImageResult] = ()
-        if not context.force:
-            previous = self._reused.images if self._reused else self._journal.read()
+        self._shared = ""
+        if self._reused:
+            previous = self._reused.images
+        elif not context.force:
+            self._shared, colour = _colour_results(run, context, self.execution)
+            previous = (*colour, *self._journal.read())
         self._results = {result.image: result for result in previous}
         self.todo = _todo(run, self._results, context)
         total = len(run.image_set.images)
@@ -199,6 +205,7 @@ class Job:
             "data_root": data_root_of(run.image_set),
             "lr_images": recorded_path(lr_folder) if lr_folder and not run.published else "",
             "sr_images": run.published.folder if run.published else "",
+            "colour_images_of": self._shared,
         }
         provenance = {**provenance, **{name: text for name, text in requested.items() if text}}
         if run.card.checkpoint:
@@ -274,8 +281,6 @@ def _score_saved(
 
 def _with_metrics(earlier: RunRecord, run: Run, results: Sequence[ImageResult]) -> RunRecord:
     """Make the record of a run from one with fewer metrics, which says what made the SR images."""
-    from harness.run.provenance import provenance
-
     scored = {"run": earlier.identity.id, **provenance("cpu")}
     return replace(
         earlier,
@@ -301,6 +306,35 @@ def _todo(run: Run, results: Mapping[str, ImageResult], context: RunContext) -> 
         return bool(folder and not picture_path(folder, run.identity, name).is_file())
 
     return [i for i in run.image_set.images if i.name not in results or lacks_picture(i.name)]
+
+
+def _colour_results(
+    run: Run, context: RunContext, execution: Execution
+) -> tuple[str, list[ImageResult]]:
+    """Take the results of colour images, and their pictures, from a run with the other grey rule.
+
+    Colour images have the same scores under both rules. As for a journal, only the record of a run
+    that this process could have made is used: of the same execution, software and machine. With the
+    workers of a cluster that is not known, and without a network there is little to save.
+
+    Returns:
+        the id of the other run, or an empty text, and the results.
+    """
+    rules, grey = run.rules.with_other_grey, run.image_set.grey
+    other = replace(run.identity, protocol=rules.name, protocol_sha256=rules.sha256)
+    record = None
+    if not run.published and execution.executor == "serial":
+        with suppress(HarnessError):  # a damaged record; its own run reports it
+            record = context.store.finished(other)
+    if not record or record.execution != execution or not same_origin(record, execution.device):
+        return "", []
+    results = [result for result in record.images if result.image not in grey]
+    if context.save_images:
+        for name in (result.image for result in results):
+            picture = picture_path(context.save_images, other, name)
+            if picture.is_file():
+                _save_picture(run, context, name, picture.read_bytes())
+    return other.id if results else "", results
 
 
 class Serial:
@@ -332,7 +366,6 @@ class Serial:
 
 def _carry_out(job: Job, context: RunContext) -> RunRecord | HarnessError:
     from harness.global_state import interrupts_held
-    from harness.run.provenance import provenance
 
     error, changed = "", set[str]()
     with closing(job):

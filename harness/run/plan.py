@@ -18,6 +18,7 @@ from harness.protocol.rules import Protocol
 from harness.registry import MODELS
 from harness.run.request import (
     Request,
+    check_all_rules,
     check_like,
     check_lr_images,
     check_metrics,
@@ -65,8 +66,11 @@ def plan(request: Request) -> Plan:
     methods = [(card_of_images(name), folder) for name, folder in request.sr_folders.items()]
     all_cards = [card for card, _ in (*cards, *methods)]
     check_like(request, all_cards)
-    check_metrics(request.metrics, all_cards)
-    metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
+    check_all_rules(request)
+    # Authors who used MATLAB's function print this SSIM.
+    further = [*(["ssim-whole"] if request.all_rules else []), *request.metrics]
+    check_metrics(further, all_cards)
+    metrics = ("psnr", "ssim", *dict.fromkeys(further))
     sets = select(request.datasets, request.data_root)
     check_lr_images(request, sets)
     models = [model for c in cards if (model := _with_weights(result, request, recognised, *c))]
@@ -77,15 +81,18 @@ def plan(request: Request) -> Plan:
             pools = "pools over the whole image: tiles change its output."
             unknown = "may see the whole image: tiles may change its output."
             result.notes.append(f"{card.name} {unknown if card.checkpoint else pools}")
-        rules = _rules(request, card)
-        for image_set in image_sets:
+        for image_set, rules in _under_rules(request, card, image_sets):
             options = (request.self_ensemble, request.tile, metrics, asked_for)
             run = Run(card, weights, image_set, rules, *options)
             with _collect_problems(result, run.title):
                 _add(result, run)
     for card, folder in methods:
-        for image_set in image_sets if _follows(result, request, card) else ():
-            _add_images(result, request, card, folder, image_set, metrics)
+        followed = image_sets if _follows(result, request, card) else ()
+        for image_set, rules in _under_rules(request, card, followed):
+            # Tiles, given LR images and the rules for making LR images do not concern it.
+            rules = replace(rules, border=Protocol.border, float_lr=False)
+            run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
+            _add_images(result, request, run, folder)
     return result
 
 
@@ -94,23 +101,11 @@ def _add(result: Plan, run: Run) -> None:
         result.runs.append(run)
 
 
-def _add_images(
-    result: Plan,
-    request: Request,
-    card: ModelCard,
-    folder: Path,
-    image_set: ImageSet,
-    metrics: tuple[str, ...],
-) -> None:
-    """Add the run that scores published images of a set.
-
-    Tiles, given LR images and the rules for making LR images do not concern it.
-    """
-    rules = replace(_rules(request, card), border=Protocol.border, float_lr=False)
-    run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
+def _add_images(result: Plan, request: Request, run: Run, folder: Path) -> None:
+    """Add a run once the published images that it scores are found."""
     with _collect_problems(result, run.title):
         try:
-            published = find_images(image_set, folder, request.scale)
+            published = find_images(run.image_set, folder, request.scale)
         except NoImages as error:
             (result.problems if request.strict else result.absent).append(str(error))
             return
@@ -145,6 +140,31 @@ def _rules(request: Request, card: ModelCard) -> Protocol:
         float_lr=request.float_lr and card.pipeline == "rgb",
         float_y=request.float_y and card.pipeline == "y",
     )
+
+
+def _under_rules(
+    request: Request, card: ModelCard, image_sets: Sequence[ImageSet]
+) -> Iterator[tuple[ImageSet, Protocol]]:
+    """The sets of a request, each with the protocols of a model's runs on it."""
+    rules = _rules(request, card)
+    for image_set in image_sets:
+        for one in rules_in_use(rules, image_set) if request.all_rules else [rules]:
+            yield image_set, one
+
+
+def rules_in_use(rules: Protocol, image_set: ImageSet) -> list[Protocol]:
+    """List the protocols that a printed score of a set can follow, the given one first.
+
+    They are those with both rules for grey images, if the set has any, and with and without the
+    rounding of luma (``y``) or of the LR images (``rgb``), unless these are given. The border of
+    imresize is worth less than what a printed number leaves open.
+    """
+    rounded = [rules, rules.with_other_grey] if image_set.grey else [rules]
+    if rules.pipeline == "y":
+        return rounded + [replace(one, float_y=True) for one in rounded]
+    if image_set.lr_sha256:
+        return rounded
+    return rounded + [replace(one, float_lr=True) for one in rounded]
 
 
 _Recognised = Mapping[str, tuple["ModelCard", "Weights"]]
@@ -233,16 +253,27 @@ def _with_weights(
 def _image_set(result: Plan, request: Request, card: DatasetCard) -> ImageSet | None:
     with _collect_problems(result, card.title):
         try:
-            image_set = find_or_fetch(card, request.scale, request.data_root, request.fetch)
+            image_set = find_set(card, request)
         except DatasetUnavailable as error:
             (result.problems if request.strict else result.absent).append(str(error))
             return None
         result.notes += image_set.notes
-        _require_size(image_set, Protocol("y", request.scale))
-        if request.lr_images:
-            image_set = with_lr_images(image_set, request.lr_images, request.scale)
         return image_set
     return None
+
+
+def find_set(card: DatasetCard, request: Request) -> ImageSet:
+    """Find a set, or download it, with the LR images of a request.
+
+    Raises:
+        DatasetUnavailable: the set is not on this machine and cannot be downloaded.
+        HarnessError: the set is damaged or too small to be scored, or an LR image does not fit.
+    """
+    image_set = find_or_fetch(card, request.scale, request.data_root, request.fetch)
+    _require_size(image_set, Protocol("y", request.scale))
+    if request.lr_images:
+        return with_lr_images(image_set, request.lr_images, request.scale)
+    return image_set
 
 
 def _require_size(image_set: ImageSet, rules: Protocol) -> None:

@@ -59,6 +59,16 @@ def provenance(device: str, changed: Collection[str] = ()) -> dict[str, Any]:
     }
 
 
+_ORIGIN = ("packages", "harness_sha256", "python", "os", "cpu", "gpu", "cuda", "cudnn")
+"""What decides the last bits of a score; the harness sets TF32 and cuDNN's flags itself."""
+
+
+def same_origin(record: RunRecord, device: str) -> bool:
+    """Whether a record was made with this machine's hardware and this process's software."""
+    here = provenance(device)
+    return all(record.provenance.get(name) == here[name] for name in _ORIGIN)
+
+
 def foreign_origin(record: RunRecord) -> str:
     """Name the foreign code that a run used under the name of a built-in model or metric.
 

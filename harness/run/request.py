@@ -50,6 +50,8 @@ class Request:
         name: the name of the only checkpoint; empty to make it from the file's name.
         checkpoints: files of networks without a registered model, by the names of their runs.
         sr_folders: folders of published SR images by the name of the method that made them.
+        all_rules: run each model under every rule that its printed scores can follow, see
+            `harness.run.plan.rules_in_use`, with the metric ``ssim-whole``.
     """
 
     models: Sequence[str]
@@ -73,6 +75,7 @@ class Request:
     name: str = ""
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     sr_folders: Mapping[str, Path] = field(default_factory=dict)
+    all_rules: bool = False
 
 
 def with_paths(request: Request) -> Request:
@@ -199,6 +202,21 @@ def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]
             raise UsageError(
                 f"{card.name}:{tag} and --weights {card.name}={file} contradict each other."
             )
+
+
+def check_all_rules(request: Request) -> None:
+    """Refuse ``--all-rules`` with an option for one of these rules."""
+    options = {
+        f"--like {request.like}": request.like,
+        f"--grey {request.grey}": request.grey,
+        "--float-lr": request.float_lr,
+        "--float-y": request.float_y,
+    }
+    if request.all_rules and (others := [option for option, given in options.items() if given]):
+        raise UsageError(
+            f"--all-rules runs models with and without {listed(others)}: leave one or the other "
+            "out."
+        )
 
 
 def check_like(request: Request, cards: Sequence[ModelCard]) -> None:

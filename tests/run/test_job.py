@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from harness.files import FileLock
 from harness.global_state import NOTE, interrupts_held
 from harness.record import ImageResult, RunRecord
 from harness.run import job
-from harness.run.store import picture_path, read_record
+from harness.run.store import ResultStore, picture_path, read_record
 from tests.run.processes import SlowRun
 
 
@@ -204,6 +205,141 @@ class TestFurtherMetrics:
         assert "(3 images computed)" in said
         for one, other in zip(first.images, record.images, strict=True):
             assert other.scores["mean"] == 2 * one.scores["mean"]
+
+
+def scores(shown: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The scores of all images by protocol, from the output of ``harness run --json``."""
+    records = map(RunRecord.from_json, json.loads(shown))
+    return {
+        one.identity.protocol: {image.image: dict(image.scores) for image in one.images}
+        for one in records
+    }
+
+
+def separate(harness, words: list[object], *rules: str) -> dict[str, dict[str, dict[str, float]]]:
+    """The scores of separate runs under each set of rules, each in a folder of its own."""
+    found = {}
+    for place, one in enumerate(rules):
+        options = ("--metric", "ssim-whole", *one.split(), "--results", f"alone{place}", "--json")
+        shown = harness("run", *words, *options)
+        assert "already finished" not in shown.stderr
+        found |= scores(shown.stdout)
+    return found
+
+
+class TestAllRules:
+    """Runs under every rule that printed scores follow; colour images are computed once."""
+
+    RGB = ("", "--grey=full-range", "--float-lr", "--grey=full-range --float-lr")
+    Y = ("", "--grey=as-rgb", "--float-y", "--grey=as-rgb --float-y")
+
+    @pytest.mark.parametrize("how", ["", "--self-ensemble", "--tile=8"])
+    @pytest.mark.parametrize("folder", ["", "pictures"])
+    def test_they_are_the_separate_runs_bit_for_bit(
+        self, harness, photos: Path, how: str, folder: str
+    ) -> None:
+        words = ["--models", "edsr-baseline", "--datasets", photos, *how.split()]
+        saved = ["--save-images", folder] if folder else []
+        shown = harness("run", *words, *saved, "--all-rules", "--json")
+        assert shown.exit_code == 0, shown.output
+        assert scores(shown.stdout) == separate(harness, words, *self.RGB)
+        assert [shown.stderr.count(f"({n} image") for n in (3, 1)] == [2, 2]
+        if folder:
+            identities = [RunRecord.from_json(one).identity for one in json.loads(shown.stdout)]
+            alone = [*words, "--grey=full-range", "--metric=ssim-whole", "--results=again"]
+            harness("run", *alone, "--save-images", "others")
+            for name in "abc":
+                one, other = (
+                    picture_path(Path(place), identities[1], name).read_bytes()
+                    for place in (folder, "others")
+                )
+                assert one == other
+
+    def test_the_record_names_the_run_of_its_colour_images(self, harness, photos: Path) -> None:
+        words = ("run", "--models", "bicubic", "--datasets", photos, "--all-rules", "--json")
+        records = [RunRecord.from_json(one) for one in json.loads(harness(*words).stdout)]
+        own, grey, floats, both = records
+        assert [one.provenance.get("colour_images_of") for one in records] == [
+            None,
+            own.identity.id,
+            None,
+            floats.identity.id,
+        ]
+        for one, other in ((own, grey), (floats, both)):
+            same = [a.scores == b.scores for a, b in zip(one.images, other.images, strict=True)]
+            assert same == [True, True, False]
+        assert "already finished" not in harness(*words, "--force").stderr
+
+    @pytest.mark.real_data
+    def test_their_ids_are_those_of_the_reference(self, harness) -> None:
+        words = ["--models", "fsrcnn:official", "--datasets", "set14"]
+        shown = harness("run", *words, "--all-rules", "--json")
+        reference = Path(job.__file__).parents[2] / "results/reference/x4/set14"
+        records = [RunRecord.from_json(one) for one in json.loads(shown.stdout)]
+        assert len(records) == 4
+        for one in records:
+            known = read_record(reference / f"fsrcnn-{one.identity.id[:12]}.json")
+            assert known.identity == one.identity
+            assert one.means["psnr"] == pytest.approx(known.means["psnr"], abs=1e-4)
+        assert scores(shown.stdout) == separate(harness, words, *self.Y)
+
+    def test_a_set_without_grey_images_has_no_rule_for_them(self, harness, photos: Path) -> None:
+        (photos / "c.png").unlink()
+        words = ("run", "--models", "bicubic", "--datasets", photos, "--all-rules", "--json")
+        assert list(scores(harness(*words).stdout)) == ["BI-x4/y", "BI-x4/y+float-y"]
+
+    def test_given_lr_images_are_rounded_already(self, harness, photos: Path) -> None:
+        """One is grey where its HR image is not: each rule reads it in another way."""
+        lr = Path("lr")
+        lr.mkdir()
+        for path in photos.iterdir():
+            image = Image.open(path).convert("L" if path.stem == "a" else "RGB")
+            image.resize((image.width // 4, image.height // 4)).save(lr / path.name)
+        words = ("run", "--datasets", photos, "--lr-images", lr, "--all-rules", "--json")
+        shown = harness(*words, "--models", "edsr-baseline")
+        assert list(scores(shown.stdout)) == ["BI-x4/rgb", "BI-x4/rgb+full-range"]
+        shown = harness(*words, "--models", "bicubic")
+        found = scores(shown.stdout)
+        assert len(found) == 4
+        alone = ["--models", "bicubic", "--datasets", photos, "--lr-images", lr]
+        assert found == separate(harness, alone, *self.Y)
+        assert found["BI-x4/y"]["a"] != found["BI-x4/y+as-rgb"]["a"]
+
+    def test_another_machine_computes_all_images(self, harness, photos: Path) -> None:
+        words = ("run", "--models", "bicubic", "--datasets", photos)
+        assert harness(*words).exit_code == 0
+        store = ResultStore(Path("results/local"))
+        (record,) = store.records()
+        store.write(replace(record, provenance=record.provenance | {"cpu": "another"}))
+        assert "(3 images computed)" in harness(*words, "--grey", "as-rgb").stderr
+
+    def test_workers_compute_all_images(self, harness, photos: Path) -> None:
+        words = ("run", "--models", "bicubic", "--datasets", photos, "--all-rules", "--json")
+        here = scores(harness(*words).stdout)
+        assert len(here) == 4
+        shown = harness(*words, "--executor", "dask", "--workers", 1, "--results", "dask")
+        assert shown.stderr.count("(3 images computed)") == 4
+        assert scores(shown.stdout) == here
+
+    def test_published_images_are_scored_under_the_rules_that_concern_them(
+        self, harness, photos: Path
+    ) -> None:
+        Path("theirs").mkdir()
+        for path in photos.iterdir():
+            image = Image.open(path)
+            image.crop((0, 0, image.width // 4 * 4, image.height // 4 * 4)).save(
+                Path("theirs", path.name)
+            )
+        words = ("run", "--models", "theirs=theirs", "--datasets", photos, "--all-rules")
+        shown = harness(*words, "--json")
+        assert list(scores(shown.stdout)) == ["BI-x4/rgb", "BI-x4/rgb+full-range"]
+
+    @pytest.mark.parametrize(
+        "option", ["--grey=as-rgb", "--grey=full-range", "--float-y", "--float-lr", "--like=vdsr"]
+    )
+    def test_a_single_rule_contradicts_it(self, harness, photos: Path, option: str) -> None:
+        words = ("--models", "bicubic", "--datasets", photos, "--all-rules", option)
+        assert harness("run", *words).exit_code == 2
 
 
 class TestHeldInterrupts:
