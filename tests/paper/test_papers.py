@@ -180,10 +180,10 @@ class TestDocument:
         paper_of, question = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
         example.write_text(paper_of + question)
         (table,) = readings(found(example))
-        assert [line[3:] for line in table.lines] == [
-            ("20 (vdsr).", "665,921"),
-            ("10 (vdsr, depth=10).", "296,641"),
-            ("20, the first of them 5x5.", "666,945"),
+        assert [line[-1] for line in table.lines] == [
+            "Taken: 20 (vdsr, 665,921 parameters).",
+            "Or: 10 (vdsr, depth=10, 296,641 parameters).",
+            "Or: 20, the first of them 5x5 (666,945 parameters).",
         ]
 
     def test_its_plug_in_registers_the_paper(self, example: Path) -> None:
