@@ -354,9 +354,9 @@ def _write_names(plane: axes.Axes, drawn: Sequence[Point]) -> list[str]:
             y_lines=[line.get_ydata() for line in plane.lines],
             textsize=[5.5 if drawn[place].kind == "trained" else 6 for place in places],
             textcolor=[_colour(drawn[place]) for place in places],
-            margin=0.01,
+            margin=0.006,
             min_distance=0.006,
-            max_distance=0.05,
+            max_distance=0.07,
             draw_lines=False,
             draw_all=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from harness.models.cost import measure_complexity
 from harness.registry import MODELS, register_report
 from harness.report.table import Lines, Note, Table
+from harness.text import Marked
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
@@ -31,10 +33,10 @@ def readings(findings: Findings) -> list[Table]:
     )
     facts = [_facts(paper, ambiguity) for ambiguity in paper.ambiguities]
     rows = [
-        [one.key, one.where, *map(Lines, (_choice(found), _texts(found), _counts(found)))]
+        [one.key, one.where, _question(one), Lines(map(_line, found))]
         for one, found in zip(paper.ambiguities, facts, strict=True)
     ]
-    headers = ["Question", "Where", "", "Reading", "Parameters"]
+    headers = ["Open", "Where", "Question", "Readings"]
     notes = [_note(one) for one in paper.ambiguities]
     tidy = pd.DataFrame([fact for found in facts for fact in found])
     tidy = tidy.astype({"parameters": "Int64"})
@@ -71,20 +73,18 @@ def _parameters(paper: Paper, reading: Reading) -> int | None:
     return measure_complexity(MODELS.get(model), scale, reading.arguments).parameters
 
 
-def _choice(facts: list[dict[str, Any]]) -> list[str]:
-    return ["taken" if fact["taken"] else "or" for fact in facts]
+def _question(one: Ambiguity) -> Marked:
+    """Write a question; HTML unfolds the quotation and the evidence."""
+    return Marked([(one.question, "")], more=f'"{one.quote}" {one.evidence}')
 
 
-def _texts(facts: list[dict[str, Any]]) -> list[str]:
-    """Write each reading with its network: ``One (drfn).``, say."""
-    networks = [", ".join(filter(None, [one["model"], one["arguments"]])) for one in facts]
-    texts = [one["reading"].removesuffix(".") for one in facts]
-    pairs = zip(texts, networks, strict=True)
-    return [text + (f" ({network})." if network else ".") for text, network in pairs]
-
-
-def _counts(facts: list[dict[str, Any]]) -> list[str]:
-    return ["" if one["parameters"] is None else f"{one['parameters']:,}" for one in facts]
+def _line(fact: Mapping[str, Any]) -> str:
+    """Write a reading with its network: ``Taken: One (drfn, 5,207,203 parameters).``, say."""
+    count = fact["parameters"]
+    counted = "" if count is None else f"{count:,} parameters"
+    network = ", ".join(filter(None, [fact["model"], fact["arguments"], counted]))
+    choice, text = "Taken" if fact["taken"] else "Or", fact["reading"].removesuffix(".")
+    return f"{choice}: {text} ({network})." if network else f"{choice}: {text}."
 
 
 def _note(one: Ambiguity) -> Note:

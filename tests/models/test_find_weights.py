@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.models.find_weights import read_notes
+from harness.models.find_weights import notes_from, read_notes
 
 NOTES = {
     "tensors_sha256": "0" * 64,
@@ -57,3 +57,14 @@ register_model("tiny", pipeline="y", input="lr", scales=(4,))(fsrcnn)
     for words in ("claims", "report table2 --out out"):
         shown = harness(*words.split(), "--plugin", tmp_path / "tiny.py")
         assert shown.exit_code == 0, shown.output
+
+
+def test_the_notes_say_how_often_the_images_were_seen_and_how_long_it_took() -> None:
+    drfn = read_notes(Path(__file__).parents[2] / "baselines/weights/drfn-x4.repro.json")
+    assert drfn
+    notes = notes_from(drfn)
+    # 3,902 steps of 8 patches of 24x24, of images of 13,931,069 LR pixels
+    assert notes.passes == pytest.approx(1.2907, abs=1e-4) and notes.duration == "78 min"
+    long = notes_from(drfn | {"seconds": 26 * 3600, "from": drfn})
+    assert long.passes == pytest.approx(2.5813, abs=1e-4) and long.duration == "27 h"
+    assert notes_from(NOTES).passes is None

@@ -13,6 +13,7 @@ from harness.paper.literature import documents
 from harness.paper.schema import Claim, paper
 from harness.paper.vocabulary import TESTS
 from harness.registry import MODELS, PAPERS, load_plugins
+from harness.report.readings import readings
 from harness.run.store import ResultStore
 from tests.records import frame
 
@@ -132,7 +133,7 @@ class TestDocument:
     @pytest.fixture
     def example(self, tmp_path: Path) -> Path:
         """Its complete paper, as a file."""
-        (text,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+        text, _ = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
         path = tmp_path / "example.toml"
         path.write_text(text)
         return path
@@ -174,6 +175,16 @@ class TestDocument:
         ]
         claims = [Claim(key="one", where="", quote="", test=one) for one in shown]
         assert [type(one.parsed()) for one in claims] == list(TESTS.values())
+
+    def test_its_open_question_has_counts(self, example: Path) -> None:
+        paper_of, question = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+        example.write_text(paper_of + question)
+        (table,) = readings(found(example))
+        assert [line[-1] for line in table.lines] == [
+            "Taken: 20 (vdsr, 665,921 parameters).",
+            "Or: 10 (vdsr, depth=10, 296,641 parameters).",
+            "Or: 20, the first of them 5x5 (666,945 parameters).",
+        ]
 
     def test_its_plug_in_registers_the_paper(self, example: Path) -> None:
         (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)

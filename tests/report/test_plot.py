@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import matplotlib.figure
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -315,10 +316,20 @@ def test_one_point_or_none_can_be_drawn(drawn: list[Point]) -> None:
     assert [text.get_text() for text in names(plane)] == [point.method for point in drawn]
 
 
-def test_a_network_has_one_name() -> None:
+def test_each_network_of_the_committed_figure_has_one_name_nearest_to_its_mark() -> None:
     (plane,) = figure5(REFERENCE).draw().axes
-    texts = [text.get_text() for text in names(plane)]
-    assert len(texts) == len(set(texts)) and {"VDSR", "DRFN", "SRMDNF"} <= set(texts)
+    drawn = points(REFERENCE)
+    texts = {text.get_text(): text.get_window_extent() for text in names(plane)}
+    assert len(texts) == len(names(plane)) and texts.keys() == {point.name for point in drawn}
+    for name, box in texts.items():
+        near = min(drawn, key=lambda point: gap(box, *place(point, plane)))
+        assert near.model == next(point.model for point in drawn if point.name == name)
+
+
+def gap(box: Bbox, x: float, y: float) -> float:
+    """The distance of a point from a box."""
+    across, up = max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1)
+    return float(np.hypot(across, up))
 
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])

@@ -42,22 +42,31 @@ def test_the_counts_of_the_two_residual_blocks_are_those_of_the_networks() -> No
     assert list(rows["taken"]) == [True, False]
     assert list(rows["model"]) == ["drfn", "drfn-2conv"]
     assert list(rows["parameters"]) == [5_207_203, 9_933_987]
-    assert "| 5,207,203" in report(DRFN).render("md")
+    assert report(DRFN).lines[0][-1] == "Taken: One (drfn, 5,207,203 parameters)."
 
 
 def test_arguments_alone_are_those_of_the_paper_s_own_network() -> None:
     table = report(with_reading(Reading(text="Few.", arguments={"groups": 1, "blocks": 1})))
-    assert table.lines[0][2:] == ("taken", "Few (drfn, groups=1, blocks=1).", "381,837")
-    assert table.lines[1][2:] == ("or", "Deeper.", "")
+    assert [line[-1] for line in table.lines] == [
+        "Taken: Few (drfn, groups=1, blocks=1, 381,837 parameters).",
+        "Or: Deeper.",
+    ]
 
 
 def test_a_network_that_is_not_registered_or_not_of_this_scale_has_no_count() -> None:
-    assert report(with_reading(Reading(text="It.", model="nowhere"))).lines[0][-1] == ""
+    assert (
+        report(with_reading(Reading(text="It.", model="nowhere"))).lines[0][-1]
+        == "Taken: It (nowhere)."
+    )
     card = replace(MODELS.get("drfn"), name="at-x2", scales=(2,))
     kept = MODELS.snapshot()
     MODELS.add("at-x2", card, "a plug-in")
     try:
-        assert report(with_reading(Reading(text="It.", model="at-x2"))).lines[0][-1] == ""
+        assert (
+            report(with_reading(Reading(text="It.", model="at-x2")))
+            .lines[0][-1]
+            .endswith("(at-x2).")
+        )
     finally:
         MODELS.restore(kept)
 
