@@ -23,7 +23,7 @@ from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Ablation, Claim, Column, Compared, Paper
+    from harness.paper.schema import Ablation, Claim, Column, Compared, Paper, Row
     from harness.paper.vocabulary import Quantity
     from harness.record import RunRecord
 
@@ -43,6 +43,38 @@ def judge_claim(claim: Claim, test: vocabulary.ClaimTest | None, evidence: Evide
     text = f"{finding.evidence} {claim.note}".rstrip()
     runs = tuple(dict.fromkeys(finding.runs))
     return Judgement(claim.key, claim.quote, claim.where, finding.verdict, text, runs)
+
+
+def place_of_row(paper: Paper, row: Row) -> int:
+    """Return the place of a printed row among the claims, see `place_of`."""
+    return 0 if _is_subject(paper, row.method) else 4
+
+
+def place_of(paper: Paper, test: vocabulary.ClaimTest | None) -> int:
+    """Return the place of a claim in the order of weight, from the kind of its test.
+
+    The rows of the paper's subject come first (0), then its comparisons with other methods (1),
+    ablations (2), other numbers that print contradicts or confirms (3), the rows of other methods
+    (4), claims that no number decides (5), and counts on networks (6).
+    """
+    match test:
+        case None:
+            return 5
+        case vocabulary.Count():
+            return 6
+        case vocabulary.Rank() if test.by != "scores":
+            return 6
+        case vocabulary.Gain():
+            return 2
+        case vocabulary.Compare() if _is_subject(paper, test.method or paper.subject):
+            return 1
+    return 3
+
+
+def _is_subject(paper: Paper, method: str) -> bool:
+    """Whether a method is the paper's subject, with or without self-ensemble."""
+    model, _ = paper.network(method)
+    return method == paper.subject or model == paper.network(paper.subject)[0] != ""
 
 
 QUANTITIES: Mapping[Quantity, str] = {

@@ -69,9 +69,43 @@ def measured(committed: Sequence[RunRecord]) -> list[RunRecord]:
 def test_every_claim_and_every_row_is_judged_even_without_runs() -> None:
     found = Findings(frame(), PAPER).claims
     rows = [f"table2-{row.model}" for row in PAPER.rows]
-    assert [one.claim for one in found] == [*(one.key for one in PAPER.claims), *rows]
+    assert {one.claim for one in found} == {*(one.key for one in PAPER.claims), *rows}
+    assert len(found) == len(PAPER.claims) + len(rows)
     for one in found:
         assert one.statement and one.where and one.evidence and one.runs == (), one.claim
+
+
+def test_the_subject_and_its_comparisons_come_first_and_counts_last() -> None:
+    names = Findings(frame(), PAPER).claim_names
+    rows = [f"table2-{row.model}" for row in PAPER.rows]
+    assert names[:6] == (
+        *("table2-drfn", "similar-performance", "fewer-parameters"),
+        *("computing-power", "superior", "highest"),
+    )
+    assert names[6:8] == ("feature-fusion", "connections")
+    assert [name for name in names if name in rows] == ["table2-drfn", *rows[:-1]]
+    assert names[-8:] == (
+        *("training-time", "upscaling", "visual-quality"),
+        *("parameters", "rdn-parameters", "depth", "receptive-field", "downscaling-filters"),
+    )
+
+
+def test_a_paper_names_its_subject_with_self_ensemble_too() -> None:
+    """RDN 2018 prints RDN and RDN+, and the two share a network."""
+    names = Findings(frame(), paper("rdn2018")).claim_names
+    assert names.index("log-x4-rdn+") < names.index("self-ensemble") < names.index("favorable")
+
+
+def test_a_claim_is_judged_when_it_is_asked_for(monkeypatch) -> None:
+    """So the first is printed before the last is judged."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "harness.paper.findings.judge_claim", lambda claim, *_: asked.append(claim.key)
+    )
+    found = Findings(frame(), PAPER)
+    assert found.claim_names and asked == []
+    found.judge("superior"), found.judge("superior")
+    assert asked == ["superior"]
 
 
 def test_the_committed_runs_give_these_verdicts(committed: Sequence[RunRecord]) -> None:
