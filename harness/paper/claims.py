@@ -81,7 +81,7 @@ QUANTITIES: Mapping[Quantity, str] = {
     "parameters": "parameters",
     "macs": "multiply-accumulate operations (in G, for an output of 1280x720)",
     "depth": "convolutions on the longest path",
-    "receptive_field": "LR pixels to each side that its convolutions see",
+    "receptive_field": "receptive field of the convolutions (in LR pixels to each side)",
     "narrowest_1x1": "filters in the narrowest 1x1 convolution",
 }
 """What a claim can count on a network, in words; ``macs`` are written in G (1e9)."""
@@ -145,10 +145,10 @@ def _compare(
     compared = paper.compared(test)
     in_print, text = holds(test, paper, compared)
     told, with_logs = by_logs(compared, test.others or compared.others, evidence)
-    text = f"As printed it {_holds(in_print)}: {text}{told}"
+    text = f"In print, the claim {_holds(in_print)}: {text}{told}"
     with suppress(HarnessError):  # a network that only this comparison counts may be unknown
         if told:
-            text += f" With these numbers the claim {_holds(holds(test, paper, with_logs)[0])}."
+            text += f" With the numbers of the log, it {_holds(holds(test, paper, with_logs)[0])}."
     if not in_print:
         return Finding("inconsistent in print", text)
     own = evidence.cells_of(compared, compared.method).values()
@@ -192,7 +192,8 @@ def _as_measured(
     ways = listed(list(dict.fromkeys(made_with(run) for _, run in measured)))
     others = {of_another_network(run, cell.row.table): None for cell, run in measured}
     others.pop("", None)
-    text += "; ".join([f" As measured on {where} it {_holds(holds)}, {ways}", *others]) + "."
+    text += f" Measured {ways}, on {where}, it {_holds(holds)}"
+    text = "; ".join([text, *others]) + "."
     can_refute = all(
         decides(run, cell.row.table) and cell.verdict != "undecided" for cell, run in measured
     )
@@ -218,7 +219,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
         for column in compared.own
     }
     told, _ = by_logs(compared, test.beats or compared.others, evidence)
-    text = f"Self-ensemble would have to add {compared.by_column(needed)}.{told}"
+    text = f"For this claim, self-ensemble must add {compared.by_column(needed)}.{told}"
     gains, ensembles, measured = {}, {}, []
     for column, cell in evidence.cells_of(compared, compared.method).items():
         place = (cell.row.model, cell.dataset, cell.row.scale, cell.preset)
@@ -232,7 +233,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
             measured += [(cell, plain), (cell, ensemble)]
     if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
-    text += f" With the weights that were measured it adds {compared.by_column(gains)}."
+    text += f" With the measured weights, it adds {compared.by_column(gains)}."
     with_ensembles = {**compared.numbers, compared.method: ensembles}
     holds, _ = _leads(test, paper, compared._replace(numbers=with_ensembles))
     return _as_measured(text, holds, measured)
@@ -247,11 +248,11 @@ def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[
         everywhere = {**compared.numbers, compared.method: paper.compared(test).own}
         lead = compared._replace(numbers=everywhere)
         margin = max(lead.leads([test.lead_over])[test.lead_over].values())
-        source = f", its largest lead over {test.lead_over}"
+        source = f", {compared.method}'s largest lead over {test.lead_over}"
     texts = [
         f"{name} minus {compared.method} is {compared.by_column(gap)}" for name, gap in gaps.items()
     ]
-    text = f"{'; '.join(texts)}. The claim allows {margin:g}{source}."
+    text = f"{'; '.join(texts)}. The test allows {margin:g}{source}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
         own = _count_on(compared.method, test.fewer, paper)
@@ -272,7 +273,7 @@ def _rank(test: vocabulary.Rank, paper: Paper, evidence: Evidence) -> Finding:
         if name == method or not (model.endswith("+") or _is_without_weights(model))
     }
     place = 1 + sum(count > counts[method] for count in counts.values())
-    text = f"{method} is {ordinal(place)} of {len(counts)} by {_ordered(test.by, counts)}."
+    text = f"{method} is {ordinal(place)} of {len(counts)}. Counted {_ordered(test.by, counts)}."
     return Finding(decide(True, _is_high(test, place, len(counts)), True), text)
 
 
@@ -294,7 +295,7 @@ def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> tupl
         rank = f"{ordinal(place)} of {len(values)} by {column[2].upper()}"
         columns.setdefault(rank, []).append(column_title(column, compared.own))
     texts = [f"{rank} on {listed(sets)}" for rank, sets in columns.items()]
-    return holds, f"{compared.method} is {', '.join(texts)}."
+    return holds, f"{compared.method} is {'; '.join(texts)}."
 
 
 def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[bool, str]:
@@ -314,8 +315,10 @@ def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[
             better.append(f"{method} on {listed(ahead)}")
     if unknown and not better:
         raise unknown[0]
-    text = f"{compared.method} is beaten by {listed(better) or 'none'} with no more"
-    return not better, f"{text} {_ordered(test.pareto, counts)}."
+    quantity, _, _ = QUANTITIES[test.pareto].partition(" (")
+    beat = f"{listed(better) or 'no method'} {'beat' if better[1:] else 'beats'} {compared.method}"
+    counted = _ordered(test.pareto, counts)
+    return not better, f"{beat} with no more {quantity}. Counted {counted}."
 
 
 def _equals(test: vocabulary.Equals, paper: Paper, evidence: Evidence) -> Finding:
@@ -336,7 +339,7 @@ def _gain(test: vocabulary.Gain, paper: Paper, evidence: Evidence) -> Finding:
         printed = [psnr[more] - psnr[less] for more, less in test.gain]
         texts.append(listed([f"{gain:+.{ablation.decimals}f} dB" for gain in printed]))
         in_print |= min(printed) > 0
-    text = f"Printed: {', or in another reading of the columns '.join(texts)}."
+    text = f"The printed gains are {', or in another reading of the columns '.join(texts)}."
     if not in_print:
         return Finding("inconsistent in print", text)
     needed = set(chain(*test.gain))
@@ -345,13 +348,13 @@ def _gain(test: vocabulary.Gain, paper: Paper, evidence: Evidence) -> Finding:
     if best is None:
         return Finding("not measured", f"{text} Its variants were not all trained alike and run.")
     gains = [best.gain(more, less) for more, less in test.gain]
-    text += f" Measured on {title(ablation.set)} after {best.budget}: "
-    text += f"{listed(list(map(str, gains)))} dB (95 % over images)."
+    text += f" Measured on {title(ablation.set)} after {best.budget}, the gains are "
+    text += f"{listed(list(map(str, gains)))} dB (95 % intervals over the images)."
     floor = _without_training(paper, ablation)
     means = {name: best.means(name).mean() for name in sorted(needed)}
     low = [f"{ablation.called(one)} ({means[one]:.2f} dB)" for one in means if means[one] < floor]
     if low:
-        text += f" So little training decides nothing: {listed(low)} fall short of a method "
+        text += f" This training is too short to decide: {listed(low)} score less than a method "
         text += f"without weights ({floor:.2f} dB)."
     holds = not low and all(one.difference > 0 for one in gains)
     ids = tuple(run.identity.id for runs in best.runs.values() for run in runs)
