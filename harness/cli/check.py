@@ -92,7 +92,9 @@ def check(
 ) -> None:
     """Compare run records with the reference records or a paper; exit code 3 if they differ.
 
-    The check fails, too, if nothing was compared: at all, or for a word of --models or --datasets.
+    The check fails, too, if nothing was compared: at all, or for a word of --models or --datasets;
+    and if a run has other weights than the reference's, unless --retrained accepts them.
+
     With --against paper, the authors' weights may miss a printed number that other printed numbers
     contradict, that they give under other rules, or for which not every rule was tried: such a
     difference is no failure if the reference records have it, too.

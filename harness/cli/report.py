@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -296,6 +297,7 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 
 
 @click.command()
+@click.argument("name", default="")
 @paper_option()
 @results_option(several=True)
 @click.option(
@@ -303,28 +305,66 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 )
 @plugin_option
 def claims(
-    paper_name: str, results: tuple[Path, ...], form: Any, plugins: tuple[Path, ...]
+    name: str, paper_name: str, results: tuple[Path, ...], form: Any, plugins: tuple[Path, ...]
 ) -> None:
-    """Print every claim of the paper: its words, the evidence, a verdict.
+    """Print the claims of the paper: their words, the evidence, the verdicts.
 
-    The same as harness report claims, which also writes files.
+    With NAME, or a part of it, only that claim, and the scores of the runs that it rests on.
+    Without it all, those of most weight first, each as soon as it is judged, and a table at the
+    end; harness report claims writes the same into files.
+
+    Example: harness claims superior
     """
     fill_registries(plugins)
-    print_claims(results, paper_name, form)
+    print_claims(results, paper_name, form, name)
 
 
-def print_claims(results: Sequence[Path], paper_name: str, form: Any) -> None:
-    """Print a paper's claims and their verdicts, judged from the records in some folders."""
+def print_claims(results: Sequence[Path], paper_name: str, form: Any, name: str = "") -> None:
+    """Print a paper's claims and their verdicts, judged from the records in some folders.
+
+    Args:
+        results: the folders.
+        paper_name: the paper, by name or as a file.
+        form: ``md``, ``json`` or ``csv``.
+        name: one claim; by default all.
+
+    Raises:
+        UsageError: there is no such paper or claim.
+    """
     from harness.paper.findings import Findings
-    from harness.report.claims import claims as claims_report
+    from harness.report.claims import claim_note, claims_table, runs_of
+    from harness.report.table import markdown_note
 
     paper = required_paper(paper_name, "harness claims")
     findings = Findings(open_results(*results).table(), paper)
+    names = [_near(name, findings.claim_names)] if name else findings.claim_names
     if form == "json":
-        echo_lines(json_text([asdict(judgement) for judgement in findings.claims]))
+        echo_lines(json_text([asdict(findings.judge(one)) for one in names]))
+    elif form == "csv":
+        echo_lines(claims_table(findings, names).render("csv"), nl=False)
     else:
-        (table,) = claims_report(findings)
-        echo_lines(table.render(form), nl=False)
+        for one in names:
+            echo_lines(f"{markdown_note(claim_note(findings.judge(one)))}\n")
+        if not name:
+            echo_lines(replace(claims_table(findings, names), notes=()).render("md"), nl=False)
+        elif findings.judge(*names).runs:
+            echo_lines(runs_of(findings, findings.judge(*names)))
+
+
+def _near(word: str, names: Sequence[str]) -> str:
+    """Find the name that is meant: a whole one, or the only one with that part or near it.
+
+    Raises:
+        UsageError: there is none, or there are several.
+    """
+    if word in names:
+        return word
+    part = word.lower()
+    near = [name for name in names if part in name] or get_close_matches(part, names)
+    if len(near) != 1:
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
+        raise UsageError(f"No claim is called {word!r}: {hint}")
+    return near[0]
 
 
 @click.command()

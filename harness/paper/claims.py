@@ -23,7 +23,7 @@ from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 
 if TYPE_CHECKING:
-    from harness.paper.schema import Claim, Column, Compared, Paper
+    from harness.paper.schema import Claim, Column, Compared, Paper, Row
     from harness.paper.vocabulary import Quantity
     from harness.record import RunRecord
 
@@ -45,11 +45,43 @@ def judge_claim(claim: Claim, test: vocabulary.ClaimTest | None, evidence: Evide
     return Judgement(claim.key, claim.quote, claim.where, finding.verdict, text, runs)
 
 
+def place_of_row(paper: Paper, row: Row) -> int:
+    """Return the place of a printed row among the claims, see `place_of`."""
+    return 0 if _is_subject(paper, row.method) else 4
+
+
+def place_of(paper: Paper, test: vocabulary.ClaimTest | None) -> int:
+    """Return the place of a claim in the order of weight, from the kind of its test.
+
+    The rows of the paper's subject come first (0), then its comparisons with other methods (1),
+    ablations (2), other numbers that print contradicts or confirms (3), the rows of other methods
+    (4), claims that no number decides (5), and counts on networks (6).
+    """
+    match test:
+        case None:
+            return 5
+        case vocabulary.Count():
+            return 6
+        case vocabulary.Rank() if test.by != "scores":
+            return 6
+        case vocabulary.Gain():
+            return 2
+        case vocabulary.Compare() if _is_subject(paper, test.method or paper.subject):
+            return 1
+    return 3
+
+
+def _is_subject(paper: Paper, method: str) -> bool:
+    """Whether a method is the paper's subject, with or without self-ensemble."""
+    model, _ = paper.network(method)
+    return method == paper.subject or model == paper.network(paper.subject)[0] != ""
+
+
 QUANTITIES: Mapping[Quantity, str] = {
     "parameters": "parameters",
     "macs": "multiply-accumulate operations (in G, for an output of 1280x720)",
     "depth": "convolutions on the longest path",
-    "receptive_field": "LR pixels to each side that its convolutions see",
+    "receptive_field": "receptive field of the convolutions (in LR pixels to each side)",
     "narrowest_1x1": "filters in the narrowest 1x1 convolution",
 }
 """What a claim can count on a network, in words; ``macs`` are written in G (1e9)."""
@@ -113,10 +145,10 @@ def _compare(
     compared = paper.compared(test)
     in_print, text = holds(test, paper, compared)
     told, with_logs = by_logs(compared, test.others or compared.others, evidence)
-    text = f"As printed it {_holds(in_print)}: {text}{told}"
+    text = f"In print, the claim {_holds(in_print)}: {text}{told}"
     with suppress(HarnessError):  # a network that only this comparison counts may be unknown
         if told:
-            text += f" With these numbers the claim {_holds(holds(test, paper, with_logs)[0])}."
+            text += f" With the numbers of the log, it {_holds(holds(test, paper, with_logs)[0])}."
     if not in_print:
         return Finding("inconsistent in print", text)
     own = evidence.cells_of(compared, compared.method).values()
@@ -160,7 +192,8 @@ def _as_measured(
     ways = listed(list(dict.fromkeys(made_with(run) for _, run in measured)))
     others = {of_another_network(run, cell.row.table): None for cell, run in measured}
     others.pop("", None)
-    text += "; ".join([f" As measured on {where} it {_holds(holds)}, {ways}", *others]) + "."
+    text += f" Measured {ways}, on {where}, it {_holds(holds)}"
+    text = "; ".join([text, *others]) + "."
     can_refute = all(
         decides(run, cell.row.table) and cell.verdict != "undecided" for cell, run in measured
     )
@@ -186,7 +219,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
         for column in compared.own
     }
     told, _ = by_logs(compared, test.beats or compared.others, evidence)
-    text = f"Self-ensemble would have to add {compared.by_column(needed)}.{told}"
+    text = f"For this claim, self-ensemble must add {compared.by_column(needed)}.{told}"
     gains, ensembles, measured = {}, {}, []
     for column, cell in evidence.cells_of(compared, compared.method).items():
         place = (cell.row.model, cell.dataset, cell.row.scale, cell.preset)
@@ -200,7 +233,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
             measured += [(cell, plain), (cell, ensemble)]
     if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
-    text += f" With the weights that were measured it adds {compared.by_column(gains)}."
+    text += f" With the measured weights, it adds {compared.by_column(gains)}."
     with_ensembles = {**compared.numbers, compared.method: ensembles}
     holds, _ = _leads(test, paper, compared._replace(numbers=with_ensembles))
     return _as_measured(text, holds, measured)
@@ -215,11 +248,11 @@ def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[
         everywhere = {**compared.numbers, compared.method: paper.compared(test).own}
         lead = compared._replace(numbers=everywhere)
         margin = max(lead.leads([test.lead_over])[test.lead_over].values())
-        source = f", its largest lead over {test.lead_over}"
+        source = f", {compared.method}'s largest lead over {test.lead_over}"
     texts = [
         f"{name} minus {compared.method} is {compared.by_column(gap)}" for name, gap in gaps.items()
     ]
-    text = f"{'; '.join(texts)}. The claim allows {margin:g}{source}."
+    text = f"{'; '.join(texts)}. The test allows {margin:g}{source}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
     if test.fewer:
         own = _count_on(compared.method, test.fewer, paper)
@@ -240,7 +273,7 @@ def _rank(test: vocabulary.Rank, paper: Paper, evidence: Evidence) -> Finding:
         if name == method or not (model.endswith("+") or is_without_weights(model))
     }
     place = 1 + sum(count > counts[method] for count in counts.values())
-    text = f"{method} is {ordinal(place)} of {len(counts)} by {_ordered(test.by, counts)}."
+    text = f"{method} is {ordinal(place)} of {len(counts)}. Counted {_ordered(test.by, counts)}."
     return Finding(decide(True, _is_high(test, place, len(counts)), True), text)
 
 
@@ -258,7 +291,7 @@ def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> tupl
         rank = f"{ordinal(place)} of {len(values)} by {column[2].upper()}"
         columns.setdefault(rank, []).append(column_title(column, compared.own))
     texts = [f"{rank} on {listed(sets)}" for rank, sets in columns.items()]
-    return holds, f"{compared.method} is {', '.join(texts)}."
+    return holds, f"{compared.method} is {'; '.join(texts)}."
 
 
 def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[bool, str]:
@@ -278,8 +311,10 @@ def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[
             better.append(f"{method} on {listed(ahead)}")
     if unknown and not better:
         raise unknown[0]
-    text = f"{compared.method} is beaten by {listed(better) or 'none'} with no more"
-    return not better, f"{text} {_ordered(test.pareto, counts)}."
+    quantity, _, _ = QUANTITIES[test.pareto].partition(" (")
+    beat = f"{listed(better) or 'no method'} {'beat' if better[1:] else 'beats'} {compared.method}"
+    counted = _ordered(test.pareto, counts)
+    return not better, f"{beat} with no more {quantity}. Counted {counted}."
 
 
 def _equals(test: vocabulary.Equals, paper: Paper, evidence: Evidence) -> Finding:
@@ -300,7 +335,7 @@ def _gain(test: vocabulary.Gain, paper: Paper, evidence: Evidence) -> Finding:
         printed = [psnr[more] - psnr[less] for more, less in test.gain]
         texts.append(listed([f"{gain:+.{ablation.decimals}f} dB" for gain in printed]))
         in_print |= min(printed) > 0
-    text = f"Printed: {', or in another reading of the columns '.join(texts)}."
+    text = f"The printed gains are {', or in another reading of the columns '.join(texts)}."
     if not in_print:
         return Finding("inconsistent in print", text)
     needed = set(chain(*test.gain))
@@ -309,12 +344,12 @@ def _gain(test: vocabulary.Gain, paper: Paper, evidence: Evidence) -> Finding:
     if best is None:
         return Finding("not measured", f"{text} Its variants were not all trained alike and run.")
     gains = [best.gain(more, less) for more, less in test.gain]
-    text += f" Measured on {title(ablation.set)} after {best.budget}: "
-    text += f"{listed(list(map(str, gains)))} dB (95 % over images)."
+    text += f" Measured on {title(ablation.set)} after {best.budget}, the gains are "
+    text += f"{listed(list(map(str, gains)))} dB (95 % intervals over the images)."
     low = judged.below_floor(best)
     if low:
         short = listed([f"{ablation.called(one)} ({mean:.2f} dB)" for one, mean in low.items()])
-        text += f" So little training decides nothing: {short} fall short of a method without "
+        text += f" This training is too short to decide: {short} score less than a method without "
         text += f"weights ({judged.floor:.2f} dB)."
     holds = not low and all(one.difference > 0 for one in gains)
     ids = tuple(run.identity.id for runs in best.runs.values() for run in runs)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, pairwise, product
+from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING
 
 from harness.errors import MismatchError, UsageError
 from harness.paper.ablations import JudgedAblation, judge_ablation
-from harness.paper.claims import judge_claim
+from harness.paper.claims import judge_claim, place_of, place_of_row
 from harness.paper.select import decides
 from harness.paper.verdicts import Evidence, Judgement, judge_row
 from harness.paper.vocabulary import Beats, Within
@@ -48,13 +49,40 @@ class Findings(Evidence):
 
     @cached_property
     def claims(self) -> tuple[Judgement, ...]:
-        """The verdict on every claim of the paper, then on every row of its tables."""
-        if self.paper is None:
-            return ()
-        tests = self.paper.tests
-        claims = [judge_claim(claim, tests[claim.key], self) for claim in self.paper.claims]
-        printed = [one for one in self.rows if one.row.printed]
-        return (*claims, *(judge_row(one, self.paper.row_name(one.row)) for one in printed))
+        """The verdicts on every claim of the paper and every row of its tables, by weight."""
+        return tuple(map(self.judge, self.claim_names))
+
+    @property
+    def claim_names(self) -> tuple[str, ...]:
+        """The keys of the claims and the names of the rows, those of most weight first."""
+        return tuple(self._judges)
+
+    def judge(self, name: str) -> Judgement:
+        """Judge one of `claim_names`, when it is first asked for."""
+        if name not in self._verdicts:
+            self._verdicts[name] = self._judges[name]()
+        return self._verdicts[name]
+
+    @cached_property
+    def _verdicts(self) -> dict[str, Judgement]:
+        return {}
+
+    @cached_property
+    def _judges(self) -> Mapping[str, Callable[[], Judgement]]:
+        """What judges each claim and row, in the order of `place_of`, then in that of the file."""
+        paper = self.paper
+        if paper is None:
+            return {}
+        placed: list[tuple[int, str, Callable[[], Judgement]]] = []
+        for claim in paper.claims:
+            test = paper.tests[claim.key]
+            judge = partial(judge_claim, claim, test, self)
+            placed.append((place_of(paper, test), claim.key, judge))
+        for one in self.rows:
+            if one.row.printed:
+                name = paper.row_name(one.row)
+                placed.append((place_of_row(paper, one.row), name, partial(judge_row, one, name)))
+        return {name: judge for _, name, judge in sorted(placed, key=itemgetter(0))}
 
     @cached_property
     def ablations(self) -> tuple[JudgedAblation, ...]:

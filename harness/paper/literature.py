@@ -192,9 +192,10 @@ def by_logs(compared: Compared, others: Iterable[str], evidence: Evidence) -> tu
         if log is None or not "" < log.date <= f"{evidence.paper.source.year}-12":
             continue
         text += (
-            f" {method} is ahead of {other} in {sum(printed[column] > 0 for column in leads)} of "
-            f"{len(leads)} numbers as printed, and in {sum(lead > 0 for lead in leads.values())} "
-            f"of those of {log}: {method} minus these is {compared.by_column(leads)}. {log.note}"
+            f" {method} leads {other} in {sum(printed[column] > 0 for column in leads)} of the "
+            f"{len(leads)} printed numbers that are also in {log}, and in "
+            f"{sum(lead > 0 for lead in leads.values())} of them by the log: {method} minus the "
+            f"log is {compared.by_column(leads)}. {log.note}"
         )
         numbers[other] = {**numbers[other], **means}
     return text, compared._replace(numbers=numbers)
@@ -283,10 +284,10 @@ def all_from(evidence: Evidence, claim: Claim, method: str) -> Finding:
     same = sum(any(one.same for one in found) for found in known)
     own = [one.same for found in known for one in found if one.source.authors_of == author != ""]
     text = (
-        f"Of {len(cells)} numbers of other methods, other documents print {same} in the same "
-        f"digits, {len(known) - same} in others only, and {len(cells) - len(known)} not at all. Of "
-        f"what the authors of {method} publish, {len(own)} numbers are known here, and {sum(own)} "
-        "of them agree."
+        f"Of the paper's {len(cells)} numbers of other methods, other documents print {same} with "
+        f"the same digits, {len(known) - same} only with other digits, and "
+        f"{len(cells) - len(known)} not at all. The harness knows {len(own)} numbers that the "
+        f"authors of {method} published; {sum(own)} of them agree."
     )
     return Finding(decide(all(own), None, False), text)
 

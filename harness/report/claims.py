@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
+from harness.paper.schema import title
 from harness.paper.verdicts import Judgement, Verdict
 from harness.registry import register_report
 from harness.report.legend import table_name
 from harness.report.table import Note, Table
-from harness.text import listed
+from harness.text import listed, markdown_table, readable
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
 
 @register_report("claims")
 def claims(findings: Findings) -> list[Table]:
-    """Report every claim of the paper with its verdict, its words and the evidence.
+    """Report every claim of the paper with its verdict, its words and the evidence, by weight.
 
     The grey rule is ignored: claims are judged from the runs under all rules.
     """
-    paper, judgements = findings.paper, findings.claims
-    if paper is None:
-        return []
+    return [claims_table(findings, findings.claim_names)] if findings.paper else []
+
+
+def claims_table(findings: Findings, names: Sequence[str]) -> Table:
+    """Report some claims of the paper, by name."""
+    paper, judgements = findings.paper, [findings.judge(name) for name in names]
+    assert paper is not None, "claims are of a paper"
     count = Counter(judgement.verdict for judgement in judgements)
     numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
     caption = (
@@ -39,15 +45,34 @@ def claims(findings: Findings) -> list[Table]:
     if copied := [table_name(table) for table in paper.tables if table.read_from]:
         caption += f" The numbers of {listed(copied)} are not from the paper itself."
     rows = [[one.claim, one.where, one.verdict] for one in judgements]
-    tidy = pd.DataFrame([asdict(one) | {"runs": _runs(one)} for one in judgements])
-    notes = [_note(one) for one in judgements]
-    return [Table("claims", caption, ["Claim", "Where", "Verdict"], rows, tidy, notes)]
+    columns = [field.name for field in fields(Judgement)]
+    tidy = pd.DataFrame([asdict(one) | {"runs": _runs(one)} for one in judgements], columns=columns)
+    notes = [claim_note(one) for one in judgements]
+    return Table("claims", caption, ["Claim", "Where", "Verdict"], rows, tidy, notes)
 
 
-def _note(one: Judgement) -> Note:
+def claim_note(one: Judgement) -> Note:
+    """Write a claim with its verdict and evidence as a note, as it stands below the table."""
     runs = [f"Runs: {_runs(one)}"] if one.runs else []
     quote = f"{one.statement} ({one.where})"
     return Note(f"{one.claim}: {one.verdict}", quote, [one.evidence, *runs])
+
+
+def runs_of(findings: Findings, one: Judgement) -> str:
+    """List the runs that a verdict rests on, with their scores, as a Markdown table."""
+    records = {record.identity.id: record for record in findings.runs.get("record", ())}
+    rows = [
+        [
+            run[:12],
+            records[run].identity.model,
+            title(records[run].identity.dataset),
+            records[run].identity.protocol,
+            records[run].tag,
+            *(readable(records[run].means.get(metric)) for metric in ("psnr", "ssim")),
+        ]
+        for run in one.runs
+    ]
+    return markdown_table(["Run", "Model", "Set", "Rules", "Weights", "PSNR (dB)", "SSIM"], rows)
 
 
 def _runs(one: Judgement) -> str:

@@ -119,7 +119,7 @@ class Table:
         match form:
             case "md":
                 body = markdown_table(self.headers, self.lines)
-                notes = map(_markdown_note, self.notes)
+                notes = map(markdown_note, self.notes)
                 return "\n\n".join([markdown_paragraph(self.caption), body, *notes]) + "\n"
             case "tex":
                 return latex(self)
@@ -181,7 +181,8 @@ def _finalize(value: object) -> object:
     return printable(str(value)) if is_text else value
 
 
-def _markdown_note(note: Note) -> str:
+def markdown_note(note: Note) -> str:
+    """Write a note as Markdown."""
     quote, *paragraphs = map(markdown_paragraph, [note.quote, *note.paragraphs])
     return "\n\n".join([f"### {escape_markdown(note.heading)}", f"> {quote}", *paragraphs])
 

@@ -69,9 +69,43 @@ def measured(committed: Sequence[RunRecord]) -> list[RunRecord]:
 def test_every_claim_and_every_row_is_judged_even_without_runs() -> None:
     found = Findings(frame(), PAPER).claims
     rows = [f"table2-{row.model}" for row in PAPER.rows]
-    assert [one.claim for one in found] == [*(one.key for one in PAPER.claims), *rows]
+    assert {one.claim for one in found} == {*(one.key for one in PAPER.claims), *rows}
+    assert len(found) == len(PAPER.claims) + len(rows)
     for one in found:
         assert one.statement and one.where and one.evidence and one.runs == (), one.claim
+
+
+def test_the_subject_and_its_comparisons_come_first_and_counts_last() -> None:
+    names = Findings(frame(), PAPER).claim_names
+    rows = [f"table2-{row.model}" for row in PAPER.rows]
+    assert names[:6] == (
+        *("table2-drfn", "similar-performance", "fewer-parameters"),
+        *("computing-power", "superior", "highest"),
+    )
+    assert names[6:8] == ("feature-fusion", "connections")
+    assert [name for name in names if name in rows] == ["table2-drfn", *rows[:-1]]
+    assert names[-8:] == (
+        *("training-time", "upscaling", "visual-quality"),
+        *("parameters", "rdn-parameters", "depth", "receptive-field", "downscaling-filters"),
+    )
+
+
+def test_a_paper_names_its_subject_with_self_ensemble_too() -> None:
+    """RDN 2018 prints RDN and RDN+, and the two share a network."""
+    names = Findings(frame(), paper("rdn2018")).claim_names
+    assert names.index("log-x4-rdn+") < names.index("self-ensemble") < names.index("favorable")
+
+
+def test_a_claim_is_judged_when_it_is_asked_for(monkeypatch) -> None:
+    """So the first is printed before the last is judged."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "harness.paper.findings.judge_claim", lambda claim, *_: asked.append(claim.key)
+    )
+    found = Findings(frame(), PAPER)
+    assert found.claim_names and asked == []
+    found.judge("superior"), found.judge("superior")
+    assert asked == ["superior"]
 
 
 def test_the_committed_runs_give_these_verdicts(committed: Sequence[RunRecord]) -> None:
@@ -269,7 +303,7 @@ class TestPrint:
         evidence = judged()["superior"].evidence
         assert "3rd of 12 by PSNR on Set5, Set14 and B100" in evidence
         assert "5th of 12 by PSNR on Urban100" in evidence
-        assert "2nd of 10 by PSNR on Manga109, 3rd of 10 by SSIM on Manga109" in evidence
+        assert "2nd of 10 by PSNR on Manga109; 3rd of 10 by SSIM on Manga109" in evidence
 
     def test_without_the_doubtful_cell_it_has_the_rank_that_the_note_gives(
         self, tmp_path: Path
@@ -309,7 +343,7 @@ class TestPrint:
         gaps = "EDSR minus DRFN is 0.30 dB on Set5, 0.18 dB on Set14, 0.16 dB on B100 and 0.72 dB"
         assert gaps in evidence
         assert "RDN has 4.3 times and EDSR has 8.3 times the parameters" in evidence
-        assert "0.09, its largest lead over MSRN" in evidence
+        assert "0.09, DRFN's largest lead over MSRN" in evidence
 
     def test_the_two_tables_are_083_db_apart(self) -> None:
         found = judged()["table1-table2"]
@@ -712,9 +746,12 @@ class TestLogs:
         assert gaps in evidence and "trained on DIV2K 1 to 895" in evidence
 
     def test_both_counts_of_the_lead_are_given(self) -> None:
-        assert "in 6 of 8 numbers as printed, and in 0 of those of" in judged()["superior"].evidence
+        assert "leads MSRN in 6 of the 8 printed numbers" in judged()["superior"].evidence
         power = judged()["computing-power"].evidence
-        assert "in 3 of 4 numbers as printed, and in 0 of those of" in power
+        assert (
+            "leads MSRN in 3 of the 4 printed numbers" in power
+            and ", and in 0 of them by the log:" in power
+        )
 
     def test_every_claim_that_compares_scores_with_msrn_is_told_of_the_log(
         self, committed: Sequence[RunRecord]
@@ -733,13 +770,13 @@ class TestLogs:
         old = 'test = { within = ["RDN"], lead_over = "MSRN", fewer = "parameters" }'
         new = 'test = { within = ["LapSRN"], lead_over = "MSRN", sets = ["set5"] }'
         assert (
-            "With these numbers the claim holds."
+            "With the numbers of the log, it holds."
             in judged(of=changed(tmp_path, (old, new)))["similar-performance"].evidence
         )
         near = ("| 31.54/0.8850 |", "| 32.20/0.8850 |")
         found = judged(of=changed(tmp_path, (old, new), near))["similar-performance"]
-        assert "As printed it holds" in found.evidence
-        assert "With these numbers the claim does not hold." in found.evidence
+        assert "In print, the claim holds" in found.evidence
+        assert "With the numbers of the log, it does not hold." in found.evidence
 
     def beats_msrn(self, tmp_path: Path, year: int, *records: RunRecord) -> Judgement:
         """The claim that the paper is better than MSRN on three sets."""
@@ -751,8 +788,10 @@ class TestLogs:
     def test_a_lead_may_hold_in_print_and_not_by_the_log(self, tmp_path: Path) -> None:
         found = self.beats_msrn(tmp_path, 2020)
         assert found.verdict == "not measured"
-        assert found.evidence.startswith("As printed it holds: DRFN minus MSRN is 0.09 dB on Set5")
-        assert "With these numbers the claim does not hold." in found.evidence
+        assert found.evidence.startswith(
+            "In print, the claim holds: DRFN minus MSRN is 0.09 dB on Set5"
+        )
+        assert "With the numbers of the log, it does not hold." in found.evidence
 
     def test_the_log_refutes_nothing(self, tmp_path: Path) -> None:
         """Neither do weights trained here, where DRFN is behind both."""

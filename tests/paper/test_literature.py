@@ -277,8 +277,8 @@ class TestAllFromOneSource:
     def test_secondary_sources_do_not_decide_it(self, findings: Findings) -> None:
         one = next(one for one in findings.claims if one.claim == "other-results")
         assert one.verdict == "not measured"
-        assert "82 in the same digits, 8 in others only" in one.evidence
-        assert "2 numbers are known here, and 2 of them agree" in one.evidence
+        assert "82 with the same digits, 8 only with other digits" in one.evidence
+        assert "knows 2 numbers that the authors of RDN published; 2 of them agree" in one.evidence
 
     def test_another_number_of_these_authors_refutes_it_in_print(self, findings: Findings) -> None:
         test = {"plugin": "harness.paper.literature:all_from", "options": {"method": "MSRN"}}

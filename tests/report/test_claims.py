@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as changed
 
 from harness.models.find_weights import TrainingNotes
 from harness.paper.findings import Findings
@@ -22,6 +23,7 @@ from tests.records import frame, record
 
 NAMES = ("claims", "ablation", "differences")
 DRFN = paper("drfn2020")
+ROOT = Path(__file__).parents[2]
 
 
 def found(*records: RunRecord, of: Paper = DRFN) -> Findings:
@@ -77,6 +79,39 @@ class TestClaims:
         assert set(listed[0]) == {"claim", "statement", "where", "verdict", "evidence", "runs"}
         table = harness("claims", "--results", "none", "--format", "csv").stdout
         assert [one["claim"] for one in csv.DictReader(io.StringIO(table))] == expected
+
+    def test_one_claim_is_found_by_its_name_or_a_part_of_it(self, harness) -> None:
+        reference = ROOT / "results/reference"
+        for word in ("superior", "super", "Superiour"):
+            shown = harness("claims", word, "--results", reference).stdout
+            assert shown.startswith("### superior: undecided\n") and shown.count("###") == 1
+        assert "| 4d2991dc8555 | drfn    | Set5     | BI-x4/rgb | repro     | 30.7262" in shown
+        words = ("--results", reference, "--format")
+        (one,) = json.loads(harness("claims", "superior", *words, "json").stdout)
+        assert one["claim"] == "superior"
+        table = harness("claims", "superior", *words, "csv").stdout
+        assert [one["claim"] for one in csv.DictReader(io.StringIO(table))] == ["superior"]
+
+    def test_a_word_that_is_in_several_names_or_in_none_is_refused(self, harness) -> None:
+        Path("none").mkdir()
+        shown = harness("claims", "table1", "--results", "none")
+        assert shown.exit_code == 0 and "### table1-table2: " in shown.stdout
+        shown = harness("claims", "param", "--results", "none")
+        assert shown.exit_code == 2
+        assert "did you mean fewer-parameters or parameters or rdn-parameters?" in shown.stderr
+        shown = harness("claims", "zzz", "--results", "none")
+        assert shown.exit_code == 2 and "'zzz': there are table2-drfn, " in shown.stderr
+
+    def test_all_claims_end_with_a_table(self, harness) -> None:
+        Path("none").mkdir()
+        shown = harness("claims", "--results", "none").stdout
+        assert shown.startswith("### table2-drfn: not measured\n")
+        assert shown.index("### depth: ") < shown.index("| Claim ") < shown.index("| depth ")
+
+    def test_without_claims_the_csv_has_its_header(self) -> None:
+        nothing = changed(DRFN, claims=(), tables=(), plots=(), doubts=())
+        table = only(claims(found(of=nothing))).render("csv")
+        assert table == "claim,statement,where,verdict,evidence,runs\n"
 
 
 SMALL = """
