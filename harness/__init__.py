@@ -52,13 +52,15 @@ if _lies_in_checkout():  # once installed, the networks are part of this package
     __path__.append(str(Path(__file__).parents[1]))
 
 
-def __getattr__(name: str) -> Any:
-    """Import the Python interface at its first use: ``import harness`` alone stays fast."""
-    if name in __all__:
-        from harness import api
+if not TYPE_CHECKING:  # else a type checker would accept every name
 
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """Import the Python interface at its first use: ``import harness`` alone stays fast."""
+        if name in __all__:
+            from harness import api
+
+            return getattr(api, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

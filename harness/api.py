@@ -393,12 +393,16 @@ def _upscaler_of_module(network: nn.Module, run: Run, device: str | None) -> Ups
     Raises:
         HarnessError: it cannot be copied.
     """
+    import torch
+
+    from harness.global_state import random_state_kept
     from harness.models.network import copy_network
     from harness.models.resources import pick_device
     from harness.models.upscaler import Upscaler
 
     first = next(chain(network.parameters(), network.buffers()), None)
     here = str(first.device) if first is not None else "cpu"
+    used = pick_device(device) if device else here
     try:
         copied = copy_network(network)
     except Exception as error:  # a module may hold anything
@@ -406,15 +410,16 @@ def _upscaler_of_module(network: nn.Module, run: Run, device: str | None) -> Ups
             f"{run.card.name} cannot be copied ({sentence(error)}): give the network itself, such "
             "as the module in a DistributedDataParallel."
         ) from error
-    return Upscaler(
-        run.card,
-        run.rules.scale,
-        None,
-        device=pick_device(device) if device else here,
-        self_ensemble=run.self_ensemble,
-        tile=run.tile,
-        network=copied,
-    )
+    with random_state_kept(torch.device(used)):  # for tiles, the network runs once
+        return Upscaler(
+            run.card,
+            run.rules.scale,
+            None,
+            device=used,
+            self_ensemble=run.self_ensemble,
+            tile=run.tile,
+            network=copied,
+        )
 
 
 def _results(run: Run, upscaler: Upscaler | None, names: Sequence[str]) -> tuple[ImageResult, ...]:

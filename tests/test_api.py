@@ -106,12 +106,13 @@ class TestScores:
         assert scored(evaluation) == [(str(at), expected[name]) for at, name in enumerate("bca")]
 
     @pytest.mark.real_data
-    def test_arrays_of_a_published_set_keep_the_names_that_they_are_given(self) -> None:
+    def test_arrays_of_a_published_set_keep_their_names_and_order(self) -> None:
         by_name = api.evaluate("bicubic", "set5")
-        images = find(DATASETS.get("set5"), 4).images
+        images = reversed(find(DATASETS.get("set5"), 4).images)
         arrays = {image.name[::-1]: read_image(image.path).pixels for image in images}
         evaluation = api.evaluate("bicubic", arrays)
-        assert scored(evaluation) == [(name[::-1], scores) for name, scores in scored(by_name)]
+        expected = [(name[::-1], scores) for name, scores in reversed(scored(by_name))]
+        assert scored(evaluation) == expected
 
     def test_nothing_is_written(self, photos: Path, tmp_path: Path) -> None:
         before = sorted(tmp_path.rglob("*"))

@@ -320,7 +320,7 @@ def _colour_results(
     Returns:
         the id of the other run, or an empty text, and the results.
     """
-    rules, grey = run.rules.with_other_grey, run.image_set.grey
+    rules = run.rules.with_other_grey
     other = replace(run.identity, protocol=rules.name, protocol_sha256=rules.sha256)
     record = None
     if not run.published and execution.executor == "serial":
@@ -328,6 +328,7 @@ def _colour_results(
             record = context.store.finished(other)
     if not record or record.execution != execution or not same_origin(record, execution.device):
         return "", []
+    grey = run.image_set.grey
     results = [result for result in record.images if result.image not in grey]
     if context.save_images:
         for name in (result.image for result in results):

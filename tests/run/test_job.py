@@ -13,6 +13,8 @@ from PIL import Image
 from harness.errors import HarnessError
 from harness.files import FileLock
 from harness.global_state import NOTE, interrupts_held
+from harness.paper.schema import DEFAULT, paper
+from harness.paper.verdicts import Evidence
 from harness.record import ImageResult, RunRecord
 from harness.run import job
 from harness.run.store import ResultStore, picture_path, read_record
@@ -271,7 +273,7 @@ class TestAllRules:
         assert "already finished" not in harness(*words, "--force").stderr
 
     @pytest.mark.real_data
-    def test_their_ids_are_those_of_the_reference(self, harness) -> None:
+    def test_a_verdict_needs_no_others_and_their_ids_are_known(self, harness) -> None:
         words = ["--models", "fsrcnn:official", "--datasets", "set14"]
         shown = harness("run", *words, "--all-rules", "--json")
         reference = Path(job.__file__).parents[2] / "results/reference/x4/set14"
@@ -281,6 +283,9 @@ class TestAllRules:
             known = read_record(reference / f"fsrcnn-{one.identity.id[:12]}.json")
             assert known.identity == one.identity
             assert one.means["psnr"] == pytest.approx(known.means["psnr"], abs=1e-4)
+        evidence = Evidence(ResultStore(Path("results/local")).read().table(), paper(DEFAULT))
+        cells = [cell for cell in evidence.cells if cell.runs]
+        assert len(cells) == 2 and not any(cell.unsettled for cell in cells)
         assert scores(shown.stdout) == separate(harness, words, *self.Y)
 
     def test_a_set_without_grey_images_has_no_rule_for_them(self, harness, photos: Path) -> None:
