@@ -449,7 +449,7 @@ class TestMeasured:
 class TestSelfEnsemble:
     @staticmethod
     def pair(
-        plain: float, ensemble: float, weights: str = "w", tag: str = "repro"
+        plain: float, ensemble: float, weights: str = "", tag: str = "repro"
     ) -> list[RunRecord]:
         scores = {"protocol": "BI-x4/rgb", "tag": tag}
         return [

@@ -1,10 +1,12 @@
 """Only the code that has a printed network's name speaks for its numbers."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness import baselines
 from harness.data.pinned import pinned_rows
 from harness.paper.check import against_paper
 from harness.paper.findings import Findings
@@ -25,6 +27,7 @@ from tests.records import frame, record
 PAPER = paper("drfn2020")
 (PLOT,) = PAPER.plots
 REFERENCE = list(ResultStore(Path(__file__).parents[2] / "results/reference").records())
+WEIGHTS = Path(baselines.__file__).parent / "weights"
 VERSION = "drfn-harness 0.1.0"
 OWN = [
     {"module": "baselines.srcnn", "distribution": VERSION},
@@ -182,10 +185,10 @@ class TestPublishedImages:
 
     def test_the_authors_weights_come_first_then_their_images_then_others(self) -> None:
         theirs, unknown = images("rdn", PINNED["rdn"], 32.0), images("rdn", "0" * 64, 33.0)
-        official, repro, file = (
-            record("rdn", "set5", weights=tag, tag=tag) for tag in ("official", "repro", "file")
-        )
-        order = [official, theirs, repro, file, unknown]
+        shipped = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())["tensors_sha256"]
+        official, other = (record("drfn", "set5", tag=tag) for tag in ("official", "repro"))
+        here = record("drfn", "set5", tag="file", weights=shipped)
+        order = [official, theirs, here, other, unknown]
         assert rank(reversed(order)) == order
 
     def test_the_check_against_the_paper_excuses_only_another_network(self) -> None:

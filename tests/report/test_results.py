@@ -228,12 +228,11 @@ def test_the_other_grey_rule_is_a_table_of_its_own() -> None:
 
 def test_official_weights_come_first_then_the_latest_run() -> None:
     runs = [
-        at("2026-03-01", record("drfn", "set5", [1.0], tag="file", weights="a")),
         at("2026-01-01", record("drfn", "set5", [2.0], tag="repro", weights="b")),
-        at("2026-02-01", record("drfn", "set5", [3.0], tag="repro", weights="c")),
+        at("2026-02-01", record("drfn", "set5", [3.0], tag="file", weights="c")),
     ]
     assert cell(made(*runs), "drfn", "set5")["measured"] == 3.0
-    official = at("2025-01-01", record("drfn", "set5", [4.0], weights="d"))
+    official = at("2025-01-01", record("drfn", "set5", [4.0]))
     assert cell(made(*runs, official), "drfn", "set5")["measured"] == 4.0
 
 
