@@ -304,9 +304,9 @@ def check(
 ) -> None:
     """Compare run records with the reference records or a paper; exit code 3 if they differ.
 
-    With --against paper, the authors' weights may miss a printed number that other printed numbers
-    contradict, that they give under other rules, or for which not every rule was tried: such a
-    difference is no failure if the reference records have it, too.
+    With --against paper, each printed number has the verdict of harness claims. It fails if it is
+    refuted, if the authors' weights miss both the print and the reference records, or if its run
+    failed; what is undecided does not fail.
     """
     from harness.paper.check import against_paper
     from harness.paper.findings import Findings
