@@ -22,10 +22,11 @@ from harness import registry
 from harness.cli import main
 from harness.data import pinned
 from harness.data.testsets import register_testsets
-from harness.models.weights import Weights, save_weights, tensors_digest
+from harness.models.weights import Weights, authors_rows, save_weights, tensors_digest
 from harness.record import WeightsInfo
 from harness.registry import MODELS, REPORTS, load_plugins
 from tests.pictures import picture
+from tests.records import authors_of_tests
 
 REAL_ROOTS = {name: os.environ.get(name, "") for name in ("HARNESS_DATA", "HARNESS_WEIGHTS")}
 
@@ -80,6 +81,8 @@ def clean_slate(
     register_testsets()
     load_plugins()
     REPORTS.load_built_ins()
+    authors = (*map(authors_of_tests, MODELS), *authors_rows())
+    monkeypatch.setattr("harness.models.weights.authors_rows", lambda: authors)
     before, path = [one.snapshot() for one in registry._ALL], list(sys.path)
     yield
     sys.path[:] = path
@@ -147,7 +150,7 @@ def random_weights(tmp_path: Path) -> Callable[..., Path]:
         tensors = {
             name: rng.normal(0, 0.02, shape).astype(np.float32) for name, shape in shapes.items()
         }
-        info = WeightsInfo("repro", "made.npz", "0" * 64, tensors_digest(tensors), "Apache-2.0")
+        info = WeightsInfo("made", "made.npz", "0" * 64, tensors_digest(tensors), "Apache-2.0")
         return save_weights(Weights(info, tensors, hyper), card, scale, folder)
 
     return make

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from harness.data.pinned import git_pin, pinned_rows
 from harness.errors import UsageError
 from harness.models.network import build_network
 from harness.paper.schema import paper, read_paper
+from harness.paper.select import speaks_for_the_authors
 from harness.record import file_digest
 from harness.registry import MODELS
 from harness.run.store import ResultStore
@@ -270,7 +272,7 @@ class TestListings:
         monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "w"))
         rows = json.loads(harness("weights", "where", "--json").output)
         of = {name: [r for r in rows if r["model"] == name] for name in ("srcnn", "vdsr", "rdn")}
-        assert [row["tag"] for row in of["srcnn"]] == ["repro", "official"]
+        assert [row["tag"] for row in of["srcnn"]] == ["made", "official"]
         assert [row["installed"] for row in of["srcnn"]] == [True, False]
         assert of["srcnn"][0]["source"] == "made.npz"
         official = of["srcnn"][1]
@@ -283,7 +285,7 @@ class TestListings:
         assert of["vdsr"][0]["licence"].startswith("broken")
         assert [row["tag"] for row in of["rdn"]] == ["none"]
         assert "bicubic" not in {row["model"] for row in rows}
-        assert "repro" in harness("list", "weights").output
+        assert "made" in harness("list", "weights").output
 
     def test_models_and_what_is_known_of_them(self, harness, tmp_path) -> None:
         (tmp_path / "bad.py").write_text("1 / 0")
@@ -541,6 +543,7 @@ class TestWeightsFetch:
         """Serve random values in the place of a pinned file, under a pin of the same kind."""
         shutil.copytree(files("harness.data").joinpath("pins"), tmp_path / "lists/pins")
         monkeypatch.setattr(pinned, "files", lambda package: tmp_path / "lists")
+        monkeypatch.setattr("harness.models.weights.authors_rows", lambda: pinned_rows("weights"))
 
         def serve(model: str, row_pin: str, kind: str) -> Path:
             path = host.root / "owner/repo/abc/w.pt"
@@ -595,6 +598,14 @@ class TestWeightsFetch:
         assert run.exit_code == 0 and run.output.split()[-1] == "official"
         (record,) = ResultStore(Path("results/local")).records()
         assert record.weights and record.weights.source_sha256 == sha256
+        assert speaks_for_the_authors(record)
+        for facts in ({"tag": "mine"}, {"file": "w.pt", "source_sha256": "0" * 64}):
+            other = replace(record.weights, **facts)
+            assert not speaks_for_the_authors(replace(record, weights=other))
+        assert harness("weights", "import", model, own).exit_code == 0
+        (stored,) = Path("cache").rglob(own.name)
+        assert stored.read_bytes() == sound
+        stored.unlink()
         own.rename(own.with_name("other.pt"))
         assert not official()["installed"]
 
@@ -632,6 +643,14 @@ class TestWeightsFetch:
 
 
 class TestWeightsImport:
+    @pytest.mark.parametrize("tag", ["official", "repro"])
+    def test_the_users_own_weights_cannot_be_called_someone_elses(
+        self, harness, random_weights, tag: str
+    ) -> None:
+        shown = harness("weights", "import", "srcnn", random_weights("srcnn"), "--tag", tag)
+        assert shown.exit_code == 2 and f"which alone have the tag {tag}" in shown.output
+        assert not list(Path("cache").rglob("*.safetensors"))
+
     def test_imported_weights_are_used_by_the_next_run(
         self, harness, photos, random_weights
     ) -> None:

@@ -95,9 +95,9 @@ def check(
     The check fails, too, if nothing was compared: at all, or for a word of --models or --datasets;
     and if a run has other weights than the reference's, unless --retrained accepts them.
 
-    With --against paper, the authors' weights may miss a printed number that other printed numbers
-    contradict, that they give under other rules, or for which not every rule was tried: such a
-    difference is no failure if the reference records have it, too.
+    With --against paper, each printed number has the verdict of harness claims. It fails if it is
+    refuted, if the authors' weights miss both the print and the reference records, or if its run
+    failed; what is undecided does not fail.
 
     Example: harness check --models bicubic --datasets demo --require --junit check.xml
     """

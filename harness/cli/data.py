@@ -129,7 +129,7 @@ def weights() -> None:
 @weights.command("import")
 @click.argument("model")
 @click.argument("path", type=PathOption)
-@click.option("--tag", help="A name for the weights; the authors' own files are called official.")
+@click.option("--tag", help="A name for the weights, such as mine.")
 @click.option("--licence", help="The licence of the weights, as their owner states it.")
 @weights_key_option
 @scale_option
@@ -143,19 +143,25 @@ def weights_import(
     scale: int,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Store a weights file as safetensors in the user cache; load it before and after as a test."""
-    from harness.models.find_weights import copy_notes, store_weights
+    """Store a weights file as safetensors in the user cache; load it before and after as a test.
+
+    The authors' weights have the tag official and those of this project the tag repro, whatever
+    their files are called; no other weights can have these tags.
+
+    Example: harness weights import drfn mine.pth --tag mine
+    """
+    from harness.models.find_weights import copy_notes, read_labelled, store_file, store_weights
     from harness.models.upscaler import Upscaler
     from harness.models.weights import read_weights, relabel
     from harness.registry import MODELS
 
     fill_registries(plugins)
     card = MODELS.get(model)
-    loaded = relabel(read_weights(card, scale, path, key=weights_key), tag, licence)
+    loaded = relabel(read_labelled(card, scale, path, key=weights_key), tag, licence)
     if loaded.note:
         echo(f"Note: {loaded.note}", err=True)
     Upscaler(card, scale, loaded)
-    stored = store_weights(loaded, card, scale)
+    stored = store_file(loaded, card, scale, path) or store_weights(loaded, card, scale)
     Upscaler(card, scale, read_weights(card, scale, stored))
     copy_notes(path, stored, loaded.info.tensors_sha256)
     echo(f"{path} is stored as {stored} ({loaded.info.licence}).")

@@ -327,19 +327,19 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
         fetch_command,
         installed,
         official_rows,
-        pinned_row,
         published_at,
+        read_labelled,
     )
-    from harness.models.weights import read_weights
+    from harness.models.weights import authors_row
 
     files = installed(card, scale)
     known: list[tuple[WeightsInfo, str, Path | str]] = []
     for path, tag in files:
         try:
-            info = read_weights(card, scale, path, tag).info
+            info = read_labelled(card, scale, path, tag).info
         except HarnessError as error:
             info = WeightsInfo(tag, path.name, "", "", f"broken: {error}")
-        row = pinned_row(info)
+        row = authors_row(card.name, scale, info)
         known.append((info, published_at(row) if row else "", path))
     official = next(iter(official_rows(card, scale)), None)
     if official and "official" not in (tag for _, tag in files):

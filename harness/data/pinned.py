@@ -30,6 +30,7 @@ _BELOW = r"(?!/)(?!(.*/)?\.\.(/|$)).+"
 _COLUMNS = {
     "pin": r"sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}|git:[0-9a-f]{40}",
     "sha256": r"[0-9a-f]{64}",
+    "tensors_sha256": r"([0-9a-f]{64})?",
     "pixels_sha256": r"[0-9a-f]{64}",
     "sr_sha256": r"[0-9a-f]{64}",
     "repository": r"[\w.-]+/[\w.-]+|https://[\w.-]+(/[\w-]+)*",

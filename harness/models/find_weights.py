@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,10 +13,20 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from msgspec import convert
 
-from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file
+from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file, unwritable
 from harness.errors import HarnessError
-from harness.files import TEXT, recorded_path, regular, require_writable, write_atomically
-from harness.models.weights import PART, Weights, is_official, read_weights, save_weights
+from harness.files import TEXT, recorded_path, regular, require_writable, whole, write_atomically
+from harness.models.weights import (
+    OFFICIAL,
+    OWN_TAGS,
+    PART,
+    REPRO,
+    Weights,
+    authors_row,
+    is_official,
+    read_weights,
+    save_weights,
+)
 from harness.record import digest
 from harness.registry import MODELS
 
@@ -23,10 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.cards import ModelCard, RemoteFile
-    from harness.record import RunRecord, WeightsInfo
-
-TAG_ORDER = {"official": 0, "repro": 1}
-"""The kinds of weights, the preferred one first; others come last."""
+    from harness.record import RunRecord
 
 
 class WeightsMissing(HarnessError):
@@ -52,11 +60,11 @@ def find_weights(
     if card.params == 0:
         return None
     if path:
-        weights = read_weights(card, scale, path, key=key)
+        weights = read_labelled(card, scale, path, key=key)
         return replace(weights, given=(recorded_path(path), key))
     for file, file_tag in installed(card, scale):
         if tag in (None, file_tag):
-            return read_weights(card, scale, file, tag=file_tag)
+            return read_labelled(card, scale, file, tag=file_tag)
     name = f"{card.name}:{tag}" if tag else card.name
     advice = (
         f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
@@ -86,13 +94,41 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
             found += _stored(card.source.parent / "weights", card, scale)
     except OSError as error:
         raise HarnessError(f"Cannot search for the weights of {card.name} ({error}).") from error
-    return sorted(found, key=lambda file: TAG_ORDER.get(file[1], 2))
+    order = [*OWN_TAGS]
+    return sorted(found, key=lambda file: order.index(file[1]) if file[1] in order else len(order))
 
 
 def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
     start = f"{card.name}-x{scale}."
     for path in sorted(folder.glob(f"{start}*.safetensors")):
-        yield path, path.name.removeprefix(start).removesuffix(".safetensors")
+        tag = path.name.removeprefix(start).removesuffix(".safetensors")
+        yield path, _earned(card, scale, path) if tag in OWN_TAGS else tag
+
+
+def _earned(card: ModelCard, scale: int, path: Path) -> str:
+    """Return the tag of a file whose name says whose weights it holds; its content decides."""
+    try:
+        return read_labelled(card, scale, path).info.tag
+    except HarnessError:  # is reported by what reads the file
+        return "file"
+
+
+def read_labelled(
+    card: ModelCard, scale: int, path: Path, tag: str = "file", key: str = ""
+) -> Weights:
+    """Read weights as `read_weights` does; only those with training notes have the tag ``repro``.
+
+    The notes lie in the package of the model, or beside the file, where ``harness train`` writes
+    them.
+    """
+    weights = read_weights(card, scale, path, tag, key)
+    if weights.info.tag != REPRO:
+        return weights
+    shipped = _notes(card.source.parent / "weights") if card.source else {}
+    beside = read_notes(notes_path(path)) or {}
+    if weights.info.tensors_sha256 in {*shipped, beside.get("tensors_sha256")}:
+        return weights
+    return replace(weights, info=replace(weights.info, tag="file"))
 
 
 def _official(root: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:
@@ -102,7 +138,7 @@ def _official(root: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, s
         others = (path for path in sorted(root.rglob(f"*{expected.suffix}")) if path.is_file())
         found = next((path for path in (expected, *others) if is_official(row, path)), None)
         if found:
-            yield found, "official"
+            yield found, OFFICIAL
 
 
 def official_rows(card: ModelCard, scale: int) -> list[dict[str, str]]:
@@ -162,20 +198,6 @@ def published_at(row: Mapping[str, str]) -> str:
     return f"{through}{row['repository']}{commit}/{row['path']}"
 
 
-def pinned_row(info: WeightsInfo) -> Mapping[str, str] | None:
-    """Return the row of the authors' file that weights came from; None for other weights.
-
-    A file that was pinned without its size is recognised by its name, as its pin was checked when
-    it was read.
-    """
-
-    def is_own(row: Mapping[str, str]) -> bool:
-        named = info.tag == "official" and info.file == Path(row["file"]).name
-        return row["pin"] == f"sha256:{info.source_sha256}" or (named and not row["bytes"])
-
-    return next(filter(is_own, pinned_rows("weights")), None)
-
-
 def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
     """Store weights in the user cache, where runs find them; return the path.
 
@@ -189,6 +211,29 @@ def store_weights(weights: Weights, card: ModelCard, scale: int) -> Path:
         if stored_tag == tag and read_weights(card, scale, path).info.tensors_sha256 != sha256:
             raise HarnessError(f"Other weights are stored as {path}: choose another --tag.")
     return save_weights(weights, card, scale, folder)
+
+
+def store_file(weights: Weights, card: ModelCard, scale: int, path: Path) -> Path | None:
+    """Copy the authors' file to where `harness weights fetch` stores it; return its path.
+
+    None for all other files, and where the registry has the values of the authors' weights: these
+    are recognised in any file, the others only by the pin of the file itself.
+
+    Raises:
+        HarnessError: the cache cannot be written.
+    """
+    row = authors_row(card.name, scale, weights.info)
+    if row is None or row["tensors_sha256"]:
+        return None
+    stored = cache_root() / "weights" / row["file"]
+    require_writable(stored.parent, "cache", "the environment variable XDG_CACHE_HOME")
+    if not is_official(row, stored):
+        try:
+            with whole(stored) as partial:
+                shutil.copyfile(path, partial)
+        except OSError as error:
+            raise unwritable(stored, error) from error
+    return stored
 
 
 class _Recipe(TypedDict):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,10 @@ PART = re.compile(r"(.+\.safetensors)\.(\d{1,3})of(\d{1,3})")
 """The file name of one part of split weights, see `split_weights`."""
 
 _TAG = r"[\w-]+"
+
+OFFICIAL, REPRO = "official", "repro"
+OWN_TAGS = {OFFICIAL: "the authors' weights", REPRO: "weights trained by this project"}
+"""The tags that say whose weights are, the preferred one first: no other weights can have them."""
 
 PART_BYTES = 15 << 20
 """The largest size of one part of a weights file, see `split_weights`."""
@@ -68,7 +73,8 @@ def read_weights(
         card: the network.
         scale: the factor.
         path: the file, or any part of a split one.
-        tag: the tag of the weights if the file does not state one.
+        tag: the tag of the weights if the file does not state one; see `authors_row` for
+            ``official``.
         key: the keys that lead to the weights in a checkpoint, joined by dots; empty to search.
 
     Raises:
@@ -82,21 +88,61 @@ def read_weights(
         weights = _read_safetensors(card, scale, path, tag, key)
     else:
         tensors, note = read_tensors(card, scale, path, key)
-        sha256 = file_digest(path)
-        official = next((row for row in pinned_rows("weights") if is_official(row, path)), None)
-        if official and str(scale) not in official["scales"].split():
-            made_for = " and ".join(f"x{s}" for s in official["scales"].split())
-            raise HarnessError(f"{path} holds weights for {made_for}, not for x{scale}.")
-        info = WeightsInfo(
-            "official" if official else tag,
-            path.name,
-            sha256,
-            tensors_digest(tensors),
-            official["licence"] if official else "not stated",
-        )
+        info = WeightsInfo(tag, path.name, file_digest(path), tensors_digest(tensors))
         weights = Weights(info, tensors, note=note)
     require_finite(weights.tensors, path)
-    return weights
+    return replace(weights, info=_with_earned_tag(weights.info, card, scale, path))
+
+
+def _with_earned_tag(info: WeightsInfo, card: ModelCard, scale: int, path: Path) -> WeightsInfo:
+    """Call weights ``official`` if they are the authors', whatever the file says, and only then.
+
+    Raises:
+        HarnessError: they are the authors' for another scale.
+    """
+    rows = [row for row in authors_rows() if row["model"] == card.name]
+    found = [row for row in rows if _has_values(row, info) or is_official(row, path)]
+    row = next((row for row in found if str(scale) in row["scales"].split()), None)
+    if found and not row:
+        made_for = " and ".join(f"x{s}" for s in found[0]["scales"].split())
+        raise HarnessError(f"{path} holds weights for {made_for}, not for x{scale}.")
+    if row:
+        stated = row["licence"] if info.licence == "not stated" else info.licence
+        return replace(info, tag=OFFICIAL, licence=stated)
+    return replace(info, tag="file") if info.tag == OFFICIAL else info
+
+
+@cache
+def authors_rows() -> Sequence[Mapping[str, str]]:
+    """Return the rows of the authors' weights in ``harness/data/pins/weights.csv``."""
+    return tuple(pinned_rows("weights"))
+
+
+def authors_row(model: str, scale: int, info: WeightsInfo) -> Mapping[str, str] | None:
+    """Return the row of the authors' weights that weights are; None for all others.
+
+    Their values decide, in any file and under any tag. Where no row has the values, because nobody
+    here has seen the file, it is the tag ``official``, which only `read_weights` gives, after it
+    has checked the file's pin; what the record of a run holds of the file must agree with the pin.
+    """
+    for row in authors_rows():
+        own = row["model"] == model and str(scale) in row["scales"].split()
+        if own and (_has_values(row, info) or _is_of_checked_file(row, info)):
+            return row
+    return None
+
+
+def _has_values(row: Mapping[str, str], info: WeightsInfo) -> bool:
+    return row["tensors_sha256"] == info.tensors_sha256 != ""
+
+
+def _is_of_checked_file(row: Mapping[str, str], info: WeightsInfo) -> bool:
+    if row["tensors_sha256"] or info.tag != OFFICIAL:
+        return False
+    kind, _, digits = row["pin"].partition(":")
+    if kind == "git":  # of which a record holds nothing
+        return info.file == Path(row["file"]).name
+    return info.source_sha256.startswith(digits)
 
 
 def require_finite(tensors: Mapping[str, AnyArray], path: Path) -> None:
@@ -291,11 +337,19 @@ def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
     """Return the weights with another tag or licence, where one is given.
 
     Raises:
-        UsageError: the tag is not valid.
+        UsageError: the tag is not valid, or says whose weights these are, see `OWN_TAGS`.
     """
     if tag is not None and not re.fullmatch(_TAG, tag):
         raise UsageError(f"A tag has letters, digits, '_' and '-' only, unlike {tag!r}.")
     info = weights.info
+    if tag in OWN_TAGS and tag != info.tag:
+        raise UsageError(
+            f"These are not {OWN_TAGS[tag]}, which alone have the tag {tag}: choose another --tag."
+        )
+    if tag and info.tag == OFFICIAL != tag:
+        raise UsageError(
+            f"These are {OWN_TAGS[OFFICIAL]}, which keep the tag {OFFICIAL}: leave --tag out."
+        )
     info = replace(info, tag=tag or info.tag, licence=licence or info.licence)
     return replace(weights, info=info)
 

@@ -7,17 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.paper.select import of_another_network, speaks_for_the_authors
+from harness.paper.select import same_network, speaks_for_the_authors
 from harness.paper.verdicts import PRINTED
-from harness.run.compare import (
-    FROZEN,
-    CheckRow,
-    Excuse,
-    compare_mean,
-    distance,
-    finished_or_failed,
-    retrained,
-)
+from harness.run.compare import FROZEN, CheckRow, Excuse, compare_mean
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
@@ -26,73 +18,101 @@ if TYPE_CHECKING:
 
 
 def against_paper(findings: Findings, reference: Findings) -> list[CheckRow]:
-    """Compare every run of a printed number with it; a number without a run gets a row, too.
+    """Compare each printed number with the run that is shown beside it, by the number's verdict.
 
-    Failed runs count where none is finished. A difference is excused where the verdict explains it
-    and the authors' weights give the same number in the reference. Other weights have the tolerance
-    of retrained ones and no excuse. A run with an image of infinite score decides nothing.
+    A number fails if it is refuted, if the authors' weights or images miss both the print and what
+    the reference has them give, or if its run failed. What is undecided does not fail.
 
     Args:
         findings: those of the local runs.
         reference: those of the reference runs, about the same paper.
+
+    Returns:
+        one row for each printed number.
     """
-    return [
-        row
-        for cell, known in zip(findings.cells, reference.cells, strict=True)
-        for row in _rows(cell, known)
-    ]
+    known = {_place(cell): cell for cell in reference.cells}
+    return [_row(cell, known.get(_place(cell))) for cell in findings.cells]
 
 
-def _rows(cell: JudgedCell, known: JudgedCell) -> list[CheckRow]:
+def _place(cell: JudgedCell) -> tuple[str, int, str, str, str]:
+    row = cell.row
+    return row.table.id, row.scale, row.method, cell.dataset, cell.metric
+
+
+def _row(cell: JudgedCell, known: JudgedCell | None) -> CheckRow:
     table = f"{cell.row.table.id} x{cell.row.scale}"
     row = CheckRow(cell.model, cell.dataset, cell.metric, cell.printed, table)
     if cell.obstacle:
-        return [replace(row, impossible=True, reason=cell.obstacle)]
-    runs = finished_or_failed(cell.following)
-    with_metric = [run for run in runs if cell.metric in run.identity.metrics]
-    if runs and not with_metric:
-        return [replace(row, reason=f"run it again with --metric {cell.metric}")]
-    return [_compare(run, row, cell, known) for run in with_metric] or [row]
+        return replace(row, impossible=True, reason=cell.obstacle)
+    run = cell.shown or cell.failed
+    if run is None:
+        only = cell.measured.rules_text if cell.measured else ""
+        return replace(row, reason=only and f"it was run under {only} only")
+    if cell.metric not in run.identity.metrics:
+        return replace(row, reason=f"run it again with --metric {cell.metric}")
+    return _compare(run, row, cell, known)
 
 
 _EXCUSES: Mapping[CellStatus | None, Excuse] = {
-    "inconsistent in print": "known misprint",
     "reproduced under other rules": "other rules",
+    "inconsistent in print": "known misprint",
     "undecided": "undecided",
 }
-"""Why the authors' weights may miss a printed number, by the verdict on it."""
+"""Why a number that differs from the print does not fail, by its verdict."""
 
 
-def _compare(run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedCell) -> CheckRow:
-    official, another = speaks_for_the_authors(run), of_another_network(run, cell.row.table)
-    tier = PRINTED if official or another else retrained(run)
-    row = compare_mean(run, printed, tier, cell.printed or 0.0)
+def _compare(
+    run: RunRecord, printed: CheckRow, cell: JudgedCell, known: JudgedCell | None
+) -> CheckRow:
+    """Compare a run with a printed number; the verdict on the number excuses a difference."""
+    row = compare_mean(run, printed, PRINTED, cell.printed or 0.0)
     if row.measured is None or row.tolerance is None:
         return row
-    if another:
-        return replace(row, tolerance=0.0, known="undecided", reason=another)
-    excuse = _excuse(row.measured, known) if official else ""
     tolerance = max(row.tolerance, cell.score.rounding)
-    row = replace(row, tolerance=tolerance, known=excuse, reason=_reason(excuse, known))
+    excuse = _EXCUSES.get(cell.standing, "")
+    apart = abs(row.difference or 0.0) > tolerance
+    if apart and cell.standing == "reproduced":
+        # Other weights reach more than is printed, or other rules are shown than the table's.
+        excuse = "other rules" if speaks_for_the_authors(run) else "ok"
+    row = replace(row, tolerance=tolerance, known=excuse, reason=_reason(cell))
     for image in run.images:
-        apart = image.scores[row.metric]
-        if not math.isfinite(apart):  # a printed mean includes all images: this one decides nothing
-            return replace(row, image=image.image, apart=apart, known=excuse or "undecided")
-    return row
+        score = image.scores[row.metric]
+        if not math.isfinite(score):  # a printed mean includes all images: this one decides nothing
+            return replace(row, image=image.image, apart=score, known=excuse or "undecided")
+    return _against_reference(row, run, known) if apart else row
 
 
-def _excuse(measured: float, known: JudgedCell) -> Excuse:
-    """Excuse a difference that the authors' weights have in the reference, too."""
-    if known.value is None or known.shown is None or not speaks_for_the_authors(known.shown):
-        return ""
-    near = abs(distance(measured, known.value)) <= FROZEN.of(known.metric, known.value)
-    return _EXCUSES.get(known.standing, "") if near else ""
+def _against_reference(row: CheckRow, run: RunRecord, known: JudgedCell | None) -> CheckRow:
+    """Excuse nothing if the authors' weights or images have another number in the reference."""
+    theirs = _of_reference(run, row.metric, known)
+    if known is None or theirs is None or row.measured is None:
+        return row
+    if abs(row.measured - theirs) <= FROZEN.of(row.metric, theirs):
+        return row
+    given = known.score.as_measured(theirs)
+    return replace(row, known="", reason=f"the authors' weights give {given} in the reference")
 
 
-def _reason(excuse: Excuse, known: JudgedCell) -> str:
-    """Say what looks wrong with a printed number, or why the authors' weights may miss it."""
-    if known.doubt:
-        return known.doubt.reason
-    if excuse == "other rules" and known.measured:
-        return f"the authors' weights give it under {known.measured.rules_text}"
-    return "; ".join(known.unsettled) if excuse == "undecided" else ""
+def _reason(cell: JudgedCell) -> str:
+    """Say why a number has its verdict, and what looks wrong with it in print."""
+    reasons = []
+    if cell.verdict == "undecided":
+        reasons += cell.unsettled
+    elif cell.verdict == "refuted":
+        reasons.append(f"refuted: {cell.tried}")
+    elif cell.standing == "reproduced under other rules" and cell.measured:
+        reasons.append(f"the authors' weights give it under {cell.measured.rules_text}")
+    return "; ".join([*reasons, *([cell.doubt.reason] if cell.doubt else [])])
+
+
+def _of_reference(run: RunRecord, metric: str, known: JudgedCell | None) -> float | None:
+    """Return what the weights or images of a run, if the authors', give in the reference."""
+    if known is None or not speaks_for_the_authors(run):
+        return None
+    ours = run.identity
+    for other in known.runs:
+        theirs = other.identity
+        same = (theirs.protocol, theirs.dataset_sha256) == (ours.protocol, ours.dataset_sha256)
+        if same and metric in other.means and same_network(run, other):
+            return other.means[metric]
+    return None

@@ -18,7 +18,15 @@ from harness.paper.ablations import is_without_weights, judge_ablation
 from harness.paper.literature import by_logs
 from harness.paper.schema import column_title, title
 from harness.paper.select import Measurement, decides, of_another_network, same_network
-from harness.paper.verdicts import Evidence, Finding, JudgedCell, Judgement, decide, made_with
+from harness.paper.verdicts import (
+    Evidence,
+    Finding,
+    JudgedCell,
+    Judgement,
+    decide,
+    how_to_settle,
+    made_with,
+)
 from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 
@@ -155,50 +163,106 @@ def _compare(
     measured = [(cell, cell.measured.run) for cell in own if cell.measured]
     if not measured:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
-    still_holds, _ = holds(test, paper, _with_measured(compared, evidence))
+    still_holds, _ = holds(test, paper, _with_measured(compared, evidence, _nearest))
     finite = all(cell.measured.finite for cell, _ in measured if cell.measured)
-    return _as_measured(text, still_holds and finite, measured)
+    # Under other rules the numbers are others: it is false only if no rules in use make it true.
+    may_hold, _ = holds(test, paper, _with_measured(compared, evidence, _most_favourable))
+    cells = [*(cell for cell, _ in measured), *_replaced(compared, evidence)]
+    # The print of a reproduced number stands, under whatever rules.
+    unsettled = [cell for cell in cells if cell.verdict != "reproduced" and cell.unsettled]
+    return _as_measured(text, still_holds and finite, measured, unsettled, may_hold)
 
 
 def _holds(whether: bool) -> str:
     return "holds" if whether else "does not hold"
 
 
-def _with_measured(compared: Compared, evidence: Evidence) -> Compared:
+def _with_measured(
+    compared: Compared, evidence: Evidence, value: Callable[[JudgedCell, bool], float]
+) -> Compared:
     """Put the method's measured numbers in place of printed ones that they do not reproduce.
 
     Columns in which it was not measured are left out. Of other methods only those numbers count
-    that refute the print: weights that were trained too little make no method inferior.
+    that refute the print: weights that were trained too little make no method inferior. ``value``
+    chooses the number of a cell; it is also told whether the cell is the method's own.
     """
     numbers = {method: dict(row) for method, row in compared.numbers.items()}
-    for method, row in numbers.items():
-        for column, cell in evidence.cells_of(compared, method).items():
-            one, false = cell.measured, cell.verdict in ("refuted", "inconsistent in print")
-            if method != compared.method:
-                if one and false and decides(one.run, compared.table):
-                    row[column] = one.value
-            elif one is None:
-                del row[column]
-            elif cell.verdict != "reproduced":
-                row[column] = one.value
+    own = evidence.cells_of(compared, compared.method)
+    for column, cell in own.items():
+        if cell.measured is None:
+            del numbers[compared.method][column]
+        elif cell.verdict != "reproduced":
+            numbers[compared.method][column] = value(cell, True)
+    for cell in _replaced(compared, evidence):
+        column = (cell.row.scale, cell.dataset, cell.metric)
+        numbers[cell.row.method][column] = value(cell, False)
     return compared._replace(numbers=numbers)
 
 
+def _replaced(compared: Compared, evidence: Evidence) -> list[JudgedCell]:
+    """List the cells of other methods whose printed numbers are false and were measured."""
+    return [
+        cell
+        for method in compared.numbers
+        if method != compared.method
+        for cell in evidence.cells_of(compared, method).values()
+        if cell.measured
+        and cell.verdict in ("refuted", "inconsistent in print")
+        and decides(cell.measured.run, compared.table)
+    ]
+
+
+def _nearest(cell: JudgedCell, own: bool) -> float:
+    """Return the measured number that is nearest to the print."""
+    assert cell.measured
+    return cell.measured.value
+
+
+def _most_favourable(cell: JudgedCell, own: bool) -> float:
+    """Return the measured number, under any rules, that speaks most for the method itself."""
+    values = [one.value for one in cell.options]
+    return max(values) if own else min(values)
+
+
 def _as_measured(
-    text: str, holds: bool, measured: Sequence[tuple[JudgedCell, RunRecord]]
+    text: str,
+    holds: bool,
+    measured: Sequence[tuple[JudgedCell, RunRecord]],
+    unsettled: Sequence[JudgedCell],
+    may_hold: bool,
 ) -> Finding:
-    """Give the verdict on a comparison that holds in print, from runs of some cells."""
+    """Give the verdict on a comparison that holds in print, from runs of some cells.
+
+    Args:
+        text: the evidence in print.
+        holds: whether it holds as measured.
+        measured: the method's own cells and runs.
+        unsettled: the cells with measured numbers that cannot refute anything.
+        may_hold: whether it holds under the most favourable of the rules that were tried.
+    """
     where = listed(list(dict.fromkeys(title(cell.dataset) for cell, _ in measured)))
     ways = listed(list(dict.fromkeys(made_with(run) for _, run in measured)))
     others = {of_another_network(run, cell.row.table): None for cell, run in measured}
     others.pop("", None)
     text += f" Measured {ways}, on {where}, it {_holds(holds)}"
     text = "; ".join([text, *others]) + "."
-    can_refute = all(
-        decides(run, cell.row.table) and cell.verdict != "undecided" for cell, run in measured
-    )
-    ids = tuple(run.identity.id for _, run in measured)
-    return Finding(decide(True, holds and not others, can_refute), text, ids)
+    authors = all(decides(run, cell.row.table) for cell, run in measured)
+    verdict = decide(True, holds and not others, authors and not unsettled and not may_hold)
+    if verdict == "undecided" and authors:
+        text += _left_open(unsettled, may_hold)
+    return Finding(verdict, text, tuple(run.identity.id for _, run in measured))
+
+
+def _left_open(unsettled: Sequence[JudgedCell], may_hold: bool) -> str:
+    """Say what the authors' weights leave open, and how to settle it."""
+    by_row: dict[tuple[str, int], list[JudgedCell]] = {}
+    for cell in unsettled:
+        if cell.needs_more_rules:
+            by_row.setdefault((cell.row.method, cell.row.scale), []).append(cell)
+    told = [sentence for cells in by_row.values() for sentence in how_to_settle(cells)]
+    if may_hold:
+        told.insert(0, "Under other rules that were tried it holds.")
+    return "".join(f" {sentence}" for sentence in told)
 
 
 def _leads(test: vocabulary.Beats, paper: Paper, compared: Compared) -> tuple[bool, str]:
@@ -220,7 +284,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
     }
     told, _ = by_logs(compared, test.beats or compared.others, evidence)
     text = f"For this claim, self-ensemble must add {compared.by_column(needed)}.{told}"
-    gains, ensembles, measured = {}, {}, []
+    gains, ensembles, best, measured, cells = {}, {}, {}, [], []
     for column, cell in evidence.cells_of(compared, compared.method).items():
         place = (cell.row.model, cell.dataset, cell.row.scale, cell.preset)
         plain, ensemble = (evidence.run(*place, one) for one in (False, True))
@@ -231,12 +295,15 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
             ensembles[column] = ensemble.means[cell.metric]
             gains[column] = ensembles[column] - plain.means[cell.metric]
             measured += [(cell, plain), (cell, ensemble)]
+            cells.append(evidence.with_self_ensemble(cell))
+            best[column] = _most_favourable(cells[-1], own=True)
     if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
     text += f" With the measured weights, it adds {compared.by_column(gains)}."
-    with_ensembles = {**compared.numbers, compared.method: ensembles}
-    holds, _ = _leads(test, paper, compared._replace(numbers=with_ensembles))
-    return _as_measured(text, holds, measured)
+    own = ({**compared.numbers, compared.method: values} for values in (ensembles, best))
+    holds, may_hold = (_leads(test, paper, compared._replace(numbers=one))[0] for one in own)
+    unsettled = [cell for cell in cells if cell.unsettled]
+    return _as_measured(text, holds, measured, unsettled, may_hold)
 
 
 def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[bool, str]:

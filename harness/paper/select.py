@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, product
+from typing import TYPE_CHECKING, get_args
 
-from harness.cards import Preset
+from harness.cards import GreyRule, Preset
 from harness.data.testsets import grey_images
-from harness.models.find_weights import TAG_ORDER, pinned_row, training_notes
+from harness.models.find_weights import training_notes
 from harness.models.published import publication
+from harness.models.weights import authors_row
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.run.provenance import foreign_origin
 
@@ -27,17 +29,18 @@ def is_comparable(record: RunRecord) -> bool:
 def rank(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Order runs, those that speak for a number first.
 
-    The authors' weights come first, then images that they published, then retrained weights, then
-    files and images of unknown origin or another network. Among those of a kind,
-    records of the current version come before those of earlier versions. Among retrained weights,
-    those that saw more pixels in training come first; then later runs.
+    The authors' weights come first, then images that they published, then weights trained by this
+    project, then other weights, then images of unknown origin or another network. Among those of a
+    kind, records of the current version come before those of earlier versions. Among weights
+    trained by this project, those that saw more pixels in training come first; then later runs.
     """
 
-    def priority(run: RunRecord) -> tuple[bool, bool, int, bool, int, str, str]:
+    def priority(run: RunRecord) -> tuple[bool, bool, bool, bool, int, str, str]:
         authors, images = speaks_for_the_authors(run), bool(run.identity.sr_sha256)
-        kind = TAG_ORDER.get(run.weights.tag, len(TAG_ORDER)) if run.weights else len(TAG_ORDER)
-        time, pixels = run.provenance.get("utc", ""), training_notes(run).pixels
-        return authors, not images, -kind, not run.earlier, pixels, time, run.identity.id
+        time, notes = run.provenance.get("utc", ""), training_notes(run)
+        trained_here = notes.key != ""
+        rest = not run.earlier, notes.pixels, time, run.identity.id
+        return authors, not images, trained_here, *rest
 
     return sorted(records, key=priority, reverse=True)
 
@@ -89,11 +92,23 @@ def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list
 
 
 def speaks_for_the_authors(run: RunRecord) -> bool:
-    """Whether a run used the authors' weights or images of the paper's network, or needs none."""
+    """Whether a run used the authors' weights or images of the paper's network, or needs none.
+
+    The tag of weights is no evidence, see `harness.models.weights.authors_row`.
+    """
     if run.identity.sr_sha256:
         known = publication(run.identity)
         return known is not None and not known["note"]
-    return run.weights is None or run.weights.tag == "official"
+    return run.identity.weights_sha256 is None or _pinned(run) is not None
+
+
+def _pinned(run: RunRecord) -> Mapping[str, str] | None:
+    """Return the pinned row of the authors' weights that a run used, if it did."""
+    if run.weights is None or run.identity.weights_sha256 is None:
+        return None
+    # The identity's hash is part of the run's id.
+    info = replace(run.weights, tensors_sha256=run.identity.weights_sha256)
+    return authors_row(run.identity.model, run.identity.scale, info)
 
 
 def of_another_network(run: RunRecord, table: Table) -> str:
@@ -102,7 +117,7 @@ def of_another_network(run: RunRecord, table: Table) -> str:
     Such a run is shown beside a printed number and says nothing of it. Numbers that were read from
     the repository that holds the weights or images are of their network.
     """
-    source = publication(run.identity) or (pinned_row(run.weights) if run.weights else None)
+    source = publication(run.identity) or _pinned(run)
     if source is None or any(one.startswith(f"{source['repository']},") for one in table.read_from):
         return ""
     kind = "images" if run.identity.sr_sha256 else "weights"
@@ -138,9 +153,44 @@ def departures(run: RunRecord, preset: Preset) -> tuple[str, ...]:
     grey = preset.grey or USUAL_GREY[rules.pipeline]
     images = run.identity.sr_sha256  # whose LR images were not made here
     words = {
-        f"grey images {rules.grey}": rules.grey != grey and not without_grey(run),
+        _grey_words(rules.grey): rules.grey != grey and not without_grey(run),
         f"{rules.border} border of imresize": rules.border != preset.border and not images,
-        "LR images not rounded": rules.float_lr,
-        "luma not rounded": rules.float_y,
+        _NOT_ROUNDED["rgb"]: rules.float_lr,
+        _NOT_ROUNDED["y"]: rules.float_y,
     }
     return tuple(word for word, holds in words.items() if holds)
+
+
+_NOT_ROUNDED = {"rgb": "LR images not rounded", "y": "luma not rounded"}
+"""The rule that each pipeline leaves open, in words."""
+
+
+def _grey_words(grey: GreyRule) -> str:
+    return f"grey images {grey}"
+
+
+def rule_sets(run: RunRecord, metric: str, preset: Preset) -> list[tuple[str, ...]]:
+    """List all sets of rules in use under which a printed number may have been measured.
+
+    Each is what `measurements` calls it: the rules that differ from the preset, in words.
+
+    Args:
+        run: any run of the number.
+        metric: its name.
+        preset: the table's rules.
+    """
+    pipeline = protocol(run.identity.protocol).pipeline
+    usual = preset.grey or USUAL_GREY[pipeline]
+    greys = [_grey_words(rule) for rule in get_args(GreyRule) if rule != usual]
+    # The authors made published images from their own LR images, so no rule for these is open.
+    rounds = pipeline == "y" or not run.identity.sr_sha256
+    choices = [
+        [] if without_grey(run) else greys,
+        [_NOT_ROUNDED[pipeline]] if rounds else [],
+        [WHOLE] if metric == "ssim" else [],
+    ]
+    # Every combination counts, since effects add up: on Set14 the grey rule is worth 0.0016 of
+    # SSIM, rounding 0.0008 and the edges 0.0007, where the tolerance is 0.001. The border of
+    # imresize is none of the choices: it changes 0.001 to 0.006 dB, less than the tolerance.
+    combined = product(*([(), *((word,) for word in words)] for words in choices))
+    return sorted((tuple(chain(*parts)) for parts in combined), key=len)

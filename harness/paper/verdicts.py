@@ -16,15 +16,16 @@ from harness.models.published import described
 from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
     WHOLE,
+    decides,
     follows,
     is_comparable,
     measurements,
     of_another_network,
     rank,
+    rule_sets,
     speaks_for_the_authors,
-    without_grey,
 )
-from harness.protocol.rules import Protocol, lineage, protocol
+from harness.protocol.rules import Protocol, lineage
 from harness.registry import DATASETS, METRICS, MODELS
 from harness.run.compare import Tier
 from harness.text import listed
@@ -57,8 +58,8 @@ def decide(in_print: bool, measured: bool | None, can_refute: bool) -> Verdict:
     Args:
         in_print: no other printed number contradicts it.
         measured: whether it holds as measured; None if nothing was measured.
-        can_refute: what was measured can refute it: the authors' weights or images under every rule
-            in use, or a count.
+        can_refute: what was measured can refute it: the authors' weights or images under every set
+            of rules in use, or a count.
     """
     if not in_print:
         return "inconsistent in print"
@@ -223,6 +224,12 @@ class JudgedCell:
     @property
     def unsettled(self) -> list[str]:
         """Why what was measured of the number cannot refute it; empty if it can."""
+        rules = f"{self.tried}; not tried: {listed(self.not_tried)}"
+        return [rules] * self.needs_more_rules + self.cannot_refute
+
+    @property
+    def cannot_refute(self) -> list[str]:
+        """Why the runs cannot refute it under any rules."""
         runs = [one.run for one in self.options]
         for run in runs:
             if another := of_another_network(run, self.row.table):
@@ -230,24 +237,42 @@ class JudgedCell:
             if not speaks_for_the_authors(run):
                 images = described(run.identity) if run.identity.sr_sha256 else ""
                 return [f"{images or _OTHER_WEIGHTS} cannot refute it"]
-        # Each rule in use can be the print's. No run with the other border of imresize is needed:
-        # it changes 0.001 to 0.006 dB, less than the tolerance.
-        tried = {rule for one in self.options for rule in one.rules}
-        pipeline = protocol(runs[0].identity.protocol).pipeline
-        rounding = "luma not rounded" if pipeline == "y" else "LR images not rounded"
-        # The authors made published images from their own LR images, so no rule for these is open.
-        rounded = pipeline == "y" or not all(run.identity.sr_sha256 for run in runs)
-        both_greys = without_grey(runs[0]) or any("grey" in rule for rule in tried)
         published = [run.verified or run.identity.dataset not in grey_images() for run in runs]
         reasons = {
-            "not tried: the table's own rules": bool(self.options[0].rules),
-            "not tried: the other rule for grey images": not both_greys,
-            f"not tried: {rounding}": rounded and rounding not in tried,
-            f"not tried: {WHOLE}": self.metric == "ssim" and WHOLE not in tried,
             "the score of an image is infinite": not all(one.finite for one in self.options),
             "the images are not the published ones": not all(published),
         }
         return [reason for reason, holds in reasons.items() if holds]
+
+    @property
+    def needs_more_rules(self) -> bool:
+        """Whether the authors' weights or images were measured, but not under all rules in use."""
+        runs = [one.run for one in self.options]
+        authors = all(decides(run, self.row.table) for run in runs)
+        return bool(runs) and authors and bool(self.not_tried)
+
+    @property
+    def tried(self) -> str:
+        """How many sets of rules in use were measured, such as ``2 of 4 rule sets tried``."""
+        left = [rules for rules in self._in_use if rules not in self._tried]
+        return f"{len(self._in_use) - len(left)} of {len(self._in_use)} rule sets tried"
+
+    @property
+    def not_tried(self) -> list[str]:
+        """The rules in use that no measurement follows; else the combinations without any."""
+        left = [rules for rules in self._in_use if rules not in self._tried]
+        new = dict.fromkeys(word for word in chain(*left) if word not in chain(*self._tried))
+        own = ["the table's own rules"] * (() in left)
+        return [*own, *new] or [" with ".join(rules) for rules in left]
+
+    @cached_property
+    def _in_use(self) -> list[tuple[str, ...]]:
+        first = next(iter(self.options), None)
+        return rule_sets(first.run, self.metric, self.preset) if first else []
+
+    @cached_property
+    def _tried(self) -> set[tuple[str, ...]]:
+        return {one.rules for one in self.options}
 
 
 @dataclass(frozen=True)
@@ -357,6 +382,12 @@ class Evidence:
             if (column := (cell.row.scale, cell.dataset, cell.metric)) in compared.numbers[method]
         }
 
+    def with_self_ensemble(self, cell: JudgedCell) -> JudgedCell:
+        """Return a cell with the runs of its network with self-ensemble in place of its own."""
+        row = replace(cell.row, self_ensemble=True)
+        runs = self.by_cell.get((row.model, cell.dataset, row.scale, True), [])
+        return replace(cell, row=row, runs=runs)
+
     def run(
         self, model: str, dataset: str, scale: int, preset: Preset, self_ensemble: bool = False
     ) -> RunRecord | None:
@@ -428,8 +459,26 @@ def _agreement(cells: Sequence[JudgedCell]) -> str:
     )
     others = [_comparison(cell) for cell in cells if cell.standing != "reproduced"]
     undecided = [cell for cell in cells if cell.verdict == "undecided"]
-    reasons = dict.fromkeys(reason for cell in undecided for reason in cell.unsettled)
-    return "; ".join([text, *others, *reasons]) + "."
+    reasons = dict.fromkeys(reason for cell in undecided for reason in cell.cannot_refute)
+    open_rules = [cell for cell in undecided if cell.needs_more_rules]
+    if words := dict.fromkeys(word for cell in open_rules for word in cell.not_tried):
+        reasons[f"not tried: {listed(list(words))}"] = None
+    return " ".join(["; ".join([text, *others, *reasons]) + ".", *how_to_settle(open_rules)])
+
+
+def how_to_settle(cells: Sequence[JudgedCell]) -> list[str]:
+    """Name the command that runs cells of one row under the rules not tried; none without cells."""
+    if not cells:
+        return []
+    row, run, preset = cells[0].row, cells[0].options[0].run, cells[0].preset
+    images = f"={run.provenance.get('sr_images', 'FOLDER')}" if run.identity.sr_sha256 else ""
+    sets = ",".join(dict.fromkeys(cell.dataset for cell in cells))
+    words = [f"harness run --models {row.model}{images} --datasets {sets} --all-rules"]
+    words += [f"--scale {row.scale}"] * (row.scale != 4)
+    words += [f"--border {preset.border}"] * (preset.border != Preset.border)
+    words += ["--self-ensemble"] * row.self_ensemble
+    words += ["--metric ssim-whole"] * any(WHOLE in " ".join(cell.not_tried) for cell in cells)
+    return [f"To settle it: {' '.join(words)}."]
 
 
 def made_with(run: RunRecord) -> str:
@@ -448,7 +497,9 @@ def _comparison(cell: JudgedCell) -> str:
     assert cell.measured
     value = cell.score.as_measured(cell.measured.value)
     rules = f" under {cell.measured.rules_text}" if cell.measured.rules else ""
-    return f"{_name(cell)} {value} for {cell.printed_text}{rules} ({cell.verdict})"
+    open_rules = cell.verdict == "undecided" and cell.needs_more_rules
+    verdict = f"{cell.verdict}, {cell.tried}" if open_rules else cell.verdict
+    return f"{_name(cell)} {value} for {cell.printed_text}{rules} ({verdict})"
 
 
 def _name(cell: JudgedCell) -> str:

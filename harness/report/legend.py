@@ -11,6 +11,7 @@ from harness.models.published import described
 from harness.paper.schema import title
 from harness.paper.select import speaks_for_the_authors
 from harness.protocol.rules import USUAL_GREY
+from harness.registry import MODELS
 from harness.text import listed
 
 if TYPE_CHECKING:
@@ -34,17 +35,22 @@ MARKS: Mapping[CellStatus, str] = {
 """The marks after printed numbers, in the order of the legend."""
 
 TRAINED_HERE = "†"
-"""The mark after a number from other weights than the authors'."""
+"""The mark after a number of a published network with other weights than the authors'."""
 
 PUBLISHED = "‡"
 """The mark after a number from published SR images."""
 
 
 def dagger(record: RunRecord) -> str:
-    """Return the mark of a run that is not with the authors' weights, else nothing."""
+    """Return the mark of a run with SR images, or with other weights than the authors', if any.
+
+    A network whose card names no paper is the user's own: it has no other authors.
+    """
     if record.identity.sr_sha256:
         return PUBLISHED
-    return "" if speaks_for_the_authors(record) else TRAINED_HERE
+    model = record.identity.model
+    published = model in MODELS and MODELS.get(model).paper
+    return TRAINED_HERE if published and not speaks_for_the_authors(record) else ""
 
 
 def table_name(table: Table) -> str:

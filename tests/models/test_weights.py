@@ -8,10 +8,23 @@ from safetensors.numpy import save_file
 from scipy.io import savemat
 
 from harness.errors import HarnessError, UsageError
-from harness.models.find_weights import WeightsMissing, find_weights, installed, store_weights
+from harness.models.find_weights import (
+    WeightsMissing,
+    find_weights,
+    installed,
+    official_rows,
+    store_weights,
+)
 from harness.models.network import build_network
 from harness.models.upscaler import Upscaler
-from harness.models.weights import Weights, read_weights, relabel, save_weights, tensors_digest
+from harness.models.weights import (
+    Weights,
+    authors_row,
+    read_weights,
+    relabel,
+    save_weights,
+    tensors_digest,
+)
 from harness.record import WeightsInfo
 from harness.registry import MODELS
 from tests.hostile.files import sealed
@@ -178,18 +191,22 @@ def test_a_matlab_file_of_another_layout_is_named(tmp_path: Path) -> None:
         read_weights(MODELS.get("srcnn"), 4, tmp_path / "w.mat")
 
 
-def test_official_weights_come_before_others_and_nothing_is_overwritten(
-    tmp_path: Path, random_weights
-) -> None:
+@pytest.mark.real_data
+def test_the_authors_weights_come_before_those_trained_here_then_others(random_weights) -> None:
+    card = MODELS.get("fsrcnn")
+    for path in (random_weights("fsrcnn"), installed(card, 4)[0][0]):
+        store_weights(read_weights(card, 4, path), card, 4)
+    assert [tag for _, tag in installed(card, 4)] == ["official", "official", "repro", "made"]
+
+
+def test_stored_weights_are_not_overwritten_by_others(tmp_path: Path, random_weights) -> None:
     card = MODELS.get("srcnn")
     read = read_weights(card, 4, random_weights("srcnn"))
-    for tag in ("mine", "official", "repro"):
-        store_weights(relabel(read, tag, None), card, 4)
-    assert [tag for _, tag in installed(card, 4)] == ["official", "repro", "mine"]
+    store_weights(relabel(read, "mine", None), card, 4)
     other = {name: value + 1 for name, value in read.tensors.items()}
     info = replace(read.info, tensors_sha256=tensors_digest(other))
     with pytest.raises(HarnessError, match="choose another --tag"):
-        store_weights(replace(read, tensors=other, info=info), card, 4)
+        store_weights(replace(read, tensors=other, info=replace(info, tag="mine")), card, 4)
     for tag in ("v1.2", "a/b", ""):
         with pytest.raises(UsageError, match="A tag has letters"):
             relabel(read, tag, None)
@@ -205,7 +222,7 @@ def test_safetensors_with_senseless_arguments_are_refused(tmp_path: Path) -> Non
 
 def test_any_bit_that_flips_in_stored_weights_is_found_out(tmp_path: Path) -> None:
     tensors = {"a": np.arange(40, dtype=np.float32), "b": np.array(3)}
-    info = WeightsInfo("official", "x.mat", "0" * 64, tensors_digest(tensors), "MIT")
+    info = WeightsInfo("mine", "x.mat", "0" * 64, tensors_digest(tensors), "MIT")
     path = save_weights(Weights(info, tensors, {"width": 8}), MODELS.get("srcnn"), 4, tmp_path)
     whole, card = path.read_bytes(), MODELS.get("srcnn")
     assert read_weights(card, 4, path).info == info
@@ -290,7 +307,7 @@ def test_roots_of_harness_weights_are_searched(random_weights, tmp_path: Path, m
     root = tmp_path / "root"
     monkeypatch.setenv("HARNESS_WEIGHTS", f"{tmp_path / 'empty'}:{root}")
     path = random_weights("srcnn", folder=root)
-    assert installed(MODELS.get("srcnn"), 4) == [(path, "repro")]
+    assert installed(MODELS.get("srcnn"), 4) == [(path, "made")]
 
 
 @pytest.mark.real_data
@@ -308,6 +325,51 @@ def test_the_authors_files_are_known_by_their_hash_wherever_they_lie(
     weights = find_weights(card, 4)
     assert weights is not None and weights.info.tag == "official"
     assert weights.info.licence != "not stated"
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["srcnn", "fsrcnn", "vdsr", "lapsrn", "srmdnf"])
+def test_the_authors_weights_are_known_by_their_values(name: str, tmp_path: Path) -> None:
+    """In any file; one value that differs makes other weights."""
+    card = MODELS.get(name)
+    weights = read_weights(card, 4, installed(card, 4)[0][0])
+    assert authors_row(name, 4, weights.info)
+    save_file(dict(weights.tensors), tmp_path / "copy.safetensors")
+    copy = read_weights(card, 4, tmp_path / "copy.safetensors").info
+    assert copy.tag == "official" and copy.licence == weights.info.licence
+    for claimed in (weights.info, replace(weights.info, file="mine")):
+        assert authors_row(name, 4, claimed) and not authors_row("mine", 4, claimed)
+    first, *_ = weights.tensors
+    others = dict(weights.tensors) | {first: weights.tensors[first] * np.float32(1.0001)}
+    info = replace(weights.info, tensors_sha256=tensors_digest(others))
+    path = save_weights(replace(weights, info=info, tensors=others), card, 4, tmp_path)
+    assert path.name == f"{name}-x4.official.safetensors"
+    read = read_weights(card, 4, path).info
+    assert read.tag == "file" and read.source_sha256 == weights.info.source_sha256
+    assert authors_row(name, 4, read) is None
+    assert authors_row(name, 4, replace(read, tag="official")) is None
+
+
+@pytest.mark.parametrize("tag", ["official", "repro"])
+@pytest.mark.parametrize("model", ["srcnn", "edsr-baseline", "msrn"])
+def test_a_file_called_official_or_repro_is_not(
+    model: str, tag: str, random_weights, tmp_path: Path, monkeypatch, harness, photos
+) -> None:
+    """Neither by its name, nor by what it says of itself: even of a published file's hash."""
+    card = MODELS.get(model)
+    path = random_weights(model)
+    weights = read_weights(card, 4, path)
+    path.unlink()
+    (row, *_) = official_rows(card, 4)
+    sha256 = row["pin"].partition(":")[2].ljust(64, "0")
+    info = replace(weights.info, tag=tag, file=Path(row["file"]).name, source_sha256=sha256)
+    save_weights(replace(weights, info=info), card, 4, tmp_path / "root")
+    monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "root"))
+    found = find_weights(card, 4, tag="file")
+    assert found and found.info.tag == "file" and not authors_row(model, 4, found.info)
+    assert (tmp_path / f"root/{model}-x4.{tag}.safetensors", "file") in installed(card, 4)
+    shown = harness("run", "--models", f"{model}:file", "--datasets", photos)
+    assert shown.exit_code == 0 and shown.output.split()[-1] == "file"
 
 
 def test_a_model_without_parameters_needs_no_weights() -> None:

@@ -12,9 +12,9 @@ from harness.errors import HarnessError
 from harness.paper.findings import Findings
 from harness.paper.schema import Paper, paper, read_paper
 from harness.record import RunRecord
-from harness.registry import MODELS, REPORTS
+from harness.registry import MODELS, REPORTS, register_model
 from harness.report.claims import claims
-from harness.report.legend import grey_note
+from harness.report.legend import dagger, grey_note
 from harness.report.results import differences, elsewhere_text, explained, results, rules
 from harness.report.table import Table
 from tests.records import frame, record, with_metric
@@ -228,13 +228,23 @@ def test_the_other_grey_rule_is_a_table_of_its_own() -> None:
 
 def test_official_weights_come_first_then_the_latest_run() -> None:
     runs = [
-        at("2026-03-01", record("drfn", "set5", [1.0], tag="file", weights="a")),
         at("2026-01-01", record("drfn", "set5", [2.0], tag="repro", weights="b")),
-        at("2026-02-01", record("drfn", "set5", [3.0], tag="repro", weights="c")),
+        at("2026-02-01", record("drfn", "set5", [3.0], tag="file", weights="c")),
     ]
     assert cell(made(*runs), "drfn", "set5")["measured"] == 3.0
-    official = at("2025-01-01", record("drfn", "set5", [4.0], weights="d"))
+    official = at("2025-01-01", record("drfn", "set5", [4.0]))
     assert cell(made(*runs, official), "drfn", "set5")["measured"] == 4.0
+
+
+def test_a_network_of_ones_own_has_no_dagger() -> None:
+    """The dagger is for networks of a paper with other weights than their authors'."""
+    register_model("mine", pipeline="rgb", input="lr", scales=(4,))(MODELS.get("drfn").build)
+    own, theirs = (record(name, "set5", [30.0], tag="file") for name in ("mine", "drfn"))
+    table = made(own, theirs)
+    (line,) = (line for line in lines(table, "mine") if line[3] == "measured")
+    assert line[4] == "30.000/0.8000"
+    assert dagger(theirs) == "†" and dagger(own) == ""
+    assert "DRFN with a training" in table.caption and "mine with" not in table.caption
 
 
 def test_of_weights_trained_here_those_that_saw_most_count() -> None:
