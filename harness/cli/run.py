@@ -284,14 +284,14 @@ def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterat
         runs: the runs.
         ended: their records by id.
     """
-    from harness.models.find_weights import TAG_ORDER
+    from harness.models.weights import OWN_TAGS
 
     usual: dict[tuple[str | None, ...], float] = {}
     worse: dict[str, list[str]] = {}
     cards = {}
     for run in runs:
         record = ended.get(run.identity.id)
-        if not run.weights or run.weights.info.tag in TAG_ORDER or record is None:
+        if not run.weights or run.weights.info.tag in OWN_TAGS or record is None:
             continue
         with suppress(HarnessError):  # an image may have changed since
             cards[run.card.name] = run.card
