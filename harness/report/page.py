@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 FIRST_CLAIMS = 8
-"""So many claims, the weightiest, stand on the page; the others are folded."""
+"""The number of claims that are visible at once; the page folds the others."""
 
 
 def record_card(record: RunRecord, methods: Mapping[str, str]) -> dict[str, str]:
@@ -221,10 +221,10 @@ def _measured(cell: JudgedCell) -> str:
 
 
 def _argued(findings: Findings, paper: Paper) -> tuple[Judgement, str] | None:
-    """Find the claim that sets the paper's own method above others, with what is known of it.
+    """Find the claim that the paper's own method is better than others, and what is known of it.
 
-    That it is better comes before that it is as good with less. Where the authors of another method
-    had published a log, that is what is known; else, it is the evidence of the verdict.
+    Without one, it is the claim that the method is as good with fewer parameters, say. What is
+    known are the logs that authors of other methods had published; without any, the evidence.
     """
     found = []
     for judgement in findings.claims:
