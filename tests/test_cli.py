@@ -531,7 +531,7 @@ class TestWeightsFetch:
         assert shown.exit_code == 0
         assert shown.output.index("academic use only") < shown.output.index("Stored in")
         run = harness("run", "--models", "srcnn", "--datasets", photos)
-        assert run.exit_code == 0 and run.output.split()[-1] == "official"
+        assert run.exit_code == 0 and run.stdout.split()[-1] == "official"
         (kept,) = Path("cache").rglob(published.name)
         kept.write_bytes(kept.read_bytes()[:-1000])
         shown = harness("weights", "fetch", "srcnn")
@@ -595,7 +595,7 @@ class TestWeightsFetch:
         assert (row["source"], row["sha256"]) == ("owner/repo@abc/w.pt", sha256)
         assert row["where"] == str(own)
         run = harness("run", "--models", model, "--datasets", photos)
-        assert run.exit_code == 0 and run.output.split()[-1] == "official"
+        assert run.exit_code == 0 and run.stdout.split()[-1] == "official"
         (record,) = ResultStore(Path("results/local")).records()
         assert record.weights and record.weights.source_sha256 == sha256
         assert speaks_for_the_authors(record)
@@ -658,7 +658,7 @@ class TestWeightsImport:
         shown = harness("weights", "import", "srcnn", path, "--tag", "mine", "--licence", "CC0-1.0")
         assert shown.exit_code == 0 and "CC0-1.0" in shown.output
         run = harness("run", "--models", "srcnn:mine", "--datasets", photos)
-        assert run.exit_code == 0 and "mine" in run.output.splitlines()[-1]
+        assert run.exit_code == 0 and "mine" in run.stdout.splitlines()[-1]
 
     def test_what_does_not_fit_is_not_stored(self, harness, tmp_path, random_weights) -> None:
         small = random_weights("drfn", groups=1)

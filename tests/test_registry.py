@@ -268,7 +268,7 @@ def test_a_plugin_may_bring_a_test_set_of_its_own(tmp_path: Path, harness, photo
     listed = harness("list", "datasets", "--plugin", file).output
     assert "holiday" in listed and str(photos) in listed
     shown = harness("run", "--models", "bicubic", "--datasets", "holiday", "--plugin", file)
-    assert shown.exit_code == 0 and "holiday" in shown.output.splitlines()[-1]
+    assert shown.exit_code == 0 and "holiday" in shown.stdout.splitlines()[-1]
 
 
 PAPER = """

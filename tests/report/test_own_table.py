@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_fields
 
 from harness.errors import UsageError
 from harness.paper.findings import Findings
@@ -199,10 +200,21 @@ def test_without_a_paper_nothing_is_printed() -> None:
         own_table(ran, OwnTable(printed=["edsr"]))
 
 
-def test_only_numbers_under_the_protocol_are_taken_from_print() -> None:
+def test_a_number_that_was_read_from_another_document_says_so() -> None:
     table = made([], of="rdn2018", models=["RDN"], printed=["rdn"], scale=4)
     assert body(table)[0][:2] == ["RDN*", "32.47/0.8990"]
     assert "(read from" in table.caption
+
+
+def test_numbers_of_another_degradation_are_not_taken_from_print() -> None:
+    printed = paper("drfn2020")
+    (table,) = printed.tables
+    other = replace_fields(printed, tables=(replace_fields(table, degradation="BD"),))
+    findings = Findings(frame(mine()), other)
+    with pytest.raises(UsageError, match="drfn2020 prints no number of it"):
+        own_table(findings, OwnTable(models=["mine", "edsr"], printed=["edsr"]))
+    assert printed.printed("edsr", False, 4, "set5") == {"psnr": "32.46", "ssim": "0.8968"}
+    assert other.printed("edsr", False, 4, "set5") == {}
 
 
 @pytest.mark.parametrize("layout", ["", "twocolumn"])

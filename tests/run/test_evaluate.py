@@ -266,7 +266,7 @@ def test_a_damaged_record_stops_only_its_own_run(harness, photos: Path) -> None:
     shown = harness(*words)
     assert shown.exit_code == 1
     assert f"Error: {record} is not a valid run record" in shown.output
-    assert "bicubic-rgb" in shown.output.splitlines()[-1]
+    assert "bicubic-rgb" in shown.stdout.splitlines()[-1]
     listed = harness("list", "runs").stdout.splitlines()
     assert [line.split()[-1] for line in listed if "damaged" in line] == [str(record)]
 
