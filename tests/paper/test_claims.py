@@ -866,10 +866,10 @@ class TestRows:
     ) -> None:
         found = judged(*measured)["table2-vdsr"]
         assert found.verdict == "undecided" and "6 of 8" in found.evidence
-        assert "SSIM of Urban100 0.7525 for 0.7540 (undecided)" in found.evidence
-        assert "not tried: luma not rounded" in found.evidence
+        assert "SSIM of Urban100 0.7525 for 0.7540 (undecided, 1 of 4" in found.evidence
+        assert "luma not rounded" in found.evidence
 
-    TRIED = ("", "+float-y", "+as-rgb")
+    TRIED = ("", "+float-y", "+as-rgb", "+as-rgb+float-y")
 
     def wrong(self, *protocols: str, whole: float | None = 0.7676) -> Judgement:
         """VDSR by the authors' weights with other numbers on Set14 than printed."""
@@ -886,7 +886,10 @@ class TestRows:
 
     @pytest.mark.parametrize(
         ("untried", "called"),
-        [("+float-y", "luma not rounded"), ("+as-rgb", "the other rule for grey images")],
+        [
+            ("+float-y", "luma not rounded"),
+            ("+as-rgb+float-y", "grey images as-rgb with luma not rounded"),
+        ],
     )
     def test_while_a_rule_was_not_tried_it_is_undecided(self, untried: str, called: str) -> None:
         found = self.wrong(*[one for one in self.TRIED if one != untried])
