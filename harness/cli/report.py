@@ -34,6 +34,7 @@ from harness.cli.options import (
     results_option,
     scale_option,
     split_words,
+    weights_of_option,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 @click.option(
     "--no-marks", is_flag=True, help="Do not mark the best and second best numbers of tables."
 )
+@weights_of_option
 @paper_option(optional=True)
 @results_option(several=True)
 @click.option(
@@ -88,6 +90,7 @@ def report(
     formats: str,
     grey: Any,
     no_marks: bool,
+    weights_of: tuple[str, ...],
     paper_name: str,
     results: tuple[Path, ...],
     out: Path | None,
@@ -115,7 +118,7 @@ def report(
         takers = " and ".join(filter(takes_pictures, REPORTS))
         refuse_ignored(f"the reports {takers}", "images", "image", "box", "models", "data_root")
     if name == "claims" and split_words(formats) == ["json"] and not out:
-        print_claims(results, paper_name, "json")
+        print_claims(results, paper_name, "json", weights_of)
         return
     if not out:
         out = Path() if results == (reference_records(),) else results[0]
@@ -126,7 +129,7 @@ def report(
         out = out / "reports" / ("" if paper_name == default_paper() else own)
     region = _region(image, box)
     pictures = Pictures(images or results[0], data_root, region, split_words(models))
-    findings = Findings(open_results(*results).table(), paper, grey)
+    findings = Findings(open_results(*results).table(), paper, grey, weights_of)
     failed = False
     for result in build(
         name, split_words(formats), findings, out, pictures, with_marks=not no_marks
@@ -177,25 +180,32 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
 )
+@weights_of_option
 @plugin_option
 def claims(
-    paper_name: str, results: tuple[Path, ...], form: Any, plugins: tuple[Path, ...]
+    paper_name: str,
+    results: tuple[Path, ...],
+    form: Any,
+    weights_of: tuple[str, ...],
+    plugins: tuple[Path, ...],
 ) -> None:
     """Print every claim of the paper: its words, the evidence, a verdict.
 
     The same as harness report claims, which also writes files.
     """
     fill_registries(plugins)
-    print_claims(results, paper_name, form)
+    print_claims(results, paper_name, form, weights_of)
 
 
-def print_claims(results: Sequence[Path], paper_name: str, form: Any) -> None:
+def print_claims(
+    results: Sequence[Path], paper_name: str, form: Any, weights_of: Sequence[str] = ()
+) -> None:
     """Print a paper's claims and their verdicts, judged from the records in some folders."""
     from harness.paper.findings import Findings
     from harness.report.claims import claims as claims_report
 
     paper = required_paper(paper_name, "harness claims")
-    findings = Findings(open_results(*results).table(), paper)
+    findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
     if form == "json":
         echo_lines(json_text([asdict(judgement) for judgement in findings.claims]))
     else:
@@ -282,6 +292,7 @@ def _size(text: str) -> tuple[int, int]:
 @click.option(
     "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
 )
+@weights_of_option
 @click.option("--require", is_flag=True, help="Count numbers that were not run as failures.")
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
 @results_option("results/local", several=True)
@@ -294,6 +305,7 @@ def check(
     models: str,
     datasets: str,
     grey: Any,
+    weights_of: tuple[str, ...],
     tolerance: float | None,
     require: bool,
     junit: Path | None,
@@ -314,7 +326,7 @@ def check(
     from harness.run.store import ResultStore
 
     if against != "paper":
-        refuse_ignored("--against paper", "grey", "paper_name")
+        refuse_ignored("--against paper", "grey", "paper_name", "weights_of")
     fill_registries(plugins)
     if not (require or results[0].is_dir()):
         raise UsageError(
@@ -329,7 +341,7 @@ def check(
         paper = required_paper(paper_name, "harness check --against paper")
         if not any(row.printed for row in paper.rows):
             raise UsageError(f"The paper {paper.source.id} prints no numbers in a table.")
-        findings = Findings(local.table(), paper, grey)
+        findings = Findings(local.table(), paper, grey, weights_of)
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
         rows += against_reference(local.sound.values(), references.sound.values())
