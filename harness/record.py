@@ -54,7 +54,8 @@ class WeightsInfo:
     """Where a network's weights came from.
 
     Attributes:
-        tag: ``official`` (by the authors), ``repro`` (trained by this project), ``file`` (user's).
+        tag: ``official`` (by the authors), ``repro`` (trained by this project), or a name: that of
+            the user's file.
         file: the file's name, without its folder.
         source_sha256: hash of the weights file.
         tensors_sha256: hash of the names, dtypes, shapes and values, whatever the file format.

@@ -15,7 +15,7 @@ from msgspec import convert
 from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file
 from harness.errors import HarnessError
 from harness.files import TEXT, recorded_path, regular, require_writable, write_atomically
-from harness.models.weights import PART, Weights, is_official, read_weights, save_weights
+from harness.models.weights import PART, TAG_ORDER, Weights, is_official, read_weights, save_weights
 from harness.record import digest
 from harness.registry import MODELS
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from harness.cards import ModelCard, RemoteFile
     from harness.record import RunRecord, WeightsInfo
-
-TAG_ORDER = {"official": 0, "repro": 1}
-"""The kinds of weights, the preferred one first; others come last."""
 
 
 class WeightsMissing(HarnessError):
@@ -43,7 +40,8 @@ def find_weights(
         scale: the factor.
         path: the file to read, instead of searching for one.
         key: the keys that lead to the weights in that file, see `read_weights`.
-        tag: ``official`` or ``repro``; without it, whichever is found first.
+        tag: ``official``, ``repro`` or that of imported weights; without it, whichever is found
+            first. With a path, the tag if the file states none; without it, the file's name.
 
     Raises:
         WeightsMissing: there are none; the message says how to get them.
@@ -52,20 +50,34 @@ def find_weights(
     if card.params == 0:
         return None
     if path:
-        weights = read_weights(card, scale, path, key=key)
+        weights = read_weights(card, scale, path, tag or "", key)
         return replace(weights, given=(recorded_path(path), key))
     for file, file_tag in installed(card, scale):
         if tag in (None, file_tag):
             return read_weights(card, scale, file, tag=file_tag)
     name = f"{card.name}:{tag}" if tag else card.name
-    advice = (
-        f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
-        "HARNESS_WEIGHTS"
-        if official_rows(card, scale)
-        else f"name a file with --weights {card.name}=FILE"
-        + (", or declare params=0 if it has none" if card.params is None else "")
+    raise WeightsMissing(
+        f"There are no weights for {name} at x{scale}: {_advice(card, scale, tag)}."
     )
-    raise WeightsMissing(f"There are no weights for {name} at x{scale}: {advice}.")
+
+
+def _advice(card: ModelCard, scale: int, tag: str | None) -> str:
+    """Say how to get weights of a model that are not on this machine."""
+    if tag not in (None, *TAG_ORDER):
+        known = dict.fromkeys(f"{card.name}:{one}" for _, one in installed(card, scale))
+        return (
+            f"name their file with --models {card.name}=FILE, or store it first with harness "
+            f"weights import {card.name} FILE --tag {tag}"
+            + f"; installed: {', '.join(known)}"
+            * bool(known)
+        )
+    if official_rows(card, scale):
+        return (
+            f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
+            "HARNESS_WEIGHTS"
+        )
+    declare = ", or declare params=0 if it has none" * (card.params is None)
+    return f"name a file with --weights {card.name}=FILE{declare}"
 
 
 def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:

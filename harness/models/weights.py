@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -35,6 +35,9 @@ PART = re.compile(r"(.+\.safetensors)\.(\d{1,3})of(\d{1,3})")
 
 _TAG = r"[\w-]+"
 
+TAG_ORDER = {"official": 0, "repro": 1}
+"""The kinds of weights, the preferred one first; others come last."""
+
 PART_BYTES = 15 << 20
 """The largest size of one part of a weights file, see `split_weights`."""
 
@@ -59,22 +62,21 @@ class Weights:
     given: tuple[str, str] = ("", "")
 
 
-def read_weights(
-    card: ModelCard, scale: int, path: Path, tag: str = "file", key: str = ""
-) -> Weights:
+def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "", key: str = "") -> Weights:
     """Read a weights file of any known kind.
 
     Args:
         card: the network.
         scale: the factor.
         path: the file, or any part of a split one.
-        tag: the tag of the weights if the file does not state one.
+        tag: the tag of the weights if the file does not state one; empty for its `file_tag`.
         key: the keys that lead to the weights in a checkpoint, joined by dots; empty to search.
 
     Raises:
         HarnessError: the file is missing, broken, for another network or scale, or not finite.
         UsageError: the key does not fit the file, or the file needs a key.
     """
+    tag = tag or file_tag(path)
     if PART.fullmatch(path.name):
         with TemporaryDirectory() as folder:
             return read_weights(card, scale, join_weights(path, Path(folder)), tag, key)
@@ -97,6 +99,22 @@ def read_weights(
         weights = Weights(info, tensors, note=note)
     require_finite(weights.tensors, path)
     return weights
+
+
+def file_tag(path: Path, others: Iterable[Path] = ()) -> str:
+    """Make the tag of the weights in a user's file from its name, such as ``last`` for last.pth.
+
+    If others have the same name, the tag begins with the name of a folder that tells them apart.
+    No file is called like the kinds of weights that the harness knows: ``official`` is by the
+    authors, and official.pth has the tag ``file-official``.
+    """
+    twins = [one.resolve() for one in others if one.stem == path.stem and one != path]
+    levels = zip(path.resolve().parents, *(twin.parents for twin in twins), strict=False)
+    apart = (own.name for own, *theirs in levels if own.name not in {one.name for one in theirs})
+    match = PART.fullmatch(path.name)
+    words = [next(apart, "")] * bool(twins) + [Path(match[1] if match else path.name).stem]
+    tag = re.sub(r"[^\w-]+", "-", "-".join(filter(None, words))).strip("-") or "file"
+    return f"file-{tag}" if tag in TAG_ORDER else tag
 
 
 def require_finite(tensors: Mapping[str, AnyArray], path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from harness.cards import Preset
 from harness.data.testsets import grey_images
-from harness.models.find_weights import TAG_ORDER, pinned_row, training_notes
+from harness.models.find_weights import pinned_row, training_notes
 from harness.models.published import publication
+from harness.models.weights import TAG_ORDER
 from harness.protocol.rules import USUAL_GREY, protocol
 from harness.run.provenance import foreign_origin
 

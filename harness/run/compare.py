@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import HarnessError, UsageError
 from harness.record import canonical_json, finite_mean
 from harness.run.provenance import foreign_origin
+from harness.run.store import weights_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,16 +165,25 @@ def restrict(
         UsageError: a word matches nothing: without an error its check would silently pass.
     """
     for kind, words in (("model", models), ("dataset", datasets)):
-        names = list(dict.fromkeys(getattr(row, kind) for row in rows))
-        selected: set[str] = set()
-        for word in words:
-            matches = names if word == "all" else fnmatch.filter(names, word)
-            if not matches:
-                available = ", ".join(names) or "nothing"
-                raise UsageError(f"No expected {kind} matches {word!r}: there are {available}.")
-            selected |= set(matches)
+        selected = matching(kind, list(dict.fromkeys(getattr(row, kind) for row in rows)), words)
         rows = [row for row in rows if getattr(row, kind) in selected]
     return list(rows)
+
+
+def matching(kind: str, names: Sequence[str], words: Sequence[str]) -> set[str]:
+    """Select names of a kind, such as of models, by names, globs or ``all``.
+
+    Raises:
+        UsageError: a word matches nothing.
+    """
+    selected: set[str] = set()
+    for word in words:
+        matches = names if word == "all" else fnmatch.filter(names, word)
+        if not matches:
+            available = ", ".join(names) or "nothing"
+            raise UsageError(f"No expected {kind} matches {word!r}: there are {available}.")
+        selected |= set(matches)
+    return selected
 
 
 def with_tolerance(rows: Iterable[CheckRow], psnr: float) -> list[CheckRow]:
@@ -207,9 +217,9 @@ def against_reference(local: Iterable[RunRecord], reference: Iterable[RunRecord]
     A cell is a model on a set with the same protocol, self-ensemble, tile, arguments and kind of
     weights. A cell of the reference without a local run gets rows, too. Failed runs count where
     none is finished. If the reference has several runs of a cell, a local run is compared with the
-    same run, else with one with the same weights, else with the latest: each metric with one that
-    has it. A metric of that run fails if no local run of the cell has it; metrics of the local run
-    alone are not compared.
+    same run, else with one with the same weights, else with one whose weights have the same tag,
+    else with the latest: each metric with one that has it. A metric of that run fails if no local
+    run of the cell has it; metrics of the local run alone are not compared.
 
     Raises:
         UsageError: there is no reference.
@@ -278,7 +288,8 @@ def _by_cell(records: Iterable[RunRecord]) -> dict[CellKey, list[RunRecord]]:
     for record in records:
         if foreign_origin(record):
             continue
-        cell = (record.identity.model, record.identity.dataset, _how(record), record.tag)
+        how, kind = _how(record), weights_kind(record)
+        cell = (record.identity.model, record.identity.dataset, how, kind)
         cells.setdefault(cell, []).append(record)
     return {cell: finished_or_failed(runs) for cell, runs in cells.items()}
 
@@ -298,11 +309,12 @@ def _how(record: RunRecord) -> str:
     return ", ".join([identity.protocol, *unusual])
 
 
-def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, bool, str]:
+def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, bool, bool, str]:
     return (
         record.identity.id == other.identity.id,
         record.identity.dataset_sha256 == other.identity.dataset_sha256,
         _made_by(record) == _made_by(other),
+        record.tag == other.tag,
         set(other.identity.metrics) <= set(record.identity.metrics),
         other.provenance.get("utc", ""),
     )

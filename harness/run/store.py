@@ -18,6 +18,7 @@ from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_file
 from harness.models.published import publication
 from harness.models.source import metrics_digest
+from harness.models.weights import TAG_ORDER
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
 from harness.registry import METRICS
@@ -332,6 +333,12 @@ def checkpoint_of(record: RunRecord) -> Checkpoint:
         known = publication(identity)
         weights = digest(known["commit"] if known else record.provenance.get("sr_images", ""))
     return identity.model, identity.scale, weights
+
+
+def weights_kind(record: RunRecord) -> str:
+    """``official``, ``repro``, ``file`` for others, ``published images``, or empty without any."""
+    is_named = record.weights is not None and record.tag not in TAG_ORDER
+    return "file" if is_named else record.tag
 
 
 def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, str]:
