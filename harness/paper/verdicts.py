@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from harness.paper.schema import Column, Compared, Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
+    from harness.run.statistics import RunsBySet
     from harness.run.store import Checkpoint
 
 
@@ -483,6 +484,26 @@ class Evidence:
             runs = () if obstacle else runs
             cells.append(JudgedCell(row, dataset, metric, obstacle, runs, self.rules, doubt))
         return JudgedRow(row, tuple(cells))
+
+    def runs_named(self, word: str) -> dict[int, dict[str, RunsBySet]]:
+        """List the runs that a name stands for, by scale, checkpoint and set.
+
+        ``mine`` is the checkpoint of the network's row, ``mine:a`` one checkpoint, ``mine:seed*``
+        several; a ``+`` at the end stands for self-ensemble.
+        """
+        found: dict[int, dict[str, RunsBySet]] = {}
+        for network, checkpoints in self.checkpoints.items():
+            model, scale, ensemble = network
+            if word.endswith("+") != ensemble:
+                continue
+            for checkpoint in checkpoints:
+                tag = self._tags[checkpoint]
+                name = f"{model}:{tag}" if tag else model
+                is_row = word.rstrip("+") == model and checkpoint == checkpoints[0]
+                if is_row or fnmatchcase(name, word.rstrip("+")):
+                    runs = self._by_checkpoint[network][checkpoint]
+                    found.setdefault(scale, {})[name + "+" * ensemble] = runs
+        return found
 
     @property
     def names(self) -> Mapping[str, str]:
