@@ -129,7 +129,11 @@ def weights() -> None:
 @weights.command("import")
 @click.argument("model")
 @click.argument("path", type=PathOption)
-@click.option("--tag", help="A name for the weights; the authors' own files are called official.")
+@click.option(
+    "--tag",
+    help="A name for the weights; the authors' own files are called official.  [default: that of "
+    "the file]",
+)
 @click.option("--licence", help="The licence of the weights, as their owner states it.")
 @weights_key_option
 @scale_option
