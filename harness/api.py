@@ -334,7 +334,7 @@ def _run_of_name(
     """
     from harness.run.plan import plan
 
-    files = {word.partition(":")[0]: Path(weights)} if weights else {}
+    files = {word.partition(":")[0]: (Path(weights),)} if weights else {}
     fields: dict[str, Any] = {}
     if rules:
         names = ("grey", "border", "float_lr", "float_y")

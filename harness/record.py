@@ -54,8 +54,8 @@ class WeightsInfo:
     """Where a network's weights came from.
 
     Attributes:
-        tag: ``official`` (by the authors), ``repro`` (trained by this project), others (user's); a
-            label, see `harness.models.weights.authors_row` for whose they are.
+        tag: ``official`` (by the authors), ``repro`` (trained by this project), or the name of the
+            user's file; a label, see `harness.models.weights.authors_row` for whose they are.
         file: the file's name, without its folder.
         source_sha256: hash of the weights file.
         tensors_sha256: hash of the names, dtypes, shapes and values, whatever the file format.

@@ -330,8 +330,9 @@ def register_dataset(name: str, root: Path | str, *, title: str = "", count: int
 
 _COLUMNS = (
     "image seconds note id status model dataset scale protocol self_ensemble tile hyper tag "
-    "weights_file_sha256 verified count parameters macs time record rank seen dataset_sha256 "
-    "pipeline weights lr_sha256 sr_sha256 earlier foreign error images device utc how"
+    "weights_file weights_file_sha256 verified count parameters macs time record rank seen "
+    "dataset_sha256 pipeline weights lr_sha256 sr_sha256 earlier foreign error images device utc "
+    "how"
 )
 """Columns beside the scores in records, in the table of runs and in its listing."""
 

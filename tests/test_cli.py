@@ -104,10 +104,9 @@ def sentences(output: str) -> list[str]:
         (["--models", "vdsr:best", "--datasets", "demo"], 1, "There are no weights for vdsr:best"),
         (["--models", "bicubic:x", "--datasets", "demo"], 2, "takes no weights"),
         (["--models", "vdsr:a", "--datasets", "demo", "--weights", "vdsr=b"], 2, "contradict"),
-        (["--models", "vdsr", "--weights", "vdsr=a", "--weights", "vdsr=b"], 2, "vdsr twice"),
         (["--models", "vdsr="], 2, "names no file"),
-        (["--models", "vdsr=.,vdsr=.."], 2, "two paths, . and .."),
-        (["--models", "vdsr=/dev/null", "--weights", "vdsr=b"], 2, "two paths, b and /dev/null"),
+        (["--models", "vdsr=.,vdsr=.."], 2, "two folders, . and .."),
+        (["--models", "vdsr=/dev/null", "--weights", "vdsr=b"], 1, "no weights file b"),
         (["--models", "vdsr:a=b", "--datasets", "demo"], 2, "by tag and by path"),
         (["--models", "bicubic", "--datasets", ""], 2, "No test sets are named"),
         (["--models", "bicubic", "--datasets", "demo", "--scale", "7"], 1, "not defined for x7"),
@@ -668,3 +667,72 @@ class TestWeightsImport:
         shown = harness(*words)
         assert shown.exit_code == 1 and "holds weights of drfn" in shown.output
         assert harness("list", "weights").stdout == before and "vdsr" in before
+
+
+class TestSeveralFilesOfOneModel:
+    @pytest.fixture
+    def saved(self, tmp_path: Path) -> Callable[..., Path]:
+        """Save a checkpoint of FSRCNN, made of random values with a seed."""
+
+        def make(name: str, seed: int) -> Path:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.manual_seed(seed)
+            torch.save(MODELS.get("fsrcnn").build(scale=4).state_dict(), path)
+            return path
+
+        return make
+
+    @pytest.mark.parametrize("way", ["weights", "models"])
+    def test_each_runs_under_its_own_tag(self, harness, photos, saved, way: str) -> None:
+        named = [f"fsrcnn={saved(f'{name}.pth', seed)}" for seed, name in enumerate("ab")]
+        words = ["--models", ",".join(named)]
+        if way == "weights":
+            words = ["--models", "fsrcnn", "--weights", named[0], "--weights", named[1]]
+        shown = harness("run", *words, "--datasets", photos, "--json")
+        assert shown.exit_code == 0, shown.output
+        a, b = json.loads(shown.stdout)
+        assert (a["weights"]["tag"], b["weights"]["tag"]) == ("a", "b")
+        assert a["id"] != b["id"] and a["means"] != b["means"]
+        assert "fsrcnn:a on photos" in shown.stderr and "fsrcnn:b on photos" in shown.stderr
+        (_, first), (_, second) = (
+            (row["weights"], row["weights_file"])
+            for row in json.loads(harness("list", "runs", "--json").stdout)
+        )
+        assert {Path(first).name, Path(second).name} == {"a.pth", "b.pth"}
+        table = harness("report", "results", "--paper", "none", "--results", "results/local")
+        assert "| fsrcnn:" in table.stdout
+        every = harness(
+            *("report", "results", "--paper", "none", "--results", "results/local"),
+            *("--weights-of", "fsrcnn:*"),
+        )
+        assert "| fsrcnn:a " in every.stdout and "| fsrcnn:b " in every.stdout
+
+    def test_equal_weights_run_once_and_the_user_is_told(self, harness, photos, saved) -> None:
+        named = [f"fsrcnn={saved(f'{name}.pth', 0)}" for name in "ab"]
+        shown = harness("run", "--models", ",".join(named), "--datasets", photos, "--json")
+        assert len(json.loads(shown.stdout)) == 1
+        assert "a.pth and " in shown.stderr and "b.pth hold the same weights" in shown.stderr
+
+    def test_a_tag_names_imported_weights_only(self, harness, photos, saved) -> None:
+        words = ("run", "--models", "fsrcnn:a", "--datasets", photos, "--json")
+        unknown = harness(*words)
+        assert unknown.exit_code == 1
+        assert "harness weights import fsrcnn FILE --tag a" in unknown.stderr
+        assert harness("weights", "import", "fsrcnn", saved("a.pth", 0)).exit_code == 0
+        (found,) = json.loads(harness(*words).stdout)
+        assert found["weights"]["tag"] == "a"
+
+    def test_the_check_holds_a_file_of_another_name_against_the_reference(
+        self, harness, photos, saved
+    ) -> None:
+        """A pipeline's build/model.pth is held against best.pth, which was accepted."""
+        best = f"fsrcnn={saved('best.pth', 0)}"
+        harness("run", "--models", best, "--datasets", photos, "--results", "reference")
+        for seed, code in ((0, 0), (1, 3)):
+            results = f"local{seed}"
+            built = f"fsrcnn={saved(f'{seed}/model.pth', seed)}"
+            harness("run", "--models", built, "--datasets", photos, "--results", results)
+            words = ("--results", results, "--reference", "reference", "--require")
+            shown = harness("check", *words)
+            assert shown.exit_code == code, shown.output

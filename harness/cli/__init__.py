@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from harness.cli.check import check
+from harness.cli.compare import compare
 from harness.cli.data import data, weights
 from harness.cli.inspect import check_model, list_
 from harness.cli.progress import echo, open_streams
@@ -58,6 +59,6 @@ def main(debug: bool) -> None:
     """Check the numbers of super-resolution papers, and evaluate your own network the same way."""
 
 
-_READERS = (report, claims, check, explain, complexity, bench, list_, check_model)
+_READERS = (report, claims, check, compare, explain, complexity, bench, list_, check_model)
 for verb in (run, train, *_READERS, data, weights, accept):
     main.add_command(verb)

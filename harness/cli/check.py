@@ -26,6 +26,7 @@ from harness.cli.options import (
     required_paper,
     results_option,
     split_words,
+    weights_of_option,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
 @results_option("results/local", several=True)
 @reference_option
+@weights_of_option
 @plugin_option
 @json_option
 def check(
@@ -80,6 +82,7 @@ def check(
     models: str,
     datasets: str,
     grey: Any,
+    weights_of: tuple[str, ...],
     tolerance: float | None,
     retrained: bool,
     require: bool,
@@ -115,7 +118,7 @@ def check(
     if against == "paper":
         refuse_ignored("--against reference", "retrained")
     else:
-        refuse_ignored("--against paper", "grey", "paper_name")
+        refuse_ignored("--against paper", "grey", "paper_name", "weights_of")
     fill_registries(plugins)
     local = open_results(*results)
     references = ResultStore(reference).read()
@@ -125,7 +128,7 @@ def check(
         paper = required_paper(paper_name, "harness check --against paper")
         if not any(row.printed for row in paper.rows):
             raise UsageError(f"The paper {paper.source.id} prints no numbers in a table.")
-        findings = Findings(local.table(), paper, grey)
+        findings = Findings(local.table(), paper, grey, weights_of)
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
         runs = local.sound.values(), references.sound.values()

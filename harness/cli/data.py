@@ -129,7 +129,7 @@ def weights() -> None:
 @weights.command("import")
 @click.argument("model")
 @click.argument("path", type=PathOption)
-@click.option("--tag", help="A name for the weights, such as mine.")
+@click.option("--tag", help="A name for the weights, such as mine.  [default: that of the file]")
 @click.option("--licence", help="The licence of the weights, as their owner states it.")
 @weights_key_option
 @scale_option

@@ -413,9 +413,17 @@ def _about(function: Callable[..., object]) -> str | None:
 
 RUN_COLUMNS = (
     *("id", "model", "hyper", "dataset", "dataset_sha256", "scale", "protocol", "pipeline"),
-    *("weights", "weights_file_sha256", "self_ensemble", "tile", "lr_sha256", "sr_sha256"),
-    *("earlier", "foreign", "status", "error", "verified", "images", "parameters", "macs"),
-    *("seconds", "device", "utc"),
+    *(
+        "weights",
+        "weights_file",
+        "weights_file_sha256",
+        "self_ensemble",
+        "tile",
+        "lr_sha256",
+        "sr_sha256",
+    ),
+    *("earlier", "foreign", "status", "error", "verified", "images"),
+    *("parameters", "macs", "seconds", "device", "utc"),
 )
 """The columns of a run in the CSV, before those of its scores; see docs/records.md."""
 
@@ -430,7 +438,7 @@ def list_runs(records: Records, scale: int | None) -> list[Row]:
 def brief_runs(rows: Sequence[Row]) -> list[Row]:
     """Select the columns of `list_runs` that fit on a terminal."""
     metrics = dict.fromkeys(name for row in rows for name in row if name not in RUN_COLUMNS)
-    first = ("id", "model", "dataset", "protocol", "weights", "how", "status")
+    first = ("id", "model", "dataset", "protocol", "weights", "weights_file", "how", "status")
     names = (*first, *metrics, "utc", "error")
     return [{name: row.get(name) for name in names} | {"how": _how(row)} for row in rows]
 
@@ -446,7 +454,7 @@ def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
 def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
     """Yield each sound record of a scale, or of all, with its facts by column."""
     from harness.protocol.rules import protocol
-    from harness.run.provenance import foreign_origin
+    from harness.run.provenance import foreign_origin, weights_file
     from harness.run.store import set_names, set_of
 
     chosen = [one for one in records.sound.values() if scale in (None, one.identity.scale)]
@@ -460,6 +468,7 @@ def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]
             "dataset": names[set_of(record)],
             "pipeline": protocol(identity.protocol).pipeline,
             "weights": record.tag or None,
+            "weights_file": weights_file(record) or (weights.file if weights else None),
             "weights_file_sha256": weights.source_sha256 if weights else None,
             "foreign": foreign_origin(record) or None,
             "error": record.error or None,

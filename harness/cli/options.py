@@ -77,6 +77,13 @@ scale_option = click.option("--scale", type=click.IntRange(1), default=4, show_d
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
 )
+weights_of_option = click.option(
+    "--weights-of",
+    multiple=True,
+    metavar="MODEL:TAG",
+    help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
+    "each of its weights a row (repeatable).",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -31,6 +31,7 @@ from harness.cli.options import (
     results_option,
     scale_option,
     split_words,
+    weights_of_option,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, UsageError
@@ -146,6 +147,7 @@ def own_table_options(command: Command) -> Command:
 @click.option(
     "--no-marks", is_flag=True, help="Do not mark the best and second best numbers of tables."
 )
+@weights_of_option
 @paper_option(optional=True)
 @results_option(several=True)
 @click.option(
@@ -179,6 +181,7 @@ def report(
     formats: str,
     grey: Any,
     no_marks: bool,
+    weights_of: tuple[str, ...],
     paper_name: str,
     results: tuple[Path, ...],
     out: Path | None,
@@ -217,7 +220,7 @@ def report(
         of_crops = ("images", "image", "box", "data_root", *["models"] * (not own_request))
         refuse_ignored(f"the reports {takers}", *of_crops)
     if name == "claims" and split_words(formats) == ["json"] and not out:
-        print_claims(results, paper_name, "json")
+        print_claims(results, paper_name, "json", weights_of)
         return
     if not out:
         of_reference = [one.resolve() for one in results] == [reference_records().resolve()]
@@ -227,7 +230,7 @@ def report(
         if paper and (is_taken or own == "runs"):
             raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
-    findings = Findings(open_results(*results).table(), paper, grey)
+    findings = Findings(open_results(*results).table(), paper, grey, weights_of)
     marks = {"with_marks": not no_marks}
     if own_request:
         table = own_table(findings, own_request)
@@ -303,9 +306,15 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
 )
+@weights_of_option
 @plugin_option
 def claims(
-    name: str, paper_name: str, results: tuple[Path, ...], form: Any, plugins: tuple[Path, ...]
+    name: str,
+    paper_name: str,
+    results: tuple[Path, ...],
+    form: Any,
+    weights_of: tuple[str, ...],
+    plugins: tuple[Path, ...],
 ) -> None:
     """Print the claims of the paper: their words, the evidence, the verdicts.
 
@@ -316,16 +325,23 @@ def claims(
     Example: harness claims superior
     """
     fill_registries(plugins)
-    print_claims(results, paper_name, form, name)
+    print_claims(results, paper_name, form, weights_of, name)
 
 
-def print_claims(results: Sequence[Path], paper_name: str, form: Any, name: str = "") -> None:
+def print_claims(
+    results: Sequence[Path],
+    paper_name: str,
+    form: Any,
+    weights_of: Sequence[str] = (),
+    name: str = "",
+) -> None:
     """Print a paper's claims and their verdicts, judged from the records in some folders.
 
     Args:
         results: the folders.
         paper_name: the paper, by name or as a file.
         form: ``md``, ``json`` or ``csv``.
+        weights_of: the checkpoints that speak for their models, as ``model:tag``.
         name: one claim; by default all.
 
     Raises:
@@ -336,7 +352,7 @@ def print_claims(results: Sequence[Path], paper_name: str, form: Any, name: str 
     from harness.report.table import markdown_note
 
     paper = required_paper(paper_name, "harness claims")
-    findings = Findings(open_results(*results).table(), paper)
+    findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
     names = [_near(name, findings.claim_names)] if name else findings.claim_names
     if form == "json":
         echo_lines(json_text([asdict(findings.judge(one)) for one in names]))

@@ -48,15 +48,14 @@ def _tile_side(text: str) -> int | str:
     return text if text == "auto" else click.IntRange(8)(text)
 
 
-def _weight_files(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, Path]:
-    files = {}
+def _weight_files(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Convert ``--weights``: the files of each model."""
+    files: dict[str, tuple[Path, ...]] = {}
     for pair in pairs:
         model, equals, path = pair.partition("=")
         if not equals or not path:
             raise UsageError(f"--weights takes MODEL=PATH, not {pair!r}.")
-        if model in files:
-            raise UsageError(f"--weights names {model} twice.")
-        files[model] = Path(path)
+        files[model] = tuple(dict.fromkeys((*files.get(model, ()), Path(path))))
     return files
 
 
@@ -147,7 +146,8 @@ datasets_option = partial(
     multiple=True,
     callback=_weight_files,
     metavar="MODEL=PATH",
-    help="A weights file for a model (repeatable).",
+    help="A weights file for a model; of several for one model, such as mine=a.pth and mine=b.pth, "
+    "each runs, as mine:a and mine:b (repeatable).",
 )
 @weights_key_option
 @click.option(

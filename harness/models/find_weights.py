@@ -23,6 +23,7 @@ from harness.models.weights import (
     REPRO,
     Weights,
     authors_row,
+    file_tag,
     is_official,
     read_weights,
     save_weights,
@@ -51,7 +52,8 @@ def find_weights(
         scale: the factor.
         path: the file to read, instead of searching for one.
         key: the keys that lead to the weights in that file, see `read_weights`.
-        tag: ``official`` or ``repro``; without it, whichever is found first.
+        tag: ``official``, ``repro`` or that of imported weights; without it, whichever is found
+            first. With a path, the tag if the file states none; without it, the file's name.
 
     Raises:
         WeightsMissing: there are none; the message says how to get them.
@@ -60,20 +62,34 @@ def find_weights(
     if card.params == 0:
         return None
     if path:
-        weights = read_labelled(card, scale, path, key=key)
+        weights = read_labelled(card, scale, path, tag or "", key)
         return replace(weights, given=(recorded_path(path), key))
     for file, file_tag in installed(card, scale):
         if tag in (None, file_tag):
             return read_labelled(card, scale, file, tag=file_tag)
     name = f"{card.name}:{tag}" if tag else card.name
-    advice = (
-        f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
-        "HARNESS_WEIGHTS"
-        if official_rows(card, scale)
-        else f"name a file with --weights {card.name}=FILE"
-        + (", or declare params=0 if it has none" if card.params is None else "")
+    raise WeightsMissing(
+        f"There are no weights for {name} at x{scale}: {_advice(card, scale, tag)}."
     )
-    raise WeightsMissing(f"There are no weights for {name} at x{scale}: {advice}.")
+
+
+def _advice(card: ModelCard, scale: int, tag: str | None) -> str:
+    """Say how to get weights of a model that are not on this machine."""
+    if tag not in (None, *OWN_TAGS):
+        known = dict.fromkeys(f"{card.name}:{one}" for _, one in installed(card, scale))
+        return (
+            f"name their file with --models {card.name}=FILE, or store it first with harness "
+            f"weights import {card.name} FILE --tag {tag}"
+            + f"; installed: {', '.join(known)}"
+            * bool(known)
+        )
+    if official_rows(card, scale):
+        return (
+            f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
+            "HARNESS_WEIGHTS"
+        )
+    declare = ", or declare params=0 if it has none" * (card.params is None)
+    return f"name a file with --weights {card.name}=FILE{declare}"
 
 
 def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
@@ -113,9 +129,7 @@ def _earned(card: ModelCard, scale: int, path: Path) -> str:
         return "file"
 
 
-def read_labelled(
-    card: ModelCard, scale: int, path: Path, tag: str = "file", key: str = ""
-) -> Weights:
+def read_labelled(card: ModelCard, scale: int, path: Path, tag: str = "", key: str = "") -> Weights:
     """Read weights as `read_weights` does; only those with training notes have the tag ``repro``.
 
     The notes lie in the package of the model, or beside the file, where ``harness train`` writes
@@ -128,7 +142,7 @@ def read_labelled(
     beside = read_notes(notes_path(path)) or {}
     if weights.info.tensors_sha256 in {*shipped, beside.get("tensors_sha256")}:
         return weights
-    return replace(weights, info=replace(weights.info, tag="file"))
+    return replace(weights, info=replace(weights.info, tag=file_tag(path)))
 
 
 def _official(root: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, str]]:

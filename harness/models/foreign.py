@@ -17,7 +17,7 @@ from harness.files import WEIGHTS, regular
 from harness.global_state import random_state_kept
 from harness.models.formats.checkpoints import unpickle, whole_networks
 from harness.models.network import owner
-from harness.models.weights import Weights, at_most, require_finite, tensors_digest
+from harness.models.weights import Weights, at_most, file_tag, require_finite, tensors_digest
 from harness.record import WeightsInfo, file_digest
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def recognise(path: Path, name: str, key: str = "") -> tuple[ModelCard, Weights]
             "purpose": descriptor.purpose,
         },
     )
-    info = WeightsInfo("file", path.name, file_digest(path), sha256)
+    info = WeightsInfo(file_tag(path), path.name, file_digest(path), sha256)
     return card, Weights(info, tensors, note=note)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -64,23 +64,22 @@ class Weights:
     given: tuple[str, str] = ("", "")
 
 
-def read_weights(
-    card: ModelCard, scale: int, path: Path, tag: str = "file", key: str = ""
-) -> Weights:
+def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "", key: str = "") -> Weights:
     """Read a weights file of any known kind.
 
     Args:
         card: the network.
         scale: the factor.
         path: the file, or any part of a split one.
-        tag: the tag of the weights if the file does not state one; see `authors_row` for
-            ``official``.
+        tag: the tag of the weights if the file does not state one; empty for its `file_tag`; see
+            `authors_row` for ``official``.
         key: the keys that lead to the weights in a checkpoint, joined by dots; empty to search.
 
     Raises:
         HarnessError: the file is missing, broken, for another network or scale, or not finite.
         UsageError: the key does not fit the file, or the file needs a key.
     """
+    tag = tag or file_tag(path)
     if PART.fullmatch(path.name):
         with TemporaryDirectory() as folder:
             return read_weights(card, scale, join_weights(path, Path(folder)), tag, key)
@@ -109,7 +108,7 @@ def _with_earned_tag(info: WeightsInfo, card: ModelCard, scale: int, path: Path)
     if row:
         stated = row["licence"] if info.licence == "not stated" else info.licence
         return replace(info, tag=OFFICIAL, licence=stated)
-    return replace(info, tag="file") if info.tag == OFFICIAL else info
+    return replace(info, tag=file_tag(path)) if info.tag == OFFICIAL else info
 
 
 @cache
@@ -143,6 +142,22 @@ def _is_of_checked_file(row: Mapping[str, str], info: WeightsInfo) -> bool:
     if kind == "git":  # of which a record holds nothing
         return info.file == Path(row["file"]).name
     return info.source_sha256.startswith(digits)
+
+
+def file_tag(path: Path, others: Iterable[Path] = ()) -> str:
+    """Make the tag of the weights in a user's file from its name, such as ``last`` for last.pth.
+
+    If others have the same name, the tag begins with the name of a folder that tells them apart.
+    No file is called like the kinds of weights that the harness knows: ``official`` is by the
+    authors, and official.pth has the tag ``file-official``.
+    """
+    twins = [one.resolve() for one in others if one.stem == path.stem and one != path]
+    levels = zip(path.resolve().parents, *(twin.parents for twin in twins), strict=False)
+    apart = (own.name for own, *theirs in levels if own.name not in {one.name for one in theirs})
+    match = PART.fullmatch(path.name)
+    words = [next(apart, "")] * bool(twins) + [Path(match[1] if match else path.name).stem]
+    tag = re.sub(r"[^\w-]+", "-", "-".join(filter(None, words))).strip("-") or "file"
+    return f"file-{tag}" if tag in OWN_TAGS else tag
 
 
 def require_finite(tensors: Mapping[str, AnyArray], path: Path) -> None:

@@ -343,6 +343,8 @@ class Row:
     Attributes:
         model: the registered network; empty if there is none.
         printed: the numbers by set and metric.
+        tag: of the weights that the row is about; empty for a printed row, and for a network that
+            ran with one set of weights.
     """
 
     table: Table
@@ -351,12 +353,13 @@ class Row:
     model: str
     self_ensemble: bool
     printed: Mapping[tuple[str, str], float]
+    tag: str = ""
 
     @property
     def word(self) -> str:
-        """The model, with a ``+`` for self-ensemble, or a word made from the printed name."""
+        """The model with the tag and a ``+`` for self-ensemble, or the printed name as a word."""
         if self.model:
-            return self.model + "+" * self.self_ensemble
+            return self.model + f":{self.tag}" * bool(self.tag) + "+" * self.self_ensemble
         return re.sub(r"[^\w.+-]+", "-", self.method).strip("-").lower()
 
     @property

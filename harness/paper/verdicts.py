@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 from itertools import chain, product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -28,6 +29,7 @@ from harness.paper.select import (
 from harness.protocol.rules import Protocol, lineage
 from harness.registry import DATASETS, METRICS, MODELS
 from harness.run.compare import Tier
+from harness.run.store import checkpoint_of, checkpoint_tags
 from harness.text import listed
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from harness.paper.schema import Column, Compared, Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
+    from harness.run.statistics import RunsBySet
+    from harness.run.store import Checkpoint
 
 
 PRINTED = Tier("as printed", 0.02, 0.001)
@@ -109,8 +113,8 @@ class JudgedCell:
     Attributes:
         row, dataset, metric: its place.
         obstacle: why the harness cannot measure the printed number; empty if it can.
-        runs: of this network and set under all rules, in the order of `rank`; none if there is an
-            obstacle.
+        runs: of one checkpoint of this network on this set under all rules, in the order of `rank`,
+            then failed ones of others; none if there is an obstacle.
         grey: the rule for grey images of the run that is shown; None for the table's own.
         doubt: what looks wrong with the printed number.
     """
@@ -282,42 +286,159 @@ class JudgedRow:
     row: Row
     cells: tuple[JudgedCell, ...]
 
+    @property
+    def sets_shown(self) -> frozenset[str]:
+        """The sets with a finished run under the rules that are shown."""
+        return frozenset(cell.dataset for cell in self.cells if cell.shown)
+
+
+Network = tuple[str, int, bool]
+"""A model, its scale, and whether it ran with self-ensemble."""
+
 
 @dataclass(frozen=True)
 class Evidence:
     """What verdicts rest on: the runs and the printed numbers.
 
+    A row of a table is about one checkpoint: its numbers are never of several.
+
     Attributes:
         runs: the output of `Records.table`.
         paper: the paper; None for tables of the runs alone.
         rules: the rule for grey images of all runs that are shown; None for each table's own.
+        weights_of: checkpoints that get rows before others, such as ``mine:a`` or ``mine:*``.
+
+    Raises:
+        UsageError: no checkpoint has a name in ``weights_of``.
     """
 
     runs: pd.DataFrame
     paper: Paper | None
     rules: GreyRule | None = None
+    weights_of: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for word in self.weights_of:
+            names = [f"{model}:{tag}" for (model, *_), tag in self._tags.items() if tag]
+            if not any(fnmatchcase(name, word) for name in names):
+                model = word.partition(":")[0]
+                known = [name for name in names if name.startswith(f"{model}:")] or names
+                raise UsageError(
+                    f"--weights-of {word}: no run has these weights; "
+                    f"there are runs of {listed(sorted(set(known))) or 'no weights'}."
+                )
+
+    @cached_property
+    def _counted(self) -> list[tuple[RunRecord, str]]:
+        """The comparable runs of networks with default arguments, with their sets, by `rank`."""
+        records = self.runs.get("record", ())
+        sets = dict(zip(map(id, records), self.runs.get("dataset", ()), strict=True))
+        runs = (run for run in records if is_comparable(run) and not run.identity.hyper)
+        return [(run, sets[id(run)]) for run in rank(runs)]
+
+    @cached_property
+    def _by_checkpoint(self) -> dict[Network, dict[Checkpoint, dict[str, list[RunRecord]]]]:
+        """The same runs by network, checkpoint and set."""
+        found: dict[Network, dict[Checkpoint, dict[str, list[RunRecord]]]] = {}
+        for run, dataset in self._counted:
+            identity = run.identity
+            network = (identity.model, identity.scale, identity.self_ensemble)
+            by_set = found.setdefault(network, {}).setdefault(checkpoint_of(run), {})
+            by_set.setdefault(dataset, []).append(run)
+        return found
+
+    @cached_property
+    def _tags(self) -> dict[Checkpoint, str]:
+        """See `checkpoint_tags`."""
+        return checkpoint_tags(run for run, _ in self._counted)
+
+    @cached_property
+    def checkpoints(self) -> dict[Network, list[Checkpoint]]:
+        """The checkpoints of each network; the first one is that of the network's row.
+
+        It is the first of ``weights_of``; else the authors' weights, or images that they published;
+        else the one with the most numbers in the tables; else the first in the order of `rank`. One
+        without any number comes last.
+        """
+        return {
+            network: sorted(found, key=partial(self._preference, network), reverse=True)
+            for network, found in self._by_checkpoint.items()
+        }
+
+    def _preference(self, network: Network, checkpoint: Checkpoint) -> tuple[int, bool, int, int]:
+        runs = [run for runs in self._by_checkpoint[network][checkpoint].values() for run in runs]
+        authors = max(
+            speaks_for_the_authors(run) * (2 - bool(run.identity.sr_sha256)) for run in runs
+        )
+        numbers = self._numbers[network, checkpoint]
+        return -self._place(checkpoint), numbers > 0, authors, numbers
+
+    def _place(self, checkpoint: Checkpoint) -> int:
+        """The place of the word in ``weights_of`` that names a checkpoint; behind all if none."""
+        name = f"{checkpoint[0]}:{self._tags[checkpoint]}"
+        places = (n for n, word in enumerate(self.weights_of) if fnmatchcase(name, word))
+        return next(places, len(self.weights_of))
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[Network, Checkpoint], int]:
+        """Count the numbers that each checkpoint has in the tables, under their rules."""
+        return {
+            (network, checkpoint): sum(
+                cell.value is not None
+                for row in self._rows_of(network)
+                for cell in self._judged(row, by_set).cells
+            )
+            for network, checkpoints in self._by_checkpoint.items()
+            for checkpoint, by_set in checkpoints.items()
+        }
+
+    def _rows_of(self, network: Network) -> Iterator[Row]:
+        """Yield the row of a network in each table, the printed one if there is one."""
+        rows = self.paper.rows if self.paper else ()
+        for table in self.tables:
+            own = (row for row in rows if row.table is table and _network(row) == network)
+            yield next(own, None) or self._unprinted(table, network)
+
+    def _unprinted(
+        self, table: Table, network: Network, checkpoint: Checkpoint | None = None
+    ) -> Row:
+        """Make a row for a network that a table does not print, or for one checkpoint of it."""
+        model, scale, ensemble = network
+        tag = self._tags[checkpoint] if checkpoint else ""
+        name = self.names.get(model, model) + f":{tag}" * bool(tag) + "+" * ensemble
+        return Row(table, scale, name, model, ensemble, {}, tag)
+
+    @cached_property
+    def _rows_of_runs(self) -> dict[Network, dict[str, list[RunRecord]]]:
+        """The runs for each network's row: those of its first checkpoint, by set.
+
+        Failed runs of the others follow, so that no failure is hidden.
+        """
+        found: dict[Network, dict[str, list[RunRecord]]] = {}
+        for network, (first, *others) in self.checkpoints.items():
+            by_checkpoint = self._by_checkpoint[network]
+            by_set = {dataset: [*runs] for dataset, runs in by_checkpoint[first].items()}
+            for dataset, runs in chain.from_iterable(by_checkpoint[one].items() for one in others):
+                if failed := [run for run in runs if run.status != "finished"]:
+                    by_set.setdefault(dataset, []).extend(failed)
+            found[network] = by_set
+        return found
 
     @cached_property
     def by_cell(self) -> dict[tuple[str, str, int, bool], list[RunRecord]]:
-        """The comparable runs of networks with default arguments, in the order of `rank`.
-
-        By model, set, scale and whether it ran with self-ensemble.
-        """
-        cells: dict[tuple[str, str, int, bool], list[RunRecord]] = {}
-        found = zip(self.runs.get("record", ()), self.runs.get("dataset", ()), strict=True)
-        for record, dataset in found:
-            identity = record.identity
-            if is_comparable(record) and not identity.hyper:
-                key = (identity.model, dataset, identity.scale, identity.self_ensemble)
-                cells.setdefault(key, []).append(record)
-        return {key: rank(records) for key, records in cells.items()}
+        """The runs for the row of each network, by model, set, scale and self-ensemble."""
+        return {
+            (model, dataset, scale, ensemble): runs
+            for (model, scale, ensemble), by_set in self._rows_of_runs.items()
+            for dataset, runs in by_set.items()
+        }
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
         """The paper's tables; without a paper, one of all sets and metrics that have runs."""
         if self.paper:
             return self.paper.tables
-        ran = {dataset for _, dataset, *_ in self.by_cell}
+        ran = {dataset for _, dataset in self._counted}
         columns = dict.fromkeys(name for name in [*DATASETS, *sorted(ran)] if name in ran)
         scores = {name: one.printed for name, one in SCORES.items()} | self._further_scores()
         sets = tuple(columns)
@@ -326,42 +447,88 @@ class Evidence:
     def _further_scores(self) -> dict[str, int]:
         """Return the decimals of the metrics besides PSNR and SSIM that have runs."""
         means: dict[str, list[float]] = {}
-        for run in chain.from_iterable(self.by_cell.values()):
+        for run, _ in self._counted:
             for metric in run.means.keys() - SCORES if run.status == "finished" else ():
                 means.setdefault(metric, []).append(run.means[metric])
         return {metric: decimals(means[metric]) for metric in sorted(means)}
 
     @cached_property
     def rows(self) -> tuple[JudgedRow, ...]:
-        """The rows of all tables by scale: the printed ones, then networks that only runs have."""
-        rows: list[Row] = []
+        """The rows of all tables by scale: the printed ones, then those that only runs have."""
+        rows: list[JudgedRow] = []
         for table in self.tables:
             printed = [row for row in self.paper.rows if row.table is table] if self.paper else []
-            scales = {row.scale for row in printed}
-            taken = {(row.scale, row.model, row.self_ensemble) for row in printed}
-            ran = {
-                (scale, model, ensemble)
-                for model, dataset, scale, ensemble in self.by_cell
-                if dataset in table.columns and not table.obstacle(scale)
-                # A paper prints a row of its own for self-ensemble, or none.
-                if not self.paper or (scale in scales and not ensemble)
-            }
-            for scale, model, ensemble in sorted(ran - taken):
-                name = self.names.get(model, model) + "+" * ensemble
-                printed.append(Row(table, scale, name, model, ensemble, {}))
-            rows += sorted(printed, key=lambda row: row.scale)
-        return tuple(map(self._judged, rows))
+            judged = [
+                self._judged(row, self._rows_of_runs.get(_network(row), {})) for row in printed
+            ]
+            own = {_network(one.row): one for one in judged}
+            for network in sorted(self.checkpoints, key=lambda network: (network[1], network)):
+                if network in own:
+                    judged += self._others(table, network, own[network])
+                elif self._has_place(table, network, {row.scale for row in printed}):
+                    of = self.checkpoints[network][0] if self._is_ambiguous(network) else None
+                    first = self._judged(
+                        self._unprinted(table, network, of), self._rows_of_runs[network]
+                    )
+                    judged += [first, *self._others(table, network, first)]
+            rows += sorted(judged, key=lambda one: one.row.scale)
+        return tuple(rows)
 
-    def _judged(self, row: Row) -> JudgedRow:
+    def _has_place(self, table: Table, network: Network, scales: Set[int]) -> bool:
+        """Whether a table gets a row for a network that it does not print."""
+        model, scale, ensemble = network
+        has_runs = any((model, one, scale, ensemble) in self.by_cell for one in table.columns)
+        # A paper prints a row of its own for self-ensemble, or none.
+        is_alike = not self.paper or (scale in scales and not ensemble)
+        return has_runs and is_alike and not table.obstacle(scale)
+
+    def _is_ambiguous(self, network: Network) -> bool:
+        """Whether several checkpoints of a model at a scale have numbers in the tables."""
+        return (
+            len({one for (_, one), n in self._numbers.items() if n and one[:2] == network[:2]}) > 1
+        )
+
+    def _others(self, table: Table, network: Network, first: JudgedRow) -> Iterator[JudgedRow]:
+        """Yield the rows of checkpoints that have a set which no row above has, or were named."""
+        shown = first.sets_shown
+        for checkpoint in self.checkpoints[network][1:]:
+            row = self._unprinted(table, network, checkpoint)
+            judged = self._judged(row, self._by_checkpoint[network][checkpoint])
+            named = self._place(checkpoint) < len(self.weights_of)
+            if judged.sets_shown and (named or judged.sets_shown - shown):
+                shown |= judged.sets_shown
+                yield judged
+
+    def _judged(self, row: Row, by_set: Mapping[str, Sequence[RunRecord]]) -> JudgedRow:
         doubts = self.paper.doubted if self.paper else {}
         cells = []
         for dataset, metric in product(row.table.columns, row.table.scores):
-            runs = self.by_cell.get((row.model, dataset, row.scale, row.self_ensemble), [])
+            runs = by_set.get(dataset, ())
             obstacle = _obstacle(row, dataset, metric, runs)
             doubt = doubts.get((row.table.id, row.scale, row.method, dataset, metric))
-            runs = [] if obstacle else runs
+            runs = () if obstacle else runs
             cells.append(JudgedCell(row, dataset, metric, obstacle, runs, self.rules, doubt))
         return JudgedRow(row, tuple(cells))
+
+    def runs_named(self, word: str) -> dict[int, dict[str, RunsBySet]]:
+        """List the runs that a name stands for, by scale, checkpoint and set.
+
+        ``mine`` is the checkpoint of the network's row, ``mine:a`` one checkpoint, ``mine:seed*``
+        several; a ``+`` at the end stands for self-ensemble.
+        """
+        found: dict[int, dict[str, RunsBySet]] = {}
+        for network, checkpoints in self.checkpoints.items():
+            model, scale, ensemble = network
+            if word.endswith("+") != ensemble:
+                continue
+            for checkpoint in checkpoints:
+                tag = self._tags[checkpoint]
+                name = f"{model}:{tag}" if tag else model
+                is_row = word.rstrip("+") == model and checkpoint == checkpoints[0]
+                if is_row or fnmatchcase(name, word.rstrip("+")):
+                    runs = self._by_checkpoint[network][checkpoint]
+                    found.setdefault(scale, {})[name + "+" * ensemble] = runs
+        return found
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -395,6 +562,10 @@ class Evidence:
         runs = self.by_cell.get((model, dataset, scale, self_ensemble), ())
         done = (run for run in runs if run.status == "finished" and follows(run, preset))
         return next(done, None)
+
+
+def _network(row: Row) -> Network:
+    return row.model, row.scale, row.self_ensemble
 
 
 def _obstacle(row: Row, dataset: str, metric: str, runs: Sequence[RunRecord]) -> str:

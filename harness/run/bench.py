@@ -115,7 +115,7 @@ def measure(run: Run, device: str, rounds: int, *, naive: bool) -> Bench:
     forward = median(row[layout] for row in times)
     operations = _operations(run, inputs)
     return Bench(
-        model=run.card.name,
+        model=run.name,
         dataset=run.image_set.card.name,
         images=len(images),
         megapixels=sum(image.size[0] * image.size[1] for image in images) / 1e6,

@@ -12,6 +12,7 @@ from harness.errors import HarnessError, MismatchError, UsageError
 from harness.protocol.rules import Protocol, protocol
 from harness.record import canonical_json, finite_mean
 from harness.run.provenance import foreign_origin
+from harness.run.store import weights_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,23 +174,12 @@ def restrict(
     """
     for kind, words in (("model", models), ("dataset", datasets)):
         names = list(dict.fromkeys(getattr(row, kind) for row in rows))
-        selected: set[str] = set()
-        for word in words:
-            matches = _matching(word, names)
-            if not matches:
-                available = ", ".join(names) or "nothing"
-                raise MismatchError(
-                    f"Nothing was compared: no expected {kind} matches {word!r}: there are "
-                    f"{available}."
-                )
-            selected |= set(matches)
+        try:
+            selected = matching(kind, names, words)
+        except UsageError as error:
+            raise MismatchError(f"Nothing was compared. {error}") from error
         rows = [row for row in rows if getattr(row, kind) in selected]
     return list(rows)
-
-
-def _matching(word: str, names: list[str]) -> list[str]:
-    """Select names by one of them, a glob or ``all``."""
-    return names if word == "all" else fnmatch.filter(names, word)
 
 
 def uncompared(
@@ -203,6 +193,27 @@ def uncompared(
         *(word for word in models if not _matching(word, of_models)),
         *(word for word in datasets if not _matching(word, of_sets)),
     ]
+
+
+def matching(kind: str, names: Sequence[str], words: Sequence[str]) -> set[str]:
+    """Select names of a kind, such as of models, by names, globs or ``all``.
+
+    Raises:
+        UsageError: a word matches nothing.
+    """
+    selected: set[str] = set()
+    for word in words:
+        matches = _matching(word, names)
+        if not matches:
+            available = ", ".join(names) or "nothing"
+            raise UsageError(f"No expected {kind} matches {word!r}: there are {available}.")
+        selected |= set(matches)
+    return selected
+
+
+def _matching(word: str, names: Sequence[str]) -> Sequence[str]:
+    """Select names by one of them, a glob or ``all``."""
+    return names if word == "all" else fnmatch.filter(names, word)
 
 
 def with_tolerance(rows: Iterable[CheckRow], psnr: float) -> list[CheckRow]:
@@ -238,10 +249,10 @@ def against_reference(
     A cell is a model on a set with the same protocol, self-ensemble, tile, arguments and kind of
     weights. A cell of the reference without a local run gets rows, too. Failed runs count where
     none is finished. If the reference has several runs of a cell, a local run is compared with the
-    same run, else with one with the same weights, else with the latest: each metric with one that
-    has it. A metric of that run fails if no local run of the cell has it; metrics of the local run
-    alone are not compared. A run with other weights than those of the reference fails; if
-    ``retrained`` it has the tolerances of retrained weights.
+    same run, else with one with the same weights, else with one whose weights have the same tag,
+    else with the latest: each metric with one that has it. A metric of that run fails if no local
+    run of the cell has it; metrics of the local run alone are not compared. A run with other
+    weights than the reference's fails; if ``retrained``, it has the tolerances of retrained ones.
 
     Raises:
         UsageError: there is no reference.
@@ -324,7 +335,8 @@ def _by_cell(records: Iterable[RunRecord]) -> dict[CellKey, list[RunRecord]]:
     for record in records:
         if foreign_origin(record):
             continue
-        cell = (record.identity.model, record.identity.dataset, _how(record), record.tag)
+        how, kind = _how(record), weights_kind(record)
+        cell = (record.identity.model, record.identity.dataset, how, kind)
         cells.setdefault(cell, []).append(record)
     return {cell: finished_or_failed(runs) for cell, runs in cells.items()}
 
@@ -344,11 +356,12 @@ def _how(record: RunRecord) -> str:
     return ", ".join([identity.protocol, *unusual])
 
 
-def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, bool, str]:
+def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, bool, bool, str]:
     return (
         record.identity.id == other.identity.id,
         record.identity.dataset_sha256 == other.identity.dataset_sha256,
         _made_by(record) == _made_by(other),
+        record.tag == other.tag,
         set(other.identity.metrics) <= set(record.identity.metrics),
         other.provenance.get("utc", ""),
     )

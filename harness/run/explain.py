@@ -12,6 +12,7 @@ from harness.data.images import read_image
 from harness.data.testsets import select
 from harness.errors import HarnessError, UsageError
 from harness.models.resources import pick_device
+from harness.models.weights import OWN_TAGS
 from harness.protocol.conventions import (
     OWN,
     ClaimedNumbers,
@@ -76,7 +77,7 @@ def rebuild(
         )
     _require_registered(record, data_root)
     file = weights_file(record)
-    if record.weights and record.weights.tag == "file" and not weights:
+    if file and record.weights and record.weights.tag not in OWN_TAGS and not weights:
         raise UsageError(f"This run used the weights file {file}: add --weights {file}.")
     result = plan(_request(record, weights, data_root, weights_key))
     if not result.runs:
@@ -108,12 +109,12 @@ def _request(
     identity, rules = record.identity, protocol(record.identity.protocol)
     model = identity.model
     tag = f":{record.weights.tag}" if record.weights and not weights else ""
-    kind = "weight_files"
-    if identity.sr_sha256:
-        kind = "sr_folders"
-    elif "checkpoint" in record.provenance:
-        kind = "checkpoints"
-    path: Any = {kind: {model: weights}} if weights else {}
+    path: dict[str, Any] = {}
+    if weights and identity.sr_sha256:
+        path = {"sr_folders": {model: weights}}
+    elif weights:
+        kind = "checkpoints" if "checkpoint" in record.provenance else "weight_files"
+        path = {kind: {model: (weights,)}}
     return Request(
         [] if identity.sr_sha256 else [model + tag],
         [identity.dataset],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from harness.errors import HarnessError, own_error
 from harness.files import recorded_path
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
+from harness.models.weights import file_tag, relabel
 from harness.protocol.rules import Protocol
 from harness.registry import MODELS
 from harness.run.request import (
@@ -60,7 +62,7 @@ def plan(request: Request) -> Plan:
     result = Plan()
     request = with_paths(request)
     recognised = _recognised(result, request)
-    request = _with_scale(request, [card for card, _ in recognised.values()])
+    request = _with_scale(request, [card for found in recognised.values() for card, _ in found])
     cards = _cards(request, recognised)
     check_weights(request, cards)
     methods = [(card_of_images(name), folder) for name, folder in request.sr_folders.items()]
@@ -73,17 +75,24 @@ def plan(request: Request) -> Plan:
     metrics = ("psnr", "ssim", *dict.fromkeys(further))
     sets = select(request.datasets, request.data_root)
     check_lr_images(request, sets)
-    models = [model for c in cards if (model := _with_weights(result, request, recognised, *c))]
+    models = [
+        model
+        for card, tag in cards
+        for model in _with_weights(result, request, recognised, card, tag)
+    ]
+    _note_equal(result, models)
     wanted = sets if models or methods else ()
     image_sets = [s for card in wanted if (s := _image_set(result, request, card))]
+    count = Counter(card.name for card, *_ in models)
     for card, weights, asked_for in models:
+        tag = weights.info.tag if weights and count[card.name] > 1 else ""
         if request.tile and card.global_pooling:
             pools = "pools over the whole image: tiles change its output."
             unknown = "may see the whole image: tiles may change its output."
             result.notes.append(f"{card.name} {unknown if card.checkpoint else pools}")
         for image_set, rules in _under_rules(request, card, image_sets):
             options = (request.self_ensemble, request.tile, metrics, asked_for)
-            run = Run(card, weights, image_set, rules, *options)
+            run = Run(card, weights, image_set, rules, *options, tag=tag)
             with _collect_problems(result, run.title):
                 _add(result, run)
     for card, folder in methods:
@@ -167,7 +176,7 @@ def rules_in_use(rules: Protocol, image_set: ImageSet) -> list[Protocol]:
     return rounded + [replace(one, float_lr=True) for one in rounded]
 
 
-_Recognised = Mapping[str, tuple["ModelCard", "Weights"]]
+_Recognised = Mapping[str, Sequence[tuple["ModelCard", "Weights"]]]
 """Cards and weights of checkpoints, by the names of their runs."""
 
 
@@ -182,12 +191,14 @@ def _recognised(result: Plan, request: Request) -> _Recognised:
     from harness.models.foreign import recognise, require_spandrel
 
     require_spandrel()
-    found = {}
-    for name, path in request.checkpoints.items():
-        with _collect_problems(result, str(path)):
-            card, weights = recognise(path, name, request.weights_key)
-            given = (recorded_path(path), request.weights_key)
-            found[name] = card, replace(weights, given=given)
+    found: dict[str, list[tuple[ModelCard, Weights]]] = {}
+    for name, paths in request.checkpoints.items():
+        for path in paths:
+            with _collect_problems(result, str(path)):
+                card, weights = recognise(path, name, request.weights_key)
+                weights = relabel(weights, file_tag(path, paths), None)
+                given = (recorded_path(path), request.weights_key)
+                found.setdefault(name, []).append((card, replace(weights, given=given)))
     return found
 
 
@@ -207,47 +218,78 @@ def _cards(request: Request, recognised: _Recognised) -> list[tuple[ModelCard, s
         names = [word] if word in request.checkpoints else MODELS.select(pattern)
         chosen |= dict.fromkeys((name, tag or None) for name in names)
     return [
-        (recognised[name][0] if name in recognised else MODELS.get(name), tag)
+        (recognised[name][0][0] if name in recognised else MODELS.get(name), tag)
         for name, tag in chosen
         if name in recognised or name not in request.checkpoints
     ]
 
 
+_Model = tuple["ModelCard", "Weights | None", str]
+"""A model, its weights, and the requested name if another model runs in its place."""
+
+
 def _with_weights(
     result: Plan, request: Request, recognised: _Recognised, card: ModelCard, tag: str | None
-) -> tuple[ModelCard, Weights | None, str] | None:
-    """A model, its weights, and the requested name if another model runs in its place."""
+) -> list[_Model]:
+    """List a model with its weights: once for each file that the user gave."""
     if not _follows(result, request, card):
-        return None
-    if request.scale not in card.scales:
-        scales = ", ".join(f"x{scale}" for scale in card.scales)
-        result.problems.append(
-            f"{card.name} is not defined for x{request.scale}, only for {scales}."
-        )
-        return None
-    with _collect_problems(result, card.name):
-        try:
-            path, key = request.weight_files.get(card.name), request.weights_key
-            weights = (
-                recognised[card.name][1]
-                if card.checkpoint
-                else find_weights(card, request.scale, path=path, tag=tag, key=key)
-            )
-        except WeightsMissing:
-            if card.stand_in and not tag:
-                with suppress(WeightsMissing):
-                    smaller = MODELS.get(card.stand_in)
-                    weights = find_weights(smaller, request.scale)
-                    result.notes.append(
-                        f"{card.name} has no weights here: {smaller.name} runs in its place, "
-                        "under its own name."
-                    )
-                    return smaller, weights, card.name
+        return []
+    files = request.weight_files.get(card.name, ())
+    found: list[_Model] = []
+    for own, weights in recognised[card.name] if card.checkpoint else ():
+        if _is_defined(result, request, own):
+            result.notes += [weights.note] * bool(weights.note)
+            found.append((own, weights, ""))
+    if not card.checkpoint and _is_defined(result, request, card):
+        for path in files or [None]:
+            with _collect_problems(result, card.name):
+                name = file_tag(path, files) if path else tag
+                found.append(_find(result, request, card, path, name))
+    return found
+
+
+def _is_defined(result: Plan, request: Request, card: ModelCard) -> bool:
+    """Whether a model is defined for the scale; if not, that is a problem."""
+    if request.scale in card.scales:
+        return True
+    scales = ", ".join(f"x{scale}" for scale in card.scales)
+    result.problems.append(f"{card.name} is not defined for x{request.scale}, only for {scales}.")
+    return False
+
+
+def _find(
+    result: Plan, request: Request, card: ModelCard, path: Path | None, tag: str | None
+) -> _Model:
+    """Find the weights of a model, or of the one that stands in for it if it has none here."""
+    try:
+        weights = find_weights(card, request.scale, path=path, tag=tag, key=request.weights_key)
+    except WeightsMissing:
+        if not card.stand_in or tag:
             raise
-        if weights and weights.note:
-            result.notes.append(weights.note)
-        return card, weights, ""
-    return None
+        smaller = MODELS.get(card.stand_in)
+        with suppress(WeightsMissing):
+            weights = find_weights(smaller, request.scale)
+            result.notes.append(
+                f"{card.name} has no weights here: {smaller.name} runs in its place, under its "
+                "own name."
+            )
+            return smaller, weights, card.name
+        raise
+    if weights and weights.note:
+        result.notes.append(weights.note)
+    return card, weights, ""
+
+
+def _note_equal(result: Plan, models: Sequence[_Model]) -> None:
+    """Tell the user which of the files hold the same weights: they run once."""
+    first: dict[tuple[str, str], str] = {}
+    for card, weights, _ in models:
+        if weights and (file := weights.given[0]):
+            other = first.setdefault((card.name, weights.info.tensors_sha256), file)
+            if other != file:
+                result.notes.append(
+                    f"{other} and {file} hold the same weights of {card.name}: they run once."
+                )
 
 
 def _image_set(result: Plan, request: Request, card: DatasetCard) -> ImageSet | None:

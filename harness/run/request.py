@@ -30,15 +30,15 @@ class Request:
 
     Attributes:
         models: names, ``name:tag``, globs or ``all``; a checkpoint of any architecture by its file;
-            ``name=path`` with the weights file of a model, a checkpoint of another architecture, or
-            a folder of SR images.
+            ``name=path`` with a weights file of a model, a checkpoint of another architecture, or
+            a folder of SR images. A name may have several files, each of which runs.
         datasets: names, folders, globs or ``all``.
         scale: the scale.
         grey: the rule for grey images; None for the rule of each model's pipeline.
         border: how imresize pads an image; None for ``replicate``.
         float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
         float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
-        weight_files: weight files by model name.
+        weight_files: the weight files of models, by name.
         metrics: registered metrics besides psnr and ssim.
         data_root: a folder to search first for sets.
         lr_images: a folder of LR images of the only set, used instead of making them.
@@ -47,7 +47,7 @@ class Request:
         weights_key: the key of the weights in the weight files; empty to find it.
         like: the lineage whose rules the runs follow, see `LINEAGES`; None for no lineage.
         scale_given: False if ``scale`` is a default, which the scale of a checkpoint replaces.
-        name: the name of the only checkpoint; empty to make it from the file's name.
+        name: the name of the checkpoints; empty to make it from a file's name.
         checkpoints: files of networks without a registered model, by the names of their runs.
         sr_folders: folders of published SR images by the name of the method that made them.
         all_rules: run each model under every rule that its printed scores can follow, see
@@ -63,7 +63,7 @@ class Request:
     float_y: bool = False
     self_ensemble: bool = False
     tile: int | None = None
-    weight_files: Mapping[str, Path] = field(default_factory=dict)
+    weight_files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     metrics: Sequence[str] = ()
     data_root: Path | None = None
     lr_images: Path | None = None
@@ -73,7 +73,7 @@ class Request:
     like: str | None = None
     scale_given: bool = True
     name: str = ""
-    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    checkpoints: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     sr_folders: Mapping[str, Path] = field(default_factory=dict)
     all_rules: bool = False
 
@@ -82,7 +82,7 @@ def with_paths(request: Request) -> Request:
     """Move the paths among the models to the weight files, checkpoints and folders of SR images.
 
     Raises:
-        UsageError: a path does not exist, or two go by one name; or there are no models.
+        UsageError: a path does not exist, or two folders go by one name; or there are no models.
     """
     words = []
     files, checkpoints = dict(request.weight_files), dict(request.checkpoints)
@@ -92,13 +92,15 @@ def with_paths(request: Request) -> Request:
         if path is None:
             words.append(word)
             continue
-        kind = folders if path.is_dir() else files if name in MODELS else checkpoints
-        if kind.get(name, path) != path:
-            raise UsageError(f"{name} has two paths, {kind[name]} and {path}: choose one.")
-        kind[name] = path
-        words += [name] if kind is not folders else []
+        kind = files if name in MODELS else checkpoints
+        if path.is_dir():
+            if folders.setdefault(name, path) != path:
+                raise UsageError(f"{name} has two folders, {folders[name]} and {path}: choose one.")
+            continue
+        kind[name] = tuple(dict.fromkeys((*kind.get(name, ()), path)))
+        words.append(name)
     if request.name and list(checkpoints) != [request.name]:
-        raise UsageError("--name is for one checkpoint: give its file in --models.")
+        raise UsageError("--name is for a checkpoint: give its file in --models.")
     if not words and not folders:
         raise UsageError("No models are named: see harness list models.")
     return replace(
@@ -193,7 +195,7 @@ def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]
                 raise UsageError(f"{name} is a folder of SR images: leave out --weights.")
             raise UsageError(f"--weights names {name}, which is not among the models.")
     for card, tag in cards:
-        file = request.weight_files.get(card.name)
+        file = next(iter(request.weight_files.get(card.name, ())), None)
         if card.checkpoint and file:
             raise UsageError(f"{card.name} is a checkpoint with its weights: leave out --weights.")
         if card.params == 0 and (tag or file):

@@ -33,6 +33,7 @@ class Run:
         published: the SR images that are scored in place of a network's output, if any.
         metrics: registered names, ``psnr`` and ``ssim`` first.
         asked_for: the requested model, if this model runs in its place.
+        tag: that of the weights, if a plan has several weights of the model.
     """
 
     card: ModelCard
@@ -44,11 +45,17 @@ class Run:
     metrics: tuple[str, ...] = ("psnr", "ssim")
     asked_for: str = ""
     published: PublishedImages | None = None
+    tag: str = ""
+
+    @property
+    def name(self) -> str:
+        """The model, with the tag of its weights if there are several, such as ``mine:a``."""
+        return f"{self.card.name}:{self.tag}" if self.tag else self.card.name
 
     @property
     def title(self) -> str:
         """The title of the run in messages."""
-        return f"{self.card.name} on {self.image_set.card.title} ({self.rules.name})"
+        return f"{self.name} on {self.image_set.card.title} ({self.rules.name})"
 
     @cached_property
     def identity(self) -> Identity:

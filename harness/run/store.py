@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_file
+from harness.models.published import publication
 from harness.models.source import metrics_digest
+from harness.models.weights import OWN_TAGS
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
 from harness.registry import METRICS
@@ -312,6 +315,47 @@ def set_of(record: RunRecord) -> tuple[int, str, str]:
     """The scale, name and hash of a run's set."""
     identity = record.identity
     return identity.scale, identity.dataset, identity.dataset_sha256
+
+
+Checkpoint = tuple[str, int, str]
+"""A model, its scale, and a hash that tells its weights from others."""
+
+
+def checkpoint_of(record: RunRecord) -> Checkpoint:
+    """The model and the scale of a run, with the hash of its weights; empty without weights.
+
+    Published images have no weights: those published together, or those of unknown origin in one
+    folder, count as of one checkpoint.
+    """
+    identity = record.identity
+    weights = identity.weights_sha256 or ""
+    if identity.sr_sha256:
+        known = publication(identity)
+        weights = digest(known["commit"] if known else record.provenance.get("sr_images", ""))
+    return identity.model, identity.scale, weights
+
+
+def weights_kind(record: RunRecord) -> str:
+    """``official``, ``repro``, ``file`` for others, ``published images``, or empty without any."""
+    is_named = record.weights is not None and record.tag not in OWN_TAGS
+    return "file" if is_named else record.tag
+
+
+def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, str]:
+    """The tag of each checkpoint: that of the weights in its newest run; ``images`` for images.
+
+    If several checkpoints of a model have the same tag, digits of their hash are added.
+    """
+    newest = sorted(records, key=lambda record: record.provenance.get("utc", ""))
+    tags = {
+        checkpoint_of(record): "images" if record.identity.sr_sha256 else record.tag
+        for record in newest
+    }
+    count = Counter((model, scale, tag) for (model, scale, _), tag in tags.items())
+    return {
+        (model, scale, sha256): tag if count[model, scale, tag] == 1 else f"{tag}-{sha256[:8]}"
+        for (model, scale, sha256), tag in tags.items()
+    }
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def test_the_record_says_what_spandrel_recognised_and_a_second_run_is_not_comput
     assert facts["module"] == "spandrel.architectures.SAFMN"
     assert facts["distribution"] == f"spandrel {version('spandrel')}"
     assert facts["packages"]["spandrel"] == version("spandrel")
-    assert record.weights and (record.weights.tag, record.weights.file) == ("file", "safmn.pth")
+    assert record.weights and (record.weights.tag, record.weights.file) == ("safmn", "safmn.pth")
     assert record.weights.tensors_sha256 == record.identity.weights_sha256
     assert record.parameters == sum(p.numel() for p in safmn().parameters())
     assert record.macs
@@ -240,7 +240,7 @@ def test_runs_are_named_by_the_file_the_user_or_not_at_all(harness, photos: Path
         (["drfn.pth"], "drfn is a registered model: give drfn=drfn.pth"),
         ([path, "--name", "edsr"], "edsr is a registered model"),
         ([path, "--name", "a/b"], "'a/b' cannot name what is in"),
-        (["bicubic", "--name", "mine"], "--name is for one checkpoint"),
+        (["bicubic", "--name", "mine"], "--name is for a checkpoint"),
         (["drfm.pth"], "There is no file drfm.pth: did you mean the model drfn?"),
         ([path, "--weights", f"rcan={path}"], "leave out --weights"),
     ):

@@ -20,6 +20,7 @@ from harness.models.upscaler import Upscaler
 from harness.models.weights import (
     Weights,
     authors_row,
+    file_tag,
     read_weights,
     relabel,
     save_weights,
@@ -381,3 +382,28 @@ def test_missing_weights_say_what_to_do() -> None:
         find_weights(MODELS.get("srcnn"), 4)
     with pytest.raises(WeightsMissing, match="--weights drfn-2conv=FILE"):
         find_weights(MODELS.get("drfn-2conv"), 4)
+
+
+class TestTagOfAFile:
+    def test_it_is_the_file_s_name(self) -> None:
+        names = {
+            "last.pth": "last",
+            "runs/epoch=10-psnr=30.1.ckpt": "epoch-10-psnr-30-1",
+            "drfn-x4.card.safetensors.1of3": "drfn-x4-card",
+            "...pth": "file",
+        }
+        assert {name: file_tag(Path(name)) for name in names} == names
+
+    def test_files_of_one_name_get_the_folder_that_tells_them_apart(self) -> None:
+        one, other = Path("one/models/last.pth"), Path("other/models/last.pth")
+        third = Path("one/models/best.pth")
+        tags = [file_tag(path, (one, other, third)) for path in (one, other, third)]
+        assert tags == ["one-last", "other-last", "best"]
+
+    @pytest.mark.parametrize("kind", ["official", "repro"])
+    def test_no_file_is_called_like_weights_that_the_harness_knows(self, kind: str) -> None:
+        assert file_tag(Path(f"{kind}.pth")) == f"file-{kind}"
+
+    def test_weights_that_state_their_tag_keep_it(self, random_weights) -> None:
+        path = random_weights("srcnn").rename("mine.safetensors")
+        assert read_weights(MODELS.get("srcnn"), 4, path).info.tag == "repro"

@@ -5,10 +5,12 @@ from collections import Counter
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace as changed
 
+from harness.errors import UsageError
 from harness.paper.check import against_paper
 from harness.paper.findings import Findings
 from harness.paper.schema import Doubt, Paper, Table, paper
@@ -326,3 +328,93 @@ class TestWords:
             cells="x4 | RDN | 32.47/0.8990 | -", rules="imdn"
         )
         assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")
+
+
+class TestARowIsOfOneCheckpoint:
+    """31.35 dB on Set5 and 28.02 dB on Set14 are printed for VDSR."""
+
+    CELLS = "x4 | VDSR | 31.35/0.8000 | 28.02/0.7000"
+
+    def rows(self, *runs: RunRecord, weights_of: tuple[str, ...] = ()) -> dict[str, list[object]]:
+        """The PSNR of each row on the two sets, by the name of the row."""
+        findings = Findings(frame(*runs), printing(self.CELLS), weights_of=weights_of)
+        return {
+            one.row.method: [cell.value for cell in one.cells if cell.metric == "psnr"]
+            for one in findings.rows
+        }
+
+    @staticmethod
+    def run(weights: str, dataset: str, psnr: float, model: str = "vdsr", **more: Any) -> RunRecord:
+        return record(model, dataset, (psnr, psnr), weights=weights, tag=weights, **more)
+
+    def test_a_set_that_only_other_weights_have_is_a_row_below(self) -> None:
+        official = self.run("official", "set5", 31.35)
+        trained = [self.run("repro", "set5", 30.0), self.run("repro", "set14", 27.0)]
+        assert self.rows(official, *trained) == {"VDSR": [31.35, None], "VDSR:repro": [30.0, 27.0]}
+        findings = Findings(frame(official, *trained), printing(self.CELLS))
+        assert [cell.verdict for cell in findings.cells if cell.metric == "psnr"] == [
+            "reproduced",
+            "not measured",
+        ]
+
+    def test_other_weights_with_no_further_set_have_no_row(self) -> None:
+        official = [self.run("official", "set5", 31.35), self.run("official", "set14", 28.0)]
+        assert self.rows(*official, self.run("repro", "set5", 30.0)) == {"VDSR": [31.35, 28.0]}
+
+    def test_of_weights_that_are_not_the_authors_those_with_most_numbers_count(self) -> None:
+        runs = [self.run("a", "set5", 30.0), self.run("b", "set5", 29.0)]
+        runs.append(self.run("b", "set14", 27.0))
+        runs[1:] = [replace(run, provenance={"utc": "2025-01-01"}) for run in runs[1:]]
+        assert self.rows(*runs) == {"VDSR": [29.0, 27.0]}
+
+    def test_then_the_newest(self) -> None:
+        old = replace(self.run("b", "set5", 29.0), provenance={"utc": "2025-01-01"})
+        new = self.run("a", "set5", 30.0)
+        assert self.rows(old, new) == self.rows(new, old) == {"VDSR": [30.0, None]}
+
+    def test_runs_under_other_rules_are_those_of_the_same_weights(self) -> None:
+        """Of the authors' first file no rule gives the number; of another of theirs, one does."""
+        first = [record("vdsr", one, (30.0, 30.0), weights="a") for one in ("set5", "set14")]
+        other = record("vdsr", "set5", (31.35, 31.35), weights="b", protocol="BI-x4/y+float-y")
+        findings = Findings(frame(*first, other), printing(self.CELLS))
+        assert {one.run.identity.weights_sha256 for one in findings.cells[0].options} == {"a"}
+
+    def test_weights_can_be_chosen_and_have_rows_of_their_own(self) -> None:
+        runs = [self.run("a", "set5", 30.0), self.run("b", "set5", 29.0)]
+        assert self.rows(*runs, weights_of=("vdsr:b",)) == {"VDSR": [29.0, None]}
+        every = self.rows(*runs, weights_of=("vdsr:b", "vdsr:*"))
+        assert every == {"VDSR": [29.0, None], "VDSR:a": [30.0, None]}
+
+    def test_a_network_of_one_s_own_is_named_with_its_tag_if_it_has_several_weights(self) -> None:
+        one = self.run("a", "set5", 30.0, "mine")
+        assert self.rows(one)["mine"] == [30.0, None]
+        other = self.run("b", "set14", 27.0, "mine")
+        found = self.rows(one, other)
+        assert (found["mine:a"], found["mine:b"]) == ([30.0, None], [None, 27.0])
+
+    def test_two_weights_with_one_tag_are_told_apart_by_their_hash(self) -> None:
+        runs = [
+            record("mine", dataset, (30.0, 30.0), tag="last", weights=sha256)
+            for dataset, sha256 in (("set5", "1" * 64), ("set14", "2" * 64))
+        ]
+        assert {"mine:last-11111111", "mine:last-22222222"} <= self.rows(*runs).keys()
+
+    def test_weights_that_no_run_has_are_an_error_that_names_those_there_are(self) -> None:
+        with pytest.raises(UsageError, match="there are runs of vdsr:a and vdsr:b"):
+            self.rows(
+                self.run("a", "set5", 1.0), self.run("b", "set5", 1.0), weights_of=("vdsr:c",)
+            )
+
+    def test_images_of_unknown_origin_in_one_folder_are_of_one_network(self) -> None:
+        runs = []
+        for dataset in ("set5", "set14"):
+            run = record("mine", dataset, (30.0, 30.0), weights=None)
+            identity = replace(run.identity, sr_sha256=dataset)
+            runs.append(replace(run, identity=identity, provenance={"sr_images": "out"}))
+        assert self.rows(*runs)["mine"] == [30.0, 30.0]
+
+    def test_a_run_that_failed_with_other_weights_is_not_hidden(self) -> None:
+        failed = replace(self.run("b", "set14", 1.0), status="error", images=(), error="broke")
+        findings = Findings(frame(self.run("a", "set5", 30.0), failed), printing(self.CELLS))
+        (row,) = findings.rows
+        assert [bool(cell.failed) for cell in row.cells if cell.metric == "psnr"] == [False, True]

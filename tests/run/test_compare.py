@@ -10,6 +10,7 @@ from click.testing import Result
 from harness.record import ImageResult, RunRecord
 from harness.run.compare import CheckRow, against_reference, restrict, with_tolerance
 from harness.run.store import ResultStore
+from tests.records import record as made
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 CASES = Path(__file__).parents[1] / "cases"
@@ -150,6 +151,15 @@ class TestAgainstTheReference:
         assert theirs.weights is not None
         mine = replace(theirs, weights=replace(theirs.weights, tag="file"))
         assert verdicts(against_reference([mine], [theirs])) == ["not run", "not run"]
+
+    def test_a_user_s_file_is_held_against_that_of_its_tag_else_against_the_latest(self) -> None:
+        a = made("mine", "set5", [30.0] * 2, tag="a", weights="a")
+        b = made("mine", "set5", [25.0] * 2, tag="b", weights="b")
+        b = replace(b, provenance={"utc": "2026-02-01"})
+        for tag, expected in (("a", 30.0), ("b", 25.0), ("c", 25.0)):
+            mine = made("mine", "set5", [30.0] * 2, tag=tag, weights="others")
+            rows = against_reference([mine], [a, b])
+            assert [one.expected for one in rows if one.metric == "psnr"] == [expected]
 
     def test_a_broken_run_fails_with_its_reason_where_none_is_finished(self) -> None:
         theirs = record("vdsr", "set5")
@@ -401,10 +411,10 @@ class TestTheCommand:
         assert error().startswith("Error: Nothing was compared: the runs failed, ")
         stored([mine])
         assert error("--datasets", "b100").startswith(expected)
-        assert "no expected model matches 'bicubik': there are bicubic, " in error(
+        assert "No expected model matches 'bicubik': there are bicubic, " in error(
             "--models", "bicubik"
         )
-        assert "no expected dataset matches 'manga109'" in error("--datasets", "manga109")
+        assert "No expected dataset matches 'manga109'" in error("--datasets", "manga109")
         expected = "Error: Nothing was compared for srcnn: run it, or leave it out."
         assert error("--models", "vdsr,srcnn") == expected
         assert check("--models", "vdsr", "--datasets", "set5").exit_code == 0

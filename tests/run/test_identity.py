@@ -71,7 +71,7 @@ def test_every_field_of_a_run_decides_its_id_or_is_recorded_beside_it() -> None:
         "metrics": ("psnr", "ssim", "ssim-whole"),
         "published": PublishedImages("sr", {"baby": SRImage(Path("baby.png"), "0" * 64)}),
     }
-    recorded = {"asked_for": "edsr"}
+    recorded = {"asked_for": "edsr", "tag": "mine"}
     assert {field.name for field in fields(Run)} == others.keys() | recorded.keys()
     ids = {replace(run, **{name: value}).identity.id for name, value in others.items()}
     assert len(ids | {run.identity.id}) == len(others) + 1

@@ -108,6 +108,12 @@ class TestSpread:
         assert (spread.mean, spread.sd) == (pytest.approx(27.1), pytest.approx(0.1))
 
     @pytest.mark.usefixtures("alike")
+    def test_files_of_a_user_are_seeds_whatever_they_are_called(self) -> None:
+        runs = [record("drfn", tag=name, weights=name) for name in ("seed1", "seed2")]
+        (spread,) = spread_over_weights(frame(*runs))
+        assert spread.count == 2
+
+    @pytest.mark.usefixtures("alike")
     def test_records_of_an_earlier_version_are_alike_too(self) -> None:
         def earlier(weights: str) -> RunRecord:
             made = record("drfn", tag="repro", weights=weights)
