@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -16,12 +17,15 @@ from harness.cards import GreyRule
 from harness.cli.options import (
     REFERENCE,
     PathOption,
+    all_words,
     chosen_paper,
     data_option,
     default_paper,
     device_option,
+    examples,
     fill_registries,
     folder_to_read,
+    is_given,
     json_option,
     note_read,
     open_results,
@@ -34,30 +38,38 @@ from harness.cli.options import (
     results_option,
     scale_option,
     split_words,
+    words_option,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
 from harness.files import write_file
-from harness.text import json_text, markdown_table
+from harness.report.build import FIXED_RULES
+from harness.text import json_text, listed, markdown_table
 
 if TYPE_CHECKING:
     from harness.report.crops import Region
     from harness.run.compare import CheckRow
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "report table2 --format md,tex",
+        "report results --paper none --results results/local",
+        "report crops --image set14/img_005 --box 60,40,60,45",
+    )
+)
 @click.argument("name", default="all")
-@click.option(
+@words_option(
     "--format",
     "formats",
-    default="",
     metavar="md,tex,csv,html,png,svg,pdf",
     help="Formats to write, where a report has them; json alone prints claims.  [default: all]",
 )
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    help="Show the runs with this rule for grey images.  [default: each row's own rule]",
+    help="Show the runs with this rule for grey images, in files named after it; the reports "
+    f"{listed(FIXED_RULES)} do not depend on it.  [default: each row's own rule]",
 )
 @click.option(
     "--no-marks", is_flag=True, help="Do not mark the best and second best numbers of tables."
@@ -80,12 +92,12 @@ if TYPE_CHECKING:
 )
 @click.option("--image", metavar="SET/IMAGE", help="The image of crops.")
 @click.option("--box", metavar="X,Y,W,H", help="The part of it to enlarge, in HR pixels.")
-@click.option("--models", default="", help="The models of crops.  [default: all with runs]")
+@words_option("--models", help="The models of crops.  [default: all with runs]")
 @data_option
 @plugin_option
 def report(
     name: str,
-    formats: str,
+    formats: list[str],
     grey: Any,
     no_marks: bool,
     paper_name: str,
@@ -94,7 +106,7 @@ def report(
     images: Path | None,
     image: str | None,
     box: str | None,
-    models: str,
+    models: list[str],
     data_root: Path | None,
     plugins: tuple[Path, ...],
 ) -> None:
@@ -105,16 +117,17 @@ def report(
     one of its tables, ablations or plots; or a glob, or all, which leaves out what the paper lacks.
     """
     from harness.paper.findings import Findings
-    from harness.registry import PAPERS, REPORTS
+    from harness.registry import MODELS, PAPERS, REPORTS
     from harness.report.build import build, selected, takes_pictures
     from harness.report.crops import Pictures
 
     fill_registries(plugins)
+    name, paper_name = name.lower(), PAPERS.spelling(paper_name)
     paper = chosen_paper(paper_name)
     if not any(map(takes_pictures, selected(name, paper))):
         takers = " and ".join(filter(takes_pictures, REPORTS))
         refuse_ignored(f"the reports {takers}", "images", "image", "box", "models", "data_root")
-    if name == "claims" and split_words(formats) == ["json"] and not out:
+    if name == "claims" and formats == ["json"] and not out:
         print_claims(results, paper_name, "json")
         return
     if not out:
@@ -124,13 +137,15 @@ def report(
         if paper and (is_taken or own == "runs"):
             raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
+    if set(selected(name, paper)) <= {*FIXED_RULES}:
+        refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     region = _region(image, box)
-    pictures = Pictures(images or results[0], data_root, region, split_words(models))
+    pictures = Pictures(
+        images or results[0], data_root, region, [MODELS.spelling(word) for word in models]
+    )
     findings = Findings(open_results(*results).table(), paper, grey)
     failed = False
-    for result in build(
-        name, split_words(formats), findings, out, pictures, with_marks=not no_marks
-    ):
+    for result in build(name, formats, findings, out, pictures, with_marks=not no_marks):
         if isinstance(result, HarnessError):
             failed = True
             echo(f"Error: {result}", err=True)
@@ -158,8 +173,8 @@ def _region(image: str | None, box: str | None) -> Region | None:
     return Region(dataset.lower(), stem, Box(*map(int, numbers)) if box else None)
 
 
-@click.command()
-@click.argument("ids", nargs=-1, required=True)
+@click.command(epilog=examples("accept 3f2a 77b0", "accept all"))
+@click.argument("ids", nargs=-1, required=True, callback=all_words)
 @results_option("results/local")
 @click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
 def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
@@ -171,7 +186,7 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
         echo(path)
 
 
-@click.command()
+@click.command(epilog=examples("claims", "claims --paper rdn2018 --format csv"))
 @paper_option()
 @results_option(several=True)
 @click.option(
@@ -203,9 +218,11 @@ def print_claims(results: Sequence[Path], paper_name: str, form: Any) -> None:
         echo_lines(table.render(form), nl=False)
 
 
-@click.command()
-@click.argument("models", nargs=-1)
-@click.option("--models", "more", default="", metavar="NAME,...", help="The same as MODELS.")
+@click.command(
+    epilog=examples("complexity drfn edsr", "complexity RealESRGAN_x4.pth --time --format csv")
+)
+@click.argument("models", nargs=-1, callback=all_words)
+@words_option("--models", "more", metavar="NAME,...", help="The same as MODELS.")
 @click.option(
     "--output-size", default="1280x720", show_default=True, help="Size of the SR image for counts."
 )
@@ -215,14 +232,18 @@ def print_claims(results: Sequence[Path], paper_name: str, form: Any) -> None:
 )
 @device_option
 @click.option(
-    "--format", "form", type=click.Choice(["md", "tex", "csv"]), default="md", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["md", "tex", "csv", "json"]),
+    default="md",
+    show_default=True,
 )
 @scale_option
 @paper_option(optional=True)
 @plugin_option
 def complexity(
-    models: tuple[str, ...],
-    more: str,
+    models: list[str],
+    more: list[str],
     output_size: str,
     timed: bool,
     time_size: str,
@@ -232,14 +253,18 @@ def complexity(
     paper_name: str,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Count parameters, operations and activations of MODELS, by default of all."""
-    from harness.registry import MODELS
+    """Count parameters, operations and activations of MODELS, by default of all.
+
+    MODELS are names, globs, and checkpoints that spandrel recognises.
+    """
     from harness.report.complexity import complexity_table
+    from harness.run.plan import networks
+    from harness.run.request import Request
 
     fill_registries(plugins)
-    words = [*models, *split_words(more)] or ["all"]
-    names = dict.fromkeys(name for word in words for name in MODELS.select(word))
-    cards = [card for card in map(MODELS.get, names) if scale in card.scales and card.params != 0]
+    words = [*models, *more] or ["all"]
+    named, scale = networks(Request(words, scale=scale, scale_given=is_given("scale")))
+    cards = [card for card in named if scale in card.scales and card.params != 0]
     if not cards:
         raise UsageError(f"None of these models has parameters at x{scale}.")
     speeds = None
@@ -251,7 +276,10 @@ def complexity(
         torch_device, size = pick_device(device), _size(time_size)
         speeds = {card.name: measure_speed(card, scale, torch_device, size) for card in cards}
     table = complexity_table(cards, scale, chosen_paper(paper_name), _size(output_size), speeds)
-    echo_lines(table.render(form))
+    if form == "json":
+        echo_lines(json_text(json.loads(table.tidy.to_json(orient="records"))))
+    else:
+        echo_lines(table.render(form))
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -262,7 +290,9 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-@click.command()
+@click.command(
+    epilog=examples("check --models drfn --datasets demo", "check --against paper --require")
+)
 @click.option(
     "--against",
     type=click.Choice(["reference", "paper"]),
@@ -271,8 +301,8 @@ def _size(text: str) -> tuple[int, int]:
     help="The committed records, or the numbers that a paper prints.",
 )
 @paper_option()
-@click.option("--models", default="all", show_default=True, help="Names or globs.")
-@click.option("--datasets", default="all", show_default=True, help="Names or globs.")
+@words_option("--models", default=("all",), show_default=True, help="Names or globs.")
+@words_option("--datasets", default=("all",), show_default=True, help="Names or globs.")
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
@@ -291,8 +321,8 @@ def _size(text: str) -> tuple[int, int]:
 def check(
     against: str,
     paper_name: str,
-    models: str,
-    datasets: str,
+    models: list[str],
+    datasets: list[str],
     grey: Any,
     tolerance: float | None,
     require: bool,
@@ -333,7 +363,7 @@ def check(
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
         rows += against_reference(local.sound.values(), references.sound.values())
-    rows = restrict(rows, split_words(models), split_words(datasets))
+    rows = restrict(rows, models, datasets)
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
     echo_lines(check_json(rows) if as_json else check_markdown(rows, against))

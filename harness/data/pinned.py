@@ -183,7 +183,7 @@ def fetch(
         if not _reachable(host):
             raise OfflineError(
                 f"{host} cannot be reached: connect to the network, or copy the files into folders "
-                "that HARNESS_DATA and HARNESS_WEIGHTS name."
+                "that the environment variables HARNESS_DATA (images) and HARNESS_WEIGHTS name."
             )
     stop = threading.Event()
     with ThreadPoolExecutor(4) as pool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from msgspec import convert
 
-from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file
+from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file, url
 from harness.errors import HarnessError
 from harness.files import TEXT, recorded_path, regular, require_writable, write_atomically
 from harness.models.weights import PART, Weights, is_official, read_weights, save_weights
@@ -54,18 +54,30 @@ def find_weights(
     if path:
         weights = read_weights(card, scale, path, key=key)
         return replace(weights, given=(recorded_path(path), key))
-    for file, file_tag in installed(card, scale):
-        if tag in (None, file_tag):
+    files = installed(card, scale)
+    for file, file_tag in files:
+        if tag is None or tag.lower() == file_tag.lower():
             return read_weights(card, scale, file, tag=file_tag)
     name = f"{card.name}:{tag}" if tag else card.name
-    advice = (
-        f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
-        "HARNESS_WEIGHTS"
-        if official_rows(card, scale)
-        else f"name a file with --weights {card.name}=FILE"
-        + (", or declare params=0 if it has none" if card.params is None else "")
-    )
-    raise WeightsMissing(f"There are no weights for {name} at x{scale}: {advice}.")
+    others = ", ".join(f"{card.name}:{file_tag}" for _, file_tag in files)
+    here = f" (there are {others})" if others else ""
+    how = _how_to_get(card, scale)
+    raise WeightsMissing(f"There are no weights for {name} at x{scale}{here}: {how}.")
+
+
+def _how_to_get(card: ModelCard, scale: int) -> str:
+    """Say how to get the weights of a model, and where its authors published what."""
+    file = f"name a file with --models {card.name}=FILE"
+    rows = official_rows(card, scale)
+    if rows:
+        command = fetch_command(card, scale)
+        roots = f"a folder that HARNESS_WEIGHTS names (several are separated by '{os.pathsep}')"
+        address = url(remote_file(rows[0]))
+        return f"run {command} (published at {address}), or put the file into {roots}"
+    images = [row for row in pinned_rows("published") if row["model"] == card.name]
+    if images:
+        return f"{file}; its authors' files are at https://github.com/{images[0]['repository']}"
+    return file + (", or declare params=0 if it has none" if card.params is None else "")
 
 
 def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:

@@ -167,7 +167,8 @@ def restrict(
         names = list(dict.fromkeys(getattr(row, kind) for row in rows))
         selected: set[str] = set()
         for word in words:
-            matches = names if word == "all" else fnmatch.filter(names, word)
+            pattern = "*" if word.lower() == "all" else word.lower()
+            matches = [name for name in names if fnmatch.fnmatchcase(name.lower(), pattern)]
             if not matches:
                 available = ", ".join(names) or "nothing"
                 raise UsageError(f"No expected {kind} matches {word!r}: there are {available}.")

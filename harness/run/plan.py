@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cards import LINEAGES, Preset
-from harness.data.testsets import DatasetUnavailable, find_or_fetch, select, with_lr_images
-from harness.errors import HarnessError, own_error
+from harness.data.testsets import (
+    DatasetUnavailable,
+    find_or_fetch,
+    first_images,
+    select,
+    with_lr_images,
+)
+from harness.errors import HarnessError, UsageError, own_error
 from harness.files import recorded_path
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
@@ -20,8 +26,8 @@ from harness.run.request import (
     Request,
     check_like,
     check_lr_images,
-    check_metrics,
     check_weights,
+    metrics_of,
     misfit,
     with_paths,
 )
@@ -40,7 +46,7 @@ class Plan:
     Attributes:
         runs: the runs, model by model, in the order of the request; published images come last.
         problems: errors of models or sets that cannot be run; each is a failure.
-        absent: messages about unavailable sets that are not required.
+        absent: messages about unavailable sets and models that are not required.
         notes: sentences for readers of the scores.
     """
 
@@ -65,8 +71,7 @@ def plan(request: Request) -> Plan:
     methods = [(card_of_images(name), folder) for name, folder in request.sr_folders.items()]
     all_cards = [card for card, _ in (*cards, *methods)]
     check_like(request, all_cards)
-    check_metrics(request.metrics, all_cards)
-    metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
+    metrics = metrics_of(request, all_cards)
     sets = select(request.datasets, request.data_root)
     check_lr_images(request, sets)
     models = [model for c in cards if (model := _with_weights(result, request, recognised, *c))]
@@ -84,9 +89,34 @@ def plan(request: Request) -> Plan:
             with _collect_problems(result, run.title):
                 _add(result, run)
     for card, folder in methods:
-        for image_set in image_sets if _follows(result, request, card) else ():
+        if message := misfit(request, card):
+            result.problems.append(message)
+            continue
+        for image_set in image_sets:
             _add_images(result, request, card, folder, image_set, metrics)
     return result
+
+
+def networks(request: Request) -> tuple[list[ModelCard], int]:
+    """Find the networks that a request names, without weights or sets, and the scale.
+
+    Raises:
+        UsageError: a name does not fit, or names weights or SR images.
+        HarnessError: a checkpoint cannot be read.
+    """
+    result, request = Plan(), with_paths(request)
+    recognised = _recognised(result, request)
+    if result.problems:
+        raise HarnessError(result.problems[0])
+    request = _with_scale(request, [card for card, _ in recognised.values()])
+    cards = _cards(request, recognised)
+    tagged = [card.name for card, tag in cards if tag]
+    if surplus := [*request.weight_files, *request.sr_folders, *tagged]:
+        raise UsageError(
+            f"{surplus[0]} is named with weights or SR images, which do not matter here: give the "
+            "name of a model alone, or a checkpoint of another architecture."
+        )
+    return [card for card, _ in cards], request.scale
 
 
 def _add(result: Plan, run: Run) -> None:
@@ -118,11 +148,10 @@ def _add_images(
         _add(result, replace(run, published=published))
 
 
-def _follows(result: Plan, request: Request, card: ModelCard) -> bool:
-    """Whether a model follows the rules of ``--like``; if not, that is a problem."""
-    message = misfit(request, card)
-    result.problems += [message] * bool(message)
-    return not message
+def _is_required(request: Request, card: ModelCard) -> bool:
+    """Whether it is an error if a model cannot run; not if only a glob or ``all`` selects it."""
+    named = (MODELS.spelling(word.partition(":")[0]) for word in request.models)
+    return request.strict or card.name in (*request.checkpoints, *named)
 
 
 @contextmanager
@@ -197,13 +226,13 @@ def _with_weights(
     result: Plan, request: Request, recognised: _Recognised, card: ModelCard, tag: str | None
 ) -> tuple[ModelCard, Weights | None, str] | None:
     """A model, its weights, and the requested name if another model runs in its place."""
-    if not _follows(result, request, card):
-        return None
-    if request.scale not in card.scales:
+    required = _is_required(request, card)
+    reason = misfit(request, card)
+    if not reason and request.scale not in card.scales:
         scales = ", ".join(f"x{scale}" for scale in card.scales)
-        result.problems.append(
-            f"{card.name} is not defined for x{request.scale}, only for {scales}."
-        )
+        reason = f"{card.name} is not defined for x{request.scale}, only for {scales}."
+    if reason:
+        (result.problems if required else result.absent).append(reason)
         return None
     with _collect_problems(result, card.name):
         try:
@@ -213,7 +242,10 @@ def _with_weights(
                 if card.checkpoint
                 else find_weights(card, request.scale, path=path, tag=tag, key=key)
             )
-        except WeightsMissing:
+        except WeightsMissing as error:
+            if not required:
+                result.absent.append(str(error))
+                return None
             if card.stand_in and not tag:
                 with suppress(WeightsMissing):
                     smaller = MODELS.get(card.stand_in)
@@ -237,6 +269,8 @@ def _image_set(result: Plan, request: Request, card: DatasetCard) -> ImageSet | 
         except DatasetUnavailable as error:
             (result.problems if request.strict else result.absent).append(str(error))
             return None
+        if request.limit:
+            image_set = first_images(image_set, request.limit)
         result.notes += image_set.notes
         _require_size(image_set, Protocol("y", request.scale))
         if request.lr_images:
