@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         case_sensitive=False,
     ),
     default="models",
+    metavar="WHAT",
 )
 @click.option(
     "--scale",
@@ -80,7 +81,8 @@ def list_(
 ) -> None:
     """List models, datasets, weights, runs, papers, metrics or reports.
 
-    The datasets are the test sets and the training sets, with their states on this machine.
+    WHAT is one of these words, by default models. The datasets are the test sets and the training
+    sets, with their states on this machine.
     """
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json, not both.")
@@ -281,8 +283,17 @@ def _show_datasets(scale: int, data_root: Path | None) -> None:
     echo(f"Searched in this order (HARNESS_DATA names folders, separated by '{os.pathsep}'):")
     for root in roots(data_root):
         echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
-    echo_lines(f"\nTest sets:\n{show(list_datasets(scale, data_root), False)}")
-    echo_lines(f"\nTraining and validation sets:\n{show(list_training_sets(data_root), False)}")
+    columns = ("dataset", "images", "state", "where")
+    kinds = {
+        "Test sets": list_datasets(scale, data_root),
+        "Training and validation sets": list_training_sets(data_root),
+    }
+    for title, rows in kinds.items():
+        shown = [{name: row[name] for name in columns} for row in rows]
+        echo_lines(f"\n{title}:\n{show(shown, False)}")
+    echo("")
+    for row in (row for rows in kinds.values() for row in rows if row["obtain"]):
+        echo(f"To get {row['dataset']}: {row['obtain']}.")
 
 
 def list_datasets(scale: int, data_root: Path | None) -> list[Row]:

@@ -148,10 +148,10 @@ def _add_images(
         _add(result, replace(run, published=published))
 
 
-def _is_required(request: Request, card: ModelCard) -> bool:
-    """Whether it is an error if a model cannot run; not if only a glob or ``all`` selects it."""
+def _is_named(request: Request, card: ModelCard) -> bool:
+    """Whether the user named a model; not if only a glob or ``all`` selects it."""
     named = (MODELS.spelling(word.partition(":")[0]) for word in request.models)
-    return request.strict or card.name in (*request.checkpoints, *named)
+    return card.name in (*request.checkpoints, *named)
 
 
 @contextmanager
@@ -226,13 +226,14 @@ def _with_weights(
     result: Plan, request: Request, recognised: _Recognised, card: ModelCard, tag: str | None
 ) -> tuple[ModelCard, Weights | None, str] | None:
     """A model, its weights, and the requested name if another model runs in its place."""
-    required = _is_required(request, card)
+    named = _is_named(request, card)
+    messages = result.problems if named or request.strict else result.absent
     reason = misfit(request, card)
     if not reason and request.scale not in card.scales:
         scales = ", ".join(f"x{scale}" for scale in card.scales)
         reason = f"{card.name} is not defined for x{request.scale}, only for {scales}."
     if reason:
-        (result.problems if required else result.absent).append(reason)
+        messages.append(reason)
         return None
     with _collect_problems(result, card.name):
         try:
@@ -243,8 +244,8 @@ def _with_weights(
                 else find_weights(card, request.scale, path=path, tag=tag, key=key)
             )
         except WeightsMissing as error:
-            if not required:
-                result.absent.append(str(error))
+            if not named:
+                messages.append(str(error))
                 return None
             if card.stand_in and not tag:
                 with suppress(WeightsMissing):
