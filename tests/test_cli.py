@@ -791,6 +791,9 @@ def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeyp
     monkeypatch.setenv("HARNESS_DATA", "/nowhere:/elsewhere")
     shown = harness("run", "--models", "bicubic", "--datasets", "manga109")
     assert "HARNESS_DATA names /nowhere, which is no folder; ':' separates several" in shown.stderr
+    monkeypatch.setenv("HARNESS_WEIGHTS", "/elsewhere")
+    shown = harness("run", "--models", "srcnn", "--datasets", "demo")
+    assert "HARNESS_WEIGHTS names /elsewhere, which is no folder" in shown.stderr
 
 
 @pytest.mark.parametrize(
@@ -806,6 +809,7 @@ def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeyp
         ("report complexity --grey as-rgb", "--grey is for reports other than ablation"),
         ("weights import srcnn gone.mat", "There is no weights file gone.mat"),
         ("complexity srcnn:repro", "do not matter here"),
+        ("explain gone.png notes.txt", "There is no image gone.png"),
     ],
 )
 def test_a_newcomers_mistake_gets_its_remedy(harness, words: str, said: str) -> None:

@@ -389,6 +389,8 @@ def explain(
     claim = ClaimedNumbers(claimed, claimed_ssim)
     log = ""
     if len(what) == 2:
+        if missing := [path for path in what if not os.path.exists(path)]:
+            raise UsageError(f"There is no image {missing[0]}: correct the path.")
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
         places = [open_results(*results), ResultStore(reference).read()]

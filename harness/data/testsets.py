@@ -31,7 +31,15 @@ from harness.data.images import (
     named_like_results,
     read_image,
 )
-from harness.data.pinned import cache_root, fetch, pinned_rows, remote_file, unsound
+from harness.data.pinned import (
+    cache_root,
+    fetch,
+    missing_root,
+    named_roots,
+    pinned_rows,
+    remote_file,
+    unsound,
+)
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import recorded_path
 from harness.record import is_plain_name
@@ -107,12 +115,7 @@ class DatasetUnavailable(HarnessError):
 def roots(data_root: Path | None = None) -> list[Path]:
     """List the folders in which sets are searched, in order of preference."""
     chosen = [data_root] if data_root else []
-    return [*chosen, *_named_roots(), cache_root() / "data"]
-
-
-def _named_roots() -> list[Path]:
-    parts = os.environ.get("HARNESS_DATA", "").split(os.pathsep)
-    return [Path(part) for part in parts if part]
+    return [*chosen, *named_roots("HARNESS_DATA"), cache_root() / "data"]
 
 
 def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetCard]:
@@ -230,16 +233,8 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
     if faults:
         raise faults[0]
     raise DatasetUnavailable(
-        f"{card.title} is not on this machine: {how_to_obtain(card)}{_about_roots()}."
+        f"{card.title} is not on this machine: {how_to_obtain(card)}{missing_root('HARNESS_DATA')}."
     )
-
-
-def _about_roots() -> str:
-    """Name the first folder of HARNESS_DATA that is not there; empty if all are."""
-    gone = next((root for root in _named_roots() if not os.path.isdir(root)), None)
-    if gone is None:
-        return ""
-    return f" (HARNESS_DATA names {gone}, which is no folder; '{os.pathsep}' separates several)"
 
 
 def find_or_fetch(
@@ -276,7 +271,8 @@ def find_or_fetch(
                 f"{damaged} is truncated or altered and cannot be downloaded again: {error}"
             ) from error
         raise DatasetUnavailable(
-            f"{card.title} is not on this machine{_about_roots()} and cannot be downloaded: {error}"
+            f"{card.title} is not on this machine{missing_root('HARNESS_DATA')} and cannot be "
+            f"downloaded: {error}"
         ) from error
     return find(card, scale, data_root)
 

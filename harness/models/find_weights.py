@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from msgspec import convert
 
-from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file, url
+from harness.data.pinned import (
+    PINS,
+    cache_root,
+    missing_root,
+    named_roots,
+    pinned_rows,
+    remote_file,
+    url,
+)
 from harness.errors import HarnessError
 from harness.files import TEXT, recorded_path, regular, require_writable, write_atomically
 from harness.models.weights import PART, Weights, is_official, read_weights, save_weights
@@ -62,7 +70,8 @@ def find_weights(
     others = ", ".join(f"{card.name}:{file_tag}" for _, file_tag in files)
     here = f" (there are {others})" if others else ""
     how = _how_to_get(card, scale)
-    raise WeightsMissing(f"There are no weights for {name} at x{scale}{here}: {how}.")
+    gone = missing_root("HARNESS_WEIGHTS")
+    raise WeightsMissing(f"There are no weights for {name} at x{scale}{here}: {how}{gone}.")
 
 
 def _how_to_get(card: ModelCard, scale: int) -> str:
@@ -89,10 +98,9 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
     Raises:
         HarnessError: a folder cannot be read.
     """
-    named = os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep)
     found: list[tuple[Path, str]] = []
     try:
-        for root in (cache_root() / "weights", *(Path(part) for part in named if part)):
+        for root in (cache_root() / "weights", *named_roots("HARNESS_WEIGHTS")):
             found += [*_stored(root, card, scale), *_official(root, card, scale)]
         if card.source:
             found += _stored(card.source.parent / "weights", card, scale)
