@@ -315,7 +315,7 @@ def test_a_model_without_parameters_needs_no_weights() -> None:
 
 
 def test_missing_weights_say_what_to_do() -> None:
-    with pytest.raises(WeightsMissing, match="run harness weights fetch srcnn .published at https?:"):
+    with pytest.raises(WeightsMissing, match="harness weights fetch srcnn .published at https?:"):
         find_weights(MODELS.get("srcnn"), 4)
     with pytest.raises(WeightsMissing, match="--models drfn-2conv=FILE"):
         find_weights(MODELS.get("drfn-2conv"), 4)
