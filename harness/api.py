@@ -371,7 +371,7 @@ def _run_of_module(
     """Describe the run of a module that the user has."""
     from harness.data.testsets import select
     from harness.run.plan import find_set
-    from harness.run.request import check_lr_images, check_metrics
+    from harness.run.request import check_lr_images, metrics_of
     from harness.run.spec import Run
 
     rules = rules or Protocol("rgb", request.scale)
@@ -379,12 +379,10 @@ def _run_of_module(
     card = ModelCard(name, lambda scale: network, rules.pipeline, network_input, (rules.scale,))
     sets = select(request.datasets)
     check_lr_images(request, sets)
-    check_metrics(request.metrics, [card])
     if len(sets) != 1:
         raise UsageError("evaluate takes one set: call it for each.")
-    metrics = ("psnr", "ssim", *dict.fromkeys(request.metrics))
-    image_set, ensemble = find_set(sets[0], request), request.self_ensemble
-    return Run(card, None, image_set, rules, ensemble, request.tile, metrics)
+    metrics, image_set = metrics_of(request, [card]), find_set(sets[0], request)
+    return Run(card, None, image_set, rules, request.self_ensemble, request.tile, metrics)
 
 
 def _upscaler_of_module(network: nn.Module, run: Run, device: str | None) -> Upscaler:

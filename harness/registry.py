@@ -15,7 +15,7 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
@@ -127,7 +127,7 @@ class Registry(Generic[T]):
             clash = next((clash for clash in self.clashes() if clash.name == name), None)
             if clash:
                 raise UsageError(str(clash))
-            near = difflib.get_close_matches(name.lower(), entries, n=3, cutoff=0.5)
+            near = near_names(name, entries)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {self._all()}."
             raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
         return entries[name]
@@ -176,18 +176,27 @@ class Registry(Generic[T]):
         if not self._built_in:  # an empty folder imports without an error
             raise HarnessError(message.format(""))
 
+    def spelling(self, word: str) -> str:
+        """Return the name that a user's word means in any case; the word itself if it means none.
+
+        A name in the very case of the word comes first.
+        """
+        same = [name for name in self if name.lower() == word.lower()]
+        return same[0] if len(same) == 1 and word not in self else word
+
     def select(self, pattern: str) -> list[str]:
-        """Return the names that one word of a list selects: ``all``, a glob, or a name.
+        """Return the names that a word of a list selects in any case: ``all``, a glob or a name.
 
         Raises:
             UsageError: nothing matches.
         """
-        if pattern == "all":
+        if pattern.lower() == "all":
             return list(self)
-        if not any(wildcard in pattern for wildcard in "*?["):
-            self.get(pattern)
-            return [pattern]
-        names = fnmatch.filter(self, pattern)
+        if not is_glob(pattern):
+            name = self.spelling(pattern)
+            self.get(name)
+            return [name]
+        names = [name for name in self if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
         if not names:
             raise UsageError(f"No {self.kind} matches {pattern!r}: there are {self._all()}.")
         return names
@@ -210,6 +219,17 @@ class Registry(Generic[T]):
         return ", ".join(self) or "none"
 
 
+def is_glob(word: str) -> bool:
+    """Whether a word of a list has wildcards, and so may select several names."""
+    return any(wildcard in word for wildcard in "*?[")
+
+
+def near_names(word: str, names: Iterable[str]) -> list[str]:
+    """Return up to three names that are like a word, in any case, the nearest first."""
+    lowered = {name.lower(): name for name in names}
+    return [lowered[name] for name in difflib.get_close_matches(word.lower(), lowered, 3, 0.5)]
+
+
 MODELS: Registry[ModelCard] = Registry("model", NETWORKS)
 DATASETS: Registry[DatasetCard] = Registry("dataset")
 METRICS: Registry[MetricCard] = Registry("metric", "harness.protocol.metrics")
@@ -224,7 +244,7 @@ JUDGES: Registry[Judge] = Registry("judge", "harness.paper.literature")
 _ALL: tuple[Registry[Any], ...] = (MODELS, DATASETS, METRICS, REPORTS, PAPERS, JUDGES)
 
 FAILURES: dict[str, str] = {}
-"""Plug-ins that could not be loaded, with the reason."""
+"""Installed plug-ins that could not be loaded, with the reason."""
 
 CHANGES = {
     "0.1.0": {
@@ -427,12 +447,12 @@ def register_judge(function: F) -> F:
 def load_plugins(files: Sequence[Path] = ()) -> None:
     """Import the built-in networks, every installed plug-in, and the given files.
 
-    A plug-in that fails disables only itself, and `FAILURES` has the reason. `clashes` lists the
-    names that plug-ins cannot use.
+    An installed plug-in that fails disables only itself, and `FAILURES` has the reason. `clashes`
+    lists the names that plug-ins cannot use.
 
     Raises:
         HarnessError: the built-in networks are not installed.
-        UsageError: a given file is missing, or registers the name of a built-in.
+        UsageError: a given file is missing, fails, or registers the name of a built-in.
     """
     MODELS.load_built_ins()
     for entry in entry_points(group=GROUP):
@@ -448,6 +468,8 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
             raise UsageError(f"The plug-in file {path} cannot be read ({error}).") from error
         name = str(path)
         _guarded(name, partial(_with_settings, name, partial(_import_file, path)))
+        if reason := FAILURES.pop(name, None):
+            raise UsageError(f"The plug-in {name} cannot be loaded ({reason}): correct the file.")
 
 
 def clashes() -> list[Clash]:

@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.cli import main
 from harness.cli.train import _ablation
 from harness.data import pinned
 from harness.data.identify import NEAR_DUPLICATES, fingerprint
@@ -24,8 +26,9 @@ from harness.models.network import build_network
 from harness.paper.schema import paper, read_paper
 from harness.paper.select import speaks_for_the_authors
 from harness.record import file_digest
-from harness.registry import MODELS
+from harness.registry import FAILURES, MODELS
 from harness.run.store import ResultStore
+from tests.commands import parse, verbs
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
 
@@ -98,7 +101,7 @@ def sentences(output: str) -> list[str]:
         ),
         (
             ["--models", "srcnn", "--datasets", "demo", "--weights", "srcnn=gone.mat"],
-            1,
+            2,
             "no weights file gone",
         ),
         (["--models", "vdsr:best", "--datasets", "demo"], 1, "There are no weights for vdsr:best"),
@@ -275,7 +278,7 @@ class TestListings:
         assert [row["installed"] for row in of["srcnn"]] == [True, False]
         assert of["srcnn"][0]["source"] == "made.npz"
         official = of["srcnn"][1]
-        assert official["where"] == "not here: harness weights fetch srcnn"
+        assert (official["where"], official["obtain"]) == (None, "harness weights fetch srcnn")
         source = r"as mirrored by WangDequan/SRCNN@[0-9a-f]{40}/model/9-5-5.*"
         assert re.fullmatch(source, official["source"])
         assert len(official["sha256"]) == 64
@@ -286,10 +289,9 @@ class TestListings:
         assert "bicubic" not in {row["model"] for row in rows}
         assert "made" in harness("list", "weights").output
 
-    def test_models_and_what_is_known_of_them(self, harness, tmp_path) -> None:
-        (tmp_path / "bad.py").write_text("1 / 0")
-        words = ("list", "models", "--json", "--plugin", tmp_path / "bad.py")
-        rows = {row["model"]: row for row in json.loads(harness(*words).stdout)}
+    def test_models_and_what_is_known_of_them(self, harness, monkeypatch) -> None:
+        monkeypatch.setitem(FAILURES, "bad_package", "ZeroDivisionError: division by zero")
+        rows = {row["model"]: row for row in json.loads(harness("list", "models", "--json").stdout)}
         assert rows["srcnn"]["parameters"] == 57281 and rows["srcnn"]["scales"] == [2, 3, 4]
         assert rows["srcnn"]["error"] is None
         assert rows[None]["error"].startswith("ZeroDivisionError")
@@ -521,7 +523,7 @@ class TestWeightsFetch:
         served = host.root / row["repository"] / row["commit"] / row["path"]
         served.parent.mkdir(parents=True)
         monkeypatch.setenv("HARNESS_WEIGHTS", "")
-        assert "not here: harness weights fetch srcnn" in harness("weights", "where").output
+        assert " harness weights fetch srcnn" in harness("weights", "where").output
         served.write_bytes(published.read_bytes()[:-1] + b"x")
         shown = harness("weights", "fetch", "srcnn")
         assert shown.exit_code == 3 and "does not have the SHA-256" in shown.output
@@ -633,7 +635,7 @@ class TestWeightsFetch:
 
     def test_at_another_scale_the_command_says_so(self, harness) -> None:
         shown = harness("run", "--models", "msrn", "--datasets", "demo", "--scale", "2")
-        assert "run harness weights fetch msrn --scale 2, or put" in shown.output
+        assert "run harness weights fetch msrn --scale 2 (published at http" in shown.output
 
     def test_models_whose_weights_were_not_published_are_named(self, harness) -> None:
         shown = harness("weights", "fetch", "drfn")
@@ -736,3 +738,180 @@ class TestSeveralFilesOfOneModel:
             words = ("--results", results, "--reference", "reference", "--require")
             shown = harness("check", *words)
             assert shown.exit_code == code, shown.output
+
+
+def help_of(harness, verb: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The help of a verb, and the examples at its end."""
+    text = harness(*verb, "--help").output
+    example = re.compile(r"^ +(harness .*)$", re.MULTILINE)
+    return text, example.findall(re.split(r"\n +Examples?:\n", text)[-1])
+
+
+@pytest.mark.parametrize("verb", [(), ("data",), ("weights",), *verbs()], ids=" ".join)
+def test_every_help_ends_with_examples_that_can_be_typed(harness, verb: tuple[str, ...]) -> None:
+    Path("results/local").mkdir(parents=True)
+    text, found = help_of(harness, verb)
+    assert found and text.endswith(f"{found[-1]}\n")
+    assert all(len(line) <= 80 for line in text.splitlines())
+    for command in found:
+        words = shlex.split(command)[1:]
+        assert tuple(words[: len(verb)]) == verb
+        if words[-1] != "--help":
+            parse(words)
+
+
+@pytest.mark.parametrize("verb", ["list", "claims", "data where", "weights where"])
+def test_the_examples_that_read_what_is_here_run(harness, verb: str) -> None:
+    _, found = help_of(harness, tuple(verb.split()))
+    for command in found:
+        shown = harness(*shlex.split(command)[1:])
+        assert shown.exit_code == 0 and shown.stdout
+
+
+def test_without_a_verb_it_says_how_to_start(harness) -> None:
+    shown = harness()
+    commands = re.findall(r"^  harness (.*?)(?:   .*)?$", shown.stdout, re.MULTILINE)
+    assert shown.exit_code == 0 and len(commands) == 4
+    Path("results/local").mkdir(parents=True)
+    assert all(parse(command.split()) for command in commands)
+    listed = harness("--help").stdout
+    assert (
+        listed.index("\n  run ")
+        < listed.index("\nFor authors of plug-ins")
+        < listed.index("accept")
+    )
+    assert all(f"\n  {name} " in listed for name in main.commands)
+
+
+def test_words_are_separated_by_commas_or_spaces_or_repeated(tmp_path: Path) -> None:
+    for words in (["drfn,edsr"], ["drfn edsr"], [" drfn , edsr "], ["drfn", "edsr"]):
+        options = [word for text in words for word in ("--models", text)]
+        assert parse(["run", *options]).params["models"] == ["drfn", "edsr"]
+    Path("my nets, old").mkdir()
+    Path("my nets, old/a.pth").touch()
+    for path in ("my nets, old/a.pth", "srcnn=my nets, old/a.pth"):
+        assert parse(["run", "--models", path]).params["models"] == [path]
+    assert parse(["data", "fetch", "set5,set14", "t91"]).params["names"] == ["set5", "set14", "t91"]
+
+
+def test_names_are_found_in_any_case(harness, photos: Path) -> None:
+    words = ("run", "--json", "--datasets", photos, "--models")
+    first, second = (
+        json.loads(harness(*words, *more).stdout)[0]["identity"]
+        for more in (["bicubic", "--metric", "ssim-whole"], ["BICUBIC", "--metric", "SSIM-Whole"])
+    )
+    assert first == second and first["model"] == "bicubic"
+    (row,) = json.loads(harness("list", "Papers", "--paper", "DRFN2020", "--json").stdout)
+    assert row["tables"] == 1
+    assert harness("report", "Table2", "--paper", "Drfn2020", "--format", "md").exit_code == 0
+    assert Path("reports/table2.md").exists()
+    for words in ("check --models SRCNN --datasets Set5", "data verify DEMO", "complexity SRC*"):
+        Path("results/local").mkdir(parents=True, exist_ok=True)
+        assert harness(*words.split()).exit_code == 0
+
+
+class TestFirstImages:
+    def test_are_a_set_of_their_own_that_is_compared_with_nothing(self, harness) -> None:
+        words = ("run", "--models", "bicubic", "--datasets", "demo", "--json")
+        (some,) = json.loads(harness(*words, "--limit", 2).stdout)
+        assert (some["identity"]["dataset"], some["verified"]) == ("demo-first2", False)
+        checked = ("check", "--models", "bicubic", "--datasets", "demo", "--json")
+        verdicts = {row["verdict"] for row in json.loads(harness(*checked).stdout)}
+        assert verdicts == {"not run"}
+        explained = harness("explain", some["id"][:12], "--json")
+        assert [row["psnr"] for row in json.loads(explained.stdout) if row["own"]] == [
+            pytest.approx(some["means"]["psnr"], abs=1e-4)
+        ]
+        (whole,) = json.loads(harness(*words).stdout)
+        assert whole["images"][:2] == [
+            one | {"seconds": whole["images"][place]["seconds"]}
+            for place, one in enumerate(some["images"])
+        ]
+        (same,) = json.loads(harness(*words, "--limit", 99).stdout)
+        assert same["id"] == whole["id"] != some["id"]
+
+    def test_of_a_folder_too(self, harness, photos: Path) -> None:
+        harness("run", "--models", "bicubic", "--datasets", photos, "--limit", 1)
+        (record,) = ResultStore(Path("results/local")).records()
+        assert [image.image for image in record.images] == ["a"]
+        assert record.identity.dataset == "photos-first1" and not record.verified
+
+
+def test_quiet_prints_the_table_and_errors_only(harness, photos: Path) -> None:
+    words = ("run", "--models", "bicubic", "--datasets", f"{photos},manga109", "-q")
+    shown = harness(*words)
+    assert shown.exit_code == 0 and shown.stderr == "" and "photos" in shown.stdout
+    nothing = harness("run", "--models", "bicubic", "--datasets", "manga109", "-q")
+    assert nothing.exit_code == 1 and nothing.stderr.startswith("Skipped: Manga109")
+    assert "Set55" in harness(*words, "--datasets", "Set55").stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "address"),
+    [
+        ("edsr", "published at https://cv.snu.ac.kr/research/EDSR/models/edsr_x4-4f62e9ef.pt"),
+        ("rdn", "https://github.com/yulunzhang/RDN"),
+        ("memnet", "--models memnet=FILE"),
+    ],
+)
+def test_a_model_without_weights_is_skipped_if_only_a_glob_selects_it(
+    harness, photos: Path, model: str, address: str
+) -> None:
+    def shown(*words: str):
+        return harness("run", "--datasets", photos, "--models", *words)
+
+    skipped = shown(f"bicubic,{model[:-1]}[{model[-1]}]")
+    (line,) = (one for one in skipped.stderr.splitlines() if one.startswith("Skipped: "))
+    assert skipped.exit_code == 0
+    assert f"no weights for {model} at x4" in line and address in line
+    assert shown(f"bicubic,{model[:-1]}[{model[-1]}]", "--strict").exit_code == 1
+    assert shown("bicubic,rdn").exit_code == 1
+
+
+def test_a_model_for_another_scale_is_skipped_if_only_a_glob_selects_it(harness, photos) -> None:
+    words = ("run", "--datasets", photos, "--scale", 3, "--models")
+    assert "Skipped: lapsrn is not defined for x3" in harness(*words, "bicubic,lap*").stderr
+    assert harness(*words, "bicubic,lapsrn").exit_code == 1
+
+
+def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeypatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", "/nowhere:/elsewhere")
+    shown = harness("run", "--models", "bicubic", "--datasets", "manga109")
+    assert "HARNESS_DATA names /nowhere, which is no folder; ':' separates several" in shown.stderr
+    monkeypatch.setenv("HARNESS_WEIGHTS", "/elsewhere")
+    shown = harness("run", "--models", "srcnn", "--datasets", "demo")
+    assert "HARNESS_WEIGHTS names /elsewhere, which is no folder" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --models folder --datasets demo", "as in NAME=folder"),
+        ("run --models SRCN --datasets demo", "did you mean srcnn"),
+        ("report tabel2", "choose from table2"),
+        ("raport", "Did you mean 'report'?"),
+        ("data fetch bsds40", "Among the training sets there is bsds400"),
+        ("claims --paper notes.txt", "give a TOML file, see docs/papers.md"),
+        ("claims --paper folder", "is a folder, not a file): give a TOML file"),
+        ("report complexity --grey as-rgb", "--grey is for reports other than ablation"),
+        ("weights import srcnn gone.mat", "There is no weights file gone.mat"),
+        ("complexity srcnn:repro", "do not matter here"),
+        ("explain gone.png notes.txt", "There is no image gone.png"),
+    ],
+)
+def test_a_newcomers_mistake_gets_its_remedy(harness, words: str, said: str) -> None:
+    Path("folder").mkdir()
+    Path("notes.txt").write_text("no paper")
+    shown = harness(*words.split())
+    assert shown.exit_code == 2 and said in shown.stderr
+
+
+def test_counts_are_json_too(harness) -> None:
+    (row,) = json.loads(harness("complexity", "srcnn", "--format", "json").stdout)
+    assert row["parameters"] == 57281 and row["parameters_printed"] is None
+
+
+def test_under_one_rule_for_grey_images_only_reports_that_follow_it_are_written(harness) -> None:
+    assert harness("report", "all", "--grey", "as-rgb", "--format", "md,csv").exit_code == 0
+    names = {path.name for path in Path("reports").iterdir()}
+    assert "table2-as-rgb.md" in names and "rules-as-rgb.md" not in names

@@ -14,7 +14,8 @@ from harness.cli.check import check
 from harness.cli.compare import compare
 from harness.cli.data import data, weights
 from harness.cli.inspect import check_model, list_
-from harness.cli.progress import echo, open_streams
+from harness.cli.options import examples
+from harness.cli.progress import echo, echo_lines, open_streams
 from harness.cli.report import accept, claims, complexity, report
 from harness.cli.run import bench, explain, run
 from harness.cli.train import train
@@ -51,13 +52,48 @@ class Group(click.Group):
             echo(f"Error: {sentence(error)}{hint}", err=True)
             ctx.exit(error.exit_code if isinstance(error, HarnessError) else 1)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs by whom they are for."""
+        known = {name for names in VERBS.values() for name in names}
+        others = [name for name in self.commands if name not in known]
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for title, names in {**VERBS, "Other commands": others}.items():
+            rows = [(name, self.commands[name].get_short_help_str(limit)) for name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+
+START = """\
+Start with one of these; harness --help lists all commands:
+  harness run --models drfn,edsr-baseline --datasets demo   score networks on a test set
+  harness run --models path/to/x.pth --datasets set5        score your own checkpoint
+  harness report                                            beside the paper's numbers
+  harness list datasets                                     what is on this machine"""
+"""What ``harness`` prints if no verb is given."""
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    epilog=examples("run --models drfn,edsr-baseline --datasets demo", "run --help"),
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.version_option(package_name="drfn-harness", prog_name="harness")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """Check the numbers of super-resolution papers, and evaluate your own network the same way."""
+    if context.invoked_subcommand is None:
+        echo_lines(START)
 
+
+VERBS = {
+    "Evaluate and compare": ["run", "report", "compare", "claims", "check", "explain", "list"],
+    "Get images and weights, and train": ["data", "weights", "train"],
+    "For authors of plug-ins, and maintainers": ["check-model", "complexity", "bench", "accept"],
+}
+"""The verbs by whom they are for, as ``harness --help`` shows them."""
 
 _READERS = (report, claims, check, compare, explain, complexity, bench, list_, check_model)
 for verb in (run, train, *_READERS, data, weights, accept):

@@ -15,6 +15,7 @@ import click
 from harness.cards import GreyRule
 from harness.cli.options import (
     PathOption,
+    examples,
     fill_registries,
     json_option,
     note_read,
@@ -25,8 +26,8 @@ from harness.cli.options import (
     refuse_ignored,
     required_paper,
     results_option,
-    split_words,
     weights_of_option,
+    words_option,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, MismatchError, UsageError, printable
@@ -38,7 +39,12 @@ if TYPE_CHECKING:
     from harness.run.store import Records
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "check --models bicubic --datasets demo --require --junit check.xml",
+        "check --against paper",
+    )
+)
 @click.option(
     "--against",
     type=click.Choice(["reference", "paper"]),
@@ -47,8 +53,8 @@ if TYPE_CHECKING:
     help="The reference records, or the numbers that a paper prints.",
 )
 @paper_option()
-@click.option("--models", default="all", show_default=True, help="Names or globs.")
-@click.option("--datasets", default="all", show_default=True, help="Names or globs.")
+@words_option("--models", default=("all",), show_default=True, help="Names or globs.")
+@words_option("--datasets", default=("all",), show_default=True, help="Names or globs.")
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
@@ -79,8 +85,8 @@ if TYPE_CHECKING:
 def check(
     against: str,
     paper_name: str,
-    models: str,
-    datasets: str,
+    models: list[str],
+    datasets: list[str],
     grey: Any,
     weights_of: tuple[str, ...],
     tolerance: float | None,
@@ -101,8 +107,6 @@ def check(
     With --against paper, each printed number has the verdict of harness claims. It fails if it is
     refuted, if the authors' weights miss both the print and the reference records, or if its run
     failed; what is undecided does not fail.
-
-    Example: harness check --models bicubic --datasets demo --require --junit check.xml
     """
     from harness.paper.check import against_paper
     from harness.paper.findings import Findings
@@ -133,8 +137,7 @@ def check(
     elif references.sound or not references.bad:
         runs = local.sound.values(), references.sound.values()
         rows += against_reference(*runs, retrained=retrained)
-    words = split_words(models), split_words(datasets)
-    rows = restrict(rows, *words)
+    rows = restrict(rows, models, datasets)
     if tolerance is not None:
         rows = with_tolerance(rows, tolerance)
     failing = [row for row in rows if row.violates(require)]
@@ -142,7 +145,7 @@ def check(
     echo_lines(check_json(rows) if as_json else text)
     if junit:
         write_file(junit, junit_xml(rows, against, require), "file")
-    fault = _fault(rows, failing, uncompared(rows, *words), local)
+    fault = _fault(rows, failing, uncompared(rows, models, datasets), local)
     tell_github(text, failing, fault)
     if fault:
         raise MismatchError(fault)

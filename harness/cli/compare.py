@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import (
+    examples,
     fill_registries,
     json_option,
     open_results,
     plugin_option,
     reference_option,
     results_option,
-    split_words,
+    words_option,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import MismatchError, UsageError
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     Side = Mapping[int, Mapping[str, RunsBySet]]
 
 
-@click.command()
+@click.command(epilog=examples("compare drfn edsr-baseline --datasets set5"))
 @click.argument("a")
 @click.argument("b")
-@click.option("--datasets", default="all", show_default=True, help="Names or globs.")
+@words_option("--datasets", default=("all",), show_default=True, help="Names or globs.")
 @click.option(
     "--format", "form", type=click.Choice(["md", "tex", "csv"]), default="md", show_default=True
 )
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 def compare(
     a: str,
     b: str,
-    datasets: str,
+    datasets: list[str],
     form: Any,
     results: tuple[Path, ...],
     reference: Path,
@@ -57,7 +58,7 @@ def compare(
 
     A and B are models (mine, edsr, bicubic), checkpoints (mine:a), several ('mine:seed*', for mean
     and standard deviation over trainings), or ids of runs. Their runs are searched in --results,
-    and in the reference records as well. Example: harness compare mine:a mine:b
+    and in the reference records as well.
     """
     from harness.paper.verdicts import Evidence
 
@@ -65,7 +66,7 @@ def compare(
     records = open_results(*(one for one in results if one.is_dir()), reference)
     evidence = Evidence(records.table(), None)
     sides = [_named(word, evidence, records) for word in (a, b)]
-    table = comparison_table((a, b), sides, split_words(datasets))
+    table = comparison_table((a, b), sides, datasets)
     rows = table.tidy.astype(object).where(table.tidy.notna(), None).to_dict("records")
     echo_lines(json_text(rows) if as_json else table.render(form), nl=as_json)
 

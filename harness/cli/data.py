@@ -12,7 +12,9 @@ import click
 from harness.cli.inspect import list_alias
 from harness.cli.options import (
     PathOption,
+    all_words,
     data_option,
+    examples,
     fill_registries,
     plugin_option,
     refuse_ignored,
@@ -24,21 +26,21 @@ from harness.cli.progress import echo
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from harness.cards import ModelCard, RemoteFile
+    from harness.cards import DatasetCard, ModelCard, RemoteFile
 
 
-@click.group()
+@click.group(epilog=examples("data where", "data fetch set5 set14"))
 def data() -> None:
     """Find, verify and download test sets and training sets."""
 
 
-data.add_command(list_alias("datasets"))
+data.add_command(list_alias("data", "datasets"))
 
 
-@data.command("verify")
-@click.argument("names", nargs=-1)
+@data.command("verify", epilog=examples("data verify demo", "data verify --leaks t91"))
+@click.argument("names", nargs=-1, callback=all_words)
 @click.option("--leaks", is_flag=True, help="Look for images of test sets in training sets.")
 @scale_option
 @data_option
@@ -84,29 +86,50 @@ def _verify_leaks(names: tuple[str, ...], data_root: Path | None) -> None:
     echo(f"ok    none of {len(paths)} images is in a test set")
 
 
-@data.command("fetch")
-@click.argument("names", nargs=-1, required=True)
+@data.command("fetch", epilog=examples("data fetch set5,set14", "data fetch bsds400 t91"))
+@click.argument("names", nargs=-1, required=True, callback=all_words)
 def data_fetch(names: tuple[str, ...]) -> None:
     """Download test sets and training sets into the user cache.
 
-    harness data where lists both. Example: harness data fetch set5 bsds400 t91
+    NAMES are test sets, such as set5 or all, and training sets; harness data where lists both. Size
+    and licence are printed before a download.
     """
     from harness.cli.progress import download
-    from harness.data.pinned import cache_root
-    from harness.data.testsets import downloads, select
-    from harness.data.trainsets import FOLDERS, training_downloads
+    from harness.data.pinned import unsound
+    from harness.data.testsets import downloads
+    from harness.data.trainsets import FOLDERS, licence_of, training_downloads
 
     fill_registries()
     training = [name.lower() for name in names if name.lower() in FOLDERS]
     others = [name for name in names if name.lower() not in FOLDERS]
-    wanted = [(card.title, partial(downloads, card)) for card in (select(others) if others else ())]
-    wanted += [(name, partial(training_downloads, name)) for name in training]
+    wanted = [
+        (card.title, "not stated", partial(downloads, card)) for card in _test_sets(others)
+    ] + [(name, licence_of(name), partial(training_downloads, name)) for name in training]
 
-    def fetch_one(title: str, files: Callable[[], list[tuple[RemoteFile, Path]]]) -> None:
-        download(files())
-        echo(f"{title} is in {cache_root() / 'data'}.")
+    def fetch_one(
+        title: str, licence: str, files: Callable[[], list[tuple[RemoteFile, Path]]]
+    ) -> None:
+        found = files()
+        if unsound(found):
+            echo(f"{title}, licence: {licence}.")
+        download(found)
+        echo(f"{title} is in {found[0][1].parent}.")
 
     _in_turn(partial(fetch_one, *one) for one in wanted)
+
+
+def _test_sets(names: Sequence[str]) -> list[DatasetCard]:
+    """Select test sets by name; the error for an unknown name also knows the training sets."""
+    from harness.data.testsets import select
+    from harness.data.trainsets import FOLDERS
+    from harness.registry import near_names
+
+    try:
+        return select(names) if names else []
+    except UsageError as error:
+        near = [near for name in names for near in near_names(name, FOLDERS)]
+        hint = f" Among the training sets there is {near[0]}." if near else ""
+        raise UsageError(f"{error}{hint}") from None
 
 
 def _in_turn(steps: Iterable[Callable[[], None]]) -> None:
@@ -121,12 +144,14 @@ def _in_turn(steps: Iterable[Callable[[], None]]) -> None:
     sys.exit(max(failed, default=0))
 
 
-@click.group()
+@click.group(epilog=examples("weights where", "weights fetch srcnn vdsr"))
 def weights() -> None:
     """Import, fetch and ship weights, and list where they are."""
 
 
-@weights.command("import")
+@weights.command(
+    "import", epilog=examples("weights import edsr edsr_x4.pt --tag mine --licence MIT")
+)
 @click.argument("model")
 @click.argument("path", type=PathOption)
 @click.option("--tag", help="A name for the weights, such as mine.  [default: that of the file]")
@@ -156,7 +181,7 @@ def weights_import(
     from harness.registry import MODELS
 
     fill_registries(plugins)
-    card = MODELS.get(model)
+    card = MODELS.get(MODELS.spelling(model))
     loaded = relabel(read_labelled(card, scale, path, key=weights_key), tag, licence)
     if loaded.note:
         echo(f"Note: {loaded.note}", err=True)
@@ -167,14 +192,16 @@ def weights_import(
     echo(f"{path} is stored as {stored} ({loaded.info.licence}).")
 
 
-@weights.command("fetch")
-@click.argument("names", nargs=-1, required=True)
+@weights.command(
+    "fetch", epilog=examples("weights fetch edsr,msrn", "weights fetch edsr-baseline --scale 2")
+)
+@click.argument("names", nargs=-1, required=True, callback=all_words)
 @scale_option
 @plugin_option
 def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...]) -> None:
     """Download the authors' weights of models into the user cache, and check them by their pins.
 
-    Example: harness weights fetch edsr-baseline msrn --scale 2
+    NAMES are models or globs. Source and licence are printed before a download.
     """
     from harness.cli.progress import download
     from harness.models.find_weights import downloads, fetchable
@@ -193,7 +220,9 @@ def weights_fetch(names: tuple[str, ...], scale: int, plugins: tuple[Path, ...])
     _in_turn(partial(fetch_one, card) for card in fetchable(names, scale))
 
 
-@weights.command("ship")
+@weights.command(
+    "ship", epilog=examples("weights ship results/local/train/drfn-x4.repro.safetensors")
+)
 @click.argument("path", type=PathOption)
 @click.option("--to", type=PathOption, default="baselines/weights", show_default=True)
 @results_option("results/local")
@@ -207,4 +236,4 @@ def weights_ship(path: Path, to: Path, results: Path, plugins: tuple[Path, ...])
     echo(f"Shipped as {ship(path, ResultStore(results), to)}.")
 
 
-weights.add_command(list_alias("weights"))
+weights.add_command(list_alias("weights", "weights"))

@@ -19,6 +19,7 @@ import click
 from harness.cli.options import (
     PathOption,
     data_option,
+    examples,
     fill_registries,
     json_option,
     open_results,
@@ -30,7 +31,7 @@ from harness.cli.options import (
 from harness.cli.progress import Row, echo, echo_lines, flat, keep_stdout, rows_csv, show
 from harness.errors import HarnessError, UsageError, sentence
 from harness.record import WeightsInfo
-from harness.registry import DATASETS, FAILURES, METRICS, MODELS, PAPERS, clashes
+from harness.registry import DATASETS, FAILURES, METRICS, MODELS, PAPERS, REPORTS, clashes
 from harness.text import csv_text
 
 if TYPE_CHECKING:
@@ -42,11 +43,17 @@ if TYPE_CHECKING:
     from harness.run.store import Records
 
 
-@click.command("list")
+@click.command(
+    "list", epilog=examples("list models --scale 2", "list datasets", "list runs --csv --images")
+)
 @click.argument(
     "what",
-    type=click.Choice(["models", "datasets", "weights", "runs", "papers", "metrics"]),
+    type=click.Choice(
+        ["models", "datasets", "weights", "runs", "papers", "metrics", "reports"],
+        case_sensitive=False,
+    ),
     default="models",
+    metavar="WHAT",
 )
 @click.option(
     "--scale",
@@ -72,7 +79,11 @@ def list_(
     data_root: Path | None = None,
     images: bool = False,
 ) -> None:
-    """List models, datasets, weights, runs, papers or metrics."""
+    """List models, datasets, weights, runs, papers, metrics or reports.
+
+    WHAT is one of these words, by default models. The datasets are the test sets and the training
+    sets, with their states on this machine.
+    """
     if as_csv and as_json:
         raise UsageError("Give either --csv or --json, not both.")
     if images and not (as_csv and what == "runs"):
@@ -80,7 +91,7 @@ def list_(
     for name, taker in _OWN_OPTIONS.items():
         if taker != what:
             refuse_ignored(f"harness list {taker}", name)
-    if what in ("papers", "metrics"):
+    if what in ("papers", "metrics", "reports"):
         refuse_ignored("harness list models, datasets, weights and runs", "scale")
     fill_registries(plugins)
     as_text = not (as_csv or as_json)
@@ -99,6 +110,8 @@ def list_(
                 rows = [row | {"year": str(row.get("year") or "")} for row in rows]
         case "metrics":
             rows = list_metrics()
+        case "reports":
+            rows = list_reports()
         case "runs":
             records = open_results(*results)
             if as_csv:
@@ -118,8 +131,8 @@ _OWN_OPTIONS = {"results": "runs", "images": "runs", "data_root": "datasets", "p
 """The options that one listing alone uses, with the listing."""
 
 
-def list_alias(what: str) -> click.Command:
-    """Make the verb ``where``, which is ``harness list`` of one kind."""
+def list_alias(group: str, what: str) -> click.Command:
+    """Make the verb ``where`` of a group, which is ``harness list`` of one kind."""
     assert list_.callback is not None
     return click.Command(
         "where",
@@ -130,10 +143,13 @@ def list_alias(what: str) -> click.Command:
             if _OWN_OPTIONS.get(str(parameter.name), what) == what and parameter.name != "what"
         ],
         help=f"The same as harness list {what}.",
+        epilog=examples(f"{group} where", f"{group} where --json"),
     )
 
 
-@click.command("check-model")
+@click.command(
+    "check-model", epilog=examples("check-model mine --plugin mine.py --weights mine.pth")
+)
 @click.argument("name")
 @click.option(
     "--time-limit",
@@ -225,7 +241,7 @@ def _check_contract(
         fill_registries(plugins)
         from harness.models.contract import check_model as check
 
-        for result in check(MODELS.get(name), scale, weights_file):
+        for result in check(MODELS.get(MODELS.spelling(name)), scale, weights_file):
             sender.send(result)
         sender.send(None)
     except Exception as error:  # a plug-in may raise anything
@@ -264,11 +280,20 @@ def _show_datasets(scale: int, data_root: Path | None) -> None:
     """Print the folders that are searched, the test sets, and the training sets."""
     from harness.data.testsets import roots
 
-    echo("Searched in this order:")
+    echo(f"Searched in this order (HARNESS_DATA names folders, separated by '{os.pathsep}'):")
     for root in roots(data_root):
         echo(f"  {root}{'' if os.path.isdir(root) else '  (not there)'}")
-    echo_lines(f"\nTest sets:\n{show(list_datasets(scale, data_root), False)}")
-    echo_lines(f"\nTraining and validation sets:\n{show(list_training_sets(data_root), False)}")
+    columns = ("dataset", "images", "state", "where")
+    kinds = {
+        "Test sets": list_datasets(scale, data_root),
+        "Training and validation sets": list_training_sets(data_root),
+    }
+    for title, rows in kinds.items():
+        shown = [{name: row[name] for name in columns} for row in rows]
+        echo_lines(f"\n{title}:\n{show(shown, False)}")
+    echo("")
+    for row in (row for rows in kinds.values() for row in rows if row["obtain"]):
+        echo(f"To get {row['dataset']}: {row['obtain']}.")
 
 
 def list_datasets(scale: int, data_root: Path | None) -> list[Row]:
@@ -277,14 +302,15 @@ def list_datasets(scale: int, data_root: Path | None) -> list[Row]:
 
 
 def _dataset_row(name: str, scale: int, data_root: Path | None) -> Row:
-    from harness.data.testsets import DatasetUnavailable, find
+    from harness.data.testsets import DatasetUnavailable, find, how_to_obtain
 
     card = DATASETS.get(name)
     row: Row = {"dataset": name, "images": card.count or None, "state": None, "where": None}
+    row |= {"licence": None, "obtain": None}
     try:
         image_set = find(card, scale, data_root)
     except DatasetUnavailable:
-        return row | {"state": "not here"}
+        return row | {"state": "not here", "obtain": how_to_obtain(card)}
     except HarnessError as error:
         others = []
         for other in sorted({2, 3, 4} - {scale}):
@@ -301,18 +327,25 @@ def _dataset_row(name: str, scale: int, data_root: Path | None) -> Row:
 
 def list_training_sets(data_root: Path | None) -> list[Row]:
     """List the registered training and validation sets, and whether they are on this machine."""
-    from harness.data.trainsets import FOLDERS, count_of, training_downloads, training_folder
+    from harness.data.trainsets import (
+        FOLDERS,
+        count_of,
+        licence_of,
+        training_downloads,
+        training_folder,
+    )
 
     rows: list[Row] = []
     for name in FOLDERS:
         folder, _ = training_folder(name, data_root)
-        state = "here" if folder else "not here, not for download"
+        obtain = None
         if not folder:
             with suppress(HarnessError):
                 training_downloads(name)
-                state = f"not here: harness data fetch {name}"
-        row = {"dataset": name, "images": count_of(name), "state": state}
-        rows.append(row | {"where": str(folder) if folder else None})
+                obtain = f"harness data fetch {name}"
+        row = {"dataset": name, "images": count_of(name), "state": "here" if folder else "not here"}
+        where = str(folder) if folder else None
+        rows.append(row | {"where": where, "licence": licence_of(name), "obtain": obtain})
     return rows
 
 
@@ -333,7 +366,7 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
     from harness.models.weights import authors_row
 
     files = installed(card, scale)
-    known: list[tuple[WeightsInfo, str, Path | str]] = []
+    known: list[tuple[WeightsInfo, str, Path | str]] = []  # a path, or how to get the weights
     for path, tag in files:
         try:
             info = read_labelled(card, scale, path, tag).info
@@ -346,10 +379,10 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
         kind, _, digits = official["pin"].partition(":")
         sha256 = digits if kind == "sha256" else ""
         info = WeightsInfo("official", "", sha256, "", official["licence"])
-        known.append((info, published_at(official), f"not here: {fetch_command(card, scale)}"))
+        known.append((info, published_at(official), fetch_command(card, scale)))
     elif not files:
-        place = f"not here: harness train {card.name}, or --weights {card.name}=FILE"
-        known.append((WeightsInfo("none", "", "", "", ""), "", place))
+        how = f"harness train {card.name}, or --models {card.name}=FILE"
+        known.append((WeightsInfo("none", "", "", "", ""), "", how))
     return [
         {
             "model": card.name,
@@ -358,7 +391,8 @@ def _weights_rows(card: ModelCard, scale: int) -> list[Row]:
             "sha256": info.source_sha256 or None,
             "licence": info.licence or None,
             "installed": isinstance(where, Path),
-            "where": str(where),
+            "where": str(where) if isinstance(where, Path) else None,
+            "obtain": None if isinstance(where, Path) else where,
         }
         for info, source, where in known
     ]
@@ -402,6 +436,15 @@ def list_metrics() -> list[Row]:
     return [
         {"metric": card.name, "on": card.on, "from": card.origin, "about": _about(card.compute)}
         for card in map(METRICS.get, METRICS)
+    ]
+
+
+def list_reports() -> list[Row]:
+    """List the registered reports: where each is from, and what it shows."""
+    REPORTS.load_built_ins()
+    return [
+        {"report": name, "from": REPORTS.origin(name), "about": _about(REPORTS.get(name))}
+        for name in REPORTS
     ]
 
 

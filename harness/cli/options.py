@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 import harness
-from harness.cli.progress import echo, keep_stdout
+from harness.cli.progress import echo, keep_stdout, note
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def folder_to_read(context: click.Context, parameter: click.Parameter, path: Any
     return path
 
 
+def is_given(parameter: str) -> bool:
+    """Whether the user gave an option, instead of leaving it at its default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is not ParameterSource.DEFAULT
+
+
 def refuse_ignored(takers: str, *names: str) -> None:
     """Refuse options that the request does not use.
 
@@ -65,7 +71,8 @@ data_option = click.option(
     "--data-root",
     type=PathOption,
     callback=folder_to_read,
-    help="A folder to search for image sets before HARNESS_DATA.",
+    help="A folder to search for image sets before those of the environment variable HARNESS_DATA "
+    f"(several are separated by '{os.pathsep}').",
 )
 weights_key_option = click.option(
     "--weights-key",
@@ -205,7 +212,7 @@ def note_changed(owner: str, changed: Collection[str]) -> None:
     """Print which global settings of torch a model's or plug-in's code changed, if any."""
     if changed:
         settings = " and ".join(sorted(changed))
-        echo(f"Note: {owner} changed torch's global {settings}: restored.", err=True)
+        note(f"Note: {owner} changed torch's global {settings}: restored.")
 
 
 def open_results(*results: Path) -> Records:
@@ -252,5 +259,33 @@ def note_read(records: Records) -> None:
 
 
 def split_words(text: str) -> list[str]:
-    """Split a comma-separated list into its words."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+    """Split a list at commas and white space into its words.
+
+    A path that exists is one word, also after ``NAME=``, whatever characters it has.
+    """
+    words = []
+    for part in [text] if _is_path(text) else text.split(","):
+        words += [part.strip()] if _is_path(part) else part.split()
+    return words
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text, or what follows ``NAME=`` in it, is the path of a file or folder."""
+    text = text.strip()
+    return any(path and os.path.exists(path) for path in (text, text.partition("=")[2]))
+
+
+def all_words(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[str]:
+    """Split the values of a repeatable option or argument, see `split_words`."""
+    return [word for text in texts for word in split_words(text)]
+
+
+def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: A002
+    """Add an option that takes words: separated by commas or spaces, or repeated."""
+    return click.option(*names, multiple=True, callback=all_words, help=help, **settings)
+
+
+def examples(*commands: str) -> str:
+    """Write the end of a help text: commands that can be typed as they stand."""
+    lines = "\n".join(f"  harness {command}" for command in commands)
+    return f"\b\nExample{'s' * (len(commands) > 1)}:\n{lines}"

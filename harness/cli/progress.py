@@ -52,8 +52,8 @@ class _LenientStderr:
 
 def open_streams() -> None:
     """Set up the standard streams so that printing works even if they are closed (``2>&-``)."""
-    global _stdout
-    _stdout = None
+    global _stdout, _quiet
+    _stdout, _quiet = None, False
     for number in range(3):
         try:
             os.fstat(number)
@@ -65,6 +65,22 @@ def open_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):  # file names may hold undecodable bytes
             stream.reconfigure(errors="backslashreplace")
     sys.stderr = cast(TextIO, _LenientStderr(sys.stderr))
+
+
+_quiet = False
+"""Whether `note` prints nothing, see `keep_quiet`."""
+
+
+def keep_quiet() -> None:
+    """Print no notes from now on, only results and errors."""
+    global _quiet
+    _quiet = True
+
+
+def note(line: object) -> None:
+    """Print a line on standard error that is no error, see `echo`; nothing after `keep_quiet`."""
+    if not _quiet:
+        echo(line, err=True)
 
 
 _stdout: TextIO | None = None
@@ -153,15 +169,15 @@ def download(files: Sequence[tuple[RemoteFile, Path]]) -> None:
     damaged = [str(path) for _, path in missing if path.exists()]
     if damaged:
         more = f" and {len(damaged) - 1} more" if damaged[1:] else ""
-        echo(f"Truncated or altered, downloading again: {damaged[0]}{more}.", err=True)
+        note(f"Truncated or altered, downloading again: {damaged[0]}{more}.")
     sizes = [file.bytes for file, _ in missing]
     size = f"{sum(filter(None, sizes)) / 1e6:.1f} MB" if all(sizes) else "of unknown size"
     count = "1 file" if len(missing) == 1 else f"{len(missing)} files"
     title = f"Downloading {count} of {missing[0][0].repository}, {size}"
-    with bars() as progress:
+    with bars(shown=not _quiet) as progress:
         task = progress.add_task(title, total=len(missing))
         if progress.disable:
-            echo(title, err=True)
+            note(title)
         fetch(missing, lambda path: progress.advance(task))
 
 
@@ -179,8 +195,8 @@ def _image_count(count: int) -> str:
 
 
 def notify(sentence: str) -> None:
-    """Print a sentence on standard error."""
-    echo(f"{sentence.rstrip('.')}.", err=True)
+    """Print a sentence on standard error, see `note`."""
+    note(f"{sentence.rstrip('.')}.")
 
 
 class RunProgress:
@@ -200,14 +216,14 @@ class RunProgress:
         self._active[run.identity.id] = task, total - known
         if self._bars.disable:
             resumed = f", {known} already finished" if known else ""
-            echo(f"{run.title}: {_image_count(total)}{resumed}", err=True)
+            note(f"{run.title}: {_image_count(total)}{resumed}")
 
     def image(self, run: Run, result: ImageResult) -> None:
         """Advance the bar, and print a note on the image, such as how its file was converted."""
         task, _ = self._active[run.identity.id]
         self._bars.advance(task)
         if result.note:
-            echo(f"  {result.image}: {result.note}", err=True)
+            note(f"  {result.image}: {result.note}")
 
     def ended(self, run: Run, record: RunRecord) -> None:
         """Replace the bar with the scores of the run, or its error."""
@@ -218,9 +234,10 @@ class RunProgress:
             self._bars.remove_task(task)
             done = f"{_image_count(computed)} computed"
         scores = ", ".join(f"{name} {readable(mean)}" for name, mean in record.means.items())
-        finished = record.status == "finished"
-        outcome = f"{scores} ({done})" if finished else f"failed: {record.error}"
-        echo(f"{run.title}: {outcome}", err=True)
+        if record.status == "finished":
+            note(f"{run.title}: {scores} ({done})")
+        else:
+            echo(f"{run.title}: failed: {record.error}", err=True)
 
 
 class TrainProgress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,12 +17,15 @@ from harness.cli.options import (
     REFERENCE,
     Command,
     PathOption,
+    all_words,
     chosen_paper,
     data_option,
     default_paper,
     device_option,
+    examples,
     fill_registries,
     folder_to_read,
+    is_given,
     open_results,
     paper_option,
     plugin_option,
@@ -32,10 +36,12 @@ from harness.cli.options import (
     scale_option,
     split_words,
     weights_of_option,
+    words_option,
 )
 from harness.cli.progress import echo, echo_lines
 from harness.errors import HarnessError, UsageError
-from harness.text import json_text
+from harness.report.build import FIXED_RULES
+from harness.text import json_text, listed
 
 if TYPE_CHECKING:
     from harness.report.crops import Region
@@ -64,17 +70,13 @@ def _new_names(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str
 def own_table_options(command: Command) -> Command:
     """Add the options that only a table of the user's own has, see `OwnTable`."""
     options = [
-        click.option(
+        words_option(
             "--datasets",
-            type=split_words,
-            default="",
             metavar="NAME,...",
             help="Own table: the sets, in this order.  [default: all with runs]",
         ),
-        click.option(
+        words_option(
             "--printed",
-            type=split_words,
-            default="",
             metavar="NAME,...",
             help="Own table: the methods whose numbers are those that --paper prints.",
         ),
@@ -83,10 +85,8 @@ def own_table_options(command: Command) -> Command:
             type=click.IntRange(1),
             help="Own table: the scale.  [default: all with runs]",
         ),
-        click.option(
+        words_option(
             "--metrics",
-            type=split_words,
-            default="",
             metavar="NAME,...",
             help="Own table: the metrics of a cell.  [default: psnr,ssim]",
         ),
@@ -97,12 +97,8 @@ def own_table_options(command: Command) -> Command:
             metavar="N,...",
             help="Own table: the decimals of each metric.  [default: 2,4]",
         ),
-        click.option(
-            "--columns",
-            type=split_words,
-            default="",
-            metavar="params,macs",
-            help="Own table: the size of each network, too.",
+        words_option(
+            "--columns", metavar="params,macs", help="Own table: the size of each network, too."
         ),
         click.option(
             "--rename",
@@ -130,19 +126,25 @@ def own_table_options(command: Command) -> Command:
     return command
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "report table2 --format md,tex",
+        "report results --models bicubic,edsr --printed edsr --format tex",
+        "report crops --image set14/img_005 --box 60,40,60,45",
+    )
+)
 @click.argument("name", default="all")
-@click.option(
+@words_option(
     "--format",
     "formats",
-    default="",
     metavar="md,tex,csv,html,png,svg,pdf",
     help="Formats to write, where a report has them; json alone prints claims.  [default: all]",
 )
 @click.option(
     "--grey",
     type=click.Choice(get_args(GreyRule)),
-    help="Show the runs with this rule for grey images.  [default: each row's own rule]",
+    help="Show the runs with this rule for grey images, in files named after it; the reports "
+    f"{listed(FIXED_RULES)} do not depend on it.  [default: each row's own rule]",
 )
 @click.option(
     "--no-marks", is_flag=True, help="Do not mark the best and second best numbers of tables."
@@ -166,9 +168,8 @@ def own_table_options(command: Command) -> Command:
 )
 @click.option("--image", metavar="SET/IMAGE", help="The image of crops.")
 @click.option("--box", metavar="X,Y,W,H", help="The part of it to enlarge, in HR pixels.")
-@click.option(
+@words_option(
     "--models",
-    default="",
     metavar="NAME,...",
     help="The models of crops, or the methods of your own table, by names or globs, in this "
     "order.  [default: all with runs]",
@@ -178,7 +179,7 @@ def own_table_options(command: Command) -> Command:
 @plugin_option
 def report(
     name: str,
-    formats: str,
+    formats: list[str],
     grey: Any,
     no_marks: bool,
     weights_of: tuple[str, ...],
@@ -188,7 +189,7 @@ def report(
     images: Path | None,
     image: str | None,
     box: str | None,
-    models: str,
+    models: list[str],
     data_root: Path | None,
     plugins: tuple[Path, ...],
     **choices: Any,
@@ -200,26 +201,23 @@ def report(
     one of its tables, ablations or plots; or a glob, or all, which leaves out what the paper lacks.
 
     With --models, --datasets and the options after them, results is a table of your own, with a
-    line for each method. An example, with EDSR's numbers as the paper prints them:
-
-    \b
-    harness report results --models bicubic,edsr,mine --datasets set5,set14 \\
-      --printed edsr --rename mine=Ours --format tex
+    line for each method; --printed takes those of a method from the paper.
     """
     from harness.paper.findings import Findings
-    from harness.registry import PAPERS, REPORTS
+    from harness.registry import MODELS, PAPERS, REPORTS
     from harness.report.build import build, build_one, selected, takes_pictures
     from harness.report.crops import Pictures
     from harness.report.own_table import own_table
 
     fill_registries(plugins)
+    name, paper_name = name.lower(), PAPERS.spelling(paper_name)
     paper = chosen_paper(paper_name)
     own_request = _own_request(name, models, choices)
     if not any(map(takes_pictures, selected(name, paper))):
         takers = " and ".join(filter(takes_pictures, REPORTS))
         of_crops = ("images", "image", "box", "data_root", *["models"] * (not own_request))
         refuse_ignored(f"the reports {takers}", *of_crops)
-    if name == "claims" and split_words(formats) == ["json"] and not out:
+    if name == "claims" and formats == ["json"] and not out:
         print_claims(results, paper_name, "json", weights_of)
         return
     if not out:
@@ -230,18 +228,22 @@ def report(
         if paper and (is_taken or own == "runs"):
             raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
+    if set(selected(name, paper)) <= {*FIXED_RULES}:
+        refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     findings = Findings(open_results(*results).table(), paper, grey, weights_of)
     marks = {"with_marks": not no_marks}
     if own_request:
         table = own_table(findings, own_request)
-        written = build_one(table, split_words(formats), findings, out, **marks)
+        written = build_one(table, formats, findings, out, **marks)
         echo_lines(written.shown, nl=False)
         echo(f"Written: {', '.join(map(str, written.paths))}", err=True)
         return
     region = _region(image, box)
-    pictures = Pictures(images or results[0], data_root, region, split_words(models))
+    pictures = Pictures(
+        images or results[0], data_root, region, [MODELS.spelling(word) for word in models]
+    )
     failed = False
-    for result in build(name, split_words(formats), findings, out, pictures, **marks):
+    for result in build(name, formats, findings, out, pictures, **marks):
         if isinstance(result, HarnessError):
             failed = True
             echo(f"Error: {result}", err=True)
@@ -252,7 +254,7 @@ def report(
         sys.exit(1)
 
 
-def _own_request(name: str, models: str, choices: Mapping[str, Any]) -> OwnTable | None:
+def _own_request(name: str, models: Sequence[str], choices: Mapping[str, Any]) -> OwnTable | None:
     """Collect the options of a table of the user's own; None if there are none.
 
     Raises:
@@ -266,7 +268,7 @@ def _own_request(name: str, models: str, choices: Mapping[str, Any]) -> OwnTable
     given = {key: value for key, value in choices.items() if value}
     if not (given or models):
         return None
-    return OwnTable(models=split_words(models), **given)
+    return OwnTable(models=models, **given)
 
 
 def _region(image: str | None, box: str | None) -> Region | None:
@@ -286,8 +288,8 @@ def _region(image: str | None, box: str | None) -> Region | None:
     return Region(dataset.lower(), stem, Box(*map(int, numbers)) if box else None)
 
 
-@click.command()
-@click.argument("ids", nargs=-1, required=True)
+@click.command(epilog=examples("accept 3f2a 77b0", "accept all"))
+@click.argument("ids", nargs=-1, required=True, callback=all_words)
 @results_option("results/local")
 @click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
 def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
@@ -299,7 +301,7 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
         echo(path)
 
 
-@click.command()
+@click.command(epilog=examples("claims", "claims superior", "claims --paper rdn2018 --format csv"))
 @click.argument("name", default="")
 @paper_option()
 @results_option(several=True)
@@ -321,8 +323,6 @@ def claims(
     With NAME, or a part of it, only that claim, and the scores of the runs that it rests on.
     Without it all, those of most weight first, each as soon as it is judged, and a table at the
     end; harness report claims writes the same into files.
-
-    Example: harness claims superior
     """
     fill_registries(plugins)
     print_claims(results, paper_name, form, weights_of, name)
@@ -383,9 +383,11 @@ def _near(word: str, names: Sequence[str]) -> str:
     return near[0]
 
 
-@click.command()
-@click.argument("models", nargs=-1)
-@click.option("--models", "more", default="", metavar="NAME,...", help="The same as MODELS.")
+@click.command(
+    epilog=examples("complexity drfn edsr", "complexity RealESRGAN_x4.pth --time --format csv")
+)
+@click.argument("models", nargs=-1, callback=all_words)
+@words_option("--models", "more", metavar="NAME,...", help="The same as MODELS.")
 @click.option(
     "--output-size", default="1280x720", show_default=True, help="Size of the SR image for counts."
 )
@@ -395,14 +397,18 @@ def _near(word: str, names: Sequence[str]) -> str:
 )
 @device_option
 @click.option(
-    "--format", "form", type=click.Choice(["md", "tex", "csv"]), default="md", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["md", "tex", "csv", "json"]),
+    default="md",
+    show_default=True,
 )
 @scale_option
 @paper_option(optional=True)
 @plugin_option
 def complexity(
-    models: tuple[str, ...],
-    more: str,
+    models: list[str],
+    more: list[str],
     output_size: str,
     timed: bool,
     time_size: str,
@@ -412,14 +418,18 @@ def complexity(
     paper_name: str,
     plugins: tuple[Path, ...],
 ) -> None:
-    """Count parameters, operations and activations of MODELS, by default of all."""
-    from harness.registry import MODELS
+    """Count parameters, operations and activations of MODELS, by default of all.
+
+    MODELS are names, globs, and checkpoints that spandrel recognises.
+    """
     from harness.report.complexity import complexity_table
+    from harness.run.plan import networks
+    from harness.run.request import Request
 
     fill_registries(plugins)
-    words = [*models, *split_words(more)] or ["all"]
-    names = dict.fromkeys(name for word in words for name in MODELS.select(word))
-    cards = [card for card in map(MODELS.get, names) if scale in card.scales and card.params != 0]
+    words = [*models, *more] or ["all"]
+    named, scale = networks(Request(words, scale=scale, scale_given=is_given("scale")))
+    cards = [card for card in named if scale in card.scales and card.params != 0]
     if not cards:
         raise UsageError(f"None of these models has parameters at x{scale}.")
     speeds = None
@@ -431,7 +441,10 @@ def complexity(
         torch_device, size = pick_device(device), _size(time_size)
         speeds = {card.name: measure_speed(card, scale, torch_device, size) for card in cards}
     table = complexity_table(cards, scale, chosen_paper(paper_name), _size(output_size), speeds)
-    echo_lines(table.render(form))
+    if form == "json":
+        echo_lines(json_text(json.loads(table.tidy.to_json(orient="records"))))
+    else:
+        echo_lines(table.render(form))
 
 
 def _size(text: str) -> tuple[int, int]:

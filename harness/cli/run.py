@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.core import ParameterSource
 
 from harness.cards import LINEAGES, Border, GreyRule
 from harness.cli.options import (
@@ -20,7 +20,9 @@ from harness.cli.options import (
     PathOption,
     data_option,
     device_option,
+    examples,
     fill_registries,
+    is_given,
     json_option,
     note_changed,
     open_results,
@@ -28,10 +30,20 @@ from harness.cli.options import (
     reference_option,
     results_option,
     scale_option,
-    split_words,
     weights_key_option,
+    words_option,
 )
-from harness.cli.progress import Row, RunProgress, bars, download, echo, echo_lines, show
+from harness.cli.progress import (
+    Row,
+    RunProgress,
+    bars,
+    download,
+    echo,
+    echo_lines,
+    keep_quiet,
+    note,
+    show,
+)
 from harness.errors import HarnessError, UsageError, own_error
 from harness.text import json_text, listed, markdown_table, plain_table, readable
 
@@ -68,28 +80,41 @@ def _number(text: str) -> Number:
         raise UsageError(f"{error}: give a number, such as 30.56.") from error
 
 
-models_option = click.option(
+models_option = words_option(
     "--models",
-    type=split_words,
     required=True,
     metavar="NAME,...",
     help="Names, name:tag, name=FILE with weights, name=FOLDER with SR images, checkpoint FILEs, "
-    "globs or all.",
+    "globs or all; in any case, separated by commas or spaces, or repeated.",
 )
 datasets_option = partial(
-    click.option,
+    words_option,
     "--datasets",
-    type=split_words,
     show_default=True,
     metavar="NAME,...",
-    help="Names, folders, globs or all.",
+    help="Names, folders of HR images, globs or all. Sets are searched in the folders that the "
+    f"environment variable HARNESS_DATA names, separated by '{os.pathsep}'.",
 )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "run --models drfn,edsr-baseline --datasets demo",
+        "run --models bicubic --datasets set5,urban100 --limit 2",
+        "run --models mine=mine.pth --plugin mine.py --datasets set5",
+        "run --models RealESRGAN_x4.pth --datasets set5",
+    )
+)
 @models_option
-@datasets_option(default="all")
+@datasets_option(default=("all",))
 @scale_option
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only the first N images of each set, for a quick look; the record has another set name, "
+    "such as set5-first2, and is never compared with printed numbers.",
+)
 @click.option(
     "--name", default="", help="The name of a checkpoint's runs.  [default: that of its file]"
 )
@@ -102,7 +127,7 @@ datasets_option = partial(
 )
 @click.option(
     "--like",
-    type=click.Choice(list(LINEAGES)),
+    type=click.Choice(list(LINEAGES), case_sensitive=False),
     help="The rules of published work: "
     + "; ".join(
         f"{name} (pipeline {one.pipeline}: --grey {one.grey} --border {one.border})"
@@ -134,11 +159,11 @@ datasets_option = partial(
     metavar="DIR",
     help="Read the LR images of the one set from there, instead of making them.",
 )
-@click.option(
+@words_option(
     "--metric",
     "metrics",
-    multiple=True,
-    help="A further metric, see harness list metrics (repeatable).",
+    metavar="NAME,...",
+    help="Further metrics, such as ssim-whole, see harness list metrics.",
 )
 @click.option(
     "--weights",
@@ -163,7 +188,13 @@ datasets_option = partial(
 @results_option("results/local", made=True)
 @click.option("--save-images", type=PathOption, metavar="DIR", help="Write the SR images there.")
 @click.option("--force", is_flag=True, help="Compute finished runs again.")
-@click.option("--strict", is_flag=True, help="Treat a missing test set as an error.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Treat what is otherwise skipped as an error: missing test sets, and models without "
+    "weights that a glob or all selects.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only the table, and errors.")
 @data_option
 @plugin_option
 @json_option
@@ -178,11 +209,13 @@ def run(
     force: bool,
     plugins: tuple[Path, ...],
     as_json: bool,
+    quiet: bool,
     **request: Any,
 ) -> None:
-    """Evaluate models on test sets.
+    """Evaluate models on test sets, and print a table of their scores.
 
-    Example: harness run --models mine.pth --datasets set5,set14 --all-rules
+    Records are written to the --results folder; finished runs are not computed again. Sets that are
+    not on this machine are downloaded if that is possible, else skipped.
     """
     from harness.files import require_locks
     from harness.paper.literature import printed_numbers
@@ -193,14 +226,14 @@ def run(
     from harness.run.store import ResultStore
     from harness.run.tiles import choose_tiles
 
+    if quiet:
+        keep_quiet()
     require_locks()
     fill_registries(plugins)
     open_executor = _executor(executor, scheduler, workers, plugins)
     side = tile if isinstance(tile, int) else None
-    source = click.get_current_context().get_parameter_source("scale")
-    given = source is not ParameterSource.DEFAULT
-    planned = plan(Request(**request, tile=side, fetch=download, scale_given=given))
-    with bars() as shown:
+    planned = plan(Request(**request, tile=side, fetch=download, scale_given=is_given("scale")))
+    with bars(shown=not quiet) as shown:
         progress = RunProgress(shown)
         context = RunContext(ResultStore(results), progress, device, force, save_images)
         with open_executor(context) as execute:
@@ -364,8 +397,9 @@ def _print_plan(planned: Plan) -> None:
     """Print what readers of the scores should know, and which runs are not possible."""
     kinds = {"Note": planned.notes, "Skipped": planned.absent, "Error": planned.problems}
     for kind, messages in kinds.items():
+        matters = kind == "Error" or (kind == "Skipped" and not planned.runs)
         for message in messages:
-            echo(f"{kind}: {message}", err=True)
+            (partial(echo, err=True) if matters else note)(f"{kind}: {message}")
 
 
 def _executor(
@@ -400,7 +434,12 @@ MAX_ROWS = 30
 """The number of rows in the table of ``explain``; the closest conventions come first."""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "explain 3f2a --claimed 30.72 --claimed-ssim 0.8660",
+        "explain sr.png hr.png --claimed 31.96",
+    )
+)
 @click.argument("what", nargs=-1, required=True, metavar="RUN | SR HR")
 @click.option(
     "--claimed", metavar="DB", type=_number, help="The claimed PSNR, with all its printed digits."
@@ -460,6 +499,8 @@ def explain(
     claim = ClaimedNumbers(claimed, claimed_ssim)
     log = ""
     if len(what) == 2:
+        if missing := [path for path in what if not os.path.exists(path)]:
+            raise UsageError(f"There is no image {missing[0]}: correct the path.")
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
         places = [open_results(*results), ResultStore(reference).read()]
@@ -503,9 +544,9 @@ def rescored(results: Sequence[Rescored], claim: ClaimedNumbers) -> list[Row]:
     ]
 
 
-@click.command()
+@click.command(epilog=examples("bench --models srcnn --datasets demo --rounds 1"))
 @models_option
-@datasets_option(default="set14")
+@datasets_option(default=("set14",))
 @click.option("--against", type=click.Choice(["naive"]), help="Also time a plain script.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @device_option
@@ -528,7 +569,7 @@ def bench(
     from harness.run.request import Request
 
     fill_registries(plugins)
-    planned = plan(Request(**request))
+    planned = plan(Request(**request, scale_given=is_given("scale")))
     images = next((run.card.name for run in planned.runs if run.published), None)
     if images:
         raise UsageError(f"bench measures networks, and {images} names a folder of images.")

@@ -13,6 +13,7 @@ from harness.cli.options import (
     PathOption,
     data_option,
     device_option,
+    examples,
     fill_registries,
     paper_option,
     plugin_option,
@@ -23,12 +24,17 @@ from harness.cli.options import (
 )
 from harness.cli.progress import TrainProgress, bars, download, echo, prepare_images
 from harness.errors import UsageError
+from harness.registry import MODELS
 
 if TYPE_CHECKING:
     from harness.paper.schema import Ablation, Paper
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "train drfn --minutes 10", "train mine --plugin mine.py --train-data DIV2K --steps 20000"
+    )
+)
 @click.argument("model")
 @click.option(
     "--recipe",
@@ -96,6 +102,7 @@ def train(
     from harness.train.spec import TrainRequest
 
     fill_registries(plugins)
+    model = MODELS.spelling(model)
     if variant:
         ablation = _ablation(required_paper(paper_name, "--variant"), model, variant)
         variant = variant.rpartition(":")[2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 import threading
 import time
@@ -104,6 +105,19 @@ def cache_root() -> Path:
     return user_cache_path("drfn-harness")
 
 
+def named_roots(variable: str) -> list[Path]:
+    """List the folders that ``HARNESS_DATA`` or ``HARNESS_WEIGHTS`` names."""
+    return [Path(part) for part in os.environ.get(variable, "").split(os.pathsep) if part]
+
+
+def missing_root(variable: str) -> str:
+    """Name the first folder of such a variable that is not there, in brackets; empty if all are."""
+    gone = next((root for root in named_roots(variable) if not os.path.isdir(root)), None)
+    if gone is None:
+        return ""
+    return f" ({variable} names {gone}, which is no folder; '{os.pathsep}' separates several)"
+
+
 def unwritable(path: Path, error: OSError) -> HarnessError:
     """Make the error for a cache that cannot be written."""
     return HarnessError(
@@ -184,7 +198,7 @@ def fetch(
         if not _reachable(host):
             raise OfflineError(
                 f"{host} cannot be reached: connect to the network, or copy the files into folders "
-                "that HARNESS_DATA and HARNESS_WEIGHTS name."
+                "that the environment variables HARNESS_DATA (images) and HARNESS_WEIGHTS name."
             )
     stop = threading.Event()
     with ThreadPoolExecutor(4) as pool:

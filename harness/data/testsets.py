@@ -31,7 +31,15 @@ from harness.data.images import (
     named_like_results,
     read_image,
 )
-from harness.data.pinned import cache_root, fetch, pinned_rows, remote_file, unsound
+from harness.data.pinned import (
+    cache_root,
+    fetch,
+    missing_root,
+    named_roots,
+    pinned_rows,
+    remote_file,
+    unsound,
+)
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import recorded_path
 from harness.record import is_plain_name
@@ -106,9 +114,8 @@ class DatasetUnavailable(HarnessError):
 
 def roots(data_root: Path | None = None) -> list[Path]:
     """List the folders in which sets are searched, in order of preference."""
-    listed = os.environ.get("HARNESS_DATA", "").split(os.pathsep)
     chosen = [data_root] if data_root else []
-    return [*chosen, *(Path(part) for part in listed if part), cache_root() / "data"]
+    return [*chosen, *named_roots("HARNESS_DATA"), cache_root() / "data"]
 
 
 def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetCard]:
@@ -124,17 +131,12 @@ def select(words: Sequence[str], data_root: Path | None = None) -> list[DatasetC
     cards: dict[str, DatasetCard] = {}
     for word in words:
         own = _own_card(word, data_root)
-        for card in [own] if own else map(DATASETS.get, DATASETS.select(_registered(word))):
+        for card in [own] if own else map(DATASETS.get, DATASETS.select(word)):
             if cards.setdefault(card.name, card) != card:
                 raise UsageError(f"Two test sets are called {card.name}: rename a folder.")
     if not cards:
         raise UsageError("No test sets are named: see harness list datasets.")
     return list(cards.values())
-
-
-def _registered(word: str) -> str:
-    """The word as a registered name; the paper's sets have names in lower case."""
-    return word if word in DATASETS else word.lower()
 
 
 def _own_card(word: str, data_root: Path | None) -> DatasetCard | None:
@@ -146,7 +148,7 @@ def _own_card(word: str, data_root: Path | None) -> DatasetCard | None:
         if not os.path.isdir(word):
             raise UsageError(f"There is no folder {word}.")
         return _card_of(_absolute(Path(word)))
-    if word == "all" or _registered(word) in DATASETS or word in (".", ".."):
+    if word.lower() == "all" or DATASETS.spelling(word) in DATASETS or word in (".", ".."):
         return None
     folder = folder_called(word, data_root)
     if folder:
@@ -230,7 +232,9 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
         refused = refused or asked_for
     if faults:
         raise faults[0]
-    raise DatasetUnavailable(f"{card.title} is not on this machine: {_how_to_obtain(card)}.")
+    raise DatasetUnavailable(
+        f"{card.title} is not on this machine: {how_to_obtain(card)}{missing_root('HARNESS_DATA')}."
+    )
 
 
 def find_or_fetch(
@@ -267,9 +271,40 @@ def find_or_fetch(
                 f"{damaged} is truncated or altered and cannot be downloaded again: {error}"
             ) from error
         raise DatasetUnavailable(
-            f"{card.title} is not on this machine and cannot be downloaded: {error}"
+            f"{card.title} is not on this machine{missing_root('HARNESS_DATA')} and cannot be "
+            f"downloaded: {error}"
         ) from error
     return find(card, scale, data_root)
+
+
+def first_images(image_set: ImageSet, count: int) -> ImageSet:
+    """Keep the first images of a set, for a quick look; a set with no more is returned as it is.
+
+    The result is a set of its own: it has another name and other pixels, and it is not verified.
+    So its scores are never compared with printed numbers or those of the whole set.
+    """
+    if count >= len(image_set.images):
+        return image_set
+    images, card = image_set.images[:count], image_set.card
+    names = {image.name for image in images}
+    first = replace(
+        card,
+        name=f"{card.name}{FIRST}{count}",
+        title=f"{card.title} (first {count})",
+        count=count,
+        known=tuple(image for image in card.known if image.name in names),
+    )
+    note = (
+        f"{card.title}: the first {count} of {len(image_set.images)} images, as the set "
+        f"{first.name}, which is not compared with printed numbers."
+    )
+    return replace(
+        image_set, card=first, images=images, verified=False, notes=(*image_set.notes, note)
+    )
+
+
+FIRST = "-first"
+"""Stands between a set's name and the number of its images in a name by `first_images`."""
 
 
 def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
@@ -281,7 +316,7 @@ def downloads(card: DatasetCard) -> list[tuple[RemoteFile, Path]]:
     if card.root:
         raise HarnessError(f"{card.title} is not for download: it is in {card.root}.")
     if not _downloadable(card):
-        raise HarnessError(f"{card.title} cannot be downloaded: {_how_to_obtain(card)}.")
+        raise HarnessError(f"{card.title} cannot be downloaded: {how_to_obtain(card)}.")
     return [(image.file, cache_root() / image.file.path) for image in card.known]
 
 
@@ -311,7 +346,8 @@ def _downloadable(card: DatasetCard) -> bool:
     return bool(card.known) and not card.root
 
 
-def _how_to_obtain(card: DatasetCard) -> str:
+def how_to_obtain(card: DatasetCard) -> str:
+    """Say how to get a set that is not on this machine."""
     return card.obtain or f"harness data fetch {card.name}, or name its root in HARNESS_DATA"
 
 

@@ -33,6 +33,7 @@ from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, regular, whole
 from harness.protocol.rules import RULES, Protocol, make_sample
 from harness.record import digest, file_digest
+from harness.registry import near_names
 
 if TYPE_CHECKING:
     from harness.cards import AnyArray, RemoteFile
@@ -117,14 +118,16 @@ def find_images(
 
 def _folder(word: str, data_root: Path | None, fetch: Fetch) -> Path:
     """Find the folder of HR images that a word names."""
-    if os.sep in word or word not in FOLDERS:
+    name = word.lower()
+    if os.sep in word or name not in FOLDERS:
         folder = folder_called(word, data_root)
         if folder is None:
-            known = ", ".join(FOLDERS)
-            raise UsageError(f"No training set or folder is called {word!r}: there are {known}.")
+            near = near_names(word, FOLDERS)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FOLDERS)}."
+            raise UsageError(f"No training set or folder is called {word!r}: {hint}")
         return _hr_folder(folder)
-    folder, mismatches = training_folder(word, data_root)
-    return folder or _download(word, mismatches, fetch)
+    folder, mismatches = training_folder(name, data_root)
+    return folder or _download(name, mismatches, fetch)
 
 
 def _hr_folder(folder: Path) -> Path:
@@ -199,6 +202,12 @@ def _damaged(name: str, folder: Path | None) -> Path | None:
 def count_of(name: str) -> int:
     """Number of images of a set of `FOLDERS`."""
     return _UNPINNED.get(name) or len(_rows(name))
+
+
+def licence_of(name: str) -> str:
+    """Return the licence of a set of `FOLDERS`, as its owner or the repository states it."""
+    licences = dict.fromkeys(row["licence"] for row in _rows(name))
+    return "; ".join(licences) or "not stated"
 
 
 def is_pinned(name: str, files: Iterable[str]) -> bool:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from msgspec import convert
 
-from harness.data.pinned import PINS, cache_root, pinned_rows, remote_file, unwritable
+from harness.data.pinned import (
+    PINS,
+    cache_root,
+    missing_root,
+    named_roots,
+    pinned_rows,
+    remote_file,
+    unwritable,
+    url,
+)
 from harness.errors import HarnessError
 from harness.files import TEXT, recorded_path, regular, require_writable, whole, write_atomically
 from harness.models.weights import (
@@ -64,32 +73,34 @@ def find_weights(
     if path:
         weights = read_labelled(card, scale, path, tag or "", key)
         return replace(weights, given=(recorded_path(path), key))
-    for file, file_tag in installed(card, scale):
-        if tag in (None, file_tag):
-            return read_labelled(card, scale, file, tag=file_tag)
+    files = installed(card, scale)
+    for file, installed_tag in files:
+        if tag is None or tag.lower() == installed_tag.lower():
+            return read_labelled(card, scale, file, tag=installed_tag)
     name = f"{card.name}:{tag}" if tag else card.name
-    raise WeightsMissing(
-        f"There are no weights for {name} at x{scale}: {_advice(card, scale, tag)}."
-    )
+    others = ", ".join(f"{card.name}:{one}" for _, one in files)
+    here = f" (there are {others})" if others else ""
+    how = _how_to_get(card, scale, tag)
+    gone = missing_root("HARNESS_WEIGHTS")
+    raise WeightsMissing(f"There are no weights for {name} at x{scale}{here}: {how}{gone}.")
 
 
-def _advice(card: ModelCard, scale: int, tag: str | None) -> str:
-    """Say how to get weights of a model that are not on this machine."""
+def _how_to_get(card: ModelCard, scale: int, tag: str | None) -> str:
+    """Say how to get the weights of a model, and where its authors published what."""
+    file = f"name a file with --models {card.name}=FILE"
     if tag not in (None, *OWN_TAGS):
-        known = dict.fromkeys(f"{card.name}:{one}" for _, one in installed(card, scale))
-        return (
-            f"name their file with --models {card.name}=FILE, or store it first with harness "
-            f"weights import {card.name} FILE --tag {tag}"
-            + f"; installed: {', '.join(known)}"
-            * bool(known)
-        )
-    if official_rows(card, scale):
-        return (
-            f"run {fetch_command(card, scale)}, or put the authors' file under a root named in "
-            "HARNESS_WEIGHTS"
-        )
-    declare = ", or declare params=0 if it has none" * (card.params is None)
-    return f"name a file with --weights {card.name}=FILE{declare}"
+        command = f"harness weights import {card.name} FILE --tag {tag}"
+        return f"{file}, or store it first with {command}"
+    rows = official_rows(card, scale)
+    if rows:
+        command = fetch_command(card, scale)
+        roots = f"a folder that HARNESS_WEIGHTS names (several are separated by '{os.pathsep}')"
+        address = url(remote_file(rows[0]))
+        return f"run {command} (published at {address}), or put the file into {roots}"
+    images = [row for row in pinned_rows("published") if row["model"] == card.name]
+    if images:
+        return f"{file}; its authors' files are at https://github.com/{images[0]['repository']}"
+    return file + (", or declare params=0 if it has none" if card.params is None else "")
 
 
 def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
@@ -101,10 +112,9 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
     Raises:
         HarnessError: a folder cannot be read.
     """
-    named = os.environ.get("HARNESS_WEIGHTS", "").split(os.pathsep)
     found: list[tuple[Path, str]] = []
     try:
-        for root in (cache_root() / "weights", *(Path(part) for part in named if part)):
+        for root in (cache_root() / "weights", *named_roots("HARNESS_WEIGHTS")):
             found += [*_stored(root, card, scale), *_official(root, card, scale)]
         if card.source:
             found += _stored(card.source.parent / "weights", card, scale)

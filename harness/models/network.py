@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -172,12 +173,24 @@ def owner(given: Shapes, model: str, hyper: Mapping[str, Any]) -> str:
     """
     for name in sorted(MODELS, key=lambda name: name != model):
         card = MODELS.get(name)
+        if name != model and not _has_size(given, card):
+            continue
         own = hyper if name == model else None
         scales = [scale for scale in card.scales if _fits(given, card, scale, own)]
         if scales:
             at = f" for x{scales[0]}" if len(scales) == 1 else ""
             return f"these are {'its weights' if own is not None else f'weights of {name}'}{at}"
     return ""
+
+
+def _has_size(given: Shapes, card: ModelCard) -> bool:
+    """Whether weights have about as many values as a network declares parameters, within a factor.
+
+    Building a network to compare it takes up to a second. The declared number is that of one scale,
+    and at another the network may have half of it; arguments may change it, too.
+    """
+    values = sum(map(math.prod, given.values()))
+    return not card.params or card.params / 4 <= values <= 4 * card.params
 
 
 def _fits(given: Shapes, card: ModelCard, scale: int, hyper: Mapping[str, Any] | None) -> bool:

@@ -76,8 +76,8 @@ def read_weights(card: ModelCard, scale: int, path: Path, tag: str = "", key: st
         key: the keys that lead to the weights in a checkpoint, joined by dots; empty to search.
 
     Raises:
-        HarnessError: the file is missing, broken, for another network or scale, or not finite.
-        UsageError: the key does not fit the file, or the file needs a key.
+        HarnessError: the file is broken, for another network or scale, or not finite.
+        UsageError: the file is missing, the key does not fit it, or it needs a key.
     """
     tag = tag or file_tag(path)
     if PART.fullmatch(path.name):
@@ -193,7 +193,7 @@ def _read_safetensors(card: ModelCard, scale: int, path: Path, tag: str, key: st
         # Unlike json, msgspec refuses NaN, which no identity can hold.
         hyper = msgspec.json.decode(metadata.get("hyper", "{}"), type=dict[str, Any])
     except FileNotFoundError:
-        raise HarnessError(f"There is no weights file {path}.") from None
+        raise UsageError(f"There is no weights file {path}: correct the path.") from None
     except AttributeError as error:  # safetensors asks numpy for a dtype that numpy lacks
         raise HarnessError(
             f"{path} holds values of a dtype that cannot be read (such as F8): convert it to fp32."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -599,7 +600,8 @@ def read_paper(path: Path) -> Paper:
     except FileNotFoundError:
         raise UsageError(f"There is no paper file {path}.") from None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UsageError(f"The paper {path} cannot be read ({error}).") from error
+        how = "" if path.suffix == ".toml" else ": give a TOML file, see docs/papers.md"
+        raise UsageError(f"The paper {path} cannot be read ({error}){how}.") from error
     return paper
 
 
@@ -716,8 +718,10 @@ def paper(word: str) -> Paper:
     Raises:
         UsageError: there is no such paper, or it has a mistake.
     """
-    is_file = word not in PAPERS and (word.endswith(".toml") or Path(word).exists())
-    return read_paper(Path(word).resolve() if is_file else PAPERS.get(word))
+    name = PAPERS.spelling(word)
+    is_path = word.endswith(".toml") or os.sep in word or os.path.exists(word)
+    is_file = name not in PAPERS and is_path
+    return read_paper(Path(word).resolve() if is_file else PAPERS.get(name))
 
 
 def title(dataset: str) -> str:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from harness.errors import HarnessError, UsageError, sentence
 from harness.files import require_writable, write_file
-from harness.registry import REPORTS
+from harness.registry import REPORTS, near_names
 from harness.report.table import Format, Report, Table
 
 if TYPE_CHECKING:
     from harness.paper.findings import Findings
     from harness.paper.schema import Paper
     from harness.report.crops import Pictures
+
+
+FIXED_RULES = ("ablation", "claims", "complexity", "literature", "rules")
+"""Reports that are the same under every rule for grey images."""
 
 
 class ReportError(HarnessError):
@@ -87,12 +90,17 @@ def selected(word: str, paper: Paper | None) -> list[str]:
         if name in REPORTS and name != maker:
             raise UsageError(f"The paper's id {name} is the name of another report: change it.")
     pattern = "*" if word == "all" else word
-    chosen = [maker for name, maker in makers if fnmatch.fnmatch(name, pattern)]
+    chosen = [maker for name, maker in makers if _fits(name, pattern)]
     if not chosen:
         names = [name for name, _ in makers]
-        near = ", ".join(get_close_matches(word, names) or sorted(names))
+        near = ", ".join(near_names(word, names) or sorted(names))
         raise UsageError(f"No report is called {word!r}: choose from {near}.")
     return [name for name in REPORTS if name in chosen]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a name, in any case, is what a word or glob asks for."""
+    return fnmatch.fnmatchcase(name.lower(), pattern.lower())
 
 
 class Written(NamedTuple):
@@ -114,7 +122,8 @@ def build(
     """Build the reports that a word selects, and write them to the folder ``out``.
 
     The paper's own name of a part selects that part alone. Each report is written in those of the
-    formats that it has; without formats, in all it has. ``with_marks`` marks the best and second
+    formats that it has; without formats, in all it has. With a rule for grey images, which the
+    files' names then state, `FIXED_RULES` are left out. ``with_marks`` marks the best and second
     best numbers of tables.
 
     Yields:
@@ -129,9 +138,13 @@ def build(
     failed: list[ReportError] = []
     # Render all reports before writing the first: without runs, no file is written.
     for name in selected(word, findings.paper):
+        if findings.rules and name in FIXED_RULES:
+            continue
         try:
             made = make(name, findings, pictures)
-            asked = [one for one in made if word == "all" or fnmatch.filter([name, one.name], word)]
+            asked = [
+                one for one in made if word == "all" or _fits(name, word) or _fits(one.name, word)
+            ]
             if taken := [one.name for one in asked if one.name in rendered]:
                 raise ReportError(name, f"another report is called {taken[0]}")
             for report in asked:

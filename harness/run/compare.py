@@ -212,8 +212,9 @@ def matching(kind: str, names: Sequence[str], words: Sequence[str]) -> set[str]:
 
 
 def _matching(word: str, names: Sequence[str]) -> Sequence[str]:
-    """Select names by one of them, a glob or ``all``."""
-    return names if word == "all" else fnmatch.filter(names, word)
+    """Select names by one of them, a glob or ``all``, in any case."""
+    pattern = "*" if word.lower() == "all" else word.lower()
+    return [name for name in names if fnmatch.fnmatchcase(name.lower(), pattern)]
 
 
 def with_tolerance(rows: Iterable[CheckRow], psnr: float) -> list[CheckRow]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.data.images import read_image
-from harness.data.testsets import select
+from harness.data.testsets import FIRST, folder_called, select
 from harness.errors import HarnessError, UsageError
 from harness.models.resources import pick_device
 from harness.models.weights import OWN_TAGS
@@ -75,11 +76,13 @@ def rebuild(
         raise UsageError(
             f"The run {identity.id[:12]} scored published images: give their folder with --weights."
         )
-    _require_registered(record, data_root)
+    dataset, limit = _whole_set(identity.dataset, data_root)
+    _require_registered(record, dataset, data_root)
     file = weights_file(record)
     if file and record.weights and record.weights.tag not in OWN_TAGS and not weights:
         raise UsageError(f"This run used the weights file {file}: add --weights {file}.")
-    result = plan(_request(record, weights, data_root, weights_key))
+    request = _request(record, weights, data_root, weights_key)
+    result = plan(replace(request, datasets=[dataset], limit=limit))
     if not result.runs:
         raise HarnessError(result.problems[0])
     run = result.runs[0]
@@ -132,9 +135,17 @@ def _request(
     )
 
 
-def _require_registered(record: RunRecord, data_root: Path | None) -> None:
+def _whole_set(dataset: str, data_root: Path | None) -> tuple[str, int | None]:
+    """Return the name of the set that a run used, and how many of its images, if not all."""
+    first = re.fullmatch(rf"(.+){FIRST}(\d+)", dataset)
+    if first and not folder_called(dataset, data_root):
+        return first[1], int(first[2])
+    return dataset, None
+
+
+def _require_registered(record: RunRecord, dataset: str, data_root: Path | None) -> None:
     """Refuse a run whose model or test set is not known here, and say how to make it known."""
-    model, dataset = record.identity.model, record.identity.dataset
+    model = record.identity.model
     needs_model = not (record.identity.sr_sha256 or "checkpoint" in record.provenance)
     if needs_model and model not in MODELS:
         raise UsageError(

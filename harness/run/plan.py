@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cards import LINEAGES, Preset
-from harness.data.testsets import DatasetUnavailable, find_or_fetch, select, with_lr_images
-from harness.errors import HarnessError, own_error
+from harness.data.testsets import (
+    DatasetUnavailable,
+    find_or_fetch,
+    first_images,
+    select,
+    with_lr_images,
+)
+from harness.errors import HarnessError, UsageError, own_error
 from harness.files import recorded_path
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
@@ -23,8 +29,8 @@ from harness.run.request import (
     check_all_rules,
     check_like,
     check_lr_images,
-    check_metrics,
     check_weights,
+    metrics_of,
     misfit,
     with_paths,
 )
@@ -43,7 +49,7 @@ class Plan:
     Attributes:
         runs: the runs, model by model, in the order of the request; published images come last.
         problems: errors of models or sets that cannot be run; each is a failure.
-        absent: messages about unavailable sets that are not required.
+        absent: messages about unavailable sets and models that are not required.
         notes: sentences for readers of the scores.
     """
 
@@ -69,10 +75,7 @@ def plan(request: Request) -> Plan:
     all_cards = [card for card, _ in (*cards, *methods)]
     check_like(request, all_cards)
     check_all_rules(request)
-    # Authors who used MATLAB's function print this SSIM.
-    further = [*(["ssim-whole"] if request.all_rules else []), *request.metrics]
-    check_metrics(further, all_cards)
-    metrics = ("psnr", "ssim", *dict.fromkeys(further))
+    metrics = metrics_of(request, all_cards)
     sets = select(request.datasets, request.data_root)
     check_lr_images(request, sets)
     models = [
@@ -96,13 +99,37 @@ def plan(request: Request) -> Plan:
             with _collect_problems(result, run.title):
                 _add(result, run)
     for card, folder in methods:
-        followed = image_sets if _follows(result, request, card) else ()
-        for image_set, rules in _under_rules(request, card, followed):
+        if message := misfit(request, card):
+            result.problems.append(message)
+            continue
+        for image_set, rules in _under_rules(request, card, image_sets):
             # Tiles, given LR images and the rules for making LR images do not concern it.
             rules = replace(rules, border=Protocol.border, float_lr=False)
             run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
             _add_images(result, request, run, folder)
     return result
+
+
+def networks(request: Request) -> tuple[list[ModelCard], int]:
+    """Find the networks that a request names, without weights or sets, and the scale.
+
+    Raises:
+        UsageError: a name does not fit, or names weights or SR images.
+        HarnessError: a checkpoint cannot be read.
+    """
+    result, request = Plan(), with_paths(request)
+    recognised = _recognised(result, request)
+    if result.problems:
+        raise HarnessError(result.problems[0])
+    request = _with_scale(request, [card for found in recognised.values() for card, _ in found])
+    cards = _cards(request, recognised)
+    tagged = [card.name for card, tag in cards if tag]
+    if surplus := [*request.weight_files, *request.sr_folders, *tagged]:
+        raise UsageError(
+            f"{surplus[0]} is named with weights or SR images, which do not matter here: give the "
+            "name of a model alone, or a checkpoint of another architecture."
+        )
+    return [card for card, _ in cards], request.scale
 
 
 def _add(result: Plan, run: Run) -> None:
@@ -122,11 +149,10 @@ def _add_images(result: Plan, request: Request, run: Run, folder: Path) -> None:
         _add(result, replace(run, published=published))
 
 
-def _follows(result: Plan, request: Request, card: ModelCard) -> bool:
-    """Whether a model follows the rules of ``--like``; if not, that is a problem."""
-    message = misfit(request, card)
-    result.problems += [message] * bool(message)
-    return not message
+def _is_named(request: Request, card: ModelCard) -> bool:
+    """Whether the user named a model; not if only a glob or ``all`` selects it."""
+    named = (MODELS.spelling(word.partition(":")[0]) for word in request.models)
+    return card.name in (*request.checkpoints, *named)
 
 
 @contextmanager
@@ -231,40 +257,59 @@ _Model = tuple["ModelCard", "Weights | None", str]
 def _with_weights(
     result: Plan, request: Request, recognised: _Recognised, card: ModelCard, tag: str | None
 ) -> list[_Model]:
-    """List a model with its weights: once for each file that the user gave."""
-    if not _follows(result, request, card):
-        return []
-    files = request.weight_files.get(card.name, ())
+    """List a model with its weights: once for each file that the user gave.
+
+    A model that only a glob selects is skipped if it cannot run; if it is named, that is a problem.
+    """
+    named = _is_named(request, card)
+    messages = result.problems if named or request.strict else result.absent
     found: list[_Model] = []
     for own, weights in recognised[card.name] if card.checkpoint else ():
-        if _is_defined(result, request, own):
+        if message := _misfit(request, own):
+            messages.append(message)
+        else:
             result.notes += [weights.note] * bool(weights.note)
             found.append((own, weights, ""))
-    if not card.checkpoint and _is_defined(result, request, card):
-        for path in files or [None]:
-            with _collect_problems(result, card.name):
-                name = file_tag(path, files) if path else tag
-                found.append(_find(result, request, card, path, name))
+    if card.checkpoint:
+        return found
+    if message := _misfit(request, card):
+        messages.append(message)
+        return []
+    files = request.weight_files.get(card.name, ())
+    for path in files or [None]:
+        with _collect_problems(result, card.name):
+            name = file_tag(path, files) if path else tag
+            try:
+                found.append(_find(result, request, card, path, name, stand_in=named))
+            except WeightsMissing as error:
+                messages.append(str(error))
     return found
 
 
-def _is_defined(result: Plan, request: Request, card: ModelCard) -> bool:
-    """Whether a model is defined for the scale; if not, that is a problem."""
+def _misfit(request: Request, card: ModelCard) -> str:
+    """Say why a model cannot run as requested; empty if it can."""
     if request.scale in card.scales:
-        return True
+        return misfit(request, card)
     scales = ", ".join(f"x{scale}" for scale in card.scales)
-    result.problems.append(f"{card.name} is not defined for x{request.scale}, only for {scales}.")
-    return False
+    return misfit(request, card) or (
+        f"{card.name} is not defined for x{request.scale}, only for {scales}."
+    )
 
 
 def _find(
-    result: Plan, request: Request, card: ModelCard, path: Path | None, tag: str | None
+    result: Plan,
+    request: Request,
+    card: ModelCard,
+    path: Path | None,
+    tag: str | None,
+    *,
+    stand_in: bool,
 ) -> _Model:
-    """Find the weights of a model, or of the one that stands in for it if it has none here."""
+    """Find the weights of a model, or of the one that may stand in for it if it has none here."""
     try:
         weights = find_weights(card, request.scale, path=path, tag=tag, key=request.weights_key)
     except WeightsMissing:
-        if not card.stand_in or tag:
+        if not card.stand_in or tag or not stand_in:
             raise
         smaller = MODELS.get(card.stand_in)
         with suppress(WeightsMissing):
@@ -299,6 +344,8 @@ def _image_set(result: Plan, request: Request, card: DatasetCard) -> ImageSet | 
         except DatasetUnavailable as error:
             (result.problems if request.strict else result.absent).append(str(error))
             return None
+        if request.limit:
+            image_set = first_images(image_set, request.limit)
         result.notes += image_set.notes
         return image_set
     return None

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from harness.cards import LINEAGES, CardName
 from harness.data.pinned import fetch
 from harness.errors import UsageError
 from harness.models.formats import CHECKPOINTS
-from harness.registry import METRICS, MODELS
+from harness.registry import METRICS, MODELS, near_names
 from harness.text import listed
 
 if TYPE_CHECKING:
@@ -38,11 +37,13 @@ class Request:
         border: how imresize pads an image; None for ``replicate``.
         float_lr: LR images of the ``rgb`` pipeline are not rounded; ``y`` never rounds them.
         float_y: luma of the ``y`` pipeline is not rounded; ``rgb`` never rounds it.
+        limit: the number of images of each set, the first ones; None for all.
         weight_files: the weight files of models, by name.
         metrics: registered metrics besides psnr and ssim.
         data_root: a folder to search first for sets.
         lr_images: a folder of LR images of the only set, used instead of making them.
-        strict: treat an unavailable set as an error.
+        strict: treat as an error what is otherwise skipped: unavailable sets, and models that only
+            a glob or ``all`` selects and that lack weights or do not fit.
         fetch: downloads missing sets.
         weights_key: the key of the weights in the weight files; empty to find it.
         like: the lineage whose rules the runs follow, see `LINEAGES`; None for no lineage.
@@ -68,6 +69,7 @@ class Request:
     data_root: Path | None = None
     lr_images: Path | None = None
     strict: bool = False
+    limit: int | None = None
     fetch: Fetch = fetch
     weights_key: str = ""
     like: str | None = None
@@ -85,7 +87,8 @@ def with_paths(request: Request) -> Request:
         UsageError: a path does not exist, or two folders go by one name; or there are no models.
     """
     words = []
-    files, checkpoints = dict(request.weight_files), dict(request.checkpoints)
+    files = {MODELS.spelling(name): path for name, path in request.weight_files.items()}
+    checkpoints = dict(request.checkpoints)
     folders = dict(request.sr_folders)
     for word in request.models:
         name, path = _name_and_path(word, request.name)
@@ -122,7 +125,7 @@ def _name_and_path(word: str, name: str) -> tuple[str, Path | None]:
         UsageError: the path does not exist, or the name is not valid or that of a model.
     """
     given, equals, path = word.partition("=")
-    is_path = os.sep in word or Path(word).suffix in _SUFFIXES
+    is_path = os.sep in word or Path(word).suffix in _SUFFIXES or _is_only_a_path(word)
     if is_path and (os.path.exists(word) or not equals):
         return _name_of(Path(word), name), Path(word)
     if not equals:
@@ -133,21 +136,27 @@ def _name_and_path(word: str, name: str) -> tuple[str, Path | None]:
         raise UsageError(f"--models {word} names weights by tag and by path: choose one.")
     if not os.path.exists(path):
         raise UsageError(f"There is no file or folder {path}: correct --models {word}.")
-    return _valid(given, path), Path(path)
+    return _valid(MODELS.spelling(given), path), Path(path)
+
+
+def _is_only_a_path(word: str) -> bool:
+    """Whether a word is the name of a file or folder here, and not that of a model."""
+    is_model = word.lower() == "all" or MODELS.spelling(word) in MODELS
+    return not is_model and os.path.exists(word)
 
 
 def _name_of(path: Path, name: str) -> str:
     """Name the network in a checkpoint that the user gave without a name."""
     if not path.exists():
-        near = get_close_matches(path.stem.lower(), MODELS, 1, 0.5)
+        near = near_names(path.stem, MODELS)
         hint = f"did you mean the model {near[0]}?" if near else "correct the path."
         raise UsageError(f"There is no file {path}: {hint}")
     if path.is_dir():
         raise UsageError(
-            f"{path} is a folder: name the method whose SR images it has, NAME={path}."
+            f"{path} is a folder: if it has SR images, name their method, as in NAME={path}."
         )
     name = name or re.sub(r"[^\w.-]+", "-", path.stem).strip(".-")
-    if name in MODELS:
+    if MODELS.spelling(name) in MODELS:
         raise UsageError(
             f"{name} is a registered model: give {name}={path} if the file has its weights, or "
             "else another name with --name."
@@ -165,12 +174,20 @@ def _valid(name: str, path: object) -> str:
         ) from None
 
 
-def check_metrics(names: Sequence[str], cards: Sequence[ModelCard]) -> None:
-    """Refuse unknown metrics, and metrics with the name of a model: names must be unique."""
+def metrics_of(request: Request, cards: Sequence[ModelCard]) -> tuple[str, ...]:
+    """Return the metrics of the runs, ``psnr`` and ``ssim`` first.
+
+    Raises:
+        UsageError: a metric is unknown, or has the name of a model: names must be unique.
+    """
+    # Authors who used MATLAB's function print ssim-whole.
+    further = ["ssim-whole"] * request.all_rules
+    names = dict.fromkeys([*further, *map(METRICS.spelling, request.metrics)])
     for name in names:
         METRICS.get(name)
         if name in (card.name for card in cards):
             raise UsageError(f"A model and a metric are both called {name}: rename one.")
+    return tuple(dict.fromkeys(("psnr", "ssim", *names)))
 
 
 def check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
@@ -204,6 +221,8 @@ def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]
             raise UsageError(
                 f"{card.name}:{tag} and --weights {card.name}={file} contradict each other."
             )
+        if file and not os.path.exists(file):
+            raise UsageError(f"There is no weights file {file}: correct the path.")
 
 
 def check_all_rules(request: Request) -> None:

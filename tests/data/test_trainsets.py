@@ -317,17 +317,20 @@ def test_training_sets_are_listed_and_fetched_by_name(
     path.parent.mkdir(parents=True)
     Image.fromarray(picture(20, 20)).save(path)
     place = {"repository": "o/r", "commit": "c", "path": "a.png", "file": "a.png", "note": ""}
-    facts = {"bytes": str(path.stat().st_size), "sha256": file_digest(path)}
+    facts = {"bytes": str(path.stat().st_size), "sha256": file_digest(path), "licence": "CC0"}
     monkeypatch.setattr(
         "harness.data.trainsets.pinned_rows", lambda _: [{"dataset": "t91"} | place | facts]
     )
     before = json.loads(harness("data", "where", "--json").stdout)
-    states = {row["dataset"]: row["state"] for row in before if row["use"] == "training"}
-    assert states["t91"] == "not here: harness data fetch t91"
-    assert states["div2k"] == "not here, not for download"
+    states = {
+        row["dataset"]: (row["state"], row["obtain"]) for row in before if row["use"] == "training"
+    }
+    assert states["t91"] == ("not here", "harness data fetch t91")
+    assert states["div2k"] == ("not here", None)
     fetched = harness("data", "fetch", "t91", "div2k")
     assert fetched.exit_code == 1
-    assert f"t91 is in {cache_root() / 'data'}." in fetched.output
+    assert fetched.output.index("t91, licence: CC0.") < fetched.output.index("Downloading 1 file")
+    assert f"t91 is in {cache_root() / 'data/T91'}." in fetched.output
     assert "div2k is not on this machine and may not be downloaded" in fetched.output
     (row,) = [
         row

@@ -147,8 +147,16 @@ CASES = [
     weights("socket", lambda: bound("w.pth"), "is a socket, not a file", "pth"),
     weights("folder", lambda: Path("w.bin").mkdir(), "is a folder, not a file", "bin"),
     weights(
-        "part of ten billion", nothing, "There is no weights file", "safetensors.1of9999999999"
+        "part of none",
+        lambda: Path("w.safetensors.1of0").touch(),
+        "is not a valid name for a part",
+        "safetensors.1of0",
     ),
-    weights("part of none", nothing, "is not a valid name for a part", "safetensors.1of0"),
-    weights("name too long", nothing, "cannot be read", "x" * 300 + ".mat"),
+    *(
+        Case(f"weights: {name}", nothing, f"{WITH}w.{kind}", 2, "There is no weights file")
+        for name, kind in (
+            ("part of ten billion", "safetensors.1of9999999999"),
+            ("name too long", "x" * 300 + ".mat"),
+        )
+    ),
 ]

@@ -91,7 +91,7 @@ CASES += [
 ]
 
 CASES += [
-    Case("word: weights elsewhere", nothing, f"{WITH}../../x", 1, "There is no weights file ../"),
+    Case("word: weights elsewhere", nothing, f"{WITH}../../x", 2, "There is no weights file ../"),
     Case(
         "word: tag that is a path",
         nothing,

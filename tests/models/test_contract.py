@@ -269,7 +269,7 @@ def test_the_command_takes_a_weights_file(harness) -> None:
     shown = harness("check-model", "edsr-baseline", "--weights", TRAINED)
     assert shown.exit_code == 0 and "28.44 dB" in shown.output
     shown = harness("check-model", "edsr-baseline", "--weights", "none.safetensors")
-    assert shown.exit_code == 1 and "no weights file none.safetensors" in shown.output
+    assert shown.exit_code == 2 and "no weights file none.safetensors" in shown.output
 
 
 def test_weights_for_a_network_without_parameters_are_refused(harness) -> None:

@@ -3,8 +3,8 @@ import torch
 
 from harness.cards import ModelCard
 from harness.models.cost import count_parameters
-from harness.models.network import build_network
-from harness.registry import MODELS
+from harness.models.network import build_network, owner
+from harness.registry import MODELS, register_model
 
 NAMES = [
     "bicubic",
@@ -53,6 +53,20 @@ def test_the_networks_of_the_paper_are_registered() -> None:
 def test_parameter_counts_are_exact(name: str) -> None:
     card = MODELS.get(name)
     assert count_parameters(on_meta(card)) == COUNTS[name] == card.params
+
+
+@pytest.mark.parametrize("name", ["srcnn", "lapsrn", "edsr-baseline", "rdn"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_owner_of_weights_is_found_without_building_networks_of_other_sizes(
+    name: str, scale: int
+) -> None:
+    built = []
+    register_model("huge", pipeline="y", input="lr", scales=(4,), params=10**12)(
+        lambda scale: built.append(scale)
+    )
+    values = on_meta(MODELS.get(name), scale).state_dict()
+    shapes = {key: tuple(value.shape) for key, value in values.items()}
+    assert f"weights of {name}" in owner(shapes, "", {}) and not built
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

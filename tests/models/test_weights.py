@@ -378,9 +378,9 @@ def test_a_model_without_parameters_needs_no_weights() -> None:
 
 
 def test_missing_weights_say_what_to_do() -> None:
-    with pytest.raises(WeightsMissing, match="run harness weights fetch srcnn, or put the authors"):
+    with pytest.raises(WeightsMissing, match="harness weights fetch srcnn .published at https?:"):
         find_weights(MODELS.get("srcnn"), 4)
-    with pytest.raises(WeightsMissing, match="--weights drfn-2conv=FILE"):
+    with pytest.raises(WeightsMissing, match="--models drfn-2conv=FILE"):
         find_weights(MODELS.get("drfn-2conv"), 4)
 
 

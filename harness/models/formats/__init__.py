@@ -44,14 +44,14 @@ def read_tensors(card: ModelCard, scale: int, path: Path, key: str = "") -> tupl
         were found, see `harness.models.formats.checkpoints.find_network`.
 
     Raises:
-        HarnessError: the file is missing, broken, of another network, or of an unknown kind.
-        UsageError: the key does not fit the file.
+        HarnessError: the file is broken, of another network, or of an unknown kind.
+        UsageError: the file is missing, or the key does not fit it.
     """
     try:
         with regular(path, WEIGHTS).open("rb") as stream:
             ncnn = path.suffix == ".bin" and stream.read(len(NCNN_HALF)) == NCNN_HALF
     except FileNotFoundError:
-        raise HarnessError(f"There is no weights file {path}.") from None
+        raise UsageError(f"There is no weights file {path}: correct the path.") from None
     except OSError as error:
         raise HarnessError(f"The weights file {path} cannot be read ({error}).") from error
     if path.suffix in CHECKPOINTS and not ncnn:
