@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +76,8 @@ def _named(word: str, evidence: Evidence, records: Records) -> Side:
     Raises:
         UsageError: there are none.
     """
+    from difflib import get_close_matches
+
     from harness.run.store import find_run
 
     if found := evidence.runs_named(word):
