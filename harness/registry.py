@@ -237,7 +237,7 @@ REPORTS: Registry[Report] = Registry(
     "report",
     *("harness.report.claims", "harness.report.complexity", "harness.report.crops"),
     *("harness.report.results", "harness.report.plot", "harness.report.page"),
-    *("harness.report.ablation", "harness.report.readings"),
+    "harness.report.ablation",
 )
 PAPERS: Registry[Path] = Registry("paper", "harness.paper.schema")
 JUDGES: Registry[Judge] = Registry("judge", "harness.paper.literature")

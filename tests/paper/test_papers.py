@@ -13,7 +13,7 @@ from harness.paper.literature import documents
 from harness.paper.schema import Claim, paper
 from harness.paper.vocabulary import TESTS
 from harness.registry import MODELS, PAPERS, load_plugins
-from harness.report.readings import readings
+from harness.report.ablation import readings
 from harness.run.store import ResultStore
 from tests.records import frame
 

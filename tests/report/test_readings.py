@@ -8,7 +8,7 @@ from msgspec.structs import replace as replace_fields
 from harness.paper.findings import Findings
 from harness.paper.schema import Ambiguity, Paper, Reading, paper
 from harness.registry import MODELS
-from harness.report.readings import readings
+from harness.report.ablation import readings
 from harness.report.table import Table
 from tests.records import frame
 
