@@ -791,6 +791,10 @@ def test_words_are_separated_by_commas_or_spaces_or_repeated(tmp_path: Path) -> 
     Path("my nets, old/a.pth").touch()
     for path in ("my nets, old/a.pth", "srcnn=my nets, old/a.pth"):
         assert parse(["run", "--models", path]).params["models"] == [path]
+    for text in ("bicubic,srcnn=my.pth,vdsr", "bicubic srcnn=my.pth vdsr"):
+        Path("my.pth").touch()
+        words = ["bicubic", "srcnn=my.pth", "vdsr"]
+        assert parse(["run", "--models", text]).params["models"] == words
     assert parse(["data", "fetch", "set5,set14", "t91"]).params["names"] == ["set5", "set14", "t91"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -270,9 +271,9 @@ def split_words(text: str) -> list[str]:
 
 
 def _is_path(text: str) -> bool:
-    """Whether a text, or what follows ``NAME=`` in it, is the path of a file or folder."""
-    text = text.strip()
-    return any(path and os.path.exists(path) for path in (text, text.partition("=")[2]))
+    """Whether a text, or what follows the one word ``NAME=``, is the path of a file or folder."""
+    named = re.fullmatch(r"[^\s,=]+=(.+)", text := text.strip(), re.DOTALL)
+    return any(map(os.path.exists, filter(None, (text, named and named[1]))))
 
 
 def all_words(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> list[str]:

@@ -260,11 +260,10 @@ def run(
         echo_lines(json_text([record.to_json() for record in records]))
     elif records:
         echo_lines("\n" + summary(records, printed_numbers(records)))
-        for line in (
-            *below_bicubic(runs.values(), ended),
-            *next_steps(planned, records, results, plugins),
-        ):
-            echo(line, err=True)
+        for warning in below_bicubic(runs.values(), ended):
+            echo(warning, err=True)
+        for line in next_steps(planned, records, results, plugins):
+            note(line)
     if failed or context.unsaved or not records:
         sys.exit(1)
 

@@ -128,7 +128,7 @@ def _stored(folder: Path, card: ModelCard, scale: int) -> Iterator[tuple[Path, s
     start = f"{card.name}-x{scale}."
     for path in sorted(folder.glob(f"{start}*.safetensors")):
         tag = path.name.removeprefix(start).removesuffix(".safetensors")
-        yield path, _earned(card, scale, path) if tag in OWN_TAGS else tag
+        yield path, _earned(card, scale, path) if tag.lower() in OWN_TAGS else tag
 
 
 def _earned(card: ModelCard, scale: int, path: Path) -> str:
@@ -136,7 +136,7 @@ def _earned(card: ModelCard, scale: int, path: Path) -> str:
     try:
         return read_labelled(card, scale, path).info.tag
     except HarnessError:  # is reported by what reads the file
-        return "file"
+        return file_tag(path)
 
 
 def read_labelled(card: ModelCard, scale: int, path: Path, tag: str = "", key: str = "") -> Weights:
@@ -146,7 +146,7 @@ def read_labelled(card: ModelCard, scale: int, path: Path, tag: str = "", key: s
     them.
     """
     weights = read_weights(card, scale, path, tag, key)
-    if weights.info.tag != REPRO:
+    if weights.info.tag.lower() != REPRO:
         return weights
     shipped = _notes(card.source.parent / "weights") if card.source else {}
     beside = read_notes(notes_path(path)) or {}

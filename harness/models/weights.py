@@ -108,7 +108,7 @@ def _with_earned_tag(info: WeightsInfo, card: ModelCard, scale: int, path: Path)
     if row:
         stated = row["licence"] if info.licence == "not stated" else info.licence
         return replace(info, tag=OFFICIAL, licence=stated)
-    return replace(info, tag=file_tag(path)) if info.tag == OFFICIAL else info
+    return replace(info, tag=file_tag(path)) if info.tag.lower() == OFFICIAL else info
 
 
 @cache
@@ -157,7 +157,7 @@ def file_tag(path: Path, others: Iterable[Path] = ()) -> str:
     match = PART.fullmatch(path.name)
     words = [next(apart, "")] * bool(twins) + [Path(match[1] if match else path.name).stem]
     tag = re.sub(r"[^\w-]+", "-", "-".join(filter(None, words))).strip("-") or "file"
-    return f"file-{tag}" if tag in OWN_TAGS else tag
+    return f"file-{tag}" if tag.lower() in OWN_TAGS else tag
 
 
 def require_finite(tensors: Mapping[str, AnyArray], path: Path) -> None:
@@ -357,9 +357,10 @@ def relabel(weights: Weights, tag: str | None, licence: str | None) -> Weights:
     if tag is not None and not re.fullmatch(_TAG, tag):
         raise UsageError(f"A tag has letters, digits, '_' and '-' only, unlike {tag!r}.")
     info = weights.info
-    if tag in OWN_TAGS and tag != info.tag:
+    own = OWN_TAGS.get((tag or "").lower())
+    if own and tag != info.tag:
         raise UsageError(
-            f"These are not {OWN_TAGS[tag]}, which alone have the tag {tag}: choose another --tag."
+            f"These are not {own}, which alone have the tag {tag}: choose another --tag."
         )
     if tag and info.tag == OFFICIAL != tag:
         raise UsageError(

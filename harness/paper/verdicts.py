@@ -381,10 +381,13 @@ class Evidence:
 
     @cached_property
     def _numbers(self) -> dict[tuple[Network, Checkpoint], int]:
-        """Count the numbers that each checkpoint has in the tables, under their rules."""
+        """Count the numbers of the tables that each checkpoint has under any rule in use.
+
+        The rule for grey images of what is shown does not matter: it changes no verdict.
+        """
         return {
             (network, checkpoint): sum(
-                cell.value is not None
+                bool(cell.options)
                 for row in self._rows_of(network)
                 for cell in self._judged(row, by_set).cells
             )

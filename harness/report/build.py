@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.report.crops import Pictures
 
 
-FIXED_RULES = ("ablation", "claims", "complexity", "literature", "rules")
+FIXED_RULES = ("ablation", "claims", "complexity", "literature", "readings", "rules")
 """Reports that are the same under every rule for grey images."""
 
 

@@ -203,8 +203,11 @@ def latex(table: Table) -> str:
         for column in zip(*(table.lines or [tuple(table.headers)]), strict=True)
     ]
     is_long = len(table.lines) > _PAGE
-    # Columns that wrap share a part of the line; a ``longtable`` cannot shrink.
-    width = (0.26 if is_long else 0.6) / max(sum(wraps), 1)
+    # Columns that wrap share a part of the line; a ``longtable`` cannot shrink, so that it needs
+    # what the other columns leave: a letter is 0.0125 of the line, the space between columns 0.02.
+    lengths = (max(map(len, column), default=0) for column in zip(*table.lines, strict=True))
+    others = sum(0.0125 * n + 0.02 for n, one in zip(lengths, wraps, strict=False) if not one)
+    width = (max(0.26, 0.8 - others) if is_long else 0.6) / max(sum(wraps), 1)
     kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
     label = table.label or "tab:" + re.sub(r"[^A-Za-z0-9_.-]", "-", table.name)
     title = f"\\caption{{{escape_latex(table.caption)}}}\\label{{{label}}}"

@@ -137,7 +137,7 @@ def test_a_terminal_shows_small_scores_and_leaves_missing_ones_empty(
 ) -> None:
     lines = harness("list", "runs").stdout.splitlines()
     head = re.findall(r"\S+", lines[0])
-    assert head[6:] == ["status", "psnr", "ssim", "mae", "utc", "error"]
+    assert head[7:] == ["status", "psnr", "ssim", "mae", "utc", "error"]
     lines = {line.split()[1]: line for line in lines[2:]}
     assert " 13.7117  0.8000  2.46914e-06  2026" in lines["scored"]
     assert re.search(r" 13\.7117  0\.8000 {5,}2026", lines["plain"])

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -346,12 +347,12 @@ def test_the_authors_weights_are_known_by_their_values(name: str, tmp_path: Path
     path = save_weights(replace(weights, info=info, tensors=others), card, 4, tmp_path)
     assert path.name == f"{name}-x4.official.safetensors"
     read = read_weights(card, 4, path).info
-    assert read.tag == "file" and read.source_sha256 == weights.info.source_sha256
+    assert read.tag == f"{name}-x4-official" and read.source_sha256 == weights.info.source_sha256
     assert authors_row(name, 4, read) is None
     assert authors_row(name, 4, replace(read, tag="official")) is None
 
 
-@pytest.mark.parametrize("tag", ["official", "repro"])
+@pytest.mark.parametrize("tag", ["official", "repro", "Official"])
 @pytest.mark.parametrize("model", ["srcnn", "edsr-baseline", "msrn"])
 def test_a_file_called_official_or_repro_is_not(
     model: str, tag: str, random_weights, tmp_path: Path, monkeypatch, harness, photos
@@ -366,11 +367,13 @@ def test_a_file_called_official_or_repro_is_not(
     info = replace(weights.info, tag=tag, file=Path(row["file"]).name, source_sha256=sha256)
     save_weights(replace(weights, info=info), card, 4, tmp_path / "root")
     monkeypatch.setenv("HARNESS_WEIGHTS", str(tmp_path / "root"))
-    found = find_weights(card, 4, tag="file")
-    assert found and found.info.tag == "file" and not authors_row(model, 4, found.info)
-    assert (tmp_path / f"root/{model}-x4.{tag}.safetensors", "file") in installed(card, 4)
-    shown = harness("run", "--models", f"{model}:file", "--datasets", photos)
-    assert shown.exit_code == 0 and shown.output.split()[-1] == "file"
+    label = f"{model}-x4-{tag}"
+    found = find_weights(card, 4, tag=label)
+    assert found and found.info.tag == label and not authors_row(model, 4, found.info)
+    assert (tmp_path / f"root/{model}-x4.{tag}.safetensors", label) in installed(card, 4)
+    words = ("run", "--models", f"{model}:{label}", "--datasets", photos, "--json")
+    (shown,) = json.loads(harness(*words).stdout)
+    assert shown["weights"]["tag"] == label
 
 
 def test_a_model_without_parameters_needs_no_weights() -> None:
@@ -406,4 +409,4 @@ class TestTagOfAFile:
 
     def test_weights_that_state_their_tag_keep_it(self, random_weights) -> None:
         path = random_weights("srcnn").rename("mine.safetensors")
-        assert read_weights(MODELS.get("srcnn"), 4, path).info.tag == "repro"
+        assert read_weights(MODELS.get("srcnn"), 4, path).info.tag == "made"

@@ -102,7 +102,7 @@ def test_the_page_shows_what_strangers_wrote_and_runs_none_of_it(
 def test_a_dollar_sign_in_a_figure_is_a_dollar_sign() -> None:
     """As a formula it would not even parse, in any format."""
     (drawn,) = plots(Findings(frame(*map(named, NAMES)), DRFN))
-    assert ">$x$ $^$<".encode() in drawn.render("svg")
+    assert b">$x$ $^$<" in drawn.render("svg")
     assert drawn.render("png").startswith(b"\x89PNG") and drawn.render("pdf").startswith(b"%PDF")
 
 
