@@ -142,6 +142,7 @@ def test_nothing_goes_through_a_shell_or_is_evaluated(path: Path) -> None:
 # An option that changes numbers is hashed; one that changes how they are computed is recorded.
 DECIDES = {
     "models",
+    "limit",
     "name",
     "datasets",
     "scale",
@@ -161,7 +162,9 @@ DECIDES = {
     "lr_images",
 }
 RECORDED = {"device", "executor"}
-WITHOUT_INFLUENCE = {"results", "save_images", "force", "strict", "as_json", "scheduler", "workers"}
+WITHOUT_INFLUENCE = {
+    *("results", "save_images", "force", "strict", "as_json", "quiet", "scheduler", "workers")
+}
 
 
 def test_every_option_of_a_run_is_hashed_recorded_or_without_influence() -> None:

@@ -109,7 +109,7 @@ def sentences(output: str) -> list[str]:
         (["--models", "vdsr:a", "--datasets", "demo", "--weights", "vdsr=b"], 2, "contradict"),
         (["--models", "vdsr="], 2, "names no file"),
         (["--models", "vdsr=.,vdsr=.."], 2, "two folders, . and .."),
-        (["--models", "vdsr=/dev/null", "--weights", "vdsr=b"], 1, "no weights file b"),
+        (["--models", "vdsr=/dev/null", "--weights", "vdsr=b"], 2, "no weights file b"),
         (["--models", "vdsr:a=b", "--datasets", "demo"], 2, "by tag and by path"),
         (["--models", "bicubic", "--datasets", ""], 2, "No test sets are named"),
         (["--models", "bicubic", "--datasets", "demo", "--scale", "7"], 1, "not defined for x7"),
@@ -808,8 +808,10 @@ def test_names_are_found_in_any_case(harness, photos: Path) -> None:
     (row,) = json.loads(harness("list", "Papers", "--paper", "DRFN2020", "--json").stdout)
     assert row["tables"] == 1
     assert harness("report", "Table2", "--paper", "Drfn2020", "--format", "md").exit_code == 0
-    assert Path("reports/table2.md").exists()
-    for words in ("check --models SRCNN --datasets Set5", "data verify DEMO", "complexity SRC*"):
+    assert Path("results/local/reports/table2.md").exists()
+    checked = harness("check", "--models", "SRCNN", "--datasets", "Set5")
+    assert checked.exit_code == 3 and "No expected" not in checked.stderr
+    for words in ("data verify DEMO", "complexity SRC*"):
         Path("results/local").mkdir(parents=True, exist_ok=True)
         assert harness(*words.split()).exit_code == 0
 

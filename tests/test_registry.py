@@ -320,9 +320,9 @@ def test_a_plugin_may_bring_a_paper_that_lies_beside_it(tmp_path: Path, harness)
     }
     shown = harness("claims", "--paper", "halving", "--plugin", file, "--format", "json")
     assert [one["claim"] for one in json.loads(shown.stdout)] == [
+        "main-half",
         "best",
         "main-bicubic",
-        "main-half",
     ]
 
 

@@ -163,4 +163,4 @@ def _line(fact: Mapping[str, Any]) -> str:
 
 
 def _note(one: Ambiguity) -> Note:
-    return Note(f"{one.key}: {one.question}", f"{one.quote} ({one.where})", [one.evidence])
+    return Note(one.key, f"{one.quote} ({one.where})", [one.question, one.evidence])

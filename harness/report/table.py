@@ -225,7 +225,10 @@ def latex(table: Table) -> str:
 
 
 def _latex_cell(cell: str, wraps: bool) -> str:
-    return "\\raggedright " * wraps + escaped(cell, "tex")
+    if not wraps:
+        return escaped(cell, "tex")
+    # Names of arguments, such as ``long_name=False``, may break.
+    return "\\raggedright " + re.sub(r"(\\_|=)", r"\1\\allowbreak{}", escaped(cell, "tex"))
 
 
 def _row(cells: Iterable[str]) -> str:

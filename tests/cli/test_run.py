@@ -77,7 +77,7 @@ class TestWarningBelowBicubic:
         words = ("--models", f"fsrcnn={tmp_path / 'own.pth'}", "--datasets", "demo")
         shown = harness("run", *words)
         assert shown.exit_code == 0, shown.output
-        assert "file" in shown.stdout and "Warning" not in shown.stderr
+        assert "own" in shown.stdout and "Warning" not in shown.stderr
 
 
 class TestNextSteps:

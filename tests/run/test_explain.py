@@ -268,8 +268,8 @@ def test_a_run_needs_its_own_weights(harness, photos: Path, tmp_path, random_wei
     )
     record = only()
     absent = harness("explain", record.identity.id)
-    assert absent.exit_code == 1
-    assert "There are no weights for drfn-2conv:repro" in absent.output
+    assert absent.exit_code == 2
+    assert f"add --weights {path.name}" in absent.output
     first = rows(harness, record.identity.id, "--weights", path)[0]
     assert first["psnr"] == pytest.approx(record.means["psnr"], abs=1e-4)
     (tmp_path / "other").mkdir()
@@ -315,7 +315,7 @@ class TestTwoImages:
             assert "and colour, 64 x 48 after cropping to multiples of 4" in shown.output
         tiny = harness("explain", "tiny.png", "tiny.png")
         assert (tiny.exit_code, "too small to be scored" in tiny.output) == (1, True)
-        assert harness("explain", "gone.png", "colour.png").exit_code == 1
+        assert harness("explain", "gone.png", "colour.png").exit_code == 2
         assert harness("explain", "colour.png", "colour.png").exit_code == 0
 
 
