@@ -11,9 +11,10 @@ def _named(link: re.Match[str]) -> str:
     return f"`{file}`" if text == file else f"{text} (`{file}`)"
 
 
+README = Path("README.md").read_text(encoding="utf-8")
+WITHOUT_PICTURES = re.sub(r"!\[[^]]*\]\([^)]+\)\n\n", "", README)
+
 setup(
-    long_description=re.sub(
-        r"\[([^]]+)\]\((?!https?:)([^)]+)\)", _named, Path("README.md").read_text(encoding="utf-8")
-    ),
+    long_description=re.sub(r"\[([^]]+)\]\((?!https?:)([^)]+)\)", _named, WITHOUT_PICTURES),
     long_description_content_type="text/markdown",
 )
