@@ -57,6 +57,7 @@ _EXCUSES: Mapping[CellStatus | None, Excuse] = {
     "reproduced under other rules": "other rules",
     "inconsistent in print": "known misprint",
     "undecided": "undecided",
+    "not measured": "undecided",  # shown under another grey rule than the table's
 }
 """Why a number that differs from the print does not fail, by its verdict."""
 

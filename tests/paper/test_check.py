@@ -283,6 +283,12 @@ def test_unusual_runs_do_not_count(other) -> None:
     assert row(mine, "psnr").verdict == "not run"
 
 
+def test_other_weights_that_ran_under_another_grey_rule_alone_fail_nothing() -> None:
+    mine = otherwise(of_others(record("vdsr", "set14")), protocol="BI-x4/y+as-rgb")
+    found = row(shifted(mine, psnr=-1), "psnr", grey="as-rgb")
+    assert found.measured is not None and found.verdict == "undecided"
+
+
 def test_the_other_grey_rule_is_held_against_it_on_request() -> None:
     mine = otherwise(record("vdsr", "set14"), protocol="BI-x4/y+as-rgb")
     assert row(mine, "psnr", grey="as-rgb").verdict == "ok"
