@@ -377,7 +377,16 @@ def next_steps(
     shown = [one for one in finished if is_comparable(one) and follows(one, Preset())]
     identities = [one.identity for one in shown if not one.identity.hyper]
     if identities:
-        models = dict.fromkeys(one.model + "+" * one.self_ensemble for one in identities)
+        tags: dict[str, set[str]] = {}
+        for one in shown:
+            tags.setdefault(one.identity.model, set()).add(one.tag)
+        models = dict.fromkeys(
+            one.identity.model
+            + f":{one.tag}" * (len(tags[one.identity.model]) > 1)
+            + "+" * one.identity.self_ensemble
+            for one in shown
+            if not one.identity.hyper
+        )
         words = ["harness", "report", "results", "--models", ",".join(models)]
         words += ["--datasets", ",".join(dict.fromkeys(one.dataset for one in identities))]
         words += ["--format", "md,tex"]

@@ -324,8 +324,8 @@ class Evidence:
                 model = word.partition(":")[0]
                 known = [name for name in names if name.startswith(f"{model}:")] or names
                 raise UsageError(
-                    f"--weights-of {word}: no run has these weights; "
-                    f"there are runs of {listed(sorted(set(known))) or 'no weights'}."
+                    f"No run has the weights {word}: there are runs of "
+                    f"{listed(sorted(set(known))) or 'no weights'}."
                 )
 
     @cached_property

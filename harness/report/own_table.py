@@ -92,7 +92,8 @@ class _Line:
         The name of a model also stands for each of its checkpoints, such as ``mine:a``.
         """
         names = {name.lower() for name in self.names}
-        names |= {name.partition(":")[0] for name in names}
+        ensemble = "+" * self.row.self_ensemble
+        names |= {name.partition(":")[0] + ensemble for name in names if ":" in name}
         patterns = ["*" if word == "all" else word.lower() for word in words]
         return any(fnmatchcase(name, pattern) for name, pattern in product(names, patterns))
 
@@ -126,9 +127,11 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
     """
     _check(wanted)
     # Without the paper, whose table may lack sets, metrics and scales of the runs.
-    ran = replace(findings, paper=None)
+    tagged = [word for word in wanted.models if ":" in word]
+    ran = replace(findings, paper=None, weights_of=(*tagged, *findings.weights_of))
     datasets = _datasets(findings.paper, ran, wanted)
     lines = _lines(findings.paper, ran, wanted, datasets)
+    renamed = _renamed(lines, wanted)
     write = _writer(wanted)
     marks = best_two(number for line in lines for number in _numbers(line, datasets, wanted, write))
     scales = {line.row.scale for line in lines}
@@ -138,12 +141,12 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
         cells = [_cell(line, dataset, wanted, write, marks) for dataset in datasets]
         scale = [f"x{line.row.scale}"] * (len(scales) > 1)
         costs = [_cost(line, column, datasets) for column in wanted.columns]
-        rows.append([_name(line, findings, wanted), *scale, *costs, *cells])
+        rows.append([_name(line, findings, renamed), *scale, *costs, *cells])
     places = product(lines, datasets, wanted.metrics)
     tidy = pd.DataFrame([_facts(*place) for place in places])
     return Table(
         wanted.label.removeprefix("tab:").replace(":", "-"),
-        _caption(findings, ran, wanted, lines, datasets),
+        _caption(findings, ran, wanted, lines, datasets, renamed),
         [*headers, *map(title, datasets)],
         rows,
         tidy,
@@ -296,13 +299,28 @@ def _cell(
     return Marked([*parts[1:], (max(map(dagger, line.runs([dataset])), default=""), "")])
 
 
-def _name(line: _Line, findings: Findings, wanted: OwnTable) -> str:
+def _renamed(lines: Sequence[_Line], wanted: OwnTable) -> dict[_Line, str]:
+    """Return the user's names of lines; at several scales, a method has one line for each.
+
+    Raises:
+        UsageError: a name of ``--rename`` stands for no method of the table, or for several.
+    """
+    renamed: dict[_Line, str] = {}
+    for name, text in wanted.renamed.items():
+        found = [line for line in lines if line.matches([name])]
+        words = dict.fromkeys(line.row.word for line in found or lines)
+        if not found or len(words) > 1:
+            several = "several methods of" if found else "no method of"
+            raise UsageError(f"--rename {name} stands for {several} the table: {listed([*words])}.")
+        renamed |= dict.fromkeys(found, text)
+    return renamed
+
+
+def _name(line: _Line, findings: Findings, renamed: Mapping[_Line, str]) -> str:
     """Name a method as the user, the paper or the record does, with the mark of printed ones."""
     row = line.row
-    own = next(
-        (wanted.renamed[name] for name in (row.word, row.method) if name in wanted.renamed), ""
-    )
-    return (own or findings.names.get(row.word, row.method)) + PRINTED * bool(line.printed)
+    own = renamed.get(line) or findings.names.get(row.word, row.method)
+    return own + PRINTED * bool(line.printed)
 
 
 def _cost(line: _Line, column: str, datasets: Sequence[str]) -> str:
@@ -343,16 +361,21 @@ def _caption(
     wanted: OwnTable,
     lines: Sequence[_Line],
     datasets: Sequence[str],
+    renamed: Mapping[_Line, str],
 ) -> str:
     """Describe the numbers, then explain the marks in use."""
     runs = [run for line in lines for run in line.runs(datasets)]
-    parts = [wanted.caption] if wanted.caption else _description(findings, ran, wanted, lines, runs)
+    parts = (
+        [wanted.caption]
+        if wanted.caption
+        else _description(findings, ran, wanted, lines, runs, renamed)
+    )
     if any(line.printed for line in lines) and findings.paper:
         of = {line.row.table.read_from for line in lines if line.printed}
         documents = sorted({document for some in of for document in some})
         read = f" (read from {listed(documents)})" if documents else ""
         parts.append(f'{PRINTED} As printed in "{findings.paper.source.title}"{read}.')
-    shown = {line.row.model: _name(line, findings, wanted) for line in lines if line.judged}
+    shown = {line.row.model: _name(line, findings, renamed) for line in lines if line.judged}
     parts.append(dagger_note(runs, shown))
     return " ".join(filter(None, parts))
 
@@ -363,6 +386,7 @@ def _description(
     wanted: OwnTable,
     lines: Sequence[_Line],
     runs: Sequence[RunRecord],
+    renamed: Mapping[_Line, str],
 ) -> list[str]:
     """Describe the scores, the rules and the images in sentences."""
     scores = " / ".join(score(metric, 2).title for metric in wanted.metrics)
@@ -378,7 +402,7 @@ def _description(
     texts["rgb"] = "colour, degraded in uint8 and compared in float luma"
     for name, text in texts.items():
         of = [one for one in measured if one.judged and pipeline_of(one.judged) == name]
-        names = dict.fromkeys(_name(line, findings, wanted) for line in of)
+        names = dict.fromkeys(_name(line, findings, renamed) for line in of)
         parts += [f"Pipeline {name} ({text}): {', '.join(names)}."] if names else []
     if not all(map(without_grey, runs)):
         parts.append(f"{grey_note(findings.rules, ran.tables[0])}.")

@@ -137,6 +137,27 @@ def test_names_caption_and_label_are_the_users(reference) -> None:
     assert table.name == "sota"
 
 
+def test_each_checkpoint_that_is_named_has_a_line() -> None:
+    runs = [
+        record("mine", "set5", [psnr], ssim=0.87, tag=tag, protocol="BI-x4/rgb")
+        for tag, psnr in (("a", 30.0), ("b", 31.0), ("c", 32.0))
+    ]
+    for words, lines in (
+        (["mine:b"], {"mine:b": "31.00"}),
+        (["mine:c", "mine:a"], {"mine:c": "32.00", "mine:a": "30.00"}),
+        (["mine:*"], {"mine:a": "30.00", "mine:b": "31.00", "mine:c": "32.00"}),
+    ):
+        table = made(runs, models=words, metrics=["psnr"])
+        assert dict(body(table)) == lines
+    table = made(runs, models=["mine:a", "mine:b"], renamed={"mine:b": "Ours"})
+    assert [line[0] for line in body(table)] == ["mine:a", "Ours"]
+    for name, said in (("mine", "several methods of"), ("other", "no method of")):
+        with pytest.raises(UsageError, match=f"--rename {name} stands for {said} the table"):
+            made(runs, models=["mine:a", "mine:b"], renamed={name: "Ours"})
+    with pytest.raises(UsageError, match="No run has the weights mine:d: there are runs of mine:a"):
+        made(runs, models=["mine:d"])
+
+
 def test_globs_select_rows_by_their_names() -> None:
     runs = [mine("mine-b"), mine("mine-a"), mine("other"), record("bicubic", "set5", weights=None)]
     assert [line[0] for line in body(made(runs, models=["other", "mine*"]))] == [
