@@ -129,7 +129,7 @@ def evaluate(
         weights_key: the key of the network in that file, such as ``params_ema``.
         metrics: further metrics, see ``harness list metrics``.
         self_ensemble: average over the eight flips and rotations.
-        tile: cut images into tiles of so many LR pixels.
+        tile: the side of the tiles that images are cut into, in LR pixels; None for whole images.
         lr_images: a folder of LR images, read instead of making them.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``; by default that of the module, or
             ``auto`` for a name.

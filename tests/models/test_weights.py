@@ -357,7 +357,7 @@ def test_the_authors_weights_are_known_by_their_values(name: str, tmp_path: Path
 def test_a_file_called_official_or_repro_is_not(
     model: str, tag: str, random_weights, tmp_path: Path, monkeypatch, harness, photos
 ) -> None:
-    """Neither by its name, nor by what it says of itself: even of a published file's hash."""
+    """Its name and its metadata do not make it the authors', even with a published file's hash."""
     card = MODELS.get(model)
     path = random_weights(model)
     weights = read_weights(card, 4, path)
