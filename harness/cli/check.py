@@ -62,7 +62,10 @@ if TYPE_CHECKING:
     "table's own rule]",
 )
 @click.option(
-    "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
+    "--tolerance",
+    type=click.FloatRange(0),
+    metavar="DB",
+    help="With --against reference: one PSNR tolerance for all runs.",
 )
 @click.option(
     "--retrained",
@@ -120,7 +123,7 @@ def check(
     from harness.run.store import ResultStore
 
     if against == "paper":
-        refuse_ignored("--against reference", "retrained")
+        refuse_ignored("--against reference", "retrained", "tolerance")
     else:
         refuse_ignored("--against paper", "grey", "paper_name", "weights_of")
     fill_registries(plugins)
@@ -136,10 +139,9 @@ def check(
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
         runs = local.sound.values(), references.sound.values()
-        rows += against_reference(*runs, retrained=retrained)
+        compared = against_reference(*runs, retrained=retrained)
+        rows += compared if tolerance is None else with_tolerance(compared, tolerance)
     rows = restrict(rows, models, datasets)
-    if tolerance is not None:
-        rows = with_tolerance(rows, tolerance)
     failing = [row for row in rows if row.violates(require)]
     text = check_markdown(rows if verbose else failing, rows, against)
     echo_lines(check_json(rows) if as_json else text)
@@ -251,7 +253,10 @@ def _summary(rows: Sequence[CheckRow], against: str) -> str:
         "are undecided": counts["undecided"],
         "were not run": counts["not run"],
     }
-    text = f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok"
+    # Several local runs may be of one cell of the reference.
+    numbers = len({(row.reference or place, row.metric) for place, row in enumerate(rows)})
+    compared = f"{len(rows)} comparisons with " * (numbers < len(rows))
+    text = f"Of {compared}{numbers} numbers of the {against}, {counts['ok']} are ok"
     text += f" ({retrained} of them with other weights)" * bool(retrained)
     text = ", ".join(
         [text, f"{counts['FAIL']} FAIL", *(f"{n} {of}" for of, n in parts.items() if n)]

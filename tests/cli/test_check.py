@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from click.testing import Result
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from harness.cli.check import _annotation
-from tests.run.test_compare import CASES, record, shifted, stored
+from tests.run.test_compare import CASES, otherwise, record, shifted, stored
 
 WEIGHTS = Path(__file__).parents[2] / "baselines/weights"
 
@@ -76,6 +76,25 @@ def test_json_and_junit_have_all_numbers(check) -> None:
     shown = check("--json", "--junit", "check.xml")
     assert [one["verdict"] for one in json.loads(shown.stdout)] == ["ok"] * 2 + ["not run"] * 2
     assert ElementTree.parse("check.xml").getroot().get("tests") == "4"
+
+
+def test_two_runs_of_one_number_are_two_comparisons_and_one_number(check) -> None:
+    mine = record("vdsr", "set5")
+    stored([mine, otherwise(mine, source_sha256="0" * 64)])
+    counts = "Of 4 comparisons with 2 numbers of the reference, 4 are ok, 0 FAIL."
+    assert check("--models", "vdsr").stdout.strip() == counts
+    rows = json.loads(check("--models", "vdsr", "--json").stdout)
+    assert {row["reference"] for row in rows} == {mine.identity.id[:12]}
+
+
+def test_a_copy_of_the_weights_passes_against_the_committed_records(harness) -> None:
+    """The values of fsrcnn-x4.repro.safetensors without its metadata, in a file of the user."""
+    save_file(load_file(WEIGHTS / "fsrcnn-x4.repro.safetensors"), "same.safetensors")
+    words = ("--models", "fsrcnn=same.safetensors", "--datasets", "demo")
+    assert harness("run", *words).exit_code == 0
+    shown = harness("check", "--models", "fsrcnn", "--datasets", "demo", "--require")
+    assert shown.exit_code == 0, shown.output
+    assert "Of 2 numbers of the reference, 2 are ok" in shown.stdout
 
 
 def noisy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
