@@ -22,10 +22,12 @@ from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import git_pin, pinned_rows
 from harness.errors import UsageError
+from harness.models.find_weights import write_notes
 from harness.models.network import build_network
+from harness.models.weights import Weights, save_weights, tensors_digest
 from harness.paper.schema import paper, read_paper
 from harness.paper.select import speaks_for_the_authors
-from harness.record import file_digest
+from harness.record import WeightsInfo, file_digest
 from harness.registry import FAILURES, MODELS
 from harness.run.store import ResultStore
 from tests.commands import parse, verbs
@@ -709,6 +711,49 @@ class TestSeveralFilesOfOneModel:
             *("--weights-of", "fsrcnn:*"),
         )
         assert "| fsrcnn:a " in every.stdout and "| fsrcnn:b " in every.stdout
+
+    def test_they_are_joined_whatever_the_case_of_the_name(self, harness, photos, saved) -> None:
+        a, b = (saved(f"{name}.pth", seed) for seed, name in enumerate("ab"))
+        words = ("run", "--models", "fsrcnn", "--datasets", photos, "--json", "--weights")
+        shown = harness(*words, f"fsrcnn={a}", "--weights", f"FSRCNN={b}")
+        assert [one["weights"]["tag"] for one in json.loads(shown.stdout)] == ["a", "b"]
+        shown = harness(*words, f"fsrcnn={a}", "--weights", "FSRCNN=absent.pth")
+        assert shown.exit_code == 2 and "There is no weights file absent.pth" in shown.stderr
+
+    @pytest.fixture
+    def trained(self, tmp_path: Path) -> list[str]:
+        """Two trainings of FSRCNN with their notes, as harness train writes them."""
+        files = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            state = MODELS.get("fsrcnn").build(scale=4).state_dict()
+            tensors = {name: value.numpy() for name, value in state.items()}
+            sha256 = tensors_digest(tensors)
+            weights = Weights(WeightsInfo("repro", "", sha256, sha256), tensors)
+            path = save_weights(weights, MODELS.get("fsrcnn"), 4, tmp_path / f"seed{seed}")
+            write_notes(path, json.dumps({"tensors_sha256": sha256}))
+            files.append(f"fsrcnn={path}")
+        return files
+
+    def test_trainings_of_one_tag_have_those_of_their_folders(
+        self, harness, photos, trained
+    ) -> None:
+        models = ",".join(["bicubic", *trained])
+        shown = harness("run", "--models", models, "--datasets", photos, "--json")
+        _, *records = json.loads(shown.stdout)
+        tags = [one["weights"]["tag"] for one in records]
+        assert tags == ["seed1-fsrcnn-x4-repro", "seed2-fsrcnn-x4-repro"]
+        rows = json.loads(harness("compare", "fsrcnn:seed*", "bicubic", "--json").stdout)
+        assert {row["number_a"] for row in rows if row["dataset"] == "photos"} == {2}
+        alone = harness(
+            *("run", "--models", trained[0], "--datasets", photos, "--json", "--results", "alone")
+        )
+        assert json.loads(alone.stdout)[0]["weights"]["tag"] == "repro"
+
+    def test_each_training_below_bicubic_is_named(self, harness, photos, trained) -> None:
+        shown = harness("run", "--models", ",".join(trained), "--datasets", photos)
+        warned = re.findall(r"Warning: (\S+) scores less than bicubic", shown.stderr)
+        assert warned == ["fsrcnn:seed1-fsrcnn-x4-repro", "fsrcnn:seed2-fsrcnn-x4-repro"]
 
     def test_equal_weights_run_once_and_the_user_is_told(self, harness, photos, saved) -> None:
         named = [f"fsrcnn={saved(f'{name}.pth', 0)}" for name in "ab"]

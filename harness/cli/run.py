@@ -312,24 +312,30 @@ FEW = 5
 def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterator[str]:
     """Warn about weights of the user that score worse than bicubic interpolation.
 
+    The authors' weights and those in the package of their model are not the user's.
+
     Args:
         runs: the runs.
         ended: their records by id.
     """
-    from harness.models.weights import OWN_TAGS
+    from harness.models.find_weights import training_notes
+    from harness.models.weights import OFFICIAL
 
     usual: dict[tuple[str | None, ...], float] = {}
     worse: dict[str, list[str]] = {}
     cards = {}
     for run in runs:
         record = ended.get(run.identity.id)
-        if not run.weights or run.weights.info.tag in OWN_TAGS or record is None:
+        if not run.weights or run.weights.info.tag == OFFICIAL or record is None:
+            continue
+        if training_notes(record).key:
             continue
         with suppress(HarnessError):  # an image may have changed since
-            cards[run.card.name] = run.card
-            worse.setdefault(run.card.name, []).extend(_below_bicubic(run, record, usual))
+            cards[run.name] = run.card
+            worse.setdefault(run.name, []).extend(_below_bicubic(run, record, usual))
     for name, places in worse.items():
-        hint = "" if cards[name].checkpoint else f" harness check-model {name} tells."
+        card = cards[name]
+        hint = "" if card.checkpoint else f" harness check-model {card.name} tells."
         if places:
             yield (
                 f"Warning: {name} scores less than bicubic interpolation: {listed(places)}. Are "

@@ -87,7 +87,10 @@ def with_paths(request: Request) -> Request:
         UsageError: a path does not exist, or two folders go by one name; or there are no models.
     """
     words = []
-    files = {MODELS.spelling(name): path for name, path in request.weight_files.items()}
+    files: dict[str, tuple[Path, ...]] = {}
+    for given, paths in request.weight_files.items():
+        name = MODELS.spelling(given)
+        files[name] = tuple(dict.fromkeys((*files.get(name, ()), *paths)))
     checkpoints = dict(request.checkpoints)
     folders = dict(request.sr_folders)
     for word in request.models:
@@ -212,7 +215,8 @@ def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]
                 raise UsageError(f"{name} is a folder of SR images: leave out --weights.")
             raise UsageError(f"--weights names {name}, which is not among the models.")
     for card, tag in cards:
-        file = next(iter(request.weight_files.get(card.name, ())), None)
+        files = request.weight_files.get(card.name, ())
+        file = next(iter(files), None)
         if card.checkpoint and file:
             raise UsageError(f"{card.name} is a checkpoint with its weights: leave out --weights.")
         if card.params == 0 and (tag or file):
@@ -221,8 +225,8 @@ def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]
             raise UsageError(
                 f"{card.name}:{tag} and --weights {card.name}={file} contradict each other."
             )
-        if file and not os.path.exists(file):
-            raise UsageError(f"There is no weights file {file}: correct the path.")
+        if missing := [one for one in files if not os.path.exists(one)]:
+            raise UsageError(f"There is no weights file {missing[0]}: correct the path.")
 
 
 def check_all_rules(request: Request) -> None:
