@@ -27,9 +27,9 @@ from harness.paper.select import (
     speaks_for_the_authors,
 )
 from harness.protocol.rules import Protocol, lineage
-from harness.registry import DATASETS, METRICS, MODELS
+from harness.registry import DATASETS, METRICS, MODELS, is_glob
 from harness.run.compare import Tier
-from harness.run.store import checkpoint_of, checkpoint_tags
+from harness.run.store import checkpoint_of, checkpoint_tags, checkpoints_called
 from harness.text import listed
 
 if TYPE_CHECKING:
@@ -319,10 +319,12 @@ class Evidence:
 
     def __post_init__(self) -> None:
         for word in self.weights_of:
-            names = [f"{model}:{tag}" for (model, *_), tag in self._tags.items() if tag]
-            if not any(fnmatchcase(name, word) for name in names):
-                model = word.partition(":")[0]
-                known = [name for name in names if name.startswith(f"{model}:")] or names
+            if not checkpoints_called(word, self._tags):
+                names = [
+                    f"{model}:{tags[0]}" for (model, *_), tags in self._tags.items() if tags[0]
+                ]
+                model = word.partition(":")[0].lower()
+                known = [name for name in names if name.lower().startswith(f"{model}:")] or names
                 raise UsageError(
                     f"No run has the weights {word}: there are runs of "
                     f"{listed(sorted(set(known))) or 'no weights'}."
@@ -348,7 +350,7 @@ class Evidence:
         return found
 
     @cached_property
-    def _tags(self) -> dict[Checkpoint, str]:
+    def _tags(self) -> dict[Checkpoint, list[str]]:
         """See `checkpoint_tags`."""
         return checkpoint_tags(run for run, _ in self._counted)
 
@@ -375,8 +377,8 @@ class Evidence:
 
     def _place(self, checkpoint: Checkpoint) -> int:
         """The place of the word in ``weights_of`` that names a checkpoint; behind all if none."""
-        name = f"{checkpoint[0]}:{self._tags[checkpoint]}"
-        places = (n for n, word in enumerate(self.weights_of) if fnmatchcase(name, word))
+        called = (checkpoints_called(word, self._tags) for word in self.weights_of)
+        places = (place for place, found in enumerate(called) if checkpoint in found)
         return next(places, len(self.weights_of))
 
     @cached_property
@@ -407,7 +409,7 @@ class Evidence:
     ) -> Row:
         """Make a row for a network that a table does not print, or for one checkpoint of it."""
         model, scale, ensemble = network
-        tag = self._tags[checkpoint] if checkpoint else ""
+        tag = self._tags[checkpoint][0] if checkpoint else ""
         name = self.names.get(model, model) + f":{tag}" * bool(tag) + "+" * ensemble
         return Row(table, scale, name, model, ensemble, {}, tag)
 
@@ -518,20 +520,32 @@ class Evidence:
 
         ``mine`` is the checkpoint of the network's row, ``mine:a`` one checkpoint, ``mine:seed*``
         several; a ``+`` at the end stands for self-ensemble.
+
+        Raises:
+            UsageError: a name that is no glob stands for several checkpoints.
         """
+        name = word.rstrip("+").lower()
+        called = checkpoints_called(name, self._tags)
         found: dict[int, dict[str, RunsBySet]] = {}
         for network, checkpoints in self.checkpoints.items():
             model, scale, ensemble = network
             if word.endswith("+") != ensemble:
                 continue
             for checkpoint in checkpoints:
-                tag = self._tags[checkpoint]
-                name = f"{model}:{tag}" if tag else model
-                is_row = word.rstrip("+") == model and checkpoint == checkpoints[0]
-                if is_row or fnmatchcase(name, word.rstrip("+")):
-                    runs = self._by_checkpoint[network][checkpoint]
-                    found.setdefault(scale, {})[name + "+" * ensemble] = runs
+                tag = self._tags[checkpoint][0]
+                is_row = checkpoint == checkpoints[0] and (
+                    name == model.lower() if tag else fnmatchcase(model.lower(), name)
+                )
+                if is_row or checkpoint in called:
+                    own = (f"{model}:{tag}" if tag else model) + "+" * ensemble
+                    found.setdefault(scale, {})[own] = self._by_checkpoint[network][checkpoint]
         return found
+
+    def spelling(self, word: str) -> str:
+        """Return the name in tables of the checkpoint that a name stands for, else the name."""
+        found = [] if is_glob(word) else checkpoints_called(word.rstrip("+"), self._tags)
+        names = {f"{one[0]}:{self._tags[one][0]}" + "+" * word.endswith("+") for one in found}
+        return names.pop() if len(names) == 1 else word
 
     @property
     def names(self) -> Mapping[str, str]:

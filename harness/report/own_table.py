@@ -129,6 +129,11 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
     # Without the paper, whose table may lack sets, metrics and scales of the runs.
     tagged = [word for word in wanted.models if ":" in word]
     ran = replace(findings, paper=None, weights_of=(*tagged, *findings.weights_of))
+    wanted = replace(
+        wanted,
+        models=[*map(ran.spelling, wanted.models)],
+        renamed={ran.spelling(name): text for name, text in wanted.renamed.items()},
+    )
     datasets = _datasets(findings.paper, ran, wanted)
     lines = _lines(findings.paper, ran, wanted, datasets)
     renamed = _renamed(lines, wanted)

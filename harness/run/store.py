@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +22,9 @@ from harness.models.source import metrics_digest
 from harness.models.weights import OWN_TAGS
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
-from harness.registry import METRICS
+from harness.registry import METRICS, is_glob
 from harness.run.provenance import packages, source_digest
+from harness.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +80,10 @@ class ResultStore:
 
     def __init__(self, root: Path, *others: Path) -> None:
         self.root = root
-        self.roots = (root, *others)
+        roots: dict[Path, Path] = {}
+        for one in (root, *others):
+            roots.setdefault(one.resolve(), one)
+        self.roots = tuple(roots.values())
 
     def path(self, identity: Identity) -> Path:
         """The path of the record of a run."""
@@ -335,27 +340,52 @@ def checkpoint_of(record: RunRecord) -> Checkpoint:
     return identity.model, identity.scale, weights
 
 
-def weights_kind(record: RunRecord) -> str:
-    """``official``, ``repro``, ``file`` for others, ``published images``, or empty without any."""
-    is_named = record.weights is not None and record.tag not in OWN_TAGS
-    return "file" if is_named else record.tag
+def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, list[str]]:
+    """The tags of each checkpoint; the first one names it in tables. Those of images: ``images``.
 
-
-def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, str]:
-    """The tag of each checkpoint: that of the weights in its newest run; ``images`` for images.
-
-    If several checkpoints of a model have the same tag, digits of their hash are added.
+    That is ``official`` or ``repro`` if a run has it, else the tag of the newest run; if it is the
+    first one of several checkpoints of a model, digits of their hash are added. All other tags that
+    its runs have follow: the values of a checkpoint may lie in several files.
     """
-    newest = sorted(records, key=lambda record: record.provenance.get("utc", ""))
-    tags = {
-        checkpoint_of(record): "images" if record.identity.sr_sha256 else record.tag
-        for record in newest
-    }
-    count = Counter((model, scale, tag) for (model, scale, _), tag in tags.items())
-    return {
-        (model, scale, sha256): tag if count[model, scale, tag] == 1 else f"{tag}-{sha256[:8]}"
-        for (model, scale, sha256), tag in tags.items()
-    }
+    found: dict[Checkpoint, list[str]] = {}
+    for record in sorted(records, key=lambda one: one.provenance.get("utc", ""), reverse=True):
+        tag = "images" if record.identity.sr_sha256 else record.tag
+        found.setdefault(checkpoint_of(record), []).append(tag)
+    first = {key: min(tags, key=lambda tag: tag not in OWN_TAGS) for key, tags in found.items()}
+    count = Counter((model, scale, tag) for (model, scale, _), tag in first.items())
+    names = {}
+    for (model, scale, sha256), tag in first.items():
+        name = tag if count[model, scale, tag] == 1 else f"{tag}-{sha256[:8]}"
+        names[model, scale, sha256] = [*dict.fromkeys([name, *found[model, scale, sha256]])]
+    return names
+
+
+def checkpoints_called(word: str, tags: Mapping[Checkpoint, Sequence[str]]) -> list[Checkpoint]:
+    """The checkpoints that a name such as ``mine:a``, or a glob, stands for, in any case.
+
+    Args:
+        word: the name; what stands in tables comes before another tag.
+        tags: see `checkpoint_tags`.
+
+    Raises:
+        UsageError: a name that is no glob stands for several checkpoints of one scale.
+    """
+
+    def called(names: Mapping[Checkpoint, Sequence[str]]) -> list[Checkpoint]:
+        return [
+            checkpoint
+            for checkpoint, own in names.items()
+            if any(fnmatchcase(f"{checkpoint[0]}:{tag}".lower(), word.lower()) for tag in own)
+        ]
+
+    first = called({checkpoint: own[:1] for checkpoint, own in tags.items()})
+    found = first if first and not is_glob(word) else called(tags)
+    if len(found) > len({scale for _, scale, _ in found}) and not is_glob(word):
+        names = [f"{one[0]}:{tags[one][0]}" for one in found]
+        raise UsageError(
+            f"{word!r} stands for {len(names)} checkpoints: name one of {listed(names)}."
+        )
+    return found
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

@@ -149,6 +149,11 @@ def test_each_checkpoint_that_is_named_has_a_line() -> None:
     ):
         table = made(runs, models=words, metrics=["psnr"])
         assert dict(body(table)) == lines
+    again = record("mine", "set14", [29.0], tag="old", weights="b", protocol="BI-x4/rgb")
+    again = replace(again, provenance={"utc": "2025-01-01"})
+    table = made([*runs, again], models=["Mine:OLD"], renamed={"mine:old": "Ours"})
+    assert [line[0] for line in body(table)] == ["Ours"], "another tag of mine:b"
+    assert body(made([*runs, again], models=["mine:old"]))[0][0] == "mine:b"
     table = made(runs, models=["mine:a", "mine:b"], renamed={"mine:b": "Ours"})
     assert [line[0] for line in body(table)] == ["mine:a", "Ours"]
     for name, said in (("mine", "several methods of"), ("other", "no method of")):
