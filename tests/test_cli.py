@@ -453,8 +453,9 @@ def test_papers_are_listed_with_the_default_one_first(harness) -> None:
         "origin": "harness.paper.schema",
     }
     assert " 2020 " in harness("list", "papers").stdout
-    (row,) = json.loads(harness("list", "papers", "--json", "--paper", "drfn2020").stdout)
-    assert row == rows[0]
+    for name in ("drfn2020", "DRFN2020"):
+        (row,) = json.loads(harness("list", "papers", "--json", "--paper", name).stdout)
+        assert row == rows[0]
 
 
 def test_a_scale_selects_models_and_runs(harness, photos: Path) -> None:
@@ -760,6 +761,38 @@ class TestSeveralFilesOfOneModel:
         shown = harness("run", "--models", ",".join(named), "--datasets", photos, "--json")
         assert len(json.loads(shown.stdout)) == 1
         assert "a.pth and " in shown.stderr and "b.pth hold the same weights" in shown.stderr
+
+    def test_a_file_that_was_trained_again_has_runs_of_two_names(
+        self, harness, photos, saved
+    ) -> None:
+        for seed in (0, 1):
+            model = f"fsrcnn={saved('mine.pth', seed)}"
+            assert harness("run", "--models", model, "--datasets", photos).exit_code == 0
+        lines = harness("list", "runs").stdout.splitlines()[2:]
+        tags = {re.findall(r"mine-[0-9a-f]{8}", line)[0] for line in lines}
+        assert len(tags) == 2
+        words = (
+            "report",
+            "results",
+            "--models",
+            "fsrcnn",
+            "--datasets",
+            "photos",
+            "--format",
+            "md",
+        )
+        shown = harness(*words)
+        (newest,) = re.findall(r"shown: (mine-[0-9a-f]{8})\.", shown.stderr)
+        assert f"| fsrcnn:{newest}" in shown.stdout
+        assert "fsrcnn has 2 checkpoints at x4" in shown.stderr
+        runs = ResultStore(Path("results/local")).records()
+        last = max(runs, key=lambda run: run.provenance["utc"])
+        assert newest.endswith(str(last.identity.weights_sha256)[:8])
+        other = (tags - {newest}).pop()
+        shown = harness(*words, "--weights-of", f"fsrcnn:{other}")
+        assert f"| fsrcnn:{other}" in shown.stdout and "checkpoints" not in shown.stderr
+        every = harness("report", "results", "--models", "fsrcnn:*", "--datasets", "photos")
+        assert every.stdout.count("| fsrcnn:mine-") == 2 and "checkpoints" not in every.stderr
 
     def test_a_tag_names_imported_weights_only(self, harness, photos, saved) -> None:
         words = ("run", "--models", "fsrcnn:a", "--datasets", photos, "--json")

@@ -18,6 +18,7 @@ from harness.cli.options import (
     examples,
     fill_registries,
     json_option,
+    note_left_out,
     note_read,
     open_results,
     paper_option,
@@ -136,6 +137,7 @@ def check(
         if not any(row.printed for row in paper.rows):
             raise UsageError(f"The paper {paper.source.id} prints no numbers in a table.")
         findings = Findings(local.table(), paper, grey, weights_of)
+        note_left_out(findings.left_out())
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
         runs = local.sound.values(), references.sound.values()

@@ -105,7 +105,7 @@ def list_(
         case "weights":
             rows = list_weights(scale or 4)
         case "papers":
-            rows = [paper_row(paper)] if paper else list_papers()
+            rows = [paper_row(PAPERS.spelling(paper))] if paper else list_papers()
             if as_text:  # a year is no amount
                 rows = [row | {"year": str(row.get("year") or "")} for row in rows]
         case "metrics":
@@ -118,7 +118,7 @@ def list_(
                 echo_lines(runs_csv(records, scale, images=images), nl=False)
                 return
             rows = list_runs(records, scale)
-            rows = brief_runs(rows) if as_text else rows
+            rows = brief_runs(rows, records) if as_text else rows
         case _:
             rows = list_models(scale)
     if as_csv:
@@ -478,12 +478,28 @@ def list_runs(records: Records, scale: int | None) -> list[Row]:
     return rows + [{"status": "damaged", "error": str(path)} for path in records.bad]
 
 
-def brief_runs(rows: Sequence[Row]) -> list[Row]:
-    """Select the columns of `list_runs` that fit on a terminal."""
+def brief_runs(rows: Sequence[Row], records: Records) -> list[Row]:
+    """Select the columns of `list_runs` that fit on a terminal.
+
+    Weights are named as in tables, see `checkpoint_tags`, and times without fractions of a second.
+    """
+    from harness.run.store import checkpoint_of, checkpoint_tags
+
+    tags = checkpoint_tags(records.sound.values())
+    names = {
+        record.identity.id: tags[checkpoint_of(record)][0]
+        for record in records.sound.values()
+        if record.weights
+    }
     metrics = dict.fromkeys(name for row in rows for name in row if name not in RUN_COLUMNS)
     first = ("id", "model", "dataset", "protocol", "weights", "weights_file", "how", "status")
-    names = (*first, *metrics, "utc", "error")
-    return [{name: row.get(name) for name in names} | {"how": _how(row)} for row in rows]
+    columns = (*first, *metrics, "utc", "error")
+    return [
+        {name: row.get(name) for name in columns}
+        | {"weights": names.get(str(row.get("id")), row.get("weights"))}
+        | {"how": _how(row), "utc": str(row.get("utc") or "")[:19]}
+        for row in rows
+    ]
 
 
 def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:

@@ -26,6 +26,7 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     is_given,
+    note_left_out,
     open_results,
     paper_option,
     plugin_option,
@@ -207,7 +208,7 @@ def report(
     from harness.registry import MODELS, PAPERS, REPORTS
     from harness.report.build import build, build_one, selected, takes_pictures
     from harness.report.crops import Pictures
-    from harness.report.own_table import own_table
+    from harness.report.own_table import left_out, own_table
 
     fill_registries(plugins)
     name, paper_name = name.lower(), PAPERS.spelling(paper_name)
@@ -234,6 +235,7 @@ def report(
     marks = {"with_marks": not no_marks}
     if own_request:
         table = own_table(findings, own_request)
+        note_left_out(left_out(findings, own_request))
         written = build_one(table, formats, findings, out, **marks)
         echo_lines(written.shown, nl=False)
         echo(f"Written: {', '.join(map(str, written.paths))}", err=True)
@@ -242,6 +244,7 @@ def report(
     pictures = Pictures(
         images or results[0], data_root, region, [MODELS.spelling(word) for word in models]
     )
+    note_left_out(findings.left_out())
     failed = False
     for result in build(name, formats, findings, out, pictures, **marks):
         if isinstance(result, HarnessError):
@@ -353,6 +356,7 @@ def print_claims(
 
     paper = required_paper(paper_name, "harness claims")
     findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
+    note_left_out(findings.left_out())
     names = [_near(name, findings.claim_names)] if name else findings.claim_names
     if form == "json":
         echo_lines(json_text([asdict(findings.judge(one)) for one in names]))

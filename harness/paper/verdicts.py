@@ -14,6 +14,7 @@ from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import fetch_command, official_rows, training_notes
 from harness.models.published import described
+from harness.models.weights import OWN_TAGS
 from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
     WHOLE,
@@ -540,6 +541,32 @@ class Evidence:
                     own = (f"{model}:{tag}" if tag else model) + "+" * ensemble
                     found.setdefault(scale, {})[own] = self._by_checkpoint[network][checkpoint]
         return found
+
+    def left_out(self, models: Sequence[str] = ("*",)) -> Iterator[str]:
+        """Yield a sentence for each network whose checkpoints are not all shown in the tables.
+
+        Networks that only have checkpoints of the authors and of this project are skipped, and
+        those of which the user chose one.
+
+        Args:
+            models: names or globs of the networks.
+        """
+        for network, checkpoints in self.checkpoints.items():
+            model, scale, ensemble = network
+            tags = [self._tags[one] for one in checkpoints if self._numbers[network, one]]
+            shown = {one.row.tag for one in self.rows if _network(one.row) == network}
+            names = [one[0] for one in tags]
+            seen = [name for name in names if name in {*names[:1], *shown}]
+            own = any(not {*OWN_TAGS, "images"} & {*one} for one in tags)
+            chosen = self._place(checkpoints[0]) < len(self.weights_of)
+            named = any(fnmatchcase(model.lower(), word.lower()) for word in models)
+            if own and named and not chosen and len(seen) < len(names):
+                other = next(name for name in names if name not in seen)
+                yield (
+                    f"{model}{'+' * ensemble} has {len(names)} checkpoints at x{scale} "
+                    f"({', '.join(names)}); shown: {', '.join(seen)}. Others are shown with "
+                    f"--weights-of {model}:{other}, all with --weights-of '{model}:*'."
+                )
 
     def spelling(self, word: str) -> str:
         """Return the name in tables of the checkpoint that a name stands for, else the name."""
