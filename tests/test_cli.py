@@ -771,16 +771,7 @@ class TestSeveralFilesOfOneModel:
         lines = harness("list", "runs").stdout.splitlines()[2:]
         tags = {re.findall(r"mine-[0-9a-f]{8}", line)[0] for line in lines}
         assert len(tags) == 2
-        words = (
-            "report",
-            "results",
-            "--models",
-            "fsrcnn",
-            "--datasets",
-            "photos",
-            "--format",
-            "md",
-        )
+        words = ("report", "results", "--datasets", "photos", "--models", "fsrcnn")
         shown = harness(*words)
         (newest,) = re.findall(r"shown: (mine-[0-9a-f]{8})\.", shown.stderr)
         assert f"| fsrcnn:{newest}" in shown.stdout
@@ -791,7 +782,7 @@ class TestSeveralFilesOfOneModel:
         other = (tags - {newest}).pop()
         shown = harness(*words, "--weights-of", f"fsrcnn:{other}")
         assert f"| fsrcnn:{other}" in shown.stdout and "checkpoints" not in shown.stderr
-        every = harness("report", "results", "--models", "fsrcnn:*", "--datasets", "photos")
+        every = harness(*words[:-1], "fsrcnn:*")
         assert every.stdout.count("| fsrcnn:mine-") == 2 and "checkpoints" not in every.stderr
 
     def test_a_tag_names_imported_weights_only(self, harness, photos, saved) -> None:
