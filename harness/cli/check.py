@@ -1,4 +1,4 @@
-"""The verb check, and the formats of its result: Markdown, JUnit XML, JSON, GitHub annotations."""
+"""The verbs accept and check, and the formats of a check: Markdown, JUnit XML, JSON, GitHub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import click
 
 from harness.cards import GreyRule
 from harness.cli.options import (
+    REFERENCE,
     PathOption,
+    all_words,
     examples,
     fill_registries,
     json_option,
@@ -38,6 +40,19 @@ from harness.text import escape_markdown, json_text, listed, markdown_table
 if TYPE_CHECKING:
     from harness.run.compare import CheckRow
     from harness.run.store import Records
+
+
+@click.command(epilog=examples("accept 3f2a 77b0", "accept all"))
+@click.argument("ids", nargs=-1, required=True, callback=all_words)
+@results_option("results/local")
+@click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
+def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
+    """Move local records to the reference records: IDS are ids, their first digits, or all."""
+    from harness.run.store import ResultStore, accept_records
+
+    open_results(results)
+    for path in accept_records(ids, ResultStore(results), ResultStore(reference)):
+        echo(path)
 
 
 @click.command(

@@ -1,4 +1,4 @@
-"""The verbs that show what run records say: report, claims, accept; and complexity."""
+"""The verbs that show what run records say: report, claims; and complexity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import click
 
 from harness.cards import GreyRule
 from harness.cli.options import (
-    REFERENCE,
     Command,
     PathOption,
     all_words,
@@ -289,19 +288,6 @@ def _region(image: str | None, box: str | None) -> Region | None:
     if box and (len(numbers) != 4 or not all(number.isdecimal() for number in numbers)):
         raise UsageError(f"--box takes x,y,width,height in HR pixels, not {box!r}.")
     return Region(dataset.lower(), stem, Box(*map(int, numbers)) if box else None)
-
-
-@click.command(epilog=examples("accept 3f2a 77b0", "accept all"))
-@click.argument("ids", nargs=-1, required=True, callback=all_words)
-@results_option("results/local")
-@click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
-def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
-    """Move local records to the reference records: IDS are ids, their first digits, or all."""
-    from harness.run.store import ResultStore, accept_records
-
-    open_results(results)
-    for path in accept_records(ids, ResultStore(results), ResultStore(reference)):
-        echo(path)
 
 
 @click.command(epilog=examples("claims", "claims superior", "claims --paper rdn2018 --format csv"))
