@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -32,13 +32,14 @@ from harness.cli.options import (
     weights_of_option,
     words_option,
 )
-from harness.cli.progress import echo, echo_lines
+from harness.cli.progress import echo, echo_lines, note
 from harness.errors import HarnessError, MismatchError, UsageError, printable
 from harness.files import write_file
 from harness.text import escape_markdown, json_text, listed, markdown_table
 
 if TYPE_CHECKING:
-    from harness.run.compare import CheckRow
+    from harness.record import RunRecord
+    from harness.run.compare import CellKey, CheckRow
     from harness.run.store import Records
 
 
@@ -47,12 +48,52 @@ if TYPE_CHECKING:
 @results_option("results/local")
 @click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
 def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
-    """Move local records to the reference records: IDS are ids, their first digits, or all."""
-    from harness.run.store import ResultStore, accept_records
+    """Move local records to the reference records: IDS are ids, their first digits, or all.
+
+    All leaves out the runs of harness run --limit, which are of the first images of a set.
+    """
+    from harness.run.store import ResultStore, accept_records, is_of_first_images
 
     open_results(results)
-    for path in accept_records(ids, ResultStore(results), ResultStore(reference)):
+    local, theirs = ResultStore(results), ResultStore(reference)
+    moved = accept_records(ids, local, theirs)
+    for path in moved:
         echo(path)
+    note(f"Moved from {results}: run again before harness check, which compares what is there.")
+    left = local.read().finished().values() if "all" in ids else ()
+    if limited := [run.identity.id[:12] for run in left if is_of_first_images(run)]:
+        note(
+            f"Left out, of the first images of a set: {listed(limited)}. Accept them by their ids."
+        )
+    records = theirs.read().sound
+    accepted = {records[path].identity.model for path in moved if path in records}
+    for model, paths in several_weights(records, accepted):
+        echo(
+            f"Warning: the reference has runs of {model} with several weights, and harness check "
+            f"passes each: delete the records of old ones among {listed([*map(str, paths)])}.",
+            err=True,
+        )
+
+
+def several_weights(
+    reference: Mapping[Path, RunRecord], models: Collection[str]
+) -> Iterator[tuple[str, list[Path]]]:
+    """Yield models that the reference has with several weights, with the paths of these records."""
+    from harness.run.compare import cell_of
+
+    cells: dict[CellKey, dict[Path, str]] = {}
+    for path, run in reference.items():
+        if run.identity.weights_sha256:
+            cells.setdefault(cell_of(run), {})[path] = run.identity.weights_sha256
+    for model in sorted(models):
+        several = [
+            path
+            for (name, *_), paths in cells.items()
+            if name == model and len({*paths.values()}) > 1
+            for path in paths
+        ]
+        if several:
+            yield model, several
 
 
 @click.command(

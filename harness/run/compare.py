@@ -333,9 +333,13 @@ def _by_cell(records: Iterable[RunRecord]) -> dict[CellKey, list[RunRecord]]:
     cells: dict[CellKey, list[RunRecord]] = {}
     for record in records:
         if not foreign_origin(record):
-            cell = (record.identity.model, record.identity.dataset, _how(record))
-            cells.setdefault(cell, []).append(record)
+            cells.setdefault(cell_of(record), []).append(record)
     return {cell: _without_repeated(runs) for cell, runs in cells.items()}
+
+
+def cell_of(record: RunRecord) -> CellKey:
+    """The model, the set, and the rules and settings of a run."""
+    return record.identity.model, record.identity.dataset, _how(record)
 
 
 def _without_repeated(records: Sequence[RunRecord]) -> list[RunRecord]:

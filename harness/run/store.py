@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.data.testsets import FIRST
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_file
 from harness.models.published import publication
@@ -167,7 +169,7 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """Move finished records from one store to another.
 
     Args:
-        ids: ids of runs, or their first digits; ``all`` for every finished run.
+        ids: ids of runs, or their first digits; ``all`` for every finished run of whole sets.
         local: the source.
         reference: the target.
 
@@ -182,7 +184,7 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
         records = local.read()
         chosen: dict[Path, RunRecord] = {}
         for word in ids:
-            chosen |= records.finished() if word == "all" else [find_run(word, [records])]
+            chosen |= _of_whole_sets(records) if word == "all" else [find_run(word, [records])]
         earlier = next((record for record in chosen.values() if record.earlier), None)
         if earlier:
             raise UsageError(
@@ -190,12 +192,27 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
                 "repeat it with harness run."
             )
         if not chosen:
-            raise UsageError(f"There are no finished runs in {local.root}: see harness list runs.")
+            raise UsageError(
+                f"There are no finished runs in {local.root}, except some of --limit, which are "
+                "accepted by their ids: see harness list runs."
+                if records.finished()
+                else f"There are no finished runs in {local.root}: see harness list runs."
+            )
         moved = []
         for path, record in chosen.items():
             moved.append(reference.write(record))
             path.unlink()
         return moved
+
+
+def _of_whole_sets(records: Records) -> dict[Path, RunRecord]:
+    finished = records.finished().items()
+    return {path: record for path, record in finished if not is_of_first_images(record)}
+
+
+def is_of_first_images(record: RunRecord) -> bool:
+    """Whether a run is of the first images of a set, by the name of its set."""
+    return bool(re.search(rf"{FIRST}\d+$", record.identity.dataset))
 
 
 def find_run(beginning: str, places: Sequence[Records]) -> tuple[Path, RunRecord]:
