@@ -29,7 +29,9 @@ from harness.paper.schema import paper, read_paper
 from harness.paper.select import speaks_for_the_authors
 from harness.record import WeightsInfo, file_digest
 from harness.registry import FAILURES, MODELS
+from harness.report.build import FIXED_RULES
 from harness.run.store import ResultStore
+from harness.text import listed
 from tests.commands import parse, verbs
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -337,10 +339,21 @@ def test_a_verb_with_two_names_is_one_verb(harness, words) -> None:
     assert len(json.loads(claims)) > 5
 
 
+FIXED = f"--grey is for reports other than {listed(FIXED_RULES)}:"
+
+
 @pytest.mark.parametrize(
     ("words", "takers"),
     [
-        ("report table2 --models drfn", "--models is for the reports crops and page:"),
+        ("report table2 --models drfn", "--models is for the reports results, crops and page:"),
+        ("report claims --format json --grey as-rgb", FIXED),
+        (
+            "report claims --format json --no-marks",
+            "--no-marks is for reports in other formats than json:",
+        ),
+        ("explain a.png b.png --weights w.pth", "--weights is for a run:"),
+        ("explain a.png b.png --all", "--all is for a run:"),
+        ("explain 3f2a --scale 2", "--scale is for two images:"),
         ("report table* --image set14/x", "--image is for the reports crops and page:"),
         ("report claims --box 1,2,3,4", "--box is for the reports crops and page:"),
         ("report rules --images .", "--images is for the reports crops and page:"),

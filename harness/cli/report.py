@@ -214,10 +214,14 @@ def report(
     paper = chosen_paper(paper_name)
     own_request = _own_request(name, models, choices)
     if not any(map(takes_pictures, selected(name, paper))):
-        takers = " and ".join(filter(takes_pictures, REPORTS))
-        of_crops = ("images", "image", "box", "data_root", *["models"] * (not own_request))
-        refuse_ignored(f"the reports {takers}", *of_crops)
+        takers = [*filter(takes_pictures, REPORTS)]
+        refuse_ignored(f"the reports {listed(takers)}", "images", "image", "box", "data_root")
+        if not own_request:
+            refuse_ignored(f"the reports {listed(['results', *takers])}", "models")
+    if set(selected(name, paper)) <= {*FIXED_RULES}:
+        refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     if name == "claims" and formats == ["json"] and not out:
+        refuse_ignored("reports in other formats than json", "no_marks")
         print_claims(results, paper_name, "json", weights_of)
         return
     if not out:
@@ -228,8 +232,6 @@ def report(
         if paper and (is_taken or own == "runs"):
             raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
-    if set(selected(name, paper)) <= {*FIXED_RULES}:
-        refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     findings = Findings(open_results(*results).table(), paper, grey, weights_of)
     marks = {"with_marks": not no_marks}
     if own_request:

@@ -28,6 +28,7 @@ from harness.cli.options import (
     open_results,
     plugin_option,
     reference_option,
+    refuse_ignored,
     results_option,
     scale_option,
     weights_key_option,
@@ -513,10 +514,13 @@ def explain(
     claim = ClaimedNumbers(claimed, claimed_ssim)
     log = ""
     if len(what) == 2:
+        of_runs = ("every", "weights", "weights_key", "device", "results", "reference", "data_root")
+        refuse_ignored("a run", *of_runs)
         if missing := [path for path in what if not os.path.exists(path)]:
             raise UsageError(f"There is no image {missing[0]}: correct the path.")
         scored = explain_images(Path(what[0]), Path(what[1]), scale, claim.conventions)
     elif len(what) == 1:
+        refuse_ignored("two images", "scale")
         places = [open_results(*results), ResultStore(reference).read()]
         path, record = find_run(what[0], places)
         echo(f"The run record is {path}.", err=True)

@@ -193,10 +193,8 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
             )
         if not chosen:
             raise UsageError(
-                f"There are no finished runs in {local.root}, except some of --limit, which are "
+                f"There are no finished runs in {local.root}, or only those of --limit, which are "
                 "accepted by their ids: see harness list runs."
-                if records.finished()
-                else f"There are no finished runs in {local.root}: see harness list runs."
             )
         moved = []
         for path, record in chosen.items():

@@ -287,7 +287,7 @@ def test_the_command_writes_it_beside_the_runs_and_prints_it(harness) -> None:
     ("words", "said"),
     [
         ("table2 --datasets set5", "--datasets is for harness report results"),
-        ("claims --models mine", "--models is for the reports crops and page"),
+        ("claims --models mine", "--models is for the reports results, crops and page"),
         ("results --digits 2,x", "--digits takes the decimals"),
         ("results --rename mine", "--rename takes NAME=TEXT"),
         ("results --models mine --format pdf", "can be written as md, tex, csv, html"),
