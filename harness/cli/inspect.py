@@ -483,7 +483,7 @@ def brief_runs(rows: Sequence[Row], records: Records) -> list[Row]:
 
     Weights are named as in tables, see `checkpoint_tags`, and times without fractions of a second.
     """
-    from harness.run.store import checkpoint_of, checkpoint_tags
+    from harness.run.names import checkpoint_of, checkpoint_tags
 
     tags = checkpoint_tags(records.sound.values())
     names = {
@@ -513,8 +513,8 @@ def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
 def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
     """Yield each sound record of a scale, or of all, with its facts by column."""
     from harness.protocol.rules import protocol
+    from harness.run.names import set_names, set_of
     from harness.run.provenance import foreign_origin, weights_file
-    from harness.run.store import set_names, set_of
 
     chosen = [one for one in records.sound.values() if scale in (None, one.identity.scale)]
     names = set_names(chosen)

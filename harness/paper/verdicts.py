@@ -30,7 +30,7 @@ from harness.paper.select import (
 from harness.protocol.rules import Protocol, lineage
 from harness.registry import DATASETS, METRICS, MODELS, is_glob
 from harness.run.compare import Tier
-from harness.run.store import checkpoint_of, checkpoint_tags, checkpoints_called
+from harness.run.names import checkpoint_of, checkpoint_tags, checkpoints_called
 from harness.text import listed
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from harness.paper.schema import Column, Compared, Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
+    from harness.run.names import Checkpoint
     from harness.run.statistics import RunsBySet
-    from harness.run.store import Checkpoint
 
 
 PRINTED = Tier("as printed", 0.02, 0.001)

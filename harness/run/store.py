@@ -8,25 +8,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.data.testsets import FIRST
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_file
-from harness.models.published import publication
 from harness.models.source import metrics_digest
-from harness.models.weights import OWN_TAGS
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
-from harness.registry import METRICS, is_glob
+from harness.registry import METRICS
+from harness.run.names import set_names, set_of
 from harness.run.provenance import packages, source_digest
-from harness.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -312,95 +308,6 @@ def _require_equal(path: Path, record: RunRecord, other_path: Path, other: RunRe
 def _is_close(metric: str, one: float, other: float) -> bool:
     """Whether two scores are as near as those of one run on two machines; see docs/records.md."""
     return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-4 if metric == "psnr" else 0.0)
-
-
-def set_names(records: Iterable[RunRecord]) -> dict[tuple[int, str, str], str]:
-    """The display name of each set; the keys are scale, name and hash.
-
-    If several sets have the same name, digits of their hash are added. The set with the published
-    pixels keeps its name.
-    """
-    records = list(records)
-    verified = {set_of(record): record.verified for record in records}
-    names = [(scale, name) for scale, name, _ in verified]
-    return {
-        (scale, name, sha256): (
-            name if published or names.count((scale, name)) == 1 else f"{name}-{sha256[:8]}"
-        )
-        for (scale, name, sha256), published in verified.items()
-    }
-
-
-def set_of(record: RunRecord) -> tuple[int, str, str]:
-    """The scale, name and hash of a run's set."""
-    identity = record.identity
-    return identity.scale, identity.dataset, identity.dataset_sha256
-
-
-Checkpoint = tuple[str, int, str]
-"""A model, its scale, and a hash that tells its weights from others."""
-
-
-def checkpoint_of(record: RunRecord) -> Checkpoint:
-    """The model and the scale of a run, with the hash of its weights; empty without weights.
-
-    Published images have no weights: those published together, or those of unknown origin in one
-    folder, count as of one checkpoint.
-    """
-    identity = record.identity
-    weights = identity.weights_sha256 or ""
-    if identity.sr_sha256:
-        known = publication(identity)
-        weights = digest(known["commit"] if known else record.provenance.get("sr_images", ""))
-    return identity.model, identity.scale, weights
-
-
-def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, list[str]]:
-    """The tags of each checkpoint; the first one names it in tables. Those of images: ``images``.
-
-    That is ``official`` or ``repro`` if a run has it, else the tag of the newest run; if it is the
-    first one of several checkpoints of a model, digits of their hash are added. All other tags that
-    its runs have follow: the values of a checkpoint may lie in several files.
-    """
-    found: dict[Checkpoint, list[str]] = {}
-    for record in sorted(records, key=lambda one: one.provenance.get("utc", ""), reverse=True):
-        tag = "images" if record.identity.sr_sha256 else record.tag
-        found.setdefault(checkpoint_of(record), []).append(tag)
-    first = {key: min(tags, key=lambda tag: tag not in OWN_TAGS) for key, tags in found.items()}
-    count = Counter((model, scale, tag) for (model, scale, _), tag in first.items())
-    names = {}
-    for (model, scale, sha256), tag in first.items():
-        name = tag if count[model, scale, tag] == 1 else f"{tag}-{sha256[:8]}"
-        names[model, scale, sha256] = [*dict.fromkeys([name, *found[model, scale, sha256]])]
-    return names
-
-
-def checkpoints_called(word: str, tags: Mapping[Checkpoint, Sequence[str]]) -> list[Checkpoint]:
-    """The checkpoints that a name such as ``mine:a``, or a glob, stands for, in any case.
-
-    Args:
-        word: the name; what stands in tables comes before another tag.
-        tags: see `checkpoint_tags`.
-
-    Raises:
-        UsageError: a name that is no glob stands for several checkpoints of one scale.
-    """
-
-    def called(names: Mapping[Checkpoint, Sequence[str]]) -> list[Checkpoint]:
-        return [
-            checkpoint
-            for checkpoint, own in names.items()
-            if any(fnmatchcase(f"{checkpoint[0]}:{tag}".lower(), word.lower()) for tag in own)
-        ]
-
-    first = called({checkpoint: own[:1] for checkpoint, own in tags.items()})
-    found = first if first and not is_glob(word) else called(tags)
-    if len(found) > len({scale for _, scale, _ in found}) and not is_glob(word):
-        names = [f"{one[0]}:{tags[one][0]}" for one in found]
-        raise UsageError(
-            f"{word!r} stands for {len(names)} checkpoints: name one of {listed(names)}."
-        )
-    return found
 
 
 def _row(record: RunRecord) -> dict[str, Any]:
