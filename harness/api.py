@@ -209,6 +209,10 @@ def load_network(
     word, _, tag = os.fspath(name).partition(":")
     word = MODELS.spelling(word)
     if word in MODELS or not os.path.exists(name):
+        if weights and tag:
+            raise UsageError(f"{name} and {weights} both name weights: give one of them.")
+        if weights_key and not weights:
+            raise UsageError("weights_key is for a weights file: give weights, too.")
         card, file = MODELS.get(word), Path(weights) if weights else None
         loaded = find_weights(card, scale, path=file, tag=tag or None, key=weights_key)
     else:

@@ -93,6 +93,10 @@ class TestScores:
         expected = of_the_command(harness, "--models", f"srcnn={file}", "--datasets", photos)
         assert scored(api.evaluate("srcnn", photos, weights=file)) == expected
         module = api.load_network("SRCNN", weights=file)
+        with pytest.raises(UsageError, match="both name weights"):
+            api.load_network("srcnn:official", weights=file)
+        with pytest.raises(UsageError, match="weights_key is for a weights file"):
+            api.load_network("fsrcnn", weights_key="params")
         for refuses in (api.load_network, partial(api.evaluate, images=photos)):
             with pytest.raises(UsageError, match="is a checkpoint with its weights"):
                 refuses(str(file), weights=file)

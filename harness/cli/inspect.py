@@ -487,7 +487,7 @@ def brief_runs(rows: Sequence[Row], records: Records) -> list[Row]:
 
     tags = checkpoint_tags(records.sound.values())
     names = {
-        record.identity.id: tags[checkpoint_of(record)][0]
+        record.identity.id: tags[checkpoint_of(record)]
         for record in records.sound.values()
         if record.weights
     }

@@ -30,7 +30,7 @@ from harness.paper.select import (
 from harness.protocol.rules import Protocol, lineage
 from harness.registry import DATASETS, METRICS, MODELS, is_glob
 from harness.run.compare import Tier
-from harness.run.names import checkpoint_of, checkpoint_tags, checkpoints_called
+from harness.run.names import all_tags, checkpoint_of, checkpoints_called
 from harness.text import listed
 
 if TYPE_CHECKING:
@@ -352,8 +352,8 @@ class Evidence:
 
     @cached_property
     def _tags(self) -> dict[Checkpoint, list[str]]:
-        """See `checkpoint_tags`."""
-        return checkpoint_tags(run for run, _ in self._counted)
+        """See `all_tags`."""
+        return all_tags(run for run, _ in self._counted)
 
     @cached_property
     def checkpoints(self) -> dict[Network, list[Checkpoint]]:

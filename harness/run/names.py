@@ -59,7 +59,12 @@ def checkpoint_of(record: RunRecord) -> Checkpoint:
     return identity.model, identity.scale, weights
 
 
-def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, list[str]]:
+def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, str]:
+    """The tag that names each checkpoint in tables, see `all_tags`."""
+    return {checkpoint: tags[0] for checkpoint, tags in all_tags(records).items()}
+
+
+def all_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, list[str]]:
     """The tags of each checkpoint; the first one names it in tables. Those of images: ``images``.
 
     That is ``official`` or ``repro`` if a run has it, else the tag of the newest run; if it is the
@@ -84,7 +89,7 @@ def checkpoints_called(word: str, tags: Mapping[Checkpoint, Sequence[str]]) -> l
 
     Args:
         word: the name; what stands in tables comes before another tag.
-        tags: see `checkpoint_tags`.
+        tags: see `all_tags`.
 
     Raises:
         UsageError: a name that is no glob stands for several checkpoints of one scale.
