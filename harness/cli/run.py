@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
@@ -349,6 +350,8 @@ def next_steps(
     """Say how many runs there are, where their records lie, and how to make a table of them."""
     from harness.cards import Preset
     from harness.paper.select import follows, is_comparable
+    from harness.run.names import checkpoint_of, checkpoint_tags
+    from harness.run.store import ResultStore
 
     finished = [record for record in records if record.status == "finished"]
     left_out = len(planned.absent) + len(planned.problems)
@@ -359,15 +362,16 @@ def next_steps(
     shown = [one for one in finished if is_comparable(one) and follows(one, Preset())]
     identities = [one.identity for one in shown if not one.identity.hyper]
     if identities:
-        tags: dict[str, set[str]] = {}
-        for one in shown:
-            tags.setdefault(one.identity.model, set()).add(one.tag)
+        # A table shows the checkpoint of these runs by its name, if others ran before.
+        tags = checkpoint_tags([*ResultStore(results).records(), *shown])
+        count = Counter((model, scale) for model, scale, _ in tags)
         models = dict.fromkeys(
             one.identity.model
-            + f":{one.tag}" * (len(tags[one.identity.model]) > 1)
+            + f":{tags[checkpoint]}" * (count[checkpoint[:2]] > 1)
             + "+" * one.identity.self_ensemble
             for one in shown
             if not one.identity.hyper
+            for checkpoint in [checkpoint_of(one)]
         )
         words = ["harness", "report", "results", "--models", ",".join(models)]
         words += ["--datasets", ",".join(dict.fromkeys(one.dataset for one in identities))]

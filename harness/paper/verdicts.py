@@ -319,8 +319,8 @@ class Evidence:
     weights_of: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for word in self.weights_of:
-            if not checkpoints_called(word, self._tags):
+        for word, found in zip(self.weights_of, self._chosen, strict=True):
+            if not found:
                 names = [
                     f"{model}:{tags[0]}" for (model, *_), tags in self._tags.items() if tags[0]
                 ]
@@ -378,9 +378,13 @@ class Evidence:
 
     def _place(self, checkpoint: Checkpoint) -> int:
         """The place of the word in ``weights_of`` that names a checkpoint; behind all if none."""
-        called = (checkpoints_called(word, self._tags) for word in self.weights_of)
-        places = (place for place, found in enumerate(called) if checkpoint in found)
+        places = (place for place, found in enumerate(self._chosen) if checkpoint in found)
         return next(places, len(self.weights_of))
+
+    @cached_property
+    def _chosen(self) -> list[list[Checkpoint]]:
+        """The checkpoints that each word of ``weights_of`` names."""
+        return [checkpoints_called(word, self._tags) for word in self.weights_of]
 
     @cached_property
     def _numbers(self) -> dict[tuple[Network, Checkpoint], int]:

@@ -94,12 +94,13 @@ def checkpoints_called(word: str, tags: Mapping[Checkpoint, Sequence[str]]) -> l
     Raises:
         UsageError: a name that is no glob stands for several checkpoints of one scale.
     """
+    pattern = word.lower()
 
     def called(names: Mapping[Checkpoint, Sequence[str]]) -> list[Checkpoint]:
         return [
             checkpoint
             for checkpoint, own in names.items()
-            if any(fnmatchcase(f"{checkpoint[0]}:{tag}".lower(), word.lower()) for tag in own)
+            if any(fnmatchcase(f"{checkpoint[0]}:{tag}".lower(), pattern) for tag in own if tag)
         ]
 
     first = called({checkpoint: own[:1] for checkpoint, own in tags.items()})
