@@ -227,7 +227,8 @@ def _fault(
     if failing:
         absent = sum(row.verdict == "not run" for row in failing)
         others = sum(row.other_weights for row in failing)
-        text = f"{len(failing)} of {len(rows)} numbers fail the check"
+        compared = "numbers" if _count(rows) == len(rows) else "comparisons"
+        text = f"{len(failing)} of {len(rows)} {compared} fail the check"
         text += f", {absent} of them because they were not run" * bool(absent)
         text += f", {others} of them for other weights (--retrained accepts these)" * bool(others)
         return f"{text}."
@@ -311,8 +312,7 @@ def _summary(rows: Sequence[CheckRow], against: str) -> str:
         "are undecided": counts["undecided"],
         "were not run": counts["not run"],
     }
-    # Several local runs may be of one cell of the reference.
-    numbers = len({(row.reference or place, row.metric) for place, row in enumerate(rows)})
+    numbers = _count(rows)
     compared = f"{len(rows)} comparisons with " * (numbers < len(rows))
     text = f"Of {compared}{numbers} numbers of the {against}, {counts['ok']} are ok"
     text += f" ({retrained} of them with other weights)" * bool(retrained)
@@ -321,6 +321,11 @@ def _summary(rows: Sequence[CheckRow], against: str) -> str:
     )
     impossible = sum(row.impossible for row in rows)
     return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
+
+
+def _count(rows: Sequence[CheckRow]) -> int:
+    """Count the numbers of the reference or the paper; several runs may be compared with one."""
+    return len({(row.reference or place, row.metric) for place, row in enumerate(rows)})
 
 
 def _facts(row: CheckRow) -> dict[str, str]:

@@ -86,6 +86,8 @@ def test_two_runs_of_one_number_are_two_comparisons_and_one_number(check) -> Non
     assert check("--models", "vdsr").stdout.strip() == counts
     rows = json.loads(check("--models", "vdsr", "--json").stdout)
     assert {row["reference"] for row in rows} == {mine.identity.id[:12]}
+    stored([shifted(otherwise(mine, source_sha256="0" * 64), 0.02)])
+    assert "Error: 1 of 4 comparisons fail the check." in check("--models", "vdsr").stderr
 
 
 class TestAccept:
