@@ -94,20 +94,20 @@ def checkpoints_called(word: str, tags: Mapping[Checkpoint, Sequence[str]]) -> l
     Raises:
         UsageError: a name that is no glob stands for several checkpoints of one scale.
     """
-    pattern = word.lower()
+    pattern, found = word.lower(), list[Checkpoint]()
 
-    def called(names: Mapping[Checkpoint, Sequence[str]]) -> list[Checkpoint]:
-        return [
-            checkpoint
-            for checkpoint, own in names.items()
-            if any(fnmatchcase(f"{checkpoint[0]}:{tag}".lower(), pattern) for tag in own if tag)
-        ]
+    def is_called(checkpoint: Checkpoint, tag: str) -> bool:
+        return tag != "" and fnmatchcase(f"{checkpoint[0]}:{tag}".lower(), pattern)
 
-    first = called({checkpoint: own[:1] for checkpoint, own in tags.items()})
-    found = first if first and not is_glob(word) else called(tags)
-    if len(found) > len({scale for _, scale, _ in found}) and not is_glob(word):
-        names = [f"{one[0]}:{tags[one][0]}" for one in found]
-        raise UsageError(
-            f"{word!r} stands for {len(names)} checkpoints: name one of {listed(names)}."
-        )
+    for scale in dict.fromkeys(scale for _, scale, _ in tags):
+        of_scale = {checkpoint: own for checkpoint, own in tags.items() if checkpoint[1] == scale}
+        every = [one for one, own in of_scale.items() if any(is_called(one, tag) for tag in own)]
+        first = [one for one in every if is_called(one, tags[one][0])]
+        chosen = every if is_glob(word) else first or every
+        if len(chosen) > 1 and not is_glob(word):
+            names = [f"{one[0]}:{tags[one][0]}" for one in chosen]
+            raise UsageError(
+                f"{word!r} stands for {len(names)} checkpoints: name one of {listed(names)}."
+            )
+        found += chosen
     return found
