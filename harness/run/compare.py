@@ -250,11 +250,12 @@ def against_reference(
 
     A cell is a model on a set with the same protocol, self-ensemble, tile and arguments. A cell of
     the reference without a local run gets rows, too. Failed runs count where none with the same
-    weights is finished. If the reference has several runs of a cell, a local run is compared with
-    the same run, else with one with the same weights, else with one whose weights have the same
-    tag, else with the latest: each metric with one that has it. A metric of that run fails if no
-    local run of the cell has it; metrics of the local run alone are not compared. A run with other
-    weights than the reference's fails; if ``retrained``, it has the tolerances of retrained ones.
+    weights finished later. If the reference has several runs of a cell, a local run is compared
+    with the same run, else with one with the same weights, else with one whose weights have the
+    same tag, else with the latest: each metric with one that has it. A metric of that run fails if
+    no local run of the cell has it; metrics of the local run alone are not compared. A run with
+    other weights than the reference's fails; if ``retrained``, it has the tolerances of retrained
+    ones.
 
     Raises:
         UsageError: there is no reference.
@@ -343,9 +344,20 @@ def cell_of(record: RunRecord) -> CellKey:
 
 
 def _without_repeated(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Leave out the failed runs of a cell that finished later with the same weights."""
-    done = {_made_by(run) for run in records if run.status == "finished"}
-    return [run for run in records if run.status == "finished" or _made_by(run) not in done]
+    """Leave out the failed runs of a cell before the last finished one with the same weights."""
+    done: dict[tuple[str | None, str | None], str] = {}
+    for run in records:
+        if run.status == "finished":
+            done[_made_by(run)] = max(_time(run), done.get(_made_by(run), ""))
+    return [
+        run
+        for run in records
+        if run.status == "finished" or _made_by(run) not in done or _time(run) > done[_made_by(run)]
+    ]
+
+
+def _time(record: RunRecord) -> str:
+    return str(record.provenance.get("utc", ""))
 
 
 def _how(record: RunRecord) -> str:
@@ -365,7 +377,7 @@ def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, 
         _made_by(record) == _made_by(other),
         record.tag == other.tag,
         set(other.identity.metrics) <= set(record.identity.metrics),
-        other.provenance.get("utc", ""),
+        _time(other),
     )
 
 

@@ -171,7 +171,7 @@ class TestAgainstTheReference:
             rows = against_reference([mine], [a, b])
             assert [one.expected for one in rows if one.metric == "psnr"] == [expected]
 
-    def test_a_broken_run_fails_with_its_reason_where_none_is_finished(self) -> None:
+    def test_a_broken_run_fails_with_its_reason_where_none_finished_later(self) -> None:
         theirs = record("vdsr", "set5")
         broken = replace(theirs, status="error", images=theirs.images[:2], error="no memory")
         rows = against_reference([broken], [theirs])
@@ -181,6 +181,9 @@ class TestAgainstTheReference:
         again = otherwise(broken, source_sha256="0" * 64)
         assert verdicts(against_reference([again, theirs], [theirs])) == ["ok", "ok"]
         assert verdicts(against_reference([theirs], [theirs, again])) == ["ok", "ok"]
+        later = replace(again, provenance={"utc": "2999-01-01"})
+        rows = against_reference([later, theirs], [theirs])
+        assert verdicts(rows) == ["FAIL"] * 2 + ["ok"] * 2, "the record of an earlier version stays"
 
     def test_a_run_is_held_against_its_own_record_then_against_the_same_weights(self) -> None:
         mine = record("edsr-baseline", "set5")
