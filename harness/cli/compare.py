@@ -20,7 +20,7 @@ from harness.cli.options import (
     results_option,
     words_option,
 )
-from harness.cli.progress import echo, echo_lines
+from harness.cli.progress import echo, echo_lines, note
 from harness.errors import MismatchError, UsageError
 from harness.text import json_text, listed
 
@@ -89,6 +89,8 @@ def _named(word: str, evidence: Evidence, records: Records) -> Side:
                 f"{word!r} stands for several networks, {listed([*models])}: name one, such as "
                 f"'{next(iter(models))}:*' for all its checkpoints."
             )
+        if ":" not in word:
+            _note_choice(word, found, evidence)
         return found
     if re.fullmatch("[0-9a-f]{4,64}", word):
         _, run = find_run(word, [records])
@@ -103,6 +105,16 @@ def _named(word: str, evidence: Evidence, records: Records) -> Side:
     raise UsageError(
         f"No run has the name {word!r}: there are runs of {there_are}." + of_file * _is_file(word)
     )
+
+
+def _note_choice(word: str, found: Side, evidence: Evidence) -> None:
+    """Say which checkpoint the name of a model stands for, if there are others."""
+    model, ensemble = word.rstrip("+"), "+" * word.endswith("+")
+    every = evidence.runs_named(f"{model}:*{ensemble}")
+    chosen = dict.fromkeys(name for by_name in found.values() for name in by_name)
+    others = dict.fromkeys(name for by_name in every.values() for name in by_name)
+    if left := [name for name in others if name not in chosen]:
+        note(f"Note: {word} is {listed([*chosen])} here; there are also {listed(left)}.")
 
 
 def _near(word: str, names: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Two networks or checkpoints compared: means, differences and intervals, on real records."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -191,6 +192,14 @@ class TestSeveralTrainings:
         row = compared("mine:seed0+", "mine:seed0", "--results", "mine")[0]
         assert (row["a"], row["b"]) == ("mine:seed0+", "mine:seed0")
         assert row["difference"] == pytest.approx(9)
+
+    def test_a_name_without_a_tag_says_which_of_them_it_is(self, harness) -> None:
+        words = ("compare", "mine", "other", "--results", "mine", "--reference", REFERENCE)
+        shown = harness(*words)
+        (chosen,) = re.findall(r"Note: mine is (mine:seed\d) here; there are also ", shown.stderr)
+        assert f"| {chosen} " in shown.stdout
+        words = ("compare", chosen, *words[2:])
+        assert "Note: " not in harness(*words).stderr
 
     def test_an_id_names_one_run(self, compared) -> None:
         (run,) = (r for r in ResultStore(Path("mine")).records() if r.tag == "seed2")
