@@ -734,6 +734,15 @@ class TestSeveralFilesOfOneModel:
         shown = harness(*words, f"fsrcnn={a}", "--weights", "FSRCNN=absent.pth")
         assert shown.exit_code == 2 and "There is no weights file absent.pth" in shown.stderr
 
+    def test_beside_the_installed_weights_by_their_tag(self, harness, photos, saved) -> None:
+        """Weights that someone tuned, and those that they began with."""
+        tuned = f"fsrcnn={saved('tuned.pth', 0)}"
+        shown = harness("run", "--models", f"fsrcnn:repro,{tuned}", "--datasets", photos, "--json")
+        assert [one["weights"]["tag"] for one in json.loads(shown.stdout)] == ["repro", "tuned"]
+        for models in (f"fsrcnn,{tuned}", f"{tuned},FSRCNN"):
+            shown = harness("run", "--models", models, "--datasets", photos)
+            assert shown.exit_code == 2 and "give fsrcnn:TAG" in shown.stderr
+
     @pytest.fixture
     def trained(self, tmp_path: Path) -> list[str]:
         """Two trainings of FSRCNN with their notes, as harness train writes them."""

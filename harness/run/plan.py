@@ -283,7 +283,7 @@ def _with_weights(
     if message := _misfit(request, card):
         messages.append(message)
         return []
-    files = request.weight_files.get(card.name, ())
+    files = () if tag else request.weight_files.get(card.name, ())
     tags: list[str] = []
     for path in files or [None]:
         with _collect_problems(result, card.name):
