@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import getdoc
@@ -118,7 +118,7 @@ def list_(
                 echo_lines(runs_csv(records, scale, images=images), nl=False)
                 return
             rows = list_runs(records, scale)
-            rows = brief_runs(rows, records) if as_text else rows
+            rows = brief_runs(rows, _tags(records)) if as_text else rows
         case _:
             rows = list_models(scale)
     if as_csv:
@@ -478,25 +478,26 @@ def list_runs(records: Records, scale: int | None) -> list[Row]:
     return rows + [{"status": "damaged", "error": str(path)} for path in records.bad]
 
 
-def brief_runs(rows: Sequence[Row], records: Records) -> list[Row]:
-    """Select the columns of `list_runs` that fit on a terminal.
-
-    Weights are named as in tables, see `checkpoint_tags`, and times without fractions of a second.
-    """
+def _tags(records: Records) -> dict[str, str]:
+    """The tag of the weights of each run in tables, by its id."""
     from harness.run.names import checkpoint_of, checkpoint_tags
 
-    tags = checkpoint_tags(records.sound.values())
-    names = {
-        record.identity.id: tags[checkpoint_of(record)]
-        for record in records.sound.values()
-        if record.weights
-    }
+    runs = [record for record in records.sound.values() if record.weights]
+    tags = checkpoint_tags(runs)
+    return {run.identity.id: tags[checkpoint_of(run)] for run in runs}
+
+
+def brief_runs(rows: Sequence[Row], tags: Mapping[str, str]) -> list[Row]:
+    """Select the columns of `list_runs` that fit on a terminal.
+
+    Weights have their tags in tables, by the runs' ids; times have no fractions of a second.
+    """
     metrics = dict.fromkeys(name for row in rows for name in row if name not in RUN_COLUMNS)
     first = ("id", "model", "dataset", "protocol", "weights", "weights_file", "how", "status")
     columns = (*first, *metrics, "utc", "error")
     return [
         {name: row.get(name) for name in columns}
-        | {"weights": names.get(str(row.get("id")), row.get("weights"))}
+        | {"weights": tags.get(str(row.get("id")), row.get("weights"))}
         | {"how": _how(row), "utc": str(row.get("utc") or "")[:19]}
         for row in rows
     ]
