@@ -207,10 +207,17 @@ def load_network(
 
     _fill_registries()
     word, _, tag = os.fspath(name).partition(":")
+    word = MODELS.spelling(word)
     if word in MODELS or not os.path.exists(name):
+        if weights and tag:
+            raise UsageError(f"{name} and {weights} both name weights: give one of them.")
+        if weights_key and not weights:
+            raise UsageError("weights_key is for a weights file: give weights, too.")
         card, file = MODELS.get(word), Path(weights) if weights else None
         loaded = find_weights(card, scale, path=file, tag=tag or None, key=weights_key)
     else:
+        if weights:
+            raise UsageError(f"{name} is a checkpoint with its weights: leave out weights.")
         card, loaded = recognise(Path(name), Path(name).stem, weights_key)
         scale = card.scales[0]
     with settings_restored():
@@ -334,6 +341,8 @@ def _run_of_name(
     """
     from harness.run.plan import plan
 
+    if weights and MODELS.spelling(word.partition(":")[0]) not in MODELS and os.path.exists(word):
+        raise UsageError(f"{word} is a checkpoint with its weights: leave out weights.")
     files = {word.partition(":")[0]: (Path(weights),)} if weights else {}
     fields: dict[str, Any] = {}
     if rules:

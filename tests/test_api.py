@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,14 @@ class TestScores:
         file = random_weights("srcnn")
         expected = of_the_command(harness, "--models", f"srcnn={file}", "--datasets", photos)
         assert scored(api.evaluate("srcnn", photos, weights=file)) == expected
-        module = api.load_network("srcnn", weights=file)
+        module = api.load_network("SRCNN", weights=file)
+        with pytest.raises(UsageError, match="both name weights"):
+            api.load_network("srcnn:official", weights=file)
+        with pytest.raises(UsageError, match="weights_key is for a weights file"):
+            api.load_network("fsrcnn", weights_key="params")
+        for refuses in (api.load_network, partial(api.evaluate, images=photos)):
+            with pytest.raises(UsageError, match="is a checkpoint with its weights"):
+                refuses(str(file), weights=file)
         rules = {"protocol": "BI-x4/y", "network_input": "bicubic"}
         assert scored(api.evaluate(module, photos, **rules)) == expected
 

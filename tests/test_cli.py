@@ -22,12 +22,16 @@ from harness.data.identify import NEAR_DUPLICATES, fingerprint
 from harness.data.images import read_image
 from harness.data.pinned import git_pin, pinned_rows
 from harness.errors import UsageError
+from harness.models.find_weights import write_notes
 from harness.models.network import build_network
+from harness.models.weights import Weights, save_weights, tensors_digest
 from harness.paper.schema import paper, read_paper
 from harness.paper.select import speaks_for_the_authors
-from harness.record import file_digest
+from harness.record import WeightsInfo, file_digest
 from harness.registry import FAILURES, MODELS
+from harness.report.build import FIXED_RULES
 from harness.run.store import ResultStore
+from harness.text import listed
 from tests.commands import parse, verbs
 from tests.conftest import REAL_ROOTS, Host
 from tests.pictures import picture
@@ -335,10 +339,21 @@ def test_a_verb_with_two_names_is_one_verb(harness, words) -> None:
     assert len(json.loads(claims)) > 5
 
 
+FIXED = f"--grey is for reports other than {listed(FIXED_RULES)}:"
+
+
 @pytest.mark.parametrize(
     ("words", "takers"),
     [
-        ("report table2 --models drfn", "--models is for the reports crops and page:"),
+        ("report table2 --models drfn", "--models is for the reports results, crops and page:"),
+        ("report claims --format json --grey as-rgb", FIXED),
+        (
+            "report claims --format json --no-marks",
+            "--no-marks is for reports in other formats than json:",
+        ),
+        ("explain a.png b.png --weights w.pth", "--weights is for a run:"),
+        ("explain a.png b.png --all", "--all is for a run:"),
+        ("explain 3f2a --scale 2", "--scale is for two images:"),
         ("report table* --image set14/x", "--image is for the reports crops and page:"),
         ("report claims --box 1,2,3,4", "--box is for the reports crops and page:"),
         ("report rules --images .", "--images is for the reports crops and page:"),
@@ -451,8 +466,9 @@ def test_papers_are_listed_with_the_default_one_first(harness) -> None:
         "origin": "harness.paper.schema",
     }
     assert " 2020 " in harness("list", "papers").stdout
-    (row,) = json.loads(harness("list", "papers", "--json", "--paper", "drfn2020").stdout)
-    assert row == rows[0]
+    for name in ("drfn2020", "DRFN2020"):
+        (row,) = json.loads(harness("list", "papers", "--json", "--paper", name).stdout)
+        assert row == rows[0]
 
 
 def test_a_scale_selects_models_and_runs(harness, photos: Path) -> None:
@@ -710,11 +726,86 @@ class TestSeveralFilesOfOneModel:
         )
         assert "| fsrcnn:a " in every.stdout and "| fsrcnn:b " in every.stdout
 
+    def test_they_are_joined_whatever_the_case_of_the_name(self, harness, photos, saved) -> None:
+        a, b = (saved(f"{name}.pth", seed) for seed, name in enumerate("ab"))
+        words = ("run", "--models", "fsrcnn", "--datasets", photos, "--json", "--weights")
+        shown = harness(*words, f"fsrcnn={a}", "--weights", f"FSRCNN={b}")
+        assert [one["weights"]["tag"] for one in json.loads(shown.stdout)] == ["a", "b"]
+        shown = harness(*words, f"fsrcnn={a}", "--weights", "FSRCNN=absent.pth")
+        assert shown.exit_code == 2 and "There is no weights file absent.pth" in shown.stderr
+
+    def test_beside_the_installed_weights_by_their_tag(self, harness, photos, saved) -> None:
+        """Weights that someone tuned, and those that they began with."""
+        tuned = f"fsrcnn={saved('tuned.pth', 0)}"
+        shown = harness("run", "--models", f"fsrcnn:repro,{tuned}", "--datasets", photos, "--json")
+        assert [one["weights"]["tag"] for one in json.loads(shown.stdout)] == ["repro", "tuned"]
+        for models in (f"fsrcnn,{tuned}", f"{tuned},FSRCNN"):
+            shown = harness("run", "--models", models, "--datasets", photos)
+            assert shown.exit_code == 2 and "give fsrcnn:TAG" in shown.stderr
+
+    @pytest.fixture
+    def trained(self, tmp_path: Path) -> list[str]:
+        """Two trainings of FSRCNN with their notes, as harness train writes them."""
+        files = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            state = MODELS.get("fsrcnn").build(scale=4).state_dict()
+            tensors = {name: value.numpy() for name, value in state.items()}
+            sha256 = tensors_digest(tensors)
+            weights = Weights(WeightsInfo("repro", "", sha256, sha256), tensors)
+            path = save_weights(weights, MODELS.get("fsrcnn"), 4, tmp_path / f"seed{seed}")
+            write_notes(path, json.dumps({"tensors_sha256": sha256}))
+            files.append(f"fsrcnn={path}")
+        return files
+
+    def test_trainings_of_one_tag_have_those_of_their_folders(
+        self, harness, photos, trained
+    ) -> None:
+        models = ",".join(["bicubic", *trained])
+        shown = harness("run", "--models", models, "--datasets", photos, "--json")
+        _, *records = json.loads(shown.stdout)
+        tags = [one["weights"]["tag"] for one in records]
+        assert tags == ["seed1-fsrcnn-x4-repro", "seed2-fsrcnn-x4-repro"]
+        rows = json.loads(harness("compare", "fsrcnn:seed*", "bicubic", "--json").stdout)
+        assert {row["number_a"] for row in rows if row["dataset"] == "photos"} == {2}
+        alone = harness(
+            *("run", "--models", trained[0], "--datasets", photos, "--json", "--results", "alone")
+        )
+        assert json.loads(alone.stdout)[0]["weights"]["tag"] == "repro"
+
+    def test_each_training_below_bicubic_is_named(self, harness, photos, trained) -> None:
+        shown = harness("run", "--models", ",".join(trained), "--datasets", photos)
+        warned = re.findall(r"Warning: (\S+) scores less than bicubic", shown.stderr)
+        assert warned == ["fsrcnn:seed1-fsrcnn-x4-repro", "fsrcnn:seed2-fsrcnn-x4-repro"]
+
     def test_equal_weights_run_once_and_the_user_is_told(self, harness, photos, saved) -> None:
         named = [f"fsrcnn={saved(f'{name}.pth', 0)}" for name in "ab"]
         shown = harness("run", "--models", ",".join(named), "--datasets", photos, "--json")
         assert len(json.loads(shown.stdout)) == 1
         assert "a.pth and " in shown.stderr and "b.pth hold the same weights" in shown.stderr
+
+    def test_a_file_that_was_trained_again_has_runs_of_two_names(
+        self, harness, photos, saved
+    ) -> None:
+        for seed in (0, 1):
+            model = f"fsrcnn={saved('mine.pth', seed)}"
+            assert harness("run", "--models", model, "--datasets", photos).exit_code == 0
+        lines = harness("list", "runs").stdout.splitlines()[2:]
+        tags = {re.findall(r"mine-[0-9a-f]{8}", line)[0] for line in lines}
+        assert len(tags) == 2
+        words = ("report", "results", "--datasets", "photos", "--models", "fsrcnn")
+        shown = harness(*words)
+        (newest,) = re.findall(r"shown: (mine-[0-9a-f]{8})\.", shown.stderr)
+        assert f"| fsrcnn:{newest}" in shown.stdout
+        assert "fsrcnn has 2 checkpoints at x4" in shown.stderr
+        runs = ResultStore(Path("results/local")).records()
+        last = max(runs, key=lambda run: run.provenance["utc"])
+        assert newest.endswith(str(last.identity.weights_sha256)[:8])
+        other = (tags - {newest}).pop()
+        shown = harness(*words, "--weights-of", f"fsrcnn:{other}")
+        assert f"| fsrcnn:{other}" in shown.stdout and "checkpoints" not in shown.stderr
+        every = harness(*words[:-1], "fsrcnn:*")
+        assert every.stdout.count("| fsrcnn:mine-") == 2 and "checkpoints" not in every.stderr
 
     def test_a_tag_names_imported_weights_only(self, harness, photos, saved) -> None:
         words = ("run", "--models", "fsrcnn:a", "--datasets", photos, "--json")

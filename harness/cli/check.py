@@ -1,10 +1,10 @@
-"""The verb check, and the formats of its result: Markdown, JUnit XML, JSON, GitHub annotations."""
+"""The verbs accept and check, and the formats of a check: Markdown, JUnit XML, JSON, GitHub."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,10 +14,13 @@ import click
 
 from harness.cards import GreyRule
 from harness.cli.options import (
+    REFERENCE,
     PathOption,
+    all_words,
     examples,
     fill_registries,
     json_option,
+    note_left_out,
     note_read,
     open_results,
     paper_option,
@@ -29,14 +32,68 @@ from harness.cli.options import (
     weights_of_option,
     words_option,
 )
-from harness.cli.progress import echo, echo_lines
+from harness.cli.progress import echo, echo_lines, note
 from harness.errors import HarnessError, MismatchError, UsageError, printable
 from harness.files import write_file
 from harness.text import escape_markdown, json_text, listed, markdown_table
 
 if TYPE_CHECKING:
-    from harness.run.compare import CheckRow
+    from harness.record import RunRecord
+    from harness.run.compare import CellKey, CheckRow
     from harness.run.store import Records
+
+
+@click.command(epilog=examples("accept 3f2a 77b0", "accept all"))
+@click.argument("ids", nargs=-1, required=True, callback=all_words)
+@results_option("results/local")
+@click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
+def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
+    """Move local records to the reference records: IDS are ids, their first digits, or all.
+
+    All leaves out the runs of harness run --limit, which are of the first images of a set.
+    """
+    from harness.run.store import ResultStore, accept_records, is_of_first_images
+
+    open_results(results)
+    local, theirs = ResultStore(results), ResultStore(reference)
+    moved = accept_records(ids, local, theirs)
+    for path in moved:
+        echo(path)
+    note(f"Moved from {results}: run again before harness check, which compares what is there.")
+    left = local.read().finished().values() if "all" in ids else ()
+    if limited := [run.identity.id[:12] for run in left if is_of_first_images(run)]:
+        note(
+            f"Left out, of the first images of a set: {listed(limited)}. Accept them by their ids."
+        )
+    records = theirs.read().sound
+    accepted = {records[path].identity.model for path in moved if path in records}
+    for model, paths in several_weights(records, accepted):
+        echo(
+            f"Warning: the reference has runs of {model} with several weights, and harness check "
+            f"passes each: delete the records of old ones among {listed([*map(str, paths)])}.",
+            err=True,
+        )
+
+
+def several_weights(
+    reference: Mapping[Path, RunRecord], models: Collection[str]
+) -> Iterator[tuple[str, list[Path]]]:
+    """Yield models that the reference has with several weights, with the paths of these records."""
+    from harness.run.compare import cell_of
+
+    cells: dict[CellKey, dict[Path, str]] = {}
+    for path, run in reference.items():
+        if run.identity.weights_sha256:
+            cells.setdefault(cell_of(run), {})[path] = run.identity.weights_sha256
+    for model in sorted(models):
+        several = [
+            path
+            for (name, *_), paths in cells.items()
+            if name == model and len({*paths.values()}) > 1
+            for path in paths
+        ]
+        if several:
+            yield model, several
 
 
 @click.command(
@@ -62,7 +119,10 @@ if TYPE_CHECKING:
     "table's own rule]",
 )
 @click.option(
-    "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
+    "--tolerance",
+    type=click.FloatRange(0),
+    metavar="DB",
+    help="With --against reference: one PSNR tolerance for all runs.",
 )
 @click.option(
     "--retrained",
@@ -120,7 +180,7 @@ def check(
     from harness.run.store import ResultStore
 
     if against == "paper":
-        refuse_ignored("--against reference", "retrained")
+        refuse_ignored("--against reference", "retrained", "tolerance")
     else:
         refuse_ignored("--against paper", "grey", "paper_name", "weights_of")
     fill_registries(plugins)
@@ -133,13 +193,13 @@ def check(
         if not any(row.printed for row in paper.rows):
             raise UsageError(f"The paper {paper.source.id} prints no numbers in a table.")
         findings = Findings(local.table(), paper, grey, weights_of)
+        note_left_out(findings.left_out())
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
         runs = local.sound.values(), references.sound.values()
-        rows += against_reference(*runs, retrained=retrained)
+        compared = against_reference(*runs, retrained=retrained)
+        rows += compared if tolerance is None else with_tolerance(compared, tolerance)
     rows = restrict(rows, models, datasets)
-    if tolerance is not None:
-        rows = with_tolerance(rows, tolerance)
     failing = [row for row in rows if row.violates(require)]
     text = check_markdown(rows if verbose else failing, rows, against)
     echo_lines(check_json(rows) if as_json else text)
@@ -167,7 +227,8 @@ def _fault(
     if failing:
         absent = sum(row.verdict == "not run" for row in failing)
         others = sum(row.other_weights for row in failing)
-        text = f"{len(failing)} of {len(rows)} numbers fail the check"
+        compared = "numbers" if _count(rows) == len(rows) else "comparisons"
+        text = f"{len(failing)} of {len(rows)} {compared} fail the check"
         text += f", {absent} of them because they were not run" * bool(absent)
         text += f", {others} of them for other weights (--retrained accepts these)" * bool(others)
         return f"{text}."
@@ -251,13 +312,20 @@ def _summary(rows: Sequence[CheckRow], against: str) -> str:
         "are undecided": counts["undecided"],
         "were not run": counts["not run"],
     }
-    text = f"Of {len(rows)} numbers of the {against}, {counts['ok']} are ok"
+    numbers = _count(rows)
+    compared = f"{len(rows)} comparisons with " * (numbers < len(rows))
+    text = f"Of {compared}{numbers} numbers of the {against}, {counts['ok']} are ok"
     text += f" ({retrained} of them with other weights)" * bool(retrained)
     text = ", ".join(
         [text, f"{counts['FAIL']} FAIL", *(f"{n} {of}" for of, n in parts.items() if n)]
     )
     impossible = sum(row.impossible for row in rows)
     return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
+
+
+def _count(rows: Sequence[CheckRow]) -> int:
+    """Count the numbers of the reference or the paper; several runs may be compared with one."""
+    return len({(row.reference or place, row.metric) for place, row in enumerate(rows)})
 
 
 def _facts(row: CheckRow) -> dict[str, str]:

@@ -16,10 +16,11 @@ from harness.cli.options import (
     open_results,
     plugin_option,
     reference_option,
+    refuse_ignored,
     results_option,
     words_option,
 )
-from harness.cli.progress import echo, echo_lines
+from harness.cli.progress import echo, echo_lines, note
 from harness.errors import MismatchError, UsageError
 from harness.text import json_text, listed
 
@@ -61,10 +62,13 @@ def compare(
     """
     from harness.paper.verdicts import Evidence
 
+    if as_json:
+        refuse_ignored("a table without --json", "form")
     fill_registries(plugins)
     records = open_results(*(one for one in results if one.is_dir()), reference)
     evidence = Evidence(records.table(), None)
     sides = [_named(word, evidence, records) for word in (a, b)]
+    _require_two(a, b, sides)
     table = comparison_table((a, b), sides, datasets)
     rows = table.tidy.astype(object).where(table.tidy.notna(), None).to_dict("records")
     echo_lines(json_text(rows) if as_json else table.render(form), nl=as_json)
@@ -74,25 +78,81 @@ def _named(word: str, evidence: Evidence, records: Records) -> Side:
     """Find the runs that a name or the beginning of an id stands for.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or they are of several networks.
     """
-    from difflib import get_close_matches
-
     from harness.run.store import find_run
 
     if found := evidence.runs_named(word):
+        models = dict.fromkeys(one.partition(":")[0] for side in found.values() for one in side)
+        if len(models) > 1:
+            raise UsageError(
+                f"{word!r} stands for several networks, {listed([*models])}: name one, such as "
+                f"'{next(iter(models))}:*' for all its checkpoints."
+            )
+        if ":" not in word:
+            _note_choice(word, found, evidence)
         return found
     if re.fullmatch("[0-9a-f]{4,64}", word):
         _, run = find_run(word, [records])
         identity = run.identity
         return {identity.scale: {f"{identity.model} ({word[:12]})": {identity.dataset: [run]}}}
     known = dict.fromkeys(name for by_name in evidence.runs_named("*").values() for name in by_name)
-    models = dict.fromkeys(name.partition(":")[0] for name in known)
-    near = get_close_matches(word.partition(":")[0].rstrip("+"), models, 2)
-    names = [name for name in known if name.partition(":")[0] in near] or list(known)
-    raise UsageError(
-        f"No run has the name {word!r}: there are runs of {listed(names) or 'nothing'}."
+    there_are = listed(_near(word, [*known])) or "nothing"
+    of_file = (
+        " A file is compared after harness run, by the name that it gives the checkpoint, such as "
+        "mine:a for mine=a.pth."
     )
+    raise UsageError(
+        f"No run has the name {word!r}: there are runs of {there_are}." + of_file * _is_file(word)
+    )
+
+
+def _note_choice(word: str, found: Side, evidence: Evidence) -> None:
+    """Say which checkpoint the name of a model stands for, if there are others."""
+    model, ensemble = word.rstrip("+"), "+" * word.endswith("+")
+    every = evidence.runs_named(f"{model}:*{ensemble}")
+    chosen = dict.fromkeys(name for by_name in found.values() for name in by_name)
+    others = dict.fromkeys(name for by_name in every.values() for name in by_name)
+    if left := [name for name in others if name not in chosen]:
+        note(f"Note: {word} is {listed([*chosen])} here; there are also {listed(left)}.")
+
+
+def _near(word: str, names: Sequence[str]) -> list[str]:
+    """Return the names of the networks that a word may mean; all if none is near."""
+    from harness.registry import near_names
+
+    model = re.split("[:=]", word.rstrip("+"))[0].lower()
+    models = dict.fromkeys(name.partition(":")[0] for name in names)
+    near = [name for name in models if model and name.lower().startswith(model)]
+    near = near or near_names(model, models)[:1]
+    return [name for name in names if name.partition(":")[0] in near] or [*names]
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word names a file of weights, as harness run takes it."""
+    from harness.models.formats import CHECKPOINTS
+
+    return "=" in word or Path(word).suffix in {*CHECKPOINTS, ".safetensors"}
+
+
+def _require_two(a: str, b: str, sides: Sequence[Side]) -> None:
+    """Refuse to compare runs with themselves.
+
+    Raises:
+        UsageError: both names stand for the same runs.
+    """
+    first, second = (
+        {
+            run.identity.id
+            for by_name in side.values()
+            for one in by_name.values()
+            for runs in one.values()
+            for run in runs
+        }
+        for side in sides
+    )
+    if first == second:
+        raise UsageError(f"{a} and {b} are the same runs: name two networks or checkpoints.")
 
 
 def comparison_table(
@@ -105,7 +165,7 @@ def comparison_table(
     """
     import pandas as pd
 
-    from harness.registry import DATASETS
+    from harness.registry import DATASETS, is_glob
     from harness.report.table import Table
     from harness.run.compare import matching
     from harness.run.statistics import compare_weights
@@ -140,7 +200,8 @@ def comparison_table(
         "",
     ]
     tidy = pd.DataFrame([_facts(names, one) for one in found])
-    rows = [_row(names, one) for one in found]
+    several = [is_glob(word) for word in words]
+    rows = [_row(names, several, one) for one in found]
     return Table("compare", _caption(names, found), headers, rows, tidy)
 
 
@@ -156,7 +217,7 @@ def _name(word: str, side: Side) -> str:
     return names[0] if len(names) == 1 else word
 
 
-def _row(names: Sequence[str], one: Comparison) -> list[Any]:
+def _row(names: Sequence[str], several: Sequence[bool], one: Comparison) -> list[Any]:
     from harness.paper.schema import title
 
     digits = _digits(one.metric)
@@ -167,7 +228,7 @@ def _row(names: Sequence[str], one: Comparison) -> list[Any]:
         " / ".join(dict.fromkeys(one.rules)),
         one.images,
         one.metric.upper(),
-        *(_mean(side, digits) for side in (one.a, one.b)),
+        *(_mean(side, digits, of) for side, of in zip((one.a, one.b), several, strict=True)),
         f"{one.difference:+.{digits}f}",
         f"[{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]" if interval else "",
         verdict(names, one),
@@ -180,10 +241,11 @@ def _digits(metric: str) -> int:
     return SCORES[metric].measured if metric in SCORES else 6
 
 
-def _mean(side: OverWeights, digits: int) -> str:
-    """Write a mean; over several weights, with standard deviation and their number."""
-    spread = "" if side.sd is None else f" ± {side.sd:.{digits}f} ({side.number} weights)"
-    return f"{side.mean:.{digits}f}{spread}"
+def _mean(side: OverWeights, digits: int, several: bool) -> str:
+    """Write a mean; for a group of checkpoints, with standard deviation and their number."""
+    spread = "" if side.sd is None else f" ± {side.sd:.{digits}f}"
+    count = f" ({side.number} checkpoint{'s' * (side.number > 1)})" * several
+    return f"{side.mean:.{digits}f}{spread}{count}"
 
 
 def verdict(names: Sequence[str], one: Comparison) -> str:
@@ -240,7 +302,7 @@ def _caption(names: Sequence[str], found: Sequence[Comparison]) -> str:
         )
     if any(side.sd is not None for one in found for side in (one.a, one.b)):
         text += (
-            " ±: standard deviation over the weights (n - 1). The interval is of their mean; a "
-            "difference must also exceed twice its standard error over the weights."
+            " ±: standard deviation over the checkpoints (n - 1). The interval is of their mean; a "
+            "difference must also exceed twice its standard error over the checkpoints."
         )
     return text

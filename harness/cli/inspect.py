@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import getdoc
@@ -105,7 +105,7 @@ def list_(
         case "weights":
             rows = list_weights(scale or 4)
         case "papers":
-            rows = [paper_row(paper)] if paper else list_papers()
+            rows = [paper_row(PAPERS.spelling(paper))] if paper else list_papers()
             if as_text:  # a year is no amount
                 rows = [row | {"year": str(row.get("year") or "")} for row in rows]
         case "metrics":
@@ -118,7 +118,7 @@ def list_(
                 echo_lines(runs_csv(records, scale, images=images), nl=False)
                 return
             rows = list_runs(records, scale)
-            rows = brief_runs(rows) if as_text else rows
+            rows = brief_runs(rows, _tags(records)) if as_text else rows
         case _:
             rows = list_models(scale)
     if as_csv:
@@ -478,12 +478,29 @@ def list_runs(records: Records, scale: int | None) -> list[Row]:
     return rows + [{"status": "damaged", "error": str(path)} for path in records.bad]
 
 
-def brief_runs(rows: Sequence[Row]) -> list[Row]:
-    """Select the columns of `list_runs` that fit on a terminal."""
+def _tags(records: Records) -> dict[str, str]:
+    """The tag of the weights of each run in tables, by its id."""
+    from harness.run.names import checkpoint_of, checkpoint_tags
+
+    runs = [record for record in records.sound.values() if record.weights]
+    tags = checkpoint_tags(runs)
+    return {run.identity.id: tags[checkpoint_of(run)] for run in runs}
+
+
+def brief_runs(rows: Sequence[Row], tags: Mapping[str, str]) -> list[Row]:
+    """Select the columns of `list_runs` that fit on a terminal.
+
+    Weights have their tags in tables, by the runs' ids; times have no fractions of a second.
+    """
     metrics = dict.fromkeys(name for row in rows for name in row if name not in RUN_COLUMNS)
     first = ("id", "model", "dataset", "protocol", "weights", "weights_file", "how", "status")
-    names = (*first, *metrics, "utc", "error")
-    return [{name: row.get(name) for name in names} | {"how": _how(row)} for row in rows]
+    columns = (*first, *metrics, "utc", "error")
+    return [
+        {name: row.get(name) for name in columns}
+        | {"weights": tags.get(str(row.get("id")), row.get("weights"))}
+        | {"how": _how(row), "utc": str(row.get("utc") or "")[:19]}
+        for row in rows
+    ]
 
 
 def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
@@ -497,8 +514,8 @@ def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
 def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
     """Yield each sound record of a scale, or of all, with its facts by column."""
     from harness.protocol.rules import protocol
+    from harness.run.names import set_names, set_of
     from harness.run.provenance import foreign_origin, weights_file
-    from harness.run.store import set_names, set_of
 
     chosen = [one for one in records.sound.values() if scale in (None, one.identity.scale)]
     names = set_names(chosen)

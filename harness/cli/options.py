@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -257,6 +257,12 @@ def open_results(*results: Path) -> Records:
 def note_read(records: Records) -> None:
     """Print how many valid records were read, and from where."""
     echo(f"Run records read from {records.folders}: {len(records.sound)}.", err=True)
+
+
+def note_left_out(sentences: Iterable[str]) -> None:
+    """Print which checkpoints tables and verdicts leave out, see `Evidence.left_out`."""
+    for sentence in sentences:
+        note(f"Note: {sentence}")
 
 
 def split_words(text: str) -> list[str]:

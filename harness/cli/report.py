@@ -1,4 +1,4 @@
-"""The verbs that show what run records say: report, claims, accept; and complexity."""
+"""The verbs that show what run records say: report, claims; and complexity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import click
 
 from harness.cards import GreyRule
 from harness.cli.options import (
-    REFERENCE,
     Command,
     PathOption,
     all_words,
@@ -26,6 +25,7 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     is_given,
+    note_left_out,
     open_results,
     paper_option,
     plugin_option,
@@ -207,17 +207,21 @@ def report(
     from harness.registry import MODELS, PAPERS, REPORTS
     from harness.report.build import build, build_one, selected, takes_pictures
     from harness.report.crops import Pictures
-    from harness.report.own_table import own_table
+    from harness.report.own_table import left_out, own_table
 
     fill_registries(plugins)
     name, paper_name = name.lower(), PAPERS.spelling(paper_name)
     paper = chosen_paper(paper_name)
     own_request = _own_request(name, models, choices)
     if not any(map(takes_pictures, selected(name, paper))):
-        takers = " and ".join(filter(takes_pictures, REPORTS))
-        of_crops = ("images", "image", "box", "data_root", *["models"] * (not own_request))
-        refuse_ignored(f"the reports {takers}", *of_crops)
+        takers = [*filter(takes_pictures, REPORTS)]
+        refuse_ignored(f"the reports {listed(takers)}", "images", "image", "box", "data_root")
+        if not own_request:
+            refuse_ignored(f"the reports {listed(['results', *takers])}", "models")
+    if set(selected(name, paper)) <= {*FIXED_RULES}:
+        refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     if name == "claims" and formats == ["json"] and not out:
+        refuse_ignored("reports in other formats than json", "no_marks")
         print_claims(results, paper_name, "json", weights_of)
         return
     if not out:
@@ -228,12 +232,11 @@ def report(
         if paper and (is_taken or own == "runs"):
             raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
-    if set(selected(name, paper)) <= {*FIXED_RULES}:
-        refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     findings = Findings(open_results(*results).table(), paper, grey, weights_of)
     marks = {"with_marks": not no_marks}
     if own_request:
         table = own_table(findings, own_request)
+        note_left_out(left_out(findings, own_request))
         written = build_one(table, formats, findings, out, **marks)
         echo_lines(written.shown, nl=False)
         echo(f"Written: {', '.join(map(str, written.paths))}", err=True)
@@ -242,6 +245,7 @@ def report(
     pictures = Pictures(
         images or results[0], data_root, region, [MODELS.spelling(word) for word in models]
     )
+    note_left_out(findings.left_out())
     failed = False
     for result in build(name, formats, findings, out, pictures, **marks):
         if isinstance(result, HarnessError):
@@ -286,19 +290,6 @@ def _region(image: str | None, box: str | None) -> Region | None:
     if box and (len(numbers) != 4 or not all(number.isdecimal() for number in numbers)):
         raise UsageError(f"--box takes x,y,width,height in HR pixels, not {box!r}.")
     return Region(dataset.lower(), stem, Box(*map(int, numbers)) if box else None)
-
-
-@click.command(epilog=examples("accept 3f2a 77b0", "accept all"))
-@click.argument("ids", nargs=-1, required=True, callback=all_words)
-@results_option("results/local")
-@click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
-def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
-    """Move local records to the reference records: IDS are ids, their first digits, or all."""
-    from harness.run.store import ResultStore, accept_records
-
-    open_results(results)
-    for path in accept_records(ids, ResultStore(results), ResultStore(reference)):
-        echo(path)
 
 
 @click.command(epilog=examples("claims", "claims superior", "claims --paper rdn2018 --format csv"))
@@ -353,6 +344,7 @@ def print_claims(
 
     paper = required_paper(paper_name, "harness claims")
     findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
+    note_left_out(findings.left_out())
     names = [_near(name, findings.claim_names)] if name else findings.claim_names
     if form == "json":
         echo_lines(json_text([asdict(findings.judge(one)) for one in names]))

@@ -14,6 +14,7 @@ from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import fetch_command, official_rows, training_notes
 from harness.models.published import described
+from harness.models.weights import OWN_TAGS
 from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
     WHOLE,
@@ -27,9 +28,9 @@ from harness.paper.select import (
     speaks_for_the_authors,
 )
 from harness.protocol.rules import Protocol, lineage
-from harness.registry import DATASETS, METRICS, MODELS
+from harness.registry import DATASETS, METRICS, MODELS, is_glob
 from harness.run.compare import Tier
-from harness.run.store import checkpoint_of, checkpoint_tags
+from harness.run.names import all_tags, checkpoint_of, checkpoints_called
 from harness.text import listed
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from harness.paper.schema import Column, Compared, Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
+    from harness.run.names import Checkpoint
     from harness.run.statistics import RunsBySet
-    from harness.run.store import Checkpoint
 
 
 PRINTED = Tier("as printed", 0.02, 0.001)
@@ -318,11 +319,13 @@ class Evidence:
     weights_of: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for word in self.weights_of:
-            names = [f"{model}:{tag}" for (model, *_), tag in self._tags.items() if tag]
-            if not any(fnmatchcase(name, word) for name in names):
-                model = word.partition(":")[0]
-                known = [name for name in names if name.startswith(f"{model}:")] or names
+        for word, found in zip(self.weights_of, self._chosen, strict=True):
+            if not found:
+                names = [
+                    f"{model}:{tags[0]}" for (model, *_), tags in self._tags.items() if tags[0]
+                ]
+                model = word.partition(":")[0].lower()
+                known = [name for name in names if name.lower().startswith(f"{model}:")] or names
                 raise UsageError(
                     f"No run has the weights {word}: there are runs of "
                     f"{listed(sorted(set(known))) or 'no weights'}."
@@ -348,9 +351,9 @@ class Evidence:
         return found
 
     @cached_property
-    def _tags(self) -> dict[Checkpoint, str]:
-        """See `checkpoint_tags`."""
-        return checkpoint_tags(run for run, _ in self._counted)
+    def _tags(self) -> dict[Checkpoint, list[str]]:
+        """See `all_tags`."""
+        return all_tags(run for run, _ in self._counted)
 
     @cached_property
     def checkpoints(self) -> dict[Network, list[Checkpoint]]:
@@ -375,9 +378,13 @@ class Evidence:
 
     def _place(self, checkpoint: Checkpoint) -> int:
         """The place of the word in ``weights_of`` that names a checkpoint; behind all if none."""
-        name = f"{checkpoint[0]}:{self._tags[checkpoint]}"
-        places = (n for n, word in enumerate(self.weights_of) if fnmatchcase(name, word))
+        places = (place for place, found in enumerate(self._chosen) if checkpoint in found)
         return next(places, len(self.weights_of))
+
+    @cached_property
+    def _chosen(self) -> list[list[Checkpoint]]:
+        """The checkpoints that each word of ``weights_of`` names."""
+        return [checkpoints_called(word, self._tags) for word in self.weights_of]
 
     @cached_property
     def _numbers(self) -> dict[tuple[Network, Checkpoint], int]:
@@ -407,7 +414,7 @@ class Evidence:
     ) -> Row:
         """Make a row for a network that a table does not print, or for one checkpoint of it."""
         model, scale, ensemble = network
-        tag = self._tags[checkpoint] if checkpoint else ""
+        tag = self._tags[checkpoint][0] if checkpoint else ""
         name = self.names.get(model, model) + f":{tag}" * bool(tag) + "+" * ensemble
         return Row(table, scale, name, model, ensemble, {}, tag)
 
@@ -518,20 +525,58 @@ class Evidence:
 
         ``mine`` is the checkpoint of the network's row, ``mine:a`` one checkpoint, ``mine:seed*``
         several; a ``+`` at the end stands for self-ensemble.
+
+        Raises:
+            UsageError: a name that is no glob stands for several checkpoints.
         """
+        name = word.rstrip("+").lower()
+        called = checkpoints_called(name, self._tags)
         found: dict[int, dict[str, RunsBySet]] = {}
         for network, checkpoints in self.checkpoints.items():
             model, scale, ensemble = network
             if word.endswith("+") != ensemble:
                 continue
             for checkpoint in checkpoints:
-                tag = self._tags[checkpoint]
-                name = f"{model}:{tag}" if tag else model
-                is_row = word.rstrip("+") == model and checkpoint == checkpoints[0]
-                if is_row or fnmatchcase(name, word.rstrip("+")):
-                    runs = self._by_checkpoint[network][checkpoint]
-                    found.setdefault(scale, {})[name + "+" * ensemble] = runs
+                tag = self._tags[checkpoint][0]
+                is_row = checkpoint == checkpoints[0] and (
+                    name == model.lower() if tag else fnmatchcase(model.lower(), name)
+                )
+                if is_row or checkpoint in called:
+                    own = (f"{model}:{tag}" if tag else model) + "+" * ensemble
+                    found.setdefault(scale, {})[own] = self._by_checkpoint[network][checkpoint]
         return found
+
+    def left_out(self, models: Sequence[str] = ("*",)) -> Iterator[str]:
+        """Yield a sentence for each network whose checkpoints are not all shown in the tables.
+
+        Networks that only have checkpoints of the authors and of this project are skipped, and
+        those of which the user chose one.
+
+        Args:
+            models: names or globs of the networks.
+        """
+        for network, checkpoints in self.checkpoints.items():
+            model, scale, ensemble = network
+            tags = [self._tags[one] for one in checkpoints if self._numbers[network, one]]
+            shown = {one.row.tag for one in self.rows if _network(one.row) == network}
+            names = [one[0] for one in tags]
+            seen = [name for name in names if name in {*names[:1], *shown}]
+            own = any(not {*OWN_TAGS, "images"} & {*one} for one in tags)
+            chosen = self._place(checkpoints[0]) < len(self.weights_of)
+            named = any(fnmatchcase(model.lower(), word.lower()) for word in models)
+            if own and named and not chosen and len(seen) < len(names):
+                other = next(name for name in names if name not in seen)
+                yield (
+                    f"{model}{'+' * ensemble} has {len(names)} checkpoints at x{scale} "
+                    f"({', '.join(names)}); shown: {', '.join(seen)}. Others are shown with "
+                    f"--weights-of {model}:{other}, all with --weights-of '{model}:*'."
+                )
+
+    def spelling(self, word: str) -> str:
+        """Return the name in tables of the checkpoint that a name stands for, else the name."""
+        found = [] if is_glob(word) else checkpoints_called(word.rstrip("+"), self._tags)
+        names = {f"{one[0]}:{self._tags[one][0]}" + "+" * word.endswith("+") for one in found}
+        return names.pop() if len(names) == 1 else word
 
     @property
     def names(self) -> Mapping[str, str]:

@@ -126,9 +126,12 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
         UsageError: a method has no runs or is not printed, or a set, metric or column is unknown.
     """
     _check(wanted)
-    # Without the paper, whose table may lack sets, metrics and scales of the runs.
-    tagged = [word for word in wanted.models if ":" in word]
-    ran = replace(findings, paper=None, weights_of=(*tagged, *findings.weights_of))
+    ran = _ran(findings, wanted)
+    wanted = replace(
+        wanted,
+        models=[*map(ran.spelling, wanted.models)],
+        renamed={ran.spelling(name): text for name, text in wanted.renamed.items()},
+    )
     datasets = _datasets(findings.paper, ran, wanted)
     lines = _lines(findings.paper, ran, wanted, datasets)
     renamed = _renamed(lines, wanted)
@@ -152,6 +155,19 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
         tidy,
         label=wanted.label,
     )
+
+
+def left_out(findings: Findings, wanted: OwnTable) -> list[str]:
+    """Say which checkpoints of its networks a table does not show, see `Evidence.left_out`."""
+    words = [word.rstrip("+") for word in wanted.models or ["*"] if word not in wanted.printed]
+    models = ["*" if word == "all" else word for word in words if ":" not in word]
+    return [*_ran(findings, wanted).left_out(models)]
+
+
+def _ran(findings: Findings, wanted: OwnTable) -> Findings:
+    """The runs without the paper, whose table may lack sets, metrics and scales of them."""
+    tagged = [word for word in wanted.models if ":" in word]
+    return replace(findings, paper=None, weights_of=(*tagged, *findings.weights_of))
 
 
 _HEADERS = {"params": "Params", "macs": "MACs (G)"}

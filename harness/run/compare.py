@@ -12,7 +12,6 @@ from harness.errors import HarnessError, MismatchError, UsageError
 from harness.protocol.rules import Protocol, protocol
 from harness.record import canonical_json, finite_mean
 from harness.run.provenance import foreign_origin
-from harness.run.store import weights_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +91,7 @@ class CheckRow:
         run: the protocol, unusual settings and the kind of weights; empty where a printed number
             has no run.
         record: the beginning of the run's id; empty without a run.
+        reference: the beginning of the id of the reference run; empty for a printed number.
         measured: mean over the set; None where there is no finished run with this metric.
         tolerance: how far the two may differ; None where nothing is measured.
         tier: the name of the tolerance's tier.
@@ -103,7 +103,7 @@ class CheckRow:
         other_weights: the run has other weights or SR images than the reference, where only the
             same ones pass.
         optional: ``--require`` does not ask for the number: the reference has it under other rules
-            or settings than those of a plain run, or with other weights beside those that ran.
+            or settings than those of a plain run.
         reason: a remark on the printed number, why it was not or cannot be measured, the fault of
             the run or its record, or how the record differs from its reference.
         image: the image whose score is farthest from the reference's, where both runs have the same
@@ -119,6 +119,7 @@ class CheckRow:
     place: str = ""
     run: str = ""
     record: str = ""
+    reference: str = ""
     measured: float | None = None
     tolerance: float | None = None
     tier: str = ""
@@ -247,13 +248,14 @@ def against_reference(
 ) -> list[CheckRow]:
     """Compare each metric of every local run with the reference run of its cell.
 
-    A cell is a model on a set with the same protocol, self-ensemble, tile, arguments and kind of
-    weights. A cell of the reference without a local run gets rows, too. Failed runs count where
-    none is finished. If the reference has several runs of a cell, a local run is compared with the
-    same run, else with one with the same weights, else with one whose weights have the same tag,
-    else with the latest: each metric with one that has it. A metric of that run fails if no local
-    run of the cell has it; metrics of the local run alone are not compared. A run with other
-    weights than the reference's fails; if ``retrained``, it has the tolerances of retrained ones.
+    A cell is a model on a set with the same protocol, self-ensemble, tile and arguments. A cell of
+    the reference without a local run gets rows, too. Failed runs count where none with the same
+    weights finished later. If the reference has several runs of a cell, a local run is compared
+    with the same run, else with one with the same weights, else with one whose weights have the
+    same tag, else with the latest: each metric with one that has it. A metric of that run fails if
+    no local run of the cell has it; metrics of the local run alone are not compared. A run with
+    other weights than the reference's fails; if ``retrained``, it has the tolerances of retrained
+    ones.
 
     Raises:
         UsageError: there is no reference.
@@ -264,7 +266,6 @@ def against_reference(
         raise UsageError(
             "There are no reference records to compare with: name their folder with --reference."
         )
-    ran_with_some_weights = {cell[:-1] for cell in ours.keys() & theirs.keys()}
     rows: list[CheckRow] = []
     for cell, candidates in theirs.items():
         records = ours.get(cell, ())
@@ -279,8 +280,6 @@ def against_reference(
         }
         for row in compared:
             absent.pop(row.metric, None)
-        if not records and cell[:-1] in ran_with_some_weights:
-            absent = {metric: replace(row, optional=True) for metric, row in absent.items()}
         rows += [*compared, *absent.values()]
     return rows
 
@@ -331,20 +330,34 @@ def _size(record: RunRecord, metric: str) -> float:
 
 
 def _by_cell(records: Iterable[RunRecord]) -> dict[CellKey, list[RunRecord]]:
-    """Group the records that count by model, set, rules and kind of weights."""
+    """Group the records that count by model, set and rules."""
     cells: dict[CellKey, list[RunRecord]] = {}
     for record in records:
-        if foreign_origin(record):
-            continue
-        how, kind = _how(record), weights_kind(record)
-        cell = (record.identity.model, record.identity.dataset, how, kind)
-        cells.setdefault(cell, []).append(record)
-    return {cell: finished_or_failed(runs) for cell, runs in cells.items()}
+        if not foreign_origin(record):
+            cells.setdefault(cell_of(record), []).append(record)
+    return {cell: _without_repeated(runs) for cell, runs in cells.items()}
 
 
-def finished_or_failed(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the finished runs, or all failed ones if none is finished."""
-    return [run for run in records if run.status == "finished"] or list(records)
+def cell_of(record: RunRecord) -> CellKey:
+    """The model, the set, and the rules and settings of a run."""
+    return record.identity.model, record.identity.dataset, _how(record)
+
+
+def _without_repeated(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Leave out the failed runs of a cell before the last finished one with the same weights."""
+    done: dict[tuple[str | None, str | None], str] = {}
+    for run in records:
+        if run.status == "finished":
+            done[_made_by(run)] = max(_time(run), done.get(_made_by(run), ""))
+    return [
+        run
+        for run in records
+        if run.status == "finished" or _made_by(run) not in done or _time(run) > done[_made_by(run)]
+    ]
+
+
+def _time(record: RunRecord) -> str:
+    return str(record.provenance.get("utc", ""))
 
 
 def _how(record: RunRecord) -> str:
@@ -364,7 +377,7 @@ def _similarity(record: RunRecord, other: RunRecord) -> tuple[bool, bool, bool, 
         _made_by(record) == _made_by(other),
         record.tag == other.tag,
         set(other.identity.metrics) <= set(record.identity.metrics),
-        other.provenance.get("utc", ""),
+        _time(other),
     )
 
 
@@ -404,7 +417,13 @@ def _expect(record: RunRecord, metric: str) -> CheckRow:
     identity = record.identity
     place = (identity.model, identity.dataset, metric)
     optional = not _is_plain(record) or metric == "ssim-whole"  # which is SSIM by another rule
-    return CheckRow(*place, record.means[metric], run=_how(record), optional=optional)
+    return CheckRow(
+        *place,
+        record.means[metric],
+        run=_how(record),
+        reference=identity.id[:12],
+        optional=optional,
+    )
 
 
 def _is_plain(record: RunRecord) -> bool:

@@ -21,7 +21,7 @@ from harness.errors import HarnessError, UsageError, own_error
 from harness.files import recorded_path
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
-from harness.models.weights import file_tag, relabel
+from harness.models.weights import OFFICIAL, file_tag, relabel
 from harness.protocol.rules import Protocol
 from harness.registry import MODELS
 from harness.run.request import (
@@ -93,20 +93,18 @@ def plan(request: Request) -> Plan:
             pools = "pools over the whole image: tiles change its output."
             unknown = "may see the whole image: tiles may change its output."
             result.notes.append(f"{card.name} {unknown if card.checkpoint else pools}")
-        for image_set, rules in _under_rules(request, card, image_sets):
-            options = (request.self_ensemble, request.tile, metrics, asked_for)
-            run = Run(card, weights, image_set, rules, *options, tag=tag)
-            with _collect_problems(result, run.title):
-                _add(result, run)
+        options = (request.self_ensemble, request.tile, metrics, asked_for)
+        for image_set in image_sets:
+            for rules in _rules_of_runs(request, card, image_set):
+                run = Run(card, weights, image_set, rules, *options, tag=tag)
+                with _collect_problems(result, run.title):
+                    _add(result, run)
     for card, folder in methods:
         if message := misfit(request, card):
             result.problems.append(message)
             continue
-        for image_set, rules in _under_rules(request, card, image_sets):
-            # Tiles, given LR images and the rules for making LR images do not concern it.
-            rules = replace(rules, border=Protocol.border, float_lr=False)
-            run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
-            _add_images(result, request, run, folder)
+        for image_set in image_sets:
+            _add_images(result, request, card, image_set, folder, metrics)
     return result
 
 
@@ -137,16 +135,30 @@ def _add(result: Plan, run: Run) -> None:
         result.runs.append(run)
 
 
-def _add_images(result: Plan, request: Request, run: Run, folder: Path) -> None:
-    """Add a run once the published images that it scores are found."""
-    with _collect_problems(result, run.title):
+def _add_images(
+    result: Plan,
+    request: Request,
+    card: ModelCard,
+    image_set: ImageSet,
+    folder: Path,
+    metrics: tuple[str, ...],
+) -> None:
+    """Add the runs that score published images of a set, once these are found."""
+    with _collect_problems(result, f"{card.name} on {image_set.card.title}"):
         try:
-            published = find_images(run.image_set, folder, request.scale)
+            published = find_images(image_set, folder, request.scale)
         except NoImages as error:
             (result.problems if request.strict else result.absent).append(str(error))
             return
         result.notes += [published.note] * bool(published.note)
-        _add(result, replace(run, published=published))
+        # Tiles, given LR images and the rules for making LR images do not concern them.
+        every = [
+            replace(rules, border=Protocol.border, float_lr=False)
+            for rules in _rules_of_runs(request, card, image_set)
+        ]
+        for rules in dict.fromkeys(every):
+            run = Run(card, None, image_set, rules, request.self_ensemble, metrics=metrics)
+            _add(result, replace(run, published=published))
 
 
 def _is_named(request: Request, card: ModelCard) -> bool:
@@ -177,14 +189,10 @@ def _rules(request: Request, card: ModelCard) -> Protocol:
     )
 
 
-def _under_rules(
-    request: Request, card: ModelCard, image_sets: Sequence[ImageSet]
-) -> Iterator[tuple[ImageSet, Protocol]]:
-    """The sets of a request, each with the protocols of a model's runs on it."""
+def _rules_of_runs(request: Request, card: ModelCard, image_set: ImageSet) -> list[Protocol]:
+    """The protocols of a model's runs on a set."""
     rules = _rules(request, card)
-    for image_set in image_sets:
-        for one in rules_in_use(rules, image_set) if request.all_rules else [rules]:
-            yield image_set, one
+    return rules_in_use(rules, image_set) if request.all_rules else [rules]
 
 
 def rules_in_use(rules: Protocol, image_set: ImageSet) -> list[Protocol]:
@@ -275,15 +283,37 @@ def _with_weights(
     if message := _misfit(request, card):
         messages.append(message)
         return []
-    files = request.weight_files.get(card.name, ())
+    files = () if tag else request.weight_files.get(card.name, ())
+    tags: list[str] = []
     for path in files or [None]:
         with _collect_problems(result, card.name):
             name = file_tag(path, files) if path else tag
             try:
                 found.append(_find(result, request, card, path, name, stand_in=named))
+                tags.append(name or "")
             except WeightsMissing as error:
                 messages.append(str(error))
-    return found
+    return _told_apart(found, tags)
+
+
+def _told_apart(found: Sequence[_Model], tags: Sequence[str]) -> list[_Model]:
+    """Replace a tag that several files state for different weights, such as two trainings.
+
+    Args:
+        found: the models.
+        tags: the tag of each by its file's name.
+    """
+    values: dict[str, set[str]] = {}
+    for _, weights, _ in found:
+        if weights and weights.info.tag != OFFICIAL:
+            values.setdefault(weights.info.tag, set()).add(weights.info.tensors_sha256)
+    shared = {tag for tag, sha256 in values.items() if len(sha256) > 1}
+    return [
+        (card, relabel(weights, tag, None), asked_for)
+        if weights and weights.info.tag in shared
+        else (card, weights, asked_for)
+        for (card, weights, asked_for), tag in zip(found, tags, strict=True)
+    ]
 
 
 def _misfit(request: Request, card: ModelCard) -> str:

@@ -87,13 +87,17 @@ def with_paths(request: Request) -> Request:
         UsageError: a path does not exist, or two folders go by one name; or there are no models.
     """
     words = []
-    files = {MODELS.spelling(name): path for name, path in request.weight_files.items()}
+    files: dict[str, tuple[Path, ...]] = {}
+    for given, paths in request.weight_files.items():
+        name = MODELS.spelling(given)
+        files[name] = tuple(dict.fromkeys((*files.get(name, ()), *paths)))
     checkpoints = dict(request.checkpoints)
     folders = dict(request.sr_folders)
-    for word in request.models:
-        name, path = _name_and_path(word, request.name)
+    named = [_name_and_path(word, request.name) for word in request.models]
+    plain = {MODELS.spelling(name) for name, path in named if path is None}
+    for name, path in named:
         if path is None:
-            words.append(word)
+            words.append(name)
             continue
         kind = files if name in MODELS else checkpoints
         if path.is_dir():
@@ -102,6 +106,11 @@ def with_paths(request: Request) -> Request:
             continue
         kind[name] = tuple(dict.fromkeys((*kind.get(name, ()), path)))
         words.append(name)
+        if name in plain:
+            raise UsageError(
+                f"--models names {name} with a file and without: for its installed weights, give "
+                f"{name}:TAG, see harness list weights."
+            )
     if request.name and list(checkpoints) != [request.name]:
         raise UsageError("--name is for a checkpoint: give its file in --models.")
     if not words and not folders:
@@ -203,7 +212,7 @@ def check_lr_images(request: Request, sets: Sequence[DatasetCard]) -> None:
 
 
 def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]]) -> None:
-    """Refuse weights for models that are not requested, have a tag, or have no parameters."""
+    """Refuse weights for models that are not requested, only with a tag, or have no parameters."""
     if request.weights_key and not (request.weight_files or request.checkpoints):
         raise UsageError("--weights-key is for a weights file: name one, as in --models NAME=FILE.")
     for name in request.weight_files:
@@ -212,17 +221,18 @@ def check_weights(request: Request, cards: Sequence[tuple[ModelCard, str | None]
                 raise UsageError(f"{name} is a folder of SR images: leave out --weights.")
             raise UsageError(f"--weights names {name}, which is not among the models.")
     for card, tag in cards:
-        file = next(iter(request.weight_files.get(card.name, ())), None)
+        files = request.weight_files.get(card.name, ())
+        file = next(iter(files), None)
         if card.checkpoint and file:
             raise UsageError(f"{card.name} is a checkpoint with its weights: leave out --weights.")
         if card.params == 0 and (tag or file):
             raise UsageError(f"{card.name} has no parameters and takes no weights.")
-        if tag and file:
+        if tag and file and (card.name, None) not in [(one.name, none) for one, none in cards]:
             raise UsageError(
                 f"{card.name}:{tag} and --weights {card.name}={file} contradict each other."
             )
-        if file and not os.path.exists(file):
-            raise UsageError(f"There is no weights file {file}: correct the path.")
+        if missing := [one for one in files if not os.path.exists(one)]:
+            raise UsageError(f"There is no weights file {missing[0]}: correct the path.")
 
 
 def check_all_rules(request: Request) -> None:

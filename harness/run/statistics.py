@@ -13,10 +13,10 @@ import numpy as np
 from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.models.find_weights import TrainingNotes, training_notes
+from harness.models.weights import OWN_TAGS
 from harness.protocol.rules import protocol
 from harness.record import digest
 from harness.run.provenance import foreign_origin
-from harness.run.store import weights_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -308,7 +308,8 @@ def spread_over_weights(runs: pd.DataFrame) -> tuple[Spread, ...]:
             and not foreign_origin(record)
         ):
             bare = record.identity.to_json() | {"weights_sha256": None}
-            key = (digest(bare), weights_kind(record), budget.key)
+            kind = record.tag if record.tag in OWN_TAGS else "file"
+            key = (digest(bare), kind, budget.key)
             groups.setdefault(key, {})[record.weights.tensors_sha256] = record
     return tuple(_spread(list(group.values())) for group in groups.values() if len(group) > 1)
 

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.data.testsets import FIRST
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import TEXT, FileLock, regular, write_file
-from harness.models.published import publication
 from harness.models.source import metrics_digest
-from harness.models.weights import OWN_TAGS
 from harness.protocol.rules import RULES, protocol
 from harness.record import Execution, Identity, ImageResult, RunRecord, digest
 from harness.registry import METRICS
+from harness.run.names import set_names, set_of
 from harness.run.provenance import packages, source_digest
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ class ResultStore:
 
     def __init__(self, root: Path, *others: Path) -> None:
         self.root = root
-        self.roots = (root, *others)
+        roots: dict[Path, Path] = {}
+        for one in (root, *others):
+            roots.setdefault(one.resolve(), one)
+        self.roots = tuple(roots.values())
 
     def path(self, identity: Identity) -> Path:
         """The path of the record of a run."""
@@ -162,7 +165,7 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """Move finished records from one store to another.
 
     Args:
-        ids: ids of runs, or their first digits; ``all`` for every finished run.
+        ids: ids of runs, or their first digits; ``all`` for every finished run of whole sets.
         local: the source.
         reference: the target.
 
@@ -177,7 +180,7 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
         records = local.read()
         chosen: dict[Path, RunRecord] = {}
         for word in ids:
-            chosen |= records.finished() if word == "all" else [find_run(word, [records])]
+            chosen |= _of_whole_sets(records) if word == "all" else [find_run(word, [records])]
         earlier = next((record for record in chosen.values() if record.earlier), None)
         if earlier:
             raise UsageError(
@@ -185,12 +188,25 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
                 "repeat it with harness run."
             )
         if not chosen:
-            raise UsageError(f"There are no finished runs in {local.root}: see harness list runs.")
+            raise UsageError(
+                f"There are no finished runs in {local.root}, or only those of --limit, which are "
+                "accepted by their ids: see harness list runs."
+            )
         moved = []
         for path, record in chosen.items():
             moved.append(reference.write(record))
             path.unlink()
         return moved
+
+
+def _of_whole_sets(records: Records) -> dict[Path, RunRecord]:
+    finished = records.finished().items()
+    return {path: record for path, record in finished if not is_of_first_images(record)}
+
+
+def is_of_first_images(record: RunRecord) -> bool:
+    """Whether a run is of the first images of a set, by the name of its set."""
+    return bool(re.search(rf"{FIRST}\d+$", record.identity.dataset))
 
 
 def find_run(beginning: str, places: Sequence[Records]) -> tuple[Path, RunRecord]:
@@ -292,70 +308,6 @@ def _require_equal(path: Path, record: RunRecord, other_path: Path, other: RunRe
 def _is_close(metric: str, one: float, other: float) -> bool:
     """Whether two scores are as near as those of one run on two machines; see docs/records.md."""
     return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-4 if metric == "psnr" else 0.0)
-
-
-def set_names(records: Iterable[RunRecord]) -> dict[tuple[int, str, str], str]:
-    """The display name of each set; the keys are scale, name and hash.
-
-    If several sets have the same name, digits of their hash are added. The set with the published
-    pixels keeps its name.
-    """
-    records = list(records)
-    verified = {set_of(record): record.verified for record in records}
-    names = [(scale, name) for scale, name, _ in verified]
-    return {
-        (scale, name, sha256): (
-            name if published or names.count((scale, name)) == 1 else f"{name}-{sha256[:8]}"
-        )
-        for (scale, name, sha256), published in verified.items()
-    }
-
-
-def set_of(record: RunRecord) -> tuple[int, str, str]:
-    """The scale, name and hash of a run's set."""
-    identity = record.identity
-    return identity.scale, identity.dataset, identity.dataset_sha256
-
-
-Checkpoint = tuple[str, int, str]
-"""A model, its scale, and a hash that tells its weights from others."""
-
-
-def checkpoint_of(record: RunRecord) -> Checkpoint:
-    """The model and the scale of a run, with the hash of its weights; empty without weights.
-
-    Published images have no weights: those published together, or those of unknown origin in one
-    folder, count as of one checkpoint.
-    """
-    identity = record.identity
-    weights = identity.weights_sha256 or ""
-    if identity.sr_sha256:
-        known = publication(identity)
-        weights = digest(known["commit"] if known else record.provenance.get("sr_images", ""))
-    return identity.model, identity.scale, weights
-
-
-def weights_kind(record: RunRecord) -> str:
-    """``official``, ``repro``, ``file`` for others, ``published images``, or empty without any."""
-    is_named = record.weights is not None and record.tag not in OWN_TAGS
-    return "file" if is_named else record.tag
-
-
-def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, str]:
-    """The tag of each checkpoint: that of the weights in its newest run; ``images`` for images.
-
-    If several checkpoints of a model have the same tag, digits of their hash are added.
-    """
-    newest = sorted(records, key=lambda record: record.provenance.get("utc", ""))
-    tags = {
-        checkpoint_of(record): "images" if record.identity.sr_sha256 else record.tag
-        for record in newest
-    }
-    count = Counter((model, scale, tag) for (model, scale, _), tag in tags.items())
-    return {
-        (model, scale, sha256): tag if count[model, scale, tag] == 1 else f"{tag}-{sha256[:8]}"
-        for (model, scale, sha256), tag in tags.items()
-    }
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

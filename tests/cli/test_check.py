@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from click.testing import Result
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from harness.cli.check import _annotation
-from tests.run.test_compare import CASES, record, shifted, stored
+from tests.run.test_compare import CASES, otherwise, record, shifted, stored
 
 WEIGHTS = Path(__file__).parents[2] / "baselines/weights"
 
@@ -76,6 +77,73 @@ def test_json_and_junit_have_all_numbers(check) -> None:
     shown = check("--json", "--junit", "check.xml")
     assert [one["verdict"] for one in json.loads(shown.stdout)] == ["ok"] * 2 + ["not run"] * 2
     assert ElementTree.parse("check.xml").getroot().get("tests") == "4"
+
+
+def test_two_runs_of_one_number_are_two_comparisons_and_one_number(check) -> None:
+    mine = record("vdsr", "set5")
+    stored([mine, otherwise(mine, source_sha256="0" * 64)])
+    counts = "Of 4 comparisons with 2 numbers of the reference, 4 are ok, 0 FAIL."
+    assert check("--models", "vdsr").stdout.strip() == counts
+    rows = json.loads(check("--models", "vdsr", "--json").stdout)
+    assert {row["reference"] for row in rows} == {mine.identity.id[:12]}
+    stored([shifted(otherwise(mine, source_sha256="0" * 64), 0.02)])
+    assert "Error: 1 of 4 comparisons fail the check." in check("--models", "vdsr").stderr
+
+
+class TestAccept:
+    """What it says of the next step, and of what it leaves out."""
+
+    @pytest.fixture
+    def run(self, harness) -> Callable[..., None]:
+        def run(tag: str, *words: object) -> None:
+            weights = load_file(WEIGHTS / "fsrcnn-x4.repro.safetensors")
+            save_file(weights if tag == "a" else noisy(weights), f"{tag}.safetensors")
+            model = f"fsrcnn={tag}.safetensors"
+            shown = harness("run", "--models", model, "--datasets", CASES / "cats", *words)
+            assert shown.exit_code == 0, shown.output
+
+        return run
+
+    def test_it_says_that_the_records_are_gone_from_where_check_reads_them(
+        self, harness, run
+    ) -> None:
+        run("a")
+        shown = harness("accept", "all", "--reference", "my/reference")
+        assert len(shown.stdout.splitlines()) == 1
+        assert "Moved from results/local: run again before harness check" in shown.stderr
+        assert "several weights" not in shown.stderr
+        assert not list(Path("results/local").rglob("*.json"))
+
+    def test_two_weights_of_a_network_are_warned_of(self, harness, run) -> None:
+        for tag in "ab":
+            run(tag)
+            shown = harness("accept", "all", "--reference", "my/reference")
+        (warning,) = re.findall("Warning: .*", shown.stderr)
+        assert "fsrcnn with several weights" in warning
+        assert warning.count("my/reference/x4/cats/fsrcnn-") == 2
+
+    def test_runs_of_the_first_images_are_accepted_by_their_ids_alone(self, harness, run) -> None:
+        run("a", "--limit", 1)
+        accept = ("accept", "--reference", "my/reference")
+        none = harness(*accept, "all")
+        assert none.exit_code == 2 and "--limit" in none.stderr
+        run("a")
+        shown = harness(*accept, "all")
+        (left,) = Path("results/local").rglob("fsrcnn-*.json")
+        number = left.stem.removeprefix("fsrcnn-")
+        assert left.parent.name == "cats-first1"
+        assert f"Left out, of the first images of a set: {number}." in shown.stderr
+        assert harness(*accept, number).exit_code == 0 and not left.exists()
+
+
+def test_a_copy_of_the_weights_passes_against_the_committed_records(harness) -> None:
+    """The values of fsrcnn-x4.repro.safetensors without its metadata, in a file of the user."""
+    save_file(load_file(WEIGHTS / "fsrcnn-x4.repro.safetensors"), "same.safetensors")
+    words = ("--models", "fsrcnn=same.safetensors", "--datasets", "demo")
+    assert harness("run", *words).exit_code == 0
+    shown = harness("check", "--models", "fsrcnn", "--datasets", "demo", "--require")
+    assert shown.exit_code == 0, shown.output
+    assert "Of 2 numbers of the reference, 2 are ok" in shown.stdout
 
 
 def noisy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,7 +1,9 @@
 """Two networks or checkpoints compared: means, differences and intervals, on real records."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +81,38 @@ def test_the_other_way_round_the_other_one_is_better(compared) -> None:
     assert there["verdict"] == back["verdict"] == "vdsr:official is better"
 
 
-def test_a_network_is_not_better_than_itself(compared) -> None:
-    for row in compared("vdsr", "vdsr"):
+def test_the_same_values_under_two_names_are_no_difference(compared) -> None:
+    a, b = (record("mine", "set5", np.arange(5.0), tag=one, weights=one) for one in "ab")
+    for run in (a, b):
+        ResultStore(Path("mine")).write(run)
+    for row in compared("mine:a", "mine:b", "--results", "mine"):
         assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
         assert row["verdict"] == "no difference shown"
+
+
+def test_names_are_found_in_any_case(compared) -> None:
+    assert {row["a"] for row in compared("VDSR", "FSRCNN:Repro")} == {"vdsr:official"}
+
+
+def test_a_run_of_the_same_weights_renames_no_checkpoint(compared) -> None:
+    """FSRCNN's weights that were trained here, also run from a file same.safetensors."""
+    (theirs,) = (
+        run
+        for run in ResultStore(REFERENCE).records()
+        if run.tag == "repro" and (run.identity.model, run.identity.dataset) == ("fsrcnn", "set5")
+    )
+    assert theirs.weights
+    same = replace(
+        theirs,
+        weights=replace(theirs.weights, tag="same"),
+        provenance={"utc": "2999-01-01"},
+        identity=replace(theirs.identity, metrics_sha256="0"),
+    )
+    ResultStore(Path("mine")).write(same)
+    for name in ("fsrcnn:repro", "fsrcnn:same"):
+        rows = compared(name, "bicubic", "--datasets", "set5", "--results", "mine")
+        assert {row["a"] for row in rows} == {"fsrcnn:repro"}
+        assert rows[0]["mean_a"] == pytest.approx(30.241, abs=1e-3)
 
 
 def test_a_name_is_the_checkpoint_of_the_row(compared) -> None:
@@ -137,6 +167,15 @@ class TestSeveralTrainings:
         )
         assert row["verdict"] == "mine:seed* is better"
 
+    def test_their_number_is_said_on_each_set(self, harness) -> None:
+        once = record("mine", "more", self.SEEDS[0], tag="seed0", weights="w0")
+        for run in (once, record("other", "more", self.OTHER, tag="o", weights="o")):
+            ResultStore(Path("mine")).write(run)
+        words = ("compare", "mine:seed*", "other", "--results", "mine", "--reference", REFERENCE)
+        shown = harness(*words).stdout
+        rows = {line.split("|")[1].strip(): line for line in shown.splitlines() if "| PSNR" in line}
+        assert "(3 checkpoints)" in rows["photos"] and "(1 checkpoint)" in rows["more"]
+
     def test_a_difference_within_their_spread_is_none(self, compared) -> None:
         """On each image, 0.02 dB less than the mean of the three."""
         near = record("near", "photos", self.SEEDS.mean(axis=0) - 0.02, tag="n", weights="n")
@@ -154,6 +193,14 @@ class TestSeveralTrainings:
         assert (row["a"], row["b"]) == ("mine:seed0+", "mine:seed0")
         assert row["difference"] == pytest.approx(9)
 
+    def test_a_name_without_a_tag_says_which_of_them_it_is(self, harness) -> None:
+        words = ("compare", "mine", "other", "--results", "mine", "--reference", REFERENCE)
+        shown = harness(*words)
+        (chosen,) = re.findall(r"Note: mine is (mine:seed\d) here; there are also ", shown.stderr)
+        assert f"| {chosen} " in shown.stdout
+        words = ("compare", chosen, *words[2:])
+        assert "Note: " not in harness(*words).stderr
+
     def test_an_id_names_one_run(self, compared) -> None:
         (run,) = (r for r in ResultStore(Path("mine")).records() if r.tag == "seed2")
         row = compared(run.identity.id[:12], "other", "--results", "mine")[0]
@@ -170,6 +217,13 @@ class TestSeveralTrainings:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("drfn:repro", "vdsr"), "stands for 2 checkpoints: name one of drfn:repro-"),
+        (("*", "vdsr"), "stands for several networks, "),
+        (("vdsr", "VDSR:official"), "are the same runs"),
+        (("edsr", "vdsr"), "there are runs of edsr-baseline:repro."),
+        (("mine=a.pth", "vdsr"), "such as mine:a for mine=a.pth."),
+        (("a.pth", "vdsr"), "such as mine:a for mine=a.pth."),
+        (("vdsr", "srcnn", "--json", "--format", "csv"), "--format is for a table"),
         (("vdsr", "vdrs"), "No run has the name 'vdrs': there are runs of vdsr:official."),
         (("fsrcnn:mine", "vdsr"), "fsrcnn:official and fsrcnn:repro"),
         (("rdn", "msrn", "--datasets", "set14"), "No expected dataset matches 'set14'"),

@@ -169,7 +169,7 @@ def test_a_score_hides_no_fact_whatever_a_record_calls_it() -> None:
 
 
 def test_no_metric_is_called_like_a_column() -> None:
-    (listed,) = brief_runs([{}])
+    (listed,) = brief_runs([{}], {})
     columns = _row(record("m")).keys() | set(RUN_COLUMNS) | listed.keys()
     columns |= {"image", "note", "rank", "seen"}
     assert set(_COLUMNS.split()) == columns - {"psnr", "ssim"}

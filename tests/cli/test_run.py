@@ -92,6 +92,23 @@ class TestNextSteps:
         text = Path("my runs/reports/own-table.tex").read_text()
         assert re.search(r"Bicubic & \\textbf.*\nmine & ", text)
 
+    def test_the_command_names_the_checkpoint_if_another_ran_before(
+        self, harness, plugin, photos
+    ) -> None:
+        """Two trainings into one file: the table is of the second one, and then of the first."""
+        file = plugin.parent / "mine.pth"
+        first = torch.load(file)
+        second = {name: 2 * value for name, value in first.items()}
+        words = ("--models", f"mine={file}", "--plugin", plugin, "--datasets", photos)
+        for weights in (first, second, first):
+            torch.save(weights, file)
+            shown = harness("run", *words)
+            (command,) = re.findall("Table in Markdown and LaTeX: harness (.*)", shown.stderr)
+            psnr = re.findall(r"^mine +\S+ +\d+ +(\S+)", shown.stdout, re.MULTILINE)
+            table = harness(*shlex.split(command)).stdout
+            in_table = re.findall(r"^\| mine\S* +\| (\S+)/", table, re.MULTILINE)
+            assert [*map(float, in_table)] == pytest.approx([*map(float, psnr)], abs=0.006)
+
     def test_runs_that_failed_and_what_was_left_out_are_counted(self) -> None:
         done = record("bicubic", "set5", weights=None)
         broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")

@@ -381,7 +381,8 @@ class TestARowIsOfOneCheckpoint:
 
     def test_weights_can_be_chosen_and_have_rows_of_their_own(self) -> None:
         runs = [self.run("a", "set5", 30.0), self.run("b", "set5", 29.0)]
-        assert self.rows(*runs, weights_of=("vdsr:b",)) == {"VDSR": [29.0, None]}
+        for name in ("vdsr:b", "VDSR:B"):
+            assert self.rows(*runs, weights_of=(name,)) == {"VDSR": [29.0, None]}
         every = self.rows(*runs, weights_of=("vdsr:b", "vdsr:*"))
         assert every == {"VDSR": [29.0, None], "VDSR:a": [30.0, None]}
 
@@ -398,6 +399,8 @@ class TestARowIsOfOneCheckpoint:
             for dataset, sha256 in (("set5", "1" * 64), ("set14", "2" * 64))
         ]
         assert {"mine:last-11111111", "mine:last-22222222"} <= self.rows(*runs).keys()
+        with pytest.raises(UsageError, match="stands for 2 checkpoints: name one of mine:last-"):
+            self.rows(*runs, weights_of=("mine:last",))
 
     def test_weights_that_no_run_has_are_an_error_that_names_those_there_are(self) -> None:
         with pytest.raises(UsageError, match="there are runs of vdsr:a and vdsr:b"):

@@ -149,6 +149,11 @@ def test_each_checkpoint_that_is_named_has_a_line() -> None:
     ):
         table = made(runs, models=words, metrics=["psnr"])
         assert dict(body(table)) == lines
+    again = record("mine", "set14", [29.0], tag="old", weights="b", protocol="BI-x4/rgb")
+    again = replace(again, provenance={"utc": "2025-01-01"})
+    table = made([*runs, again], models=["Mine:OLD"], renamed={"mine:old": "Ours"})
+    assert [line[0] for line in body(table)] == ["Ours"], "another tag of mine:b"
+    assert body(made([*runs, again], models=["mine:old"]))[0][0] == "mine:b"
     table = made(runs, models=["mine:a", "mine:b"], renamed={"mine:b": "Ours"})
     assert [line[0] for line in body(table)] == ["mine:a", "Ours"]
     for name, said in (("mine", "several methods of"), ("other", "no method of")):
@@ -282,7 +287,7 @@ def test_the_command_writes_it_beside_the_runs_and_prints_it(harness) -> None:
     ("words", "said"),
     [
         ("table2 --datasets set5", "--datasets is for harness report results"),
-        ("claims --models mine", "--models is for the reports crops and page"),
+        ("claims --models mine", "--models is for the reports results, crops and page"),
         ("results --digits 2,x", "--digits takes the decimals"),
         ("results --rename mine", "--rename takes NAME=TEXT"),
         ("results --models mine --format pdf", "can be written as md, tex, csv, html"),

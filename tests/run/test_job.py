@@ -293,6 +293,16 @@ class TestAllRules:
         words = ("run", "--models", "bicubic", "--datasets", photos, "--all-rules", "--json")
         assert list(scores(harness(*words).stdout)) == ["BI-x4/y", "BI-x4/y+float-y"]
 
+    def test_sr_images_have_no_rule_for_lr_images(self, harness, photos: Path) -> None:
+        saved = ("--save-images", "pictures", "--results", "others")
+        harness("run", "--models", "bicubic-rgb", "--datasets", photos, *saved)
+        (folder,) = Path("pictures/x4/photos").iterdir()
+        words = ("run", "--datasets", photos, "--all-rules", "--json", "--models")
+        shown = harness(*words, f"mine={folder}")
+        assert list(scores(shown.stdout)) == ["BI-x4/rgb", "BI-x4/rgb+full-range"]
+        Path("none").mkdir()
+        assert harness(*words, "mine=none").stderr.count("none has no SR images") == 1
+
     def test_given_lr_images_are_rounded_already(self, harness, photos: Path) -> None:
         """One is grey where its HR image is not: each rule reads it in another way."""
         lr = Path("lr")

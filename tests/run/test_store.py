@@ -422,6 +422,11 @@ class TestAccept:
             accept_records(["all"], store, ResultStore(tmp_path / "reference"))
         assert os.path.lexists(lock) and not elsewhere.exists()
 
+    def test_a_folder_that_is_named_twice_is_read_once(self, store: ResultStore) -> None:
+        store.write(record())
+        again = ResultStore(store.root, store.root / "x4/..")
+        assert again.read().folders == str(store.root) and len(again.paths()) == 1
+
     def test_records_cannot_be_accepted_onto_themselves(self, store: ResultStore) -> None:
         path = store.write(record())
         with pytest.raises(UsageError, match="are the reference already"):
