@@ -79,7 +79,7 @@ def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list
     The runs are in the order of `rank`; failed ones do not count.
     """
     with_metric = [run for run in runs if run.status == "finished" and metric in run.means]
-    official = [run for run in with_metric if speaks_for_the_authors(run)]
+    official = [run for run in with_metric if is_by_the_authors(run)]
     by_rules: dict[tuple[str, ...], Measurement] = {}
     for run in official or [run for run in with_metric if follows(run, preset)]:
         rules = departures(run, preset)
@@ -91,19 +91,29 @@ def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list
     return sorted(by_rules.values(), key=lambda one: (len(one.rules), one.rules))
 
 
-def speaks_for_the_authors(run: RunRecord) -> bool:
-    """Whether a run used the authors' weights or images of the paper's network, or needs none.
+def is_by_the_authors(run: RunRecord) -> bool:
+    """Whether the authors published a run's weights or images, or it needs none.
 
-    The tag of weights is no evidence, see `harness.models.weights.authors_row`.
+    They may be of another network than the paper's. The tag of weights is no evidence, see
+    `harness.models.weights.authors_row`.
     """
-    if run.identity.sr_sha256:
-        known = publication(run.identity)
-        return known is not None and not known["note"]
-    return run.identity.weights_sha256 is None or _pinned(run) is not None
+    needs_none = run.identity.weights_sha256 is None and not run.identity.sr_sha256
+    return needs_none or _pinned(run) is not None
+
+
+def speaks_for_the_authors(run: RunRecord) -> bool:
+    """Whether a run used the authors' weights or images of the paper's network, or needs none."""
+    source = _pinned(run)
+    return is_by_the_authors(run) and not (source and source["note"])
 
 
 def _pinned(run: RunRecord) -> Mapping[str, str] | None:
-    """Return the pinned row of the authors' weights that a run used, if it did."""
+    """Return the pinned row of the authors' weights or images that a run used, if it did.
+
+    The row's ``note`` names the network, if it is not the one of the paper.
+    """
+    if run.identity.sr_sha256:
+        return publication(run.identity)
     if run.weights is None or run.identity.weights_sha256 is None:
         return None
     # The identity's hash is part of the run's id.
@@ -117,7 +127,7 @@ def of_another_network(run: RunRecord, table: Table) -> str:
     Such a run is shown beside a printed number and says nothing of it. Numbers that were read from
     the repository that holds the weights or images are of their network.
     """
-    source = publication(run.identity) or _pinned(run)
+    source = _pinned(run)
     if source is None or any(one.startswith(f"{source['repository']},") for one in table.read_from):
         return ""
     kind = "images" if run.identity.sr_sha256 else "weights"
@@ -126,7 +136,7 @@ def of_another_network(run: RunRecord, table: Table) -> str:
 
 def decides(run: RunRecord, table: Table) -> bool:
     """Whether a run speaks for the authors of a table's network: it can refute their numbers."""
-    return speaks_for_the_authors(run) and not of_another_network(run, table)
+    return is_by_the_authors(run) and not of_another_network(run, table)
 
 
 def same_network(one: RunRecord, other: RunRecord) -> bool:

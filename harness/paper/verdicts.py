@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from itertools import chain, product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from msgspec import structs
+
 from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
@@ -24,7 +26,6 @@ from harness.paper.select import (
     of_another_network,
     rank,
     rule_sets,
-    speaks_for_the_authors,
 )
 from harness.protocol.rules import Protocol, lineage
 from harness.registry import DATASETS, METRICS, MODELS
@@ -214,7 +215,7 @@ class JudgedCell:
         if one is None:
             return decide(sound, None, False)
         # Of metrics other than PSNR and SSIM it is not known whether more is better.
-        can_reach = self.metric in SCORES and one.finite and not speaks_for_the_authors(one.run)
+        can_reach = self.metric in SCORES and one.finite and not decides(one.run, self.row.table)
         reaches = can_reach and one.value > self.printed
         holds = (self.agrees(one) or reaches) and not of_another_network(one.run, self.row.table)
         return decide(sound, holds, not self.unsettled)
@@ -238,7 +239,7 @@ class JudgedCell:
         for run in runs:
             if another := of_another_network(run, self.row.table):
                 return [another]
-            if not speaks_for_the_authors(run):
+            if not decides(run, self.row.table):
                 images = described(run.identity) if run.identity.sr_sha256 else ""
                 return [f"{images or _OTHER_WEIGHTS} cannot refute it"]
         published = [run.verified or run.identity.dataset not in grey_images() for run in runs]
@@ -294,6 +295,9 @@ class JudgedRow:
 
 Network = tuple[str, int, bool]
 """A model, its scale, and whether it ran with self-ensemble."""
+
+_RESULTS = Table(id="results", title="Results", columns=(), cells="")
+"""A table of runs that no paper prints."""
 
 
 @dataclass(frozen=True)
@@ -368,7 +372,8 @@ class Evidence:
     def _preference(self, network: Network, checkpoint: Checkpoint) -> tuple[int, bool, int, int]:
         runs = [run for runs in self._by_checkpoint[network][checkpoint].values() for run in runs]
         authors = max(
-            speaks_for_the_authors(run) * (2 - bool(run.identity.sr_sha256)) for run in runs
+            decides(run, row.table) * (2 - bool(run.identity.sr_sha256))
+            for run, row in product(runs, self._rows_of(network))
         )
         numbers = self._numbers[network, checkpoint]
         return -self._place(checkpoint), numbers > 0, authors, numbers
@@ -402,6 +407,12 @@ class Evidence:
             own = (row for row in rows if row.table is table and _network(row) == network)
             yield next(own, None) or self._unprinted(table, network)
 
+    def row_of(self, model: str, scale: int) -> Row:
+        """Return the row of a network: one that is printed, else one for its runs."""
+        network = (model, scale, False)
+        rows = [*self._rows_of(network)] or [self._unprinted(_RESULTS, network)]
+        return max(rows, key=lambda row: bool(row.printed))
+
     def _unprinted(
         self, table: Table, network: Network, checkpoint: Checkpoint | None = None
     ) -> Row:
@@ -409,7 +420,8 @@ class Evidence:
         model, scale, ensemble = network
         tag = self._tags[checkpoint] if checkpoint else ""
         name = self.names.get(model, model) + f":{tag}" * bool(tag) + "+" * ensemble
-        return Row(table, scale, name, model, ensemble, {}, tag)
+        in_paper = self.paper is not None and model in self.paper.models
+        return Row(table, scale, name, model, ensemble, {}, tag, in_paper)
 
     @cached_property
     def _rows_of_runs(self) -> dict[Network, dict[str, list[RunRecord]]]:
@@ -444,8 +456,7 @@ class Evidence:
         ran = {dataset for _, dataset in self._counted}
         columns = dict.fromkeys(name for name in [*DATASETS, *sorted(ran)] if name in ran)
         scores = {name: one.printed for name, one in SCORES.items()} | self._further_scores()
-        sets = tuple(columns)
-        return (Table(id="results", title="Results", columns=sets, cells="", scores=scores),)
+        return (structs.replace(_RESULTS, columns=tuple(columns), scores=scores),)
 
     def _further_scores(self) -> dict[str, int]:
         """Return the decimals of the metrics besides PSNR and SSIM that have runs."""
@@ -626,7 +637,9 @@ def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
 def _agreement(cells: Sequence[JudgedCell]) -> str:
     """Say how many measured numbers are reproduced, which are not, and which need other rules."""
     reproduced = sum(cell.verdict == "reproduced" for cell in cells)
-    weights = dict.fromkeys(made_with(cell.measured.run) for cell in cells if cell.measured)
+    weights = dict.fromkeys(
+        made_with(cell.measured.run, cell.row.table) for cell in cells if cell.measured
+    )
     text = (
         f"Measured {listed(list(weights))}: {reproduced} of {len(cells)} numbers on "
         f"{_sets(cells)} are reproduced (tolerance: {PRINTED_TEXT})"
@@ -655,14 +668,19 @@ def how_to_settle(cells: Sequence[JudgedCell]) -> list[str]:
     return [f"To settle it: {' '.join(words)}."]
 
 
-def made_with(run: RunRecord) -> str:
-    """Say whose weights or images a run has, such as ``with the authors' weights``."""
+def made_with(run: RunRecord, table: Table) -> str:
+    """Say whose weights or images a run has, such as ``with the authors' weights``.
+
+    ``table`` has the numbers that it was measured for.
+    """
     if run.identity.sr_sha256:
         return f"on {described(run.identity)}"
     if run.weights is None:
         return "without weights"
-    if speaks_for_the_authors(run):
+    if decides(run, table):
         return "with the authors' weights"
+    if of_another_network(run, table):
+        return "with weights of another network"
     return f"with other weights than the authors' ({training_notes(run)})"
 
 

@@ -16,6 +16,7 @@ from harness.paper.findings import Findings
 from harness.paper.schema import Doubt, Paper, Table, paper
 from harness.paper.verdicts import JudgedCell, JudgedRow, Judgement, decide, judge_row
 from harness.record import EarlierIdentity, RunRecord, WeightsInfo
+from harness.report.legend import dagger
 from harness.run.store import ResultStore
 from tests.records import frame, record, with_metric
 
@@ -287,6 +288,22 @@ class TestAnotherNetworkOfTheSameAuthors:
             cell = self.msrn(psnr, "drfn2020", "table2")
             assert (cell.printed, cell.verdict) == (32.07, "undecided")
             assert cell.value == pytest.approx(psnr)
+
+    def test_has_a_mark_and_says_whose_it_is(self) -> None:
+        for paper_id, table, marked in (("drfn2020", "table2", True), ("msrn2018", "later", False)):
+            cell = self.msrn(32.25, paper_id, table)
+            findings = Findings(frame(*cell.runs), paper(paper_id))
+            (judged,) = (one for one in findings.rows if one.row == cell.row)
+            told = judge_row(judged, "row").evidence
+            assert told.startswith("Measured with the authors' weights") is not marked
+            assert told.startswith("Measured with weights of another network") is marked
+            assert dagger(cell.runs[0], cell.row) == "†" * marked
+
+    def test_comes_after_the_weights_of_the_printed_one(self) -> None:
+        later = self.msrn(32.25, "drfn2020", "table2").runs[0]
+        later = replace(later, provenance={"utc": "2026-02-01"})
+        theirs = record("msrn", "set5", (32.07,), protocol="BI-x4/rgb")
+        assert cell_of(later, theirs, cells="x4 | MSRN | 32.07/0.8903 | -").value == 32.07
 
     def test_decides_about_its_own_number(self) -> None:
         assert self.msrn(32.25, "msrn2018", "later").verdict == "reproduced"
