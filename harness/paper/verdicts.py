@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec import structs
 
-from harness.cards import Preset
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
 from harness.models.find_weights import fetch_command, official_rows, training_notes
 from harness.models.published import described
 from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
-    WHOLE,
     decides,
     follows,
     is_comparable,
@@ -30,13 +28,14 @@ from harness.paper.select import (
 from harness.protocol.rules import Protocol, lineage
 from harness.registry import DATASETS, METRICS, MODELS
 from harness.run.compare import Tier
+from harness.run.provenance import command, grey_images_of
 from harness.run.store import checkpoint_of, checkpoint_tags
 from harness.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.cards import GreyRule
+    from harness.cards import GreyRule, Preset
     from harness.paper.schema import Column, Compared, Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
@@ -657,15 +656,14 @@ def how_to_settle(cells: Sequence[JudgedCell]) -> list[str]:
     """Name the command that runs cells of one row under the rules not tried; none without cells."""
     if not cells:
         return []
-    row, run, preset = cells[0].row, cells[0].options[0].run, cells[0].preset
-    images = f"={run.provenance.get('sr_images', 'FOLDER')}" if run.identity.sr_sha256 else ""
-    sets = ",".join(dict.fromkeys(cell.dataset for cell in cells))
-    words = [f"harness run --models {row.model}{images} --datasets {sets} --all-rules"]
-    words += [f"--scale {row.scale}"] * (row.scale != 4)
-    words += [f"--border {preset.border}"] * (preset.border != Preset.border)
-    words += ["--self-ensemble"] * row.self_ensemble
-    words += ["--metric ssim-whole"] * any(WHOLE in " ".join(cell.not_tried) for cell in cells)
-    return [f"To settle it: {' '.join(words)}."]
+    runs = [cell.options[0].run for cell in cells]
+    plugins = {name: facts for run in runs for name, facts in run.plugins.items()}
+    sets = list(dict.fromkeys(run.identity.dataset for run in runs))
+    run = replace(runs[0], plugins=plugins)
+    words = command(run, datasets=sets, all_rules_of=cells[0].preset)
+    # A record of an earlier version is reused otherwise, and does not say which images are grey.
+    again = any(grey_images_of(run) is None for run in runs)
+    return [f"To settle it: {words}{' --force' * again}."]
 
 
 def made_with(run: RunRecord, table: Table) -> str:

@@ -22,7 +22,7 @@ from harness.files import recorded_path
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
 from harness.models.weights import file_tag, relabel
-from harness.protocol.rules import Protocol
+from harness.protocol.rules import Protocol, rules_in_use
 from harness.registry import MODELS
 from harness.run.request import (
     Request,
@@ -183,23 +183,12 @@ def _under_rules(
     """The sets of a request, each with the protocols of a model's runs on it."""
     rules = _rules(request, card)
     for image_set in image_sets:
-        for one in rules_in_use(rules, image_set) if request.all_rules else [rules]:
+        if not request.all_rules:
+            yield image_set, rules
+            continue
+        given = bool(image_set.lr_sha256)
+        for one in rules_in_use(rules, grey=bool(image_set.grey), lr_given=given):
             yield image_set, one
-
-
-def rules_in_use(rules: Protocol, image_set: ImageSet) -> list[Protocol]:
-    """List the protocols that a printed score of a set can follow, the given one first.
-
-    They are those with both rules for grey images, if the set has any, and with and without the
-    rounding of luma (``y``) or of the LR images (``rgb``), unless these are given. The border of
-    imresize is worth less than what a printed number leaves open.
-    """
-    rounded = [rules, rules.with_other_grey] if image_set.grey else [rules]
-    if rules.pipeline == "y":
-        return rounded + [replace(one, float_y=True) for one in rounded]
-    if image_set.lr_sha256:
-        return rounded
-    return rounded + [replace(one, float_lr=True) for one in rounded]
 
 
 _Recognised = Mapping[str, Sequence[tuple["ModelCard", "Weights"]]]

@@ -163,7 +163,7 @@ def test_a_number_of_other_rules_is_no_failure_without_a_doubt() -> None:
     _, found = compared([mine], printed, reference=[mine])
     assert (found.verdict, found.violates(require=True)) == ("undecided", False)
     assert found.reason == (
-        "1 of 4 rule sets tried; not tried: SSIM of the whole image and luma not rounded"
+        "1 of 4 rule sets tried; not tried: luma not rounded and SSIM of the whole image"
     )
     _, found = compared([shifted(mine, ssim=0.001)], printed, reference=[mine])
     assert found.verdict == "FAIL"

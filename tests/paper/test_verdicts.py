@@ -347,6 +347,58 @@ class TestWords:
         assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")
 
 
+class TestTheCommandThatSettlesANumber:
+    @pytest.mark.parametrize("grey", [False, True])
+    def test_it_settles_it_on_a_set_of_one_s_own(self, harness, photos: Path, grey: bool) -> None:
+        """Whether such a set has grey images is known of its runs alone."""
+        if not grey:
+            (photos / "c.png").unlink()
+        table = Table(id="t", title="T", columns=("photos",), cells="x4 | Bicubic | 50.00/0.9900")
+        printed = changed(PAPER, tables=(table,), plots=(), doubts=(), claims=())
+
+        def row() -> Judgement:
+            records = ResultStore(Path("results/local")).read().table()
+            return judge_row(Findings(records, printed).rows[0], "row")
+
+        assert harness("run", "--models", "bicubic", "--datasets", photos.name).exit_code == 0
+        told = row()
+        assert told.verdict == "undecided"
+        _, words = told.evidence.split("To settle it: harness ")
+        assert harness(*words.removesuffix(".").split()).exit_code == 0
+        assert row().verdict == "refuted" and "To settle it" not in row().evidence
+
+    def test_a_record_that_does_not_say_is_made_again(self, harness, photos: Path) -> None:
+        told = self.told(record("bicubic", "manga109", weights=None))
+        assert told == "harness run --models bicubic --datasets manga109 --all-rules --force."
+        run = record("bicubic", "manga109", weights=None)
+        known = replace(run, provenance=run.provenance | {"grey_images": []})
+        assert self.told(known) == "harness run --models bicubic --datasets manga109 --all-rules."
+
+    @staticmethod
+    def told(*runs: RunRecord) -> str:
+        """The command that the evidence of the runs' row names."""
+        network = (runs[0].identity.model, runs[0].identity.scale)
+        (row,) = (
+            one
+            for one in Findings(frame(*runs), PAPER).rows
+            if (one.row.model, one.row.scale) == network
+        )
+        told = judge_row(row, "row").evidence.split("To settle it: ")[1]
+        return told.split(" Not measured: ")[0]
+
+    def test_it_has_the_weights_and_plug_ins_of_the_run(self) -> None:
+        run = record("vdsr", "set5", (30.0, 30.0), whole=0.7)
+        run = replace(run, plugins={"set5": {"file": "sets.py", "sha256": "0"}})
+        known = run.provenance | {"weights_file": "theirs/vdsr.mat"}
+        command = "harness run --models vdsr --datasets set5 --weights vdsr=theirs/vdsr.mat"
+        assert self.told(replace(run, provenance=known)) == (
+            f"{command} --all-rules --plugin sets.py."
+        )
+        assert "--models vdsr:official --datasets set5,set14 --all-rules" in self.told(
+            run, record("vdsr", "set14", (27.0, 27.0))
+        )
+
+
 class TestARowIsOfOneCheckpoint:
     """31.35 dB on Set5 and 28.02 dB on Set14 are printed for VDSR."""
 
