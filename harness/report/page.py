@@ -135,14 +135,14 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
     """Show a paper's verdicts, tables and plots, images and run records in one file.
 
     Raises:
-        HarnessError: there are no runs, or an image cannot be read.
+        HarnessError: there are no finished runs, or an image cannot be read.
     """
     paper = findings.paper
     if paper is None:
         return []
+    tables = results(findings)  # refuses findings without runs
     count = Counter(judgement.verdict for judgement in findings.claims)
     cards = [record_card(record, findings.names) for record in findings.runs["record"]]
-    tables = results(findings)
     names = {table.id: table.title for table in paper.tables}
     photographs = crops(findings, replace(pictures, region=None))
     context = {

@@ -16,6 +16,7 @@ from harness.paper.findings import Findings
 from harness.paper.schema import Doubt, Paper, Table, paper
 from harness.paper.verdicts import JudgedCell, JudgedRow, Judgement, decide, judge_row
 from harness.record import EarlierIdentity, RunRecord, WeightsInfo
+from harness.registry import load_plugins
 from harness.report.legend import dagger
 from harness.run.store import ResultStore
 from tests.records import frame, record, with_metric
@@ -346,6 +347,14 @@ class TestWords:
         )
         assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")
 
+    def test_a_network_of_a_plug_in_is_measured_with_it(self) -> None:
+        plugin = Path(__file__).parents[2] / "docs/imdn.py"
+        load_plugins([plugin])
+        cells = Findings(frame(), paper("imdn2019")).rows
+        (row,) = (one for one in cells if (one.row.model, one.row.scale) == ("imdn", 4))
+        told = judge_row(row, "row").evidence
+        assert "then harness run --models imdn --scale 4 --plugin imdn.py --like imdn." in told
+
 
 class TestTheCommandThatSettlesANumber:
     @pytest.mark.parametrize("grey", [False, True])
@@ -453,6 +462,17 @@ class TestARowIsOfOneCheckpoint:
         assert self.rows(*runs, weights_of=("vdsr:b",)) == {"VDSR": [29.0, None]}
         every = self.rows(*runs, weights_of=("vdsr:b", "vdsr:*"))
         assert every == {"VDSR": [29.0, None], "VDSR:a": [30.0, None]}
+
+    def test_their_names_are_the_same_in_any_case(self) -> None:
+        runs = [self.run("a", "set5", 30.0), self.run("B", "set5", 29.0)]
+        assert self.rows(*runs, weights_of=("VDSR:b",)) == {"VDSR": [29.0, None]}
+        assert len(self.rows(*runs, weights_of=("Vdsr:*",))) == 2
+        evidence = Findings(frame(*runs), None)
+        for word, names in (("VDSR:A", ["vdsr:a"]), ("Vdsr:*", ["vdsr:B", "vdsr:a"])):
+            assert sorted(evidence.runs_named(word)[4]) == names
+        assert len(evidence.runs_named("VDSR")[4]) == 1
+        both = Findings(frame(*runs, self.run("b", "set5", 28.0)), None)
+        assert list(both.runs_named("vdsr:B")[4]) == ["vdsr:B"], "its very case comes first"
 
     def test_a_network_of_one_s_own_is_named_with_its_tag_if_it_has_several_weights(self) -> None:
         one = self.run("a", "set5", 30.0, "mine")
