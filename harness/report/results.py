@@ -262,7 +262,7 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
         "images, or reached with others, under the table's rules or others in use (each number by "
         "itself: a few may agree by chance). Inconsistent in print: it contradicts other printed "
         "numbers. Undecided: measured, but not with the authors' weights or images under every "
-        "rule in use."
+        "combination of the rules in use."
     )
 
 
