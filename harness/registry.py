@@ -196,7 +196,7 @@ class Registry(Generic[T]):
             name = self.spelling(pattern)
             self.get(name)
             return [name]
-        names = called(pattern, self)
+        names = [name for name in self if fnmatch.fnmatchcase(name.lower(), pattern.lower())]
         if not names:
             raise UsageError(f"No {self.kind} matches {pattern!r}: there are {self._all()}.")
         return names
@@ -222,17 +222,6 @@ class Registry(Generic[T]):
 def is_glob(word: str) -> bool:
     """Whether a word of a list has wildcards, and so may select several names."""
     return any(wildcard in word for wildcard in "*?[")
-
-
-def called(word: str, names: Iterable[str]) -> list[str]:
-    """List the names that a word means, a name or a glob in any case; that in its very case first.
-
-    Empty if there are none.
-    """
-    known = list(dict.fromkeys(names))
-    if word in known:
-        return [word]
-    return [name for name in known if fnmatch.fnmatchcase(name.lower(), word.lower())]
 
 
 def near_names(word: str, names: Iterable[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from itertools import chain, product
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -26,7 +27,7 @@ from harness.paper.select import (
     rule_sets,
 )
 from harness.protocol.rules import Protocol, lineage
-from harness.registry import DATASETS, FILES, METRICS, MODELS, called
+from harness.registry import DATASETS, FILES, METRICS, MODELS
 from harness.run.compare import Tier
 from harness.run.provenance import command, grey_images_of
 from harness.run.store import checkpoint_of, checkpoint_tags
@@ -321,11 +322,11 @@ class Evidence:
     weights_of: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        names = self._names.values()
         for word in self.weights_of:
-            if not called(word, names):
-                model = f"{word.partition(':')[0]}:".lower()
-                known = [name for name in names if name.lower().startswith(model)] or names
+            names = [f"{model}:{tag}" for (model, *_), tag in self._tags.items() if tag]
+            if not any(fnmatchcase(name, word) for name in names):
+                model = word.partition(":")[0]
+                known = [name for name in names if name.startswith(f"{model}:")] or names
                 raise UsageError(
                     f"No run has the weights {word}: there are runs of "
                     f"{listed(sorted(set(known))) or 'no weights'}."
@@ -356,11 +357,6 @@ class Evidence:
         return checkpoint_tags(run for run, _ in self._counted)
 
     @cached_property
-    def _names(self) -> dict[Checkpoint, str]:
-        """The checkpoints with a tag by name, such as ``mine:a``."""
-        return {one: f"{one[0]}:{tag}" for one, tag in self._tags.items() if tag}
-
-    @cached_property
     def checkpoints(self) -> dict[Network, list[Checkpoint]]:
         """The checkpoints of each network; the first one is that of the network's row.
 
@@ -384,8 +380,8 @@ class Evidence:
 
     def _place(self, checkpoint: Checkpoint) -> int:
         """The place of the word in ``weights_of`` that names a checkpoint; behind all if none."""
-        name, known = self._names.get(checkpoint), self._names.values()
-        places = (n for n, word in enumerate(self.weights_of) if name in called(word, known))
+        name = f"{checkpoint[0]}:{self._tags[checkpoint]}"
+        places = (n for n, word in enumerate(self.weights_of) if fnmatchcase(name, word))
         return next(places, len(self.weights_of))
 
     @cached_property
@@ -532,19 +528,18 @@ class Evidence:
         """List the runs that a name stands for, by scale, checkpoint and set.
 
         ``mine`` is the checkpoint of the network's row, ``mine:a`` one checkpoint, ``mine:seed*``
-        several; a ``+`` at the end stands for self-ensemble. Case does not matter.
+        several; a ``+`` at the end stands for self-ensemble.
         """
         found: dict[int, dict[str, RunsBySet]] = {}
-        base = word.rstrip("+")
-        models = called(base, [model for model, *_ in self.checkpoints])
-        names = called(base, self._names.values())
         for network, checkpoints in self.checkpoints.items():
             model, scale, ensemble = network
             if word.endswith("+") != ensemble:
                 continue
             for checkpoint in checkpoints:
-                name = self._names.get(checkpoint, model)
-                if name in names or (model in models and checkpoint == checkpoints[0]):
+                tag = self._tags[checkpoint]
+                name = f"{model}:{tag}" if tag else model
+                is_row = word.rstrip("+") == model and checkpoint == checkpoints[0]
+                if is_row or fnmatchcase(name, word.rstrip("+")):
                     runs = self._by_checkpoint[network][checkpoint]
                     found.setdefault(scale, {})[name + "+" * ensemble] = runs
         return found

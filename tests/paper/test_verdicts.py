@@ -463,17 +463,6 @@ class TestARowIsOfOneCheckpoint:
         every = self.rows(*runs, weights_of=("vdsr:b", "vdsr:*"))
         assert every == {"VDSR": [29.0, None], "VDSR:a": [30.0, None]}
 
-    def test_their_names_are_the_same_in_any_case(self) -> None:
-        runs = [self.run("a", "set5", 30.0), self.run("B", "set5", 29.0)]
-        assert self.rows(*runs, weights_of=("VDSR:b",)) == {"VDSR": [29.0, None]}
-        assert len(self.rows(*runs, weights_of=("Vdsr:*",))) == 2
-        evidence = Findings(frame(*runs), None)
-        for word, names in (("VDSR:A", ["vdsr:a"]), ("Vdsr:*", ["vdsr:B", "vdsr:a"])):
-            assert sorted(evidence.runs_named(word)[4]) == names
-        assert len(evidence.runs_named("VDSR")[4]) == 1
-        both = Findings(frame(*runs, self.run("b", "set5", 28.0)), None)
-        assert list(both.runs_named("vdsr:B")[4]) == ["vdsr:B"], "its very case comes first"
-
     def test_a_network_of_one_s_own_is_named_with_its_tag_if_it_has_several_weights(self) -> None:
         one = self.run("a", "set5", 30.0, "mine")
         assert self.rows(one)["mine"] == [30.0, None]
