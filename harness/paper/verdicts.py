@@ -371,10 +371,11 @@ class Evidence:
 
     def _preference(self, network: Network, checkpoint: Checkpoint) -> tuple[int, bool, int, int]:
         runs = [run for runs in self._by_checkpoint[network][checkpoint].values() for run in runs]
-        authors = max(
+        ranks = (
             decides(run, row.table) * (2 - bool(run.identity.sr_sha256))
             for run, row in product(runs, self._rows_of(network))
         )
+        authors = max(ranks, default=0)  # a paper may have no tables
         numbers = self._numbers[network, checkpoint]
         return -self._place(checkpoint), numbers > 0, authors, numbers
 
