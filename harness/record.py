@@ -382,6 +382,7 @@ class _Provenance(TypedDict, total=False):
     lr_images: str
     sr_images: str
     changed_settings: list[str]
+    grey_images: list[str]
     checkpoint: dict[str, Any]
 
 

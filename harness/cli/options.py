@@ -90,7 +90,7 @@ weights_of_option = click.option(
     multiple=True,
     metavar="MODEL:TAG",
     help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
-    "each of its weights a row (repeatable).",
+    "each of its weights with a number a row (repeatable).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

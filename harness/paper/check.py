@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.paper.select import same_network, speaks_for_the_authors
-from harness.paper.verdicts import PRINTED
+from harness.paper.select import decides, is_by_the_authors, same_network
+from harness.paper.verdicts import PRINTED, made_with
 from harness.run.compare import FROZEN, CheckRow, Excuse, compare_mean
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def _row(cell: JudgedCell, known: JudgedCell | None) -> CheckRow:
     if cell.obstacle:
         return replace(row, impossible=True, reason=cell.obstacle)
     run = cell.shown or cell.failed
+    if run is None and cell.measured and not cell.grey:
+        run = cell.measured.run  # under other rules than the table's
     if run is None:
         only = cell.measured.rules_text if cell.measured else ""
         return replace(row, reason=only and f"it was run under {only} only")
@@ -74,7 +76,7 @@ def _compare(
     apart = abs(row.difference or 0.0) > tolerance
     if apart and cell.standing == "reproduced":
         # Other weights reach more than is printed, or other rules are shown than the table's.
-        excuse = "other rules" if speaks_for_the_authors(run) else "ok"
+        excuse = "other rules" if decides(run, cell.row.table) else "ok"
     row = replace(row, tolerance=tolerance, known=excuse, reason=_reason(cell))
     for image in run.images:
         score = image.scores[row.metric]
@@ -85,13 +87,14 @@ def _compare(
 
 def _against_reference(row: CheckRow, run: RunRecord, known: JudgedCell | None) -> CheckRow:
     """Excuse nothing if the authors' weights or images have another number in the reference."""
-    theirs = _of_reference(run, row.metric, known)
-    if known is None or theirs is None or row.measured is None:
+    other = _in_reference(run, row.metric, known)
+    if known is None or other is None or row.measured is None:
         return row
+    theirs = other.means[row.metric]
     if abs(row.measured - theirs) <= FROZEN.of(row.metric, theirs):
         return row
-    given = known.score.as_measured(theirs)
-    return replace(row, known="", reason=f"the authors' weights give {given} in the reference")
+    given, how = known.score.as_measured(theirs), made_with(other, known.row.table)
+    return replace(row, known="", reason=f"it is {given} in the reference, measured {how}")
 
 
 def _reason(cell: JudgedCell) -> str:
@@ -102,18 +105,19 @@ def _reason(cell: JudgedCell) -> str:
     elif cell.verdict == "refuted":
         reasons.append(f"refuted: {cell.tried}")
     elif cell.standing == "reproduced under other rules" and cell.measured:
-        reasons.append(f"the authors' weights give it under {cell.measured.rules_text}")
+        how = made_with(cell.measured.run, cell.row.table)
+        reasons.append(f"measured {how}, it holds under {cell.measured.rules_text}")
     return "; ".join([*reasons, *([cell.doubt.reason] if cell.doubt else [])])
 
 
-def _of_reference(run: RunRecord, metric: str, known: JudgedCell | None) -> float | None:
-    """Return what the weights or images of a run, if the authors', give in the reference."""
-    if known is None or not speaks_for_the_authors(run):
+def _in_reference(run: RunRecord, metric: str, known: JudgedCell | None) -> RunRecord | None:
+    """Return the reference run with the weights or images of a run, if they are the authors'."""
+    if known is None or not is_by_the_authors(run):
         return None
     ours = run.identity
     for other in known.runs:
         theirs = other.identity
         same = (theirs.protocol, theirs.dataset_sha256) == (ours.protocol, ours.dataset_sha256)
         if same and metric in other.means and same_network(run, other):
-            return other.means[metric]
+            return other
     return None

@@ -241,7 +241,7 @@ def _as_measured(
         may_hold: whether it holds under the most favourable of the rules that were tried.
     """
     where = listed(list(dict.fromkeys(title(cell.dataset) for cell, _ in measured)))
-    ways = listed(list(dict.fromkeys(made_with(run) for _, run in measured)))
+    ways = listed(list(dict.fromkeys(made_with(run, cell.row.table) for cell, run in measured)))
     others = {of_another_network(run, cell.row.table): None for cell, run in measured}
     others.pop("", None)
     text += f" Measured {ways}, on {where}, it {_holds(holds)}"

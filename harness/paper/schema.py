@@ -346,6 +346,8 @@ class Row:
         printed: the numbers by set and metric.
         tag: of the weights that the row is about; empty for a printed row, and for a network that
             ran with one set of weights.
+        in_paper: the network is that of a method of the paper, of which this table may print no
+            number.
     """
 
     table: Table
@@ -355,6 +357,7 @@ class Row:
     self_ensemble: bool
     printed: Mapping[tuple[str, str], float]
     tag: str = ""
+    in_paper: bool = False
 
     @property
     def word(self) -> str:
@@ -457,7 +460,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         for table in self.tables:
             with _at(f"[[table]] {table.id}"):
                 for scale, method, numbers in table.lines():
-                    rows.append(Row(table, scale, method, *self.network(method), numbers))
+                    network = self.network(method)
+                    rows.append(Row(table, scale, method, *network, numbers, in_paper=True))
         return tuple(rows)
 
     @property
@@ -470,6 +474,11 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         scales = {one.scale for one in self.rows if one.table is row.table}
         at = [f"x{row.scale}"] * (len(scales) > 1)
         return "-".join([row.table.id, *at, row.word])
+
+    @cached_property
+    def models(self) -> frozenset[str]:
+        """The registered networks of the methods."""
+        return frozenset(self.network(method)[0] for method in self.methods) - {""}
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, product
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from harness.cards import GreyRule, Preset
-from harness.data.testsets import grey_images
 from harness.models.find_weights import training_notes
 from harness.models.published import publication
 from harness.models.weights import authors_row
-from harness.protocol.rules import USUAL_GREY, protocol
-from harness.run.provenance import foreign_origin
+from harness.protocol.rules import USUAL_GREY, Protocol, protocol, rules_in_use
+from harness.run.provenance import foreign_origin, grey_images_of
 
 if TYPE_CHECKING:
+    from harness.cards import Preset
     from harness.paper.schema import Table
     from harness.record import RunRecord
 
@@ -79,7 +77,7 @@ def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list
     The runs are in the order of `rank`; failed ones do not count.
     """
     with_metric = [run for run in runs if run.status == "finished" and metric in run.means]
-    official = [run for run in with_metric if speaks_for_the_authors(run)]
+    official = [run for run in with_metric if is_by_the_authors(run)]
     by_rules: dict[tuple[str, ...], Measurement] = {}
     for run in official or [run for run in with_metric if follows(run, preset)]:
         rules = departures(run, preset)
@@ -91,19 +89,29 @@ def measurements(runs: Sequence[RunRecord], metric: str, preset: Preset) -> list
     return sorted(by_rules.values(), key=lambda one: (len(one.rules), one.rules))
 
 
-def speaks_for_the_authors(run: RunRecord) -> bool:
-    """Whether a run used the authors' weights or images of the paper's network, or needs none.
+def is_by_the_authors(run: RunRecord) -> bool:
+    """Whether the authors published a run's weights or images, or it needs none.
 
-    The tag of weights is no evidence, see `harness.models.weights.authors_row`.
+    They may be of another network than the paper's. The tag of weights is no evidence, see
+    `harness.models.weights.authors_row`.
     """
-    if run.identity.sr_sha256:
-        known = publication(run.identity)
-        return known is not None and not known["note"]
-    return run.identity.weights_sha256 is None or _pinned(run) is not None
+    needs_none = run.identity.weights_sha256 is None and not run.identity.sr_sha256
+    return needs_none or _pinned(run) is not None
+
+
+def speaks_for_the_authors(run: RunRecord) -> bool:
+    """Whether a run used the authors' weights or images of the paper's network, or needs none."""
+    source = _pinned(run)
+    return is_by_the_authors(run) and not (source and source["note"])
 
 
 def _pinned(run: RunRecord) -> Mapping[str, str] | None:
-    """Return the pinned row of the authors' weights that a run used, if it did."""
+    """Return the pinned row of the authors' weights or images that a run used, if it did.
+
+    The row's ``note`` names the network, if it is not the one of the paper.
+    """
+    if run.identity.sr_sha256:
+        return publication(run.identity)
     if run.weights is None or run.identity.weights_sha256 is None:
         return None
     # The identity's hash is part of the run's id.
@@ -117,7 +125,7 @@ def of_another_network(run: RunRecord, table: Table) -> str:
     Such a run is shown beside a printed number and says nothing of it. Numbers that were read from
     the repository that holds the weights or images are of their network.
     """
-    source = publication(run.identity) or _pinned(run)
+    source = _pinned(run)
     if source is None or any(one.startswith(f"{source['repository']},") for one in table.read_from):
         return ""
     kind = "images" if run.identity.sr_sha256 else "weights"
@@ -126,7 +134,7 @@ def of_another_network(run: RunRecord, table: Table) -> str:
 
 def decides(run: RunRecord, table: Table) -> bool:
     """Whether a run speaks for the authors of a table's network: it can refute their numbers."""
-    return speaks_for_the_authors(run) and not of_another_network(run, table)
+    return is_by_the_authors(run) and not of_another_network(run, table)
 
 
 def same_network(one: RunRecord, other: RunRecord) -> bool:
@@ -144,29 +152,25 @@ def follows(run: RunRecord, preset: Preset) -> bool:
 
 def without_grey(run: RunRecord) -> bool:
     """Whether a run's images are known to include no grey one: the grey rule changes nothing."""
-    return run.verified and grey_images().get(run.identity.dataset) == frozenset()
+    return grey_images_of(run) == frozenset()
 
 
 def departures(run: RunRecord, preset: Preset) -> tuple[str, ...]:
     """List the rules of a run that differ from a preset, in words."""
-    rules = protocol(run.identity.protocol)
+    return _departures(protocol(run.identity.protocol), run, preset)
+
+
+def _departures(rules: Protocol, run: RunRecord, preset: Preset) -> tuple[str, ...]:
+    """List what differs from a preset, in words, if a run's network and images follow rules."""
     grey = preset.grey or USUAL_GREY[rules.pipeline]
     images = run.identity.sr_sha256  # whose LR images were not made here
     words = {
-        _grey_words(rules.grey): rules.grey != grey and not without_grey(run),
+        f"grey images {rules.grey}": rules.grey != grey and not without_grey(run),
         f"{rules.border} border of imresize": rules.border != preset.border and not images,
-        _NOT_ROUNDED["rgb"]: rules.float_lr,
-        _NOT_ROUNDED["y"]: rules.float_y,
+        "LR images not rounded": rules.float_lr,
+        "luma not rounded": rules.float_y,
     }
     return tuple(word for word, holds in words.items() if holds)
-
-
-_NOT_ROUNDED = {"rgb": "LR images not rounded", "y": "luma not rounded"}
-"""The rule that each pipeline leaves open, in words."""
-
-
-def _grey_words(grey: GreyRule) -> str:
-    return f"grey images {grey}"
 
 
 def rule_sets(run: RunRecord, metric: str, preset: Preset) -> list[tuple[str, ...]]:
@@ -179,18 +183,13 @@ def rule_sets(run: RunRecord, metric: str, preset: Preset) -> list[tuple[str, ..
         metric: its name.
         preset: the table's rules.
     """
-    pipeline = protocol(run.identity.protocol).pipeline
-    usual = preset.grey or USUAL_GREY[pipeline]
-    greys = [_grey_words(rule) for rule in get_args(GreyRule) if rule != usual]
+    rules = protocol(run.identity.protocol)
+    own = Protocol(rules.pipeline, rules.scale, preset.border, preset.grey)  # type: ignore[arg-type]
     # The authors made published images from their own LR images, so no rule for these is open.
-    rounds = pipeline == "y" or not run.identity.sr_sha256
-    choices = [
-        [] if without_grey(run) else greys,
-        [_NOT_ROUNDED[pipeline]] if rounds else [],
-        [WHOLE] if metric == "ssim" else [],
-    ]
+    given = bool(run.identity.sr_sha256)
+    used = rules_in_use(own, grey=not without_grey(run), lr_given=given)
+    found = [_departures(one, run, preset) for one in used]
     # Every combination counts, since effects add up: on Set14 the grey rule is worth 0.0016 of
-    # SSIM, rounding 0.0008 and the edges 0.0007, where the tolerance is 0.001. The border of
-    # imresize is none of the choices: it changes 0.001 to 0.006 dB, less than the tolerance.
-    combined = product(*([(), *((word,) for word in words)] for words in choices))
-    return sorted((tuple(chain(*parts)) for parts in combined), key=len)
+    # SSIM, rounding 0.0008 and the edges 0.0007, where the tolerance is 0.001.
+    found += [(*words, WHOLE) for words in found] if metric == "ssim" else []
+    return sorted(found, key=len)

@@ -9,15 +9,16 @@ from functools import cached_property, partial
 from itertools import chain, product
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from harness.cards import Preset
+from msgspec import structs
+
 from harness.data.testsets import grey_images
 from harness.errors import UsageError
+from harness.files import recorded_path
 from harness.models.find_weights import fetch_command, official_rows, training_notes
 from harness.models.published import described
 from harness.models.weights import OWN_TAGS
 from harness.paper.schema import SCORES, Row, Score, Table, decimals, score, title
 from harness.paper.select import (
-    WHOLE,
     decides,
     follows,
     is_comparable,
@@ -25,18 +26,18 @@ from harness.paper.select import (
     of_another_network,
     rank,
     rule_sets,
-    speaks_for_the_authors,
 )
 from harness.protocol.rules import Protocol, lineage
-from harness.registry import DATASETS, METRICS, MODELS, is_glob
+from harness.registry import DATASETS, FILES, METRICS, MODELS, is_glob
 from harness.run.compare import Tier
 from harness.run.names import all_tags, checkpoint_of, checkpoints_called
+from harness.run.provenance import command, grey_images_of
 from harness.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.cards import GreyRule
+    from harness.cards import GreyRule, Preset
     from harness.paper.schema import Column, Compared, Doubt, Paper
     from harness.paper.select import Measurement
     from harness.record import RunRecord
@@ -215,7 +216,7 @@ class JudgedCell:
         if one is None:
             return decide(sound, None, False)
         # Of metrics other than PSNR and SSIM it is not known whether more is better.
-        can_reach = self.metric in SCORES and one.finite and not speaks_for_the_authors(one.run)
+        can_reach = self.metric in SCORES and one.finite and not decides(one.run, self.row.table)
         reaches = can_reach and one.value > self.printed
         holds = (self.agrees(one) or reaches) and not of_another_network(one.run, self.row.table)
         return decide(sound, holds, not self.unsettled)
@@ -239,7 +240,7 @@ class JudgedCell:
         for run in runs:
             if another := of_another_network(run, self.row.table):
                 return [another]
-            if not speaks_for_the_authors(run):
+            if not decides(run, self.row.table):
                 images = described(run.identity) if run.identity.sr_sha256 else ""
                 return [f"{images or _OTHER_WEIGHTS} cannot refute it"]
         published = [run.verified or run.identity.dataset not in grey_images() for run in runs]
@@ -295,6 +296,9 @@ class JudgedRow:
 
 Network = tuple[str, int, bool]
 """A model, its scale, and whether it ran with self-ensemble."""
+
+_RESULTS = Table(id="results", title="Results", columns=(), cells="")
+"""A table of runs that no paper prints."""
 
 
 @dataclass(frozen=True)
@@ -370,9 +374,11 @@ class Evidence:
 
     def _preference(self, network: Network, checkpoint: Checkpoint) -> tuple[int, bool, int, int]:
         runs = [run for runs in self._by_checkpoint[network][checkpoint].values() for run in runs]
-        authors = max(
-            speaks_for_the_authors(run) * (2 - bool(run.identity.sr_sha256)) for run in runs
+        ranks = (
+            decides(run, row.table) * (2 - bool(run.identity.sr_sha256))
+            for run, row in product(runs, self._rows_of(network))
         )
+        authors = max(ranks, default=0)  # a paper may have no tables
         numbers = self._numbers[network, checkpoint]
         return -self._place(checkpoint), numbers > 0, authors, numbers
 
@@ -409,6 +415,12 @@ class Evidence:
             own = (row for row in rows if row.table is table and _network(row) == network)
             yield next(own, None) or self._unprinted(table, network)
 
+    def row_of(self, model: str, scale: int) -> Row:
+        """Return the row of a network: one that is printed, else one for its runs."""
+        network = (model, scale, False)
+        rows = [*self._rows_of(network)] or [self._unprinted(_RESULTS, network)]
+        return max(rows, key=lambda row: bool(row.printed))
+
     def _unprinted(
         self, table: Table, network: Network, checkpoint: Checkpoint | None = None
     ) -> Row:
@@ -416,7 +428,8 @@ class Evidence:
         model, scale, ensemble = network
         tag = self._tags[checkpoint][0] if checkpoint else ""
         name = self.names.get(model, model) + f":{tag}" * bool(tag) + "+" * ensemble
-        return Row(table, scale, name, model, ensemble, {}, tag)
+        in_paper = self.paper is not None and model in self.paper.models
+        return Row(table, scale, name, model, ensemble, {}, tag, in_paper)
 
     @cached_property
     def _rows_of_runs(self) -> dict[Network, dict[str, list[RunRecord]]]:
@@ -451,8 +464,7 @@ class Evidence:
         ran = {dataset for _, dataset in self._counted}
         columns = dict.fromkeys(name for name in [*DATASETS, *sorted(ran)] if name in ran)
         scores = {name: one.printed for name, one in SCORES.items()} | self._further_scores()
-        sets = tuple(columns)
-        return (Table(id="results", title="Results", columns=sets, cells="", scores=scores),)
+        return (structs.replace(_RESULTS, columns=tuple(columns), scores=scores),)
 
     def _further_scores(self) -> dict[str, int]:
         """Return the decimals of the metrics besides PSNR and SSIM that have runs."""
@@ -671,7 +683,9 @@ def _evidence(row: Row, cells: Sequence[JudgedCell]) -> str:
 def _agreement(cells: Sequence[JudgedCell]) -> str:
     """Say how many measured numbers are reproduced, which are not, and which need other rules."""
     reproduced = sum(cell.verdict == "reproduced" for cell in cells)
-    weights = dict.fromkeys(made_with(cell.measured.run) for cell in cells if cell.measured)
+    weights = dict.fromkeys(
+        made_with(cell.measured.run, cell.row.table) for cell in cells if cell.measured
+    )
     text = (
         f"Measured {listed(list(weights))}: {reproduced} of {len(cells)} numbers on "
         f"{_sets(cells)} are reproduced (tolerance: {PRINTED_TEXT})"
@@ -689,25 +703,29 @@ def how_to_settle(cells: Sequence[JudgedCell]) -> list[str]:
     """Name the command that runs cells of one row under the rules not tried; none without cells."""
     if not cells:
         return []
-    row, run, preset = cells[0].row, cells[0].options[0].run, cells[0].preset
-    images = f"={run.provenance.get('sr_images', 'FOLDER')}" if run.identity.sr_sha256 else ""
-    sets = ",".join(dict.fromkeys(cell.dataset for cell in cells))
-    words = [f"harness run --models {row.model}{images} --datasets {sets} --all-rules"]
-    words += [f"--scale {row.scale}"] * (row.scale != 4)
-    words += [f"--border {preset.border}"] * (preset.border != Preset.border)
-    words += ["--self-ensemble"] * row.self_ensemble
-    words += ["--metric ssim-whole"] * any(WHOLE in " ".join(cell.not_tried) for cell in cells)
-    return [f"To settle it: {' '.join(words)}."]
+    runs = [cell.options[0].run for cell in cells]
+    plugins = {name: facts for run in runs for name, facts in run.plugins.items()}
+    sets = list(dict.fromkeys(run.identity.dataset for run in runs))
+    run = replace(runs[0], plugins=plugins)
+    words = command(run, datasets=sets, all_rules_of=cells[0].preset)
+    # A record of an earlier version is reused otherwise, and does not say which images are grey.
+    again = any(grey_images_of(run) is None for run in runs)
+    return [f"To settle it: {words}{' --force' * again}."]
 
 
-def made_with(run: RunRecord) -> str:
-    """Say whose weights or images a run has, such as ``with the authors' weights``."""
+def made_with(run: RunRecord, table: Table) -> str:
+    """Say whose weights or images a run has, such as ``with the authors' weights``.
+
+    ``table`` has the numbers that it was measured for.
+    """
     if run.identity.sr_sha256:
         return f"on {described(run.identity)}"
     if run.weights is None:
         return "without weights"
-    if speaks_for_the_authors(run):
+    if decides(run, table):
         return "with the authors' weights"
+    if of_another_network(run, table):
+        return "with weights of another network"
     return f"with other weights than the authors' ({training_notes(run)})"
 
 
@@ -739,7 +757,9 @@ def _how_to_measure(row: Row) -> str:
     network = f"{row.model} --scale {row.scale}"
     preset = row.table.preset(row.method, row.sets[0])
     rules = Protocol(card.pipeline, row.scale, preset.border, preset.grey)  # type: ignore[arg-type]
-    run = f"harness run --models {network}" + " --self-ensemble" * row.self_ensemble
+    file = FILES.get(MODELS.origin(row.model))
+    plugin = f" --plugin {recorded_path(file)}" if file else ""
+    run = f"harness run --models {network}{plugin}" + " --self-ensemble" * row.self_ensemble
     if rules != Protocol(card.pipeline, row.scale):
         like = lineage(rules)
         run += f" --like {like}" if like else f" --grey {rules.grey} --border {rules.border}"
@@ -750,4 +770,4 @@ def _how_to_measure(row: Row) -> str:
         of_others = f" These weights are of {note}." if note else ""
         return f"To measure it: {fetch_command(card, row.scale)}, then {run}.{of_others}"
     own = "The harness knows no weights of the authors. To measure others"
-    return f"{own}: harness train {network}, then {run}."
+    return f"{own}: harness train {network}{plugin}, then {run}."

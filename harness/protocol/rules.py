@@ -109,6 +109,24 @@ class Protocol:
         return SSIM_WINDOW + 2 * self.crop_border
 
 
+def rules_in_use(rules: Protocol, *, grey: bool, lr_given: bool) -> list[Protocol]:
+    """List the protocols that a printed score of a set can follow, the given one first.
+
+    They are those with both rules for grey images, and with and without the rounding of luma
+    (``y``) or of the LR images (``rgb``). The border of imresize is none of the choices: it changes
+    0.001 to 0.006 dB, less than what a printed number leaves open.
+
+    Args:
+        rules: the protocol of the table, or of a request.
+        grey: the set has grey images, or it is not known.
+        lr_given: the LR images, or the SR images themselves, were not made here.
+    """
+    rounded = [rules, rules.with_other_grey] if grey else [rules]
+    if rules.pipeline == "y":
+        return rounded + [replace(one, float_y=True) for one in rounded]
+    return rounded if lr_given else rounded + [replace(one, float_lr=True) for one in rounded]
+
+
 def protocol(name: str) -> Protocol:
     """Parse the name of a protocol, such as ``BI-x4/rgb`` or ``BI-x4/y+as-rgb``.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from harness.cards import PRESETS
+from harness.errors import HarnessError, UsageError, sentence
 from harness.models.cost import measure_complexity
 from harness.paper.ablations import MeasuredAblation
 from harness.paper.schema import score, title
@@ -125,7 +126,7 @@ def _facts(paper: Paper, ambiguity: Ambiguity) -> list[dict[str, Any]]:
         about
         | {"taken": reading is ambiguity.taken, "reading": reading.text}
         | {"model": _model(paper, reading), "arguments": _arguments(reading)}
-        | {"parameters": _parameters(paper, reading)}
+        | {"parameters": _parameters(paper, ambiguity, reading)}
         for reading in ambiguity.readings
     ]
 
@@ -140,12 +141,25 @@ def _arguments(reading: Reading) -> str:
     return ", ".join(f"{name}={value}" for name, value in reading.arguments.items())
 
 
-def _parameters(paper: Paper, reading: Reading) -> int | None:
-    """Count the parameters of a reading's network; None if it is not known."""
+def _parameters(paper: Paper, ambiguity: Ambiguity, reading: Reading) -> int | None:
+    """Count the parameters of a reading's network; None if it is not known.
+
+    Raises:
+        UsageError: the network cannot be built with the reading's arguments.
+    """
     model, scale = _model(paper, reading), paper.largest_scale
     if model not in MODELS or scale not in MODELS.get(model).scales:
         return reading.parameters
-    return measure_complexity(MODELS.get(model), scale, reading.arguments).parameters
+    try:
+        return measure_complexity(MODELS.get(model), scale, reading.arguments).parameters
+    except HarnessError as error:
+        if not reading.arguments:
+            raise
+        raise UsageError(
+            f"[[ambiguity]] {ambiguity.key} of the paper {paper.source.id} has a reading with "
+            f"{_arguments(reading)}, with which {model} cannot be built "
+            f"({sentence(error.__cause__ or error)}): correct its arguments."
+        ) from error
 
 
 def _question(one: Ambiguity) -> Marked:

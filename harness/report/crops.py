@@ -15,7 +15,7 @@ from harness.data.testsets import find
 from harness.errors import UsageError
 from harness.protocol.rules import crop_to_multiple, protocol
 from harness.registry import DATASETS, MODELS, register_report
-from harness.report.legend import dagger, dagger_note
+from harness.report.legend import Shown, dagger, dagger_note
 from harness.report.plot import Figure
 from harness.run.store import picture_path
 from harness.text import listed
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from harness.cards import ByteArray
     from harness.paper.findings import Findings
-    from harness.record import RunRecord
 
 
 class Box(NamedTuple):
@@ -76,7 +75,7 @@ class Comparison(NamedTuple):
     box: Box
     hr: ByteArray
     sr: list[tuple[str, ByteArray]]
-    runs: list[RunRecord]
+    shown: list[Shown]
 
 
 @register_report("crops")
@@ -93,7 +92,7 @@ def crops(findings: Findings, pictures: Pictures) -> list[Figure]:
     name = f"crops-{region.dataset}-{region.image}" if region else "crops"
     rows = [_compare(one, findings, pictures) for one in ([region] if region else CREDITS)]
     rows = [row for row in rows if row.sr]
-    note = dagger_note([run for row in rows for run in row.runs], findings.names)
+    note = dagger_note(one for row in rows for one in row.shown)
     title = "Enlarged regions of images: HR, bicubic and each model"
     return [Figure(name, partial(_draw, rows, note), title, formats=("png",))] if rows else []
 
@@ -125,21 +124,23 @@ def _compare(region: Region, findings: Findings, pictures: Pictures) -> Comparis
             f"{pictures.folder} lacks SR images of {region.dataset}/{name} by "
             f"{listed(absent) or 'any model'}: make them with harness run --save-images."
         )
-    runs = [saved[model] for model in models]
+    shown = [
+        Shown(findings.names.get(model, model), findings.row_of(model, scale), saved[model])
+        for model in models
+    ]
     sr = []
-    for run in runs:
-        pixels = read_image(picture_path(pictures.folder, run.identity, name)).pixels
-        sr.append((_label(run, name, hr, findings), pixels))
+    for one in shown:
+        pixels = read_image(picture_path(pictures.folder, one.run.identity, name)).pixels
+        sr.append((_label(one, name, hr), pixels))
     credit = f" ({CREDITS[region]})" if region in CREDITS else ""
-    return Comparison(f"{image_set.card.title} {name}{credit}", _box(region, hr), hr, sr, runs)
+    return Comparison(f"{image_set.card.title} {name}{credit}", _box(region, hr), hr, sr, shown)
 
 
-def _label(run: RunRecord, image: str, hr: ByteArray, findings: Findings) -> str:
+def _label(shown: Shown, image: str, hr: ByteArray) -> str:
     """Name a run's model, with PSNR and SSIM of an image; scoring as RGB adds about 1.3 dB."""
-    model = run.identity.model
-    scores = next(one.scores for one in run.images if one.image == image)
-    as_rgb = hr.ndim == 2 and protocol(run.identity.protocol).grey == "as-rgb"
-    name = findings.names.get(model, model) + dagger(run)
+    scores = next(one.scores for one in shown.run.images if one.image == image)
+    as_rgb = hr.ndim == 2 and protocol(shown.run.identity.protocol).grey == "as-rgb"
+    name = shown.name + dagger(shown.run, shown.row)
     return f"{name}\n{scores['psnr']:.2f} dB / {scores['ssim']:.4f}{' as RGB' if as_rgb else ''}"
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.cards import PRESETS, Preset
 from harness.models.find_weights import training_notes
 from harness.models.published import described
 from harness.paper.schema import title
-from harness.paper.select import speaks_for_the_authors
+from harness.paper.select import decides, of_another_network
 from harness.protocol.rules import USUAL_GREY
 from harness.registry import MODELS
 from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.cards import GreyRule
-    from harness.paper.schema import Table
+    from harness.paper.schema import Row, Table
     from harness.paper.verdicts import CellStatus, JudgedCell
     from harness.record import RunRecord
 
@@ -41,16 +41,27 @@ PUBLISHED = "‡"
 """The mark after a number from published SR images."""
 
 
-def dagger(record: RunRecord) -> str:
-    """Return the mark of a run with SR images, or with other weights than the authors', if any.
+def is_own(row: Row) -> bool:
+    """Whether a row's network is the user's own: it is not in the paper, and its card names none.
 
-    A network whose card names no paper is the user's own: it has no other authors.
+    The user is its author.
     """
+    return not row.in_paper and not (row.model in MODELS and MODELS.get(row.model).paper)
+
+
+def dagger(record: RunRecord, row: Row) -> str:
+    """Return the mark of a row's run with SR images, or with other weights than the authors'."""
     if record.identity.sr_sha256:
         return PUBLISHED
-    model = record.identity.model
-    published = model in MODELS and MODELS.get(model).paper
-    return TRAINED_HERE if published and not speaks_for_the_authors(record) else ""
+    return "" if is_own(row) or decides(record, row.table) else TRAINED_HERE
+
+
+class Shown(NamedTuple):
+    """A run in a report, with its row and the name that the report gives to it."""
+
+    name: str
+    row: Row
+    run: RunRecord
 
 
 def table_name(table: Table) -> str:
@@ -95,26 +106,29 @@ def grey_rules(grey: GreyRule | None, preset: Preset) -> str:
     return (grey or preset.grey or listed(usual)) + border
 
 
-def dagger_note(records: Iterable[RunRecord], methods: Mapping[str, str]) -> str:
-    """Explain the daggers: the training of each network, and where images are from.
+def dagger_note(runs: Iterable[Shown]) -> str:
+    """Explain the daggers: the training of each row's network, and where images are from.
 
-    Empty if no record has one. ``methods`` has the paper's names of the models.
+    Empty if no run has one.
     """
     trained: dict[str, None] = {}
+    others: dict[str, None] = {}
     published: dict[str, None] = {}
-    for one in records:
-        method = methods.get(one.identity.model, one.identity.model)
-        if one.identity.sr_sha256:
-            method += "+" * one.identity.self_ensemble
-            published[f"{method}: {described(one.identity)}"] = None
-        elif dagger(one):
-            trained[f"{method} with {training_notes(one)}"] = None
+    for name, row, run in runs:
+        if run.identity.sr_sha256:
+            published[f"{name}: {described(run.identity)}"] = None
+        elif dagger(run, row) and (another := of_another_network(run, row.table)):
+            others[f"{name}: {another}"] = None
+        elif dagger(run, row):
+            trained[f"{name} with {training_notes(run)}"] = None
     notes = []
     if trained:
         notes.append(
             f"{TRAINED_HERE} Not the authors' weights, which may reach a printed number and cannot "
             f"refute one: {'; '.join(trained)}."
         )
+    if others:
+        notes.append(f"{TRAINED_HERE} Of another network: {'; '.join(others)}.")
     if published:
         notes.append(f"{PUBLISHED} Scored here and made elsewhere: {'; '.join(published)}.")
     return " ".join(notes)

@@ -17,7 +17,7 @@ from harness.models.cost import OUTPUT_SIZE, measure_complexity
 from harness.paper.schema import SCORES, score, title
 from harness.paper.select import without_grey
 from harness.registry import DATASETS, METRICS, MODELS
-from harness.report.legend import FAILED, dagger, dagger_note, grey_note
+from harness.report.legend import FAILED, Shown, dagger, dagger_note, grey_note
 from harness.report.plot import short_count
 from harness.report.results import Number, best_two, pipeline_of
 from harness.report.table import BEST, Table
@@ -218,7 +218,7 @@ def _lines(
     printed = [line for line in of_paper if line.matches(wanted.printed)]
     measured = [
         line
-        for line in (_Line(judged=row) for row in ran.rows)
+        for line in (_Line(judged=_placed(row, paper)) for row in ran.rows)
         if not line.matches(wanted.printed) and _has_run(line, datasets)
     ]
     chosen: dict[_Line, None] = {}
@@ -248,6 +248,12 @@ def _printed_rows(paper: Paper | None) -> Iterator[Row]:
             known = rows.setdefault((row.scale, row.method), row)
             rows[row.scale, row.method] = replace(known, printed={**row.printed, **known.printed})
     yield from rows.values()
+
+
+def _placed(judged: JudgedRow, paper: Paper | None) -> JudgedRow:
+    """Note on a row of runs whether the paper has its network."""
+    in_paper = paper is not None and judged.row.model in paper.models
+    return replace(judged, row=replace(judged.row, in_paper=in_paper))
 
 
 def _has_run(line: _Line, datasets: Sequence[str]) -> bool:
@@ -312,7 +318,8 @@ def _cell(
     for metric in wanted.metrics:
         number = texts.get(metric)
         parts += [("/", ""), (number[-1], marks.get(number, "")) if number else (ABSENT, "")]
-    return Marked([*parts[1:], (max(map(dagger, line.runs([dataset])), default=""), "")])
+    daggers = (dagger(run, line.row) for run in line.runs([dataset]))
+    return Marked([*parts[1:], (max(daggers, default=""), "")])
 
 
 def _renamed(lines: Sequence[_Line], wanted: OwnTable) -> dict[_Line, str]:
@@ -391,8 +398,12 @@ def _caption(
         documents = sorted({document for some in of for document in some})
         read = f" (read from {listed(documents)})" if documents else ""
         parts.append(f'{PRINTED} As printed in "{findings.paper.source.title}"{read}.')
-    shown = {line.row.model: _name(line, findings, renamed) for line in lines if line.judged}
-    parts.append(dagger_note(runs, shown))
+    shown = (
+        Shown(_name(line, findings, renamed), line.row, run)
+        for line in lines
+        for run in line.runs(datasets)
+    )
+    parts.append(dagger_note(shown))
     return " ".join(filter(None, parts))
 
 

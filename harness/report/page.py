@@ -135,14 +135,14 @@ def page(findings: Findings, pictures: Pictures) -> list[Page]:
     """Show a paper's verdicts, tables and plots, images and run records in one file.
 
     Raises:
-        HarnessError: there are no runs, or an image cannot be read.
+        HarnessError: there are no finished runs, or an image cannot be read.
     """
     paper = findings.paper
     if paper is None:
         return []
+    tables = results(findings)  # refuses findings without runs
     count = Counter(judgement.verdict for judgement in findings.claims)
     cards = [record_card(record, findings.names) for record in findings.runs["record"]]
-    tables = results(findings)
     names = {table.id: table.title for table in paper.tables}
     photographs = crops(findings, replace(pictures, region=None))
     context = {
@@ -192,11 +192,10 @@ def _own_row(findings: Findings, paper: Paper) -> OwnRow | None:
     judged = max(rows, key=lambda one: (any(cell.shown for cell in one.cells), one.row.scale))
     row, (metric, *_) = judged.row, judged.row.table.scores
     cells = [one for one in judged.cells if one.metric == metric and one.printed is not None]
-    runs = [cell.shown for cell in cells if cell.shown]
-    made = listed(list(dict.fromkeys(map(made_with, runs))))
+    made = dict.fromkeys(made_with(cell.shown, row.table) for cell in cells if cell.shown)
     where = f"{row.table.title}, x{row.scale}"
     judgement = judge_row(judged, paper.row_name(row))
-    return OwnRow(where, judgement, made, _own_table(cells))
+    return OwnRow(where, judgement, listed([*made]), _own_table(cells))
 
 
 def _own_table(cells: list[JudgedCell]) -> Table:
@@ -216,7 +215,7 @@ def _own_table(cells: list[JudgedCell]) -> Table:
 def _measured(cell: JudgedCell) -> str:
     if cell.shown is None or cell.value is None:
         return FAILED if cell.failed else MISSING
-    text = cell.score.as_measured(cell.value) + dagger(cell.shown)
+    text = cell.score.as_measured(cell.value) + dagger(cell.shown, cell.row)
     return Marked([(text, "")], cell.shown.identity.id)
 
 

@@ -17,7 +17,7 @@ from harness.models.cost import measure_complexity
 from harness.models.find_weights import training_notes
 from harness.paper.schema import title
 from harness.registry import MODELS, register_report
-from harness.report.legend import TRAINED_HERE, dagger
+from harness.report.legend import TRAINED_HERE, dagger, is_own
 from harness.report.table import Format
 from harness.text import listed
 
@@ -108,7 +108,7 @@ class Point:
         remark: a printed point's parameters were counted on the network; or the time of a brief
             training.
         run: the id of the run that measured it, or empty.
-        own: a network that the paper does not have.
+        own: the user's own network.
     """
 
     model: str
@@ -157,15 +157,18 @@ COUNTED = "parameters counted on the network"
 
 
 def _measured(cell: JudgedCell, run: RunRecord, parameters: int) -> Point:
-    psnr, own = run.means["psnr"], not cell.row.printed
-    notes = training_notes(run)
-    if dagger(run) == TRAINED_HERE and notes.passes is not None and notes.passes < BRIEF:
-        remark = f"trained {notes.duration}"
-        numbers = parameters, psnr, remark, run.identity.id, own
-        return Point(cell.model, cell.row.method, "trained", *numbers)
-    # The weights of a network that no paper prints are its authors' own.
-    method = cell.row.method + dagger(run) * (not own)
-    return Point(cell.model, method, "measured", parameters, psnr, "", run.identity.id, own)
+    mark, notes = dagger(run, cell.row), training_notes(run)
+    brief = mark == TRAINED_HERE and notes.passes is not None and notes.passes < BRIEF
+    return Point(
+        cell.model,
+        cell.row.method + mark * (not brief),
+        "trained" if brief else "measured",
+        parameters,
+        run.means["psnr"],
+        f"trained {notes.duration}" if brief else "",
+        run.identity.id,
+        is_own(cell.row),
+    )
 
 
 def _cells(findings: Findings, plot: Plot) -> list[JudgedCell]:
@@ -233,7 +236,7 @@ def _notes(findings: Findings, plot: Plot, drawn: Sequence[Point]) -> list[str]:
         besides = f" except for {listed(given)}" if given else ""
         notes.append(f"Parameters counted on the networks{besides}.")
     if any(TRAINED_HERE in point.name for point in drawn):
-        notes.append(f"{TRAINED_HERE} Not the authors' weights.")
+        notes.append(f"{TRAINED_HERE} Not the authors' weights of this network.")
     placed = {point.model for point in drawn}
     cells = _cells(findings, plot)
     printed = {cell.model: cell.row.method for cell in cells if cell.printed is not None}
@@ -369,7 +372,7 @@ def _beyond(point: Point, low: float, high: float) -> str:
 
 
 def _colour(point: Point) -> str:
-    """Return the colour of a name: a network that the paper does not have stands out."""
+    """Return the colour of a name: the user's own network stands out."""
     if point.kind == "trained":
         return "0.35"
     return _MEASURED if point.own else "black"

@@ -24,6 +24,7 @@ from harness.report.legend import (
     PLACE,
     PUBLISHED,
     TRAINED_HERE,
+    Shown,
     dagger,
     dagger_note,
     grey_note,
@@ -168,7 +169,8 @@ def _measured(cells: Sequence[JudgedCell], marks: Mapping[Number, str]) -> str:
     parts = []
     for number in map(_number, cells):
         parts += [("/", ""), (number[-1], marks.get(number, ""))]
-    return Marked([*parts[1:], (max(map(dagger, runs)), "")], runs[0].identity.id)
+    mark = max(dagger(run, cells[0].row) for run in runs)
+    return Marked([*parts[1:], (mark, "")], runs[0].identity.id)
 
 
 def _logged(cells: Sequence[JudgedCell]) -> str:
@@ -196,6 +198,7 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
     value, gap = cell.value, cell.difference
     run = None if value is None else cell.shown  # the run that is shown may lack this metric
     weights, either = run and run.weights, run or cell.failed
+    mark = dagger(run, cell.row) if run else ""
     log = logged(cell)
     digits = max(6, cell.score.measured + 2)
     return place_facts(cell) | {
@@ -206,7 +209,7 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
         "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
         "protocol": run.identity.protocol if run else "",
         "weights": run.tag if run else "",
-        "training": str(training_notes(run)) if run and dagger(run) == TRAINED_HERE else "",
+        "training": str(training_notes(run)) if run and mark == TRAINED_HERE else "",
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified_images": run.verified if run else "",
         "run": either.identity.id if either else MISSING,
@@ -216,7 +219,7 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
 
 
 def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell]) -> str:
-    runs = [cell.shown for cell in cells if cell.shown]
+    shown = [Shown(cell.row.method, cell.row, cell.shown) for cell in cells if cell.shown]
     scores = " / ".join(score(metric, digits).title for metric, digits in table.scores.items())
     scales = listed([f"x{scale}" for scale in sorted({cell.row.scale for cell in cells})])
     names = {"BI": "bicubic degradation, MATLAB imresize"}
@@ -237,11 +240,11 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
         " Pipeline y: luma, degraded in double and compared in uint8; rgb: colour, degraded in "
         f"uint8 and compared in float luma. {grey_note(findings.rules, table)}."
     )
-    if note := dagger_note(runs, findings.names):
+    if note := dagger_note(shown):
         text += f" {note}"
     if colour := sorted({cell.metric.upper() for cell in cells if _is_on_rgb(cell)}):
         text += f" On RGB instead of luma: {', '.join(colour)}."
-    if unverified := sorted({run.identity.dataset for run in runs if not run.verified}):
+    if unverified := sorted({one.run.identity.dataset for one in shown if not one.run.verified}):
         text += f" Not verified against published pixels: {', '.join(unverified)}."
     return text
 
@@ -259,7 +262,7 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
         "images, or reached with others, under the table's rules or others in use (each number by "
         "itself: a few may agree by chance). Inconsistent in print: it contradicts other printed "
         "numbers. Undecided: measured, but not with the authors' weights or images under every "
-        "rule in use."
+        "combination of the rules in use."
     )
 
 
@@ -267,9 +270,8 @@ def measured_share(cells: Iterable[JudgedCell], of: str = "") -> str:
     """State how many printed cells (``of`` which tables) are measured, and with which weights."""
     leading = [cell for cell in cells if cell.metric == next(iter(cell.row.table.scores))]
     printed = [cell for cell in leading if cell.printed is not None]
-    runs = [cell.shown for cell in printed if cell.shown]
-    text = f"{len(runs)} of {len(printed)} printed cells{of} are measured"
-    marks = Counter(map(dagger, runs))
+    marks = Counter(dagger(cell.shown, cell.row) for cell in printed if cell.shown)
+    text = f"{marks.total()} of {len(printed)} printed cells{of} are measured"
     if retrained := marks[TRAINED_HERE]:
         text += f", {retrained} of them with other weights than the authors' ({TRAINED_HERE})"
     if published := marks[PUBLISHED]:

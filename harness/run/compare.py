@@ -96,8 +96,8 @@ class CheckRow:
         tolerance: how far the two may differ; None where nothing is measured.
         tier: the name of the tolerance's tier.
         known: why a difference from the printed number is excused: other weights than the authors'
-            reach more (``ok``), the paper's other numbers contradict it, the authors' weights give
-            it under other rules, or what was measured cannot refute it.
+            reach more (``ok``), the paper's other numbers contradict it, it holds under other
+            rules, or what was measured cannot refute it.
         broken: the run failed, or its record is not sound.
         impossible: the harness cannot measure the number: it never fails.
         other_weights: the run has other weights or SR images than the reference, where only the

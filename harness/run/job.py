@@ -210,6 +210,8 @@ class Job:
         provenance = {**provenance, **{name: text for name, text in requested.items() if text}}
         if run.card.checkpoint:
             provenance["checkpoint"] = run.card.checkpoint
+        if not error:
+            provenance["grey_images"] = sorted(run.image_set.grey)
         names = (image.name for image in run.image_set.images)
         return RunRecord(
             identity=run.identity,

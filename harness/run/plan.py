@@ -22,7 +22,7 @@ from harness.files import recorded_path
 from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
 from harness.models.weights import OFFICIAL, file_tag, relabel
-from harness.protocol.rules import Protocol
+from harness.protocol.rules import Protocol, rules_in_use
 from harness.registry import MODELS
 from harness.run.request import (
     Request,
@@ -192,22 +192,9 @@ def _rules(request: Request, card: ModelCard) -> Protocol:
 def _rules_of_runs(request: Request, card: ModelCard, image_set: ImageSet) -> list[Protocol]:
     """The protocols of a model's runs on a set."""
     rules = _rules(request, card)
-    return rules_in_use(rules, image_set) if request.all_rules else [rules]
-
-
-def rules_in_use(rules: Protocol, image_set: ImageSet) -> list[Protocol]:
-    """List the protocols that a printed score of a set can follow, the given one first.
-
-    They are those with both rules for grey images, if the set has any, and with and without the
-    rounding of luma (``y``) or of the LR images (``rgb``), unless these are given. The border of
-    imresize is worth less than what a printed number leaves open.
-    """
-    rounded = [rules, rules.with_other_grey] if image_set.grey else [rules]
-    if rules.pipeline == "y":
-        return rounded + [replace(one, float_y=True) for one in rounded]
-    if image_set.lr_sha256:
-        return rounded
-    return rounded + [replace(one, float_lr=True) for one in rounded]
+    if not request.all_rules:
+        return [rules]
+    return rules_in_use(rules, grey=bool(image_set.grey), lr_given=bool(image_set.lr_sha256))
 
 
 _Recognised = Mapping[str, Sequence[tuple["ModelCard", "Weights"]]]

@@ -12,13 +12,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.testsets import grey_images
 from harness.models.source import is_built_in
-from harness.protocol.rules import USUAL_GREY, protocol
+from harness.protocol.rules import USUAL_GREY, Protocol, protocol
 from harness.record import digest, file_digest
 from harness.registry import METRICS, MODELS
 from harness.text import listed
 
 if TYPE_CHECKING:
+    from harness.cards import Preset
     from harness.record import RunRecord
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "pillow", "safetensors", "drfn-harness")
@@ -83,22 +85,48 @@ def foreign_origin(record: RunRecord) -> str:
     return ""
 
 
-def command(record: RunRecord) -> str:
+def grey_images_of(record: RunRecord) -> frozenset[str] | None:
+    """Return the names of the grey images of a run's set; None where they are not known.
+
+    Records of earlier versions do not name them; those of published images are known anyway.
+    """
+    named = record.provenance.get("grey_images")
+    if named is not None:
+        return frozenset(named)
+    return grey_images().get(record.identity.dataset) if record.verified else None
+
+
+def command(
+    record: RunRecord, *, datasets: Sequence[str] = (), all_rules_of: Preset | None = None
+) -> str:
     """Write the ``harness run`` command that repeats a run, for the working folder of that run.
 
     `requirements` says what it needs.
+
+    Args:
+        record: the run.
+        datasets: other sets to run on.
+        all_rules_of: run under all rules in use of a table with this preset, instead of under the
+            run's own.
 
     Raises:
         UsageError: the record names a protocol that this harness does not know.
     """
     identity, weights, facts = record.identity, record.weights, record.provenance
     rules, file = protocol(identity.protocol), weights_file(record)
+    metrics = identity.metrics[2:]
+    if all_rules_of:
+        # No border concerns published images.
+        border = rules.border if identity.sr_sha256 else all_rules_of.border
+        rules = Protocol(rules.pipeline, rules.scale, border)
+        metrics = tuple(name for name in metrics if name != "ssim-whole")  # is one of these rules
     model = f"{identity.model}:{weights.tag}" if weights and not file else identity.model
     if identity.sr_sha256:
         model += f"={facts.get('sr_images', 'FOLDER')}"
     elif "checkpoint" in facts:
         model, file = f"{model}={file}", ""
-    words = ["harness", "run", "--models", model, "--datasets", identity.dataset]
+    sets = ",".join(datasets or [identity.dataset])
+    words = ["harness", "run", "--models", model, "--datasets", sets]
     options = {
         "--weights": (file and f"{identity.model}={file}", ""),
         "--weights-key": (facts.get("weights_key", ""), ""),
@@ -112,10 +140,10 @@ def command(record: RunRecord) -> str:
         if value != default:
             words += [option, str(value)]
     words += ["--self-ensemble"] * identity.self_ensemble + ["--float-lr"] * rules.float_lr
-    words += ["--float-y"] * rules.float_y
+    words += ["--float-y"] * rules.float_y + ["--all-rules"] * bool(all_rules_of)
     if identity.lr_sha256:
         words += ["--lr-images", facts.get("lr_images", "DIR")]
-    for metric in identity.metrics[2:]:
+    for metric in metrics:
         words += ["--metric", metric]
     for plugin in plugin_files(record):
         words += ["--plugin", plugin]

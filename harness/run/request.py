@@ -52,7 +52,7 @@ class Request:
         checkpoints: files of networks without a registered model, by the names of their runs.
         sr_folders: folders of published SR images by the name of the method that made them.
         all_rules: run each model under every rule that its printed scores can follow, see
-            `harness.run.plan.rules_in_use`, with the metric ``ssim-whole``.
+            `harness.protocol.rules.rules_in_use`, with the metric ``ssim-whole``.
     """
 
     models: Sequence[str]

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from harness.data.testsets import grey_images
 from harness.errors import MismatchError, UsageError
 from harness.models.find_weights import TrainingNotes, training_notes
 from harness.models.weights import OWN_TAGS
 from harness.protocol.rules import protocol
 from harness.record import digest
-from harness.run.provenance import foreign_origin
+from harness.run.provenance import foreign_origin, grey_images_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,8 +116,7 @@ def _scored_by_two_rules(a: RunRecord, b: RunRecord) -> frozenset[str]:
     """Return the grey images if the two runs follow different rules for them, else no images."""
     if protocol(a.identity.protocol).grey == protocol(b.identity.protocol).grey:
         return frozenset()
-    grey = grey_images().get(a.identity.dataset)
-    # Images that were identified by size alone keep their file names.
+    grey = grey_images_of(a)
     if grey is None or not grey <= {one.image for one in a.images}:
         raise MismatchError(
             f"{a.identity.model} and {b.identity.model} ran on {a.identity.dataset} under two "

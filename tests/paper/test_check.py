@@ -111,7 +111,7 @@ def test_what_the_reference_measures_instead_is_no_failure(seen, verdict) -> Non
 def test_any_other_number_in_such_a_cell_fails(off) -> None:
     found = row(shifted(record("vdsr", "b100"), ssim=off), "ssim", printed=doubting("print"))
     assert found.verdict == "FAIL"
-    assert found.reason == "the authors' weights give 0.7251 in the reference"
+    assert found.reason == "it is 0.7251 in the reference, measured with the authors' weights"
 
 
 def of_others(mine: RunRecord) -> RunRecord:
@@ -157,12 +157,13 @@ def test_a_number_of_other_rules_is_no_failure_without_a_doubt() -> None:
     tried = under_every_rule(mine, ssim=0.7300 - mine.means["ssim"])
     _, found = compared(tried, printed)
     assert (found.verdict, found.violates(require=True)) == ("other rules", False)
-    assert found.reason.startswith("the authors' weights give it under luma not rounded")
+    told = "measured with the authors' weights, it holds under luma not rounded"
+    assert found.reason.startswith(told)
     assert found.measured == pytest.approx(mine.means["ssim"])
     _, found = compared([mine], printed, reference=[mine])
     assert (found.verdict, found.violates(require=True)) == ("undecided", False)
     assert found.reason == (
-        "1 of 4 rule sets tried; not tried: SSIM of the whole image and luma not rounded"
+        "1 of 4 rule sets tried; not tried: luma not rounded and SSIM of the whole image"
     )
     _, found = compared([shifted(mine, ssim=0.001)], printed, reference=[mine])
     assert found.verdict == "FAIL"
@@ -268,6 +269,31 @@ def test_a_set_without_grey_images_counts_under_either_grey_rule() -> None:
         one.dataset: one.verdict for one in rows if (one.model, one.metric) == ("vdsr", "psnr")
     }
     assert (found["set5"], found["set14"]) == ("ok", "not run")
+
+
+def test_a_number_that_ran_under_other_rules_alone_has_its_verdict() -> None:
+    """FSRCNN's authors' weights give its SSIM on Set14 if the grey image is scored as RGB."""
+    place = ("fsrcnn", "set14", "BI-x4/y+as-rgb")
+    (mine,) = (
+        one
+        for one in ResultStore(REFERENCE).records()
+        if (one.identity.model, one.identity.dataset, one.identity.protocol) == place
+    )
+    psnr, ssim = row(mine, "psnr"), row(mine, "ssim")
+    assert (psnr.verdict, psnr.violates(require=True)) == ("undecided", False)
+    assert (ssim.verdict, ssim.measured) == ("ok", pytest.approx(0.75515, abs=1e-5))
+    assert "it holds under grey images as-rgb" in ssim.reason
+    assert row(mine, "ssim", grey="full-range").verdict == "not run"
+
+
+def test_a_number_that_holds_says_with_whose_weights() -> None:
+    mine = otherwise(record("bicubic", "set14"), protocol="BI-x4/y+as-rgb")
+    printed = changed(printing("-"), tables=(BICUBIC,))
+    _, found = compared([shifted(mine, ssim=0.7027 - mine.means["ssim"])], printed)
+    assert found.reason.startswith("measured without weights, it holds under grey images as-rgb")
+
+
+BICUBIC = Table(id="t", title="T", columns=("set14",), cells="x4 | Bicubic | 26.00/0.7027")
 
 
 def test_of_several_runs_of_a_number_the_authors_weights_count() -> None:

@@ -16,6 +16,8 @@ from harness.paper.findings import Findings
 from harness.paper.schema import Doubt, Paper, Table, paper
 from harness.paper.verdicts import JudgedCell, JudgedRow, Judgement, decide, judge_row
 from harness.record import EarlierIdentity, RunRecord, WeightsInfo
+from harness.registry import load_plugins
+from harness.report.legend import dagger
 from harness.run.store import ResultStore
 from tests.records import frame, record, with_metric
 
@@ -204,8 +206,8 @@ class TestRuleSets:
         judged = next(one for one in rows if one.row.method == "LapSRN")
         told = judge_row(judged, "row").evidence
         assert "PSNR of Set14 28.085 for 28.19 (undecided, 1 of 4 rule sets tried)" in told
-        assert told.count("harness run --models lapsrn --datasets set14 --all-rules") == 1
-        assert "--metric ssim-whole" in told
+        command = "harness run --models lapsrn:official --datasets set14 --all-rules."
+        assert told.count("harness run") == told.count(command) == 1
 
 
 class TestWhatRefutes:
@@ -288,6 +290,22 @@ class TestAnotherNetworkOfTheSameAuthors:
             assert (cell.printed, cell.verdict) == (32.07, "undecided")
             assert cell.value == pytest.approx(psnr)
 
+    def test_has_a_mark_and_says_whose_it_is(self) -> None:
+        for paper_id, table, marked in (("drfn2020", "table2", True), ("msrn2018", "later", False)):
+            cell = self.msrn(32.25, paper_id, table)
+            findings = Findings(frame(*cell.runs), paper(paper_id))
+            (judged,) = (one for one in findings.rows if one.row == cell.row)
+            told = judge_row(judged, "row").evidence
+            assert told.startswith("Measured with the authors' weights") is not marked
+            assert told.startswith("Measured with weights of another network") is marked
+            assert dagger(cell.runs[0], cell.row) == "†" * marked
+
+    def test_comes_after_the_weights_of_the_printed_one(self) -> None:
+        later = self.msrn(32.25, "drfn2020", "table2").runs[0]
+        later = replace(later, provenance={"utc": "2026-02-01"})
+        theirs = record("msrn", "set5", (32.07,), protocol="BI-x4/rgb")
+        assert cell_of(later, theirs, cells="x4 | MSRN | 32.07/0.8903 | -").value == 32.07
+
     def test_decides_about_its_own_number(self) -> None:
         assert self.msrn(32.25, "msrn2018", "later").verdict == "reproduced"
         assert self.msrn(32.20, "msrn2018", "later").verdict == "refuted"
@@ -328,6 +346,66 @@ class TestWords:
             cells="x4 | RDN | 32.47/0.8990 | -", rules="imdn"
         )
         assert "--self-ensemble" in self.told(cells="x4 | VDSR+ | 31.35/0.8000 | -")
+
+    def test_a_network_of_a_plug_in_is_measured_with_it(self) -> None:
+        plugin = Path(__file__).parents[2] / "docs/imdn.py"
+        load_plugins([plugin])
+        cells = Findings(frame(), paper("imdn2019")).rows
+        (row,) = (one for one in cells if (one.row.model, one.row.scale) == ("imdn", 4))
+        told = judge_row(row, "row").evidence
+        assert "then harness run --models imdn --scale 4 --plugin imdn.py --like imdn." in told
+
+
+class TestTheCommandThatSettlesANumber:
+    @pytest.mark.parametrize("grey", [False, True])
+    def test_it_settles_it_on_a_set_of_one_s_own(self, harness, photos: Path, grey: bool) -> None:
+        """Whether such a set has grey images is known of its runs alone."""
+        if not grey:
+            (photos / "c.png").unlink()
+        table = Table(id="t", title="T", columns=("photos",), cells="x4 | Bicubic | 50.00/0.9900")
+        printed = changed(PAPER, tables=(table,), plots=(), doubts=(), claims=())
+
+        def row() -> Judgement:
+            records = ResultStore(Path("results/local")).read().table()
+            return judge_row(Findings(records, printed).rows[0], "row")
+
+        assert harness("run", "--models", "bicubic", "--datasets", photos.name).exit_code == 0
+        told = row()
+        assert told.verdict == "undecided"
+        _, words = told.evidence.split("To settle it: harness ")
+        assert harness(*words.removesuffix(".").split()).exit_code == 0
+        assert row().verdict == "refuted" and "To settle it" not in row().evidence
+
+    def test_a_record_that_does_not_say_is_made_again(self, harness, photos: Path) -> None:
+        told = self.told(record("bicubic", "manga109", weights=None))
+        assert told == "harness run --models bicubic --datasets manga109 --all-rules --force."
+        run = record("bicubic", "manga109", weights=None)
+        known = replace(run, provenance=run.provenance | {"grey_images": []})
+        assert self.told(known) == "harness run --models bicubic --datasets manga109 --all-rules."
+
+    @staticmethod
+    def told(*runs: RunRecord) -> str:
+        """The command that the evidence of the runs' row names."""
+        network = (runs[0].identity.model, runs[0].identity.scale)
+        (row,) = (
+            one
+            for one in Findings(frame(*runs), PAPER).rows
+            if (one.row.model, one.row.scale) == network
+        )
+        told = judge_row(row, "row").evidence.split("To settle it: ")[1]
+        return told.split(" Not measured: ")[0]
+
+    def test_it_has_the_weights_and_plug_ins_of_the_run(self) -> None:
+        run = record("vdsr", "set5", (30.0, 30.0), whole=0.7)
+        run = replace(run, plugins={"set5": {"file": "sets.py", "sha256": "0"}})
+        known = run.provenance | {"weights_file": "theirs/vdsr.mat"}
+        command = "harness run --models vdsr --datasets set5 --weights vdsr=theirs/vdsr.mat"
+        assert self.told(replace(run, provenance=known)) == (
+            f"{command} --all-rules --plugin sets.py."
+        )
+        assert "--models vdsr:official --datasets set5,set14 --all-rules" in self.told(
+            run, record("vdsr", "set14", (27.0, 27.0))
+        )
 
 
 class TestARowIsOfOneCheckpoint:

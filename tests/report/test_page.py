@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import escape
 
+from harness.errors import HarnessError
 from harness.paper.findings import Findings
 from harness.paper.schema import Paper, paper
 from harness.paper.verdicts import Judgement, Verdict
@@ -24,6 +25,7 @@ from harness.report.plot import plots, points
 from harness.report.results import results
 from harness.run.store import ResultStore
 from tests.paper.test_literature import msrn
+from tests.records import frame
 from tests.report.test_plot import RUNS
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
@@ -47,6 +49,11 @@ def html() -> str:
 @cache
 def _html() -> str:
     return render()
+
+
+def test_without_runs_there_is_none() -> None:
+    with pytest.raises(HarnessError, match="There are no finished runs to report"):
+        page(Findings(frame(), DRFN), Pictures(REFERENCE))
 
 
 class Links(HTMLParser):

@@ -111,7 +111,18 @@ def test_a_network_of_one_s_own_is_no_stranger_s_and_stands_out() -> None:
     drawn = figure5(runs).draw()
     colours = {text.get_text(): text.get_color() for text in names(drawn.axes[0])}
     assert colours["mine"] != colours["VDSR†"] == colours["VDSR"]
-    assert "† Not the authors' weights." in note(drawn)
+    assert "† Not the authors' weights of this network." in note(drawn)
+
+
+def test_another_checkpoint_of_a_printed_network_is_no_network_of_one_s_own() -> None:
+    """Nor is a published one that the paper leaves out, such as edsr-baseline."""
+    runs = frame(
+        run("vdsr", 31.35, 665_921, "set5"),
+        run("vdsr", 28.01, 665_921, tag="mine"),
+        run("edsr-baseline", 28.58, 1_517_571, tag="mine"),
+    )
+    found = {p.name: p.own for p in points(runs) if p.run}
+    assert found == {"VDSR:mine†": False, "edsr-baseline†": False}
 
 
 def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as replace_fields
 
+from harness.errors import UsageError
 from harness.paper.findings import Findings
 from harness.paper.schema import Ambiguity, Paper, Reading, paper
 from harness.registry import MODELS
@@ -69,6 +70,12 @@ def test_a_network_that_is_not_registered_or_not_of_this_scale_has_no_count() ->
         )
     finally:
         MODELS.restore(kept)
+
+
+def test_arguments_that_the_network_does_not_take_are_told_with_their_question() -> None:
+    wrong = with_reading(Reading(text="Shallow.", model="vdsr", arguments={"dept": 3}))
+    with pytest.raises(UsageError, match=r"ambiguity\]\] depth .* dept=3.*unexpected .*'dept'"):
+        report(wrong)
 
 
 @pytest.mark.parametrize("of", [None, replace_fields(DRFN, ambiguities=())])

@@ -14,7 +14,7 @@ from harness.paper.schema import Paper, paper, read_paper
 from harness.record import RunRecord
 from harness.registry import MODELS, REPORTS, register_model
 from harness.report.claims import claims
-from harness.report.legend import dagger, grey_note
+from harness.report.legend import grey_note
 from harness.report.results import differences, elsewhere_text, explained, results, rules
 from harness.report.table import Table
 from tests.records import frame, record, with_metric
@@ -241,10 +241,35 @@ def test_a_network_of_ones_own_has_no_dagger() -> None:
     register_model("mine", pipeline="rgb", input="lr", scales=(4,))(MODELS.get("drfn").build)
     own, theirs = (record(name, "set5", [30.0], tag="file") for name in ("mine", "drfn"))
     table = made(own, theirs)
-    (line,) = (line for line in lines(table, "mine") if line[3] == "measured")
-    assert line[4] == "30.000/0.8000"
-    assert dagger(theirs) == "†" and dagger(own) == ""
+    marks = {}
+    for name in ("mine", "DRFN"):
+        (line,) = (line for line in lines(table, name) if line[3] == "measured")
+        marks[name] = line[4].removeprefix("30.000/0.8000")
+    assert marks == {"mine": "", "DRFN": "†"}
     assert "DRFN with a training" in table.caption and "mine with" not in table.caption
+
+
+def test_other_weights_are_marked_without_the_plug_in_of_their_network() -> None:
+    """IMDN of the paper imdn2019 is a plug-in, docs/imdn.py."""
+    assert "imdn" not in MODELS
+    imdn = record("imdn", "set5", [30.0], tag="file", protocol="BI-x4/rgb+symmetric")
+    own = record("mine", "set5", [30.0], tag="file")
+    (table,) = results(Findings(frame(imdn, own), paper("imdn2019")))
+    measured = {line[0]: line[4][1] for line in table.rows if line[1] == "x4" and line[4][1:]}
+    assert (measured["IMDN"], measured["mine"]) == ("30.000/0.8000†", "30.000/0.8000")
+    assert "IMDN with a training of which nothing is known" in table.caption
+
+
+def test_of_two_trainings_the_note_says_which_row_has_which() -> None:
+    long = json.loads((WEIGHTS / "drfn-x4.repro.json").read_text())["tensors_sha256"]
+    runs = [
+        record("drfn", "set5", [30.0], tag="repro", weights=long),
+        record("drfn", "set14", [27.0], tag="other", weights="f" * 64),
+    ]
+    caption = made(*runs).caption
+    assert "DRFN with 3,902 steps" in caption
+    assert "DRFN:other with a training of which nothing is known" in caption
+    assert "DRFN with a training" not in caption
 
 
 def test_of_weights_trained_here_those_that_saw_most_count() -> None:

@@ -78,7 +78,21 @@ class TestRuns:
         alike = record("edsr", psnr=(28.0, 29.0, 30.0, 30.0), protocol="BI-x4/rgb+full-range")
         assert compare_runs(alike, a).difference == pytest.approx(2.0)
 
-    def test_on_an_own_set_they_do_not(self) -> None:
+    def test_on_an_own_set_they_do_if_the_runs_name_its_grey_images(self) -> None:
+        scores = {"mine": (27.0, 25.0), "edsr": (28.0, 90.0)}
+        a, b = (
+            replace(
+                record(model, "own", psnr, protocol=protocol),
+                provenance={"grey_images": ["img_001"]},
+                verified=False,
+            )
+            for (model, psnr), protocol in zip(
+                scores.items(), ("BI-x4/y", "BI-x4/rgb"), strict=True
+            )
+        )
+        assert [list(one) for one in paired_scores(b, a)] == [[28.0], [27.0]]
+
+    def test_on_an_own_set_that_no_run_knows_they_do_not(self) -> None:
         with pytest.raises(MismatchError, match="two grey rules"):
             compare_runs(record("srcnn", "mine"), record("edsr", "mine", protocol="BI-x4/rgb"))
         with pytest.raises(MismatchError, match="two grey rules"):  # without Set14's img_003
