@@ -96,18 +96,39 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 REFERENCE, LOCAL = Path("results/reference"), Path("results/local")
+PUBLISHED = "reference"
+"""What ``--results`` calls the package's own records, if no folder here has that name."""
+
+
+def published_records() -> Path:
+    """Return the folder of the package's own reference records, which the reports rest on."""
+    package = Path(harness.__file__).parent
+    checkout = package.parent / REFERENCE
+    return checkout if checkout.is_dir() else package / "reference"
 
 
 def reference_records() -> Path:
     """Return the folder of the reference records: the working directory's, else the package's."""
-    package = Path(harness.__file__).parent
-    folders = (REFERENCE, package.parent / REFERENCE, package / "reference")
-    return next((folder for folder in folders if folder.is_dir()), REFERENCE)
+    return REFERENCE if REFERENCE.is_dir() else published_records()
 
 
 def records_to_report() -> Path:
     """Return the user's own records, ``results/local``, if there are any, else the reference."""
     return LOCAL if any(LOCAL.glob("x*/*/*.json")) else reference_records()
+
+
+def _results_to_read(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
+    """Convert ``--results``: the word `PUBLISHED` is the package's own records.
+
+    Raises:
+        UsageError: as `folder_to_read`.
+    """
+
+    def meant(one: Path) -> Path:
+        return published_records() if one == Path(PUBLISHED) and not one.is_dir() else one
+
+    path = tuple(map(meant, path)) if isinstance(path, tuple) else meant(path)
+    return folder_to_read(context, parameter, path)
 
 
 def results_option(
@@ -120,16 +141,18 @@ def results_option(
         made: the verb creates the folder, so it need not exist.
         several: the verb joins the records of several folders.
     """
+    joined = " (repeatable: they are joined)" * several
+    published = f"; {PUBLISHED}: the package's own, which the published verdicts rest on"
     return click.option(
         "--results",
         type=PathOption,
-        callback=None if made else folder_to_read,
+        callback=None if made else _results_to_read,
         multiple=several,
         default=(lambda: [default or records_to_report()])
         if several
         else default or records_to_report,
         show_default=default or f"{LOCAL} if it has records, else {REFERENCE}",
-        help=f"The folder of run records{' (repeatable: they are joined)' * several}.",
+        help=f"The folder of run records{joined}{'' if made else published}.",
     )
 
 
@@ -252,6 +275,15 @@ def open_results(*results: Path) -> Records:
             err=True,
         )
     return records
+
+
+def note_own_runs(results: Collection[Path]) -> None:
+    """Say that verdicts rest on the user's own runs alone, unless ``--results`` names these."""
+    if not is_given("results") and LOCAL in results:
+        note(
+            f"Only your own runs are judged; the published verdicts: --results {PUBLISHED}; both: "
+            f"--results {LOCAL} --results {PUBLISHED}."
+        )
 
 
 def note_read(records: Records) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -26,9 +27,11 @@ from harness.cli.options import (
     fill_registries,
     folder_to_read,
     is_given,
+    note_own_runs,
     open_results,
     paper_option,
     plugin_option,
+    published_records,
     reference_records,
     refuse_ignored,
     required_paper,
@@ -38,12 +41,13 @@ from harness.cli.options import (
     weights_of_option,
     words_option,
 )
-from harness.cli.progress import echo, echo_lines
+from harness.cli.progress import echo, echo_lines, note
 from harness.errors import HarnessError, UsageError
 from harness.report.build import FIXED_RULES
 from harness.text import json_text, listed
 
 if TYPE_CHECKING:
+    from harness.paper.findings import Findings
     from harness.report.crops import Region
     from harness.report.own_table import OwnTable
 
@@ -56,10 +60,10 @@ def _decimals(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _new_names(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, str]:
-    """Convert the pairs of ``--rename``."""
+def _new_names(_: object, parameter: object, texts: tuple[str, ...]) -> dict[str, str]:
+    """Convert the pairs of ``--rename``: a comma ends one if another NAME= follows."""
     names = {}
-    for pair in pairs:
+    for pair in (pair for text in texts for pair in re.split(r",\s*(?=[^\s,=]+=)", text)):
         name, _, text = pair.partition("=")
         if not name or not text:
             raise UsageError(f"--rename takes NAME=TEXT, such as mine=Ours, not {pair!r}.")
@@ -105,8 +109,9 @@ def own_table_options(command: Command) -> Command:
             "renamed",
             multiple=True,
             callback=_new_names,
-            metavar="NAME=TEXT",
-            help="Own table: call a method so, such as mine=Ours (repeatable).",
+            metavar="NAME=TEXT,...",
+            help="Own table: call methods so, such as mine:a=Ours,mine:b=Ablation (repeatable; a "
+            "comma ends a TEXT only if a further NAME= follows).",
         ),
         click.option(
             "--caption",
@@ -221,7 +226,8 @@ def report(
         print_claims(results, paper_name, "json", weights_of)
         return
     if not out:
-        of_reference = [one.resolve() for one in results] == [reference_records().resolve()]
+        of_package = {reference_records().resolve(), published_records().resolve()}
+        of_reference = len(results) == 1 and results[0].resolve() in of_package
         out = Path() if of_reference else results[0]
         own = paper.source.id if paper else "runs"
         is_taken = own in PAPERS and own not in (paper_name, default_paper())
@@ -231,6 +237,8 @@ def report(
     if set(selected(name, paper)) <= {*FIXED_RULES}:
         refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     findings = Findings(open_results(*results).table(), paper, grey, weights_of)
+    if paper and not own_request:
+        note_own_runs(results)
     marks = {"with_marks": not no_marks}
     if own_request:
         table = own_table(findings, own_request)
@@ -250,6 +258,8 @@ def report(
         elif result.paths:
             echo_lines(result.shown, nl=bool(result.shown))
             echo(f"Written: {', '.join(map(str, result.paths))}", err=True)
+    if paper and name == "results":
+        note(f"These are the tables of {paper.source.id}; one of your own: add --models NAME,...")
     if failed:
         sys.exit(1)
 
@@ -301,12 +311,22 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
         echo(path)
 
 
-@click.command(epilog=examples("claims", "claims superior", "claims --paper rdn2018 --format csv"))
+@click.command(
+    epilog=examples(
+        "claims --results reference", "claims superior", "claims --paper rdn2018 --format csv"
+    )
+)
 @click.argument("name", default="")
 @paper_option()
 @results_option(several=True)
+@click.option("--verbose", "-v", is_flag=True, help="Print the evidence of every claim.")
 @click.option(
-    "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["text", "md", "json", "csv"]),
+    default="text",
+    show_default=True,
+    help="text prints each claim as soon as it is judged; the others begin when all are.",
 )
 @weights_of_option
 @plugin_option
@@ -314,18 +334,21 @@ def claims(
     name: str,
     paper_name: str,
     results: tuple[Path, ...],
+    verbose: bool,
     form: Any,
     weights_of: tuple[str, ...],
     plugins: tuple[Path, ...],
 ) -> None:
-    """Print the claims of the paper: their words, the evidence, the verdicts.
+    """Print the verdict on each claim of the paper, a line each; with NAME or -v, the evidence.
 
-    With NAME, or a part of it, only that claim, and the scores of the runs that it rests on.
-    Without it all, those of most weight first, each as soon as it is judged, and a table at the
-    end; harness report claims writes the same into files.
+    NAME is a claim or a part of its name: its words, the evidence, and the scores of the runs that
+    it rests on. Without it all claims, those of most weight first; harness report claims writes
+    them with their evidence into files.
     """
+    if form != "text":
+        refuse_ignored("--format text", "verbose")
     fill_registries(plugins)
-    print_claims(results, paper_name, form, weights_of, name)
+    print_claims(results, paper_name, form, weights_of, name, verbose=verbose)
 
 
 def print_claims(
@@ -334,37 +357,62 @@ def print_claims(
     form: Any,
     weights_of: Sequence[str] = (),
     name: str = "",
+    *,
+    verbose: bool = False,
 ) -> None:
     """Print a paper's claims and their verdicts, judged from the records in some folders.
 
     Args:
         results: the folders.
         paper_name: the paper, by name or as a file.
-        form: ``md``, ``json`` or ``csv``.
+        form: ``text``, ``md``, ``json`` or ``csv``.
         weights_of: the checkpoints that speak for their models, as ``model:tag``.
         name: one claim; by default all.
+        verbose: print the evidence of all as text, too.
 
     Raises:
         UsageError: there is no such paper or claim.
     """
     from harness.paper.findings import Findings
-    from harness.report.claims import claim_note, claims_table, runs_of
-    from harness.report.table import markdown_note
+    from harness.report.claims import claims_table
 
     paper = required_paper(paper_name, "harness claims")
     findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
+    note_own_runs(results)
     names = [_near(name, findings.claim_names)] if name else findings.claim_names
     if form == "json":
         echo_lines(json_text([asdict(findings.judge(one)) for one in names]))
-    elif form == "csv":
-        echo_lines(claims_table(findings, names).render("csv"), nl=False)
+    elif form != "text":
+        echo_lines(claims_table(findings, names).render(form), nl=False)
+    elif name:
+        _print_claim(findings, *names)
     else:
-        for one in names:
-            echo_lines(f"{markdown_note(claim_note(findings.judge(one)))}\n")
-        if not name:
-            echo_lines(replace(claims_table(findings, names), notes=()).render("md"), nl=False)
-        elif findings.judge(*names).runs:
-            echo_lines(runs_of(findings, findings.judge(*names)))
+        _print_verdicts(findings, names, verbose=verbose)
+
+
+def _print_claim(findings: Findings, name: str) -> None:
+    """Print one claim with its evidence and the scores of its runs."""
+    from harness.report.claims import claim_note, runs_of
+    from harness.report.table import markdown_note
+
+    judged = findings.judge(name)
+    echo_lines(f"{markdown_note(claim_note(judged))}\n")
+    if judged.runs:
+        echo_lines(runs_of(findings, judged))
+
+
+def _print_verdicts(findings: Findings, names: Sequence[str], *, verbose: bool) -> None:
+    """Print each claim as soon as it is judged, then how many have which verdict."""
+    from harness.report.claims import brief, claim_note, verdict_counts
+    from harness.report.table import markdown_note
+
+    for name in names:
+        judged = findings.judge(name)
+        echo_lines(f"{markdown_note(claim_note(judged))}\n" if verbose else brief(judged))
+    counts = verdict_counts(map(findings.judge, names))
+    echo_lines("\n" * (not verbose) + f"Of {len(names)} claims: {counts}.")
+    if names and not verbose:
+        note(f"The evidence of one: harness claims NAME, such as {names[0]}; of all: -v.")
 
 
 def _near(word: str, names: Sequence[str]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
+from textwrap import shorten
 from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
@@ -33,14 +34,12 @@ def claims_table(findings: Findings, names: Sequence[str]) -> Table:
     """Report some claims of the paper, by name."""
     paper, judgements = findings.paper, [findings.judge(name) for name in names]
     assert paper is not None, "claims are of a paper"
-    count = Counter(judgement.verdict for judgement in judgements)
-    numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
     caption = (
         f'What "{paper.source.title}" claims, judged from run records, from the networks '
-        f"themselves and from the printed tables: {numbers}. Reproduced: the evidence agrees. "
-        "Refuted: it does not. Inconsistent in print: printed numbers contradict each other. "
-        "Undecided: the evidence can neither confirm nor refute. Not measured: evidence is "
-        "missing, or no number decides."
+        f"themselves and from the printed tables: {verdict_counts(judgements)}. "
+        "Reproduced: the evidence agrees. Refuted: it does not. Inconsistent in print: printed "
+        "numbers contradict each other. Undecided: the evidence can neither confirm nor refute. "
+        "Not measured: evidence is missing, or no number decides."
     )
     if copied := [table_name(table) for table in paper.tables if table.read_from]:
         caption += f" The numbers of {listed(copied)} are not from the paper itself."
@@ -49,6 +48,23 @@ def claims_table(findings: Findings, names: Sequence[str]) -> Table:
     tidy = pd.DataFrame([asdict(one) | {"runs": _runs(one)} for one in judgements], columns=columns)
     notes = [claim_note(one) for one in judgements]
     return Table("claims", caption, ["Claim", "Where", "Verdict"], rows, tidy, notes)
+
+
+def verdict_counts(judgements: Iterable[Judgement]) -> str:
+    """Count the claims of each verdict in words."""
+    count = Counter(one.verdict for one in judgements)
+    return ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
+
+
+_WIDTH = 100
+"""The letters of a line of `brief`."""
+
+
+def brief(one: Judgement) -> str:
+    """Write a verdict, the claim's name and its first words in a line for a terminal."""
+    width = max(map(len, get_args(Verdict)))
+    start = f"{one.verdict:<{width}}  {one.claim}: "
+    return start + shorten(one.statement, max(_WIDTH - len(start), 20), placeholder=" ...")
 
 
 def claim_note(one: Judgement) -> Note:

@@ -279,6 +279,30 @@ def test_the_command_writes_it_beside_the_runs_and_prints_it(harness) -> None:
 
 
 @pytest.mark.parametrize(
+    ("renames", "names"),
+    [
+        (["mine:a=Ours,mine:b=Ablation"], ["Ours", "Ablation"]),
+        (["mine:a=Ours, large", "mine:b=Ours, small"], ["Ours, large", "Ours, small"]),
+    ],
+)
+def test_names_are_separated_by_commas_or_given_one_by_one(harness, renames, names) -> None:
+    for tag in ("a", "b"):
+        run = record("mine", "set5", [31.0], tag=tag, protocol="BI-x4/rgb")
+        ResultStore(Path("results/local")).write(run)
+    words = [word for one in renames for word in ("--rename", one)]
+    shown = harness("report", "results", "--models", "mine:a,mine:b", *words)
+    assert shown.exit_code == 0, shown.output
+    assert re.findall(r"(?m)^\| (.*?) +\| \*?\*?31", shown.stdout) == names
+
+
+def test_the_tables_of_the_paper_say_how_to_make_one_of_ones_own(harness) -> None:
+    ResultStore(Path("results/local")).write(mine())
+    hint = "one of your own: add --models NAME,..."
+    assert hint in harness("report", "results", "--format", "md").stderr
+    assert hint not in harness("report", "results", "--models", "mine").stderr
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ("table2 --datasets set5", "--datasets is for harness report results"),
