@@ -472,6 +472,21 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
             raise UsageError(f"The plug-in {name} cannot be loaded ({reason}): correct the file.")
 
 
+def models_by_file() -> dict[Path, list[str]]:
+    """List the models of each ``--plugin`` file that registered some."""
+    found: dict[Path, list[str]] = {}
+    for name in MODELS:
+        if file := FILES.get(MODELS.origin(name)):
+            found.setdefault(file, []).append(name)
+    return found
+
+
+def without_entries(files: Iterable[Path]) -> list[Path]:
+    """Return those of the ``--plugin`` files that registered nothing."""
+    known = {file.resolve() for file in FILES.values()}
+    return [file for file in files if file.resolve() not in known]
+
+
 def clashes() -> list[Clash]:
     """List the names of all kinds that plug-ins registered but cannot use."""
     return [clash for registry in _ALL for clash in registry.clashes()]

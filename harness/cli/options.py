@@ -214,18 +214,24 @@ def required_paper(name: str, taker: str) -> Paper:
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
-    """Fill the registries, and warn about plug-ins that fail and names that are refused.
+    """Fill the registries; warn about plug-ins that fail or are empty, and names that are refused.
 
     From this call on, everything that plug-ins print goes to standard error.
     """
     from harness.data.testsets import register_testsets
-    from harness.registry import FAILURES, SETTINGS, clashes, load_plugins
+    from harness.registry import FAILURES, SETTINGS, clashes, load_plugins, without_entries
 
     keep_stdout()
     register_testsets()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
         echo(f"Warning: the plug-in {name} is disabled ({reason}).", err=True)
+    for file in without_entries(plugins):
+        echo(
+            f"Warning: the plug-in {file} registers nothing: use a decorator such as "
+            "register_model in it.",
+            err=True,
+        )
     for clash in clashes():
         echo(f"Warning: {clash}", err=True)
     for name, changed in SETTINGS.items():

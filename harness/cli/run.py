@@ -432,7 +432,9 @@ def _executor(
             "the workers of that scheduler, not both."
         )
     if find_spec("distributed") is None:
-        raise UsageError("--executor dask needs pip install 'drfn-harness[cluster]'.")
+        raise UsageError(
+            "--executor dask needs pip install -c constraints.txt '.[cluster]' in the clone."
+        )
     from harness.run.workers import Workers
 
     return lambda context: Workers(context, scheduler, workers, plugins)
