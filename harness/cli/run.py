@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict
@@ -277,6 +278,8 @@ def summary(
         records: of the runs.
         printed: the numbers beside those of a run and the paper that prints them, by the run's id.
     """
+    from harness.models.published import weights_label
+
     rows, printed = [], printed or {}
     # PSNR and SSIM come first in every run.
     metrics = list(dict.fromkeys(name for one in records for name in one.identity.metrics))
@@ -289,7 +292,7 @@ def summary(
             for name in metrics
         ]
         scores += [printed.get(identity.id, ("",))[0]] * bool(printed)
-        tag = record.tag or "-"
+        tag = weights_label(record) or "-"
         rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
         rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
     titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:]), *["printed"] * bool(printed)]
@@ -367,6 +370,7 @@ def next_steps(
     """Say how many runs there are, where their records lie, and how to make a table of them."""
     from harness.cards import Preset
     from harness.paper.select import follows, is_comparable
+    from harness.run.store import checkpoint_of, checkpoint_tags
 
     finished = [record for record in records if record.status == "finished"]
     left_out = len(planned.absent) + len(planned.problems)
@@ -377,15 +381,15 @@ def next_steps(
     shown = [one for one in finished if is_comparable(one) and follows(one, Preset())]
     identities = [one.identity for one in shown if not one.identity.hyper]
     if identities:
-        tags: dict[str, set[str]] = {}
-        for one in shown:
-            tags.setdefault(one.identity.model, set()).add(one.tag)
+        tags = checkpoint_tags(shown)
+        count = Counter((model, scale) for model, scale, _ in tags)
         models = dict.fromkeys(
             one.identity.model
-            + f":{one.tag}" * (len(tags[one.identity.model]) > 1)
+            + f":{tags[checkpoint]}" * (count[checkpoint[:2]] > 1)
             + "+" * one.identity.self_ensemble
             for one in shown
             if not one.identity.hyper
+            for checkpoint in [checkpoint_of(one)]
         )
         words = ["harness", "report", "results", "--models", ",".join(models)]
         words += ["--datasets", ",".join(dict.fromkeys(one.dataset for one in identities))]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
+from harness.models.published import weights_label
 from harness.paper.schema import title
 from harness.paper.verdicts import Judgement, Verdict
 from harness.registry import register_report
@@ -83,7 +84,7 @@ def runs_of(findings: Findings, one: Judgement) -> str:
             records[run].identity.model,
             title(records[run].identity.dataset),
             records[run].identity.protocol,
-            records[run].tag,
+            weights_label(records[run]),
             *(readable(records[run].means.get(metric)) for metric in ("psnr", "ssim")),
         ]
         for run in one.runs

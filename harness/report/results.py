@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.models.find_weights import training_notes
+from harness.models.published import weights_label
 from harness.paper.literature import Elsewhere, elsewhere, logged, measured_as, official
 from harness.paper.schema import SCORES, score, title
 from harness.paper.verdicts import PRINTED_TEXT
@@ -205,7 +206,7 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
         "remark": cell.doubt.reason if cell.doubt else "",
         "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
         "protocol": run.identity.protocol if run else "",
-        "weights": run.tag if run else "",
+        "weights": weights_label(run) if run else "",
         "training": str(training_notes(run)) if run and dagger(run) == TRAINED_HERE else "",
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified_images": run.verified if run else "",

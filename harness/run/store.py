@@ -336,7 +336,7 @@ def checkpoint_of(record: RunRecord) -> Checkpoint:
 
 
 def weights_kind(record: RunRecord) -> str:
-    """``official``, ``repro``, ``file`` for others, ``published images``, or empty without any."""
+    """``official``, ``repro``, ``file`` for others, ``SR images``, or empty without any."""
     is_named = record.weights is not None and record.tag not in OWN_TAGS
     return "file" if is_named else record.tag
 
