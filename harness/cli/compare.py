@@ -137,7 +137,7 @@ def comparison_table(
         *names,
         "Difference",
         "95 % interval",
-        "",
+        "Verdict",
     ]
     tidy = pd.DataFrame([_facts(names, one) for one in found])
     rows = [_row(names, one) for one in found]

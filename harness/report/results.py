@@ -219,11 +219,11 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
 def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell]) -> str:
     runs = [cell.shown for cell in cells if cell.shown]
     scores = " / ".join(score(metric, digits).title for metric, digits in table.scores.items())
-    scales = listed([f"x{scale}" for scale in sorted({cell.row.scale for cell in cells})])
+    scales = [f"x{scale}" for scale in sorted({cell.row.scale for cell in cells})]
     names = {"BI": "bicubic degradation, MATLAB imresize"}
     made = names.get(table.degradation, table.degradation)
     width = "as many pixels as the scale" if table.border is None else f"{table.border} px"
-    text = f"{scores} at {scales} ({made}, luma, border of {width} left out)"
+    text = f"{scores} at {listed(scales)} ({made}, luma, border of {width} left out)"
     if findings.paper:
         name = f'{table_name(table)} of "{findings.paper.source.title}"'
         text = f"{name}: {text}, printed and measured; {measured_share(cells)}."
@@ -233,7 +233,7 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
         if any(map(logged, cells)):
             text += " Log: the mean of what the authors published image by image; no verdict."
     else:
-        text += f" of every network that ran. {BEST}"
+        text += f" of every network that ran. {BEST[len(scales) > 1]}"
     text += (
         " Pipeline y: luma, degraded in double and compared in uint8; rgb: colour, degraded in "
         f"uint8 and compared in float luma. {grey_note(findings.rules, table)}."
