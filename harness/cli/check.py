@@ -62,7 +62,10 @@ if TYPE_CHECKING:
     "table's own rule]",
 )
 @click.option(
-    "--tolerance", type=click.FloatRange(0), metavar="DB", help="PSNR tolerance for every tier."
+    "--tolerance",
+    type=click.FloatRange(0),
+    metavar="DB",
+    help="One PSNR tolerance for all numbers.",
 )
 @click.option(
     "--retrained",
@@ -274,8 +277,7 @@ def _facts(row: CheckRow) -> dict[str, str]:
         "measured": score(row.measured),
         "expected": score(row.expected),
         "difference": score(row.difference, "+"),
-        "tolerance": "" if row.tolerance is None else f"{row.tolerance:g}",
-        "tier": row.tier,
+        "tolerance": "" if row.tolerance is None else f"{row.tolerance:g} ({row.tier})",
         "run": row.run,
         "record": row.record,
         "verdict": _verdict(row),
@@ -327,7 +329,7 @@ def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
 
 def _sentence(row: CheckRow) -> str:
     facts = _facts(row)
-    names = ("measured", "expected", "difference", "tolerance", "tier")
+    names = ("measured", "expected", "difference", "tolerance")
     numbers = [f"{name} {facts[name]}" for name in names if facts[name]]
     return f"{facts['verdict']} ({', '.join(numbers)})"
 

@@ -333,8 +333,8 @@ def _find(
         with suppress(WeightsMissing):
             weights = find_weights(smaller, request.scale)
             result.notes.append(
-                f"{card.name} has no weights here: {smaller.name} runs in its place, under its "
-                "own name."
+                f"{card.name} has no weights here: {smaller.name} runs in its place, and tables "
+                "call it that."
             )
             return smaller, weights, card.name
         raise
