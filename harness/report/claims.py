@@ -48,7 +48,8 @@ def claims_table(findings: Findings, names: Sequence[str]) -> Table:
     columns = [field.name for field in fields(Judgement)]
     tidy = pd.DataFrame([asdict(one) | {"runs": _runs(one)} for one in judgements], columns=columns)
     notes = [claim_note(one) for one in judgements]
-    return Table("claims", caption, ["Claim", "Where", "Verdict"], rows, tidy, notes)
+    headers = ["Claim", "Where", "Verdict"]
+    return Table("claims", caption, headers, rows, tidy, notes, title="Claims and their verdicts")
 
 
 def verdict_counts(judgements: Iterable[Judgement]) -> str:

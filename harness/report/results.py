@@ -83,7 +83,8 @@ def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow
         headers.remove("")
         tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark", "log", "log_of"])
         notes = []
-    return Table(table.id, _caption(findings, table, cells), headers, rows, tidy, notes)
+    caption = _caption(findings, table, cells)
+    return Table(table.id, caption, headers, rows, tidy, notes, title=table.title)
 
 
 def _lines(row: JudgedRow) -> Iterator[Lines]:
@@ -314,7 +315,8 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
         "instead of windows inside the image only."
     )
     headers = [*PLACE, "Rules", "Measured", "Agrees"]
-    return Table("rules", caption, headers, lines, pd.DataFrame(facts))
+    heading = "Which rules give each number"
+    return Table("rules", caption, headers, lines, pd.DataFrame(facts), title=heading)
 
 
 @register_report("literature")
@@ -342,7 +344,8 @@ def _literature(findings: Findings, printed: schema.Table) -> Table:
     headers = [*PLACE, "Printed elsewhere", "Measured", "Rounds to"]
     facts = [_literature_facts(cell, one) for cell, found in known for one in found]
     rows = [_literature_row(cell, found) for cell, found in known]
-    return Table("literature", caption, headers, rows, pd.DataFrame(facts))
+    heading = "The same numbers in other documents"
+    return Table("literature", caption, headers, rows, pd.DataFrame(facts), title=heading)
 
 
 def _literature_row(cell: JudgedCell, found: Sequence[Elsewhere]) -> list[str]:
@@ -417,7 +420,8 @@ def _differences(findings: Findings, table: schema.Table) -> Table:
     caption = _differences_caption(findings, table)
     headers = ["Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "Half-width (dB)"]
     tidy = pd.DataFrame(facts).rename(columns={"difference": "measured"})
-    return Table("differences", caption, headers, lines, tidy.round(4))
+    heading = "Differences and their intervals"
+    return Table("differences", caption, headers, lines, tidy.round(4), title=heading)
 
 
 def _differences_caption(findings: Findings, table: schema.Table) -> str:

@@ -84,6 +84,7 @@ class Table:
         remarks: sentences for the author of a paper that shows the table, not for its readers: they
             stand below it, in LaTeX in comments above it.
         for_a_paper: in LaTeX, the table takes one column of two, if it is narrow enough.
+        title: its heading on the page and in HTML; the name if empty.
 
     Raises:
         HarnessError: a row has more or fewer cells than there are headers.
@@ -98,6 +99,7 @@ class Table:
     label: str = ""
     remarks: Sequence[str] = ()
     for_a_paper: bool = False
+    title: str = ""
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
 
     def __post_init__(self) -> None:
@@ -109,6 +111,11 @@ class Table:
             )
         rows = [[c if isinstance(c, Lines) else readable(c) for c in row] for row in self.rows]
         object.__setattr__(self, "rows", rows)
+
+    @property
+    def heading(self) -> str:
+        """The title, or else the name."""
+        return self.title or self.name
 
     @property
     def cells(self) -> list[list[Lines]]:
@@ -168,9 +175,13 @@ def each_table(
         make: makes one.
     """
     tables = findings.paper.tables if findings.paper else ()
-    names = {table.id: f"{name}-{table.id}" if len(tables) > 1 else name for table in tables}
-    made = [replace(make(findings, table), name=names[table.id]) for table in tables]
-    return [table for table in made if table.rows]
+    made = [(table, make(findings, table)) for table in tables]
+    if len(tables) > 1:
+        made = [
+            (of, replace(one, name=f"{name}-{of.id}", title=f"{one.title}: {of.title}"))
+            for of, one in made
+        ]
+    return [one for _, one in made if one.rows]
 
 
 def templates() -> Environment:

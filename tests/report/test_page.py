@@ -145,6 +145,18 @@ def test_every_run_is_there_with_its_command_and_the_scores_of_its_images(html: 
         assert f"{one.image} {one.scores['psnr']:.4f} {one.scores['ssim']:.4f}" in html
 
 
+def test_further_tables_have_titles(html: str) -> None:
+    titles = re.findall(r"<summary>(.*?) <span", section_of(html, "others"))
+    assert titles == [
+        "Differences and their intervals",
+        "Table 1",
+        "Parameters and operations",
+        "The same numbers in other documents",
+        "What the text leaves open",
+        "Which rules give each number",
+    ]
+
+
 def test_a_log_unfolds_into_the_scores_of_its_images(html: str) -> None:
     (unfolded,) = re.findall(r"<summary>26\.217/0\.7911 log</summary>(.*?)</details>", html)
     assert "img001 27.941/0.7759" in unfolded and "img100 " in unfolded
