@@ -129,6 +129,8 @@ class Registry(Generic[T]):
                 raise UsageError(str(clash))
             near = near_names(name, entries)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {self._all()}."
+            if name.endswith(".py"):
+                hint = f"load the file with --plugin {name}, and give the name that it registers."
             raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
         return entries[name]
 
@@ -463,7 +465,10 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
         try:
             regular(path, TEXT)
         except FileNotFoundError:
-            raise UsageError(f"There is no plug-in file {path}.") from None
+            beside = [one.name for one in path.parent.glob("*.py")]
+            near = difflib.get_close_matches(path.name, beside, 1)
+            hint = f"did you mean {path.with_name(near[0])}?" if near else "correct the path."
+            raise UsageError(f"There is no plug-in file {path}: {hint}") from None
         except OSError as error:
             raise UsageError(f"The plug-in file {path} cannot be read ({error}).") from error
         name = str(path)

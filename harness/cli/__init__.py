@@ -21,6 +21,8 @@ from harness.cli.run import bench, explain, run
 from harness.cli.train import train
 from harness.errors import HarnessError, sentence
 
+_SYNONYMS = {"evaluate": "run", "eval": "run", "score": "run", "benchmark": "bench"}
+
 
 class Group(click.Group):
     """Prints an error as one sentence and sets the exit code; ``--debug`` shows the traceback."""
@@ -51,6 +53,14 @@ class Group(click.Group):
             hint = "" if expected else " (unexpected; --debug before the verb shows where)"
             echo(f"Error: {sentence(error)}{hint}", err=True)
             ctx.exit(error.exit_code if isinstance(error, HarnessError) else 1)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, and name the one that is meant by the word of the Python interface."""
+        if args[0] in _SYNONYMS:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {_SYNONYMS[args[0]]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by whom they are for."""
