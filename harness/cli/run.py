@@ -320,6 +320,7 @@ def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterat
         ended: their records by id.
     """
     from harness.models.weights import OWN_TAGS
+    from harness.registry import FILES
 
     usual: dict[tuple[str | None, ...], float] = {}
     worse: dict[str, list[str]] = {}
@@ -332,7 +333,9 @@ def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterat
             cards[run.card.name] = run.card
             worse.setdefault(run.card.name, []).extend(_below_bicubic(run, record, usual))
     for name, places in worse.items():
-        hint = "" if cards[name].checkpoint else f" harness check-model {name} tells."
+        file = FILES.get(cards[name].origin)
+        words = ["harness", "check-model", name, *(["--plugin", str(file)] if file else [])]
+        hint = "" if cards[name].checkpoint else f" {shlex.join(words)} --weights FILE tells."
         if places:
             yield (
                 f"Warning: {name} scores less than bicubic interpolation: {listed(places)}. Are "
