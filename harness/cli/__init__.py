@@ -11,12 +11,13 @@ from typing import Any
 import click
 
 from harness.cli.check import check
+from harness.cli.claims import claims
 from harness.cli.compare import compare
 from harness.cli.data import data, weights
 from harness.cli.inspect import check_model, list_
 from harness.cli.options import examples
 from harness.cli.progress import echo, echo_lines, open_streams
-from harness.cli.report import accept, claims, complexity, report
+from harness.cli.report import accept, complexity, report
 from harness.cli.run import bench, explain, run
 from harness.cli.train import train
 from harness.errors import HarnessError, sentence
