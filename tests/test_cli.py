@@ -685,12 +685,14 @@ class TestSeveralFilesOfOneModel:
 
         return make
 
-    @pytest.mark.parametrize("way", ["weights", "models"])
+    @pytest.mark.parametrize("way", ["weights", "commas", "models"])
     def test_each_runs_under_its_own_tag(self, harness, photos, saved, way: str) -> None:
         named = [f"fsrcnn={saved(f'{name}.pth', seed)}" for seed, name in enumerate("ab")]
         words = ["--models", ",".join(named)]
         if way == "weights":
             words = ["--models", "fsrcnn", "--weights", named[0], "--weights", named[1]]
+        if way == "commas":
+            words = ["--models", "fsrcnn", "--weights", ",".join(named)]
         shown = harness("run", *words, "--datasets", photos, "--json")
         assert shown.exit_code == 0, shown.output
         a, b = json.loads(shown.stdout)
@@ -706,7 +708,7 @@ class TestSeveralFilesOfOneModel:
         assert "| fsrcnn:" in table.stdout
         every = harness(
             *("report", "results", "--paper", "none", "--results", "results/local"),
-            *("--weights-of", "fsrcnn:*"),
+            *("--weights-of", "fsrcnn:a,fsrcnn:b"),
         )
         assert "| fsrcnn:a " in every.stdout and "| fsrcnn:b " in every.stdout
 

@@ -91,7 +91,7 @@ def check(
     models: list[str],
     datasets: list[str],
     grey: Any,
-    weights_of: tuple[str, ...],
+    weights_of: list[str],
     tolerance: float | None,
     retrained: bool,
     require: bool,

@@ -55,7 +55,7 @@ def claims(
     results: tuple[Path, ...],
     verbose: bool,
     form: Any,
-    weights_of: tuple[str, ...],
+    weights_of: list[str],
     plugins: tuple[Path, ...],
 ) -> None:
     """Print the verdict on each claim of the paper, a line each; with NAME or -v, the evidence.

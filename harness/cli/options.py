@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,13 +84,6 @@ weights_key_option = click.option(
 scale_option = click.option("--scale", type=click.IntRange(1), default=4, show_default=True)
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
-)
-weights_of_option = click.option(
-    "--weights-of",
-    multiple=True,
-    metavar="MODEL:TAG",
-    help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
-    "each of its weights a row (repeatable).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -308,6 +301,18 @@ def split_words(text: str) -> list[str]:
     return words
 
 
+def split_pairs(texts: Iterable[str]) -> list[str]:
+    """Split lists of pairs ``NAME=TEXT`` at the commas that a further ``NAME=`` follows.
+
+    A pair whose text is a path that exists is one, whatever characters it has.
+    """
+    return [
+        pair
+        for text in texts
+        for pair in ([text] if _is_path(text) else re.split(r",\s*(?=[^\s,=]+=)", text))
+    ]
+
+
 def _is_path(text: str) -> bool:
     """Whether a text, or what follows the one word ``NAME=``, is the path of a file or folder."""
     named = re.fullmatch(r"[^\s,=]+=(.+)", text := text.strip(), re.DOTALL)
@@ -322,6 +327,14 @@ def all_words(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> 
 def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: A002
     """Add an option that takes words: separated by commas or spaces, or repeated."""
     return click.option(*names, multiple=True, callback=all_words, help=help, **settings)
+
+
+weights_of_option = words_option(
+    "--weights-of",
+    metavar="MODEL:TAG,...",
+    help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
+    "each of its weights a row.",
+)
 
 
 def examples(*commands: str) -> str:

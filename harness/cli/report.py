@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from harness.cli.options import (
     refuse_ignored,
     results_option,
     scale_option,
+    split_pairs,
     split_words,
     weights_of_option,
     words_option,
@@ -58,9 +58,9 @@ def _decimals(text: str) -> list[int]:
 
 
 def _new_names(_: object, parameter: object, texts: tuple[str, ...]) -> dict[str, str]:
-    """Convert the pairs of ``--rename``: a comma ends one if another NAME= follows."""
+    """Convert the pairs of ``--rename``."""
     names = {}
-    for pair in (pair for text in texts for pair in re.split(r",\s*(?=[^\s,=]+=)", text)):
+    for pair in split_pairs(texts):
         name, _, text = pair.partition("=")
         if not name or not text:
             raise UsageError(f"--rename takes NAME=TEXT, such as mine=Ours, not {pair!r}.")
@@ -184,7 +184,7 @@ def report(
     formats: list[str],
     grey: Any,
     no_marks: bool,
-    weights_of: tuple[str, ...],
+    weights_of: list[str],
     paper_name: str,
     results: tuple[Path, ...],
     out: Path | None,

@@ -31,6 +31,7 @@ from harness.cli.options import (
     reference_option,
     results_option,
     scale_option,
+    split_pairs,
     weights_key_option,
     words_option,
 )
@@ -61,10 +62,10 @@ def _tile_side(text: str) -> int | str:
     return text if text == "auto" else click.IntRange(8)(text)
 
 
-def _weight_files(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, Any]:
+def _weight_files(_: object, parameter: object, texts: tuple[str, ...]) -> dict[str, Any]:
     """Convert ``--weights``: the files of each model."""
     files: dict[str, tuple[Path, ...]] = {}
-    for pair in pairs:
+    for pair in split_pairs(texts):
         model, equals, path = pair.partition("=")
         if not equals or not path:
             raise UsageError(f"--weights takes MODEL=PATH, not {pair!r}.")
@@ -171,8 +172,8 @@ datasets_option = partial(
     "weight_files",
     multiple=True,
     callback=_weight_files,
-    metavar="MODEL=PATH",
-    help="A weights file for a model; of several for one model, such as mine=a.pth and mine=b.pth, "
+    metavar="MODEL=PATH,...",
+    help="A weights file for a model; of several for one model, such as mine=a.pth,mine=b.pth, "
     "each runs, as mine:a and mine:b (repeatable).",
 )
 @weights_key_option
