@@ -178,7 +178,8 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
             no images, or two with the same name.
     """
     if not paths:
-        raise HarnessError(f"{card.title}: there are no images in {folder}{_sets_in(folder)}.")
+        sets = _sets_in(folder) if card.root else ""
+        raise HarnessError(f"{card.title}: there are no images in {folder}{sets}.")
     by_bytes = {image.file.pin: image for image in card.known}
     found: dict[str, SetImage] = {}
     unread = []
