@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -125,9 +126,10 @@ def _print_verdicts(findings: Findings, names: Sequence[str], *, verbose: bool) 
     from harness.report.claims import brief, claim_note, verdict_counts
     from harness.report.table import markdown_note
 
+    width = get_terminal_size((100, 0)).columns
     for name in names:
         judged = findings.judge(name)
-        echo_lines(f"{markdown_note(claim_note(judged))}\n" if verbose else brief(judged))
+        echo_lines(f"{markdown_note(claim_note(judged))}\n" if verbose else brief(judged, width))
     counts = verdict_counts(map(findings.judge, names))
     echo_lines("\n" * (not verbose) + f"Of {len(names)} claims: {counts}.")
     if names and not verbose:

@@ -58,15 +58,11 @@ def verdict_counts(judgements: Iterable[Judgement]) -> str:
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
 
 
-_WIDTH = 100
-"""The letters of a line of `brief`."""
-
-
-def brief(one: Judgement) -> str:
-    """Write a verdict, the claim's name and its first words in a line for a terminal."""
-    width = max(map(len, get_args(Verdict)))
-    start = f"{one.verdict:<{width}}  {one.claim}: "
-    return start + shorten(one.statement, max(_WIDTH - len(start), 20), placeholder=" ...")
+def brief(one: Judgement, width: int) -> str:
+    """Write a verdict, the claim's name and its first words in a line of at most ``width``."""
+    longest = max(map(len, get_args(Verdict)))
+    start = f"{one.verdict:<{longest}}  {one.claim}: "
+    return start + shorten(one.statement, max(width - len(start), 20), placeholder=" ...")
 
 
 def claim_note(one: Judgement) -> Note:
