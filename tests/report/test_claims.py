@@ -108,7 +108,7 @@ class TestClaims:
     def test_the_command_prints_a_line_for_each_claim_then_the_counts(
         self, harness, monkeypatch
     ) -> None:
-        monkeypatch.setenv("COLUMNS", "90")
+        monkeypatch.setenv("COLUMNS", "80")
         shown = harness("claims", "--results", ROOT / "results/reference").stdout
         *lines, empty, end = shown.splitlines()
         committed = (ROOT / "reports/claims.csv").read_text()
@@ -117,7 +117,7 @@ class TestClaims:
             (row["verdict"], row["claim"]) for row in rows
         ]
         assert lines[0].endswith(": DRFN: Set5 32.16/0.8936, Set14 ...")
-        assert 80 < max(map(len, lines)) <= 90 and not empty
+        assert 70 < max(map(len, lines)) <= 80 and not empty
         counts = re.findall("tables: (.*?)\\. ", (ROOT / "reports/claims.md").read_text())
         assert [end] == [f"Of {len(lines)} claims: {count}." for count in counts]
 
