@@ -247,8 +247,9 @@ def latex(table: Table) -> str:
         lines = [*begin, *head, "\\endhead", *body, "\\bottomrule", "\\end{longtable}}"]
     else:
         kind = "table" if table.for_a_paper and _is_narrow(table) else "table*"
-        # Article has no space between the caption above a table and its first rule.
-        begin = [f"\\begin{{{kind}}}", f"\\centering{small}", f"{title}\\vspace{{4pt}}", _FIT]
+        # Article leaves space above a caption, and none between it and the first rule.
+        title = f"\\setlength{{\\abovecaptionskip}}{{0pt}}{title}\\vspace{{4pt}}"
+        begin = [f"\\begin{{{kind}}}", f"\\centering{small}", title, _FIT]
         tabular = [f"\\begin{{tabular}}{{{kinds}}}", *head, *body, "\\bottomrule"]
         lines = [*begin, *tabular, "\\end{tabular}}", f"\\end{{{kind}}}"]
     packages = "booktabs,longtable" if is_long else "booktabs,graphicx"

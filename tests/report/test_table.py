@@ -108,9 +108,10 @@ def test_cells_may_be_numbers() -> None:
     assert "| 3   | 0.5000 |" in table.render("md") and "<td>0.5000</td>" in table.render("html")
 
 
-def test_the_best_numbers_stand_out_in_every_form_that_can_show_it() -> None:
+@pytest.mark.parametrize("best", BEST)
+def test_the_best_numbers_stand_out_in_every_form_that_can_show_it(best: str) -> None:
     cell = Marked([("30.5", "best"), ("/", ""), ("0.91", "second"), ("†", "")])
-    table = Table("t", f"c. {BEST} d.", ["m", "n"], [["a", cell]], pd.DataFrame({"n": [30.5]}))
+    table = Table("t", f"c. {best} d.", ["m", "n"], [["a", cell]], pd.DataFrame({"n": [30.5]}))
     assert cell == "30.5/0.91†" and readable(cell) is cell
     assert "| a   | **30.5**/<ins>0.91</ins>† |" in table.render("md")
     assert r"a & \textbf{30.5}/\underline{0.91}\dag{} \tabularnewline" in table.render("tex")
