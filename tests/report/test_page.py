@@ -295,7 +295,7 @@ def test_another_paper_has_its_own_tables_scales_and_plots(monkeypatch: pytest.M
     # A table may be called what a section of the page is called.
     assert {"paper-records", "records", "paper-t3", "paper-f1", "paper-f2"} <= set(links.ids)
     names = re.findall(r'<div class="scroll" .*?aria-label="(.*?)"', text)
-    assert names == ["own row", "Plot", "Plot", "records", "t3", "Photographs"]
+    assert names == ["own row", "Plot", "Plot", "Table 1", "Table 3", "Photographs"]
     assert (
         text.count("PSNR: Both numbers are odd. ") == text.count("SSIM: Both numbers are odd") == 1
     )
