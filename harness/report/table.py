@@ -270,11 +270,14 @@ def _prose(text: str) -> str:
     return re.sub('"([^"`][^"]*[^"\'])"', r"``\1''", escape_latex(text))
 
 
+_INSIDE_NAMES = re.compile(r"(?<=[A-Za-z0-9])(\\_|=)(?=[A-Za-z0-9])")
+
+
 def _latex_cell(cell: str, wraps: bool) -> str:
     if not wraps:
         return escaped(cell, "tex")
     # Names of arguments, such as ``long_name=False``, may break.
-    return "\\raggedright " + re.sub(r"(\\_|=)", r"\1\\allowbreak{}", escaped(cell, "tex"))
+    return "\\raggedright " + _INSIDE_NAMES.sub(r"\1\\allowbreak{}", escaped(cell, "tex"))
 
 
 def _row(cells: Iterable[str]) -> str:

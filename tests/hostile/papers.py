@@ -92,7 +92,7 @@ CASES = [
     raw("nested", b"a = " + b"[" * 100_000, "cannot be read"),
     Case("paper: a folder", Path("p.toml").mkdir, LIST, 2, "is a folder, not a file"),
     Case("paper: not there", nothing, "report all --paper p.toml", 2, "There is no paper file"),
-    Case("paper: a path", nothing, "report all --paper ../x", 2, "No paper is called '../x'"),
+    Case("paper: a path", nothing, "report all --paper ../x", 2, "There is no paper file"),
     Case(
         "paper: a device",
         nothing,

@@ -126,7 +126,7 @@ CASES = [
     plugin(
         "paper that is not there",
         "list papers",
-        2,
+        0,
         "There is no paper file",
         last="from harness.registry import register_paper; register_paper('x', 'x.toml')",
     ),
