@@ -293,9 +293,9 @@ class RunRecord:
 
     @property
     def tag(self) -> str:
-        """The tag of the weights; ``published images`` in their place; empty without either."""
+        """The tag of the weights; ``SR images`` in their place; empty without either."""
         if self.identity.sr_sha256:
-            return "published images"
+            return "SR images"
         return self.weights.tag if self.weights else ""
 
     @property

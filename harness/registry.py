@@ -129,6 +129,8 @@ class Registry(Generic[T]):
                 raise UsageError(str(clash))
             near = near_names(name, entries)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {self._all()}."
+            if name.endswith(".py"):
+                hint = f"load the file with --plugin {name}, and give the name that it registers."
             raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
         return entries[name]
 
@@ -463,13 +465,31 @@ def load_plugins(files: Sequence[Path] = ()) -> None:
         try:
             regular(path, TEXT)
         except FileNotFoundError:
-            raise UsageError(f"There is no plug-in file {path}.") from None
+            beside = [one.name for one in path.parent.glob("*.py")]
+            near = difflib.get_close_matches(path.name, beside, 1)
+            hint = f"did you mean {path.with_name(near[0])}?" if near else "correct the path."
+            raise UsageError(f"There is no plug-in file {path}: {hint}") from None
         except OSError as error:
             raise UsageError(f"The plug-in file {path} cannot be read ({error}).") from error
         name = str(path)
         _guarded(name, partial(_with_settings, name, partial(_import_file, path)))
         if reason := FAILURES.pop(name, None):
             raise UsageError(f"The plug-in {name} cannot be loaded ({reason}): correct the file.")
+
+
+def models_by_file() -> dict[Path, list[str]]:
+    """List the models of each ``--plugin`` file that registered some."""
+    found: dict[Path, list[str]] = {}
+    for name in MODELS:
+        if file := FILES.get(MODELS.origin(name)):
+            found.setdefault(file, []).append(name)
+    return found
+
+
+def without_entries(files: Iterable[Path]) -> list[Path]:
+    """Return those of the ``--plugin`` files that registered nothing."""
+    known = {file.resolve() for file in FILES.values()}
+    return [file for file in files if file.resolve() not in known]
 
 
 def clashes() -> list[Clash]:

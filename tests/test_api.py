@@ -280,6 +280,12 @@ class TestErrors:
         with pytest.raises(UsageError):
             api.psnr(np.zeros(shape, np.uint8), np.zeros((32, 32, 3), np.uint8))
 
+    def test_weights_are_asked_for_as_in_python(self, photos: Path, random_weights) -> None:
+        with pytest.raises(HarnessError) as said:
+            api.evaluate("rdn", photos)
+        (name,) = re.findall(r"in Python: (\w+)=FILE", str(said.value))
+        api.evaluate("srcnn", photos, **{name: random_weights("srcnn")})
+
     def test_no_other_network_is_scored_in_place_of_one_without_weights(self, photos: Path) -> None:
         with pytest.raises(HarnessError, match="edsr-baseline"):
             api.evaluate("edsr", photos)

@@ -701,12 +701,14 @@ class TestSeveralFilesOfOneModel:
 
         return make
 
-    @pytest.mark.parametrize("way", ["weights", "models"])
+    @pytest.mark.parametrize("way", ["weights", "commas", "models"])
     def test_each_runs_under_its_own_tag(self, harness, photos, saved, way: str) -> None:
         named = [f"fsrcnn={saved(f'{name}.pth', seed)}" for seed, name in enumerate("ab")]
         words = ["--models", ",".join(named)]
         if way == "weights":
             words = ["--models", "fsrcnn", "--weights", named[0], "--weights", named[1]]
+        if way == "commas":
+            words = ["--models", "fsrcnn", "--weights", ",".join(named)]
         shown = harness("run", *words, "--datasets", photos, "--json")
         assert shown.exit_code == 0, shown.output
         a, b = json.loads(shown.stdout)
@@ -722,7 +724,7 @@ class TestSeveralFilesOfOneModel:
         assert "| fsrcnn:" in table.stdout
         every = harness(
             *("report", "results", "--paper", "none", "--results", "results/local"),
-            *("--weights-of", "fsrcnn:*"),
+            *("--weights-of", "fsrcnn:a,fsrcnn:b"),
         )
         assert "| fsrcnn:a " in every.stdout and "| fsrcnn:b " in every.stdout
 
@@ -985,8 +987,12 @@ def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeyp
     [
         ("run --models folder --datasets demo", "as in NAME=folder"),
         ("run --models SRCN --datasets demo", "did you mean srcnn"),
-        ("report tabel2", "choose from table2"),
+        ("report tabel2", "did you mean table2 or table1? There are ablation, claims"),
         ("raport", "Did you mean 'report'?"),
+        ("evaluate", "Did you mean 'run'?"),
+        ("check-model mine.py", "load the file with --plugin mine.py"),
+        ("run --models notes.py --datasets demo", "load it with --plugin notes.py"),
+        ("accept mine", "'mine' is no id of a run: give ids, see harness list runs, or all"),
         ("data fetch bsds40", "Among the training sets there is bsds400"),
         ("claims --paper notes.txt", "give a TOML file, see docs/papers.md"),
         ("claims --paper folder", "is a folder, not a file): give a TOML file"),
@@ -999,8 +1005,15 @@ def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeyp
 def test_a_newcomers_mistake_gets_its_remedy(harness, words: str, said: str) -> None:
     Path("folder").mkdir()
     Path("notes.txt").write_text("no paper")
+    Path("notes.py").touch()
     shown = harness(*words.split())
     assert shown.exit_code == 2 and said in shown.stderr
+
+
+def test_a_folder_of_sets_is_told_from_a_set(harness, photos: Path) -> None:
+    shown = harness("run", "--models", "bicubic", "--datasets", photos.parent)
+    (way,) = re.findall(r"folders are .*photos.*: name one, or set (\S+) and", shown.stderr)
+    assert way == f"HARNESS_DATA={photos.parent}"
 
 
 def test_counts_are_json_too(harness) -> None:

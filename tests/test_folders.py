@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 
 from harness.run.store import ResultStore
 from tests.records import record
+
+ROOT = Path(__file__).parents[1]
 
 
 @contextmanager
@@ -113,7 +116,9 @@ class TestRecordsThatAreReported:
         """The folders that a report of the claims was read from and written to."""
         shown = harness("report", "claims", "--format", "csv", *words)
         assert shown.exit_code == 0, shown.output
-        read, written = shown.stderr.splitlines()
+        read, *notes, written = shown.stderr.splitlines()
+        own = "read from results/local" in read and not words
+        assert [note.partition(";")[0] for note in notes] == ["Only your own runs are judged"] * own
         return read, written
 
     def test_the_reference_is_reported_before_the_first_run(self, harness) -> None:
@@ -141,6 +146,20 @@ class TestRecordsThatAreReported:
             read, written = self.reported(harness, "--results", folder)
             assert read == f"Run records read from {folder}: 1."
             assert written == "Written: reports/claims.csv"
+
+    def test_the_word_reference_means_the_packages_own_records(self, harness) -> None:
+        ResultStore(Path("results/reference")).write(record("bicubic"))
+        ResultStore(Path("results/local")).write(record("srcnn"))
+        (said,) = re.findall("verdicts: (--results .*);", harness("claims").stderr)
+        read, written = self.reported(harness, *said.split())
+        assert read.startswith(f"Run records read from {ROOT / 'results/reference'}: ")
+        assert written == "Written: reports/claims.csv"
+        assert Path("reports/claims.csv").read_text() == (ROOT / "reports/claims.csv").read_text()
+
+    def test_a_folder_of_that_name_comes_first(self, harness) -> None:
+        ResultStore(Path("reference")).write(record("bicubic"))
+        read, _ = self.reported(harness, "--results", "reference")
+        assert read == "Run records read from reference: 1."
 
     def test_a_folder_without_records_is_no_run(self, harness) -> None:
         ResultStore(Path("results/reference")).write(record("bicubic"))

@@ -156,6 +156,8 @@ def test_outside_a_checkout_the_claims_have_the_verdicts_of_the_committed_report
 ) -> None:
     claims = (sys.executable, "-m", "harness", "claims", "--format", "json")
     judged = done(*claims, cwd=elsewhere)
+    named = done(*claims, "--results", "reference", cwd=elsewhere)
+    assert (named.stdout, named.stderr) == (judged.stdout, judged.stderr)
     with (ROOT / "reports/claims.csv").open(newline="") as stream:
         committed = {row["claim"]: row["verdict"] for row in csv.DictReader(stream)}
     assert {one["claim"]: one["verdict"] for one in json.loads(judged.stdout)} == committed

@@ -59,12 +59,13 @@ def named(given: Mapping[str, Any]) -> Iterator[tuple[Registry[Any], str]]:
 def check_names(context: click.Context) -> None:
     """Fail if a command selects a model, a set or a report that does not exist.
 
-    Words in capitals stand for any name, and ``mine`` for the user's own network.
+    Words in capitals stand for any name, ``mine`` for the user's own network, and ``method`` for
+    one without a network.
     """
     given = context.params
     for registry, name in named(given):
         if not (name.strip("[].").isupper() or name == "..." or given.get("plugins")):
-            assert name == "mine" or registry.select(name), name
+            assert name in ("mine", "method") or registry.select(name), name
     # A plug-in's report, as a plug-in's network, is not loaded here.
     if context.command_path == "harness report" and given["name"] != "all" and not given["plugins"]:
         assert given["name"] == "[NAME]" or selected(given["name"], paper("drfn2020"))

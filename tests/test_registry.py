@@ -533,8 +533,13 @@ def test_a_metric_that_is_not_a_number_breaks_the_run(tmp_path: Path, harness, p
 
 
 def test_a_plugin_file_that_is_missing_is_a_usage_error(harness) -> None:
-    shown = harness("list", "--plugin", "gone.py")
-    assert (shown.exit_code, shown.output) == (2, "Error: There is no plug-in file gone.py.\n")
+    Path("folder").mkdir()
+    Path("folder/mine.py").touch()
+    hints = {"gone.py": "correct the path.", "folder/mine": "did you mean folder/mine.py?"}
+    for path, hint in hints.items():
+        shown = harness("list", "--plugin", path)
+        assert shown.exit_code == 2
+        assert shown.output.startswith(f"Error: There is no plug-in file {path}: {hint}")
 
 
 OLD = {

@@ -11,16 +11,19 @@ from typing import Any
 import click
 
 from harness.cli.check import accept, check
+from harness.cli.claims import claims
 from harness.cli.compare import compare
 from harness.cli.data import data, weights
 from harness.cli.explain import bench, explain
 from harness.cli.inspect import check_model, list_
 from harness.cli.options import examples
 from harness.cli.progress import echo, echo_lines, open_streams
-from harness.cli.report import claims, complexity, report
+from harness.cli.report import complexity, report
 from harness.cli.run import run
 from harness.cli.train import train
 from harness.errors import HarnessError, sentence
+
+_SYNONYMS = {"evaluate": "run", "eval": "run", "score": "run", "benchmark": "bench"}
 
 
 class Group(click.Group):
@@ -52,6 +55,14 @@ class Group(click.Group):
             hint = "" if expected else " (unexpected; --debug before the verb shows where)"
             echo(f"Error: {sentence(error)}{hint}", err=True)
             ctx.exit(error.exit_code if isinstance(error, HarnessError) else 1)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, and name the one that is meant by the word of the Python interface."""
+        if args[0] in _SYNONYMS:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {_SYNONYMS[args[0]]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by whom they are for."""

@@ -148,7 +148,7 @@ def check(
     models: list[str],
     datasets: list[str],
     grey: Any,
-    weights_of: tuple[str, ...],
+    weights_of: list[str],
     tolerance: float | None,
     retrained: bool,
     require: bool,
@@ -342,8 +342,7 @@ def _facts(row: CheckRow) -> dict[str, str]:
         "measured": score(row.measured),
         "expected": score(row.expected),
         "difference": score(row.difference, "+"),
-        "tolerance": "" if row.tolerance is None else f"{row.tolerance:g}",
-        "tier": row.tier,
+        "tolerance": "" if row.tolerance is None else f"{row.tolerance:g} ({row.tier})",
         "run": row.run,
         "record": row.record,
         "verdict": _verdict(row),
@@ -395,7 +394,7 @@ def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
 
 def _sentence(row: CheckRow) -> str:
     facts = _facts(row)
-    names = ("measured", "expected", "difference", "tolerance", "tier")
+    names = ("measured", "expected", "difference", "tolerance")
     numbers = [f"{name} {facts[name]}" for name in names if facts[name]]
     return f"{facts['verdict']} ({', '.join(numbers)})"
 

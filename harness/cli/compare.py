@@ -197,7 +197,7 @@ def comparison_table(
         *names,
         "Difference",
         "95 % interval",
-        "",
+        "Verdict",
     ]
     tidy = pd.DataFrame([_facts(names, one) for one in found])
     several = [is_glob(word) for word in words]

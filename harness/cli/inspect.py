@@ -513,6 +513,7 @@ def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:
 
 def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]]:
     """Yield each sound record of a scale, or of all, with its facts by column."""
+    from harness.models.published import weights_label
     from harness.protocol.rules import protocol
     from harness.run.names import set_names, set_of
     from harness.run.provenance import foreign_origin, weights_file
@@ -527,7 +528,7 @@ def _rows(records: Records, scale: int | None) -> Iterator[tuple[Row, RunRecord]
         others = {
             "dataset": names[set_of(record)],
             "pipeline": protocol(identity.protocol).pipeline,
-            "weights": record.tag or None,
+            "weights": weights_label(record) or None,
             "weights_file": weights_file(record) or (weights.file if weights else None),
             "weights_file_sha256": weights.source_sha256 if weights else None,
             "foreign": foreign_origin(record) or None,

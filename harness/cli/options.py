@@ -85,29 +85,43 @@ scale_option = click.option("--scale", type=click.IntRange(1), default=4, show_d
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N."
 )
-weights_of_option = click.option(
-    "--weights-of",
-    multiple=True,
-    metavar="MODEL:TAG",
-    help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
-    "each of its weights with a number a row (repeatable).",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 REFERENCE, LOCAL = Path("results/reference"), Path("results/local")
+PUBLISHED = "reference"
+"""What ``--results`` calls the package's own records, if no folder here has that name."""
+
+
+def published_records() -> Path:
+    """Return the folder of the package's own reference records, which the reports rest on."""
+    package = Path(harness.__file__).parent
+    checkout = package.parent / REFERENCE
+    return checkout if checkout.is_dir() else package / "reference"
 
 
 def reference_records() -> Path:
     """Return the folder of the reference records: the working directory's, else the package's."""
-    package = Path(harness.__file__).parent
-    folders = (REFERENCE, package.parent / REFERENCE, package / "reference")
-    return next((folder for folder in folders if folder.is_dir()), REFERENCE)
+    return REFERENCE if REFERENCE.is_dir() else published_records()
 
 
 def records_to_report() -> Path:
     """Return the user's own records, ``results/local``, if there are any, else the reference."""
     return LOCAL if any(LOCAL.glob("x*/*/*.json")) else reference_records()
+
+
+def _results_to_read(context: click.Context, parameter: click.Parameter, path: Any) -> Any:
+    """Convert ``--results``: the word `PUBLISHED` is the package's own records.
+
+    Raises:
+        UsageError: as `folder_to_read`.
+    """
+
+    def meant(one: Path) -> Path:
+        return published_records() if one == Path(PUBLISHED) and not one.is_dir() else one
+
+    path = tuple(map(meant, path)) if isinstance(path, tuple) else meant(path)
+    return folder_to_read(context, parameter, path)
 
 
 def results_option(
@@ -120,16 +134,18 @@ def results_option(
         made: the verb creates the folder, so it need not exist.
         several: the verb joins the records of several folders.
     """
+    joined = " (repeatable: they are joined)" * several
+    published = f"; {PUBLISHED}: the package's own, which the published verdicts rest on"
     return click.option(
         "--results",
         type=PathOption,
-        callback=None if made else folder_to_read,
+        callback=None if made else _results_to_read,
         multiple=several,
         default=(lambda: [default or records_to_report()])
         if several
         else default or records_to_report,
         show_default=default or f"{LOCAL} if it has records, else {REFERENCE}",
-        help=f"The folder of run records{' (repeatable: they are joined)' * several}.",
+        help=f"The folder of run records{joined}{'' if made else published}.",
     )
 
 
@@ -191,18 +207,24 @@ def required_paper(name: str, taker: str) -> Paper:
 
 
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
-    """Fill the registries, and warn about plug-ins that fail and names that are refused.
+    """Fill the registries; warn about plug-ins that fail or are empty, and names that are refused.
 
     From this call on, everything that plug-ins print goes to standard error.
     """
     from harness.data.testsets import register_testsets
-    from harness.registry import FAILURES, SETTINGS, clashes, load_plugins
+    from harness.registry import FAILURES, SETTINGS, clashes, load_plugins, without_entries
 
     keep_stdout()
     register_testsets()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
         echo(f"Warning: the plug-in {name} is disabled ({reason}).", err=True)
+    for file in without_entries(plugins):
+        echo(
+            f"Warning: the plug-in {file} registers nothing: use a decorator such as "
+            "register_model in it.",
+            err=True,
+        )
     for clash in clashes():
         echo(f"Warning: {clash}", err=True)
     for name, changed in SETTINGS.items():
@@ -254,6 +276,15 @@ def open_results(*results: Path) -> Records:
     return records
 
 
+def note_own_runs(results: Collection[Path]) -> None:
+    """Say that verdicts rest on the user's own runs alone, unless ``--results`` names these."""
+    if not is_given("results") and LOCAL in results:
+        note(
+            f"Only your own runs are judged; the published verdicts: --results {PUBLISHED}; both: "
+            f"--results {LOCAL} --results {PUBLISHED}."
+        )
+
+
 def note_read(records: Records) -> None:
     """Print how many valid records were read, and from where."""
     echo(f"Run records read from {records.folders}: {len(records.sound)}.", err=True)
@@ -276,6 +307,18 @@ def split_words(text: str) -> list[str]:
     return words
 
 
+def split_pairs(texts: Iterable[str]) -> list[str]:
+    """Split lists of pairs ``NAME=TEXT`` at the commas that a further ``NAME=`` follows.
+
+    A pair whose text is a path that exists is one, whatever characters it has.
+    """
+    return [
+        pair
+        for text in texts
+        for pair in ([text] if _is_path(text) else re.split(r",\s*(?=[^\s,=]+=)", text))
+    ]
+
+
 def _is_path(text: str) -> bool:
     """Whether a text, or what follows the one word ``NAME=``, is the path of a file or folder."""
     named = re.fullmatch(r"[^\s,=]+=(.+)", text := text.strip(), re.DOTALL)
@@ -290,6 +333,14 @@ def all_words(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> 
 def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: A002
     """Add an option that takes words: separated by commas or spaces, or repeated."""
     return click.option(*names, multiple=True, callback=all_words, help=help, **settings)
+
+
+weights_of_option = words_option(
+    "--weights-of",
+    metavar="MODEL:TAG,...",
+    help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
+    "each of its weights with a number a row.",
+)
 
 
 def examples(*commands: str) -> str:

@@ -1,18 +1,17 @@
-"""The verbs that show what run records say: report, claims; and complexity."""
+"""The verb that shows what run records say: report; and complexity."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from harness.cards import GreyRule
+from harness.cli.claims import print_claims
 from harness.cli.options import (
     Command,
     PathOption,
@@ -26,19 +25,21 @@ from harness.cli.options import (
     folder_to_read,
     is_given,
     note_left_out,
+    note_own_runs,
     open_results,
     paper_option,
     plugin_option,
+    published_records,
     reference_records,
     refuse_ignored,
-    required_paper,
     results_option,
     scale_option,
+    split_pairs,
     split_words,
     weights_of_option,
     words_option,
 )
-from harness.cli.progress import echo, echo_lines
+from harness.cli.progress import echo, echo_lines, note
 from harness.errors import HarnessError, UsageError
 from harness.report.build import FIXED_RULES
 from harness.text import json_text, listed
@@ -56,10 +57,10 @@ def _decimals(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _new_names(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, str]:
+def _new_names(_: object, parameter: object, texts: tuple[str, ...]) -> dict[str, str]:
     """Convert the pairs of ``--rename``."""
     names = {}
-    for pair in pairs:
+    for pair in split_pairs(texts):
         name, _, text = pair.partition("=")
         if not name or not text:
             raise UsageError(f"--rename takes NAME=TEXT, such as mine=Ours, not {pair!r}.")
@@ -105,8 +106,9 @@ def own_table_options(command: Command) -> Command:
             "renamed",
             multiple=True,
             callback=_new_names,
-            metavar="NAME=TEXT",
-            help="Own table: call a method so, such as mine=Ours (repeatable).",
+            metavar="NAME=TEXT,...",
+            help="Own table: call methods so, such as mine:a=Ours,mine:b=Ablation (repeatable; a "
+            "comma ends a TEXT only if a further NAME= follows).",
         ),
         click.option(
             "--caption",
@@ -182,7 +184,7 @@ def report(
     formats: list[str],
     grey: Any,
     no_marks: bool,
-    weights_of: tuple[str, ...],
+    weights_of: list[str],
     paper_name: str,
     results: tuple[Path, ...],
     out: Path | None,
@@ -225,7 +227,8 @@ def report(
         print_claims(results, paper_name, "json", weights_of)
         return
     if not out:
-        of_reference = [one.resolve() for one in results] == [reference_records().resolve()]
+        of_package = {reference_records().resolve(), published_records().resolve()}
+        of_reference = len(results) == 1 and results[0].resolve() in of_package
         out = Path() if of_reference else results[0]
         own = paper.source.id if paper else "runs"
         is_taken = own in PAPERS and own not in (paper_name, default_paper())
@@ -233,6 +236,8 @@ def report(
             raise UsageError(f"The folder reports/{own} is not this paper's: name one with --out.")
         out = out / "reports" / ("" if paper_name == default_paper() else own)
     findings = Findings(open_results(*results).table(), paper, grey, weights_of)
+    if paper and not own_request:
+        note_own_runs(results)
     marks = {"with_marks": not no_marks}
     if own_request:
         table = own_table(findings, own_request)
@@ -254,6 +259,8 @@ def report(
         elif result.paths:
             echo_lines(result.shown, nl=bool(result.shown))
             echo(f"Written: {', '.join(map(str, result.paths))}", err=True)
+    if paper and name == "results":
+        note(f"These are the tables of {paper.source.id}; one of your own: add --models NAME,...")
     if failed:
         sys.exit(1)
 
@@ -290,89 +297,6 @@ def _region(image: str | None, box: str | None) -> Region | None:
     if box and (len(numbers) != 4 or not all(number.isdecimal() for number in numbers)):
         raise UsageError(f"--box takes x,y,width,height in HR pixels, not {box!r}.")
     return Region(dataset.lower(), stem, Box(*map(int, numbers)) if box else None)
-
-
-@click.command(epilog=examples("claims", "claims superior", "claims --paper rdn2018 --format csv"))
-@click.argument("name", default="")
-@paper_option()
-@results_option(several=True)
-@click.option(
-    "--format", "form", type=click.Choice(["md", "json", "csv"]), default="md", show_default=True
-)
-@weights_of_option
-@plugin_option
-def claims(
-    name: str,
-    paper_name: str,
-    results: tuple[Path, ...],
-    form: Any,
-    weights_of: tuple[str, ...],
-    plugins: tuple[Path, ...],
-) -> None:
-    """Print the claims of the paper: their words, the evidence, the verdicts.
-
-    With NAME, or a part of it, only that claim, and the scores of the runs that it rests on.
-    Without it all, those of most weight first, each as soon as it is judged, and a table at the
-    end; harness report claims writes the same into files.
-    """
-    fill_registries(plugins)
-    print_claims(results, paper_name, form, weights_of, name)
-
-
-def print_claims(
-    results: Sequence[Path],
-    paper_name: str,
-    form: Any,
-    weights_of: Sequence[str] = (),
-    name: str = "",
-) -> None:
-    """Print a paper's claims and their verdicts, judged from the records in some folders.
-
-    Args:
-        results: the folders.
-        paper_name: the paper, by name or as a file.
-        form: ``md``, ``json`` or ``csv``.
-        weights_of: the checkpoints that speak for their models, as ``model:tag``.
-        name: one claim; by default all.
-
-    Raises:
-        UsageError: there is no such paper or claim.
-    """
-    from harness.paper.findings import Findings
-    from harness.report.claims import claim_note, claims_table, runs_of
-    from harness.report.table import markdown_note
-
-    paper = required_paper(paper_name, "harness claims")
-    findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
-    note_left_out(findings.left_out())
-    names = [_near(name, findings.claim_names)] if name else findings.claim_names
-    if form == "json":
-        echo_lines(json_text([asdict(findings.judge(one)) for one in names]))
-    elif form == "csv":
-        echo_lines(claims_table(findings, names).render("csv"), nl=False)
-    else:
-        for one in names:
-            echo_lines(f"{markdown_note(claim_note(findings.judge(one)))}\n")
-        if not name:
-            echo_lines(replace(claims_table(findings, names), notes=()).render("md"), nl=False)
-        elif findings.judge(*names).runs:
-            echo_lines(runs_of(findings, findings.judge(*names)))
-
-
-def _near(word: str, names: Sequence[str]) -> str:
-    """Find the name that is meant: a whole one, or the only one with that part or near it.
-
-    Raises:
-        UsageError: there is none, or there are several.
-    """
-    if word in names:
-        return word
-    part = word.lower()
-    near = [name for name in names if part in name] or get_close_matches(part, names)
-    if len(near) != 1:
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}."
-        raise UsageError(f"No claim is called {word!r}: {hint}")
-    return near[0]
 
 
 @click.command(

@@ -28,6 +28,7 @@ from harness.cli.options import (
     plugin_option,
     results_option,
     scale_option,
+    split_pairs,
     weights_key_option,
     words_option,
 )
@@ -46,10 +47,10 @@ def _tile_side(text: str) -> int | str:
     return text if text == "auto" else click.IntRange(8)(text)
 
 
-def _weight_files(_: object, parameter: object, pairs: tuple[str, ...]) -> dict[str, Any]:
+def _weight_files(_: object, parameter: object, texts: tuple[str, ...]) -> dict[str, Any]:
     """Convert ``--weights``: the files of each model."""
     files: dict[str, tuple[Path, ...]] = {}
-    for pair in pairs:
+    for pair in split_pairs(texts):
         model, equals, path = pair.partition("=")
         if not equals or not path:
             raise UsageError(f"--weights takes MODEL=PATH, not {pair!r}.")
@@ -147,8 +148,8 @@ datasets_option = partial(
     "weight_files",
     multiple=True,
     callback=_weight_files,
-    metavar="MODEL=PATH",
-    help="A weights file for a model; of several for one model, such as mine=a.pth and mine=b.pth, "
+    metavar="MODEL=PATH,...",
+    help="A weights file for a model; of several for one model, such as mine=a.pth,mine=b.pth, "
     "each runs, as mine:a and mine:b (repeatable).",
 )
 @weights_key_option
@@ -254,6 +255,8 @@ def summary(
         records: of the runs.
         printed: the numbers beside those of a run and the paper that prints them, by the run's id.
     """
+    from harness.models.published import weights_label
+
     rows, printed = [], printed or {}
     # PSNR and SSIM come first in every run.
     metrics = list(dict.fromkeys(name for one in records for name in one.identity.metrics))
@@ -266,7 +269,7 @@ def summary(
             for name in metrics
         ]
         scores += [printed.get(identity.id, ("",))[0]] * bool(printed)
-        tag = record.tag or "-"
+        tag = weights_label(record) or "-"
         rules = identity.protocol + ", given LR" * bool(identity.lr_sha256)
         rows.append([label, identity.dataset, len(record.images), *scores, rules, tag])
     titles = ["PSNR (dB)", *(name.upper() for name in metrics[1:]), *["printed"] * bool(printed)]
@@ -297,6 +300,7 @@ def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterat
     """
     from harness.models.find_weights import training_notes
     from harness.models.weights import OFFICIAL
+    from harness.registry import FILES
 
     usual: dict[tuple[str | None, ...], float] = {}
     worse: dict[str, list[str]] = {}
@@ -312,7 +316,9 @@ def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterat
             worse.setdefault(run.name, []).extend(_below_bicubic(run, record, usual))
     for name, places in worse.items():
         card = cards[name]
-        hint = "" if card.checkpoint else f" harness check-model {card.name} tells."
+        file = FILES.get(card.origin)
+        words = ["harness", "check-model", card.name, *(["--plugin", str(file)] if file else [])]
+        hint = "" if card.checkpoint else f" {shlex.join(words)} --weights FILE tells."
         if places:
             yield (
                 f"Warning: {name} scores less than bicubic interpolation: {listed(places)}. Are "
@@ -418,7 +424,9 @@ def _executor(
             "the workers of that scheduler, not both."
         )
     if find_spec("distributed") is None:
-        raise UsageError("--executor dask needs pip install 'drfn-harness[cluster]'.")
+        raise UsageError(
+            "--executor dask needs pip install -c constraints.txt '.[cluster]' in the clone."
+        )
     from harness.run.workers import Workers
 
     return lambda context: Workers(context, scheduler, workers, plugins)

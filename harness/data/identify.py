@@ -160,6 +160,14 @@ def _belongs(card: DatasetCard, path: Path) -> bool:
     return same_bytes or bool(_by_pixels(card, path)[0])
 
 
+def _sets_in(folder: Path, most: int = 5) -> str:
+    """Say how to score the sets in the folders of a folder; empty if it has none."""
+    names = sorted(path.name for path in folder.glob("*/"))
+    some = ", ".join([*names[:most], *["..."] * (len(names) > most)])
+    hint = f"; its folders are {some}: name one, or set HARNESS_DATA={folder} and name sets"
+    return hint if names else ""
+
+
 def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> ImageSet:
     """Match each file to an image of a set, by its bytes or else by its pixels.
 
@@ -170,7 +178,8 @@ def identify(card: DatasetCard, folder: Path, paths: list[Path], scale: int) -> 
             no images, or two with the same name.
     """
     if not paths:
-        raise HarnessError(f"{card.title}: there are no images in {folder}.")
+        sets = _sets_in(folder) if card.root else ""
+        raise HarnessError(f"{card.title}: there are no images in {folder}{sets}.")
     by_bytes = {image.file.pin: image for image in card.known}
     found: dict[str, SetImage] = {}
     unread = []

@@ -168,7 +168,7 @@ def _photograph(upscaler: Upscaler) -> ContractCheck:
     bicubic = network_input(sample.lr, rules, enlarged=True)
     image = bicubic if card.input == "bicubic" else network_input(sample.lr, rules, enlarged=False)
     own, usual, flat = (_psnr(hr, sr) for sr in (upscaler(image), bicubic, hr.mean((0, 1))))
-    seen = f"{own:.2f} dB, bicubic {usual:.2f}, one colour {flat:.2f}"
+    seen = f"{own:.2f} dB (bicubic: {usual:.2f} dB, a flat image: {flat:.2f} dB)"
     best, why = max((_psnr(hr, sr), why) for why, sr in _alternatives(upscaler, image))
     least = usual - BELOW_BICUBIC
     gain = best - own if best >= least else 0.0

@@ -87,7 +87,7 @@ def find_weights(
 
 def _how_to_get(card: ModelCard, scale: int, tag: str | None) -> str:
     """Say how to get the weights of a model, and where its authors published what."""
-    file = f"name a file with --models {card.name}=FILE"
+    file = f"name a file with --models {card.name}=FILE (in Python: weights=FILE)"
     if tag not in (None, *OWN_TAGS):
         command = f"harness weights import {card.name} FILE --tag {tag}"
         return f"{file}, or store it first with {command}"

@@ -143,8 +143,9 @@ def require_spandrel() -> None:
         missing = error.name or "" if isinstance(error, ModuleNotFoundError) else "torchvision"
         if missing.partition(".")[0] != "torchvision":
             raise UsageError(
-                f"A checkpoint without a registered model needs spandrel ({error}): pip install "
-                "'drfn-harness[foreign]', or load the model with --plugin."
+                f"A checkpoint without a registered model needs spandrel ({error}): pip install -c "
+                "constraints.txt '.[foreign]' in the clone, or register its network in a --plugin "
+                "file."
             ) from error
         raise UsageError(
             f"spandrel needs the torchvision that was built for torch {torch.__version__} "

@@ -20,7 +20,7 @@ from harness.registry import MODELS
 
 if TYPE_CHECKING:
     from harness.data.identify import ImageSet, SetImage
-    from harness.record import Identity
+    from harness.record import Identity, RunRecord
 
 
 class NoImages(HarnessError):
@@ -68,15 +68,17 @@ def find_images(image_set: ImageSet, folder: Path, scale: int) -> PublishedImage
     """Find the SR image of every image of a set by its file's name.
 
     The images are in the folder or in one inside it that has the set's name, there also in ``x4``
-    (for that scale). A name is that of the HR image, or the usual one (``baby``), alone or followed
-    by the scale or, after a character that is no letter or digit, by anything that names no other
-    scale, as in ``babyx4``, ``baby_RDN_x4``, ``baby (1)`` or ``img_001_SRF_4_SR``. Files that by
-    their names are HR, LR or bicubic images are left out.
+    (for that scale), or where ``harness run --save-images`` puts those of a run. A name is that of
+    the HR image, or the usual one (``baby``), alone or followed by the scale or, after a character
+    that is no letter or digit, by anything that names no other scale, as in ``babyx4``,
+    ``baby_RDN_x4``, ``baby (1)`` or ``img_001_SRF_4_SR``. Files that by their names are HR, LR or
+    bicubic images are left out.
 
     Raises:
         NoImages: there is no SR image of the set.
-        HarnessError: SR images are missing, two files fit one image, or one cannot be read or has
-            another size or other colours than its HR image, cropped to multiples of the scale.
+        HarnessError: SR images are missing, several runs saved some, two files fit one image, or
+            one cannot be read or has another size or other colours than its HR image, cropped to
+            multiples of the scale.
     """
     title = image_set.card.title
     found: dict[str, list[Path]] = {}
@@ -119,6 +121,22 @@ def _places(image_set: ImageSet, folder: Path, scale: int) -> Iterator[Path]:
     for top in (*named_folders([card.name, *card.folders], [folder]), folder):
         inner = (top / f"x{scale}", top / f"image_SRF_{scale}", top)
         yield from filter(os.path.isdir, inner)
+    saved = [
+        one
+        for top in named_folders([card.name, *card.folders], [folder / f"x{scale}"])
+        for one in sorted(top.iterdir())
+        if _RUN.fullmatch(one.name) and one.is_dir()
+    ]
+    if len(saved) > 1:
+        raise HarnessError(
+            f"{folder} has the SR images of several runs on {card.title}: give the folder of one, "
+            f"{' or '.join(map(str, saved))}."
+        )
+    yield from saved
+
+
+_RUN = re.compile(r".+-[0-9a-f]{12}")
+"""The name of the folder in which a run saves its SR images."""
 
 
 def _by_image(files: Sequence[Path], image_set: ImageSet, scale: int) -> dict[str, list[Path]]:
@@ -184,6 +202,11 @@ def publication(identity: Identity) -> Mapping[str, str] | None:
     one = identity
     key = (one.model, one.dataset, one.scale, one.self_ensemble, one.sr_sha256)
     return _publications().get(key)
+
+
+def weights_label(record: RunRecord) -> str:
+    """Return the tag of a run's weights; ``published images`` for those that authors published."""
+    return "published images" if publication(record.identity) else record.tag
 
 
 def described(identity: Identity) -> str:

@@ -57,7 +57,8 @@ def _table(judged: JudgedAblation, paper: Paper) -> Table:
         ]
     headers = ["", *map(judged.ablation.called, printed)]
     tidy = pd.DataFrame(facts).round(6)
-    return Table(judged.ablation.id, _caption(judged, paper), headers, rows, tidy)
+    ablation = judged.ablation
+    return Table(ablation.id, _caption(judged, paper), headers, rows, tidy, title=ablation.title)
 
 
 def _cell(judged: JudgedAblation, measured: MeasuredAblation, variant: str) -> str:
@@ -116,7 +117,8 @@ def readings(findings: Findings) -> list[Table]:
     notes = [_note(one) for one in paper.ambiguities]
     tidy = pd.DataFrame([fact for found in facts for fact in found])
     tidy = tidy.astype({"parameters": "Int64"})
-    return [Table("readings", caption, headers, rows, tidy, notes)]
+    heading = "What the text leaves open"
+    return [Table("readings", caption, headers, rows, tidy, notes, title=heading)]
 
 
 def _facts(paper: Paper, ambiguity: Ambiguity) -> list[dict[str, Any]]:

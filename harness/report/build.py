@@ -93,8 +93,9 @@ def selected(word: str, paper: Paper | None) -> list[str]:
     chosen = [maker for name, maker in makers if _fits(name, pattern)]
     if not chosen:
         names = [name for name, _ in makers]
-        near = ", ".join(near_names(word, names) or sorted(names))
-        raise UsageError(f"No report is called {word!r}: choose from {near}.")
+        near = near_names(word, names)
+        hint = f"did you mean {' or '.join(near)}? There are " if near else "there are "
+        raise UsageError(f"No report is called {word!r}: {hint}{', '.join(sorted(names))}.")
     return [name for name in REPORTS if name in chosen]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
+from textwrap import shorten
 from typing import TYPE_CHECKING, get_args
 
 import pandas as pd
 
+from harness.models.published import weights_label
 from harness.paper.schema import title
 from harness.paper.verdicts import Judgement, Verdict
 from harness.registry import register_report
@@ -33,14 +35,12 @@ def claims_table(findings: Findings, names: Sequence[str]) -> Table:
     """Report some claims of the paper, by name."""
     paper, judgements = findings.paper, [findings.judge(name) for name in names]
     assert paper is not None, "claims are of a paper"
-    count = Counter(judgement.verdict for judgement in judgements)
-    numbers = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
     caption = (
         f'What "{paper.source.title}" claims, judged from run records, from the networks '
-        f"themselves and from the printed tables: {numbers}. Reproduced: the evidence agrees. "
-        "Refuted: it does not. Inconsistent in print: printed numbers contradict each other. "
-        "Undecided: the evidence can neither confirm nor refute. Not measured: evidence is "
-        "missing, or no number decides."
+        f"themselves and from the printed tables: {verdict_counts(judgements)}. "
+        "Reproduced: the evidence agrees. Refuted: it does not. Inconsistent in print: printed "
+        "numbers contradict each other. Undecided: the evidence can neither confirm nor refute. "
+        "Not measured: evidence is missing, or no number decides."
     )
     if copied := [table_name(table) for table in paper.tables if table.read_from]:
         caption += f" The numbers of {listed(copied)} are not from the paper itself."
@@ -48,7 +48,21 @@ def claims_table(findings: Findings, names: Sequence[str]) -> Table:
     columns = [field.name for field in fields(Judgement)]
     tidy = pd.DataFrame([asdict(one) | {"runs": _runs(one)} for one in judgements], columns=columns)
     notes = [claim_note(one) for one in judgements]
-    return Table("claims", caption, ["Claim", "Where", "Verdict"], rows, tidy, notes)
+    headers = ["Claim", "Where", "Verdict"]
+    return Table("claims", caption, headers, rows, tidy, notes, title="Claims and their verdicts")
+
+
+def verdict_counts(judgements: Iterable[Judgement]) -> str:
+    """Count the claims of each verdict in words."""
+    count = Counter(one.verdict for one in judgements)
+    return ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
+
+
+def brief(one: Judgement, width: int) -> str:
+    """Write a verdict, the claim's name and its first words in a line of at most ``width``."""
+    longest = max(map(len, get_args(Verdict)))
+    start = f"{one.verdict:<{longest}}  {one.claim}: "
+    return start + shorten(one.statement, max(width - len(start), 20), placeholder=" ...")
 
 
 def claim_note(one: Judgement) -> Note:
@@ -67,7 +81,7 @@ def runs_of(findings: Findings, one: Judgement) -> str:
             records[run].identity.model,
             title(records[run].identity.dataset),
             records[run].identity.protocol,
-            records[run].tag,
+            weights_label(records[run]),
             *(readable(records[run].means.get(metric)) for metric in ("psnr", "ssim")),
         ]
         for run in one.runs

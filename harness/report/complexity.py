@@ -71,7 +71,8 @@ def complexity_table(
             "are of this machine, a megapixel (MP) of output."
         )
     rows = [_row(fact, columns) for fact in facts]
-    return Table("complexity", caption, [*headers, "Where thop differs"], rows, pd.DataFrame(facts))
+    headers, tidy = [*headers, "Where thop differs"], pd.DataFrame(facts)
+    return Table("complexity", caption, headers, rows, tidy, title="Parameters and operations")
 
 
 _COUNTS = (

@@ -14,10 +14,18 @@ import pandas as pd
 
 from harness.errors import UsageError
 from harness.models.cost import OUTPUT_SIZE, measure_complexity
-from harness.paper.schema import SCORES, score, title
+from harness.paper.schema import SCORES, title
 from harness.paper.select import without_grey
 from harness.registry import DATASETS, METRICS, MODELS
-from harness.report.legend import FAILED, Shown, dagger, dagger_note, grey_note
+from harness.report.legend import (
+    FAILED,
+    PUBLISHED,
+    TRAINED_HERE,
+    Shown,
+    dagger,
+    dagger_note,
+    grey_note,
+)
 from harness.report.plot import short_count
 from harness.report.results import Number, best_two, pipeline_of
 from harness.report.table import BEST, Table
@@ -149,11 +157,13 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
     tidy = pd.DataFrame([_facts(*place) for place in places])
     return Table(
         wanted.label.removeprefix("tab:").replace(":", "-"),
-        _caption(findings, ran, wanted, lines, datasets, renamed),
+        _caption(findings.paper, wanted, lines, datasets),
         [*headers, *map(title, datasets)],
         rows,
         tidy,
         label=wanted.label,
+        remarks=_remarks(findings, ran, lines, datasets, renamed),
+        for_a_paper=True,
     )
 
 
@@ -379,62 +389,68 @@ def _facts(line: _Line, dataset: str, metric: str) -> dict[str, Any]:
 
 
 def _caption(
-    findings: Findings,
-    ran: Findings,
-    wanted: OwnTable,
-    lines: Sequence[_Line],
-    datasets: Sequence[str],
-    renamed: Mapping[_Line, str],
+    paper: Paper | None, wanted: OwnTable, lines: Sequence[_Line], datasets: Sequence[str]
 ) -> str:
-    """Describe the numbers, then explain the marks in use."""
-    runs = [run for line in lines for run in line.runs(datasets)]
-    parts = (
-        [wanted.caption]
-        if wanted.caption
-        else _description(findings, ran, wanted, lines, runs, renamed)
-    )
-    if any(line.printed for line in lines) and findings.paper:
+    """Describe the numbers to the readers of a paper, then explain the marks in use."""
+    parts = [wanted.caption] if wanted.caption else _description(wanted, lines)
+    if "macs" in wanted.columns:
+        parts.append(f"MACs for an output of {OUTPUT_SIZE[0]} x {OUTPUT_SIZE[1]} pixels.")
+    if any(line.printed for line in lines) and paper:
         of = {line.row.table.read_from for line in lines if line.printed}
         documents = sorted({document for some in of for document in some})
         read = f" (read from {listed(documents)})" if documents else ""
-        parts.append(f'{PRINTED} As printed in "{findings.paper.source.title}"{read}.')
-    shown = (
-        Shown(_name(line, findings, renamed), line.row, run)
-        for line in lines
-        for run in line.runs(datasets)
-    )
-    parts.append(dagger_note(shown))
-    return " ".join(filter(None, parts))
+        parts.append(f'{PRINTED} As printed in "{paper.source.title}"{read}.')
+    marks = {dagger(run, line.row) for line in lines for run in line.runs(datasets)}
+    return " ".join([*parts, *(text for mark, text in _DAGGERS.items() if mark in marks)])
 
 
-def _description(
-    findings: Findings,
-    ran: Findings,
-    wanted: OwnTable,
-    lines: Sequence[_Line],
-    runs: Sequence[RunRecord],
-    renamed: Mapping[_Line, str],
-) -> list[str]:
-    """Describe the scores, the rules and the images in sentences."""
-    scores = " / ".join(score(metric, 2).title for metric in wanted.metrics)
+_DAGGERS = {
+    TRAINED_HERE: f"{TRAINED_HERE} Not the authors' weights.",
+    PUBLISHED: f"{PUBLISHED} Scored on SR images that were made elsewhere.",
+}
+
+
+def _description(wanted: OwnTable, lines: Sequence[_Line]) -> list[str]:
+    """Describe the scores and the marks of the best ones."""
+    on_rgb = [name for name in wanted.metrics if METRICS.get(name).on == "rgb"]
+    titles = [_TITLES.get(name, name.upper()) for name in wanted.metrics]
     scales = sorted({line.row.scale for line in lines})
     border = f"{scales[0]} px" if len(scales) == 1 else "as many pixels as the scale"
-    parts = [
-        f"{scores} at {listed([f'x{scale}' for scale in scales])} (bicubic degradation, MATLAB "
-        f"imresize, luma, border of {border} left out).",
-        BEST,
+    colour = f" ({listed([name.upper() for name in on_rgb])} on RGB)" if on_rgb else ""
+    return [
+        f"{' / '.join(titles)} on luma{colour}, {listed([f'x{scale}' for scale in scales])}, "
+        f"bicubic degradation, border of {border} left out.",
+        BEST[len(scales) > 1],
     ]
+
+
+_TITLES = {"psnr": "PSNR (dB)"}
+
+
+def _remarks(
+    findings: Findings,
+    ran: Findings,
+    lines: Sequence[_Line],
+    datasets: Sequence[str],
+    renamed: Mapping[_Line, str],
+) -> list[str]:
+    """Tell the author of a paper under which rules, and with which weights, the numbers came."""
+    runs = [run for line in lines for run in line.runs(datasets)]
     measured = [line for line in lines if line.judged]
     texts = {"y": "luma, degraded in double and compared in uint8"}
     texts["rgb"] = "colour, degraded in uint8 and compared in float luma"
+    parts = ["Degraded as by MATLAB's imresize; luma of BT.601."] if measured else []
     for name, text in texts.items():
         of = [one for one in measured if one.judged and pipeline_of(one.judged) == name]
         names = dict.fromkeys(_name(line, findings, renamed) for line in of)
         parts += [f"Pipeline {name} ({text}): {', '.join(names)}."] if names else []
     if not all(map(without_grey, runs)):
         parts.append(f"{grey_note(findings.rules, ran.tables[0])}.")
-    if "macs" in wanted.columns:
-        parts.append(f"MACs for an output of {OUTPUT_SIZE[0]} x {OUTPUT_SIZE[1]} pixels.")
     if unverified := sorted({run.identity.dataset for run in runs if not run.verified}):
         parts.append(f"Not verified against published pixels: {', '.join(unverified)}.")
-    return parts
+    shown = (
+        Shown(_name(line, findings, renamed), line.row, run)
+        for line in lines
+        for run in line.runs(datasets)
+    )
+    return [*parts, *filter(None, [dagger_note(shown)])]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.models.find_weights import training_notes
+from harness.models.published import weights_label
 from harness.paper.literature import Elsewhere, elsewhere, logged, measured_as, official
 from harness.paper.schema import SCORES, score, title
 from harness.paper.verdicts import PRINTED_TEXT
@@ -83,7 +84,8 @@ def _results(findings: Findings, table: schema.Table, judged: Sequence[JudgedRow
         headers.remove("")
         tidy = tidy.drop(columns=["printed", "difference", "verdict", "remark", "log", "log_of"])
         notes = []
-    return Table(table.id, _caption(findings, table, cells), headers, rows, tidy, notes)
+    caption = _caption(findings, table, cells)
+    return Table(table.id, caption, headers, rows, tidy, notes, title=table.title)
 
 
 def _lines(row: JudgedRow) -> Iterator[Lines]:
@@ -208,7 +210,7 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
         "remark": cell.doubt.reason if cell.doubt else "",
         "status": "measured" if run else FAILED if either else cell.obstacle or MISSING,
         "protocol": run.identity.protocol if run else "",
-        "weights": run.tag if run else "",
+        "weights": weights_label(run) if run else "",
         "training": str(training_notes(run)) if run and mark == TRAINED_HERE else "",
         "weights_file_sha256": weights.source_sha256 if weights else "",
         "verified_images": run.verified if run else "",
@@ -221,11 +223,11 @@ def _facts(cell: JudgedCell) -> dict[str, Any]:
 def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell]) -> str:
     shown = [Shown(cell.row.method, cell.row, cell.shown) for cell in cells if cell.shown]
     scores = " / ".join(score(metric, digits).title for metric, digits in table.scores.items())
-    scales = listed([f"x{scale}" for scale in sorted({cell.row.scale for cell in cells})])
+    scales = [f"x{scale}" for scale in sorted({cell.row.scale for cell in cells})]
     names = {"BI": "bicubic degradation, MATLAB imresize"}
     made = names.get(table.degradation, table.degradation)
     width = "as many pixels as the scale" if table.border is None else f"{table.border} px"
-    text = f"{scores} at {scales} ({made}, luma, border of {width} left out)"
+    text = f"{scores} at {listed(scales)} ({made}, luma, border of {width} left out)"
     if findings.paper:
         name = f'{table_name(table)} of "{findings.paper.source.title}"'
         text = f"{name}: {text}, printed and measured; {measured_share(cells)}."
@@ -235,7 +237,7 @@ def _caption(findings: Findings, table: schema.Table, cells: Sequence[JudgedCell
         if any(map(logged, cells)):
             text += " Log: the mean of what the authors published image by image; no verdict."
     else:
-        text += f" of every network that ran. {BEST}"
+        text += f" of every network that ran. {BEST[len(scales) > 1]}"
     text += (
         " Pipeline y: luma, degraded in double and compared in uint8; rgb: colour, degraded in "
         f"uint8 and compared in float luma. {grey_note(findings.rules, table)}."
@@ -315,7 +317,8 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
         "instead of windows inside the image only."
     )
     headers = [*PLACE, "Rules", "Measured", "Agrees"]
-    return Table("rules", caption, headers, lines, pd.DataFrame(facts))
+    heading = "Which rules give each number"
+    return Table("rules", caption, headers, lines, pd.DataFrame(facts), title=heading)
 
 
 @register_report("literature")
@@ -343,7 +346,8 @@ def _literature(findings: Findings, printed: schema.Table) -> Table:
     headers = [*PLACE, "Printed elsewhere", "Measured", "Rounds to"]
     facts = [_literature_facts(cell, one) for cell, found in known for one in found]
     rows = [_literature_row(cell, found) for cell, found in known]
-    return Table("literature", caption, headers, rows, pd.DataFrame(facts))
+    heading = "The same numbers in other documents"
+    return Table("literature", caption, headers, rows, pd.DataFrame(facts), title=heading)
 
 
 def _literature_row(cell: JudgedCell, found: Sequence[Elsewhere]) -> list[str]:
@@ -418,7 +422,8 @@ def _differences(findings: Findings, table: schema.Table) -> Table:
     caption = _differences_caption(findings, table)
     headers = ["Set", "Scale", "Methods", "Printed (dB)", "Measured (dB)", "Half-width (dB)"]
     tidy = pd.DataFrame(facts).rename(columns={"difference": "measured"})
-    return Table("differences", caption, headers, lines, tidy.round(4))
+    heading = "Differences and their intervals"
+    return Table("differences", caption, headers, lines, tidy.round(4), title=heading)
 
 
 def _differences_caption(findings: Findings, table: schema.Table) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from harness.errors import HarnessError, printable
@@ -49,8 +50,11 @@ class Report(Protocol):
         """Return the content of the file in that format."""
 
 
-BEST = "Bold: the best of its column and scale; underlined: the second best."
-"""What the marks ``best`` and ``second`` say, for a caption."""
+BEST = (
+    "Bold: the best of its column; underlined: the second best.",
+    "Bold: the best of its column and scale; underlined: the second best.",
+)
+"""What the marks ``best`` and ``second`` say, for the caption of one scale, and of several."""
 
 
 class Lines(tuple[str, ...]):
@@ -77,6 +81,10 @@ class Table:
         tidy: the same numbers in long form, one per row.
         notes: text that follows in every format but CSV.
         label: the LaTeX label, if it is not ``tab:`` and the name.
+        remarks: sentences for the author of a paper that shows the table, not for its readers: they
+            stand below it, in LaTeX in comments above it.
+        for_a_paper: in LaTeX, the table takes one column of two, if it is narrow enough.
+        title: its heading on the page and in HTML; the name if empty.
 
     Raises:
         HarnessError: a row has more or fewer cells than there are headers.
@@ -89,6 +97,9 @@ class Table:
     tidy: pd.DataFrame
     notes: Sequence[Note] = ()
     label: str = ""
+    remarks: Sequence[str] = ()
+    for_a_paper: bool = False
+    title: str = ""
     formats: ClassVar[tuple[Format, ...]] = ("md", "tex", "csv", "html")
 
     def __post_init__(self) -> None:
@@ -100,6 +111,11 @@ class Table:
             )
         rows = [[c if isinstance(c, Lines) else readable(c) for c in row] for row in self.rows]
         object.__setattr__(self, "rows", rows)
+
+    @property
+    def heading(self) -> str:
+        """The title, or else the name."""
+        return self.title or self.name
 
     @property
     def cells(self) -> list[list[Lines]]:
@@ -119,8 +135,9 @@ class Table:
         match form:
             case "md":
                 body = markdown_table(self.headers, self.lines)
-                notes = map(markdown_note, self.notes)
-                return "\n\n".join([markdown_paragraph(self.caption), body, *notes]) + "\n"
+                remarks = [markdown_paragraph(" ".join(self.remarks))] * bool(self.remarks)
+                parts = [markdown_paragraph(self.caption), body, *remarks]
+                return "\n\n".join([*parts, *map(markdown_note, self.notes)]) + "\n"
             case "tex":
                 return latex(self)
             case "csv":
@@ -132,7 +149,10 @@ class Table:
     def without_marks(self) -> Table:
         """Return the table with no number bold or underlined."""
         rows = [[_plain(cell) for cell in row] for row in self.rows]
-        return replace(self, rows=rows, caption=self.caption.replace(f" {BEST}", ""))
+        caption = self.caption
+        for best in BEST:
+            caption = caption.replace(f" {best}", "")
+        return replace(self, rows=rows, caption=caption)
 
 
 def _plain(cell: Any) -> Any:
@@ -155,9 +175,13 @@ def each_table(
         make: makes one.
     """
     tables = findings.paper.tables if findings.paper else ()
-    names = {table.id: f"{name}-{table.id}" if len(tables) > 1 else name for table in tables}
-    made = [replace(make(findings, table), name=names[table.id]) for table in tables]
-    return [table for table in made if table.rows]
+    made = [(table, make(findings, table)) for table in tables]
+    if len(tables) > 1:
+        made = [
+            (of, replace(one, name=f"{name}-{of.id}", title=f"{one.title}: {of.title}"))
+            for of, one in made
+        ]
+    return [one for _, one in made if one.rows]
 
 
 def templates() -> Environment:
@@ -187,17 +211,21 @@ def markdown_note(note: Note) -> str:
     return "\n\n".join([f"### {escape_markdown(note.heading)}", f"> {quote}", *paragraphs])
 
 
-PREAMBLE = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,graphicx,longtable}."
 _PAGE = 45
 """The most rows of a ``table*``; a longer table is a ``longtable``, which has several pages."""
 _LONG = 26
 """A column with a cell of more letters wraps."""
-_FIT = "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%"
+_NARROW = 57
+"""The letters in a line of one of two columns; the space between columns of a table takes 1.5."""
+_FIT = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
 """Shrinks a table that is wider than the text."""
 
 
 def latex(table: Table) -> str:
-    """Write a table as a ``table*`` no wider than the text, or a ``longtable``, then its notes."""
+    """Write a table as a float no wider than the text, or a ``longtable``, then its notes.
+
+    The float is a ``table*``, or a ``table`` if the table is for a paper and narrow.
+    """
     wraps = [
         max(map(len, column), default=0) > _LONG
         for column in zip(*(table.lines or [tuple(table.headers)]), strict=True)
@@ -208,9 +236,9 @@ def latex(table: Table) -> str:
     lengths = (max(map(len, column), default=0) for column in zip(*table.lines, strict=True))
     others = sum(0.0125 * n + 0.02 for n, one in zip(lengths, wraps, strict=False) if not one)
     width = (max(0.26, 0.8 - others) if is_long else 0.6) / max(sum(wraps), 1)
-    kinds = "".join(f"p{{{width:.2f}\\textwidth}}" if one else "l" for one in wraps)
+    kinds = "".join(f"p{{{width:.2f}\\linewidth}}" if one else "l" for one in wraps)
     label = table.label or "tab:" + re.sub(r"[^A-Za-z0-9_.-]", "-", table.name)
-    title = f"\\caption{{{escape_latex(table.caption)}}}\\label{{{label}}}"
+    title = f"\\caption{{{_prose(table.caption)}}}\\label{{{label}}}"
     head = ["\\toprule", _row(map(escape_latex, table.headers)), "\\midrule"]
     body = [_row(map(_latex_cell, line, wraps)) for line in table.lines]
     small = "\\footnotesize\\setlength{\\tabcolsep}{3pt}"
@@ -218,10 +246,28 @@ def latex(table: Table) -> str:
         begin = [f"{{{small}", f"\\begin{{longtable}}{{{kinds}}}", f"{title} \\\\"]
         lines = [*begin, *head, "\\endhead", *body, "\\bottomrule", "\\end{longtable}}"]
     else:
-        begin = ["\\begin{table*}", f"\\centering{small}", title, _FIT]
+        kind = "table" if table.for_a_paper and _is_narrow(table) else "table*"
+        # Article leaves space above a caption, and none between it and the first rule.
+        title = f"\\setlength{{\\abovecaptionskip}}{{0pt}}{title}\\vspace{{4pt}}"
+        begin = [f"\\begin{{{kind}}}", f"\\centering{small}", title, _FIT]
         tabular = [f"\\begin{{tabular}}{{{kinds}}}", *head, *body, "\\bottomrule"]
-        lines = [*begin, *tabular, "\\end{tabular}}", "\\end{table*}"]
-    return "\n".join([PREAMBLE, *lines, *_latex_notes(table.notes)]) + "\n"
+        lines = [*begin, *tabular, "\\end{tabular}}", f"\\end{{{kind}}}"]
+    packages = "booktabs,longtable" if is_long else "booktabs,graphicx"
+    needs = f"% Needs \\usepackage[T1]{{fontenc}} and \\usepackage{{{packages}}}."
+    remarks = [f"% {line}" for one in table.remarks for line in wrap(printable(one), 98)]
+    return "\n".join([needs, *remarks, *lines, *_latex_notes(table.notes)]) + "\n"
+
+
+def _is_narrow(table: Table) -> bool:
+    """Whether a table fits into one of two columns."""
+    columns = zip(table.headers, *table.lines, strict=True)
+    return sum(max(map(len, column)) + 1.5 for column in columns) <= _NARROW
+
+
+def _prose(text: str) -> str:
+    """Escape sentences for LaTeX, with the quotation marks of print."""
+    # Beside another quotation mark they would be read as one with it.
+    return re.sub('"([^"`][^"]*[^"\'])"', r"``\1''", escape_latex(text))
 
 
 _INSIDE_NAMES = re.compile(r"(?<=[A-Za-z0-9])(\\_|=)(?=[A-Za-z0-9])")
@@ -242,6 +288,8 @@ def _latex_notes(notes: Sequence[Note]) -> list[str]:
     """Write notes as a list of descriptions; none without notes."""
     items = []
     for note in notes:
-        heading, quote, *paragraphs = map(escape_latex, [*note[:2], *note.paragraphs])
+        heading, quote, *paragraphs = map(_prose, [*note[:2], *note.paragraphs])
+        # Paths, such as owner/repository/folder_of_logs, may break.
+        paragraphs = [re.sub(r"(\\_|/)(?=\S)", r"\1\\allowbreak{}", one) for one in paragraphs]
         items.append(f"\\item[{{{heading}}}] \\emph{{{quote}}} {' '.join(paragraphs)}")
     return ["", "\\begin{description}\\sloppy", *items, "\\end{description}"] if items else []

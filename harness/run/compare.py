@@ -58,7 +58,7 @@ EXACT = Tier("exact", 1e-4, 1e-6)
 """Models without parameters: only the metrics differ, in double, by the order of summation. This
 detects every rule that changes a number: the smallest change, imresize's border, is 0.0007 dB."""
 
-FROZEN = Tier("frozen weights", 0.005, 0.0005)
+FROZEN = Tier("same weights", 0.005, 0.0005)
 """The same weights in the same network: fp32 kernels differ between machines and change a few
 output pixels by one level. Lower precision (bf16: 0.04 dB) fails."""
 

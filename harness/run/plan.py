@@ -23,7 +23,7 @@ from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
 from harness.models.weights import OFFICIAL, file_tag, relabel
 from harness.protocol.rules import Protocol, rules_in_use
-from harness.registry import MODELS
+from harness.registry import MODELS, models_by_file
 from harness.run.request import (
     Request,
     check_all_rules,
@@ -35,6 +35,7 @@ from harness.run.request import (
     with_paths,
 )
 from harness.run.spec import Run
+from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.cards import DatasetCard, ModelCard
@@ -211,16 +212,33 @@ def _recognised(result: Plan, request: Request) -> _Recognised:
         return {}
     from harness.models.foreign import recognise, require_spandrel
 
-    require_spandrel()
+    with _own_network_named(next(iter(request.checkpoints.values()))[0]):
+        require_spandrel()
     found: dict[str, list[tuple[ModelCard, Weights]]] = {}
     for name, paths in request.checkpoints.items():
         for path in paths:
-            with _collect_problems(result, str(path)):
+            with _collect_problems(result, str(path)), _own_network_named(path):
                 card, weights = recognise(path, name, request.weights_key)
                 weights = relabel(weights, file_tag(path, paths), None)
                 given = (recorded_path(path), request.weights_key)
                 found.setdefault(name, []).append((card, replace(weights, given=given)))
     return found
+
+
+@contextmanager
+def _own_network_named(path: Path) -> Iterator[None]:
+    """Say in an error about a checkpoint which networks the ``--plugin`` files register, if any."""
+    try:
+        yield
+    except HarnessError as error:
+        own = models_by_file()
+        if not own:
+            raise
+        registered = [f"{file.name} registers {listed(names)}" for file, names in own.items()]
+        name = next(iter(own.values()))[0]
+        raise type(error)(
+            f"{' and '.join(registered)}: give {name}={path} for its weights; otherwise: {error}"
+        ) from error
 
 
 def _with_scale(request: Request, cards: Sequence[ModelCard]) -> Request:
@@ -332,8 +350,8 @@ def _find(
         with suppress(WeightsMissing):
             weights = find_weights(smaller, request.scale)
             result.notes.append(
-                f"{card.name} has no weights here: {smaller.name} runs in its place, under its "
-                "own name."
+                f"{card.name} has no weights here: {smaller.name} runs in its place, and tables "
+                "call it that."
             )
             return smaller, weights, card.name
         raise

@@ -160,6 +160,11 @@ def _name_of(path: Path, name: str) -> str:
         near = near_names(path.stem, MODELS)
         hint = f"did you mean the model {near[0]}?" if near else "correct the path."
         raise UsageError(f"There is no file {path}: {hint}")
+    if path.suffix == ".py":
+        raise UsageError(
+            f"{path} is no checkpoint: load it with --plugin {path}, and give the name that it "
+            "registers."
+        )
     if path.is_dir():
         raise UsageError(
             f"{path} is a folder: if it has SR images, name their method, as in NAME={path}."

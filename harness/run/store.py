@@ -161,6 +161,10 @@ class ResultStore:
         return list(self.read().sound.values())
 
 
+_ID = re.compile(r"[0-9a-f]{1,64}\Z")
+"""The id of a run, or its first digits."""
+
+
 def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStore) -> list[Path]:
     """Move finished records from one store to another.
 
@@ -174,6 +178,8 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """
     if local.root.resolve() == reference.root.resolve():
         raise UsageError(f"The records in {local.root} are the reference already.")
+    if other := next((word for word in ids if word != "all" and not _ID.match(word)), None):
+        raise UsageError(f"{other!r} is no id of a run: give ids, see harness list runs, or all.")
     if not local.paths():
         raise UsageError(f"There are no records in {local.root}: name their folder with --results.")
     with FileLock(local.root / "accept.lock").held():
@@ -231,8 +237,8 @@ def find_run(beginning: str, places: Sequence[Records]) -> tuple[Path, RunRecord
     if len(matches) != 1 or not beginning:
         folders = " or ".join(records.folders for records in places)
         raise UsageError(
-            f"{beginning!r} names {len(matches)} finished runs in {folders}, and must name one: "
-            "see harness list runs."
+            f"{beginning!r} names {len(matches)} finished runs in {folders}: give the first digits "
+            "of one id, see harness list runs."
         )
     return next(iter(matches.items()))
 

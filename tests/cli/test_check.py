@@ -38,6 +38,7 @@ class TestInGitHubActions:
         text = Path("summary.md").read_text()
         assert text.startswith("What ran before.\n### harness check failed\n\n| model ")
         assert text.count("| vdsr ") == 1 and "| bicubic " not in text
+        assert "0.005 (same weights) |" in text and "tier" not in text
         assert "1 of 4 numbers fail the check." in text
         assert text.endswith(
             "### harness check passed\n\nOf 2 numbers of the reference, 2 are ok, 0 FAIL.\n\n"

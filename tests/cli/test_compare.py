@@ -210,7 +210,8 @@ class TestSeveralTrainings:
         words = ("compare", "mine:seed0", "other", "--results", "mine", "--reference", REFERENCE)
         shown = harness(*words)
         assert "So few images say little" in shown.stdout and "photos (3 images)" in shown.stdout
-        assert harness(*words, "--format", "tex").stdout.count("tabularnewline") == 1 + 3
+        tex = harness(*words, "--format", "tex").stdout
+        assert tex.count("tabularnewline") == 1 + 3 and r" & Verdict \tabularnewline" in tex
         assert harness(*words, "--format", "csv").stdout.startswith("a,b,dataset,scale,")
 
 

@@ -63,6 +63,9 @@ class TestWarningBelowBicubic:
         psnr = bicubic["means"]["psnr"]
         assert f"{own.means['psnr']:.2f} dB against {psnr:.2f} on photos." in warning
         assert "0 to 255" in warning and "BGR" in warning
+        (command,) = re.findall("harness (check-model .*) --weights FILE tells", warning)
+        checked = harness(*shlex.split(command), "--weights", plugin.parent / "mine.pth")
+        assert checked.exit_code == 1 and "a photograph" in checked.output
 
     def test_only_the_first_images_of_a_large_set_are_compared(self, harness, plugin) -> None:
         shown = self.run(harness, plugin, "--datasets", "demo")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -293,6 +294,41 @@ def test_other_files_are_refused_with_what_they_hold(harness, photos: Path) -> N
         assert shown.exit_code == 1 and reason in shown.output, shown.output
 
 
+OWN = """\
+from torch import nn
+from harness.registry import register_model
+
+@register_model("mine", pipeline="rgb", input="lr", scales=(4,))
+def mine(scale=4):
+    return nn.Sequential(nn.Conv2d(3, 48, 1, bias=False), nn.PixelShuffle(4))
+"""
+
+
+@pytest.mark.parametrize("word", ["a.pth", "SmallSR=a.pth"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_weights_of_a_plugins_network_are_told_from_a_checkpoint(
+    harness, photos: Path, monkeypatch: pytest.MonkeyPatch, word: str, installed: bool
+) -> None:
+    Path("mine.py").write_text(OWN)
+    torch.save({"0.weight": torch.ones(48, 3, 1, 1) / 3}, "a.pth")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "spandrel", None)
+    words = ("--plugin", "mine.py", "--datasets", photos)
+    shown = harness("run", "--models", word, *words)
+    assert shown.exit_code == (1 if installed else 2)
+    (name,) = re.findall("mine.py registers mine: give (.*) for its weights", shown.stderr)
+    assert name == "mine=a.pth" and harness("run", "--models", name, *words).exit_code == 0
+
+
+def test_a_plugin_that_registers_nothing_is_named(harness) -> None:
+    Path("empty.py").write_text("import torch\n")
+    Path("mine.py").write_text(OWN)
+    words = ("--plugin", "empty.py", "--plugin", "mine.py", "--plugin", "./mine.py")
+    shown = harness("list", "models", *words)
+    assert shown.exit_code == 0
+    assert re.findall("Warning: the plug-in (.*) registers nothing", shown.stderr) == ["empty.py"]
+
+
 class Command:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("made-by-the-file",)
@@ -308,7 +344,7 @@ def test_no_code_in_a_checkpoint_runs(harness, photos: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "content", "advice"),
     [
-        ("spandrel", None, "pip install 'drfn-harness[foreign]'"),
+        ("spandrel", None, "pip install -c constraints.txt '.[foreign]'"),
         ("torchvision", None, "'torchvision==0."),
         ("torchvision", "operator torchvision::nms does not exist", "--force-reinstall"),
     ],

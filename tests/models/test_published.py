@@ -1,6 +1,8 @@
 """Published SR images: found by their files' names, scored like a network's output."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -119,6 +121,45 @@ def test_they_may_be_in_a_folder_of_the_set_or_the_scale(
     assert found(photos, tmp_path / "repository").sha256 == whole.sha256
 
 
+class TestWhereARunSavesThem:
+    """``--models own=DIR`` takes the DIR of ``--save-images``."""
+
+    @pytest.fixture
+    def saved(self, harness, photos: Path) -> dict[str, float]:
+        return scores(harness, "bicubic-rgb", "--datasets", photos, "--save-images", "saved")
+
+    def test_those_of_the_only_run_are_found(self, harness, photos: Path, saved) -> None:
+        again = scores(harness, "own=saved", "--datasets", photos)
+        assert again == saved
+
+    def test_several_runs_are_named(self, harness, photos: Path, saved) -> None:
+        harness("run", "--models", "bicubic", "--datasets", photos, "--save-images", "saved")
+        shown = harness("run", "--models", "own=saved", "--datasets", photos)
+        one, other = sorted(map(str, Path("saved/x4/photos").iterdir()))
+        assert shown.exit_code == 1 and f"give the folder of one, {one} or {other}." in shown.stderr
+        (own,) = (path for path in (one, other) if "rgb" in path)
+        assert scores(harness, f"own={own}", "--datasets", photos) == saved
+
+
+@pytest.mark.real_data
+def test_only_images_that_are_known_to_be_published_are_called_so(harness, published: Path) -> None:
+    for name, label in (("rdn", "published images"), ("mine", "SR images")):
+        shown = harness("run", "--models", f"{name}={published / 'rdn'}", "--datasets", "set5")
+        (line,) = (line for line in shown.stdout.splitlines() if line.startswith(name))
+        assert line.endswith(f"  {label}")
+
+
+def test_the_table_of_images_and_weights_of_one_name_can_be_made(
+    harness, photos: Path, sr: Path, random_weights
+) -> None:
+    models = f"srcnn={sr},srcnn={random_weights('srcnn')}"
+    shown = harness("run", "--models", models, "--datasets", photos)
+    (command,) = re.findall("LaTeX: harness (.*)", shown.stderr)
+    made = harness(*shlex.split(command))
+    assert made.exit_code == 0, made.output
+    assert re.findall(r"(?mi)^\| (srcnn\S*)", made.stdout) == ["srcnn:made", "srcnn:images"]
+
+
 def test_the_hash_is_that_of_names_and_pixels(photos: Path, sr: Path) -> None:
     before = found(photos, sr).sha256
     for path in sr.iterdir():
@@ -164,7 +205,7 @@ def test_files_that_are_not_used_are_named(harness, photos: Path, sr: Path) -> N
     shutil.copy(photos / "a.png", sr / "z_Mine_x4.png")
     shown = harness("run", "--models", f"mine={sr}", "--datasets", photos)
     assert "a_HR.png" in shown.stderr and "z_Mine_x4.png" in shown.stderr
-    assert shown.exit_code == 0 and "published images" in shown.stdout
+    assert shown.exit_code == 0 and "SR images" in shown.stdout
 
 
 def test_a_set_without_any_is_skipped(harness, photos: Path, sr: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -72,8 +73,10 @@ class TestClaims:
     def test_the_command_prints_them_as_text_json_and_csv(self, harness) -> None:
         expected = [one.claim for one in found().claims]
         Path("none").mkdir()
-        text = harness("claims", "--results", "none")
+        text = harness("claims", "--results", "none", "-v")
         assert text.exit_code == 0 and "### depth: undecided" in text.output
+        whole = harness("claims", "--results", "none", "--format", "md").stdout
+        assert whole == only(claims(found())).render("md")
         listed = json.loads(harness("claims", "--results", "none", "--format", "json").stdout)
         assert [one["claim"] for one in listed] == expected
         assert set(listed[0]) == {"claim", "statement", "where", "verdict", "evidence", "runs"}
@@ -102,11 +105,21 @@ class TestClaims:
         shown = harness("claims", "zzz", "--results", "none")
         assert shown.exit_code == 2 and "'zzz': there are table2-drfn, " in shown.stderr
 
-    def test_all_claims_end_with_a_table(self, harness) -> None:
-        Path("none").mkdir()
-        shown = harness("claims", "--results", "none").stdout
-        assert shown.startswith("### table2-drfn: not measured\n")
-        assert shown.index("### depth: ") < shown.index("| Claim ") < shown.index("| depth ")
+    def test_the_command_prints_a_line_for_each_claim_then_the_counts(
+        self, harness, monkeypatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        shown = harness("claims", "--results", ROOT / "results/reference").stdout
+        *lines, empty, end = shown.splitlines()
+        committed = (ROOT / "reports/claims.csv").read_text()
+        rows = csv.DictReader(io.StringIO(committed))
+        assert [tuple(re.split("  +|: ", line, maxsplit=2)[:2]) for line in lines] == [
+            (row["verdict"], row["claim"]) for row in rows
+        ]
+        assert lines[0].endswith(": DRFN: Set5 32.16/0.8936, Set14 ...")
+        assert 70 < max(map(len, lines)) <= 80 and not empty
+        counts = re.findall("tables: (.*?)\\. ", (ROOT / "reports/claims.md").read_text())
+        assert [end] == [f"Of {len(lines)} claims: {count}." for count in counts]
 
     def test_without_claims_the_csv_has_its_header(self) -> None:
         nothing = changed(DRFN, claims=(), tables=(), plots=(), doubts=())

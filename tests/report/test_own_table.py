@@ -61,15 +61,24 @@ def test_a_line_for_each_method_and_a_column_for_each_set_in_the_order_asked_for
     assert r"SRCNN & \underline{26.90}/\underline{0.7103} & 30.49/0.8628" in text
     assert r"mine & - & \underline{31.00}/\underline{0.8700}" in text
     assert f"* As printed in {DRFN}." in table.caption
-    assert "border of 4 px" in table.caption
-    assert "compared in uint8): SRCNN, Bicubic. Pipeline rgb" in table.caption
+    assert table.caption.startswith(
+        "PSNR (dB) / SSIM on luma, x4, bicubic degradation, border of 4 px left out. "
+        "Bold: the best of its column; underlined: the second best. *"
+    )
+    rules = "compared in uint8): SRCNN, Bicubic. Pipeline rgb"
+    assert rules in table.render("md").partition("| Bicubic")[2], "below the table"
+    comments, begin, _ = text.partition("\n\\begin{table}\n")
+    assert begin and rules in comments.replace("\n% ", " ")
+    assert all(line.startswith("% ") for line in comments.splitlines())
 
 
 def test_without_printed_methods_every_number_was_measured(reference) -> None:
     table = made(reference, models=["bicubic", "drfn"], datasets=["set5"])
     assert body(table) == [["Bicubic", "28.42/0.8104"], ["DRFN", "30.73/0.8701"]]
     assert [line[1] for line in table.lines] == ["28.42/0.8104", "30.73/0.8701†"]
-    assert "As printed" not in table.caption and "† Not the authors' weights" in table.caption
+    assert "As printed" not in table.caption
+    assert table.caption.endswith("† Not the authors' weights.")
+    assert "DRFN with 3,902 steps" in table.remarks[-1]
 
 
 def test_a_printed_method_needs_no_run_and_hides_the_run_that_there_is(reference) -> None:
@@ -85,7 +94,7 @@ def test_digits_and_metrics_are_the_users_but_print_gets_none_that_it_lacks(refe
     assert body(table) == [["Bicubic", "0.81/28.422"], ["EDSR*", "0.90/32.46"]]
     only = made(reference, **words, metrics=["psnr"])
     assert body(only) == [["Bicubic", "28.42"], ["EDSR*", "32.46"]]
-    assert only.caption.startswith("PSNR in dB at x4 ")
+    assert only.caption.startswith("PSNR (dB) on luma, x4, ")
 
 
 def test_of_a_metric_whose_better_direction_is_unknown_none_is_best() -> None:
@@ -99,6 +108,7 @@ def test_of_a_metric_whose_better_direction_is_unknown_none_is_best() -> None:
     assert "mae" in METRICS
     table = own_table(ran, OwnTable(metrics=("mae",)))
     assert body(table) == [["a", "1.50"], ["b", "2.50"]]
+    assert table.caption.startswith("MAE on luma, x4")
     assert "textbf" not in table.render("tex")
 
 
@@ -133,7 +143,8 @@ def test_names_caption_and_label_are_the_users(reference) -> None:
     text = table.render("tex")
     assert r"\caption{Results on Set5. \dag{} Not" in text and r"}\label{tab:sota}" in text
     assert r"Ours \& more & 30.73/0.8701\dag{}" in text, "one method is not the best of any"
-    assert "Ours & more with 3,902 steps" in table.caption and "DRFN" not in table.caption
+    said = " ".join([table.caption, *table.remarks])
+    assert "Ours & more with 3,902 steps" in said and "DRFN" not in said
     assert table.name == "sota"
 
 
@@ -196,6 +207,7 @@ def test_scales_stand_one_below_the_other_unless_one_is_chosen() -> None:
     words = {"models": ["edsr", "srcnn"], "datasets": ["set5"], "printed": ["edsr"]}
     table = made(runs, **words)
     assert [line[:2] for line in body(table)] == [["SRCNN", "x2"], ["EDSR*", "x4"], ["SRCNN", "x4"]]
+    assert "best of its column and scale" in table.caption
     one = made(runs, **words, scale=4)
     assert [line[0] for line in body(one)] == ["EDSR*", "SRCNN"]
 
@@ -261,18 +273,21 @@ def test_numbers_of_another_degradation_are_not_taken_from_print() -> None:
     assert other.printed("edsr", False, 4, "set5") == {}
 
 
+@pytest.mark.parametrize("datasets", [(), ("set5", "set14")], ids=["wide", "narrow"])
 @pytest.mark.parametrize("layout", ["", "twocolumn"])
-def test_it_compiles_in_an_article(reference, tmp_path: Path, layout: str) -> None:
+def test_it_compiles_in_an_article(reference, tmp_path: Path, layout: str, datasets) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("no LaTeX engine is installed")
     table = made(
         [*reference, mine()],
         models=["bicubic", "srcnn", "vdsr", "srmdnf", "edsr", "mine"],
+        datasets=datasets,
         printed=["edsr"],
-        columns=["params", "macs"],
+        columns=["params"] if datasets else ["params", "macs"],
         renamed={"mine": "Ours (50% #1)"},
     )
-    assert len(table.headers) > 7
+    assert len(table.headers) == 4 if datasets else len(table.headers) > 7
+    assert f"begin{{table{'' if datasets else '*'}}}" in table.render("tex")
     (tmp_path / "own.tex").write_text(
         f"\\documentclass[{layout}]{{article}}\\usepackage[T1]{{fontenc}}"
         "\\usepackage{booktabs,graphicx}\\begin{document}Table~\\ref{tab:own-table}."
@@ -299,6 +314,30 @@ def test_the_command_writes_it_beside_the_runs_and_prints_it(harness) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["own-table.md", "own-table.tex"]
     assert (folder / "own-table.md").read_text() == shown.stdout
     assert "bold" not in harness(*words[:4], "--printed", "edsr", "--no-marks").stdout.lower()
+
+
+@pytest.mark.parametrize(
+    ("renames", "names"),
+    [
+        (["mine:a=Ours,mine:b=Ablation"], ["Ours", "Ablation"]),
+        (["mine:a=Ours, large", "mine:b=Ours, small"], ["Ours, large", "Ours, small"]),
+    ],
+)
+def test_names_are_separated_by_commas_or_given_one_by_one(harness, renames, names) -> None:
+    for tag in ("a", "b"):
+        run = record("mine", "set5", [31.0], tag=tag, protocol="BI-x4/rgb")
+        ResultStore(Path("results/local")).write(run)
+    words = [word for one in renames for word in ("--rename", one)]
+    shown = harness("report", "results", "--models", "mine:a,mine:b", *words)
+    assert shown.exit_code == 0, shown.output
+    assert re.findall(r"(?m)^\| (.*?) +\| \*?\*?31", shown.stdout) == names
+
+
+def test_the_tables_of_the_paper_say_how_to_make_one_of_ones_own(harness) -> None:
+    ResultStore(Path("results/local")).write(mine())
+    hint = "one of your own: add --models NAME,..."
+    assert hint in harness("report", "results", "--format", "md").stderr
+    assert hint not in harness("report", "results", "--models", "mine").stderr
 
 
 @pytest.mark.parametrize(

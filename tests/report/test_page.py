@@ -152,6 +152,18 @@ def test_every_run_is_there_with_its_command_and_the_scores_of_its_images(html: 
         assert f"{one.image} {one.scores['psnr']:.4f} {one.scores['ssim']:.4f}" in html
 
 
+def test_further_tables_have_titles(html: str) -> None:
+    titles = re.findall(r"<summary>(.*?) <span", section_of(html, "others"))
+    assert titles == [
+        "Differences and their intervals",
+        "Table 1",
+        "Parameters and operations",
+        "The same numbers in other documents",
+        "What the text leaves open",
+        "Which rules give each number",
+    ]
+
+
 def test_a_log_unfolds_into_the_scores_of_its_images(html: str) -> None:
     (unfolded,) = re.findall(r"<summary>26\.217/0\.7911 log</summary>(.*?)</details>", html)
     assert "img001 27.941/0.7759" in unfolded and "img100 " in unfolded
@@ -290,7 +302,7 @@ def test_another_paper_has_its_own_tables_scales_and_plots(monkeypatch: pytest.M
     # A table may be called what a section of the page is called.
     assert {"paper-records", "records", "paper-t3", "paper-f1", "paper-f2"} <= set(links.ids)
     names = re.findall(r'<div class="scroll" .*?aria-label="(.*?)"', text)
-    assert names == ["own row", "Plot", "Plot", "records", "t3", "Photographs"]
+    assert names == ["own row", "Plot", "Plot", "Table 1", "Table 3", "Photographs"]
     assert (
         text.count("PSNR: Both numbers are odd. ") == text.count("SSIM: Both numbers are odd") == 1
     )

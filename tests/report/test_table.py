@@ -44,9 +44,10 @@ def test_latex_is_escaped() -> None:
 
 def test_latex_says_what_it_needs_and_has_the_marks_of_the_legend() -> None:
     text = Table("t", " ".join(MARKS.values()), ["n†"], [["x"]], pd.DataFrame()).render("tex")
-    assert text.startswith(
-        "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,graphicx,longt"
-    )
+    needs = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs,"
+    assert text.startswith(f"{needs}graphicx}}.\n") and "resizebox" in text
+    long = Table("t", "", ["n"], [["x"]] * 90, pd.DataFrame()).render("tex")
+    assert long.startswith(f"{needs}longtable}}.\n") and "resizebox" not in long
     assert r"\caption{$\surd$ $\approx$ $\times$ $\neq$ ? $\circ$}" in text and r"n\dag{}" in text
     assert text.isascii()
 
@@ -56,8 +57,31 @@ def test_long_text_wraps_and_a_wide_table_shrinks_in_latex() -> None:
     assert r"\begin{tabular}{lp{0." in long
     wide = Table("t", "c", ["a"] * 9, [["0123456789abcdef"] * 9], pd.DataFrame()).render("tex")
     assert r"\begin{tabular}{lllllllll}" in wide
-    fit = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
+    fit = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
     assert fit in long and fit in wide
+
+
+def test_a_path_in_a_note_breaks_in_two_columns(tmp_path: Path) -> None:
+    if not shutil.which("pdflatex"):
+        pytest.skip("no LaTeX engine is installed")
+    runs = ResultStore(ROOT / "results/reference").read().table()
+    (table,) = make("results", Findings(runs, paper("drfn2020")), Pictures(tmp_path))
+    assert isinstance(table, Table) and len(table.notes) == 2
+    (tmp_path / "two.tex").write_text(
+        "\\documentclass[twocolumn]{article}\\usepackage[T1]{fontenc}"
+        "\\usepackage{booktabs,graphicx}\\begin{document}" + table.render("tex") + "\\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "two.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in (tmp_path / "two.log").read_text(errors="replace")
+
+
+def test_prose_has_the_quotation_marks_of_print_and_cells_have_their_own_text() -> None:
+    caption = 'Of "A Network", 5" wide.'
+    text = Table("t", caption, ['"a"'], [['"b"']], pd.DataFrame()).render("tex")
+    assert "\\caption{Of ``A Network'', 5\" wide.}" in text
+    assert '\n"a" \\tab' in text and '\n"b" \\tab' in text
 
 
 def test_a_long_table_goes_over_several_pages_in_latex() -> None:
@@ -84,9 +108,10 @@ def test_cells_may_be_numbers() -> None:
     assert "| 3   | 0.5000 |" in table.render("md") and "<td>0.5000</td>" in table.render("html")
 
 
-def test_the_best_numbers_stand_out_in_every_form_that_can_show_it() -> None:
+@pytest.mark.parametrize("best", BEST)
+def test_the_best_numbers_stand_out_in_every_form_that_can_show_it(best: str) -> None:
     cell = Marked([("30.5", "best"), ("/", ""), ("0.91", "second"), ("†", "")])
-    table = Table("t", f"c. {BEST} d.", ["m", "n"], [["a", cell]], pd.DataFrame({"n": [30.5]}))
+    table = Table("t", f"c. {best} d.", ["m", "n"], [["a", cell]], pd.DataFrame({"n": [30.5]}))
     assert cell == "30.5/0.91†" and readable(cell) is cell
     assert "| a   | **30.5**/<ins>0.91</ins>† |" in table.render("md")
     assert r"a & \textbf{30.5}/\underline{0.91}\dag{} \tabularnewline" in table.render("tex")

@@ -74,7 +74,7 @@ class TestAgainstTheReference:
         assert set(verdicts(rows)) == {"ok"}
         tiers = {row.model: (row.tier, row.tolerance) for row in rows if row.metric == "psnr"}
         assert tiers["bicubic"] == tiers["bicubic-rgb"] == ("exact", 1e-4)
-        assert tiers["vdsr"] == tiers["edsr-baseline"] == ("frozen weights", 0.005)
+        assert tiers["vdsr"] == tiers["edsr-baseline"] == ("same weights", 0.005)
 
     @pytest.mark.parametrize(
         ("model", "within", "beyond"),
@@ -221,7 +221,7 @@ class TestOtherMetrics:
     @pytest.mark.parametrize("scale", [1e-6, 1, -1, 1e9])
     @pytest.mark.parametrize(
         ("model", "tier", "within", "beyond"),
-        [("bicubic", "exact", 2e-5, 3e-5), ("vdsr", "frozen weights", 1e-3, 1.3e-3)],
+        [("bicubic", "exact", 2e-5, 3e-5), ("vdsr", "same weights", 1e-3, 1.3e-3)],
     )
     def test_a_metric_of_any_scale_is_compared(self, scale, model, tier, within, beyond) -> None:
         theirs = measured(record(model, "set5"), "acme-mae", [scale * 5] * 5)

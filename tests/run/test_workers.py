@@ -352,7 +352,7 @@ def test_without_dask_the_way_to_get_it_is_said(harness, monkeypatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     shown = harness("run", "--models", "bicubic", "--datasets", "demo", "--executor", "dask")
     assert shown.exit_code == 2
-    assert "needs pip install 'drfn-harness[cluster]'" in shown.stderr
+    assert "needs pip install -c constraints.txt '.[cluster]'" in shown.stderr
 
 
 class TestWorker:
