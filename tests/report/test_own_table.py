@@ -174,13 +174,14 @@ def test_each_checkpoint_that_is_named_has_a_line() -> None:
         made(runs, models=["mine:d"])
 
 
-def test_the_caption_says_which_checkpoint_had_which_training(reference) -> None:
+def test_the_remarks_say_which_checkpoint_had_which_training(reference) -> None:
     runs = [one for one in reference if one.identity.model == "drfn" and not one.identity.hyper]
     runs.append(record("drfn", "set5", [30.0], tag="mine", weights="f" * 64, protocol="BI-x4/rgb"))
     words = {"models": ["drfn:repro*", "drfn:mine"], "datasets": ["set5"], "metrics": ["psnr"]}
     table = made(runs, **words)
     assert len(table.lines) > 2 and all(line[1].endswith("†") for line in table.lines)
-    assert all(f"{line[0]} with " in table.caption for line in table.lines)
+    notes = " ".join(table.remarks)
+    assert all(f"{line[0]} with " in notes for line in table.lines)
     *_, (mine_too, psnr) = table.lines
     assert (mine_too, psnr) == ("drfn:mine", "30.00†")
     assert f"{mine_too} with a training of which nothing is known" in table.caption
