@@ -184,7 +184,7 @@ def test_the_remarks_say_which_checkpoint_had_which_training(reference) -> None:
     assert all(f"{line[0]} with " in notes for line in table.lines)
     *_, (mine_too, psnr) = table.lines
     assert (mine_too, psnr) == ("drfn:mine", "30.00†")
-    assert f"{mine_too} with a training of which nothing is known" in table.caption
+    assert f"{mine_too} with a training of which nothing is known" in notes
 
 
 def test_other_weights_are_marked_without_the_plug_in_of_their_network() -> None:
