@@ -25,7 +25,7 @@ from harness.errors import MismatchError, UsageError
 from harness.text import json_text, listed
 
 if TYPE_CHECKING:
-    from harness.paper.verdicts import Evidence
+    from harness.paper.evidence import Evidence
     from harness.report.table import Table
     from harness.run.statistics import Comparison, OverWeights, RunsBySet
     from harness.run.store import Records
@@ -60,7 +60,7 @@ def compare(
     and standard deviation over trainings), or ids of runs. Their runs are searched in --results,
     and in the reference records as well.
     """
-    from harness.paper.verdicts import Evidence
+    from harness.paper.evidence import Evidence
 
     if as_json:
         refuse_ignored("a table without --json", "form")

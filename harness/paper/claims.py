@@ -15,18 +15,11 @@ from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
 from harness.paper import vocabulary
 from harness.paper.ablations import is_without_weights, judge_ablation
+from harness.paper.evidence import Evidence
 from harness.paper.literature import by_logs
 from harness.paper.schema import column_title, title
 from harness.paper.select import Measurement, decides, of_another_network, same_network
-from harness.paper.verdicts import (
-    Evidence,
-    Finding,
-    JudgedCell,
-    Judgement,
-    decide,
-    how_to_settle,
-    made_with,
-)
+from harness.paper.verdicts import Finding, JudgedCell, Judgement, decide, how_to_settle, made_with
 from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 

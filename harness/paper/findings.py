@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from harness.errors import MismatchError, UsageError
 from harness.paper.ablations import JudgedAblation, judge_ablation
 from harness.paper.claims import judge_claim, place_of, place_of_row
+from harness.paper.evidence import Evidence
 from harness.paper.select import decides
-from harness.paper.verdicts import Evidence, Judgement, judge_row
+from harness.paper.verdicts import Judgement, judge_row
 from harness.paper.vocabulary import Beats, Within
 from harness.run.statistics import Interval, compare_runs
 

@@ -16,9 +16,10 @@ from msgspec import Meta, convert
 
 from harness.cards import CardName
 from harness.errors import UsageError
+from harness.paper.evidence import Evidence
 from harness.paper.schema import DEFAULT, SCORES, Paper, PrintedCells, read_paper, score
 from harness.paper.select import Measurement, decides, is_comparable
-from harness.paper.verdicts import Evidence, Finding, JudgedCell, decide
+from harness.paper.verdicts import Finding, JudgedCell, decide
 from harness.paper.vocabulary import Data, Scale
 from harness.registry import PAPERS, register_judge
 from harness.text import plain_table

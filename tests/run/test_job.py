@@ -13,8 +13,8 @@ from PIL import Image
 from harness.errors import HarnessError
 from harness.files import FileLock
 from harness.global_state import NOTE, interrupts_held
+from harness.paper.evidence import Evidence
 from harness.paper.schema import DEFAULT, paper
-from harness.paper.verdicts import Evidence
 from harness.record import ImageResult, RunRecord
 from harness.run import job
 from harness.run.store import ResultStore, picture_path, read_record
