@@ -15,10 +15,11 @@ from harness.cli.claims import claims
 from harness.cli.compare import compare
 from harness.cli.data import data, weights
 from harness.cli.explain import bench, explain
-from harness.cli.inspect import check_model, list_
+from harness.cli.list import list_
+from harness.cli.network import check_model, complexity
 from harness.cli.options import examples
 from harness.cli.progress import echo, echo_lines, open_streams
-from harness.cli.report import complexity, report
+from harness.cli.report import report
 from harness.cli.run import run
 from harness.cli.train import train
 from harness.errors import HarnessError, sentence

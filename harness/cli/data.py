@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.inspect import list_alias
+from harness.cli.list import list_alias
 from harness.cli.options import (
     PathOption,
     all_words,

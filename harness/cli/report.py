@@ -1,8 +1,7 @@
-"""The verb that shows what run records say: report; and complexity."""
+"""The verb report, which writes what run records say into files."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,15 +14,12 @@ from harness.cli.claims import print_claims
 from harness.cli.options import (
     Command,
     PathOption,
-    all_words,
     chosen_paper,
     data_option,
     default_paper,
-    device_option,
     examples,
     fill_registries,
     folder_to_read,
-    is_given,
     note_left_out,
     note_own_runs,
     open_results,
@@ -33,7 +29,6 @@ from harness.cli.options import (
     reference_records,
     refuse_ignored,
     results_option,
-    scale_option,
     split_pairs,
     split_words,
     weights_of_option,
@@ -42,7 +37,7 @@ from harness.cli.options import (
 from harness.cli.progress import echo, echo_lines, note
 from harness.errors import HarnessError, UsageError
 from harness.report.build import FIXED_RULES
-from harness.text import json_text, listed
+from harness.text import listed
 
 if TYPE_CHECKING:
     from harness.report.crops import Region
@@ -297,75 +292,3 @@ def _region(image: str | None, box: str | None) -> Region | None:
     if box and (len(numbers) != 4 or not all(number.isdecimal() for number in numbers)):
         raise UsageError(f"--box takes x,y,width,height in HR pixels, not {box!r}.")
     return Region(dataset.lower(), stem, Box(*map(int, numbers)) if box else None)
-
-
-@click.command(
-    epilog=examples("complexity drfn edsr", "complexity RealESRGAN_x4.pth --time --format csv")
-)
-@click.argument("models", nargs=-1, callback=all_words)
-@words_option("--models", "more", metavar="NAME,...", help="The same as MODELS.")
-@click.option(
-    "--output-size", default="1280x720", show_default=True, help="Size of the SR image for counts."
-)
-@click.option("--time", "timed", is_flag=True, help="Also measure time and memory.")
-@click.option(
-    "--time-size", default="640x360", show_default=True, help="Size of the SR image for times."
-)
-@device_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["md", "tex", "csv", "json"]),
-    default="md",
-    show_default=True,
-)
-@scale_option
-@paper_option(optional=True)
-@plugin_option
-def complexity(
-    models: list[str],
-    more: list[str],
-    output_size: str,
-    timed: bool,
-    time_size: str,
-    device: str,
-    form: Any,
-    scale: int,
-    paper_name: str,
-    plugins: tuple[Path, ...],
-) -> None:
-    """Count parameters, operations and activations of MODELS, by default of all.
-
-    MODELS are names, globs, and checkpoints that spandrel recognises.
-    """
-    from harness.report.complexity import complexity_table
-    from harness.run.plan import networks
-    from harness.run.request import Request
-
-    fill_registries(plugins)
-    words = [*models, *more] or ["all"]
-    named, scale = networks(Request(words, scale=scale, scale_given=is_given("scale")))
-    cards = [card for card in named if scale in card.scales and card.params != 0]
-    if not cards:
-        raise UsageError(f"None of these models has parameters at x{scale}.")
-    speeds = None
-    if not timed:
-        refuse_ignored("--time", "time_size", "device")
-    else:
-        from harness.models.resources import measure_speed, pick_device
-
-        torch_device, size = pick_device(device), _size(time_size)
-        speeds = {card.name: measure_speed(card, scale, torch_device, size) for card in cards}
-    table = complexity_table(cards, scale, chosen_paper(paper_name), _size(output_size), speeds)
-    if form == "json":
-        echo_lines(json_text(json.loads(table.tidy.to_json(orient="records"))))
-    else:
-        echo_lines(table.render(form))
-
-
-def _size(text: str) -> tuple[int, int]:
-    """Parse a size such as ``1280x720`` into width and height."""
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise UsageError(f"A size is WIDTHxHEIGHT, such as 1280x720, not {text!r}.")
-    return int(width), int(height)

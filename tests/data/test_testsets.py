@@ -501,7 +501,7 @@ class TestScales:
     def test_a_root_with_the_images_of_one_scale_is_a_set_at_that_scale(
         self, card: DatasetCard, tmp_path: Path
     ) -> None:
-        from harness.cli.inspect import list_datasets
+        from harness.cli.list import list_datasets
 
         folder = tmp_path / "Tiny/image_SRF_3"
         folder.mkdir(parents=True)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.cli.inspect import RUN_COLUMNS
+from harness.cli.list import RUN_COLUMNS
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
 from harness.run import store as store_module

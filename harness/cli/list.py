@@ -1,23 +1,18 @@
-"""Verbs that list models, sets, weights, runs, papers and metrics, and check plug-ins."""
+"""The verb list: models, datasets, weights, runs, papers, metrics and reports."""
 
 from __future__ import annotations
 
 import os
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from inspect import getdoc
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.options import (
-    PathOption,
     data_option,
     examples,
     fill_registries,
@@ -26,18 +21,14 @@ from harness.cli.options import (
     plugin_option,
     refuse_ignored,
     results_option,
-    scale_option,
 )
-from harness.cli.progress import Row, echo, echo_lines, flat, keep_stdout, rows_csv, show
-from harness.errors import HarnessError, UsageError, sentence
+from harness.cli.progress import Row, echo, echo_lines, flat, rows_csv, show
+from harness.errors import HarnessError, UsageError
 from harness.record import WeightsInfo
 from harness.registry import DATASETS, FAILURES, METRICS, MODELS, PAPERS, REPORTS, clashes
 from harness.text import csv_text
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-    from multiprocessing.context import SpawnProcess
-
     from harness.cards import ModelCard
     from harness.record import RunRecord
     from harness.run.store import Records
@@ -145,115 +136,6 @@ def list_alias(group: str, what: str) -> click.Command:
         help=f"The same as harness list {what}.",
         epilog=examples(f"{group} where", f"{group} where --json"),
     )
-
-
-@click.command(
-    "check-model", epilog=examples("check-model mine --plugin mine.py --weights mine.pth")
-)
-@click.argument("name")
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(0, min_open=True),
-    default=300,
-    show_default=True,
-    help="Seconds after which the check is stopped as hanging.",
-)
-@click.option(
-    "--weights",
-    "weights_file",
-    type=PathOption,
-    metavar="FILE",
-    help="Its weights, to test it on a photograph too.  [default: the installed weights]",
-)
-@scale_option
-@plugin_option
-def check_model(
-    name: str, time_limit: float, weights_file: Path | None, scale: int, plugins: tuple[Path, ...]
-) -> None:
-    """Test a model plug-in against the contract, in a separate process."""
-    keep_stdout()  # the check's process inherits the redirected descriptor
-    end, failed = time.monotonic() + time_limit, 0
-    with _check_process(os.getcwd(), name, scale, plugins, weights_file) as (process, results):
-        try:
-            while results.poll(max(0.0, end - time.monotonic())):
-                result = results.recv()
-                if isinstance(result, HarnessError):
-                    raise result
-                if result is None:
-                    break
-                failed += result.fails
-                mark = "ok  " if result.holds else "FAIL" if result.fails else "WARN"
-                echo(f"{mark}  {result.rule}: {result.seen}")
-            else:
-                raise HarnessError(
-                    f"The check did not end within {time_limit:g} seconds: the plug-in hangs, or "
-                    "needs a longer --time-limit."
-                )
-        except EOFError:
-            process.join()
-            raise HarnessError(
-                f"The process of the check died with exit code {process.exitcode}: fix the plug-in."
-            ) from None
-    if failed:
-        raise HarnessError(f"{name} breaks the contract: failed checks: {failed}.")
-
-
-@contextmanager
-def _check_process(*arguments: object) -> Iterator[tuple[SpawnProcess, Connection]]:
-    """Start `_check_contract`; at the end, kill it with all processes that it has started.
-
-    Raises:
-        HarnessError: this system, such as Windows, has no process groups.
-    """
-    if not hasattr(os, "killpg"):
-        raise HarnessError(
-            "This system cannot end a check with all its processes: run drfn-harness on Linux, "
-            "macOS or WSL."
-        )
-    context = get_context("spawn")
-    results, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_check_contract, args=(sender, *arguments), daemon=True)
-    process.start()
-    sender.close()
-    assert process.pid is not None
-    try:
-        yield process, results
-    finally:
-        with suppress(OSError):  # the group does not exist yet, or is empty
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.join()
-
-
-def _check_contract(
-    sender: Connection,
-    folder: str,
-    name: str,
-    scale: int,
-    plugins: tuple[Path, ...],
-    weights_file: Path | None,
-) -> None:
-    """Run in the new process: send the result of each check, then None or the error."""
-    os.setsid()  # a process group of its own, so that all of it can be killed at once
-    Thread(target=_die_with_parent, daemon=True).start()
-    os.chdir(folder)  # a spawned process starts in the first process's original folder
-    try:
-        fill_registries(plugins)
-        from harness.models.contract import check_model as check
-
-        for result in check(MODELS.get(MODELS.spelling(name)), scale, weights_file):
-            sender.send(result)
-        sender.send(None)
-    except Exception as error:  # a plug-in may raise anything
-        sender.send(error if isinstance(error, HarnessError) else HarnessError(sentence(error)))
-
-
-def _die_with_parent() -> None:
-    """Wait until the parent process ends, then kill this process and its group."""
-    parent = parent_process()
-    if parent:
-        parent.join()
-    os.kill(0, signal.SIGKILL)
 
 
 def list_models(scale: int | None) -> list[Row]:
