@@ -152,7 +152,7 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
         cells = [_cell(line, dataset, wanted, write, marks) for dataset in datasets]
         scale = [f"x{line.row.scale}"] * (len(scales) > 1)
         costs = [_cost(line, column, datasets) for column in wanted.columns]
-        rows.append([_name(line, findings, renamed), *scale, *costs, *cells])
+        rows.append([_name(line, renamed), *scale, *costs, *cells])
     places = product(lines, datasets, wanted.metrics)
     tidy = pd.DataFrame([_facts(*place) for place in places])
     return Table(
@@ -162,7 +162,7 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
         rows,
         tidy,
         label=wanted.label,
-        remarks=_remarks(findings, ran, lines, datasets, renamed),
+        remarks=_remarks(ran, lines, datasets, renamed),
         for_a_paper=True,
     )
 
@@ -261,9 +261,12 @@ def _printed_rows(paper: Paper | None) -> Iterator[Row]:
 
 
 def _placed(judged: JudgedRow, paper: Paper | None) -> JudgedRow:
-    """Note on a row of runs whether the paper has its network."""
-    in_paper = paper is not None and judged.row.model in paper.models
-    return replace(judged, row=replace(judged.row, in_paper=in_paper))
+    """Call the network of a row of runs as the paper does, if it has it."""
+    row = judged.row
+    if paper is None or row.model not in paper.models:
+        return judged
+    method = paper.names.get(row.model, row.model) + row.word.removeprefix(row.model)
+    return replace(judged, row=replace(row, method=method, in_paper=True))
 
 
 def _has_run(line: _Line, datasets: Sequence[str]) -> bool:
@@ -349,11 +352,9 @@ def _renamed(lines: Sequence[_Line], wanted: OwnTable) -> dict[_Line, str]:
     return renamed
 
 
-def _name(line: _Line, findings: Findings, renamed: Mapping[_Line, str]) -> str:
+def _name(line: _Line, renamed: Mapping[_Line, str]) -> str:
     """Name a method as the user, the paper or the record does, with the mark of printed ones."""
-    row = line.row
-    own = renamed.get(line) or findings.names.get(row.word, row.method)
-    return own + PRINTED * bool(line.printed)
+    return renamed.get(line, line.row.method) + PRINTED * bool(line.printed)
 
 
 def _cost(line: _Line, column: str, datasets: Sequence[str]) -> str:
@@ -428,11 +429,7 @@ _TITLES = {"psnr": "PSNR (dB)"}
 
 
 def _remarks(
-    findings: Findings,
-    ran: Findings,
-    lines: Sequence[_Line],
-    datasets: Sequence[str],
-    renamed: Mapping[_Line, str],
+    ran: Findings, lines: Sequence[_Line], datasets: Sequence[str], renamed: Mapping[_Line, str]
 ) -> list[str]:
     """Tell the author of a paper under which rules, and with which weights, the numbers came."""
     runs = [run for line in lines for run in line.runs(datasets)]
@@ -442,15 +439,13 @@ def _remarks(
     parts = ["Degraded as by MATLAB's imresize; luma of BT.601."] if measured else []
     for name, text in texts.items():
         of = [one for one in measured if one.judged and pipeline_of(one.judged) == name]
-        names = dict.fromkeys(_name(line, findings, renamed) for line in of)
+        names = dict.fromkeys(_name(line, renamed) for line in of)
         parts += [f"Pipeline {name} ({text}): {', '.join(names)}."] if names else []
     if not all(map(without_grey, runs)):
-        parts.append(f"{grey_note(findings.rules, ran.tables[0])}.")
+        parts.append(f"{grey_note(ran.rules, ran.tables[0])}.")
     if unverified := sorted({run.identity.dataset for run in runs if not run.verified}):
         parts.append(f"Not verified against published pixels: {', '.join(unverified)}.")
     shown = (
-        Shown(_name(line, findings, renamed), line.row, run)
-        for line in lines
-        for run in line.runs(datasets)
+        Shown(_name(line, renamed), line.row, run) for line in lines for run in line.runs(datasets)
     )
     return [*parts, *filter(None, [dagger_note(shown)])]

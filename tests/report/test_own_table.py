@@ -183,7 +183,7 @@ def test_the_remarks_say_which_checkpoint_had_which_training(reference) -> None:
     notes = " ".join(table.remarks)
     assert all(f"{line[0]} with " in notes for line in table.lines)
     *_, (mine_too, psnr) = table.lines
-    assert (mine_too, psnr) == ("drfn:mine", "30.00†")
+    assert (mine_too, psnr) == ("DRFN:mine", "30.00†")
     assert f"{mine_too} with a training of which nothing is known" in notes
 
 
