@@ -452,6 +452,8 @@ class TestAccept:
 
     def test_an_id_must_name_one_finished_run(self, store: ResultStore, tmp_path: Path) -> None:
         store.write(record("drfn", status="error")), store.write(record("edsr"))
-        for wanted in ("zzz", "", record("drfn").identity.id[:8]):
-            with pytest.raises(UsageError, match="and must name one"):
+        unfinished = record("drfn").identity.id[:8]
+        wrong = {"zzz": "is no id", "": "is no id", unfinished: "names 0 finished runs"}
+        for wanted, said in wrong.items():
+            with pytest.raises(UsageError, match=said):
                 accept_records([wanted], store, ResultStore(tmp_path / "reference"))
