@@ -178,8 +178,10 @@ def accept_records(ids: Sequence[str], local: ResultStore, reference: ResultStor
     """
     if local.root.resolve() == reference.root.resolve():
         raise UsageError(f"The records in {local.root} are the reference already.")
-    if other := next((word for word in ids if word != "all" and not _ID.match(word)), None):
-        raise UsageError(f"{other!r} is no id of a run: give ids, see harness list runs, or all.")
+    if others := [word for word in ids if word != "all" and not _ID.match(word)]:
+        raise UsageError(
+            f"{others[0]!r} is no id of a run: give ids, see harness list runs, or all."
+        )
     if not local.paths():
         raise UsageError(f"There are no records in {local.root}: name their folder with --results.")
     with FileLock(local.root / "accept.lock").held():
