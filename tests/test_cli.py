@@ -26,7 +26,7 @@ from harness.models.find_weights import write_notes
 from harness.models.network import build_network
 from harness.models.weights import Weights, save_weights, tensors_digest
 from harness.paper.schema import paper, read_paper
-from harness.paper.select import speaks_for_the_authors
+from harness.paper.select import is_by_the_authors
 from harness.record import WeightsInfo, file_digest
 from harness.registry import FAILURES, MODELS
 from harness.report.build import FIXED_RULES
@@ -615,10 +615,10 @@ class TestWeightsFetch:
         assert run.exit_code == 0 and run.stdout.split()[-1] == "official"
         (record,) = ResultStore(Path("results/local")).records()
         assert record.weights and record.weights.source_sha256 == sha256
-        assert speaks_for_the_authors(record)
+        assert is_by_the_authors(record)
         for facts in ({"tag": "mine"}, {"file": "w.pt", "source_sha256": "0" * 64}):
             other = replace(record.weights, **facts)
-            assert not speaks_for_the_authors(replace(record, weights=other))
+            assert not is_by_the_authors(replace(record, weights=other))
         assert harness("weights", "import", model, own).exit_code == 0
         (stored,) = Path("cache").rglob(own.name)
         assert stored.read_bytes() == sound

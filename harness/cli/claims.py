@@ -62,9 +62,9 @@ def claims(
 ) -> None:
     """Print the verdict on each claim of the paper, a line each; with NAME or -v, the evidence.
 
-    NAME is a claim or a part of its name: its words, the evidence, and the scores of the runs that
-    it rests on. Without it all claims, those of most weight first; harness report claims writes
-    them with their evidence into files.
+    With NAME, a claim's name or a part of it: its words, its evidence, and the scores of the runs
+    that it rests on. Without it, a line for each claim, the weightiest first; harness report claims
+    writes all of them with their evidence into files.
     """
     if form != "text":
         refuse_ignored("--format text", "verbose")
@@ -100,7 +100,7 @@ def print_claims(
     paper = required_paper(paper_name, "harness claims")
     findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
     note_own_runs(results)
-    note_left_out(findings.left_out())
+    note_left_out(findings.left_out(paper.models))
     names = [_near(name, findings.claim_names)] if name else findings.claim_names
     if form == "json":
         echo_lines(json_text([asdict(findings.judge(one)) for one in names]))

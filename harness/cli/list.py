@@ -362,11 +362,11 @@ def list_runs(records: Records, scale: int | None) -> list[Row]:
 
 def _tags(records: Records) -> dict[str, str]:
     """The tag of the weights of each run in tables, by its id."""
-    from harness.run.names import checkpoint_of, checkpoint_tags
+    from harness.paper.evidence import Evidence
 
-    runs = [record for record in records.sound.values() if record.weights]
-    tags = checkpoint_tags(runs)
-    return {run.identity.id: tags[checkpoint_of(run)] for run in runs}
+    with_weights = {run.identity.id for run in records.sound.values() if run.weights}
+    tags = Evidence(records.table(), None).tags_of_runs
+    return {id: tag for id, tag in tags.items() if id in with_weights}
 
 
 def brief_runs(rows: Sequence[Row], tags: Mapping[str, str]) -> list[Row]:

@@ -280,8 +280,8 @@ def note_own_runs(results: Collection[Path]) -> None:
     """Say that verdicts rest on the user's own runs alone, unless ``--results`` names these."""
     if not is_given("results") and LOCAL in results:
         note(
-            f"Only your own runs are judged; the published verdicts: --results {PUBLISHED}; both: "
-            f"--results {LOCAL} --results {PUBLISHED}."
+            f"Only your own runs are judged. For the published verdicts: --results {PUBLISHED}; "
+            f"for both: --results {LOCAL} --results {PUBLISHED}."
         )
 
 
@@ -338,8 +338,8 @@ def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command],
 weights_of_option = words_option(
     "--weights-of",
     metavar="MODEL:TAG,...",
-    help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
-    "each of its weights with a number a row.",
+    help="Use these weights for the model's row, such as mine:a; 'mine:*' gives each checkpoint "
+    "that has a number a row.",
 )
 
 

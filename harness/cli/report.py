@@ -135,7 +135,8 @@ def own_table_options(command: Command) -> Command:
     "--format",
     "formats",
     metavar="md,tex,csv,html,png,svg,pdf",
-    help="Formats to write, where a report has them; json alone prints claims.  [default: all]",
+    help="Formats to write, where a report has them; json, for claims alone, is printed.  "
+    "[default: all]",
 )
 @click.option(
     "--grey",
@@ -152,8 +153,8 @@ def own_table_options(command: Command) -> Command:
 @click.option(
     "--out",
     type=PathOption,
-    help="The reports' folder.  [default: the folder reports in that of the run records, or here "
-    "for the reference; in it, a folder for each other --paper]",
+    help="The reports' folder.  [default: reports in the first --results folder; ./reports for "
+    "the package's records; another --paper than the default has a folder in it]",
 )
 @click.option(
     "--images",
@@ -252,10 +253,14 @@ def report(
             failed = True
             echo(f"Error: {result}", err=True)
         elif result.paths:
-            echo_lines(result.shown, nl=bool(result.shown))
+            if name != "all":  # hundreds of lines
+                echo_lines(result.shown, nl=bool(result.shown))
             echo(f"Written: {', '.join(map(str, result.paths))}", err=True)
     if paper and name == "results":
-        note(f"These are the tables of {paper.source.id}; one of your own: add --models NAME,...")
+        note(
+            f"These are the tables of {paper.source.id}. For a table of your own, add "
+            "--models NAME,..."
+        )
     if failed:
         sys.exit(1)
 

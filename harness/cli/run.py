@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
@@ -128,8 +127,8 @@ datasets_option = partial(
 @click.option(
     "--all-rules",
     is_flag=True,
-    help="Run under every rule for grey images and rounding that printed numbers follow, and also "
-    "compute ssim-whole: what a verdict needs.",
+    help="Run under every combination of the rules for grey images and rounding that papers use, "
+    "and also compute ssim-whole: only then can a number be refuted.",
 )
 @click.option(
     "--lr-images",
@@ -318,7 +317,7 @@ def below_bicubic(runs: Iterable[Run], ended: Mapping[str, RunRecord]) -> Iterat
         card = cards[name]
         file = FILES.get(card.origin)
         words = ["harness", "check-model", card.name, *(["--plugin", str(file)] if file else [])]
-        hint = "" if card.checkpoint else f" {shlex.join(words)} --weights FILE tells."
+        hint = "" if card.checkpoint else f" To find out: {shlex.join(words)} --weights FILE."
         if places:
             yield (
                 f"Warning: {name} scores less than bicubic interpolation: {listed(places)}. Are "
@@ -355,32 +354,25 @@ def next_steps(
 ) -> Iterator[str]:
     """Say how many runs there are, where their records lie, and how to make a table of them."""
     from harness.cards import Preset
-    from harness.paper.select import follows, is_comparable
-    from harness.run.names import checkpoint_of, checkpoint_tags
+    from harness.paper.evidence import Evidence
+    from harness.paper.select import follows
     from harness.run.store import ResultStore
 
     finished = [record for record in records if record.status == "finished"]
     left_out = len(planned.absent) + len(planned.problems)
     if left_out or len(finished) < len(planned.runs):
-        why = f"; left out: {left_out}, see Skipped and Error above" if left_out else ""
+        kinds = {"Skipped": planned.absent, "Error": planned.problems}
+        above = listed([kind for kind, messages in kinds.items() if messages])
+        why = f"; left out: {left_out}, see {above} above" if left_out else ""
         yield f"Finished: {len(finished)} of {len(planned.runs)} runs{why}."
     yield f"Records: {results}" + " (harness list runs)" * (results == LOCAL)
-    shown = [one for one in finished if is_comparable(one) and follows(one, Preset())]
-    identities = [one.identity for one in shown if not one.identity.hyper]
-    if identities:
-        # A table shows the checkpoint of these runs by its name, if others ran before.
-        tags = checkpoint_tags([*ResultStore(results).records(), *shown])
-        count = Counter((model, scale) for model, scale, _ in tags)
-        models = dict.fromkeys(
-            one.identity.model
-            + f":{tags[checkpoint]}" * (count[checkpoint[:2]] > 1)
-            + "+" * one.identity.self_ensemble
-            for one in shown
-            if not one.identity.hyper
-            for checkpoint in [checkpoint_of(one)]
-        )
-        words = ["harness", "report", "results", "--models", ",".join(models)]
-        words += ["--datasets", ",".join(dict.fromkeys(one.dataset for one in identities))]
+    named = Evidence(ResultStore(results).read().table(), None).names_of_runs
+    ids = [one.identity.id for one in finished if follows(one, Preset())]
+    shown = [named[id] for id in ids if id in named]
+    if shown:
+        words = ["harness", "report", "results"]
+        words += ["--models", ",".join(dict.fromkeys(network for network, _ in shown))]
+        words += ["--datasets", ",".join(dict.fromkeys(dataset for _, dataset in shown))]
         words += ["--format", "md,tex"]
         words += [word for path in plugins for word in ("--plugin", str(path))]
         words += ["--results", str(results)] * (results != LOCAL)

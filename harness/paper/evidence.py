@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from harness.errors import UsageError
-from harness.models.weights import OWN_TAGS
+from harness.models.find_weights import training_notes
 from harness.paper.schema import SCORES, Row, Table, decimals
-from harness.paper.select import decides, follows, is_comparable, rank
+from harness.paper.select import decides, follows, is_by_the_authors, is_comparable, rank
 from harness.paper.verdicts import JudgedCell, JudgedRow
 from harness.registry import DATASETS, METRICS, is_glob
 from harness.run.names import all_tags, checkpoint_of, checkpoints_called
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Network = tuple[str, int, bool]
 """A model, its scale, and whether it ran with self-ensemble."""
+
 
 _RESULTS = Table(id="results", title="Results", columns=(), cells="")
 """A table of runs that no paper prints."""
@@ -84,9 +86,7 @@ class Evidence:
         """The same runs by network, checkpoint and set."""
         found: dict[Network, dict[Checkpoint, dict[str, list[RunRecord]]]] = {}
         for run, dataset in self._counted:
-            identity = run.identity
-            network = (identity.model, identity.scale, identity.self_ensemble)
-            by_set = found.setdefault(network, {}).setdefault(checkpoint_of(run), {})
+            by_set = found.setdefault(_network_of(run), {}).setdefault(checkpoint_of(run), {})
             by_set.setdefault(dataset, []).append(run)
         return found
 
@@ -94,6 +94,24 @@ class Evidence:
     def _tags(self) -> dict[Checkpoint, list[str]]:
         """See `all_tags`."""
         return all_tags(run for run, _ in self._counted)
+
+    @property
+    def tags_of_runs(self) -> dict[str, str]:
+        """The tags that tables give to the weights of the runs in them, by the runs' ids."""
+        return {run.identity.id: self._tags[checkpoint_of(run)][0] for run, _ in self._counted}
+
+    @property
+    def names_of_runs(self) -> dict[str, tuple[str, str]]:
+        """What tables of runs call their networks and sets, by the runs' ids."""
+        return {
+            run.identity.id: (self._word(_network_of(run), checkpoint_of(run)), dataset)
+            for run, dataset in self._counted
+        }
+
+    def _word(self, network: Network, checkpoint: Checkpoint) -> str:
+        """Return what `Row.word` is for a checkpoint: with its tag, if there are several."""
+        tagged = checkpoint if network[:2] in self._ambiguous else None
+        return self._unprinted(_RESULTS, network, tagged).word
 
     @cached_property
     def checkpoints(self) -> dict[Network, list[Checkpoint]]:
@@ -224,7 +242,7 @@ class Evidence:
                 if network in own:
                     judged += self._others(table, network, own[network])
                 elif self._has_place(table, network, {row.scale for row in printed}):
-                    of = self.checkpoints[network][0] if self._is_ambiguous(network) else None
+                    of = self.checkpoints[network][0] if network[:2] in self._ambiguous else None
                     first = self._judged(
                         self._unprinted(table, network, of), self._rows_of_runs[network]
                     )
@@ -240,11 +258,12 @@ class Evidence:
         is_alike = not self.paper or (scale in scales and not ensemble)
         return has_runs and is_alike and not table.obstacle(scale)
 
-    def _is_ambiguous(self, network: Network) -> bool:
-        """Whether several checkpoints of a model at a scale have numbers in the tables."""
-        return (
-            len({one for (_, one), n in self._numbers.items() if n and one[:2] == network[:2]}) > 1
-        )
+    @cached_property
+    def _ambiguous(self) -> set[tuple[str, int]]:
+        """The models and scales with several checkpoints that have numbers in the tables."""
+        shown = {checkpoint for (_, checkpoint), count in self._numbers.items() if count}
+        count = Counter((model, scale) for model, scale, _ in shown)
+        return {place for place, number in count.items() if number > 1}
 
     def _others(self, table: Table, network: Network, first: JudgedRow) -> Iterator[JudgedRow]:
         """Yield the rows of checkpoints that have a set which no row above has, or were named."""
@@ -278,7 +297,7 @@ class Evidence:
             UsageError: a name that is no glob stands for several checkpoints.
         """
         name = word.rstrip("+").lower()
-        called = checkpoints_called(name, self._tags)
+        called = checkpoints_called(word, self._tags)
         found: dict[int, dict[str, RunsBySet]] = {}
         for network, checkpoints in self.checkpoints.items():
             model, scale, ensemble = network
@@ -294,36 +313,44 @@ class Evidence:
                     found.setdefault(scale, {})[own] = self._by_checkpoint[network][checkpoint]
         return found
 
-    def left_out(self, models: Sequence[str] = ("*",)) -> Iterator[str]:
+    def left_out(self, models: Collection[str] = ("*",)) -> Iterator[str]:
         """Yield a sentence for each network whose checkpoints are not all shown in the tables.
 
-        Networks that only have checkpoints of the authors and of this project are skipped, and
-        those of which the user chose one.
+        Networks that only have checkpoints of their authors and those whose training notes the
+        harness ships are skipped, and those of which the user chose one.
 
         Args:
             models: names or globs of the networks.
         """
         for network, checkpoints in self.checkpoints.items():
             model, scale, ensemble = network
-            tags = [self._tags[one] for one in checkpoints if self._numbers[network, one]]
+            with_numbers = [one for one in checkpoints if self._numbers[network, one]]
             shown = {one.row.tag for one in self.rows if _network(one.row) == network}
-            names = [one[0] for one in tags]
+            names = [self._tags[one][0] for one in with_numbers]
             seen = [name for name in names if name in {*names[:1], *shown}]
-            own = any(not {*OWN_TAGS, "images"} & {*one} for one in tags)
+            own = any(self._is_own(network, one) for one in with_numbers)
             chosen = self._place(checkpoints[0]) < len(self.weights_of)
             named = any(fnmatchcase(model.lower(), word.lower()) for word in models)
             if own and named and not chosen and len(seen) < len(names):
                 other = next(name for name in names if name not in seen)
                 yield (
                     f"{model}{'+' * ensemble} has {len(names)} checkpoints at x{scale} "
-                    f"({', '.join(names)}); shown: {', '.join(seen)}. Others are shown with "
-                    f"--weights-of {model}:{other}, all with --weights-of '{model}:*'."
+                    f"({', '.join(names)}); shown: {', '.join(seen)}. To see another one: "
+                    f"--weights-of {model}:{other}."
                 )
+
+    def _is_own(self, network: Network, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is the user's: neither its authors' nor one with shipped notes."""
+        run = next(chain.from_iterable(self._by_checkpoint[network][checkpoint].values()))
+        return not (is_by_the_authors(run) or training_notes(run).key)
 
     def spelling(self, word: str) -> str:
         """Return the name in tables of the checkpoint that a name stands for, else the name."""
-        found = [] if is_glob(word) else checkpoints_called(word.rstrip("+"), self._tags)
-        names = {f"{one[0]}:{self._tags[one][0]}" + "+" * word.endswith("+") for one in found}
+        found = [] if is_glob(word) else checkpoints_called(word, self._tags)
+        names = {
+            self._word((model, scale, word.endswith("+")), (model, scale, sha256))
+            for model, scale, sha256 in found
+        }
         return names.pop() if len(names) == 1 else word
 
     @property
@@ -362,6 +389,10 @@ class Evidence:
 
 def _network(row: Row) -> Network:
     return row.model, row.scale, row.self_ensemble
+
+
+def _network_of(run: RunRecord) -> Network:
+    return run.identity.model, run.identity.scale, run.identity.self_ensemble
 
 
 def _obstacle(row: Row, dataset: str, metric: str, runs: Sequence[RunRecord]) -> str:

@@ -161,7 +161,7 @@ def departures(run: RunRecord, preset: Preset) -> tuple[str, ...]:
 
 
 def _departures(rules: Protocol, run: RunRecord, preset: Preset) -> tuple[str, ...]:
-    """List what differs from a preset, in words, if a run's network and images follow rules."""
+    """List in words where a protocol differs from a preset, for the images of a run."""
     grey = preset.grey or USUAL_GREY[rules.pipeline]
     images = run.identity.sr_sha256  # whose LR images were not made here
     words = {

@@ -359,7 +359,7 @@ def made_with(run: RunRecord, table: Table) -> str:
         return "with the authors' weights"
     if of_another_network(run, table):
         return "with weights of another network"
-    return f"with other weights than the authors' ({training_notes(run)})"
+    return f"with {_OTHER_WEIGHTS} ({training_notes(run)})"
 
 
 def _comparison(cell: JudgedCell) -> str:

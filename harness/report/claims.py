@@ -38,8 +38,9 @@ def claims_table(findings: Findings, names: Sequence[str]) -> Table:
     caption = (
         f'What "{paper.source.title}" claims, judged from run records, from the networks '
         f"themselves and from the printed tables: {verdict_counts(judgements)}. "
-        "Reproduced: the evidence agrees. Refuted: it does not. Inconsistent in print: printed "
-        "numbers contradict each other. Undecided: the evidence can neither confirm nor refute. "
+        "Reproduced: the evidence agrees. Refuted: the evidence contradicts the claim. "
+        "Inconsistent in print: printed numbers contradict each other. Undecided: the evidence can "
+        "neither confirm nor refute. "
         "Not measured: evidence is missing, or no number decides."
     )
     if copied := [table_name(table) for table in paper.tables if table.read_from]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ import pandas as pd
 from harness.errors import UsageError
 from harness.models.cost import OUTPUT_SIZE, measure_complexity
 from harness.paper.schema import SCORES, title
-from harness.paper.select import without_grey
+from harness.paper.select import is_by_the_authors, without_grey
 from harness.registry import DATASETS, METRICS, MODELS
 from harness.report.legend import (
     FAILED,
@@ -29,6 +30,7 @@ from harness.report.legend import (
 from harness.report.plot import short_count
 from harness.report.results import Number, best_two, pipeline_of
 from harness.report.table import BEST, Table
+from harness.run.provenance import weights_file
 from harness.text import Marked, listed
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class OwnTable:
         digits: the decimals of each metric; by default those of papers.
         columns: further columns, of `COLUMNS`.
         renamed: other names for methods, by name.
-        caption: replaces the description of the table; the marks are explained after it.
+        caption: replaces the description of the scores; the marks are explained after it.
         label: the LaTeX label; without ``tab:`` it is the stem of the files.
     """
 
@@ -102,7 +104,7 @@ class _Line:
         names = {name.lower() for name in self.names}
         ensemble = "+" * self.row.self_ensemble
         names |= {name.partition(":")[0] + ensemble for name in names if ":" in name}
-        patterns = ["*" if word == "all" else word.lower() for word in words]
+        patterns = ["*" if word.lower() == "all" else word.lower() for word in words]
         return any(fnmatchcase(name, pattern) for name, pattern in product(names, patterns))
 
     def cell(self, dataset: str, metric: str) -> JudgedCell | None:
@@ -170,7 +172,7 @@ def own_table(findings: Findings, wanted: OwnTable) -> Table:
 def left_out(findings: Findings, wanted: OwnTable) -> list[str]:
     """Say which checkpoints of its networks a table does not show, see `Evidence.left_out`."""
     words = [word.rstrip("+") for word in wanted.models or ["*"] if word not in wanted.printed]
-    models = ["*" if word == "all" else word for word in words if ":" not in word]
+    models = ["*" if word.lower() == "all" else word for word in words if ":" not in word]
     return [*_ran(findings, wanted).left_out(models)]
 
 
@@ -207,7 +209,7 @@ def _datasets(paper: Paper | None, ran: Findings, wanted: OwnTable) -> list[str]
     known = list(dict.fromkeys([*of_runs.columns, *of_paper]))
     chosen: dict[str, None] = dict.fromkeys([] if wanted.datasets else of_runs.columns or known)
     for word in wanted.datasets:
-        pattern = "*" if word == "all" else word.lower()
+        pattern = "*" if word.lower() == "all" else word.lower()
         found = [name for name in known if fnmatchcase(name.lower(), pattern)]
         if not found:
             raise _unknown("set", word, [*known, *DATASETS], "there is no number on it")
@@ -236,6 +238,8 @@ def _lines(
         found = [line for line in (*printed, *measured) if line.matches([word])]
         if not found:
             raise _missing(word, of_paper, ran)
+        if ":" in word:  # of several checkpoints, the order of the records says nothing
+            found.sort(key=lambda line: line.row.word)
         chosen |= dict.fromkeys(found)
     if left := [word for word in wanted.printed if not any(x.matches([word]) for x in chosen)]:
         raise UsageError(f"--printed names {left[0]}, which is not among the --models: add it.")
@@ -265,7 +269,10 @@ def _placed(judged: JudgedRow, paper: Paper | None) -> JudgedRow:
     row = judged.row
     if paper is None or row.model not in paper.models:
         return judged
-    method = paper.names.get(row.model, row.model) + row.word.removeprefix(row.model)
+    runs = [one.shown for one in judged.cells if one.shown]
+    # The paper's name without a tag stands for the authors' weights.
+    word = replace(row, tag="").word if all(map(is_by_the_authors, runs)) else row.word
+    method = paper.names.get(row.model, row.model) + word.removeprefix(row.model)
     return replace(judged, row=replace(row, method=method, in_paper=True))
 
 
@@ -276,11 +283,13 @@ def _has_run(line: _Line, datasets: Sequence[str]) -> bool:
 def _missing(word: str, of_paper: Sequence[_Line], ran: Findings) -> UsageError:
     """Say what to do about a method that has no number to show."""
     print_it = any(line.matches([word]) for line in of_paper)
-    if print_it or word in MODELS:
+    has_run = any(_Line(judged=row).matches([word]) for row in ran.rows)
+    model = word.partition(":")[0]
+    if print_it or has_run or model in MODELS:
         printed = f", or show the paper's numbers with --printed {word}" * print_it
         return UsageError(
             f"There is no run of {word} on these sets in the run records: make it with harness run "
-            f"--models {word}, or add the folder that has it with a further --results{printed}."
+            f"--models {model}, or add the folder that has it with a further --results{printed}."
         )
     names = {name for row in ran.rows for name in (row.row.word, row.row.method)}
     return _unknown("method", word, [*names, *MODELS], "there are no run records of it")
@@ -393,7 +402,10 @@ def _caption(
     paper: Paper | None, wanted: OwnTable, lines: Sequence[_Line], datasets: Sequence[str]
 ) -> str:
     """Describe the numbers to the readers of a paper, then explain the marks in use."""
-    parts = [wanted.caption] if wanted.caption else _description(wanted, lines)
+    several = len({line.row.scale for line in lines}) > 1
+    text = wanted.caption.rstrip()
+    end = "" if text.endswith((".", "!", "?")) else "."
+    parts = [text + end if text else _description(wanted, lines), BEST[several]]
     if "macs" in wanted.columns:
         parts.append(f"MACs for an output of {OUTPUT_SIZE[0]} x {OUTPUT_SIZE[1]} pixels.")
     if any(line.printed for line in lines) and paper:
@@ -406,23 +418,22 @@ def _caption(
 
 
 _DAGGERS = {
-    TRAINED_HERE: f"{TRAINED_HERE} Not the authors' weights.",
+    TRAINED_HERE: f"{TRAINED_HERE} Not the authors' weights of this network.",
     PUBLISHED: f"{PUBLISHED} Scored on SR images that were made elsewhere.",
 }
 
 
-def _description(wanted: OwnTable, lines: Sequence[_Line]) -> list[str]:
-    """Describe the scores and the marks of the best ones."""
+def _description(wanted: OwnTable, lines: Sequence[_Line]) -> str:
+    """Describe the scores."""
     on_rgb = [name for name in wanted.metrics if METRICS.get(name).on == "rgb"]
     titles = [_TITLES.get(name, name.upper()) for name in wanted.metrics]
     scales = sorted({line.row.scale for line in lines})
     border = f"{scales[0]} px" if len(scales) == 1 else "as many pixels as the scale"
     colour = f" ({listed([name.upper() for name in on_rgb])} on RGB)" if on_rgb else ""
-    return [
+    return (
         f"{' / '.join(titles)} on luma{colour}, {listed([f'x{scale}' for scale in scales])}, "
-        f"bicubic degradation, border of {border} left out.",
-        BEST[len(scales) > 1],
-    ]
+        f"bicubic degradation, border of {border} left out."
+    )
 
 
 _TITLES = {"psnr": "PSNR (dB)"}
@@ -443,6 +454,14 @@ def _remarks(
         parts += [f"Pipeline {name} ({text}): {', '.join(names)}."] if names else []
     if not all(map(without_grey, runs)):
         parts.append(f"{grey_note(ran.rules, ran.tables[0])}.")
+    weights = {
+        f"{_name(line, renamed)} {Path(weights_file(run) or run.weights.file).name} "
+        f"({run.identity.weights_sha256[:8]})": None
+        for line in measured
+        for run in line.runs(datasets)
+        if run.weights and run.identity.weights_sha256
+    }
+    parts += [f"Weights, with digits of their SHA-256: {listed([*weights])}."] if weights else []
     if unverified := sorted({run.identity.dataset for run in runs if not run.verified}):
         parts.append(f"Not verified against published pixels: {', '.join(unverified)}.")
     shown = (

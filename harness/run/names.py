@@ -59,27 +59,23 @@ def checkpoint_of(record: RunRecord) -> Checkpoint:
     return identity.model, identity.scale, weights
 
 
-def checkpoint_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, str]:
-    """The tag that names each checkpoint in tables, see `all_tags`."""
-    return {checkpoint: tags[0] for checkpoint, tags in all_tags(records).items()}
-
-
 def all_tags(records: Iterable[RunRecord]) -> dict[Checkpoint, list[str]]:
     """The tags of each checkpoint; the first one names it in tables. Those of images: ``images``.
 
-    That is ``official`` or ``repro`` if a run has it, else the tag of the newest run; if it is the
-    first one of several checkpoints of a model, digits of their hash are added. All other tags that
-    its runs have follow: the values of a checkpoint may lie in several files.
+    The first tag is ``official`` or ``repro`` if a run has it, else that of the newest run; if
+    several checkpoints of a model have the same first tag, in any case of letters, digits of their
+    hash are added. All other tags that the runs have follow: the values of a checkpoint may lie in
+    several files.
     """
     found: dict[Checkpoint, list[str]] = {}
     for record in sorted(records, key=lambda one: one.provenance.get("utc", ""), reverse=True):
         tag = "images" if record.identity.sr_sha256 else record.tag
         found.setdefault(checkpoint_of(record), []).append(tag)
     first = {key: min(tags, key=lambda tag: tag not in OWN_TAGS) for key, tags in found.items()}
-    count = Counter((model, scale, tag) for (model, scale, _), tag in first.items())
+    count = Counter((model, scale, tag.lower()) for (model, scale, _), tag in first.items())
     names = {}
     for (model, scale, sha256), tag in first.items():
-        name = tag if count[model, scale, tag] == 1 else f"{tag}-{sha256[:8]}"
+        name = tag if count[model, scale, tag.lower()] == 1 else f"{tag}-{sha256[:8]}"
         names[model, scale, sha256] = [*dict.fromkeys([name, *found[model, scale, sha256]])]
     return names
 
@@ -88,13 +84,14 @@ def checkpoints_called(word: str, tags: Mapping[Checkpoint, Sequence[str]]) -> l
     """The checkpoints that a name such as ``mine:a``, or a glob, stands for, in any case.
 
     Args:
-        word: the name; what stands in tables comes before another tag.
+        word: the name; what stands in tables comes before another tag, and a ``+`` at the end
+            does not matter.
         tags: see `all_tags`.
 
     Raises:
         UsageError: a name that is no glob stands for several checkpoints of one scale.
     """
-    pattern, found = word.lower(), list[Checkpoint]()
+    pattern, found = word.rstrip("+").lower(), list[Checkpoint]()
 
     def is_called(checkpoint: Checkpoint, tag: str) -> bool:
         return tag != "" and fnmatchcase(f"{checkpoint[0]}:{tag}".lower(), pattern)

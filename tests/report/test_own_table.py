@@ -77,7 +77,7 @@ def test_without_printed_methods_every_number_was_measured(reference) -> None:
     assert body(table) == [["Bicubic", "28.42/0.8104"], ["DRFN", "30.73/0.8701"]]
     assert [line[1] for line in table.lines] == ["28.42/0.8104", "30.73/0.8701†"]
     assert "As printed" not in table.caption
-    assert table.caption.endswith("† Not the authors' weights.")
+    assert table.caption.endswith("† Not the authors' weights of this network.")
     assert "DRFN with 3,902 steps" in table.remarks[-1]
 
 
@@ -141,7 +141,8 @@ def test_names_caption_and_label_are_the_users(reference) -> None:
         label="tab:sota",
     )
     text = table.render("tex")
-    assert r"\caption{Results on Set5. \dag{} Not" in text and r"}\label{tab:sota}" in text
+    best = "Bold: the best of its column; underlined: the second best."
+    assert rf"\caption{{Results on Set5. {best} \dag{{}} Not" in text and r"}\label{tab:sota}" in text
     assert r"Ours \& more & 30.73/0.8701\dag{}" in text, "one method is not the best of any"
     said = " ".join([table.caption, *table.remarks])
     assert "Ours & more with 3,902 steps" in said and "DRFN" not in said
@@ -336,7 +337,7 @@ def test_names_are_separated_by_commas_or_given_one_by_one(harness, renames, nam
 
 def test_the_tables_of_the_paper_say_how_to_make_one_of_ones_own(harness) -> None:
     ResultStore(Path("results/local")).write(mine())
-    hint = "one of your own: add --models NAME,..."
+    hint = "For a table of your own, add --models NAME,..."
     assert hint in harness("report", "results", "--format", "md").stderr
     assert hint not in harness("report", "results", "--models", "mine").stderr
 

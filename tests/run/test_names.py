@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.record import RunRecord
-from harness.run.names import all_tags, checkpoint_of, checkpoint_tags, checkpoints_called
+from harness.run.names import all_tags, checkpoint_of, checkpoints_called
 from harness.run.store import ResultStore
 from tests.records import record
 
@@ -27,7 +27,7 @@ def test_a_checkpoint_keeps_the_name_of_the_authors_and_of_this_project() -> Non
 
 def test_others_have_the_tag_of_their_newest_run() -> None:
     runs = [ran("old", "1", 2025), ran("new", "1", 2027), ran("mid", "1", 2026)]
-    assert list(checkpoint_tags(runs).values()) == ["new"]
+    assert [tags[0] for tags in all_tags(runs).values()] == ["new"]
 
 
 def test_the_name_in_tables_comes_before_a_tag_of_another_checkpoint() -> None:
@@ -44,6 +44,12 @@ def test_a_tag_of_several_checkpoints_names_none_of_them() -> None:
         checkpoints_called("mine:a", tags)
 
 
+def test_tags_that_differ_in_case_alone_are_told_apart() -> None:
+    tags = all_tags([ran("A", "1" * 64), ran("a", "2" * 64)])
+    assert [names[0] for names in tags.values()] == ["A-11111111", "a-22222222"]
+    assert checkpoints_called("mine:A-1*", tags) == [("mine", 4, "1" * 64)]
+
+
 def test_one_name_may_stand_for_a_checkpoint_of_each_scale() -> None:
     tags = all_tags([ran("a", str(scale), scale=scale) for scale in (2, 4)])
     assert [scale for _, scale, _ in checkpoints_called("mine:a", tags)] == [2, 4]
@@ -52,7 +58,7 @@ def test_one_name_may_stand_for_a_checkpoint_of_each_scale() -> None:
 def test_the_committed_records_have_these_checkpoints() -> None:
     """DRFN was trained here twice with its default arguments."""
     runs = [run for run in REFERENCE if not run.identity.hyper]
-    names = {f"{model}:{tag}" for (model, *_), tag in checkpoint_tags(runs).items() if tag}
+    names = {f"{model}:{tag}" for (model, *_), (tag, *_) in all_tags(runs).items() if tag}
     assert {"fsrcnn:official", "fsrcnn:repro", "rdn:images"} <= names
     drfn = {name for name in names if name.startswith("drfn")}
     assert drfn == {"drfn:repro-5d37c3e9", "drfn:repro-191ee22e"}
