@@ -142,7 +142,8 @@ def test_names_caption_and_label_are_the_users(reference) -> None:
     )
     text = table.render("tex")
     best = "Bold: the best of its column; underlined: the second best."
-    assert rf"\caption{{Results on Set5. {best} \dag{{}} Not" in text and r"}\label{tab:sota}" in text
+    assert rf"\caption{{Results on Set5. {best} \dag{{}} Not" in text
+    assert r"}\label{tab:sota}" in text
     assert r"Ours \& more & 30.73/0.8701\dag{}" in text, "one method is not the best of any"
     said = " ".join([table.caption, *table.remarks])
     assert "Ours & more with 3,902 steps" in said and "DRFN" not in said
