@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -13,13 +13,22 @@ from msgspec import convert
 from harness.cards import LINEAGES, PRESETS
 from harness.errors import HarnessError, UsageError, sentence
 from harness.models import cost
+from harness.models.find_weights import official_rows
 from harness.paper import vocabulary
 from harness.paper.ablations import is_without_weights, judge_ablation
 from harness.paper.evidence import Evidence
 from harness.paper.literature import by_logs
 from harness.paper.schema import column_title, title
 from harness.paper.select import Measurement, decides, of_another_network, same_network
-from harness.paper.verdicts import Finding, JudgedCell, Judgement, decide, how_to_settle, made_with
+from harness.paper.verdicts import (
+    Finding,
+    JudgedCell,
+    Judgement,
+    common_rules,
+    decide,
+    how_to_settle,
+    made_with,
+)
 from harness.registry import MODELS, function_of_plugin
 from harness.text import listed, ordinal
 
@@ -116,6 +125,16 @@ def _count_on(name: str, quantity: Quantity, paper: Paper) -> float:
             return min((out for _, out, side in shapes if side == 1), default=0)
 
 
+def _has_known_weights(name: str, paper: Paper) -> bool:
+    """Whether a network is known to be the authors': their weights fit it, or it has none.
+
+    Others are readings of a text, whose counts may be wrong.
+    """
+    model, _ = paper.network(name) if name in paper.methods else (name, False)
+    card = MODELS.get(model)
+    return card.params == 0 or any(official_rows(card, scale) for scale in card.scales)
+
+
 def _ordered(quantity: Quantity, counts: Mapping[str, float]) -> str:
     """Write counts in their order, such as ``parameters: DRFN 5,207,203 and RDN 22,271,107``."""
     names = sorted(counts, key=counts.__getitem__)
@@ -133,7 +152,8 @@ def _count(test: vocabulary.Count, paper: Paper, evidence: Evidence) -> Finding:
     counts = {name: _count_on(name, test.count, paper) for name in names}
     claimed = test.about or f"at least {_written(test.count, test.at_least or 0.0)}"
     text = f"Counted {_ordered(test.count, counts)}; the paper says {claimed}."
-    return Finding(decide(True, any(map(test.fits, counts.values())), not test.leaves_room), text)
+    can_refute = not test.leaves_room and all(_has_known_weights(name, paper) for name in counts)
+    return Finding(decide(True, any(map(test.fits, counts.values())), can_refute), text)
 
 
 def _compare(
@@ -156,65 +176,92 @@ def _compare(
     measured = [(cell, cell.measured.run) for cell in own if cell.measured]
     if not measured:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
-    still_holds, _ = holds(test, paper, _with_measured(compared, evidence, _nearest))
+    rivals = _measured_rivals(compared, evidence, test.others or compared.others)
+    common = common_rules([*(cell for cell, _ in measured), *rivals])
+    under = next(
+        (
+            rules
+            for rules in common
+            if holds(test, paper, _like_for_like(compared, evidence, rivals, rules))[0]
+        ),
+        None,
+    )
     finite = all(cell.measured.finite for cell, _ in measured if cell.measured)
     # Under other rules the numbers are others: it is false only if no rules in use make it true.
-    may_hold, _ = holds(test, paper, _with_measured(compared, evidence, _most_favourable))
-    cells = [*(cell for cell, _ in measured), *_replaced(compared, evidence)]
+    may_hold, _ = holds(test, paper, _most_favourable(compared, evidence, rivals))
+    cells = [*(cell for cell, _ in measured), *_false_in_print(rivals)]
     # The print of a reproduced number stands, under whatever rules.
     unsettled = [cell for cell in cells if cell.verdict != "reproduced" and cell.unsettled]
-    return _as_measured(text, still_holds and finite, measured, unsettled, may_hold)
+    if under is None:  # they may agree under rules that some rivals lack
+        unsettled += [cell for cell in rivals if cell.needs_more_rules]
+    rules = listed(sorted(under)) if under else ""
+    finding = _as_measured(text, under is not None and finite, measured, unsettled, may_hold, rules)
+    runs = [cell.measured.run.identity.id for cell in rivals if cell.measured]
+    return finding._replace(runs=tuple(dict.fromkeys([*finding.runs, *runs])))
 
 
 def _holds(whether: bool) -> str:
     return "holds" if whether else "does not hold"
 
 
-def _with_measured(
-    compared: Compared, evidence: Evidence, value: Callable[[JudgedCell, bool], float]
+def _like_for_like(
+    compared: Compared, evidence: Evidence, rivals: Sequence[JudgedCell], rules: frozenset[str]
 ) -> Compared:
-    """Put the method's measured numbers in place of printed ones that they do not reproduce.
+    """Put what was measured under one set of rules in place of print that it does not reproduce.
 
-    Columns in which it was not measured are left out. Of other methods only those numbers count
-    that refute the print: weights that were trained too little make no method inferior. ``value``
-    chooses the number of a cell; it is also told whether the cell is the method's own.
+    Columns in which the method was not measured are left out. Of other methods only numbers with
+    the authors' weights count: weights that were trained too little make no method inferior.
     """
-    numbers = {method: dict(row) for method, row in compared.numbers.items()}
     own = evidence.cells_of(compared, compared.method)
+    numbers = {method: dict(row) for method, row in compared.numbers.items()}
+    for column, cell in own.items():
+        if cell.measured is None:
+            del numbers[compared.method][column]
+    for cell in (*own.values(), *rivals):
+        one = cell.under(rules)
+        if one and (cell.verdict == "inconsistent in print" or not cell.upholds(one)):
+            numbers[cell.row.method][_column(cell)] = one.value
+    return compared._replace(numbers=numbers)
+
+
+def _most_favourable(
+    compared: Compared, evidence: Evidence, rivals: Sequence[JudgedCell]
+) -> Compared:
+    """Put what speaks most for the method, under any rules, in place of print that is false."""
+    own = evidence.cells_of(compared, compared.method)
+    numbers = {method: dict(row) for method, row in compared.numbers.items()}
     for column, cell in own.items():
         if cell.measured is None:
             del numbers[compared.method][column]
         elif cell.verdict != "reproduced":
-            numbers[compared.method][column] = value(cell, True)
-    for cell in _replaced(compared, evidence):
-        column = (cell.row.scale, cell.dataset, cell.metric)
-        numbers[cell.row.method][column] = value(cell, False)
+            numbers[compared.method][column] = _best(cell)
+    for cell in _false_in_print(rivals):
+        numbers[cell.row.method][_column(cell)] = min(one.value for one in cell.options)
     return compared._replace(numbers=numbers)
 
 
-def _replaced(compared: Compared, evidence: Evidence) -> list[JudgedCell]:
-    """List the cells of other methods whose printed numbers are false and were measured."""
+def _best(cell: JudgedCell) -> float:
+    return max(one.value for one in cell.options)
+
+
+def _column(cell: JudgedCell) -> Column:
+    return cell.row.scale, cell.dataset, cell.metric
+
+
+def _measured_rivals(
+    compared: Compared, evidence: Evidence, methods: Iterable[str]
+) -> list[JudgedCell]:
+    """List the cells of other methods that were measured with the authors' weights or images."""
     return [
         cell
-        for method in compared.numbers
-        if method != compared.method
+        for method in methods
         for cell in evidence.cells_of(compared, method).values()
-        if cell.measured
-        and cell.verdict in ("refuted", "inconsistent in print")
-        and decides(cell.measured.run, compared.table)
+        if cell.measured and decides(cell.measured.run, compared.table)
     ]
 
 
-def _nearest(cell: JudgedCell, own: bool) -> float:
-    """Return the measured number that is nearest to the print."""
-    assert cell.measured
-    return cell.measured.value
-
-
-def _most_favourable(cell: JudgedCell, own: bool) -> float:
-    """Return the measured number, under any rules, that speaks most for the method itself."""
-    values = [one.value for one in cell.options]
-    return max(values) if own else min(values)
+def _false_in_print(cells: Iterable[JudgedCell]) -> list[JudgedCell]:
+    return [cell for cell in cells if cell.verdict in ("refuted", "inconsistent in print")]
 
 
 def _as_measured(
@@ -223,6 +270,7 @@ def _as_measured(
     measured: Sequence[tuple[JudgedCell, RunRecord]],
     unsettled: Sequence[JudgedCell],
     may_hold: bool,
+    rules: str = "",
 ) -> Finding:
     """Give the verdict on a comparison that holds in print, from runs of some cells.
 
@@ -232,12 +280,13 @@ def _as_measured(
         measured: the method's own cells and runs.
         unsettled: the cells with measured numbers that cannot refute anything.
         may_hold: whether it holds under the most favourable of the rules that were tried.
+        rules: those under which it holds, if they are others than the table's.
     """
     where = listed(list(dict.fromkeys(title(cell.dataset) for cell, _ in measured)))
     ways = listed(list(dict.fromkeys(made_with(run, cell.row.table) for cell, run in measured)))
     others = {of_another_network(run, cell.row.table): None for cell, run in measured}
     others.pop("", None)
-    text += f" Measured {ways}, on {where}, it {_holds(holds)}"
+    text += f" Measured {ways}, on {where}, it {_holds(holds)}" + f" under {rules}" * bool(rules)
     text = "; ".join([text, *others]) + "."
     authors = all(decides(run, cell.row.table) for cell, run in measured)
     verdict = decide(True, holds and not others, authors and not unsettled and not may_hold)
@@ -254,7 +303,7 @@ def _left_open(unsettled: Sequence[JudgedCell], may_hold: bool) -> str:
             by_row.setdefault((cell.row.method, cell.row.scale), []).append(cell)
     told = [sentence for cells in by_row.values() for sentence in how_to_settle(cells)]
     if may_hold:
-        told.insert(0, "Under other rules that were tried it holds.")
+        told.insert(0, "It holds only if some of the numbers follow other rules than the rest.")
     return "".join(f" {sentence}" for sentence in told)
 
 
@@ -289,7 +338,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
             gains[column] = ensembles[column] - plain.means[cell.metric]
             measured += [(cell, plain), (cell, ensemble)]
             cells.append(evidence.with_self_ensemble(cell))
-            best[column] = _most_favourable(cells[-1], own=True)
+            best[column] = _best(cells[-1])
     if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
     text += f" With the measured weights, it adds {compared.by_column(gains)}."
@@ -334,7 +383,8 @@ def _rank(test: vocabulary.Rank, paper: Paper, evidence: Evidence) -> Finding:
     }
     place = 1 + sum(count > counts[method] for count in counts.values())
     text = f"{method} is {ordinal(place)} of {len(counts)}. Counted {_ordered(test.by, counts)}."
-    return Finding(decide(True, _is_high(test, place, len(counts)), True), text)
+    can_refute = all(_has_known_weights(name, paper) for name in counts)
+    return Finding(decide(True, _is_high(test, place, len(counts)), can_refute), text)
 
 
 def _is_high(test: vocabulary.Rank, place: int, entries: int) -> bool:

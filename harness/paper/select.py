@@ -43,6 +43,9 @@ def rank(records: Iterable[RunRecord]) -> list[RunRecord]:
     return sorted(records, key=priority, reverse=True)
 
 
+GREY = "grey images"
+"""What the words of a rule for grey images begin with."""
+
 WHOLE = "SSIM of the whole image"
 """The rule of the metric ``ssim-whole``, MATLAB's ``ssim``."""
 
@@ -165,7 +168,7 @@ def _departures(rules: Protocol, run: RunRecord, preset: Preset) -> tuple[str, .
     grey = preset.grey or USUAL_GREY[rules.pipeline]
     images = run.identity.sr_sha256  # whose LR images were not made here
     words = {
-        f"grey images {rules.grey}": rules.grey != grey and not without_grey(run),
+        f"{GREY} {rules.grey}": rules.grey != grey and not without_grey(run),
         f"{rules.border} border of imresize": rules.border != preset.border and not images,
         "LR images not rounded": rules.float_lr,
         "luma not rounded": rules.float_y,
