@@ -335,12 +335,17 @@ def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command],
     return click.option(*names, multiple=True, callback=all_words, help=help, **settings)
 
 
-weights_of_option = words_option(
-    "--weights-of",
-    metavar="MODEL:TAG,...",
-    help="Fill the model's row from the runs with these weights, such as mine:a; 'mine:*' gives "
-    "each of its weights with a number a row.",
-)
+def weights_of(fill: str = "Fill") -> Callable[[Command], Command]:
+    """Add the option ``--weights-of``; its help begins with ``fill``."""
+    return words_option(
+        "--weights-of",
+        metavar="MODEL:TAG,...",
+        help=f"{fill} the model's row from the runs with these weights, such as mine:a; 'mine:*' "
+        "gives each of its weights with a number a row.",
+    )
+
+
+weights_of_option = weights_of()
 
 
 def examples(*commands: str) -> str:
