@@ -260,10 +260,13 @@ def _fault(
     if failing:
         absent = sum(row.verdict == "not run" for row in failing)
         others = sum(row.other_weights for row in failing)
-        failed = sum(row.broken and bool(row.record) for row in failing)
+        failed = [row.record for row in failing if row.broken and row.record]
+        paths = [str(p) for p, run in local.sound.items() if run.identity.id[:12] in failed]
         text = f"{len(failing)} of {len(rows)} {_unit(rows)} fail the check"
         text += f", {absent} of them because they were not run" * bool(absent)
-        text += f", {failed} of them because the run failed" * bool(failed)
+        if failed:
+            text += f", {len(failed)} of them because of failed runs"
+            text += f" (repeat these, or delete {listed(paths)})"
         text += f", {others} of them for other weights (--retrained accepts these)" * bool(others)
         return f"{text}.{_beside_right_ones(rows, failing, local.sound)}"
     if missing:
@@ -276,12 +279,12 @@ def _beside_right_ones(
 ) -> str:
     """Say what to do about runs that fail where others of the same cell of the reference pass.
 
-    They may be left from an earlier fault, or be of another checkpoint.
+    They may be left over from an earlier fault, or be of a checkpoint that is not meant.
     """
     from harness.run.compare import cell_of
     from harness.run.names import checkpoint_of, checkpoint_tags
 
-    fail = {row.record for row in failing}
+    fail = {row.record for row in failing if not row.broken}
     ok = {row.record for row in rows if row.reference and row.verdict == "ok"} - fail
     passing = {cell_of(run): run for run in records.values() if run.identity.id[:12] in ok}
     beside = {
@@ -296,7 +299,10 @@ def _beside_right_ones(
     named = f", or name the checkpoint, as in --models {right[0]}:{names[right]}"
     others = all(wrong != right for wrong, right in beside.values())
     paths = listed([str(path) for path in beside])
-    return f" Other runs of the same networks and sets pass: delete {paths}{named * others}."
+    return (
+        " Other runs of the same networks and sets pass: if those that fail are left over, delete "
+        f"{paths}{named * others}."
+    )
 
 
 def _why_nothing(rows: Sequence[CheckRow], local: Records) -> str:
@@ -306,7 +312,7 @@ def _why_nothing(rows: Sequence[CheckRow], local: Records) -> str:
             "their folder with --results"
         )
     if any(row.broken for row in rows):
-        return "the runs failed, or their records are damaged; run them again"
+        return "the runs failed, or their records are damaged; repeat these runs"
     return (
         f"no run record in {local.folders} is of these models and sets under these rules; harness "
         "list runs shows the records, and harness check --verbose the numbers to compare with"

@@ -196,7 +196,7 @@ class TestSeveralCheckpoints:
         assert shown.exit_code == 3
         (wrong,) = Path("mine").rglob(f"mine-{self.B.identity.id[:12]}.json")
         (last,) = [line for line in shown.stderr.splitlines() if line.startswith("Error: ")]
-        expected = f"sets pass: delete {wrong}, or name the checkpoint, as in --models mine:a."
+        expected = f"left over, delete {wrong}, or name the checkpoint, as in --models mine:a."
         assert last.endswith(expected)
         assert check("--models", "mine:a", "--require").exit_code == 0
         wrong.unlink()
@@ -207,7 +207,7 @@ class TestSeveralCheckpoints:
         stored([self.A, wrong])
         shown = check()
         assert shown.exit_code == 3
-        assert f"sets pass: delete mine/x4/set5/mine-{wrong.identity.id[:12]}.json." in shown.stderr
+        assert f"left over, delete mine/x4/set5/mine-{wrong.identity.id[:12]}.json." in shown.stderr
 
     @pytest.mark.parametrize(
         ("words", "compared", "code"),
@@ -264,7 +264,9 @@ class TestSeveralCheckpoints:
         broken = replace(broken, status="error", images=(), error="no memory")
         stored([self.A, broken])
         shown = check()
-        assert shown.exit_code == 3 and "1 of them because the run failed" in shown.stderr
+        path = f"mine/x4/set5/drfn-{broken.identity.id[:12]}.json"
+        expected = f"1 of them because of failed runs (repeat these, or delete {path})."
+        assert shown.exit_code == 3 and expected in shown.stderr
         assert check("--models", "mine").exit_code == 0
         assert "has no numbers of srcnn; it has mine." in check("--models", "srcnn").stderr
 
