@@ -14,22 +14,25 @@ import click
 
 from harness.cards import GreyRule
 from harness.cli.options import (
+    LOCAL,
     REFERENCE,
     PathOption,
     all_words,
     examples,
     fill_registries,
+    folder_to_read,
     json_option,
     note_left_out,
     note_read,
     open_results,
     paper_option,
     plugin_option,
+    published_records,
     reference_option,
     refuse_ignored,
     required_paper,
     results_option,
-    weights_of_option,
+    weights_of,
     words_option,
 )
 from harness.cli.progress import echo, echo_lines, note
@@ -45,8 +48,21 @@ if TYPE_CHECKING:
 
 @click.command(epilog=examples("accept 3f2a 77b0", "accept all"))
 @click.argument("ids", nargs=-1, required=True, callback=all_words)
-@results_option("results/local")
-@click.option("--reference", type=PathOption, default=REFERENCE, show_default=True)
+@click.option(
+    "--results",
+    type=PathOption,
+    callback=folder_to_read,
+    default=LOCAL,
+    show_default=True,
+    help="The folder to move the records from.",
+)
+@click.option(
+    "--reference",
+    type=PathOption,
+    default=REFERENCE,
+    show_default=True,
+    help="The folder to move them to.",
+)
 def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
     """Move local records to the reference records: IDS are ids, their first digits, or all.
 
@@ -56,14 +72,22 @@ def accept(ids: tuple[str, ...], results: Path, reference: Path) -> None:
 
     open_results(results)
     local, theirs = ResultStore(results), ResultStore(reference)
+    hides_published = not REFERENCE.is_dir()  # else that folder is read already
     moved = accept_records(ids, local, theirs)
     for path in moved:
         echo(path)
-    note(f"Moved from {results}: run again before harness check, which compares what is there.")
+    note(f"The records are no longer in {results}: before harness check, run the networks again.")
+    if hides_published and REFERENCE.is_dir():
+        echo(
+            f"Warning: {REFERENCE} is new: harness check and report in this folder now read it "
+            f"instead of the package's records in {published_records()}.",
+            err=True,
+        )
     left = local.read().finished().values() if "all" in ids else ()
     if limited := [run.identity.id[:12] for run in left if is_of_first_images(run)]:
         note(
-            f"Left out, of the first images of a set: {listed(limited)}. Accept them by their ids."
+            f"Left out, because they are runs of --limit: {listed(limited)}. Accept them by their "
+            "ids."
         )
     records = theirs.read().sound
     accepted = {records[path].identity.model for path in moved if path in records}
@@ -110,7 +134,12 @@ def several_weights(
     help="The reference records, or the numbers that a paper prints.",
 )
 @paper_option()
-@words_option("--models", default=("all",), show_default=True, help="Names or globs.")
+@words_option(
+    "--models",
+    default=("all",),
+    show_default=True,
+    help="Names of models, or of checkpoints such as mine:a; globs, too.",
+)
 @words_option("--datasets", default=("all",), show_default=True, help="Names or globs.")
 @click.option(
     "--grey",
@@ -127,8 +156,8 @@ def several_weights(
 @click.option(
     "--retrained",
     is_flag=True,
-    help="Accept other weights than the reference's within the tolerances of retrained weights.  "
-    "[default: they fail]",
+    help="With --against reference: accept other weights than the reference's within the "
+    "tolerances of retrained weights.  [default: they fail]",
 )
 @click.option(
     "--require",
@@ -139,7 +168,7 @@ def several_weights(
 @click.option("--junit", type=PathOption, metavar="FILE", help="Write JUnit XML, for CI.")
 @results_option("results/local", several=True)
 @reference_option
-@weights_of_option
+@weights_of("With --against paper: use")
 @plugin_option
 @json_option
 def check(
@@ -161,8 +190,9 @@ def check(
 ) -> None:
     """Compare run records with the reference records or a paper; exit code 3 if they differ.
 
-    The check fails, too, if nothing was compared: at all, or for a word of --models or --datasets;
-    and if a run has other weights than the reference's, unless --retrained accepts them.
+    The check fails, too, if a run failed; if nothing was compared: at all, or for a word of
+    --models or --datasets; and if a run has other weights than the reference's, unless --retrained
+    accepts them.
 
     With --against paper, each printed number has the verdict of harness claims. It fails if it is
     refuted, if the authors' weights miss both the print and the reference records, or if its run
@@ -173,6 +203,7 @@ def check(
     from harness.run.compare import (
         against_reference,
         bad_rows,
+        of_checkpoints,
         restrict,
         uncompared,
         with_tolerance,
@@ -188,24 +219,26 @@ def check(
     references = ResultStore(reference).read()
     note_read(references)
     rows = bad_rows(local.bad | references.bad)
+    chosen = local._replace(sound=of_checkpoints(local.sound, models))
     if against == "paper":
         paper = required_paper(paper_name, "harness check --against paper")
         if not any(row.printed for row in paper.rows):
             raise UsageError(f"The paper {paper.source.id} prints no numbers in a table.")
-        findings = Findings(local.table(), paper, grey, weights_of)
-        note_left_out(findings.left_out())
+        findings = Findings(chosen.table(), paper, grey, weights_of)
+        note_left_out(findings.left_out(paper.models))
         rows += against_paper(findings, Findings(references.table(), paper))
     elif references.sound or not references.bad:
-        runs = local.sound.values(), references.sound.values()
+        runs = chosen.sound.values(), references.sound.values()
         compared = against_reference(*runs, retrained=retrained)
         rows += compared if tolerance is None else with_tolerance(compared, tolerance)
-    rows = restrict(rows, models, datasets)
+    rows = restrict(rows, models, datasets, against)
     failing = [row for row in rows if row.violates(require)]
     text = check_markdown(rows if verbose else failing, rows, against)
     echo_lines(check_json(rows) if as_json else text)
     if junit:
         write_file(junit, junit_xml(rows, against, require), "file")
-    fault = _fault(rows, failing, uncompared(rows, models, datasets), local)
+    missing = uncompared(rows, models, datasets, local.sound.values())
+    fault = _fault(rows, failing, missing, local)
     tell_github(text, failing, fault)
     if fault:
         raise MismatchError(fault)
@@ -227,14 +260,49 @@ def _fault(
     if failing:
         absent = sum(row.verdict == "not run" for row in failing)
         others = sum(row.other_weights for row in failing)
-        compared = "numbers" if _count(rows) == len(rows) else "comparisons"
-        text = f"{len(failing)} of {len(rows)} {compared} fail the check"
+        failed = [row.record for row in failing if row.broken and row.record]
+        paths = [str(p) for p, run in local.sound.items() if run.identity.id[:12] in failed]
+        text = f"{len(failing)} of {len(rows)} {_unit(rows)} fail the check"
         text += f", {absent} of them because they were not run" * bool(absent)
+        if failed:
+            text += f", {len(failed)} of them because of failed runs"
+            text += f" (repeat these, or delete {listed(paths)})"
         text += f", {others} of them for other weights (--retrained accepts these)" * bool(others)
-        return f"{text}."
+        return f"{text}.{_beside_right_ones(rows, failing, local.sound)}"
     if missing:
         return f"Nothing was compared for {listed(missing)}: run it, or leave it out."
     return ""
+
+
+def _beside_right_ones(
+    rows: Sequence[CheckRow], failing: Sequence[CheckRow], records: Mapping[Path, RunRecord]
+) -> str:
+    """Say what to do about runs that fail where others of the same cell of the reference pass.
+
+    They may be left over from an earlier fault, or be of a checkpoint that is not meant.
+    """
+    from harness.run.compare import cell_of
+    from harness.run.names import checkpoint_of, checkpoint_tags
+
+    fail = {row.record for row in failing if not row.broken}
+    ok = {row.record for row in rows if row.reference and row.verdict == "ok"} - fail
+    passing = {cell_of(run): run for run in records.values() if run.identity.id[:12] in ok}
+    beside = {
+        path: (checkpoint_of(run), checkpoint_of(passing[cell_of(run)]))
+        for path, run in records.items()
+        if run.identity.id[:12] in fail and cell_of(run) in passing
+    }
+    if not beside:
+        return ""
+    names = checkpoint_tags(records.values())
+    right = next(right for _, right in beside.values())
+    named = f", or name the checkpoint, as in --models {right[0]}:{names[right]}"
+    others = all(wrong != right for wrong, right in beside.values())
+    paths = listed([str(path) for path in beside])
+    return (
+        " Other runs of the same networks and sets pass: if those that fail are left over, delete "
+        f"{paths}{named * others}."
+    )
 
 
 def _why_nothing(rows: Sequence[CheckRow], local: Records) -> str:
@@ -244,7 +312,7 @@ def _why_nothing(rows: Sequence[CheckRow], local: Records) -> str:
             "their folder with --results"
         )
     if any(row.broken for row in rows):
-        return "the runs failed, or their records are damaged; run them again"
+        return "the runs failed, or their records are damaged; repeat these runs"
     return (
         f"no run record in {local.folders} is of these models and sets under these rules; harness "
         "list runs shows the records, and harness check --verbose the numbers to compare with"
@@ -312,9 +380,8 @@ def _summary(rows: Sequence[CheckRow], against: str) -> str:
         "are undecided": counts["undecided"],
         "were not run": counts["not run"],
     }
-    numbers = _count(rows)
-    compared = f"{len(rows)} comparisons with " * (numbers < len(rows))
-    text = f"Of {compared}{numbers} numbers of the {against}, {counts['ok']} are ok"
+    of = {"numbers": "of", "comparisons": "with"}[unit := _unit(rows)]
+    text = f"Of {len(rows)} {unit} {of} the {against}, {counts['ok']} are ok"
     text += f" ({retrained} of them with other weights)" * bool(retrained)
     text = ", ".join(
         [text, f"{counts['FAIL']} FAIL", *(f"{n} {of}" for of, n in parts.items() if n)]
@@ -323,9 +390,14 @@ def _summary(rows: Sequence[CheckRow], against: str) -> str:
     return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
 
 
-def _count(rows: Sequence[CheckRow]) -> int:
-    """Count the numbers of the reference or the paper; several runs may be compared with one."""
-    return len({(row.reference or place, row.metric) for place, row in enumerate(rows)})
+def _unit(rows: Sequence[CheckRow]) -> str:
+    """Say what the rows are: several runs may be compared with one number, or a run with none."""
+    numbers = {
+        (row.reference or place, row.metric)
+        for place, row in enumerate(rows)
+        if row.expected is not None
+    }
+    return "numbers" if len(numbers) == len(rows) else "comparisons"
 
 
 def _facts(row: CheckRow) -> dict[str, str]:
@@ -369,10 +441,17 @@ def junit_xml(rows: Sequence[CheckRow], against: str, require: bool) -> str:
     """Format the rows as JUnit XML.
 
     There is one test case per row: violations fail, other numbers that were not run are skipped.
+    Several runs that differ in their ids alone have these in the names of their cases.
     """
+
+    def name_of(row: CheckRow) -> str:
+        return " ".join(filter(None, (row.model, row.metric, row.place, row.run)))
+
+    count = Counter((row.dataset, name_of(row)) for row in rows)
     suite = ElementTree.Element("testsuite", {"name": f"harness check --against {against}"})
     for row in rows:
-        name = " ".join(filter(None, (row.model, row.metric, row.place, row.run)))
+        several = count[row.dataset, name_of(row)] > 1
+        name = f"{name_of(row)} {row.record}" if several and row.record else name_of(row)
         where = {"classname": f"{against}.{row.dataset}", "name": name}
         case = ElementTree.SubElement(suite, "testcase", where)
         if row.violates(require):

@@ -185,7 +185,7 @@ def comparison_table(
         )
     order = [*DATASETS]
     found.sort(key=lambda one: order.index(one.dataset) if one.dataset in order else len(order))
-    wanted = matching("dataset", list(dict.fromkeys(one.dataset for one in found)), datasets)
+    wanted = matching("The comparison has no numbers on", [one.dataset for one in found], datasets)
     found = [one for one in found if one.dataset in wanted]
     names = [_name(word, side) for word, side in zip(words, sides, strict=True)]
     headers = [

@@ -335,12 +335,17 @@ def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command],
     return click.option(*names, multiple=True, callback=all_words, help=help, **settings)
 
 
-weights_of_option = words_option(
-    "--weights-of",
-    metavar="MODEL:TAG,...",
-    help="Use these weights for the model's row, such as mine:a; 'mine:*' gives each checkpoint "
-    "that has a number a row.",
-)
+def weights_of(use: str = "Use") -> Callable[[Command], Command]:
+    """Add the option ``--weights-of``; its help begins with ``use``."""
+    return words_option(
+        "--weights-of",
+        metavar="MODEL:TAG,...",
+        help=f"{use} these weights for the model's row, such as mine:a; 'mine:*' gives each "
+        "checkpoint that has a number a row.",
+    )
+
+
+weights_of_option = weights_of()
 
 
 def examples(*commands: str) -> str:

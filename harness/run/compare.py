@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.protocol.rules import Protocol, protocol
 from harness.record import canonical_json, finite_mean
+from harness.run.names import all_tags, checkpoint_of, checkpoints_called
 from harness.run.provenance import foreign_origin
+from harness.text import listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,16 +87,18 @@ class CheckRow:
     """A measured number and the expected one.
 
     Attributes:
-        metric: its name, such as ``psnr`` (in dB); ``record`` for an unsound local record.
-        expected: the number of the reference or the paper; None for an unsound record.
+        metric: its name, such as ``psnr`` (in dB); ``record`` for an unsound record, ``run`` for a
+            failed run that the reference has no number of.
+        expected: the number of the reference or the paper; None for these two.
         place: the id and scale of the table that prints the number; empty for a record.
         run: the protocol, unusual settings and the kind of weights; empty where a printed number
             has no run.
         record: the beginning of the run's id; empty without a run.
         reference: the beginning of the id of the reference run; empty for a printed number.
         measured: mean over the set; None where there is no finished run with this metric.
-        tolerance: how far the two may differ; None where nothing is measured.
-        tier: the name of the tolerance's tier.
+        tolerance: how far the two may differ; None where nothing is measured, and with
+            ``other_weights``.
+        tier: the name of the tolerance's tier; empty without a tolerance.
         known: why a difference from the printed number is excused: other weights than the authors'
             reach more (``ok``), the paper's other numbers contradict it, it holds under other
             rules, or what was measured cannot refute it.
@@ -166,38 +170,93 @@ def distance(one: float, other: float) -> float:
 
 
 def restrict(
-    rows: Sequence[CheckRow], models: Sequence[str], datasets: Sequence[str]
+    rows: Sequence[CheckRow],
+    models: Sequence[str],
+    datasets: Sequence[str],
+    against: str = "reference",
 ) -> list[CheckRow]:
     """Select the rows of some models and sets: names, globs or ``all``.
+
+    Of a checkpoint such as ``mine:a``, the model counts: `of_checkpoints` selects the runs.
 
     Raises:
         MismatchError: a word matches nothing: without an error its check would silently pass.
     """
-    for kind, words in (("model", models), ("dataset", datasets)):
-        names = list(dict.fromkeys(getattr(row, kind) for row in rows))
+    wanted = [word.partition(":")[0] for word in models]
+    for kind, words, of in (("model", wanted, "of"), ("dataset", datasets, "of these models on")):
+        names = [getattr(row, kind) for row in rows]
+        expected = [getattr(row, kind) for row in rows if row.expected is not None]
         try:
-            selected = matching(kind, names, words)
+            selected = matching(f"The {against} has no numbers {of}", names, words, expected)
         except UsageError as error:
             raise MismatchError(f"Nothing was compared. {error}") from error
         rows = [row for row in rows if getattr(row, kind) in selected]
     return list(rows)
 
 
+def of_checkpoints(
+    records: Mapping[Path, RunRecord], models: Collection[str]
+) -> dict[Path, RunRecord]:
+    """Where words name checkpoints of a model, such as ``mine:a``, leave out its other runs.
+
+    Raises:
+        UsageError: as `checkpoints_called`.
+    """
+    named = [word for word in models if ":" in word]
+    chosen = {run.identity.id for word in named for run in _runs_called(word, records.values())}
+
+    def is_left_out(run: RunRecord) -> bool:
+        def matches(word: str) -> bool:
+            return bool(_matching(word.partition(":")[0], [run.identity.model]))
+
+        whole = any(matches(word) for word in models if word not in named)
+        return any(map(matches, named)) and not whole and run.identity.id not in chosen
+
+    return {path: run for path, run in records.items() if not is_left_out(run)}
+
+
+def _runs_called(checkpoint: str, records: Collection[RunRecord]) -> list[RunRecord]:
+    """Select the runs of a checkpoint such as ``mine:a``, or of those that a glob matches."""
+    checkpoints = checkpoints_called(checkpoint, all_tags(records))
+    return [run for run in records if checkpoint_of(run) in checkpoints]
+
+
 def uncompared(
-    rows: Iterable[CheckRow], models: Iterable[str], datasets: Iterable[str]
+    rows: Iterable[CheckRow],
+    models: Iterable[str],
+    datasets: Iterable[str],
+    records: Collection[RunRecord],
 ) -> list[str]:
-    """List those words of a request for which no number was compared; see `restrict`."""
+    """List those words of a request for which no number was compared; see `restrict`.
+
+    The ``records`` are all local ones, which give checkpoints their names.
+    """
     compared = [row for row in rows if row.measured is not None]
     of_models = [row.model for row in compared]
     of_sets = [row.dataset for row in compared]
+    ids = {row.record for row in compared}
+
+    def is_compared(model: str) -> bool:
+        if ":" not in model:
+            return bool(_matching(model, of_models))
+        return any(run.identity.id[:12] in ids for run in _runs_called(model, records))
+
     return [
-        *(word for word in models if not _matching(word, of_models)),
+        *(word for word in models if not is_compared(word)),
         *(word for word in datasets if not _matching(word, of_sets)),
     ]
 
 
-def matching(kind: str, names: Sequence[str], words: Sequence[str]) -> set[str]:
-    """Select names of a kind, such as of models, by names, globs or ``all``.
+def matching(
+    lacking: str, names: Sequence[str], words: Iterable[str], there: Iterable[str] | None = None
+) -> set[str]:
+    """Select names by some of them, globs or ``all``, in any case.
+
+    Args:
+        lacking: the beginning of the error, such as ``The reference has no numbers of``.
+        names: the names to select from.
+        words: the request.
+        there: the names that the error lists.  [default: all]
 
     Raises:
         UsageError: a word matches nothing.
@@ -206,8 +265,8 @@ def matching(kind: str, names: Sequence[str], words: Sequence[str]) -> set[str]:
     for word in words:
         matches = _matching(word, names)
         if not matches:
-            available = ", ".join(names) or "nothing"
-            raise UsageError(f"No expected {kind} matches {word!r}: there are {available}.")
+            has = listed([*dict.fromkeys(names if there is None else there)]) or "no others"
+            raise UsageError(f"{lacking} {word}; it has {has}.")
         selected |= set(matches)
     return selected
 
@@ -235,7 +294,7 @@ def bad_rows(bad: Mapping[Path, HarnessError]) -> list[CheckRow]:
             path.stem.rpartition("-")[0],
             path.parent.name,
             "record",
-            run=path.stem,
+            run=str(path),
             broken=True,
             reason=str(error),
         )
@@ -255,7 +314,7 @@ def against_reference(
     same tag, else with the latest: each metric with one that has it. A metric of that run fails if
     no local run of the cell has it; metrics of the local run alone are not compared. A run with
     other weights than the reference's fails; if ``retrained``, it has the tolerances of retrained
-    ones.
+    ones. A failed run fails in a cell that the reference lacks, too.
 
     Raises:
         UsageError: there is no reference.
@@ -281,7 +340,14 @@ def against_reference(
         for row in compared:
             absent.pop(row.metric, None)
         rows += [*compared, *absent.values()]
-    return rows
+    rest = (run for cell, runs in ours.items() if cell not in theirs for run in runs)
+    return rows + [_failed(run) for run in rest if run.status != "finished"]
+
+
+def _failed(record: RunRecord) -> CheckRow:
+    """Make the row of a failed run that the reference has no number of."""
+    row = CheckRow(record.identity.model, record.identity.dataset, "run")
+    return compare_mean(record, row, EXACT, 0.0)
 
 
 def _compare_all(
@@ -315,8 +381,8 @@ def _compare_metric(
         tier = retrained(record)
     expected = replace(_expect(other, metric), reason=_differences(record, other, metric))
     row = compare_mean(record, expected, tier, _size(other, metric))
-    if row.measured is not None:
-        row = replace(row, other_weights=others and not may_be_retrained)
+    if row.measured is not None and others and not may_be_retrained:
+        return replace(row, other_weights=True, tolerance=None, tier="")
     same_images = record.identity.dataset_sha256 == other.identity.dataset_sha256
     if row.measured is None or not same_images:
         return row
@@ -467,7 +533,7 @@ def _with_worst_image(
 
 def _settings(record: RunRecord) -> str:
     """Describe how a run was made, and with which weights."""
-    weights = [f"{record.weights.tag} weights"] if record.weights else []
+    weights = [f"weights {record.weights.tag}"] if record.weights else []
     weights += [record.tag] if record.identity.sr_sha256 else []
     others = [name for name in record.identity.metrics if name not in ("psnr", "ssim")]
     return ", ".join([_how(record), *weights, *others])

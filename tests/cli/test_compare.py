@@ -227,7 +227,7 @@ class TestSeveralTrainings:
         (("vdsr", "srcnn", "--json", "--format", "csv"), "--format is for a table"),
         (("vdsr", "vdrs"), "No run has the name 'vdrs': there are runs of vdsr:official."),
         (("fsrcnn:mine", "vdsr"), "fsrcnn:official and fsrcnn:repro"),
-        (("rdn", "msrn", "--datasets", "set14"), "No expected dataset matches 'set14'"),
+        (("rdn", "msrn", "--datasets", "set14"), "no numbers on set14; it has set5."),
         (("vdsr", "0000"), "names 0 finished runs"),
     ],
 )

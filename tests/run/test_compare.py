@@ -10,6 +10,7 @@ from click.testing import Result
 from harness.record import ImageResult, RunRecord
 from harness.run.compare import CheckRow, against_reference, restrict, with_tolerance
 from harness.run.store import ResultStore
+from harness.text import listed
 from tests.records import record as made
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
@@ -101,6 +102,7 @@ class TestAgainstTheReference:
         theirs = record("edsr-baseline", "set5")
         mine = otherwise(theirs, weights_sha256="0" * 64)
         rows = with_tolerance(against_reference([mine], [theirs]), 1)
+        assert {(row.tolerance, row.tier) for row in rows} == {(None, "")}
         assert [(row.difference, row.verdict) for row in rows] == [(0, "FAIL"), (0, "FAIL")]
         assert {row.reason for row in rows} == {"other weights than the reference's"}
         again = otherwise(theirs, source_sha256="0" * 64)
@@ -184,6 +186,14 @@ class TestAgainstTheReference:
         later = replace(again, provenance={"utc": "2999-01-01"})
         rows = against_reference([later, theirs], [theirs])
         assert verdicts(rows) == ["FAIL"] * 2 + ["ok"] * 2, "the record of an earlier version stays"
+
+    def test_a_failed_run_fails_where_the_reference_has_no_number_of_it(self) -> None:
+        theirs, sound = record("vdsr", "set5"), record("srcnn", "set5")
+        broken = replace(sound, status="error", images=(), error="no memory")
+        *_, row = against_reference([theirs, broken], [theirs])
+        assert (row.model, row.dataset, row.verdict) == ("srcnn", "set5", "FAIL")
+        assert row.violates(require=False) and row.reason == "the run failed: no memory"
+        assert verdicts(against_reference([theirs, sound], [theirs])) == ["ok", "ok"]
 
     def test_a_run_is_held_against_its_own_record_then_against_the_same_weights(self) -> None:
         mine = record("edsr-baseline", "set5")
@@ -424,10 +434,13 @@ class TestTheCommand:
         assert error().startswith("Error: Nothing was compared: the runs failed, ")
         stored([mine])
         assert error("--datasets", "b100").startswith(expected)
-        assert "No expected model matches 'bicubik': there are bicubic, " in error(
-            "--models", "bicubik"
+        expected_models = listed(
+            list(dict.fromkeys(row.model for row in against_reference([], RECORDS)))
         )
-        assert "No expected dataset matches 'manga109'" in error("--datasets", "manga109")
+        assert error("--models", "bicubik").endswith(
+            f"The reference has no numbers of bicubik; it has {expected_models}."
+        )
+        assert "no numbers of these models on manga109; it has " in error("--datasets", "manga109")
         expected = "Error: Nothing was compared for srcnn: run it, or leave it out."
         assert error("--models", "vdsr,srcnn") == expected
         assert check("--models", "vdsr", "--datasets", "set5").exit_code == 0
@@ -473,7 +486,7 @@ class TestTheCommand:
         assert counts == ["10", "1", "6"]
         (case,) = (case for case in suite if case.find("failure") is not None)
         assert case.get("classname") == "reference.set5"
-        assert case.get("name") == "vdsr psnr BI-x4/y, official weights"
+        assert case.get("name") == "vdsr psnr BI-x4/y, weights official"
         assert "difference +0.0200, tolerance 0.005" in str(case.find("failure").get("message"))
         check(*words, "--require")
         suite = ElementTree.parse("out/check.xml").getroot()
