@@ -798,16 +798,16 @@ class TestSeveralFilesOfOneModel:
         words = ("report", "results", "--datasets", "photos", "--models", "fsrcnn")
         shown = harness(*words)
         (newest,) = re.findall(r"shown: (mine-[0-9a-f]{8})\.", shown.stderr)
-        assert f"| fsrcnn:{newest}" in shown.stdout
+        assert f"| FSRCNN:{newest}" in shown.stdout
         assert "fsrcnn has 2 checkpoints at x4" in shown.stderr
         runs = ResultStore(Path("results/local")).records()
         last = max(runs, key=lambda run: run.provenance["utc"])
         assert newest.endswith(str(last.identity.weights_sha256)[:8])
         other = (tags - {newest}).pop()
         shown = harness(*words, "--weights-of", f"fsrcnn:{other}")
-        assert f"| fsrcnn:{other}" in shown.stdout and "checkpoints" not in shown.stderr
+        assert f"| FSRCNN:{other}" in shown.stdout and "checkpoints" not in shown.stderr
         every = harness(*words[:-1], "fsrcnn:*")
-        assert every.stdout.count("| fsrcnn:mine-") == 2 and "checkpoints" not in every.stderr
+        assert every.stdout.count("| FSRCNN:mine-") == 2 and "checkpoints" not in every.stderr
 
     def test_a_tag_names_imported_weights_only(self, harness, photos, saved) -> None:
         words = ("run", "--models", "fsrcnn:a", "--datasets", photos, "--json")

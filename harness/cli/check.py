@@ -282,7 +282,7 @@ def _beside_right_ones(
     They may be left over from an earlier fault, or be of a checkpoint that is not meant.
     """
     from harness.run.compare import cell_of
-    from harness.run.names import checkpoint_of, checkpoint_tags
+    from harness.run.names import all_tags, checkpoint_of
 
     fail = {row.record for row in failing if not row.broken}
     ok = {row.record for row in rows if row.reference and row.verdict == "ok"} - fail
@@ -294,9 +294,9 @@ def _beside_right_ones(
     }
     if not beside:
         return ""
-    names = checkpoint_tags(records.values())
+    names = all_tags(records.values())
     right = next(right for _, right in beside.values())
-    named = f", or name the checkpoint, as in --models {right[0]}:{names[right]}"
+    named = f", or name the checkpoint, as in --models {right[0]}:{names[right][0]}"
     others = all(wrong != right for wrong, right in beside.values())
     paths = listed([str(path) for path in beside])
     return (
