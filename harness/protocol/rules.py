@@ -114,7 +114,7 @@ def rules_in_use(rules: Protocol, *, grey: bool, lr_given: bool) -> list[Protoco
 
     They are those with both rules for grey images, and with and without the rounding of luma
     (``y``) or of the LR images (``rgb``). The border of imresize is none of the choices: it changes
-    0.001 to 0.006 dB, less than what a printed number leaves open.
+    0.001 to 0.006 dB, and a miss by so little refutes nothing.
 
     Args:
         rules: the protocol of the table, or of a request.

@@ -210,11 +210,26 @@ class TestRuleSets:
         assert told.count("harness run") == told.count(command) == 1
 
 
+def test_the_evidence_says_where_two_numbers_need_different_rules() -> None:
+    """SRMDNF's PSNR on Set14 is printed full-range, its SSIM as RGB."""
+    rows = Findings(frame(*STORE.records()), PAPER).rows
+    told = {one.row.method: judge_row(one, "row").evidence for one in rows if one.row.printed}
+    words = "no one set of rules gives all its numbers on Set14"
+    assert [method for method, evidence in told.items() if words in evidence] == ["SRMDNF"]
+
+
 class TestWhatRefutes:
     RUNS = (on_set5(31.0), on_set5(31.0, "BI-x4/y+float-y"))
 
     def test_published_images_do(self) -> None:
         assert cell_of(*self.RUNS).verdict == "refuted"
+
+    @pytest.mark.parametrize(("psnr", "verdict"), [(31.325, "undecided"), (31.315, "refuted")])
+    def test_a_miss_that_the_border_of_imresize_can_make_up_for_does_not(
+        self, psnr: float, verdict: str
+    ) -> None:
+        """31.35 dB is printed: the tolerance is 0.02 dB, and the border changes up to 0.01."""
+        assert cell_of(on_set5(psnr), on_set5(psnr, "BI-x4/y+float-y")).verdict == verdict
 
     def test_other_images_of_a_known_set_do_not(self) -> None:
         runs = [replace(run, verified=False) for run in self.RUNS]
