@@ -80,6 +80,7 @@ def print_claims(
     name: str = "",
     *,
     verbose: bool = False,
+    taker: str = "harness claims",
 ) -> None:
     """Print a paper's claims and their verdicts, judged from the records in some folders.
 
@@ -90,6 +91,7 @@ def print_claims(
         weights_of: the checkpoints that speak for their models, as ``model:tag``.
         name: one claim; by default all.
         verbose: print the evidence of all as text, too.
+        taker: what errors call the command.
 
     Raises:
         UsageError: there is no such paper or claim.
@@ -97,7 +99,7 @@ def print_claims(
     from harness.paper.findings import Findings
     from harness.report.claims import claims_table
 
-    paper = required_paper(paper_name, "harness claims")
+    paper = required_paper(paper_name, taker)
     findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
     note_own_runs(results)
     note_left_out(findings.left_out(paper.models))

@@ -220,7 +220,7 @@ def report(
         refuse_ignored(f"reports other than {listed(FIXED_RULES)}", "grey")
     if name == "claims" and formats == ["json"] and not out:
         refuse_ignored("reports in other formats than json", "no_marks")
-        print_claims(results, paper_name, "json", weights_of)
+        print_claims(results, paper_name, "json", weights_of, taker="harness report claims")
         return
     if not out:
         of_package = {reference_records().resolve(), published_records().resolve()}

@@ -196,7 +196,9 @@ def _compare(
         unsettled += [cell for cell in rivals if cell.needs_more_rules]
     rules = listed(sorted(under)) if under else ""
     finding = _as_measured(text, under is not None and finite, measured, unsettled, may_hold, rules)
-    runs = [cell.measured.run.identity.id for cell in rivals if cell.measured]
+    # The runs of all methods of a table are too many to name.
+    named = rivals if test.others else ()
+    runs = [cell.measured.run.identity.id for cell in named if cell.measured]
     return finding._replace(runs=tuple(dict.fromkeys([*finding.runs, *runs])))
 
 
