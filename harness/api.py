@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -166,6 +167,7 @@ def evaluate(
         else:
             if weights or weights_key:
                 raise UsageError("weights are for a name: load those of a module into it.")
+            _require_module(network)
             run = _run_of_module(network, request, rules, network_input)
             upscaler, notes = _upscaler_of_module(network, run, device), run.image_set.notes
         results = _results(run, upscaler, names)
@@ -275,9 +277,13 @@ def list_datasets() -> list[str]:
 
 @cache
 def _fill_registries() -> None:
+    """Fill the registries, and warn about folders that do not exist, once per process."""
+    from harness.data.pinned import missing_roots
     from harness.data.testsets import register_testsets
     from harness.registry import load_plugins
 
+    for missing in missing_roots():
+        warnings.warn(missing, stacklevel=3)
     register_testsets()
     load_plugins()
 
@@ -372,6 +378,22 @@ def _upscaler_of_name(run: Run, device: str) -> Upscaler | None:
     from harness.run.evaluate import upscaler
 
     return None if run.published else upscaler(run, pick_device(device))
+
+
+def _require_module(network: object) -> None:
+    """Refuse what is no network, such as the class of one.
+
+    Raises:
+        UsageError: it is not a torch module.
+    """
+    from torch import nn
+
+    if isinstance(network, type):
+        raise UsageError(f"Give a network, not its class: {network.__name__}().")
+    if not isinstance(network, nn.Module):
+        raise UsageError(
+            f"evaluate takes a torch module, a name or a path, not {type(network).__name__}."
+        )
 
 
 def _run_of_module(

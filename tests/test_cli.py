@@ -980,6 +980,9 @@ def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeyp
     monkeypatch.setenv("HARNESS_WEIGHTS", "/elsewhere")
     shown = harness("run", "--models", "srcnn", "--datasets", "demo")
     assert "HARNESS_WEIGHTS names /elsewhere, which is no folder" in shown.stderr
+    monkeypatch.setenv("HARNESS_DATA", "/nowhere")
+    shown = harness("run", "--models", "bicubic", "--datasets", "demo", "--limit", 1, "--quiet")
+    assert shown.exit_code == 0 and shown.stderr.count("HARNESS_DATA names /nowhere") == 1
 
 
 @pytest.mark.parametrize(
