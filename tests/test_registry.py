@@ -319,7 +319,7 @@ def test_a_plugin_may_bring_a_paper_that_lies_beside_it(tmp_path: Path, harness)
         "title": "Halving",
         "year": 2025,
         "tables": 1,
-        "claims": 1,
+        "quoted_claims": 1,
         "origin": str(file),
     }
     shown = harness("claims", "--paper", "halving", "--plugin", file, "--format", "json")

@@ -339,6 +339,11 @@ def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command],
     return click.option(*names, multiple=True, callback=all_words, help=help, **settings)
 
 
+def takes_words(option: click.Parameter) -> bool:
+    """Whether an option is one of `words_option`."""
+    return option.callback is all_words
+
+
 weights_of_option = words_option(
     "--weights-of",
     metavar="MODEL:TAG,...",
