@@ -329,6 +329,17 @@ class TestPackage:
         with pytest.raises(UsageError, match=said):
             api.evaluate(network, "demo")
 
+    @pytest.mark.parametrize("images", [np.zeros((64, 64, 3), np.uint8), 5])
+    def test_one_image_is_no_list_of_images(self, images: object) -> None:
+        with pytest.raises(UsageError, match="a list of uint8 arrays"):
+            api.evaluate("bicubic", images)
+
+    def test_a_name_is_no_list_of_metrics_and_a_network_no_name(self) -> None:
+        with pytest.raises(UsageError, match=r"give \['ssim-whole'\]"):
+            api.evaluate("bicubic", "demo", metrics="ssim-whole")
+        with pytest.raises(UsageError, match="a name or a path, not the class Identity"):
+            api.load_network(nn.Identity)
+
     def test_it_has_every_name_of_the_interface(self) -> None:
         assert package.__all__ == api.__all__ and set(api.__all__) <= set(dir(package))
         for name in api.__all__:
