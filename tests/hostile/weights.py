@@ -80,10 +80,10 @@ CASES = [
     weights(
         "whole numbers",
         lambda: files.checkpoint(first=srcnn()["0.weight"].int()),
-        "1 not floating-point (0.weight)",
+        "1 parameter not floating-point (0.weight)",
         "pth",
     ),
-    weights("bits", lambda: files.arrays(np.bool_), "6 not floating-point"),
+    weights("bits", lambda: files.arrays(np.bool_), "6 parameters not floating-point"),
     weights("complex safetensors", lambda: files.arrays(np.complex64), "not floating-point"),
     weights("not a number", lambda: files.arrays(fill=np.nan), "values that are not finite"),
     weights("infinite", lambda: files.arrays(fill=np.inf), "values that are not finite"),
