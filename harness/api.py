@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -141,6 +142,8 @@ def evaluate(
     from harness.global_state import settings_restored
     from harness.run.request import Request
 
+    if isinstance(metrics, str):
+        raise UsageError(f"metrics is a list of names: give [{metrics!r}].")
     _fill_registries()
     rules = _named(protocol) if protocol else None
     if rules and scale not in (None, rules.scale):
@@ -166,6 +169,7 @@ def evaluate(
         else:
             if weights or weights_key:
                 raise UsageError("weights are for a name: load those of a module into it.")
+            _require_module(network)
             run = _run_of_module(network, request, rules, network_input)
             upscaler, notes = _upscaler_of_module(network, run, device), run.image_set.notes
         results = _results(run, upscaler, names)
@@ -205,6 +209,8 @@ def load_network(
     from harness.models.resources import pick_device
     from harness.models.upscaler import Upscaler
 
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f"load_network takes a name or a path, not {_kind(name)}.")
     _fill_registries()
     word, _, tag = os.fspath(name).partition(":")
     word = MODELS.spelling(word)
@@ -275,9 +281,13 @@ def list_datasets() -> list[str]:
 
 @cache
 def _fill_registries() -> None:
+    """Fill the registries, and warn about folders that do not exist, once per process."""
+    from harness.data.pinned import missing_roots
     from harness.data.testsets import register_testsets
     from harness.registry import load_plugins
 
+    for missing in missing_roots():
+        warnings.warn(missing, stacklevel=3)
     register_testsets()
     load_plugins()
 
@@ -317,11 +327,19 @@ def _as_word(images: Images) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield a word for ``--datasets``, and the names of images that are given as arrays.
 
     Arrays are written to a folder for the time of the block, since each set is read from files.
+
+    Raises:
+        UsageError: the images are something else, such as one array.
     """
     if isinstance(images, str):
         yield images, ()
     elif isinstance(images, os.PathLike):
         yield os.path.abspath(images), ()
+    elif not isinstance(images, Iterable) or getattr(images, "ndim", 4) < 4:
+        raise UsageError(
+            f"The images are {_kind(images)}: give the name of a set, a folder, or a list of uint8 "
+            "arrays."
+        )
     else:
         named = images if isinstance(images, Mapping) else dict(enumerate(images))
         with TemporaryDirectory() as folder:
@@ -372,6 +390,25 @@ def _upscaler_of_name(run: Run, device: str) -> Upscaler | None:
     from harness.run.evaluate import upscaler
 
     return None if run.published else upscaler(run, pick_device(device))
+
+
+def _require_module(network: object) -> None:
+    """Refuse what is no network, such as the class of one.
+
+    Raises:
+        UsageError: it is not a torch module.
+    """
+    from torch import nn
+
+    if isinstance(network, type):
+        raise UsageError(f"Give a network, not its class: {network.__name__}().")
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"evaluate takes a torch module, a name or a path, not {_kind(network)}.")
+
+
+def _kind(value: object) -> str:
+    """Name the type of a value in an error; of a class, its own name."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _run_of_module(

@@ -21,7 +21,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
 
 from msgspec import ValidationError, convert
 
@@ -34,7 +34,7 @@ from harness.cards import (
     NetworkInput,
     Pipeline,
 )
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, sentence
 from harness.files import TEXT, regular
 from harness.syntax import NETWORKS
 
@@ -128,7 +128,11 @@ class Registry(Generic[T]):
             if clash:
                 raise UsageError(str(clash))
             near = near_names(name, entries)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {self._all()}."
+            hint = (
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"there are {self._all()}; {LOAD}."
+            )
             if name.endswith(".py"):
                 hint = f"load the file with --plugin {name}, and give the name that it registers."
             raise UsageError(f"No {self.kind} is called {name!r}: {hint}")
@@ -229,7 +233,15 @@ def is_glob(word: str) -> bool:
 def near_names(word: str, names: Iterable[str]) -> list[str]:
     """Return up to three names that are like a word, in any case, the nearest first."""
     lowered = {name.lower(): name for name in names}
-    return [lowered[name] for name in difflib.get_close_matches(word.lower(), lowered, 3, 0.5)]
+    return [lowered[name] for name in difflib.get_close_matches(word.lower(), lowered, 3, _NEAR)]
+
+
+_NEAR = 0.65
+"""The least similarity of a suggestion: ``drnf`` and ``drfn`` have 0.75, ``mine`` and ``memnet``
+0.6."""
+
+LOAD = "load the file that registers it with --plugin FILE.py (in Python: import it)"
+"""What to do if a name is not registered and no other is near."""
 
 
 MODELS: Registry[ModelCard] = Registry("model", NETWORKS)
@@ -322,9 +334,11 @@ def _card(kind: type[Card], title: str, fields: Mapping[str, Any]) -> Card:
         return convert(fields, kind)
     except ValidationError as error:
         message, _, field = str(error).rstrip("`").partition(" - at `$.")
+        values = get_args(get_type_hints(kind).get(field)) if "enum" in message else ()
+        known = f": it is {' or '.join(values)}" if values else ""
         raise UsageError(
             f"The {title} {fields['name']!r} of {fields['origin']} has an invalid {field} "
-            f"({message})."
+            f"({message}){known}."
         ) from error
 
 
@@ -514,11 +528,21 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
             registry.restore(entries)
         if isinstance(error, _NameTakenError):
             raise
-        FAILURES[name] = f"{type(error).__name__}: {error}{_change_behind(error)}"
+        FAILURES[name] = sentence(error).removesuffix(".") + (
+            _meant(error) or _change_behind(error)
+        )
+
+
+def _meant(error: BaseException) -> str:
+    """Say which argument of a ``register_*`` function was meant; empty if none is near."""
+    match = re.match(r"(register_\w+)\(\) got an unexpected .* argument '(\w+)'", str(error))
+    function = globals().get(match[1]) if match else None
+    near = near_names(match[2], signature(function).parameters)[:1] if match and function else ()
+    return "".join(f"; did you mean {name}?" for name in near)
 
 
 def _change_behind(error: BaseException) -> str:
-    """Say which change of the harness an error of a plug-in comes from; empty if from none."""
+    """Say which change of the harness an error of a plug-in may come from; empty if from none."""
     if isinstance(error, ImportError):
         quoted = "".join(str(error).split("'")[1:2])  # after: No module named, cannot import name
         names = {quoted, f"{error.name}.{quoted}"}
@@ -526,9 +550,7 @@ def _change_behind(error: BaseException) -> str:
         names = {str(error).partition("()")[0]}
     for version, changes in CHANGES.items():
         for name in names & changes.keys():
-            return (
-                f"; it was written for an earlier {DISTRIBUTION}: since {version} {changes[name]}"
-            )
+            return f"; since {version} {changes[name]}"
     return ""
 
 
@@ -602,8 +624,7 @@ def function_of_plugin(name: str) -> Judge:
     try:
         return JUDGES.get(name)
     except UsageError as error:
-        how = "A plug-in registers one with register_judge: name its file with --plugin, or install"
-        raise UsageError(f"{error} {how} it.") from None
+        raise UsageError(f"{error} A plug-in registers one with register_judge.") from None
 
 
 def declare_package(package: str) -> None:

@@ -1,6 +1,7 @@
 """The Python interface gives the scores of the command line and leaves a training as it was."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -310,6 +311,34 @@ class TestPackage:
             "assert 'torch' not in sys.modules\n"
         )
         subprocess.run([sys.executable, "-c", script], check=True)
+
+    def test_a_folder_of_the_environment_that_does_not_exist_is_a_warning(self) -> None:
+        script = "import harness; harness.list_models(), harness.list_datasets()"
+        environment = {**os.environ, "HARNESS_DATA": "/nowhere"}
+        shown = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment
+        )
+        assert shown.returncode == 0
+        assert shown.stderr.count("UserWarning: HARNESS_DATA names /nowhere, which is") == 1
+
+    @pytest.mark.parametrize(
+        ("network", "said"),
+        [(nn.Identity, r"not its class: Identity\(\)"), (len, "a torch module, a name or a path")],
+    )
+    def test_what_is_no_network_is_refused(self, network: object, said: str) -> None:
+        with pytest.raises(UsageError, match=said):
+            api.evaluate(network, "demo")
+
+    @pytest.mark.parametrize("images", [np.zeros((64, 64, 3), np.uint8), 5])
+    def test_one_image_is_no_list_of_images(self, images: object) -> None:
+        with pytest.raises(UsageError, match="a list of uint8 arrays"):
+            api.evaluate("bicubic", images)
+
+    def test_a_name_is_no_list_of_metrics_and_a_network_no_name(self) -> None:
+        with pytest.raises(UsageError, match=r"give \['ssim-whole'\]"):
+            api.evaluate("bicubic", "demo", metrics="ssim-whole")
+        with pytest.raises(UsageError, match="a name or a path, not the class Identity"):
+            api.load_network(nn.Identity)
 
     def test_it_has_every_name_of_the_interface(self) -> None:
         assert package.__all__ == api.__all__ and set(api.__all__) <= set(dir(package))

@@ -462,7 +462,7 @@ def test_papers_are_listed_with_the_default_one_first(harness) -> None:
         "title": "Deep Residual Fusion Network for Single Image Super-Resolution",
         "year": 2020,
         "tables": 1,
-        "claims": len(paper("drfn2020").claims),
+        "quoted_claims": len(paper("drfn2020").claims),
         "origin": "harness.paper.schema",
     }
     assert " 2020 " in harness("list", "papers").stdout
@@ -980,6 +980,9 @@ def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeyp
     monkeypatch.setenv("HARNESS_WEIGHTS", "/elsewhere")
     shown = harness("run", "--models", "srcnn", "--datasets", "demo")
     assert "HARNESS_WEIGHTS names /elsewhere, which is no folder" in shown.stderr
+    monkeypatch.setenv("HARNESS_DATA", "/nowhere")
+    shown = harness("run", "--models", "bicubic", "--datasets", "demo", "--limit", 1, "--quiet")
+    assert shown.exit_code == 0 and shown.stderr.count("HARNESS_DATA names /nowhere") == 1
 
 
 @pytest.mark.parametrize(
@@ -990,6 +993,14 @@ def test_a_folder_of_the_search_path_that_is_not_there_is_named(harness, monkeyp
         ("report tabel2", "did you mean table2 or table1? There are ablation, claims"),
         ("raport", "Did you mean 'report'?"),
         ("evaluate", "Did you mean 'run'?"),
+        ("--plugin notes.py run --models bicubic", "Put --plugin after the command."),
+        ("run bicubic", "Did you mean harness run --models bicubic?"),
+        ("run --models bicubic --datasets demo set5", "Did you mean --datasets demo,set5?"),
+        ("run --models bicubic edsr --datasets demo", "Did you mean --models bicubic,edsr?"),
+        ("run --model bicubic --datasets demo", "'--model'. Did you mean '--models'?"),
+        ("compare mine:a,mine:b", "Did you mean harness compare mine:a mine:b?"),
+        ("explain mine:a", "'mine:a' is no id of a run: give the first digits of one"),
+        ("run --models mine --datasets demo", "load the file that registers it with --plugin"),
         ("check-model mine.py", "load the file with --plugin mine.py"),
         ("run --models notes.py --datasets demo", "load it with --plugin notes.py"),
         ("accept mine", "'mine' is no id of a run: give ids, see harness list runs, or all"),

@@ -150,7 +150,11 @@ def test_an_installed_package_is_a_plugin(tmp_path: Path, photos: Path) -> None:
         (PLUGIN + "raise RuntimeError('half-way')", "RuntimeError: half-way"),
         (PLUGIN + "raise SystemExit(3)", "SystemExit: 3"),
         (PLUGIN.replace("(4,)", "4"), "has an invalid scales (Expected `array`, got `int`)"),
-        (PLUGIN.replace('"y"', '"luma"'), "has an invalid pipeline (Invalid enum value 'luma')"),
+        (
+            PLUGIN.replace('"y"', '"luma"'),
+            "has an invalid pipeline (Invalid enum value 'luma'): it is y or rgb): correct the ",
+        ),
+        (PLUGIN.replace("scales=", "scale="), "keyword argument 'scale'; did you mean scales?)"),
         (PLUGIN.replace('"bicubic"', '"LR"'), "has an invalid input (Invalid enum value 'LR')"),
         (PLUGIN.replace('"half"', '"org/half"'), "has an invalid name ("),
         (PLUGIN.replace("params=1", "params='1'"), "has an invalid params (Expected `int"),
@@ -198,7 +202,7 @@ class TestFunctionOfPlugin:
 
     def test_a_file_is_named_without_its_ending(self, tmp_path: Path) -> None:
         (tmp_path / "mine.py").write_text(self.CODE)
-        with pytest.raises(UsageError, match="name its file with --plugin, or install it"):
+        with pytest.raises(UsageError, match="load the file that registers it with --plugin"):
             function_of_plugin("mine:judge")
         load_plugins([tmp_path / "mine.py"])
         assert function_of_plugin("mine:judge")(None, None)[0] == "undecided"
@@ -252,7 +256,7 @@ class TestFunctionOfPlugin:
     def test_no_other_module_is_imported(self, tmp_path: Path, monkeypatch, name: str) -> None:
         (tmp_path / "stranger.py").write_text("open('ran', 'w')\n" + self.CODE)
         monkeypatch.syspath_prepend(str(tmp_path))
-        with pytest.raises(UsageError, match="name its file with --plugin, or install it"):
+        with pytest.raises(UsageError, match="load the file that registers it with --plugin"):
             function_of_plugin(name)
         assert not Path("ran").exists()
 
@@ -315,7 +319,7 @@ def test_a_plugin_may_bring_a_paper_that_lies_beside_it(tmp_path: Path, harness)
         "title": "Halving",
         "year": 2025,
         "tables": 1,
-        "claims": 1,
+        "quoted_claims": 1,
         "origin": str(file),
     }
     shown = harness("claims", "--paper", "halving", "--plugin", file, "--format", "json")

@@ -6,6 +6,8 @@ Verbs import the layers below inside their functions, so that ``harness --help``
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from itertools import chain, dropwhile, takewhile
 from typing import Any
 
 import click
@@ -17,7 +19,7 @@ from harness.cli.data import data, weights
 from harness.cli.explain import bench, explain
 from harness.cli.list import list_
 from harness.cli.network import check_model, complexity
-from harness.cli.options import examples
+from harness.cli.options import examples, takes_words
 from harness.cli.progress import echo, echo_lines, open_streams
 from harness.cli.report import report
 from harness.cli.run import run
@@ -39,10 +41,23 @@ class Group(click.Group):
             echo(f"Error: Standard output cannot be written ({error.strerror}).", err=True)
             sys.exit(1)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the verb, and say where one of a verb belongs."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name, options = error.option_name, (one.params for one in self.commands.values())
+            if not any(name in option.opts for option in chain.from_iterable(options)):
+                raise
+            message = f"{error.message} Put {name} after the command."
+            raise click.NoSuchOption(name, message, ctx=ctx) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _with_hint(error, ctx.meta[_WORDS]) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -61,6 +76,7 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb, and name the one that is meant by the word of the Python interface."""
+        ctx.meta[_WORDS] = args
         if args[0] in _SYNONYMS:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {_SYNONYMS[args[0]]!r}?")
         return super().resolve_command(ctx, args)
@@ -75,6 +91,42 @@ class Group(click.Group):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+
+_WORDS = "harness.words"
+"""The key of the words of the command line, from the verb on, in what click passes around."""
+
+
+def _with_hint(error: click.UsageError, words: Sequence[str]) -> click.UsageError:
+    """Return the error of a verb's options or arguments, with what the user probably meant.
+
+    Args:
+        error: what click refuses.
+        words: the words of the command line, from the verb on.
+    """
+    first = next((word for word in words[1:2] if not word.startswith("-")), "")
+    if isinstance(error, click.NoSuchOption):
+        if near := error.possibilities:
+            near[:] = [name for name in near if name.startswith(error.option_name)] or near[:1]
+    elif isinstance(error, click.MissingParameter):
+        option = error.param.opts[0] if isinstance(error.param, click.Option) else ""
+        if first and (option or "," in first):
+            meant = f"{option} {first}" if option else first.replace(",", " ")
+            hint = f"Did you mean harness {words[0]} {meant}?"
+            return click.MissingParameter(hint, error.ctx, error.param)
+    elif type(error) is click.UsageError and error.ctx:  # of arguments that nothing takes
+        for one in filter(takes_words, error.ctx.command.params):
+            values = _values(one, words)
+            if len(values) > 1:
+                hint = f"Did you mean {one.opts[0]} {','.join(values)}?"
+                return click.UsageError(f"{error.message}. {hint}", error.ctx)
+    return error
+
+
+def _values(option: click.Parameter, words: Sequence[str]) -> Sequence[str]:
+    """Return the words after an option, up to the next one."""
+    after = [*dropwhile(lambda word: word not in option.opts, words)][1:]
+    return [*takewhile(lambda word: not word.startswith("-"), after)]
 
 
 START = """\

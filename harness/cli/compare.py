@@ -114,7 +114,7 @@ def _note_choice(word: str, found: Side, evidence: Evidence) -> None:
     chosen = dict.fromkeys(name for by_name in found.values() for name in by_name)
     others = dict.fromkeys(name for by_name in every.values() for name in by_name)
     if left := [name for name in others if name not in chosen]:
-        note(f"Note: {word} is {listed([*chosen])} here; there are also {listed(left)}.")
+        note(f"Note: {word} stands for {listed([*chosen])}; its other checkpoints: {listed(left)}.")
 
 
 def _near(word: str, names: Sequence[str]) -> list[str]:
@@ -249,9 +249,11 @@ def _mean(side: OverWeights, digits: int, several: bool) -> str:
 
 
 def verdict(names: Sequence[str], one: Comparison) -> str:
-    """Say in words which of the two is better; of unknown metrics, which is higher."""
+    """Say in words which of the two is better, or of unknown metrics higher; or if none is."""
     from harness.paper.schema import SCORES
 
+    if one.equal:
+        return "equal"
     if not one.sign:
         return "no difference shown"
     word = "better" if one.metric in SCORES else "higher"

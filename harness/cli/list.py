@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from inspect import getdoc
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import click
@@ -296,6 +297,8 @@ def list_papers() -> list[Row]:
 def paper_row(name: str) -> Row:
     """Describe a paper by its registered name or TOML file.
 
+    Of its claims, those in words are counted; ``harness claims`` also judges rows of its tables.
+
     Raises:
         UsageError: there is none, or it has a mistake.
     """
@@ -307,7 +310,7 @@ def paper_row(name: str) -> Row:
         "title": read.source.title,
         "year": read.source.year or None,
         "tables": len(read.tables),
-        "claims": len(read.claims),
+        "quoted_claims": len(read.claims),
         "origin": PAPERS.origin(name) if name in PAPERS else name,
     }
 
@@ -372,7 +375,8 @@ def _tags(records: Records) -> dict[str, str]:
 def brief_runs(rows: Sequence[Row], tags: Mapping[str, str]) -> list[Row]:
     """Select the columns of `list_runs` that fit on a terminal.
 
-    Weights have their tags in tables, by the runs' ids; times have no fractions of a second.
+    Weights have their tags in tables, by the runs' ids; times have no fractions of a second, and
+    long errors only their beginning.
     """
     metrics = dict.fromkeys(name for row in rows for name in row if name not in RUN_COLUMNS)
     first = ("id", "model", "dataset", "protocol", "weights", "weights_file", "how", "status")
@@ -381,8 +385,13 @@ def brief_runs(rows: Sequence[Row], tags: Mapping[str, str]) -> list[Row]:
         {name: row.get(name) for name in columns}
         | {"weights": tags.get(str(row.get("id")), row.get("weights"))}
         | {"how": _how(row), "utc": str(row.get("utc") or "")[:19]}
+        | {"error": row.get("error") and shorten(str(row["error"]), LONGEST, placeholder=" ...")}
         for row in rows
     ]
+
+
+LONGEST = 60
+"""The most characters of an error in the table of runs; JSON and CSV have the whole error."""
 
 
 def runs_csv(records: Records, scale: int | None, *, images: bool) -> str:

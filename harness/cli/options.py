@@ -209,12 +209,16 @@ def required_paper(name: str, taker: str) -> Paper:
 def fill_registries(plugins: tuple[Path, ...] = ()) -> None:
     """Fill the registries; warn about plug-ins that fail or are empty, and names that are refused.
 
+    Folders that the environment names and that do not exist get a warning, too.
     From this call on, everything that plug-ins print goes to standard error.
     """
+    from harness.data.pinned import missing_roots
     from harness.data.testsets import register_testsets
     from harness.registry import FAILURES, SETTINGS, clashes, load_plugins, without_entries
 
     keep_stdout()
+    for missing in missing_roots():
+        echo(f"Warning: {missing}", err=True)
     register_testsets()
     load_plugins(plugins)
     for name, reason in FAILURES.items():
@@ -333,6 +337,11 @@ def all_words(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> 
 def words_option(*names: str, help: str, **settings: Any) -> Callable[[Command], Command]:  # noqa: A002
     """Add an option that takes words: separated by commas or spaces, or repeated."""
     return click.option(*names, multiple=True, callback=all_words, help=help, **settings)
+
+
+def takes_words(option: click.Parameter) -> bool:
+    """Whether an option is one of `words_option`."""
+    return option.callback is all_words
 
 
 def weights_of(use: str = "Use") -> Callable[[Command], Command]:

@@ -110,12 +110,14 @@ def named_roots(variable: str) -> list[Path]:
     return [Path(part) for part in os.environ.get(variable, "").split(os.pathsep) if part]
 
 
-def missing_root(variable: str) -> str:
-    """Name the first folder of such a variable that is not there, in brackets; empty if all are."""
-    gone = next((root for root in named_roots(variable) if not os.path.isdir(root)), None)
-    if gone is None:
-        return ""
-    return f" ({variable} names {gone}, which is no folder; '{os.pathsep}' separates several)"
+def missing_roots() -> list[str]:
+    """Say which folders the environment variables name that do not exist."""
+    return [
+        f"{variable} names {root}, which is no folder; '{os.pathsep}' separates several."
+        for variable in ("HARNESS_DATA", "HARNESS_WEIGHTS")
+        for root in named_roots(variable)
+        if not os.path.isdir(root)
+    ]
 
 
 def unwritable(path: Path, error: OSError) -> HarnessError:

@@ -31,15 +31,7 @@ from harness.data.images import (
     named_like_results,
     read_image,
 )
-from harness.data.pinned import (
-    cache_root,
-    fetch,
-    missing_root,
-    named_roots,
-    pinned_rows,
-    remote_file,
-    unsound,
-)
+from harness.data.pinned import cache_root, fetch, named_roots, pinned_rows, remote_file, unsound
 from harness.errors import HarnessError, MismatchError, UsageError
 from harness.files import recorded_path
 from harness.record import is_plain_name
@@ -232,9 +224,7 @@ def find(card: DatasetCard, scale: int, data_root: Path | None = None) -> ImageS
         refused = refused or asked_for
     if faults:
         raise faults[0]
-    raise DatasetUnavailable(
-        f"{card.title} is not on this machine: {how_to_obtain(card)}{missing_root('HARNESS_DATA')}."
-    )
+    raise DatasetUnavailable(f"{card.title} is not on this machine: {how_to_obtain(card)}.")
 
 
 def find_or_fetch(
@@ -271,8 +261,7 @@ def find_or_fetch(
                 f"{damaged} is truncated or altered and cannot be downloaded again: {error}"
             ) from error
         raise DatasetUnavailable(
-            f"{card.title} is not on this machine{missing_root('HARNESS_DATA')} and cannot be "
-            f"downloaded: {error}"
+            f"{card.title} is not on this machine and cannot be downloaded: {error}"
         ) from error
     return find(card, scale, data_root)
 

@@ -16,7 +16,6 @@ from msgspec import convert
 from harness.data.pinned import (
     PINS,
     cache_root,
-    missing_root,
     named_roots,
     pinned_rows,
     remote_file,
@@ -81,8 +80,7 @@ def find_weights(
     others = ", ".join(f"{card.name}:{one}" for _, one in files)
     here = f" (there are {others})" if others else ""
     how = _how_to_get(card, scale, tag)
-    gone = missing_root("HARNESS_WEIGHTS")
-    raise WeightsMissing(f"There are no weights for {name} at x{scale}{here}: {how}{gone}.")
+    raise WeightsMissing(f"There are no weights for {name} at x{scale}{here}: {how}.")
 
 
 def _how_to_get(card: ModelCard, scale: int, tag: str | None) -> str:

@@ -56,10 +56,13 @@ def require_images(output: object, given: Tensor, factor: int, name: str) -> Ten
     output = require_tensor(output, expected, name)
     if tuple(output.shape) != expected:
         raise HarnessError(
-            f"{name} returned {tuple(output.shape)} for {shape}, not {expected}: fix the plug-in."
+            f"{name} returned {tuple(output.shape)} for {shape}, not {expected}: fix the "
+            "network, or its declared scale and input."
         )
     if not output.is_floating_point():
-        raise HarnessError(f"{name} returned {output.dtype} values: fix the plug-in.")
+        raise HarnessError(
+            f"{name} returned {output.dtype} values: fix the network, which must return floats."
+        )
     return output
 
 

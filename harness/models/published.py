@@ -15,6 +15,7 @@ from harness.data.images import bases, image_files, image_size, left_out, named_
 from harness.data.pinned import pinned_rows
 from harness.errors import HarnessError, UsageError
 from harness.files import recorded_path
+from harness.protocol.rules import crop_to_multiple
 from harness.record import digest
 from harness.registry import MODELS
 
@@ -41,7 +42,7 @@ class PublishedImages:
     Attributes:
         folder: the folder that the user gave, as records name it.
         images: the SR image of each image of the set, by its name in the set.
-        note: names the files that are not used; may be empty.
+        note: names the files that are not used, and says how many are JPEG files; may be empty.
     """
 
     folder: str
@@ -78,7 +79,7 @@ def find_images(image_set: ImageSet, folder: Path, scale: int) -> PublishedImage
         NoImages: there is no SR image of the set.
         HarnessError: SR images are missing, several runs saved some, two files fit one image, or
             one cannot be read or has another size or other colours than its HR image, cropped to
-            multiples of the scale.
+            multiples of the scale; or all of them are the HR images.
     """
     title = image_set.card.title
     found: dict[str, list[Path]] = {}
@@ -111,8 +112,17 @@ def find_images(image_set: ImageSet, folder: Path, scale: int) -> PublishedImage
         )
     images = {image.name: _read(image, found[image.name][0], scale) for image in image_set.images}
     unused = left_out(place, [image.path for image in images.values()], files)
-    note = f"Not used in {place}: {unused}." if unused else ""
-    return PublishedImages(recorded_path(folder), images, note)
+    if all(_is_hr(image, images[image.name], scale) for image in image_set.images):
+        raise HarnessError(
+            f"The images in {place} are the HR images of {title}: give the folder of the SR images."
+        )
+    notes = [f"Not used in {place}: {unused}."] if unused else []
+    if lossy := sum(one.path.suffix.lower() in (".jpg", ".jpeg") for one in images.values()):
+        notes.append(
+            f"{lossy} of the {len(images)} SR images in {place} are JPEG files: their loss counts "
+            "in the scores."
+        )
+    return PublishedImages(recorded_path(folder), images, " ".join(notes))
 
 
 def _places(image_set: ImageSet, folder: Path, scale: int) -> Iterator[Path]:
@@ -191,6 +201,12 @@ def _read(image: SetImage, path: Path, scale: int) -> SRImage:
     if loaded.pixels.ndim == 2 and read_image(image.path).pixels.ndim == 3:
         raise HarnessError(f"{path} is grey, and {image.name} is not: give the colour image.")
     return SRImage(path, loaded.sha256)
+
+
+def _is_hr(image: SetImage, sr: SRImage, scale: int) -> bool:
+    """Whether an SR image has the pixels of its HR image, cropped to multiples of the scale."""
+    hr, pixels = crop_to_multiple(read_image(image.path).pixels, scale), read_image(sr.path).pixels
+    return bool((pixels == (hr if hr.ndim == pixels.ndim else hr[..., None])).all())
 
 
 def publication(identity: Identity) -> Mapping[str, str] | None:

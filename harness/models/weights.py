@@ -413,11 +413,14 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> None:
         ],
     }
     problems = [
-        f"{len(names)} {what} ({_listed(names)})" for what, names in misfits.items() if names
+        f"{len(names)} parameter{'s' * (len(names) != 1)} {what} ({_listed(names)})"
+        for what, names in misfits.items()
+        if names
     ]
     if problems:
         match = owner(given, model, weights.hyper) if given != own else ""
-        reasons = [match] if match else [*differences(given, own), *problems]
+        strange = ["it seems to be of another network"] if 2 * len(common) < len(own) else []
+        reasons = [match] if match else [*(differences(given, own) or strange), *problems]
         raise HarnessError(f"{weights.info.file} does not fit {model}: {'; '.join(reasons)}.")
     tensors = {name: torch.from_numpy(value.copy()) for name, value in weights.tensors.items()}
     network.load_state_dict(tensors, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from textwrap import fill
@@ -14,7 +15,7 @@ from harness.data.images import read_image
 from harness.data.testsets import find
 from harness.errors import UsageError
 from harness.protocol.rules import crop_to_multiple, protocol
-from harness.registry import DATASETS, MODELS, register_report
+from harness.registry import DATASETS, MODELS, is_glob, register_report
 from harness.report.legend import Shown, dagger, dagger_note
 from harness.report.plot import Figure
 from harness.run.store import picture_path
@@ -59,7 +60,7 @@ class Pictures:
         folder: the output folder of ``harness run --save-images``.
         data_root: the first folder in which to look for HR images.
         region: the region to show; None for those of `CREDITS`.
-        models: the models to show; none for all that ran.
+        models: the models to show, as names or globs; none for all that ran.
     """
 
     folder: Path
@@ -115,7 +116,9 @@ def _compare(region: Region, findings: Findings, pictures: Pictures) -> Comparis
         and run.identity.dataset_sha256 == image_set.sha256
         and picture_path(pictures.folder, run.identity, name).exists()
     }
-    models = pictures.models or sorted(saved, key=[*findings.names, *sorted(saved)].index)
+    every = sorted(saved, key=[*findings.names, *sorted(saved)].index)
+    models = [*dict.fromkeys(one for word in pictures.models for one in _matching(word, every))]
+    models = models or every
     absent = [model for model in models if model not in saved]
     for model in absent:
         MODELS.get(model)  # its error suggests similar names
@@ -134,6 +137,18 @@ def _compare(region: Region, findings: Findings, pictures: Pictures) -> Comparis
         sr.append((_label(one, name, hr), pixels))
     credit = f" ({CREDITS[region]})" if region in CREDITS else ""
     return Comparison(f"{image_set.card.title} {name}{credit}", _box(region, hr), hr, sr, shown)
+
+
+def _matching(word: str, models: Sequence[str]) -> Sequence[str]:
+    """Return those of the models that a glob selects, or any registered ones if it selects none.
+
+    Raises:
+        UsageError: no model matches the glob.
+    """
+    if not is_glob(word):
+        return [word]
+    shown = [name for name in models if fnmatchcase(name.lower(), word.lower())]
+    return shown or MODELS.select(word)
 
 
 def _label(shown: Shown, image: str, hr: ByteArray) -> str:

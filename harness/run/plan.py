@@ -23,7 +23,7 @@ from harness.models.find_weights import WeightsMissing, find_weights
 from harness.models.published import NoImages, card_of_images, find_images
 from harness.models.weights import OFFICIAL, file_tag, relabel
 from harness.protocol.rules import Protocol, rules_in_use
-from harness.registry import MODELS, models_by_file
+from harness.registry import LOAD, MODELS, models_by_file, near_names
 from harness.run.request import (
     Request,
     check_all_rules,
@@ -66,9 +66,9 @@ def plan(request: Request) -> Plan:
     Raises:
         UsageError: a name or option does not fit.
     """
-    result = Plan()
+    result, words = Plan(), request.models
     request = with_paths(request)
-    recognised = _recognised(result, request)
+    recognised = _recognised(result, request, words)
     request = _with_scale(request, [card for found in recognised.values() for card, _ in found])
     cards = _cards(request, recognised)
     check_weights(request, cards)
@@ -116,8 +116,8 @@ def networks(request: Request) -> tuple[list[ModelCard], int]:
         UsageError: a name does not fit, or names weights or SR images.
         HarnessError: a checkpoint cannot be read.
     """
-    result, request = Plan(), with_paths(request)
-    recognised = _recognised(result, request)
+    result, words, request = Plan(), request.models, with_paths(request)
+    recognised = _recognised(result, request, words)
     if result.problems:
         raise HarnessError(result.problems[0])
     request = _with_scale(request, [card for found in recognised.values() for card, _ in found])
@@ -202,8 +202,13 @@ _Recognised = Mapping[str, Sequence[tuple["ModelCard", "Weights"]]]
 """Cards and weights of checkpoints, by the names of their runs."""
 
 
-def _recognised(result: Plan, request: Request) -> _Recognised:
+def _recognised(result: Plan, request: Request, words: Sequence[str]) -> _Recognised:
     """Read the checkpoints; those that cannot be run are problems.
+
+    Args:
+        result: gets the problems.
+        request: the request, in which `with_paths` has found the checkpoints.
+        words: the models in the user's words.
 
     Raises:
         UsageError: spandrel, which recognises them, cannot be used.
@@ -212,12 +217,15 @@ def _recognised(result: Plan, request: Request) -> _Recognised:
         return {}
     from harness.models.foreign import recognise, require_spandrel
 
-    with _own_network_named(next(iter(request.checkpoints.values()))[0]):
+    named = {word.partition("=")[0] for word in words if "=" in word}
+    name, (path, *_) = next(iter(request.checkpoints.items()))
+    with _model_asked_for(name if name in named else "", path):
         require_spandrel()
     found: dict[str, list[tuple[ModelCard, Weights]]] = {}
     for name, paths in request.checkpoints.items():
         for path in paths:
-            with _collect_problems(result, str(path)), _own_network_named(path):
+            asked_for = _model_asked_for(name if name in named else "", path)
+            with _collect_problems(result, str(path)), asked_for:
                 card, weights = recognise(path, name, request.weights_key)
                 weights = relabel(weights, file_tag(path, paths), None)
                 given = (recorded_path(path), request.weights_key)
@@ -226,19 +234,29 @@ def _recognised(result: Plan, request: Request) -> _Recognised:
 
 
 @contextmanager
-def _own_network_named(path: Path) -> Iterator[None]:
-    """Say in an error about a checkpoint which networks the ``--plugin`` files register, if any."""
+def _model_asked_for(name: str, path: Path) -> Iterator[None]:
+    """Say in an error about a checkpoint that it may have the weights of a model.
+
+    Args:
+        name: the name that the user gave to the checkpoint, which no model has; may be empty.
+        path: the checkpoint.
+    """
     try:
         yield
     except HarnessError as error:
-        own = models_by_file()
-        if not own:
+        own, near = models_by_file(), near_names(name, MODELS)
+        if not (own or name):
             raise
         registered = [f"{file.name} registers {listed(names)}" for file, names in own.items()]
-        name = next(iter(own.values()))[0]
-        raise type(error)(
-            f"{' and '.join(registered)}: give {name}={path} for its weights; otherwise: {error}"
-        ) from error
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
+        elif own:
+            first = next(iter(own.values()))[0]
+            hint = f"{' and '.join(registered)}: give {first}={path} for its weights."
+        else:
+            hint = f"{LOAD}."
+        unknown = f"No model is called {name!r}: " if name else ""
+        raise type(error)(f"{unknown}{hint} If the file is of another network: {error}") from error
 
 
 def _with_scale(request: Request, cards: Sequence[ModelCard]) -> Request:

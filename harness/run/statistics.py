@@ -180,6 +180,13 @@ class Comparison:
         return self.a.mean - self.b.mean
 
     @property
+    def equal(self) -> bool:
+        """Whether the two have the same score on every image."""
+        if self.interval is None:
+            return self.difference == 0
+        return self.interval.low == self.interval.high == 0
+
+    @property
     def sign(self) -> int:
         """1 if the first has more, -1 if the second has; 0 if no difference is shown.
 

@@ -236,7 +236,11 @@ def find_run(beginning: str, places: Sequence[Records]) -> tuple[Path, RunRecord
         matches = records.finished(beginning)
         if matches:
             break
-    if len(matches) != 1 or not beginning:
+    if not re.fullmatch("[0-9a-f]+", beginning):
+        raise UsageError(
+            f"{beginning!r} is no id of a run: give the first digits of one, see harness list runs."
+        )
+    if len(matches) != 1:
         folders = " or ".join(records.folders for records in places)
         raise UsageError(
             f"{beginning!r} names {len(matches)} finished runs in {folders}: give the first digits "

@@ -81,13 +81,18 @@ def test_the_other_way_round_the_other_one_is_better(compared) -> None:
     assert there["verdict"] == back["verdict"] == "vdsr:official is better"
 
 
-def test_the_same_values_under_two_names_are_no_difference(compared) -> None:
+def test_the_same_values_under_two_names_are_equal(compared) -> None:
     a, b = (record("mine", "set5", np.arange(5.0), tag=one, weights=one) for one in "ab")
     for run in (a, b):
         ResultStore(Path("mine")).write(run)
     for row in compared("mine:a", "mine:b", "--results", "mine"):
         assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
-        assert row["verdict"] == "no difference shown"
+        assert row["verdict"] == "equal"
+    ResultStore(Path("mine")).write(
+        record("mine", "set5", np.arange(5.0)[::-1], tag="c", weights="c")
+    )
+    row = compared("mine:a", "mine:c", "--results", "mine")[0]
+    assert (row["difference"], row["verdict"]) == (0, "no difference shown")
 
 
 def test_names_are_found_in_any_case(compared) -> None:
@@ -196,7 +201,9 @@ class TestSeveralTrainings:
     def test_a_name_without_a_tag_says_which_of_them_it_is(self, harness) -> None:
         words = ("compare", "mine", "other", "--results", "mine", "--reference", REFERENCE)
         shown = harness(*words)
-        (chosen,) = re.findall(r"Note: mine is (mine:seed\d) here; there are also ", shown.stderr)
+        (chosen,) = re.findall(
+            r"Note: mine stands for (mine:seed\d); its other checkpoints: ", shown.stderr
+        )
         assert f"| {chosen} " in shown.stdout
         words = ("compare", chosen, *words[2:])
         assert "Note: " not in harness(*words).stderr

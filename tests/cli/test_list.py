@@ -163,6 +163,12 @@ def test_a_score_hides_no_fact_whatever_a_record_calls_it() -> None:
     assert _row(run)["model"] == "m"
 
 
+def test_a_terminal_shows_the_beginning_of_a_long_error() -> None:
+    long, short = brief_runs([{"error": "Memory runs out " * 40}, {"error": "too small"}], {})
+    assert len(str(long["error"])) <= 60 and str(long["error"]).startswith("Memory runs out Mem")
+    assert short["error"] == "too small"
+
+
 def test_no_metric_is_called_like_a_column() -> None:
     (listed,) = brief_runs([{}], {})
     columns = _row(record("m")).keys() | set(RUN_COLUMNS) | listed.keys()

@@ -57,7 +57,7 @@ CASES = [
     ),
     plugin("ends the process when built", USE, 1, "(SystemExit: 0)", build="raise SystemExit(0)"),
     plugin("complex numbers", USE, 1, "complex128 values", forward="return image + 0j"),
-    plugin("another size", USE, 1, "fix the plug-in", forward="return image[:, :, 1:]"),
+    plugin("another size", USE, 1, "fix the network", forward="return image[:, :, 1:]"),
     plugin("not a number", USE, 1, "not finite", forward="return image * float('nan')"),
     plugin("no tensor", USE, 1, "failed: ", forward="return None"),
     plugin("several outputs", USE, 1, SR, forward="return {'aux': None, 'sr': image}"),
@@ -80,7 +80,7 @@ CASES = [
         build=TRAINABLE,
     ),
     plugin("checked: raises", CHECK, 1, "breaks the contract", forward="raise ValueError('no')"),
-    plugin("checked: another size", CHECK, 1, "fix the plug-in", forward="return image[:, :, 1:]"),
+    plugin("checked: another size", CHECK, 1, "fix the network", forward="return image[:, :, 1:]"),
     plugin("checked: hangs on import", HANGS, 1, "did not end within 2", last="time.sleep(999)"),
     plugin("checked: hangs when built", HANGS, 1, "did not end within 2", build="time.sleep(999)"),
     plugin(

@@ -80,14 +80,16 @@ CASES = [
     weights(
         "whole numbers",
         lambda: files.checkpoint(first=srcnn()["0.weight"].int()),
-        "1 not floating-point (0.weight)",
+        "1 parameter not floating-point (0.weight)",
         "pth",
     ),
-    weights("bits", lambda: files.arrays(np.bool_), "6 not floating-point"),
+    weights("bits", lambda: files.arrays(np.bool_), "6 parameters not floating-point"),
     weights("complex safetensors", lambda: files.arrays(np.complex64), "not floating-point"),
     weights("not a number", lambda: files.arrays(fill=np.nan), "values that are not finite"),
     weights("infinite", lambda: files.arrays(fill=np.inf), "values that are not finite"),
-    weights("another shape", lambda: files.checkpoint(first=ONE), "1 of another shape", "pth"),
+    weights(
+        "another shape", lambda: files.checkpoint(first=ONE), "1 parameter of another shape", "pth"
+    ),
     weights("header of 2^62 bytes", lambda: files.safetensors({}, length=2**62), UNREADABLE),
     weights("header that ends early", lambda: files.safetensors({}, length=99), UNREADABLE),
     weights("header nested 10^5 deep", lambda: files.safetensors(b"[" * 10**5), UNREADABLE),

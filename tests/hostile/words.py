@@ -132,7 +132,7 @@ CASES += [
     Case(
         "word: device that holds nothing", nothing, f"{AGAIN} --device meta", 2, "no device 'meta'"
     ),
-    Case("word: run that is a path", nothing, "explain ../../etc/passwd", 2, "names 0 finished"),
+    Case("word: run that is a path", nothing, "explain ../../etc/passwd", 2, "is no id of a run"),
     Case("word: no images", nothing, "explain /etc/passwd /etc/passwd", 1, "cannot identify"),
     Case("word: set to fetch", nothing, "data fetch ../x", 2, "There is no folder ../x"),
 ]

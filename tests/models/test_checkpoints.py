@@ -209,7 +209,7 @@ def test_a_plug_in_loads_its_own_checkpoint_whatever_its_layers_are_called(
     np.testing.assert_allclose(output, expected[0].permute(1, 2, 0), rtol=0, atol=1e-6)
     # A value is missing: the error uses the file's own names.
     first = next(name for name in own if name.startswith(("head", "conv_first")))
-    with pytest.raises(HarnessError, match=rf"1 missing \({first}\)\.$"):
+    with pytest.raises(HarnessError, match=rf"1 parameter missing \({first}\)\.$"):
         read({n: value for n, value in own.items() if n != first}, name)
 
 
@@ -359,9 +359,12 @@ def grey(colours: Values) -> Values:
         (lambda: net("edsr-baseline", width=256), "256 features instead of 64"),
         (
             lambda: grey(state("edsr-baseline", 4, EDSR)),
-            r"1 channel \(grey\) instead of 3 channels \(RGB\); 3 of another shape",
+            r"1 channel \(grey\) instead of 3 channels \(RGB\); 3 parameters of another shape",
         ),
-        (lambda: {"layers.0.attn.weight": torch.zeros(2)}, "74 missing"),
+        (
+            lambda: {"layers.0.attn.weight": torch.zeros(2)},
+            "it seems to be of another network; 74 parameters missing",
+        ),
     ],
 )
 def test_why_a_network_does_not_fit_is_said_in_the_words_of_the_field(make, said: str) -> None:

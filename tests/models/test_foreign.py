@@ -320,6 +320,22 @@ def test_weights_of_a_plugins_network_are_told_from_a_checkpoint(
     assert name == "mine=a.pth" and harness("run", "--models", name, *words).exit_code == 0
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_name_that_no_model_has_is_said_to_be_unknown(
+    harness, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """Whoever gives NAME=FILE thinks of a model; a file alone has no such name."""
+    torch.save({"0.weight": torch.ones(48, 3, 1, 1) / 3}, "a.pth")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "spandrel", None)
+    hints = {"mine": "load the file that registers it with --plugin", "edrs": "did you mean edsr"}
+    for name, hint in hints.items():
+        shown = harness("run", "--models", f"{name}=a.pth", "--datasets", "demo")
+        assert shown.exit_code and f"No model is called {name!r}: {hint}" in shown.stderr
+        assert "spandrel" in shown.stderr
+    assert "No model" not in harness("run", "--models", "a.pth", "--datasets", "demo").stderr
+
+
 def test_a_plugin_that_registers_nothing_is_named(harness) -> None:
     Path("empty.py").write_text("import torch\n")
     Path("mine.py").write_text(OWN)

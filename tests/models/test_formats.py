@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
     torch.save({k: v for k, v in whole.items() if "body.3.body.2" not in k}, tmp_path / "cut.pt")
     card = MODELS.get("edsr-baseline")
     with pytest.raises(
-        HarnessError, match=r"cut\.pt does .* 2 missing \(body\.body\.3\.body\.2\.bias"
+        HarnessError, match=r"cut\.pt does .* 2 parameters missing \(body\.body\.3\.body\.2\.bias"
     ):
         Upscaler(card, 4, read_weights(card, 4, tmp_path / "cut.pt"))
 

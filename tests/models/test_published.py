@@ -208,6 +208,25 @@ def test_files_that_are_not_used_are_named(harness, photos: Path, sr: Path) -> N
     assert shown.exit_code == 0 and "SR images" in shown.stdout
 
 
+def test_the_hr_images_are_no_sr_images(harness, photos: Path, sr: Path) -> None:
+    """Of a part of the set they may be; all of them, cropped or in another colour mode, are not."""
+    for path in photos.iterdir():
+        height, width = (side - side % 4 for side in read_image(path).pixels.shape[:2])
+        hr = Image.open(path).crop((0, 0, width, height)).convert("RGB")
+        assert found(photos, sr).images
+        hr.save(sr / f"{path.stem}_Mine_x4.png")
+    shown = harness("run", "--models", f"mine={sr}", "--datasets", photos)
+    assert shown.exit_code == 1 and not Path("results").exists()
+    assert f"The images in {sr} are the HR images of photos" in shown.stderr
+
+
+def test_jpeg_files_are_noted(photos: Path, sr: Path) -> None:
+    assert not found(photos, sr).note
+    Image.open(sr / "a_Mine_x4.png").save(sr / "a_Mine_x4.jpg")
+    (sr / "a_Mine_x4.png").unlink()
+    assert "1 of the 3 SR images" in found(photos, sr).note and "JPEG" in found(photos, sr).note
+
+
 def test_a_set_without_any_is_skipped(harness, photos: Path, sr: Path, tmp_path: Path) -> None:
     words = ("--models", f"mine={sr}", "--datasets", f"{photos},demo")
     shown = harness("run", *words)

@@ -135,7 +135,7 @@ class Wrong(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("size", "returned .* not .*: fix the plug-in"),
+        ("size", "returned .* not .*: fix the network"),
         ("nan", "returned values that are not finite"),
     ],
 )

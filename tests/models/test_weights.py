@@ -93,11 +93,12 @@ def test_loading_is_strict_and_lists_what_does_not_fit(tmp_path: Path) -> None:
     tensors = vdsr_mat(tmp_path / "small.mat")
     card = MODELS.get("vdsr")
     with pytest.raises(
-        HarnessError, match=r"small\.mat does not fit vdsr: .*; 34 missing .* of another shape"
+        HarnessError,
+        match=r"small\.mat does not fit vdsr: .*; 34 parameters missing .* of another shape",
     ):
         Upscaler(card, 4, read_weights(card, 4, tmp_path / "small.mat"))
     save_file({**tensors, "extra": np.zeros(1)}, tmp_path / "more.safetensors")
-    with pytest.raises(HarnessError, match=r"1 unknown \(extra\)"):
+    with pytest.raises(HarnessError, match=r"1 parameter unknown \(extra\)"):
         Upscaler(card, 4, read_weights(card, 4, tmp_path / "more.safetensors"))
 
 

@@ -291,7 +291,7 @@ class TestCommandLine:
     def test_it_is_listed_with_its_plug_in(self, harness) -> None:
         shown = harness("list", "papers", "--json", "--plugin", PLUGIN)
         (row,) = [one for one in json.loads(shown.stdout) if one["name"] == "shuffle2031"]
-        assert row["claims"] == 16
+        assert row["quoted_claims"] == 16
 
     def test_its_file_alone_will_do(self, asked, harness) -> None:
         words = ("--results", "results", "--format", "json", "--plugin", PLUGIN)

@@ -106,6 +106,9 @@ def test_a_run_without_picture_is_left_out(pictured: Pictures) -> None:
 def test_models_are_chosen_and_one_without_picture_is_an_error(pictured: Pictures) -> None:
     chosen = replace(pictured, models=("srcnn", "bicubic"))
     assert models(chosen) == ["HR", "SRCNN†", "Bicubic"]
+    assert models(replace(pictured, models=("S*cnn", "*"))) == ["HR", "SRCNN†", "Bicubic"]
+    with pytest.raises(UsageError, match="by vdsr: make them"):
+        crops(findings(), replace(pictured, models=("vds*",)))
     with pytest.raises(UsageError, match="by drfn: make them with harness run --save-images"):
         crops(findings(), replace(pictured, models=("drfn", "bicubic")))
 

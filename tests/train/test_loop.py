@@ -733,7 +733,7 @@ class TestFolderOfAnother:
     def test_that_holds_before_a_deadline_too(self, words, monkeypatch) -> None:
         monkeypatch.setattr(harness, "STARTED", time.monotonic())
         one = training(words, "onechannel", val_images=0, stop_after=60.0)
-        with pytest.raises(HarnessError, match="fix the plug-in"):
+        with pytest.raises(HarnessError, match="fix the network"):
             Trainer(one, Said(), resume=False).run()
         assert not (one.folder / "last.pt").exists()
 
