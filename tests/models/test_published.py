@@ -157,7 +157,7 @@ def test_the_table_of_images_and_weights_of_one_name_can_be_made(
     (command,) = re.findall("LaTeX: harness (.*)", shown.stderr)
     made = harness(*shlex.split(command))
     assert made.exit_code == 0, made.output
-    assert re.findall(r"(?mi)^\| (srcnn\S*)", made.stdout) == ["srcnn:made", "srcnn:images"]
+    assert re.findall(r"(?mi)^\| (srcnn\S*)", made.stdout) == ["SRCNN:made", "SRCNN:images"]
 
 
 def test_the_hash_is_that_of_names_and_pixels(photos: Path, sr: Path) -> None:
