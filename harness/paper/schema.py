@@ -138,29 +138,32 @@ class PrintedCells(Data, frozen=True, kw_only=True):
 
     def _numbers(self, cell: str) -> dict[str, float]:
         """Parse the scores of one cell; those that are not printed are left out."""
-        form = r"\s*/\s*".join([r"(\d+(?:\.\d+)?|-)"] * len(self.scores))
         if cell == "-":
             return {}
+        form = r"\s*/\s*".join([r"(\d+(?:\.\d+)?|-)"] * len(self.scores))
         match = re.fullmatch(form, cell)
         if not match:
             order = "/".join(self.scores)
             raise ValueError(f"{cell!r} is not of the form {order}: {self._hint(cell)}")
         printed = zip(self.scores, match.groups(), strict=True)
         texts = {name: text for name, text in printed if text != "-"}
-        for name, text in texts.items():
-            if name == "ssim" and float(text) > 1:
-                order = "/".join(self.scores)
-                raise ValueError(f"{text} is no SSIM, which is at most 1: a cell is {order}")
+        self._require_decimals(texts)
+        return {name: float(text) for name, text in texts.items()}
+
+    def _require_decimals(self, texts: Mapping[str, str]) -> None:
+        """Refuse scores of a cell with other decimals than the table's, and what is no SSIM."""
+        if "ssim" in texts and float(texts["ssim"]) > 1:
+            order = "/".join(self.scores)
+            raise ValueError(f"{texts['ssim']} is no SSIM, which is at most 1: a cell is {order}")
         written = {name: len(text.partition(".")[2]) for name, text in texts.items()}
-        for name, digits in written.items():
-            if digits != self.scores[name]:
-                has = f"{texts[name]} has {_decimals(digits)}, and the table has "
-                own = ", ".join(f"{key} = {one}" for key, one in (self.scores | written).items())
+        own = ", ".join(f"{name} = {count}" for name, count in (self.scores | written).items())
+        for name, count in written.items():
+            if count != self.scores[name]:
                 raise ValueError(
-                    f"{has}{self.scores[name]} of {name}: write it as printed, or set scores = "
+                    f"{texts[name]} has {count} decimal{'s' * (count != 1)}, and the table has "
+                    f"{self.scores[name]} of {name}: write it as printed, or set scores = "
                     f"{{ {own} }} (a row with other decimals goes into a [[table]] of its own)"
                 )
-        return {name: float(text) for name, text in texts.items()}
 
     def _hint(self, cell: str) -> str:
         """Say how to write a cell that cannot be read."""
@@ -171,10 +174,6 @@ class PrintedCells(Data, frozen=True, kw_only=True):
             digits = len(cell.partition(".")[2])
             return f"set scores = {{ {first} = {digits} }} if the table has no other score"
         return f"write {'/'.join('-' for _ in self.scores)} where nothing is printed"
-
-
-def _decimals(count: int) -> str:
-    return f"{count} decimal{'s' * (count != 1)}"
 
 
 class Table(PrintedCells, frozen=True, kw_only=True):
@@ -933,9 +932,7 @@ def remarks(paper: Paper) -> list[str]:
         found += [f"[[table]] {table.id}: not measured, since {reason}." for reason in reasons]
     for one in paper.ablations:
         if one.decimals and all(round(psnr, one.decimals - 1) == psnr for psnr in one.psnr):
-            fewer = (
-                f"if the PSNRs have fewer than {_decimals(one.decimals)} in print, set decimals."
-            )
+            fewer = f"if the PSNRs have not {one.decimals} decimals in print, set decimals."
             found.append(f"[[ablation]] {one.id}: {fewer}")
     for doubt in paper.doubts:
         metrics = [metric for _, _, metric in paper.scores(doubt.cell)]

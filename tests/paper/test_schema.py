@@ -605,11 +605,7 @@ class TestRemarks:
             ("[[ablation]]", FURTHER_TABLE, "no metric is called sim: did you mean ssim, or a pl"),
             ("columns", 'degradation = "BD"\ncolumns', "results: not measured, since the harness"),
             ("columns", "border = 0\ncolumns", "not of 0"),
-            (
-                "28.31]",
-                "28.30]",
-                "parts: if the PSNRs have fewer than 2 decimals in print, set dec",
-            ),
+            ("28.31]", "28.30]", "parts: if the PSNRs have not 2 decimals in print, set decimals."),
             ("set5 | ssim", "set5", "One | set5: without a metric, it is of psnr and ssim."),
         ],
     )
