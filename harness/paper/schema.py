@@ -243,8 +243,6 @@ class Ablation(Data, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "set", set_name(self.set))
-        if any(round(one, self.decimals) != one for one in self.psnr):
-            raise ValueError(f"a PSNR has more decimals than {self.decimals}: set decimals")
         _require("variant", [self.whole, *self.titles], self.variants)
         for reading in self.readings or (self.columns,):
             if sorted(reading) != sorted(self.variants) or len(reading) != len(self.psnr):

@@ -233,7 +233,6 @@ MISTAKES = {
     "column twice": ('"set14"]', '"Set5"]', "column set5 of results stands twice"),
     "method twice": ('Two = "two"', 'One = "two"', "(One stands twice in [methods], line 10)"),
     "border in words": ("columns", 'border = "4"\ncolumns', "border must be a whole number"),
-    "a PSNR of an ablation": ("28.30]", "28.305]", "parts: a PSNR has more decimals than 2"),
     "table with a report's name": (
         '"results"',
         '"rules"',
