@@ -187,8 +187,7 @@ class Registry(Generic[T]):
 
         A name in the very case of the word comes first.
         """
-        same = [name for name in self if name.lower() == word.lower()]
-        return same[0] if len(same) == 1 and word not in self else word
+        return spelled(word, self)
 
     def select(self, pattern: str) -> list[str]:
         """Return the names that a word of a list selects in any case: ``all``, a glob or a name.
@@ -228,6 +227,13 @@ class Registry(Generic[T]):
 def is_glob(word: str) -> bool:
     """Whether a word of a list has wildcards, and so may select several names."""
     return any(wildcard in word for wildcard in "*?[")
+
+
+def spelled(word: str, names: Iterable[str]) -> str:
+    """Return the name that a word means in any case, one in its very case first; else the word."""
+    known = list(names)
+    same = [name for name in known if name.lower() == word.lower()]
+    return same[0] if len(same) == 1 and word not in known else word
 
 
 def near_names(word: str, names: Iterable[str]) -> list[str]:

@@ -23,7 +23,7 @@ from harness.cli.options import (
     refuse_ignored,
     results_option,
 )
-from harness.cli.progress import Row, echo, echo_lines, flat, rows_csv, show
+from harness.cli.progress import Row, echo, echo_lines, flat, note, rows_csv, show
 from harness.errors import HarnessError, UsageError
 from harness.record import WeightsInfo
 from harness.registry import DATASETS, FAILURES, METRICS, MODELS, PAPERS, REPORTS, clashes
@@ -98,6 +98,8 @@ def list_(
             rows = list_weights(scale or 4)
         case "papers":
             rows = [paper_row(PAPERS.spelling(paper))] if paper else list_papers()
+            if paper:
+                _note_remarks(PAPERS.spelling(paper))
             if as_text:  # a year is no amount
                 rows = [row | {"year": str(row.get("year") or "")} for row in rows]
         case "metrics":
@@ -313,6 +315,14 @@ def paper_row(name: str) -> Row:
         "quoted_claims": len(read.claims),
         "origin": PAPERS.origin(name) if name in PAPERS else name,
     }
+
+
+def _note_remarks(name: str) -> None:
+    """Print what is likely a mistake in a paper's file."""
+    from harness.paper.schema import paper, remarks
+
+    for remark in remarks(paper(name)):
+        note(f"Note: {remark}")
 
 
 def list_metrics() -> list[Row]:

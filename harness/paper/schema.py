@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert, field
-from msgspec.structs import fields
+from msgspec.structs import fields, force_setattr, replace
 
 from harness.cards import PRESETS, CardName, Preset
 from harness.errors import UsageError
 from harness.files import PAPER, regular
 from harness.paper import vocabulary
 from harness.paper.vocabulary import TESTS, Amount, ClaimTest, Compare, Data, Rules, Scale
-from harness.registry import DATASETS, PAPERS
+from harness.registry import DATASETS, METRICS, MODELS, PAPERS, REPORTS, near_names, spelled
 from harness.text import listed
 
 S = TypeVar("S", bound=Struct)
@@ -100,7 +100,8 @@ class PrintedCells(Data, frozen=True, kw_only=True):
         columns: the sets.
         cells: a line a row as it stands in print: the scale, the method, and for each set the
             scores with slashes between them, or ``-``; bars separate the cells.
-        scores: the decimals of each score, in their order within a cell.
+        scores: the decimals of each score, in their order within a cell; each number must have
+            them, since they decide how exactly it is compared.
     """
 
     columns: Annotated[tuple[CardName, ...], Meta(min_length=1)]
@@ -109,11 +110,17 @@ class PrintedCells(Data, frozen=True, kw_only=True):
         default_factory=lambda: {"psnr": 2, "ssim": 4}
     )
 
+    def __post_init__(self) -> None:
+        force_setattr(self, "columns", tuple(map(set_name, self.columns)))
+        scores = {spelled(metric, SCORES): digits for metric, digits in self.scores.items()}
+        force_setattr(self, "scores", scores)
+
     def lines(self) -> list[tuple[int, str, dict[tuple[str, str], float]]]:
         """Parse the block: scale, method, and numbers by set and metric of each row.
 
         Raises:
-            ValueError: a row is not complete or a number cannot be read.
+            ValueError: a row is not complete, or a number cannot be read, has other decimals than
+                `scores`, or is no SSIM.
         """
         return [self._line(row) for row in self.cells.splitlines() if row.strip()]
 
@@ -123,24 +130,57 @@ class PrintedCells(Data, frozen=True, kw_only=True):
             form = f"a scale such as x4, a method and {len(self.columns)} cells"
             raise ValueError(f"the row {row.strip()!r} is not {form}")
         method, *cells = cells
-        form = r"\s*/\s*".join([r"(\d+(?:\.\d+)?|-)"] * len(self.scores))
         numbers: dict[tuple[str, str], float] = {}
         for dataset, cell in zip(self.columns, cells, strict=True):
-            if cell == "-":
-                continue
-            match = re.fullmatch(form, cell)
-            if not match:
-                raise ValueError(f"{cell!r} of {method} is not of the form {'/'.join(self.scores)}")
-            printed = zip(self.scores, match.groups(), strict=True)
-            numbers |= {(dataset, metric): float(text) for metric, text in printed if text != "-"}
+            with _at(f"{method} on {title(dataset)}"):
+                numbers |= {(dataset, name): value for name, value in self._numbers(cell).items()}
         return int(scale[1:]), method, numbers
+
+    def _numbers(self, cell: str) -> dict[str, float]:
+        """Parse the scores of one cell; those that are not printed are left out."""
+        if cell == "-":
+            return {}
+        form = r"\s*/\s*".join([r"(\d+(?:\.\d+)?|-)"] * len(self.scores))
+        match = re.fullmatch(form, cell)
+        if not match:
+            order = "/".join(self.scores)
+            raise ValueError(f"{cell!r} is not of the form {order}: {self._hint(cell)}")
+        printed = zip(self.scores, match.groups(), strict=True)
+        texts = {name: text for name, text in printed if text != "-"}
+        self._require_decimals(texts)
+        return {name: float(text) for name, text in texts.items()}
+
+    def _require_decimals(self, texts: Mapping[str, str]) -> None:
+        """Refuse scores of a cell with other decimals than the table's, and what is no SSIM."""
+        if "ssim" in texts and float(texts["ssim"]) > 1:
+            order = "/".join(self.scores)
+            raise ValueError(f"{texts['ssim']} is no SSIM, which is at most 1: a cell is {order}")
+        written = {name: len(text.partition(".")[2]) for name, text in texts.items()}
+        own = ", ".join(f"{name} = {count}" for name, count in (self.scores | written).items())
+        for name, count in written.items():
+            if count != self.scores[name]:
+                raise ValueError(
+                    f"{texts[name]} has {count} decimal{'s' * (count != 1)}, and the table has "
+                    f"{self.scores[name]} of {name}: write it as printed, or set scores = "
+                    f"{{ {own} }} (a row with other decimals goes into a [[table]] of its own)"
+                )
+
+    def _hint(self, cell: str) -> str:
+        """Say how to write a cell that cannot be read."""
+        if re.search(r"\d,\d", cell):
+            return "write numbers with a point"
+        if re.fullmatch(r"\d+\.\d+", cell):
+            first = next(iter(self.scores))
+            digits = len(cell.partition(".")[2])
+            return f"set scores = {{ {first} = {digits} }} if the table has no other score"
+        return f"write {'/'.join('-' for _ in self.scores)} where nothing is printed"
 
 
 class Table(PrintedCells, frozen=True, kw_only=True):
     """A printed table of results.
 
     Attributes:
-        degradation: how the LR images were made: ``BI`` is MATLAB's bicubic.
+        degradation: how the LR images were made: ``BI`` or ``bicubic`` is MATLAB's bicubic.
         border: pixels left out of the scores on each side; by default as many as the scale.
         exceptions: other presets than ``rules``, by method, or by cell such as ``SRMDNF | set14``.
         read_from: the documents that the numbers were read from, if not from the paper itself.
@@ -153,6 +193,14 @@ class Table(PrintedCells, frozen=True, kw_only=True):
     rules: Rules = "usual"
     exceptions: dict[str, Rules] = {}
     read_from: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.degradation.lower() in ("bi", "bicubic"):
+            force_setattr(self, "degradation", "BI")
+        cells = ([part.strip() for part in cell.split("|")] for cell in self.exceptions)
+        names = [" | ".join([method, *map(set_name, sets)]) for method, *sets in cells]
+        force_setattr(self, "exceptions", dict(zip(names, self.exceptions.values(), strict=True)))
 
     def preset(self, method: str, dataset: str) -> Preset:
         """Return the rules of a cell."""
@@ -194,6 +242,7 @@ class Ablation(Data, frozen=True, kw_only=True):
     note: str = ""
 
     def __post_init__(self) -> None:
+        force_setattr(self, "set", set_name(self.set))
         _require("variant", [self.whole, *self.titles], self.variants)
         for reading in self.readings or (self.columns,):
             if sorted(reading) != sorted(self.variants) or len(reading) != len(self.psnr):
@@ -239,6 +288,9 @@ class Plot(Data, frozen=True, kw_only=True):
     scale: Scale
     parameters: dict[str, Annotated[float, Meta(gt=0, le=1e18)]] = {}
     readings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "set", set_name(self.set))
 
 
 class Reading(Data, frozen=True, kw_only=True):
@@ -335,6 +387,16 @@ class Number(Data, frozen=True, kw_only=True):
     value: float | tuple[float, ...]
     where: str
     quote: str
+
+    @property
+    def rounding(self) -> float:
+        """Half a unit of its last decimal in the quotation, else of the value; 0 for several."""
+        if isinstance(self.value, tuple):
+            return 0.0
+        quoted = re.findall(r"\d+(?:\.\d+)?", self.quote)
+        texts = [text for text in quoted if float(text) == self.value]
+        plain = f"{self.value:.9f}".rstrip("0")
+        return score("", max(len(one.partition(".")[2]) for one in texts or [plain])).rounding
 
 
 @dataclass(frozen=True)
@@ -451,7 +513,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
     @property
     def subject(self) -> str:
         """The method that the paper proposes."""
-        return self.source.subject
+        return spelled(self.source.subject, self.methods)
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -459,7 +521,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         rows: list[Row] = []
         for table in self.tables:
             with _at(f"[[table]] {table.id}"):
-                for scale, method, numbers in table.lines():
+                for scale, word, numbers in table.lines():
+                    method = spelled(word, self.methods)
                     network = self.network(method)
                     rows.append(Row(table, scale, method, *network, numbers, in_paper=True))
         return tuple(rows)
@@ -483,12 +546,35 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
     @cached_property
     def names(self) -> dict[str, str]:
         """The methods as the paper writes them, by model; those with self-ensemble end in +."""
-        return {model: method for method, model in self.methods.items() if model}
+        networks = {method: self.network(method) for method in self.methods}
+        return {
+            model + "+" * ensemble: method
+            for method, (model, ensemble) in networks.items()
+            if model
+        }
 
     @cached_property
     def tests(self) -> dict[str, ClaimTest | None]:
         """The test of each claim."""
-        return {claim.key: claim.parsed() for claim in self.claims}
+        return {claim.key: self.test(claim) for claim in self.claims}
+
+    def test(self, claim: Claim) -> ClaimTest | None:
+        """Return the test of a claim, with names as the tables have them, in whatever case."""
+        test = claim.parsed()
+        if not isinstance(test, Compare | vocabulary.Spread):
+            return test
+        known = chain(*((row.table.id, row.method, *chain(*row.printed)) for row in self.rows))
+        names = list(dict.fromkeys(known))
+        words = {key: getattr(test, key) for key in _NAMES & {*test.__struct_fields__}}
+        return replace(
+            test,
+            **{
+                key: _in_table(word, names)
+                if isinstance(word, str)
+                else tuple(_in_table(one, names) for one in word)
+                for key, word in words.items()
+            },
+        )
 
     @cached_property
     def doubted(self) -> dict[tuple[str, int, str, str, str], Doubt]:
@@ -503,7 +589,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         """Return the registered network of a method, and whether it runs with self-ensemble."""
         _require("method", [method], self.methods)
         model = self.methods[method]
-        return model.removesuffix("+"), model.endswith("+")
+        return MODELS.spelling(model.removesuffix("+")), model.endswith("+")
 
     def printed(self, model: str, ensemble: bool, scale: int, dataset: str) -> dict[str, str]:
         """Return a network's PSNR and SSIM on a set as they stand in print.
@@ -528,13 +614,14 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         The text has the table, scale, method, set and metric in any order, with bars between. What
         only one cell has may be left out; without a metric, all scores are meant.
         """
-        words = {word.strip() for word in text.split("|")}
         scores = {
             (row.table.id, f"x{row.scale}", row.method, dataset, metric): (row, dataset, metric)
             for row in self.rows
             for dataset, metric in row.printed
         }
-        _require("part of a cell", words, chain(*scores))
+        known = list(dict.fromkeys(chain(*scores)))
+        words = {_in_table(word.strip(), known) for word in text.split("|")}
+        _require("part of a cell", words, known)
         found = [parts for parts in scores if words.issubset(parts)]
         if len({parts[:4] for parts in found}) != 1:
             count = "several printed cells" if found else "no printed cell"
@@ -548,7 +635,8 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         """
         if text in self.numbers:
             number = self.numbers[text]
-            return Printed(number.value, f'"{number.quote}" ({number.where})')
+            said = f'"{number.quote}" ({number.where})'
+            return Printed(number.value, said, number.rounding)
         for ablation in self.ablations:
             for variant, psnr in ablation.printed.items():
                 if text == f"{ablation.id} | {variant}":
@@ -603,8 +691,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
 def read_paper(path: Path) -> Paper:
     """Read a paper's TOML file; a `UsageError` names the key that has a mistake."""
     try:
-        data = tomllib.loads(regular(path, PAPER).read_text(encoding="utf-8-sig"))
-        paper = _converted(data, Paper)
+        paper = _converted(_toml(regular(path, PAPER).read_text(encoding="utf-8-sig")), Paper)
         _check(paper)
     except FileNotFoundError:
         raise UsageError(f"There is no paper file {path}.") from None
@@ -612,6 +699,19 @@ def read_paper(path: Path) -> Paper:
         how = "" if path.suffix == ".toml" else ": give a TOML file, see docs/papers.md"
         raise UsageError(f"The paper {path} cannot be read ({error}){how}.") from error
     return paper
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        twice = re.match(r"Cannot overwrite a value \(at line (\d+)", str(error))
+        if not twice:
+            raise
+        *above, line = text.splitlines()[: int(twice[1])]
+        part = next((one.strip() for one in reversed(above) if one.startswith("[")), "the file")
+        key = line.partition("=")[0].strip()
+        raise ValueError(f"{key} stands twice in {part}, line {twice[1]}") from error
 
 
 _PARTS: Mapping[str, type[Struct]] = {
@@ -628,28 +728,79 @@ _PARTS: Mapping[str, type[Struct]] = {
 }
 
 
+_NAMES = {
+    *("method", "table", "sets", "metrics", "beats", "within", "lead_over", "outlier", "against"),
+    *("cells", "metric"),
+}
+"""The keys of tests whose values are names in a table."""
+
+_TYPES = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "text in quotation marks",
+}
+"""The types of TOML, in words."""
+
+_WORDS = {"about": "a number such as 5.2M", "plugin": "of the form module:function"}
+"""What a text must be, by its key; other texts with a pattern are words."""
+
+
 def _converted(data: Mapping[str, Any], kind: type[S]) -> S:
     """Convert a table of the TOML; a `ValueError` names the place, and the near name of a word."""
     try:
         return convert(data, kind)
     except ValidationError as error:
         # Such as: Expected `str`, got `int` - at `$.table[0].title`
-        text, *paths = re.split(r" - at (?:`key` in )?`\$\.", str(error))
-        place = "".join(paths[-1:]).removesuffix("`").replace("[...]", "")
-        first, *keys = place.split(".")
+        text, *rest = str(error).rsplit(" - at ", 1)
+        at = "".join(rest)
+        path = at.removeprefix("`key` in ").strip("`").removeprefix("$").removeprefix(".")
+        first, *keys = path.replace("[...]", "").split(".")
+        one = "each key of " * at.startswith("`key`") or "each value of " * path.endswith("[...]")
+        if keys:
+            keys[-1] = one + keys[-1]
+        place = ".".join([first, *keys])
         part, _, index = first.rstrip("]").partition("[")
         nested = f"{part}.{keys[0].partition('[')[0]}" if keys else ""
         of_part = _PARTS.get(nested) or _PARTS.get(part, kind)
         if index.isdigit() and isinstance(table := data[part][int(index)], dict):
             name = next((table[key] for key in ("id", "key", "cell") if key in table), index)
             place = ": ".join([f"[[{part}]] {name}", *keys])
+        elif kind is Paper:
+            place = ": ".join([f"[{first}]", *keys]) if first in _PARTS else one + place
         with _at(place):
             if word := re.match("Object contains unknown field `([^`]*)", text):
                 _require("key", [word[1]], of_part.__struct_encode_fields__)
             if word := re.match("Invalid enum value '(.*)'", text):
                 types = {one.encode_name: str(one.type) for one in fields(of_part)}
                 _require("value", [word[1]], re.findall("'(.*?)'", types[place.split()[-1]]))
-            raise ValueError(text) from error
+        raise ValueError(_in_words(text, place)) from error
+
+
+def _in_words(text: str, place: str) -> str:
+    """Write an error of msgspec for people who write TOML."""
+    if word := re.match("Object missing required field `([^`]*)", text):
+        name = f"{place}: {word[1]}" if place else word[1]
+        return f"{f'[{name}]' if name in Paper.__struct_encode_fields__ else name} is missing"
+    if text == "Expected `array`, got `object`" and place.startswith("["):
+        return f"write [{place}] in place of {place}"
+    if "matching regex" in text:
+        form = _WORDS.get(place.split(": ")[-1], "a word of letters, digits, _ and -")
+        return f"{place} must be {form}"
+    if word := re.match(r"Expected `([\w |]+)`((?: of length)?(?: [<>=]* ?[\d.e+]+)?)", text):
+        example = ', such as ["one", "two"]' * (text == "Expected `array`, got `str`")
+        types = " or ".join(_TYPES[one] for one in word[1].split(" | ") if one in _TYPES)
+        return f"{place} must be {types}{word[2]}{example}"
+    return f"{place}: {text}" if place else text
+
+
+def _in_table(word: str, names: Iterable[str]) -> str:
+    """Return the name that a word means, in any case, also by another name of a set."""
+    known = list(names)
+    own = spelled(word, known)
+    return own if own in known or set_name(word) not in known else set_name(word)
 
 
 def _require(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
@@ -657,8 +808,13 @@ def _require(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
     names = list(dict.fromkeys(known))
     for word in words:
         if word not in names:
-            near = difflib.get_close_matches(word, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+            lowered = {name.lower(): name for name in names}
+            near = difflib.get_close_matches(word.lower(), lowered, n=1)
+            hint = (
+                f"did you mean {lowered[near[0]]}?"
+                if near
+                else f"there are {', '.join(names) or 'none'}"
+            )
             raise ValueError(f"no {kind} is called {word!r}: {hint}")
 
 
@@ -675,17 +831,7 @@ def _check(paper: Paper) -> None:
     """Refuse parts of a paper that name what another part does not have, or contradict it."""
     with _at("[paper]"):
         paper.network(paper.subject)
-    parts: list[Table | Ablation | Plot] = [*paper.tables, *paper.ablations, *paper.plots]
-    names = [one.id for one in parts] + [one.key for one in paper.claims]
-    names += map(paper.row_name, paper.rows)
-    names += [f"{table.id} | {column}" for table in paper.tables for column in table.columns]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two ids, columns, rows or keys of claims are called {name!r}")
-    keys = [one.key for one in paper.ambiguities]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"two ambiguities are called {key!r}")
+    _check_names(paper)
     for table in paper.tables:
         cells = [f"{method} | {name}" for method in paper.methods for name in table.columns]
         with _at(f"[[table]] {table.id}"):
@@ -700,7 +846,33 @@ def _check(paper: Paper) -> None:
             paper.scores(doubt.cell)
     for claim in paper.claims:
         with _at(f"[[claim]] {claim.key}"):
-            _check_test(paper, claim.parsed())
+            _check_test(paper, paper.test(claim))
+
+
+def _check_names(paper: Paper) -> None:
+    """Refuse what has the name of another part, or an id that is the name of another report."""
+    parts = [("table", one.id, "results") for one in paper.tables]
+    parts += [("ablation", one.id, "ablation") for one in paper.ablations]
+    parts += [("plot", one.id, "plot") for one in paper.plots]
+    for part, name, report in parts:
+        if name != report and REPORTS.is_built_in(name):
+            raise ValueError(f"[[{part}]] {name}: a report has this name: choose another id")
+    names = [(name, f"[[{part}]] {name}") for part, name, _ in parts]
+    names += [(one.key, f"[[claim]] {one.key}") for one in paper.claims]
+    names += [
+        (paper.row_name(row), f"the row {row.method} at x{row.scale} of {row.table.id}")
+        for row in paper.rows
+    ]
+    for table in paper.tables:
+        names += [(f"{table.id} | {one}", f"column {one} of {table.id}") for one in table.columns]
+    names += [(f"? {one.key}", f"[[ambiguity]] {one.key}") for one in paper.ambiguities]
+    seen: dict[str, str] = {}
+    for name, part in names:
+        if seen.get(name) == part:
+            raise ValueError(f"{part} stands twice")
+        if name in seen:
+            raise ValueError(f"{seen[name]} and {part} have one name, {name}: change one")
+        seen[name] = part
 
 
 def _check_test(paper: Paper, test: ClaimTest | None) -> None:
@@ -731,6 +903,56 @@ def paper(word: str) -> Paper:
     is_path = word.endswith(".toml") or os.sep in word or os.path.exists(word)
     is_file = name not in PAPERS and is_path
     return read_paper(Path(word).resolve() if is_file else PAPERS.get(name))
+
+
+def remarks(paper: Paper) -> list[str]:
+    """Say what in a paper is likely a mistake, though plug-ins or other readings may make it right.
+
+    These are names that are not registered, numbers that cannot be measured, and cells of doubts
+    without a metric.
+    """
+    METRICS.load_built_ins()
+    networks = {paper.network(method)[0] for method in paper.methods} - {""}
+    sets = [name for table in paper.tables for name in table.columns]
+    sets += [one.set for one in paper.ablations] + [one.set for one in paper.plots]
+    metrics = [name for table in paper.tables for name in table.scores]
+    found = []
+    for registry, names in ((MODELS, sorted(networks)), (DATASETS, sets), (METRICS, metrics)):
+        for name in dict.fromkeys(names):
+            if name not in registry:
+                near = near_names(name, registry)[:1]
+                hint = f"did you mean {near[0]}, or" if near else "it needs"
+                end = "?" if near else "."
+                found.append(f"no {registry.kind} is called {name}: {hint} a plug-in{end}")
+    for table in paper.tables:
+        scales = dict.fromkeys(row.scale for row in paper.rows if row.table is table)
+        reasons = dict.fromkeys(filter(None, map(table.obstacle, scales)))
+        found += [f"[[table]] {table.id}: not measured, since {reason}." for reason in reasons]
+    for one in paper.ablations:
+        if one.decimals and all(round(psnr, one.decimals - 1) == psnr for psnr in one.psnr):
+            fewer = f"if the PSNRs have not {one.decimals} decimals in print, set decimals."
+            found.append(f"[[ablation]] {one.id}: {fewer}")
+    for doubt in paper.doubts:
+        metrics = [metric for _, _, metric in paper.scores(doubt.cell)]
+        if len(metrics) > 1:
+            found.append(f"[[doubt]] {doubt.cell}: without a metric, it is of {listed(metrics)}.")
+    return found
+
+
+def set_name(word: str) -> str:
+    """Return the registered test set that a name, title or folder means in any case.
+
+    The word itself if it means none.
+    """
+    if word in DATASETS:
+        return word
+    cards = map(DATASETS.get, DATASETS)
+    means = [
+        card.name
+        for card in cards
+        if word.lower() in {one.lower() for one in (card.name, card.title, *card.folders)}
+    ]
+    return means[0] if len(means) == 1 else word
 
 
 def title(dataset: str) -> str:

@@ -117,7 +117,7 @@ class Rank(Compare, frozen=True, kw_only=True):
 
 
 class Pareto(Compare, frozen=True, kw_only=True):
-    """No other method is better in a column with no more of the quantity."""
+    """No method with a better score in a column has as little or less of the quantity."""
 
     pareto: Quantity
 

@@ -51,14 +51,18 @@ def raw(name: str, content: bytes, said: str) -> Case:
 
 CASES = [
     paper("fine", "P", LIST, 0),
-    paper("id that climbs out", "cannot be read (paper.id", id="../../x"),
+    paper("id that climbs out", "cannot be read ([paper]: id", id="../../x"),
     paper("id of a table that climbs out", "cannot be read ([[table]] ../x: id", table="../x"),
-    paper("id that is a format", "cannot be read (paper.id", id="{0}"),
+    paper("id that is a format", "cannot be read ([paper]: id", id="{0}"),
     paper("subject that is no method", "no method is called 'W'", subject="W"),
     paper("unknown key", "no key is called 'rulez': did you mean rules?", more='rulez = "usual"'),
     paper("unknown preset of rules", "no value is called 'x'", more='rules = "x"'),
-    paper("cells that are words", "'many/0.8' of V is not of the form", cells="x4 | V | many/0.8"),
-    paper("cells without end", "of V is not of the form", cells=f"x4 | V | 1e{'9' * 999}/0.8"),
+    paper(
+        "cells that are words",
+        "V on Set5: 'many/0.8' is not of the form",
+        cells="x4 | V | many/0.8",
+    ),
+    paper("cells without end", "is not of the form", cells=f"x4 | V | 1e{'9' * 999}/0.8"),
     paper("a scale of nothing", "is not a scale such as x4", cells="x0 | V | 31.35/0.8838"),
     paper(
         "a row too long",
@@ -88,7 +92,7 @@ CASES = [
     raw("too large", b"#" * ((1 << 20) + 1), "at most 1,048,576 are read"),
     paper("unknown table", "no key is called 'clam': did you mean claim?", more="[[clam]]"),
     raw("no text", b"\0\xff", "cannot be read"),
-    raw("nothing", b"", "required field `paper`"),
+    raw("nothing", b"", "[paper] is missing"),
     raw("nested", b"a = " + b"[" * 100_000, "cannot be read"),
     Case("paper: a folder", Path("p.toml").mkdir, LIST, 2, "is a folder, not a file"),
     Case("paper: not there", nothing, "report all --paper p.toml", 2, "There is no paper file"),

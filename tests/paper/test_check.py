@@ -226,7 +226,8 @@ def test_a_mean_that_leaves_an_infinite_image_out_is_not_what_is_printed() -> No
     first, *others = mine.images
     infinite = replace(first, scores=first.scores | {"psnr": float("inf")})
     mine = replace(mine, images=(infinite, *others))
-    printed = printing(f"{mine.means['psnr']:.4f}/{mine.means['ssim']:.4f}")
+    numbers = f"{mine.means['psnr']:.4f}/{mine.means['ssim']:.4f}"
+    printed = printing(numbers, scores={"psnr": 4, "ssim": 4})
     psnr, ssim = compared([mine], printed)
     assert psnr.difference == pytest.approx(0, abs=1e-4)
     assert (psnr.verdict, psnr.image, psnr.apart) == ("undecided", first.image, float("inf"))

@@ -157,6 +157,25 @@ class TestDocument:
             "table1-vdsr": "reproduced",
         }
 
+    def test_with_fewer_decimals_in_print_every_number_gets_the_same_verdict(
+        self, example: Path
+    ) -> None:
+        text = example.read_text()
+        rounded = re.sub(
+            r"(\d\d\.\d\d)/(0\.\d{4})",
+            lambda cell: f"{float(cell[1]):.1f}/{float(cell[2]):.3f}",
+            text,
+        )
+        example.write_text(rounded)
+        with pytest.raises(
+            UsageError, match=r"28\.4 has 1 decimal.* scores = \{ psnr = 1, ssim = 3"
+        ):
+            paper(str(example))
+        example.write_text(rounded.replace("cells", "scores = { psnr = 1, ssim = 3 }\ncells"))
+        before = verdicts(found(example))
+        example.write_text(text)
+        assert before == verdicts(found(example))
+
     def test_its_commands_work(self, harness, example: Path, tmp_path: Path) -> None:
         reference = ROOT / "results/reference"
         shown = harness("claims", "--paper", example, "--results", reference)
@@ -202,7 +221,7 @@ def test_two_methods_of_one_name_are_refused(tmp_path: Path) -> None:
             "x4 | MSRN, RGB |", "x4 | MSRN | -/- | -/- | -/- | -/- | -/-\nx4 | MSRN, RGB |"
         )
     )
-    with pytest.raises(UsageError, match="keys of claims are called 'later-msrn'"):
+    with pytest.raises(UsageError, match="have one name, later-msrn"):
         paper(str(path))
 
 

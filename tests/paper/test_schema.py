@@ -7,9 +7,11 @@ from typing import get_args
 import pytest
 
 from harness.cards import PRESETS
+from harness.data.testsets import register_testsets
 from harness.errors import UsageError
-from harness.paper.schema import Paper, paper
-from harness.paper.vocabulary import Rules
+from harness.paper.schema import Paper, paper, remarks
+from harness.paper.vocabulary import Beats, Rules
+from harness.registry import load_plugins
 
 GOOD = '''
 [paper]
@@ -113,19 +115,23 @@ def test_without_a_mistake_it_is_read(tmp_path: Path) -> None:
 MISTAKES = {
     # Keys
     "key of the file": ("[[plot]]", "[[plots]]", "no key is called 'plots': did you mean plot?"),
-    "key of the paper": ('title = "One"', 'titel = "One"', "paper: ...titel... mean title"),
+    "key of the paper": ('title = "One"', 'titel = "One"', "[paper]: ...titel... mean title"),
     "key of a table": ("columns", "colums", "[[table]] results: ...colums... mean columns"),
     "key of an ablation": ("whole", "hole", "[[ablation]] parts: ...hole... mean whole"),
     "key of a plot": ("\nparameters", "\nparams", "[[plot]] sizes: ...params... mean parameters"),
-    "key of a number": ("{ value", "{ valeu", "numbers: ...valeu... mean value"),
-    "type of a number": ("{ value = 4", '{ value = "4"', "numbers.value: Expected `float"),
+    "key of a number": ("{ value", "{ valeu", "[numbers]: ...valeu... mean value"),
+    "type of a number": (
+        "{ value = 4",
+        '{ value = "4"',
+        "[numbers]: value must be a number or a list",
+    ),
     "key of an ambiguity": ("evidence", "proof", "[[ambiguity]] blocks: ...'proof': there are key"),
     "key of the reading": ("taken = { text", "taken = { txt", "blocks: taken: ... mean text"),
     "key of a reading": ("[{ text", "[{ txt", "blocks: others[0]: ...'txt': did you mean text"),
     "a reading alone": (
         '[{ text = "Five.", parameters = 1_200 }]',
         "[]",
-        "blocks: others: Expected",
+        "blocks: others must be a list of length >= 1",
     ),
     "two counts": (
         "{ blocks = 4 }",
@@ -135,27 +141,47 @@ MISTAKES = {
     "two ambiguities": (
         "[[doubt]]",
         GOOD[GOOD.index("[[ambiguity]]") : GOOD.index("[[doubt]]")] + "[[doubt]]",
-        "two ambiguities are called 'blocks'",
+        "[[ambiguity]] blocks stands twice",
     ),
     "key of a doubt": ("reason", "raeson", "[[doubt]] One | set5 | ssim: ... mean reason"),
     "key of a claim": ("by_hand", "byhand", "[[claim]] looks: ...byhand... mean by_hand"),
-    "no paper": ('[paper]\nid = "one2020"\ntitle = "One"\nsubject = "One"\n', "", "field `paper`"),
-    "no methods": (GOOD[GOOD.index("[methods]") : GOOD.index("[[table]]")], "", "field `methods`"),
-    "no title": ('title = "Table 1"', "", "[[table]] results: ...field `title`"),
-    "no scale": ("scale = 4\nwhole", "whole", "[[ablation]] parts: ...field `scale`"),
-    "no reason": ('reason = "Odd."', "", "[[doubt]] One | set5 | ssim: ...field `reason`"),
+    "no paper": (
+        '[paper]\nid = "one2020"\ntitle = "One"\nsubject = "One"\n',
+        "",
+        "[paper] is missing",
+    ),
+    "no methods": (
+        GOOD[GOOD.index("[methods]") : GOOD.index("[[table]]")],
+        "",
+        "[methods] is missing",
+    ),
+    "no title": ('title = "Table 1"', "", "[[table]] results: title is missing"),
+    "no scale": ("scale = 4\nwhole", "whole", "[[ablation]] parts: scale is missing"),
+    "no reason": ('reason = "Odd."', "", "[[doubt]] One | set5 | ssim: reason is missing"),
     # Types
-    "title of a table": ('"Table 1"', "1", "[[table]] results: title: Expected `str`, got `int`"),
-    "date": ('"Table 1"', "2020-01-01", "[[table]] results: title: Expected `str`, got `date`"),
-    "one column": ('["set5", "set14"]', '"set5"', "results: columns: Expected `array`, got `str`"),
-    "text in a list": ("28.30]", '"28.30"]', "parts: psnr[1]: Expected `float`, got `str`"),
-    "one doubt": ("[[doubt]]", "[doubt]", "doubt: Expected `array`, got `object`"),
-    "number of a method": ('Two = "two"', "Two = 2", "methods: Expected `str`"),
-    "id with a slash": ('"results"', '"re/sults"', "re/sults: id: Expected"),
-    "empty id": ('"results"', '""', "[[table]] : id: Expected"),
-    "id that is a number": ('"results"', "5", "[[table]] 5: id: Expected `str`"),
-    "empty name of the paper": ('"one2020"', '""', "paper.id: Expected"),
-    "exception": ('Two = "full-range"', "Two = 3", "results: exceptions: Expected `str`"),
+    "title of a table": (
+        '"Table 1"',
+        "1",
+        "[[table]] results: title must be text in quotation marks",
+    ),
+    "date": ('"Table 1"', "2020-01-01", "[[table]] results: title must be text in quotation marks"),
+    "one column": (
+        '["set5", "set14"]',
+        '"set5"',
+        'results: columns must be a list, such as ["one", "two"]',
+    ),
+    "text in a list": ("28.30]", '"28.30"]', "parts: psnr[1] must be a number"),
+    "one doubt": ("[[doubt]]", "[doubt]", "(write [[doubt]] in place of [doubt])"),
+    "number of a method": ('Two = "two"', "Two = 2", "each value of methods must be text"),
+    "id with a slash": ('"results"', '"re/sults"', "re/sults: id must be a word of letters"),
+    "empty id": ('"results"', '""', "[[table]] : id must be a word"),
+    "id that is a number": ('"results"', "5", "[[table]] 5: id must be text"),
+    "empty name of the paper": ('"one2020"', '""', "[paper]: id must be a word"),
+    "exception": (
+        'Two = "full-range"',
+        "Two = 3",
+        "results: each value of exceptions must be text",
+    ),
     "kind of a doubt": ('"unusual"', '"odd"', "seen: ...'odd': there are print, measurement"),
     # Cells
     "a cell too few": (
@@ -168,15 +194,31 @@ MISTAKES = {
         "28.50/0.7800 | -",
         "the row 'x4 | One ...is not a scale such as x4, a method and 2",
     ),
-    "no number": ("28.50/", "28.5O/", "'28.5O/0.7800' of One is not of the form psnr/ssim"),
-    "negative": ("28.50/", "-28.50/", "'-28.50/0.7800' of One is not of the form"),
-    "nan": ("28.50/", "nan/", "'nan/0.7800' of One is not of the form"),
-    "inf": ("28.50/", "inf/", "'inf/0.7800' of One is not of the form"),
-    "one score": ("28.50/0.7800", "28.50", "'28.50' of One is not of the form psnr/ssim"),
-    "three scores": (
+    "no number": ("28.50/", "28.5O/", "'28.5O/0.7800' ...is not of the form psnr/ssim"),
+    "negative": ("28.50/", "-28.50/", "'-28.50/0.7800' ...is not of the form"),
+    "nan": ("28.50/", "nan/", "'nan/0.7800' ...is not of the form"),
+    "inf": ("28.50/", "inf/", "'inf/0.7800' ...is not of the form"),
+    "one score": ("28.50/0.7800", "28.50", "'28.50' ...is not of the form psnr/ssim"),
+    "three scores": ("28.50/0.7800", "28.50/1/2", "'28.50/1/2' ...is not of the form psnr/ssim"),
+    "a PSNR with one decimal": (
+        "28.50/",
+        "28.5/",
+        "One on Set14: 28.5 has 1 decimal, and the table has 2 of psnr...{ psnr = 1, ssim = 4 }",
+    ),
+    "an SSIM with three": (".7800", ".780", "0.780 has 3 decimals, and the table has 4 of ssim"),
+    "a PSNR with three": ("28.50/", "28.500/", "28.500 has 3 decimals, and the table has 2 of ps"),
+    "scores without point": ("28.50/0.7800", "28/1", "28 has 0 decimals, and the table has 2 of"),
+    "SSIM above one": ("0.7800", "7.800", "One on Set14: 7.800 is no SSIM, which is at most 1"),
+    "scores in another order": (
         "28.50/0.7800",
-        "28.50/1/2",
-        "'28.50/1/2' of One is not of the form psnr/ssim",
+        "0.7800/28.50",
+        "28.50 is no SSIM, which is at most 1: a cell is psnr/ssim",
+    ),
+    "decimal comma": ("28.50/", "28,50/", "'28,50/0.7800' ...psnr/ssim: write numbers with a po"),
+    "dash of print": (
+        "28.50/0.7800",
+        "\N{EM DASH}",
+        "psnr/ssim: write -/- where nothing is printed",
     ),
     "no scale in a row": ("x4 | One ", "One ", "the row 'One ...is not a scale"),
     "scale of zero": ("x4 | One ", "x0 | One ", "the row 'x0 ...is not a scale"),
@@ -187,21 +229,30 @@ MISTAKES = {
         "x4 | O|e ",
         "the row 'x4 | O|e ...is not a scale such as x4, a method and 2",
     ),
-    "row twice": (
-        "x4 | Two",
-        "x4 | One",
-        "two ids, columns, rows or keys of claims are called 'results-one'",
+    "row twice": ("x4 | Two", "x4 | One", "the row One at x4 of results stands twice"),
+    "column twice": ('"set14"]', '"Set5"]', "column set5 of results stands twice"),
+    "method twice": ('Two = "two"', 'One = "two"', "(One stands twice in [methods], line 10)"),
+    "border in words": ("columns", 'border = "4"\ncolumns', "border must be a whole number"),
+    "table with a report's name": (
+        '"results"',
+        '"rules"',
+        "[[table]] rules: a report has this name: choose another id",
     ),
-    "no columns": ('["set5", "set14"]', "[]", "results: columns: Expected `array` of length >= 1"),
-    "empty column": ('"set14"]', '""]', "results: columns[1]: Expected"),
-    "no scores": ("columns", "scores = {}\ncolumns", "results: scores: ... of length >= 1"),
+    "plot with a report's name": ('"sizes"', '"claims"', "[[plot]] claims: a report has this"),
+    "no columns": ('["set5", "set14"]', "[]", "results: columns must be a list of length >= 1"),
+    "empty column": ('"set14"]', '""]', "results: columns[1] must be a word"),
+    "no scores": (
+        "columns",
+        "scores = {}\ncolumns",
+        "results: scores must be a table of length >= 1",
+    ),
     "decimals": (
         "columns",
         "scores = { psnr = 99 }\ncolumns",
-        "results: scores: Expected `int` <= 9",
+        "results: each value of scores must be a whole number <= 9",
     ),
     "other scores": ("columns", "scores = { psnr = 2 }\ncolumns", "not of the form psnr"),
-    "border": ("columns", "border = -1\ncolumns", "results: border: Expected `int` >= 0"),
+    "border": ("columns", "border = -1\ncolumns", "results: border must be a whole number >= 0"),
     # Names
     "subject": ('subject = "One"', 'subject = "Onne"', "[paper]: no method ...Onne... mean One"),
     "preset": ("columns", 'rules = "usuall"\ncolumns', "results: ...no value ... mean usual"),
@@ -234,7 +285,7 @@ MISTAKES = {
     "scale of an ablation": (
         "scale = 4\nwhole",
         "scale = 0\nwhole",
-        "parts: scale: Expected `int` >= 1",
+        "parts: scale must be a whole number >= 1",
     ),
     "set of a plot": ('1"\nset = "set14"', '1"\nset = "set1"', "sizes: no set ... mean set14"),
     "scale of a plot": (
@@ -243,9 +294,13 @@ MISTAKES = {
         "sizes: no set with numbers at x3 is called 'set14'",
     ),
     "method of a plot": ("{ One = 1_000", "{ Oen = 1_000", "sizes: no method ... mean One"),
-    "no parameters": ("{ One = 1_000", "{ One = 0", "sizes: parameters: Expected `float` > 0"),
-    "id of an ablation with a dot": ('"parts"', '"pa.rts"', "pa.rts: id: Expected"),
-    "variant with a slash": ("less =", '"le/ss" =', "parts: variants: Expected"),
+    "no parameters": (
+        "{ One = 1_000",
+        "{ One = 0",
+        "sizes: each value of parameters must be a number > 0",
+    ),
+    "id of an ablation with a dot": ('"parts"', '"pa.rts"', "pa.rts: id must be a word"),
+    "variant with a slash": ("less =", '"le/ss" =', "parts: each key of variants must be a word"),
     "doubt of no set": ("One | set5 |", "One | set6 |", "no part of a cell ...set6... mean set5"),
     "doubt of no number": ("One | set5 |", "Two | set14 |", "is no printed cell: write table"),
     "doubt of no score": ("One | set5 | ssim", "One+ | set5 | ssim", "is no printed cell: write"),
@@ -262,15 +317,19 @@ MISTAKES = {
         "is no printed cell: write table",
     ),
     "empty doubt": ('cell = "One | set5 | ssim"', 'cell = ""', "no part of a cell is called ''"),
-    "id twice": ('"sizes"', '"results"', "are called 'results'"),
-    "key twice": ('"looks"', '"size"', "are called 'size'"),
-    "key of a row": ('"looks"', '"results-one"', "are called 'results-one'"),
-    "key of a table's id": ('"looks"', '"results"', "are called 'results'"),
+    "id twice": ('"sizes"', '"parts"', "[[ablation]] parts and [[plot]] parts have one name"),
+    "key twice": ('"looks"', '"size"', "[[claim]] size stands twice"),
+    "key of a row": ('"looks"', '"results-one"', "[[claim]] results-one and the row One at x4"),
+    "key of a table's id": (
+        '"looks"',
+        '"results"',
+        "[[table]] results and [[claim]] results have one name",
+    ),
     # Claims
     "test and by_hand": ("by_hand", f"test = {TEST}\nby_hand", "looks: it needs either a test or"),
     "neither": ('by_hand = "No number."', "", "looks: it needs either a test or a judgement"),
     "empty test": (TEST, "{}", "size: it needs either a test or a judgement"),
-    "test in words": (TEST, '"count"', "size: test: Expected `object`, got `str`"),
+    "test in words": (TEST, '"count"', "size: test must be a table"),
 }
 TESTS = {
     "unknown test": ('{ cont = "parameters" }', "no test is called 'cont': did you mean count"),
@@ -279,17 +338,17 @@ TESTS = {
     "quantity": ('{ count = "parametres" }', "count: no value ... mean parameters"),
     "count of nothing": ('{ count = "depth" }', "needs either about or at_least"),
     "count of both": ('{ count = "depth", about = "5", at_least = 5 }', "either about or at_least"),
-    "count in words": ('{ count = "depth", about = "5 M" }', "about: Expected"),
-    "count as a number": ('{ count = "depth", about = 5 }', "about: Expected `str`, got `int`"),
-    "count of nan": ('{ count = "depth", at_least = nan }', "at_least: Expected `float` >= 0"),
+    "count in words": ('{ count = "depth", about = "5 M" }', "about must be a number such as 5.2M"),
+    "count as a number": ('{ count = "depth", about = 5 }', "about must be text"),
+    "count of nan": ('{ count = "depth", at_least = nan }', "at_least must be a number >= 0"),
     "method": ('{ beats = ["Tow"] }', "no other method ...Tow... mean Two"),
     "itself": ('{ beats = ["One"] }', "no other method is called 'One'"),
     "own method": ('{ beats = ["Two"], method = "Oen" }', "Oen has no row in any table"),
     "table": ('{ beats = ["Two"], table = "t" }', "One has no row in t"),
     "set": ('{ beats = ["Two"], sets = ["set6"] }', "no set ...set6... mean set5"),
     "metric": ('{ beats = ["Two"], metrics = ["psrn"] }', "no metric ...psrn... mean psnr"),
-    "no metric": ('{ beats = ["Two"], metrics = [] }', "metrics: ... of length >= 1"),
-    "no list": ('{ beats = "Two" }', "beats: Expected `array`, got `str`"),
+    "no metric": ('{ beats = ["Two"], metrics = [] }', "metrics must be a list of length >= 1"),
+    "no list": ('{ beats = "Two" }', 'beats must be a list, such as ["one", "two"]'),
     "no column": ('{ beats = ["Two"], sets = ["set14"] }', "One and Two have no numbers in the"),
     "no number": ('{ rank = "first", method = "Two", sets = ["set14"] }', "have no numbers in"),
     "no margin": ('{ within = ["Two"] }', "within needs either of or lead_over"),
@@ -297,14 +356,14 @@ TESTS = {
         '{ within = ["Two"], of = 1, lead_over = "Bicubic" }',
         "either of or lead_over",
     ),
-    "within none": ("{ within = [], of = 1 }", "within: ... of length >= 1"),
+    "within none": ("{ within = [], of = 1 }", "within must be a list of length >= 1"),
     "within a column": ('{ within = ["Two"], of = 1, sets = ["set14"] }', "One and Two have no"),
     "lead over none": ('{ within = ["Two"], lead_over = "Bicbic" }', "method ... mean Bicubic"),
     "fewer": ('{ within = ["Two"], of = 1, fewer = "layers" }', "fewer: no value ...'layers'"),
     "rank": ('{ rank = "second" }', "rank: no value ...'second': there are first, upper half"),
     "rank by": ('{ rank = "first", by = "size" }', "by: no value ...'size': there are scores"),
     "pareto": ('{ pareto = "scores" }', "pareto: no value ...'scores'"),
-    "equals one": ('{ equals = ["depth"] }', "equals: Expected `array` of length 2, got 1"),
+    "equals one": ('{ equals = ["depth"] }', "equals must be a list of length 2"),
     "equals no number": ('{ equals = ["depth", "detph"] }', "no part of a cell is called 'detph'"),
     "equals two scores": ('{ equals = ["depth", "One | set5"] }', "'One | set5' names no metric"),
     "equals no variant": ('{ equals = ["depth", "parts | al"] }', "no part of a cell"),
@@ -314,24 +373,24 @@ TESTS = {
         '{ gain = [["all", "less"]], ablation = "t" }',
         "no ablation ... parts",
     ),
-    "gain of none": ("{ gain = [] }", "gain: Expected `array` of length >= 1"),
-    "gain of one": ('{ gain = [["all"]] }', "gain[0]: Expected `array` of length 2, got 1"),
+    "gain of none": ("{ gain = [] }", "gain must be a list of length >= 1"),
+    "gain of one": ('{ gain = [["all"]] }', "gain[0] must be a list of length 2"),
     "outlier": ('{ outlier = "set6", against = "Two" }', "no set ...set6... set5"),
-    "outlier of none": ('{ outlier = "set5" }', "field `against`"),
+    "outlier of none": ('{ outlier = "set5" }', "against is missing"),
     "against": ('{ outlier = "set5", against = "Tow" }', "no other method ...Tow... mean Two"),
     "against nothing": (
         '{ outlier = "set14", against = "Two" }',
         "no set ...'set14': did you mean set5",
     ),
     "against itself": ('{ outlier = "set14", against = "One" }', "no other method ...'One'"),
-    "one way": ('{ spread = ["as-rgb"], cells = "set5" }', "spread: ... of length >= 2"),
+    "one way": ('{ spread = ["as-rgb"], cells = "set5" }', "spread must be a list of length >= 2"),
     "cells": ('{ spread = ["as-rgb", "full-range"], cells = "set6" }', "no method, set ... set5"),
     "rules": ('{ spread = ["one", "two"], cells = "One", rules = "r" }', "no value"),
     "score": (
         '{ spread = ["one", "two"], cells = "One", metric = "mae" }',
         "metric is called 'mae'",
     ),
-    "plug-in": ('{ plugin = "mine" }', "plugin: Expected"),
+    "plug-in": ('{ plugin = "mine" }', "plugin must be of the form module:function"),
 }
 
 
@@ -396,11 +455,11 @@ class TestFiles:
         assert paper(str(tmp_path / name)).subject == "One"
 
     def test_an_empty_one(self, tmp_path: Path) -> None:
-        is_told(message(tmp_path, ""), "field `paper`")
+        is_told(message(tmp_path, ""), "[paper] is missing")
 
     def test_one_with_a_number_for_a_table(self, tmp_path: Path) -> None:
         text = "plot = [5]\n" + GOOD.replace("[[plot]]", "[[other]]")
-        is_told(message(tmp_path, text), "plot[0]: Expected `object`, got `int`")
+        is_told(message(tmp_path, text), "plot[0] must be a table")
 
     def test_a_name_that_no_paper_has(self) -> None:
         with pytest.raises(UsageError, match="No paper is called 'drfn202': did you mean drfn2020"):
@@ -424,15 +483,49 @@ class TestUnusual:
         (folder / "mine.toml").write_text(text)
         return paper(str(folder / "mine.toml"))
 
-    def test_several_scales_and_fewer_decimals(self, tmp_path: Path) -> None:
+    def test_several_scales(self, tmp_path: Path) -> None:
+        found = self.read(tmp_path, ("x4 | Two", "x2 | One"), ("One | set5 |", "x4 | One | set5 |"))
+        assert [row.scale for row in found.rows] == [4, 4, 4, 2]
+
+    @pytest.mark.parametrize("name", ["bi", "Bicubic", "BICUBIC"])
+    def test_bicubic_degradation_is_bi(self, tmp_path: Path, name: str) -> None:
+        found = self.read(tmp_path, ("columns", f'degradation = "{name}"\ncolumns'))
+        assert found.tables[0].degradation == "BI" and not found.tables[0].obstacle(4)
+
+    def test_names_in_any_case_and_other_names_of_sets(self, tmp_path: Path) -> None:
+        register_testsets()
+        test = '{ beats = ["TWO"], sets = ["BSD100"], metrics = ["PSNR"], method = "one" }'
         found = self.read(
             tmp_path,
-            ("x4 | Two", "x2 | One"),
-            ("32.00/0.8900", "32.0/0.89"),
-            ("One | set5 |", "x4 | One | set5 |"),
+            ('["set5", "set14"]', '["BSDS100", "Set14"]'),
+            ('"One | set5"', '"One | bsd100"'),
+            ("columns", "scores = { PSNR = 2, SSIM = 4 }\ncolumns"),
+            ("x4 | Two ", "x4 | two "),
+            ('subject = "One"', 'subject = "ONE"'),
+            ("One | set5 | ssim", "one | b100 | SSIM"),
+            ('set = "set14"', 'set = "SET14"'),
+            (TEST, test),
         )
-        assert [row.scale for row in found.rows] == [4, 4, 4, 2]
-        assert found.rows[1].printed["set5", "psnr"] == 32.0
+        assert found.tables[0].columns == ("b100", "set14") and found.subject == "One"
+        assert found.tables[0].preset("One", "b100") == PRESETS["as-rgb"]
+        assert found.rows[-1].method == "Two" and found.rows[-1].sets == ["b100"]
+        assert list(found.doubted) == [("results", 4, "One", "b100", "ssim")]
+        assert {one.set for one in (*found.ablations, *found.plots)} == {"set14"}
+        judged = found.tests["size"]
+        assert judged == Beats(beats=("Two",), sets=("b100",), metrics=("psnr",), method="One")
+        assert found.compared(judged).own == {(4, "b100", "psnr"): 32.0}
+
+    def test_a_number_of_the_text_is_as_exact_as_the_quotation(self, tmp_path: Path) -> None:
+        numbers = (
+            'rounded = { value = 28.5, where = "", quote = "28.5 dB" }\n'
+            'exact = { value = 28.5, where = "", quote = "28.50 dB" }\n'
+            'words = { value = 28, where = "", quote = "half of 56" }\n'
+        )
+        found = self.read(tmp_path, ("[numbers]\n", f"[numbers]\n{numbers}"))
+        digits = {name: one.rounding for name, one in found.numbers.items()}
+        assert digits == pytest.approx(
+            {"rounded": 0.05, "exact": 0.005, "words": 0.5, "depth": 0.5}
+        )
 
     def test_a_method_with_dashes_slashes_and_spaces(self, tmp_path: Path) -> None:
         name = "Two (ours) - x2/x4 \N{GREEK SMALL LETTER ALPHA}"
@@ -469,3 +562,51 @@ class TestUnusual:
         (tmp_path / "mine.toml").write_text(text)
         found = paper(str(tmp_path / "mine.toml"))
         assert found.rows == () and found.claims == () and found.doubted == {}
+
+
+FURTHER_TABLE = """
+[[table]]
+id = "further"
+title = "Table 4"
+scores = { sim = 4 }
+columns = ["set5"]
+cells = "x4 | One | 0.8000"
+
+[[ablation]]"""
+
+
+class TestRemarks:
+    """What is said of a paper that can be read and may hold a mistake."""
+
+    @staticmethod
+    def of(folder: Path, old: str = "", new: str = "") -> list[str]:
+        load_plugins()
+        register_testsets()
+        text = GOOD.replace("28.30]", "28.31]").replace('= "one', '= "drfn')
+        text = text.replace('= "two"', '= "edsr"').replace('"drfn2020"', '"mine"')
+        assert old in text
+        (folder / "mine.toml").write_text(text.replace(old, new, 1))
+        return remarks(paper(str(folder / "mine.toml")))
+
+    def test_of_a_good_one_there_are_none(self, tmp_path: Path) -> None:
+        assert self.of(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ('"edsr"', '"esdr"', "no model is called esdr: did you mean edsr, or a plug-in?"),
+            ('"edsr"', '"quux"', "no model is called quux: it needs a plug-in."),
+            (
+                '2"\nmodel = "drfn"\nset = "set14"',
+                '2"\nmodel = "drfn"\nset = "b10"',
+                "no dataset is called b10: did you",
+            ),
+            ("[[ablation]]", FURTHER_TABLE, "no metric is called sim: did you mean ssim, or a pl"),
+            ("columns", 'degradation = "BD"\ncolumns', "results: not measured, since the harness"),
+            ("columns", "border = 0\ncolumns", "not of 0"),
+            ("28.31]", "28.30]", "parts: if the PSNRs have not 2 decimals in print, set decimals."),
+            ("set5 | ssim", "set5", "One | set5: without a metric, it is of psnr and ssim."),
+        ],
+    )
+    def test_it_is_one_sentence(self, tmp_path: Path, old: str, new: str, said: str) -> None:
+        assert said in " ".join(self.of(tmp_path, old, new))

@@ -272,7 +272,7 @@ def test_an_id_in_a_paper_cannot_be_the_name_of_another_report(harness, photos: 
     words = ("--paper", "plain.toml", "--results", "results/local")
     Path("plain.toml").write_text(PLAIN.replace('"main"', '"claims"'))
     shown = harness("report", "all", *words)
-    assert shown.exit_code == 2 and "id claims is the name of another report" in shown.stderr
+    assert shown.exit_code == 2 and "[[table]] claims: a report has this name" in shown.stderr
     Path("plain.toml").write_text(PLAIN.replace('"main"', '"results"'))
     assert harness("report", "results", *words).exit_code == 0, "it is its own report"
 

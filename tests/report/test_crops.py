@@ -64,7 +64,7 @@ def test_without_a_paper_networks_have_their_own_names(pictured: Pictures) -> No
 
 
 def test_the_scale_is_the_largest_of_the_tables(pictured: Pictures) -> None:
-    cells = "x2 | A | 37/0.95\nx3 | A | 34/0.92"
+    cells = "x2 | A | 37.00/0.9500\nx3 | A | 34.00/0.9200"
     table = Table(id="t", title="T", columns=("set5",), cells=cells)
     source = Source(id="small", title="Small", subject="A")
     small = Paper(source=source, methods={"A": ""}, tables=(table,))

@@ -257,9 +257,9 @@ title = "Table 1"
 columns = ["set5"]
 cells = """
 x2 | VDSR | 37.53/0.9587
-x2 | Fast | 37.9/0.96
+x2 | Fast | 37.90/0.9600
 x4 | VDSR | 31.35/0.8838
-x4 | Fast | 32.0/0.89
+x4 | Fast | 32.00/0.8900
 """
 
 [[table]]
