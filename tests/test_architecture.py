@@ -92,7 +92,7 @@ def test_runs_and_trainings_do_not_know_each_other() -> None:
 
 
 def test_the_house_has_few_files_of_one_concept_each() -> None:
-    assert len([path for path in ROOT.rglob("*.py") if path.read_text()]) <= 90
+    assert len([path for path in ROOT.rglob("*.py") if path.read_text()]) <= 91
 
 
 @pytest.mark.parametrize("path", sorted(NETWORKS.glob("layouts/*.py")), ids=lambda p: p.name)

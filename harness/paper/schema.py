@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
-from msgspec import Meta, Struct, ValidationError, convert, field
-from msgspec.structs import fields, force_setattr, replace
+from msgspec import Meta, Struct, field
+from msgspec.structs import force_setattr, replace
 
 from harness.cards import PRESETS, CardName, Preset
 from harness.errors import UsageError
 from harness.files import PAPER, regular
 from harness.paper import vocabulary
+from harness.paper.toml import at_place, converted, parse, require
 from harness.paper.vocabulary import TESTS, Amount, ClaimTest, Compare, Data, Rules, Scale
 from harness.registry import DATASETS, METRICS, MODELS, PAPERS, REPORTS, near_names, spelled
 from harness.text import listed
-
-S = TypeVar("S", bound=Struct)
 
 Tag = Annotated[str, Meta(pattern=r"\A[\w-]+\Z")]
 """A part of the tag of weights: letters, digits, ``_`` and ``-``."""
@@ -132,7 +128,7 @@ class PrintedCells(Data, frozen=True, kw_only=True):
         method, *cells = cells
         numbers: dict[tuple[str, str], float] = {}
         for dataset, cell in zip(self.columns, cells, strict=True):
-            with _at(f"{method} on {title(dataset)}"):
+            with at_place(f"{method} on {title(dataset)}"):
                 numbers |= {(dataset, name): value for name, value in self._numbers(cell).items()}
         return int(scale[1:]), method, numbers
 
@@ -243,7 +239,7 @@ class Ablation(Data, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "set", set_name(self.set))
-        _require("variant", [self.whole, *self.titles], self.variants)
+        require("variant", [self.whole, *self.titles], self.variants)
         for reading in self.readings or (self.columns,):
             if sorted(reading) != sorted(self.variants) or len(reading) != len(self.psnr):
                 raise ValueError("variants, readings and psnr differ in length or names")
@@ -377,8 +373,8 @@ class Claim(Data, frozen=True, kw_only=True):
         if not self.test:
             return None
         name = next((key for key in self.test if key in TESTS), next(iter(self.test)))
-        _require("test", [name], TESTS)
-        return _converted(self.test, TESTS[name])
+        require("test", [name], TESTS)
+        return converted(self.test, TESTS[name])
 
 
 class Number(Data, frozen=True, kw_only=True):
@@ -520,7 +516,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         """The rows of all tables."""
         rows: list[Row] = []
         for table in self.tables:
-            with _at(f"[[table]] {table.id}"):
+            with at_place(f"[[table]] {table.id}"):
                 for scale, word, numbers in table.lines():
                     method = spelled(word, self.methods)
                     network = self.network(method)
@@ -587,7 +583,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
 
     def network(self, method: str) -> tuple[str, bool]:
         """Return the registered network of a method, and whether it runs with self-ensemble."""
-        _require("method", [method], self.methods)
+        require("method", [method], self.methods)
         model = self.methods[method]
         return MODELS.spelling(model.removesuffix("+")), model.endswith("+")
 
@@ -621,7 +617,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         }
         known = list(dict.fromkeys(chain(*scores)))
         words = {_in_table(word.strip(), known) for word in text.split("|")}
-        _require("part of a cell", words, known)
+        require("part of a cell", words, known)
         found = [parts for parts in scores if words.issubset(parts)]
         if len({parts[:4] for parts in found}) != 1:
             count = "several printed cells" if found else "no printed cell"
@@ -655,7 +651,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         """Return an ablation by its id, by default the first."""
         by_id = {one.id: one for one in self.ablations}
         name = name or next(iter(by_id), "")
-        _require("ablation", [name], by_id)
+        require("ablation", [name], by_id)
         return by_id[name]
 
     def compared(self, test: Compare) -> Compared:
@@ -668,9 +664,9 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
         table = next((row.table for row in rows if row.method == own), None)
         if table is None:
             raise ValueError(f"{own} has no row in {test.table or 'any table'}")
-        _require("set", test.sets, table.columns)
+        require("set", test.sets, table.columns)
         better = [metric for metric in table.scores if metric in SCORES]
-        _require("metric of which more is better", test.metrics, better)
+        require("metric of which more is better", test.metrics, better)
         numbers: dict[str, dict[Column, float]] = {}
         for row in (row for row in rows if row.table is table):
             columns = numbers.setdefault(row.method, {})
@@ -678,7 +674,7 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
                 if metric in test.metrics and dataset in (test.sets or table.columns):
                     columns[row.scale, dataset, metric] = value
         compared = Compared(table, own, numbers)
-        _require("other method", test.others, compared.others)
+        require("other method", test.others, compared.others)
         leads = compared.leads(test.others or compared.others).values()
         if not (all(leads) if test.others else any(leads)):
             others = " or ".join(test.others) or "other methods"
@@ -691,7 +687,9 @@ class Paper(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=
 def read_paper(path: Path) -> Paper:
     """Read a paper's TOML file; a `UsageError` names the key that has a mistake."""
     try:
-        paper = _converted(_toml(regular(path, PAPER).read_text(encoding="utf-8-sig")), Paper)
+        paper = converted(
+            parse(regular(path, PAPER).read_text(encoding="utf-8-sig")), Paper, _PARTS
+        )
         _check(paper)
     except FileNotFoundError:
         raise UsageError(f"There is no paper file {path}.") from None
@@ -699,19 +697,6 @@ def read_paper(path: Path) -> Paper:
         how = "" if path.suffix == ".toml" else ": give a TOML file, see docs/papers.md"
         raise UsageError(f"The paper {path} cannot be read ({error}){how}.") from error
     return paper
-
-
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        twice = re.match(r"Cannot overwrite a value \(at line (\d+)", str(error))
-        if not twice:
-            raise
-        *above, line = text.splitlines()[: int(twice[1])]
-        part = next((one.strip() for one in reversed(above) if one.startswith("[")), "the file")
-        key = line.partition("=")[0].strip()
-        raise ValueError(f"{key} stands twice in {part}, line {twice[1]}") from error
 
 
 _PARTS: Mapping[str, type[Struct]] = {
@@ -734,67 +719,6 @@ _NAMES = {
 }
 """The keys of tests whose values are names in a table."""
 
-_TYPES = {
-    "array": "a list",
-    "bool": "true or false",
-    "float": "a number",
-    "int": "a whole number",
-    "object": "a table",
-    "str": "text in quotation marks",
-}
-"""The types of TOML, in words."""
-
-_WORDS = {"about": "a number such as 5.2M", "plugin": "of the form module:function"}
-"""What a text must be, by its key; other texts with a pattern are words."""
-
-
-def _converted(data: Mapping[str, Any], kind: type[S]) -> S:
-    """Convert a table of the TOML; a `ValueError` names the place, and the near name of a word."""
-    try:
-        return convert(data, kind)
-    except ValidationError as error:
-        # Such as: Expected `str`, got `int` - at `$.table[0].title`
-        text, *rest = str(error).rsplit(" - at ", 1)
-        at = "".join(rest)
-        path = at.removeprefix("`key` in ").strip("`").removeprefix("$").removeprefix(".")
-        first, *keys = path.replace("[...]", "").split(".")
-        one = "each key of " * at.startswith("`key`") or "each value of " * path.endswith("[...]")
-        if keys:
-            keys[-1] = one + keys[-1]
-        place = ".".join([first, *keys])
-        part, _, index = first.rstrip("]").partition("[")
-        nested = f"{part}.{keys[0].partition('[')[0]}" if keys else ""
-        of_part = _PARTS.get(nested) or _PARTS.get(part, kind)
-        if index.isdigit() and isinstance(table := data[part][int(index)], dict):
-            name = next((table[key] for key in ("id", "key", "cell") if key in table), index)
-            place = ": ".join([f"[[{part}]] {name}", *keys])
-        elif kind is Paper:
-            place = ": ".join([f"[{first}]", *keys]) if first in _PARTS else one + place
-        with _at(place):
-            if word := re.match("Object contains unknown field `([^`]*)", text):
-                _require("key", [word[1]], of_part.__struct_encode_fields__)
-            if word := re.match("Invalid enum value '(.*)'", text):
-                types = {one.encode_name: str(one.type) for one in fields(of_part)}
-                _require("value", [word[1]], re.findall("'(.*?)'", types[place.split()[-1]]))
-        raise ValueError(_in_words(text, place)) from error
-
-
-def _in_words(text: str, place: str) -> str:
-    """Write an error of msgspec for people who write TOML."""
-    if word := re.match("Object missing required field `([^`]*)", text):
-        name = f"{place}: {word[1]}" if place else word[1]
-        return f"{f'[{name}]' if name in Paper.__struct_encode_fields__ else name} is missing"
-    if text == "Expected `array`, got `object`" and place.startswith("["):
-        return f"write [{place}] in place of {place}"
-    if "matching regex" in text:
-        form = _WORDS.get(place.split(": ")[-1], "a word of letters, digits, _ and -")
-        return f"{place} must be {form}"
-    if word := re.match(r"Expected `([\w |]+)`((?: of length)?(?: [<>=]* ?[\d.e+]+)?)", text):
-        example = ', such as ["one", "two"]' * (text == "Expected `array`, got `str`")
-        types = " or ".join(_TYPES[one] for one in word[1].split(" | ") if one in _TYPES)
-        return f"{place} must be {types}{word[2]}{example}"
-    return f"{place}: {text}" if place else text
-
 
 def _in_table(word: str, names: Iterable[str]) -> str:
     """Return the name that a word means, in any case, also by another name of a set."""
@@ -803,49 +727,25 @@ def _in_table(word: str, names: Iterable[str]) -> str:
     return own if own in known or set_name(word) not in known else set_name(word)
 
 
-def _require(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse words that are not known, and say which is near or what there is."""
-    names = list(dict.fromkeys(known))
-    for word in words:
-        if word not in names:
-            lowered = {name.lower(): name for name in names}
-            near = difflib.get_close_matches(word.lower(), lowered, n=1)
-            hint = (
-                f"did you mean {lowered[near[0]]}?"
-                if near
-                else f"there are {', '.join(names) or 'none'}"
-            )
-            raise ValueError(f"no {kind} is called {word!r}: {hint}")
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Put the place in the file before the message of an error."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}" if place else str(error)) from error
-
-
 def _check(paper: Paper) -> None:
     """Refuse parts of a paper that name what another part does not have, or contradict it."""
-    with _at("[paper]"):
+    with at_place("[paper]"):
         paper.network(paper.subject)
     _check_names(paper)
     for table in paper.tables:
         cells = [f"{method} | {name}" for method in paper.methods for name in table.columns]
-        with _at(f"[[table]] {table.id}"):
-            _require("method or cell", table.exceptions, [*paper.methods, *cells])
+        with at_place(f"[[table]] {table.id}"):
+            require("method or cell", table.exceptions, [*paper.methods, *cells])
     for plot in paper.plots:
         sets = [name for row in paper.rows if row.scale == plot.scale for name in row.sets]
-        with _at(f"[[plot]] {plot.id}"):
-            _require("method", [*plot.parameters, *plot.readings], paper.methods)
-            _require(f"set with numbers at x{plot.scale}", [plot.set], sets)
+        with at_place(f"[[plot]] {plot.id}"):
+            require("method", [*plot.parameters, *plot.readings], paper.methods)
+            require(f"set with numbers at x{plot.scale}", [plot.set], sets)
     for doubt in paper.doubts:
-        with _at(f"[[doubt]] {doubt.cell}"):
+        with at_place(f"[[doubt]] {doubt.cell}"):
             paper.scores(doubt.cell)
     for claim in paper.claims:
-        with _at(f"[[claim]] {claim.key}"):
+        with at_place(f"[[claim]] {claim.key}"):
             _check_test(paper, paper.test(claim))
 
 
@@ -880,17 +780,17 @@ def _check_test(paper: Paper, test: ClaimTest | None) -> None:
     match test:
         case vocabulary.Outlier():
             sets = [dataset for _, dataset, _ in paper.compared(test).own]
-            _require("set with numbers of both", [test.outlier], sets)
+            require("set with numbers of both", [test.outlier], sets)
         case Compare():
             paper.compared(test)
         case vocabulary.Gain():
-            _require("variant", chain(*test.gain), paper.ablation(test.ablation).variants)
+            require("variant", chain(*test.gain), paper.ablation(test.ablation).variants)
         case vocabulary.Equals():
             for number in test.equals:
                 paper.number(number)
         case vocabulary.Spread():
             known = chain(*((row.method, *place) for row in paper.rows for place in row.printed))
-            _require("method, set or metric", [test.cells, test.metric], known)
+            require("method, set or metric", [test.cells, test.metric], known)
 
 
 def paper(word: str) -> Paper:
