@@ -183,8 +183,16 @@ class JudgedCell:
         """By how much a measurement misses the print beyond the tolerance; negative within it."""
         if self.printed is None:
             return math.inf
-        tolerance = max(PRINTED.of(self.metric, self.printed), self.score.rounding)
-        return abs(one.value - self.printed) - tolerance
+        return abs(one.value - self.printed) - self._tolerance
+
+    @property
+    def _tolerance(self) -> float:
+        """`PRINTED`, which holds for the usual decimals; print with fewer is rounded more."""
+        tolerance = PRINTED.of(self.metric, self.printed or 0.0)
+        if self.metric not in SCORES:
+            return max(tolerance, self.score.rounding)
+        usual = SCORES[self.metric].rounding
+        return tolerance + max(0.0, self.score.rounding - usual)
 
     def upholds(self, one: Measurement) -> bool:
         """Whether a measurement reproduces the print: other weights than the authors' by reaching.

@@ -63,7 +63,7 @@ class TestWarningBelowBicubic:
         psnr = bicubic["means"]["psnr"]
         assert f"{own.means['psnr']:.2f} dB against {psnr:.2f} on photos." in warning
         assert "0 to 255" in warning and "BGR" in warning
-        (command,) = re.findall("harness (check-model .*) --weights FILE tells", warning)
+        (command,) = re.findall(r"harness (check-model .*) --weights FILE\.", warning)
         checked = harness(*shlex.split(command), "--weights", plugin.parent / "mine.pth")
         assert checked.exit_code == 1 and "a photograph" in checked.output
 
@@ -112,12 +112,16 @@ class TestNextSteps:
             in_table = re.findall(r"^\| mine\S* +\| (\S+)/", table, re.MULTILINE)
             assert [*map(float, in_table)] == pytest.approx([*map(float, psnr)], abs=0.006)
 
-    def test_runs_that_failed_and_what_was_left_out_are_counted(self) -> None:
+    def test_runs_that_failed_and_what_was_left_out_are_counted(
+        self, tmp_path: Path, monkeypatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         done = record("bicubic", "set5", weights=None)
         broken = replace(record("vdsr", "set5"), status="error", images=(), error="no memory")
         planned = Plan(runs=[done, broken], absent=["Set14 is not on this machine."])  # type: ignore[list-item]
+        ResultStore(Path("results/local")).write(done)
         count, where, table = next_steps(planned, [done, broken], Path("results/local"), ())
-        assert count == "Finished: 1 of 2 runs; left out: 1, see Skipped and Error above."
+        assert count == "Finished: 1 of 2 runs; left out: 1, see Skipped above."
         assert where == "Records: results/local (harness list runs)"
         assert table.endswith("--models bicubic --datasets set5 --format md,tex")
 

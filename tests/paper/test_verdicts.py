@@ -218,6 +218,25 @@ def test_the_evidence_says_where_two_numbers_need_different_rules() -> None:
     assert [method for method, evidence in told.items() if words in evidence] == ["SRMDNF"]
 
 
+@pytest.mark.parametrize(("psnr", "verdict"), [(31.34, "reproduced"), (31.32, "refuted")])
+def test_print_with_one_decimal_is_judged_by_its_own_rounding(psnr: float, verdict: str) -> None:
+    """31.4 dB is printed: 31.35 at least, with 0.015 dB for other protocols."""
+    one_decimal = changed(
+        printing("x4 | VDSR | 31.40/0.8000 | -"),
+        tables=(
+            Table(
+                id="t",
+                title="Table",
+                columns=("set5", "set14"),
+                cells="x4 | VDSR | 31.4/0.800 | -",
+                scores={"psnr": 1, "ssim": 3},
+            ),
+        ),
+    )
+    runs = (on_set5(psnr), on_set5(psnr, "BI-x4/y+float-y"))
+    assert Findings(frame(*runs), one_decimal).cells[0].verdict == verdict
+
+
 class TestWhatRefutes:
     RUNS = (on_set5(31.0), on_set5(31.0, "BI-x4/y+float-y"))
 
