@@ -172,33 +172,50 @@ def _compare(
             text += f" With the numbers of the log, it {_holds(holds(test, paper, with_logs)[0])}."
     if not in_print:
         return Finding("inconsistent in print", text)
+    return _compare_measured(text, partial(holds, test, paper), compared, evidence, test.others)
+
+
+def _compare_measured(
+    text: str,
+    holds: Callable[[Compared], tuple[bool, str]],
+    compared: Compared,
+    evidence: Evidence,
+    others: Sequence[str],
+) -> Finding:
+    """Judge a comparison that holds in print by what was measured of its methods.
+
+    Args:
+        text: the evidence in print.
+        holds: whether it holds with some numbers.
+        compared: the printed numbers.
+        evidence: what was measured.
+        others: the methods that the claim names; empty if it is about all.
+    """
     own = evidence.cells_of(compared, compared.method).values()
     measured = [(cell, cell.measured.run) for cell in own if cell.measured]
     if not measured:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
-    rivals = _measured_rivals(compared, evidence, test.others or compared.others)
-    common = common_rules([*(cell for cell, _ in measured), *rivals])
+    rivals = _measured_rivals(compared, evidence, others or compared.others)
     under = next(
         (
             rules
-            for rules in common
-            if holds(test, paper, _like_for_like(compared, evidence, rivals, rules))[0]
+            for rules in common_rules([*(cell for cell, _ in measured), *rivals])
+            if holds(_like_for_like(compared, evidence, rivals, rules))[0]
         ),
         None,
     )
     finite = all(cell.measured.finite for cell, _ in measured if cell.measured)
     # Under other rules the numbers are others: it is false only if no rules in use make it true.
-    may_hold, _ = holds(test, paper, _most_favourable(compared, evidence, rivals))
+    may_hold, _ = holds(_most_favourable(compared, evidence, rivals))
     cells = [*(cell for cell, _ in measured), *_false_in_print(rivals)]
     # The print of a reproduced number stands, under whatever rules.
     unsettled = [cell for cell in cells if cell.verdict != "reproduced" and cell.unsettled]
     if under is None:  # they may agree under rules that some rivals lack
         unsettled += [cell for cell in rivals if cell.needs_more_rules]
-    rules = listed(sorted(under)) if under else ""
+    rules = listed(sorted(under or ()))
     finding = _as_measured(text, under is not None and finite, measured, unsettled, may_hold, rules)
     # The runs of all methods of a table are too many to name.
-    named = rivals if test.others else ()
-    runs = [cell.measured.run.identity.id for cell in named if cell.measured]
+    runs = [cell.measured.run.identity.id for cell in rivals if cell.measured and others]
     return finding._replace(runs=tuple(dict.fromkeys([*finding.runs, *runs])))
 
 
