@@ -71,13 +71,12 @@ def _compare(
     row = compare_mean(run, printed, PRINTED, cell.printed or 0.0)
     if row.measured is None or row.tolerance is None:
         return row
-    tolerance = max(row.tolerance, cell.score.rounding)
     excuse = _EXCUSES.get(cell.standing, "")
-    apart = abs(row.difference or 0.0) > tolerance
+    apart = abs(row.difference or 0.0) > cell.tolerance
     if apart and cell.standing == "reproduced":
         # Other weights reach more than is printed, or other rules are shown than the table's.
         excuse = "other rules" if decides(run, cell.row.table) else "ok"
-    row = replace(row, tolerance=tolerance, known=excuse, reason=_reason(cell))
+    row = replace(row, tolerance=cell.tolerance, known=excuse, reason=_reason(cell))
     for image in run.images:
         score = image.scores[row.metric]
         if not math.isfinite(score):  # a printed mean includes all images: this one decides nothing

@@ -513,7 +513,9 @@ def _stands_out(column: Column, gaps: Mapping[Column, float]) -> bool:
 
 def _spread(test: vocabulary.Spread, paper: Paper, evidence: Evidence) -> Finding:
     ways = listed(test.spread)
-    found = [(cell, by_way) for cell in evidence.cells if (by_way := _ways(test, evidence, cell))]
+    concerned = [cell for cell in evidence.cells if _is_about(test, cell)]
+    every = [(cell, _ways(test, evidence, cell)) for cell in concerned]
+    found = [(cell, by_way) for cell, by_way in every if by_way]
     if not found:
         return Finding("not measured", f"No printed number was measured in each of {ways}.")
     follows: dict[str, list[str]] = {}
@@ -525,24 +527,33 @@ def _spread(test: vocabulary.Spread, paper: Paper, evidence: Evidence) -> Findin
         printed = cell.row.printed[cell.dataset, cell.metric]
         nearest = min(by_way, key=lambda way: abs(by_way[way].value - printed))
         if cell.agrees(by_way[nearest]):
-            name = title(cell.dataset) if test.cells == cell.row.method else cell.row.method
-            follows.setdefault(nearest, []).append(name)
+            follows.setdefault(nearest, []).append(_place_in(test, cell))
     metric, write = test.metric.upper(), found[0][0].score.as_measured
     texts = [f"{way} ({listed(names)})" for way, names in follows.items()]
     text = (
         f"Between {ways}, {metric} differs by {write(min(effects))} to {write(max(effects))}. "
         f"The printed {metric} of {title(test.cells)} follows {listed(texts) or 'none of them'}."
     )
+    if others := [_place_in(test, cell) for cell, by_way in every if not by_way]:
+        text += f" Not measured in each: {listed(others)}."
     # One number alone cannot be a mix.
     complete = sum(map(len, follows.values())) == len(found) > 1
     return Finding(decide(len(follows) < 2, complete, False), text, tuple(runs))
 
 
+def _is_about(test: vocabulary.Spread, cell: JudgedCell) -> bool:
+    names = (cell.row.method, cell.dataset)
+    return cell.metric == test.metric and test.cells in names and not cell.obstacle
+
+
+def _place_in(test: vocabulary.Spread, cell: JudgedCell) -> str:
+    """Name a cell of the row or the column that a test is about."""
+    return title(cell.dataset) if test.cells == cell.row.method else cell.row.method
+
+
 def _ways(test: vocabulary.Spread, evidence: Evidence, cell: JudgedCell) -> dict[str, Measurement]:
     """Measure a number that a test is about in every way; empty if one of them was not run."""
     row, by_way = cell.row, {}
-    if cell.metric != test.metric or test.cells not in (row.method, cell.dataset) or cell.obstacle:
-        return {}
     # The names of lineages are also names of networks: here, they are these.
     presets = PRESETS.keys() - LINEAGES
     for way in test.spread:

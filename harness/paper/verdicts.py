@@ -183,10 +183,10 @@ class JudgedCell:
         """By how much a measurement misses the print beyond the tolerance; negative within it."""
         if self.printed is None:
             return math.inf
-        return abs(one.value - self.printed) - self._tolerance
+        return abs(one.value - self.printed) - self.tolerance
 
     @property
-    def _tolerance(self) -> float:
+    def tolerance(self) -> float:
         """`PRINTED`, which holds for the usual decimals; print with fewer is rounded more."""
         tolerance = PRINTED.of(self.metric, self.printed or 0.0)
         if self.metric not in SCORES:
