@@ -191,29 +191,23 @@ def _compare_measured(
         evidence: what was measured.
         others: the methods that the claim names; empty if it is about all.
     """
-    own = evidence.cells_of(compared, compared.method).values()
-    measured = [(cell, cell.measured.run) for cell in own if cell.measured]
+    own = evidence.cells_of(compared, compared.method)
+    measured = [(cell, cell.measured.run) for cell in own.values() if cell.measured]
     if not measured:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
     rivals = _measured_rivals(compared, evidence, others or compared.others)
-    under = next(
-        (
-            rules
-            for rules in common_rules([*(cell for cell, _ in measured), *rivals])
-            if holds(_like_for_like(compared, evidence, rivals, rules))[0]
-        ),
-        None,
-    )
+    rules = _best_fitting([*(cell for cell, _ in measured), *rivals])
+    still_holds = rules is not None and holds(_like_for_like(compared, own, rivals, rules))[0]
     finite = all(cell.measured.finite for cell, _ in measured if cell.measured)
     # Under other rules the numbers are others: it is false only if no rules in use make it true.
-    may_hold, _ = holds(_most_favourable(compared, evidence, rivals))
+    may_hold, _ = holds(_most_favourable(compared, own, rivals))
     cells = [*(cell for cell, _ in measured), *_false_in_print(rivals)]
     # The print of a reproduced number stands, under whatever rules.
     unsettled = [cell for cell in cells if cell.verdict != "reproduced" and cell.unsettled]
-    if under is None:  # they may agree under rules that some rivals lack
+    if not still_holds:  # it may hold under rules that some rivals lack
         unsettled += [cell for cell in rivals if cell.needs_more_rules]
-    rules = listed(sorted(under or ()))
-    finding = _as_measured(text, under is not None and finite, measured, unsettled, may_hold, rules)
+    under = listed(sorted(rules or ()))
+    finding = _as_measured(text, still_holds and finite, measured, unsettled, may_hold, under)
     # The runs of all methods of a table are too many to name.
     runs = [cell.measured.run.identity.id for cell in rivals if cell.measured and others]
     return finding._replace(runs=tuple(dict.fromkeys([*finding.runs, *runs])))
@@ -223,40 +217,60 @@ def _holds(whether: bool) -> str:
     return "holds" if whether else "does not hold"
 
 
+def _best_fitting(cells: Sequence[JudgedCell]) -> frozenset[str] | None:
+    """Return the one set of rules that fits most of some printed numbers; None if none has all."""
+
+    def misfit(rules: frozenset[str]) -> tuple[int, float]:
+        ones = [(cell, one) for cell in cells if (one := cell.under(rules))]
+        misses = sum(not cell.upholds(one) for cell, one in ones)
+        return misses, sum(abs(one.value - (cell.printed or 0.0)) for cell, one in ones)
+
+    return min(common_rules(cells), key=misfit, default=None)
+
+
 def _like_for_like(
-    compared: Compared, evidence: Evidence, rivals: Sequence[JudgedCell], rules: frozenset[str]
+    compared: Compared,
+    own: Mapping[Column, JudgedCell],
+    rivals: Sequence[JudgedCell],
+    rules: frozenset[str],
 ) -> Compared:
     """Put what was measured under one set of rules in place of print that it does not reproduce.
 
-    Columns in which the method was not measured are left out. Of other methods only numbers with
-    the authors' weights count: weights that were trained too little make no method inferior.
+    Columns in which the method was not measured are left out. While the print of another method is
+    not settled, the higher of both numbers counts.
     """
-    own = evidence.cells_of(compared, compared.method)
-    numbers = {method: dict(row) for method, row in compared.numbers.items()}
-    for column, cell in own.items():
-        if cell.measured is None:
-            del numbers[compared.method][column]
+    numbers = _in_measured_columns(compared, own)
     for cell in (*own.values(), *rivals):
         one = cell.under(rules)
         if one and (cell.verdict == "inconsistent in print" or not cell.upholds(one)):
-            numbers[cell.row.method][_column(cell)] = one.value
+            of_method, column = numbers[cell.row.method], _column(cell)
+            is_open = cell.row.method != compared.method and cell.verdict == "undecided"
+            of_method[column] = max(of_method[column], one.value) if is_open else one.value
     return compared._replace(numbers=numbers)
 
 
 def _most_favourable(
-    compared: Compared, evidence: Evidence, rivals: Sequence[JudgedCell]
+    compared: Compared, own: Mapping[Column, JudgedCell], rivals: Sequence[JudgedCell]
 ) -> Compared:
     """Put what speaks most for the method, under any rules, in place of print that is false."""
-    own = evidence.cells_of(compared, compared.method)
-    numbers = {method: dict(row) for method, row in compared.numbers.items()}
+    numbers = _in_measured_columns(compared, own)
     for column, cell in own.items():
-        if cell.measured is None:
-            del numbers[compared.method][column]
-        elif cell.verdict != "reproduced":
+        if cell.measured and cell.verdict != "reproduced":
             numbers[compared.method][column] = _best(cell)
     for cell in _false_in_print(rivals):
         numbers[cell.row.method][_column(cell)] = min(one.value for one in cell.options)
     return compared._replace(numbers=numbers)
+
+
+def _in_measured_columns(
+    compared: Compared, own: Mapping[Column, JudgedCell]
+) -> dict[str, dict[Column, float]]:
+    """Copy the printed numbers without those of the method that were not measured."""
+    numbers = {method: dict(row) for method, row in compared.numbers.items()}
+    for column, cell in own.items():
+        if cell.measured is None:
+            del numbers[compared.method][column]
+    return numbers
 
 
 def _best(cell: JudgedCell) -> float:
