@@ -102,7 +102,6 @@ def print_claims(
     paper = required_paper(paper_name, taker)
     findings = Findings(open_results(*results).table(), paper, weights_of=weights_of)
     note_own_runs(results)
-    note_left_out(findings.left_out(paper.models))
     names = [_near(name, findings.claim_names)] if name else findings.claim_names
     if form == "json":
         echo_lines(json_text([asdict(findings.judge(one)) for one in names]))
@@ -112,6 +111,7 @@ def print_claims(
         _print_claim(findings, *names)
     else:
         _print_verdicts(findings, names, verbose=verbose)
+    note_left_out(findings.left_out(paper.models))  # last: it needs all rows
 
 
 def _print_claim(findings: Findings, name: str) -> None:
