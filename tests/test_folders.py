@@ -118,7 +118,7 @@ class TestRecordsThatAreReported:
         assert shown.exit_code == 0, shown.output
         read, *notes, written = shown.stderr.splitlines()
         own = "read from results/local" in read and not words
-        assert [note.partition(";")[0] for note in notes] == ["Only your own runs are judged"] * own
+        assert [note.partition(".")[0] for note in notes] == ["Only your own runs are judged"] * own
         return read, written
 
     def test_the_reference_is_reported_before_the_first_run(self, harness) -> None:

@@ -80,7 +80,7 @@ class TestPrint:
         decided = {claim: one for claim, one in found_.items() if one != "not measured"}
         assert decided == {
             "size": "reproduced",
-            "depth": "refuted",
+            "depth": "undecided",
             **dict.fromkeys(("better", "frontier", "layers", "moon"), "inconsistent in print"),
         }
         own = [
@@ -155,7 +155,8 @@ class TestMeasured:
             assert verdicts(findings)["main-x4-bicubic"] == verdict
 
     def test_decimals_in_print_are_the_tolerance_where_they_are_few(self) -> None:
-        for psnr, verdict in ((27.551, "reproduced"), (27.549, "undecided")):
+        """27.6 dB is printed: 27.55 at least, with 0.015 dB for other protocols."""
+        for psnr, verdict in ((27.536, "reproduced"), (27.534, "undecided")):
             assert verdicts(found(shuffle(psnr)))["sharp-shuffle"] == verdict
 
     def test_self_ensemble_has_its_own_row(self) -> None:
@@ -310,9 +311,9 @@ class TestCommandLine:
                 *("size", "close", "work", "main-x2-bicubic", "main-x4-shuffle"),
                 *("sharp-bicubic", "sharp-shuffle"),
             },
-            "refuted": {"depth", "main-x4-bicubic"},
+            "refuted": {"main-x4-bicubic"},
             "inconsistent in print": {"better", "frontier", "layers", "moon"},
-            "undecided": {"one-rule", "main-x2-shuffle", "main-x4-shuffle+"},
+            "undecided": {"depth", "one-rule", "main-x2-shuffle", "main-x4-shuffle+"},
             "not measured": {
                 *("smaller", "upper-half", "same", "kernel-size", "failing", "absent", "beauty"),
                 *("main-x4-old-et-al.", "main-x4-shuffle-wide", "blur-bicubic", "blur-shuffle"),
