@@ -132,7 +132,8 @@ def _has_known_weights(name: str, paper: Paper) -> bool:
     """
     model, _ = paper.network(name) if name in paper.methods else (name, False)
     card = MODELS.get(model)
-    return card.params == 0 or any(official_rows(card, scale) for scale in card.scales)
+    rows = chain.from_iterable(official_rows(card, scale) for scale in card.scales)
+    return card.params == 0 or any(not row["note"] for row in rows)
 
 
 def _ordered(quantity: Quantity, counts: Mapping[str, float]) -> str:
@@ -191,26 +192,37 @@ def _compare_measured(
         evidence: what was measured.
         others: the methods that the claim names; empty if it is about all.
     """
-    own = evidence.cells_of(compared, compared.method)
-    measured = [(cell, cell.measured.run) for cell in own.values() if cell.measured]
-    if not measured:
+    cells = [
+        cell for cell in evidence.cells_of(compared, compared.method).values() if cell.measured
+    ]
+    if not cells:
         return Finding("not measured", f"{text} {compared.method} was not measured.")
-    rivals = _measured_rivals(compared, evidence, others or compared.others)
-    rules = _best_fitting([*(cell for cell, _ in measured), *rivals])
-    still_holds = rules is not None and holds(_like_for_like(compared, own, rivals, rules))[0]
-    finite = all(cell.measured.finite for cell, _ in measured if cell.measured)
+    rivals = _measured_rivals(compared, evidence, others or compared.others, cells)
+    rules = _best_fitting([*cells, *rivals])
+    if rules is None:
+        text += " The methods were not run under the same rules."
+        lacking = [cell for cell in (*cells, *rivals) if cell.needs_more_rules]
+        return Finding("undecided", text + _left_open(lacking, False))
+    still_holds, _ = holds(_like_for_like(compared, cells, rivals, rules))
+    still_holds &= all(one.finite for cell in (*cells, *rivals) if (one := cell.under(rules)))
     # Under other rules the numbers are others: it is false only if no rules in use make it true.
-    may_hold, _ = holds(_most_favourable(compared, own, rivals))
-    cells = [*(cell for cell, _ in measured), *_false_in_print(rivals)]
+    may_hold, _ = holds(_most_favourable(compared, cells, rivals))
     # The print of a reproduced number stands, under whatever rules.
-    unsettled = [cell for cell in cells if cell.verdict != "reproduced" and cell.unsettled]
+    false = [cell for cell in rivals if cell.verdict in _FALSE]
+    unsettled = [
+        cell for cell in (*cells, *false) if cell.verdict != "reproduced" and cell.unsettled
+    ]
     if not still_holds:  # it may hold under rules that some rivals lack
         unsettled += [cell for cell in rivals if cell.needs_more_rules]
-    under = listed(sorted(rules or ()))
-    finding = _as_measured(text, still_holds and finite, measured, unsettled, may_hold, under)
+    measured = [(cell, one.run) for cell in cells if (one := cell.under(rules))]
+    finding = _as_measured(text, still_holds, measured, unsettled, may_hold, listed(sorted(rules)))
     # The runs of all methods of a table are too many to name.
-    runs = [cell.measured.run.identity.id for cell in rivals if cell.measured and others]
+    runs = [one.run.identity.id for cell in rivals if others and (one := cell.under(rules))]
     return finding._replace(runs=tuple(dict.fromkeys([*finding.runs, *runs])))
+
+
+_FALSE = ("refuted", "inconsistent in print")
+"""The verdicts on numbers whose print is false."""
 
 
 def _holds(whether: bool) -> str:
@@ -218,19 +230,23 @@ def _holds(whether: bool) -> str:
 
 
 def _best_fitting(cells: Sequence[JudgedCell]) -> frozenset[str] | None:
-    """Return the one set of rules that fits most of some printed numbers; None if none has all."""
+    """Return the one set of rules that fits most of some printed numbers, the fewest rules first.
 
-    def misfit(rules: frozenset[str]) -> tuple[int, float]:
-        ones = [(cell, one) for cell in cells if (one := cell.under(rules))]
+    None if the numbers have no rules in common. Misprints have no say.
+    """
+    sound = [cell for cell in cells if cell.verdict != "inconsistent in print"]
+
+    def misfit(rules: frozenset[str]) -> tuple[int, int, float]:
+        ones = [(cell, one) for cell in sound if (one := cell.under(rules))]
         misses = sum(not cell.upholds(one) for cell, one in ones)
-        return misses, sum(abs(one.value - (cell.printed or 0.0)) for cell, one in ones)
+        return misses, len(rules), sum(abs(one.value - (cell.printed or 0)) for cell, one in ones)
 
     return min(common_rules(cells), key=misfit, default=None)
 
 
 def _like_for_like(
     compared: Compared,
-    own: Mapping[Column, JudgedCell],
+    own: Sequence[JudgedCell],
     rivals: Sequence[JudgedCell],
     rules: frozenset[str],
 ) -> Compared:
@@ -240,7 +256,7 @@ def _like_for_like(
     not settled, the higher of both numbers counts.
     """
     numbers = _in_measured_columns(compared, own)
-    for cell in (*own.values(), *rivals):
+    for cell in (*own, *rivals):
         one = cell.under(rules)
         if one and (cell.verdict == "inconsistent in print" or not cell.upholds(one)):
             of_method, column = numbers[cell.row.method], _column(cell)
@@ -250,31 +266,29 @@ def _like_for_like(
 
 
 def _most_favourable(
-    compared: Compared, own: Mapping[Column, JudgedCell], rivals: Sequence[JudgedCell]
+    compared: Compared, own: Sequence[JudgedCell], rivals: Sequence[JudgedCell]
 ) -> Compared:
-    """Put what speaks most for the method, under any rules, in place of print that is false."""
+    """Choose what speaks most for the method: of print that is not false, and under any rules."""
     numbers = _in_measured_columns(compared, own)
-    for column, cell in own.items():
-        if cell.measured and cell.verdict != "reproduced":
-            numbers[compared.method][column] = _best(cell)
-    for cell in _false_in_print(rivals):
-        numbers[cell.row.method][_column(cell)] = min(one.value for one in cell.options)
+    for cells, best in ((own, max), (rivals, min)):
+        for cell in cells:
+            values = [one.value for one in cell.options]
+            if cell.verdict not in _FALSE:
+                values.append(cell.row.printed[cell.dataset, cell.metric])
+            numbers[cell.row.method][_column(cell)] = best(values)
     return compared._replace(numbers=numbers)
 
 
 def _in_measured_columns(
-    compared: Compared, own: Mapping[Column, JudgedCell]
+    compared: Compared, own: Iterable[JudgedCell]
 ) -> dict[str, dict[Column, float]]:
-    """Copy the printed numbers without those of the method that were not measured."""
+    """Copy the printed numbers, of the method those that were measured."""
+    measured = {*map(_column, own)}
     numbers = {method: dict(row) for method, row in compared.numbers.items()}
-    for column, cell in own.items():
-        if cell.measured is None:
-            del numbers[compared.method][column]
+    numbers[compared.method] = {
+        column: number for column, number in compared.own.items() if column in measured
+    }
     return numbers
-
-
-def _best(cell: JudgedCell) -> float:
-    return max(one.value for one in cell.options)
 
 
 def _column(cell: JudgedCell) -> Column:
@@ -282,19 +296,16 @@ def _column(cell: JudgedCell) -> Column:
 
 
 def _measured_rivals(
-    compared: Compared, evidence: Evidence, methods: Iterable[str]
+    compared: Compared, evidence: Evidence, methods: Iterable[str], own: Iterable[JudgedCell]
 ) -> list[JudgedCell]:
-    """List the cells of other methods that were measured with the authors' weights or images."""
+    """List what was measured with other authors' weights or images in the method's columns."""
+    columns = {*map(_column, own)}
     return [
         cell
         for method in methods
-        for cell in evidence.cells_of(compared, method).values()
-        if cell.measured and decides(cell.measured.run, compared.table)
+        for column, cell in evidence.cells_of(compared, method).items()
+        if column in columns and cell.measured and decides(cell.measured.run, compared.table)
     ]
-
-
-def _false_in_print(cells: Iterable[JudgedCell]) -> list[JudgedCell]:
-    return [cell for cell in cells if cell.verdict in ("refuted", "inconsistent in print")]
 
 
 def _as_measured(
@@ -313,13 +324,13 @@ def _as_measured(
         measured: the method's own cells and runs.
         unsettled: the cells with measured numbers that cannot refute anything.
         may_hold: whether it holds under the most favourable of the rules that were tried.
-        rules: those under which it holds, if they are others than the table's.
+        rules: those under which it was judged, if they are others than the table's.
     """
     where = listed(list(dict.fromkeys(title(cell.dataset) for cell, _ in measured)))
     ways = listed(list(dict.fromkeys(made_with(run, cell.row.table) for cell, run in measured)))
     others = {of_another_network(run, cell.row.table): None for cell, run in measured}
     others.pop("", None)
-    text += f" Measured {ways}, on {where}, it {_holds(holds)}" + f" under {rules}" * bool(rules)
+    text += f" Measured {ways}, on {where}, it {_holds(holds)}" + f" ({rules})" * bool(rules)
     text = "; ".join([text, *others]) + "."
     authors = all(decides(run, cell.row.table) for cell, run in measured)
     verdict = decide(True, holds and not others, authors and not unsettled and not may_hold)
@@ -336,7 +347,7 @@ def _left_open(unsettled: Sequence[JudgedCell], may_hold: bool) -> str:
             by_row.setdefault((cell.row.method, cell.row.scale), []).append(cell)
     told = [sentence for cells in by_row.values() for sentence in how_to_settle(cells)]
     if may_hold:
-        told.insert(0, "It holds only if some of the numbers follow other rules than the rest.")
+        told.insert(0, "Under other rules that were tried, it may hold.")
     return "".join(f" {sentence}" for sentence in told)
 
 
@@ -371,7 +382,7 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
             gains[column] = ensembles[column] - plain.means[cell.metric]
             measured += [(cell, plain), (cell, ensemble)]
             cells.append(evidence.with_self_ensemble(cell))
-            best[column] = _best(cells[-1])
+            best[column] = max(one.value for one in cells[-1].options)
     if not measured:
         return Finding("not measured", f"{text} No network was run with and without it.")
     text += f" With the measured weights, it adds {compared.by_column(gains)}."

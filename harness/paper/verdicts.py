@@ -16,7 +16,7 @@ from harness.models.find_weights import fetch_command, official_rows, training_n
 from harness.models.published import described
 from harness.paper.schema import SCORES, Row, Score, Table, score, title
 from harness.paper.select import GREY, decides, follows, measurements, of_another_network, rule_sets
-from harness.protocol.rules import Protocol, lineage
+from harness.protocol.rules import Protocol, lineage, protocol
 from harness.registry import FILES, MODELS
 from harness.run.compare import Tier
 from harness.run.provenance import command, grey_images_of
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 PRINTED = Tier("as printed", 0.02, 0.001)
 """The authors' weights, or a model without weights, against the print: two decimals, measured by
 others under slightly different protocols (rounding Y costs up to 0.02 dB)."""
-
-PRINTED_TEXT = f"{PRINTED.psnr:g} dB or {PRINTED.ssim:g} of SSIM"
-"""`PRINTED` in words."""
 
 BORDER = Tier("border of imresize", 0.01, 0.0001)
 """What the border of imresize can change at most, which is not among the rules in use: up to
@@ -206,13 +203,16 @@ class JudgedCell:
 
     def under(self, rules: Set[str]) -> Measurement | None:
         """Return the measurement under those of some rules that matter to the number, if any."""
-        wanted = rules & self.rules_in_use
-        return next((one for one in self.options if {*one.rules} == wanted), None)
+        return self._by_rules.get(frozenset(rules & self.rules_known))
 
     @cached_property
-    def rules_in_use(self) -> frozenset[str]:
-        """The rules other than the table's that the number may follow, see `rule_sets`."""
-        return frozenset(chain(*self._in_use))
+    def _by_rules(self) -> dict[frozenset[str], Measurement]:
+        return {frozenset(one.rules): one for one in self.options}
+
+    @cached_property
+    def rules_known(self) -> frozenset[str]:
+        """The rules other than the table's that the number may follow or was measured under."""
+        return frozenset(chain(*self._in_use, *self._tried))
 
     @cached_property
     def measured(self) -> Measurement | None:
@@ -257,15 +257,23 @@ class JudgedCell:
                 images = described(run.identity) if run.identity.sr_sha256 else ""
                 return [f"{images or _OTHER_WEIGHTS} cannot refute it"]
         published = [run.verified or run.identity.dataset not in grey_images() for run in runs]
-        near = BORDER.of(self.metric, 0.0) if self.metric in SCORES else 0.0
+        near = BORDER.of(self.metric, 0.0) if self._leaves_border_open else 0.0
         reasons = {
-            "the border of imresize can make up for the rest": any(
+            "another border of imresize could change it by as much as it misses the tolerance": any(
                 0 < self._excess(one) <= near for one in self.options
             ),
             "the score of an image is infinite": not all(one.finite for one in self.options),
             "the images are not the published ones": not all(published),
         }
         return [reason for reason, holds in reasons.items() if holds]
+
+    @property
+    def _leaves_border_open(self) -> bool:
+        """Whether LR images were made here with one border only."""
+        runs = [one.run.identity for one in self.options]
+        borders = {protocol(identity.protocol).border for identity in runs}
+        images = any(identity.sr_sha256 for identity in runs)
+        return self.metric in SCORES and len(borders) == 1 and not images
 
     @property
     def needs_more_rules(self) -> bool:
@@ -311,6 +319,15 @@ class JudgedRow:
         return frozenset(cell.dataset for cell in self.cells if cell.shown)
 
 
+def tolerance_text(cells: Iterable[JudgedCell]) -> str:
+    """Write the tolerances of PSNR and SSIM; the largest, if the decimals in print differ."""
+    largest = {"psnr": PRINTED.psnr, "ssim": PRINTED.ssim}
+    for cell in cells:
+        if cell.metric in largest and cell.printed is not None:
+            largest[cell.metric] = max(largest[cell.metric], cell.tolerance)
+    return f"{largest['psnr']:g} dB or {largest['ssim']:g} of SSIM"
+
+
 def common_rules(cells: Iterable[JudgedCell]) -> list[frozenset[str]]:
     """List the sets of rules under which all of some numbers were measured, fewest rules first.
 
@@ -318,7 +335,7 @@ def common_rules(cells: Iterable[JudgedCell]) -> list[frozenset[str]]:
     it as it is.
     """
     cells = list(cells)
-    words = sorted({word for cell in cells for word in cell.rules_in_use})
+    words = sorted({word for cell in cells for word in cell.rules_known})
     choices = chain.from_iterable(combinations(words, count) for count in range(len(words) + 1))
     return [
         frozenset(rules)
@@ -372,14 +389,14 @@ def _agreement(cells: Sequence[JudgedCell]) -> str:
     )
     text = (
         f"Measured {listed(list(weights))}: {reproduced} of {len(cells)} numbers on "
-        f"{_sets(cells)} are reproduced (tolerance: {PRINTED_TEXT})"
+        f"{_sets(cells)} are reproduced (tolerance: {tolerance_text(cells)})"
     )
     others = [_comparison(cell) for cell in cells if cell.standing != "reproduced"]
     undecided = [cell for cell in cells if cell.verdict == "undecided"]
     reasons = dict.fromkeys(reason for cell in undecided for reason in cell.cannot_refute)
     open_rules = [cell for cell in undecided if cell.needs_more_rules]
     reasons |= dict.fromkeys(
-        f"no one set of rules gives all its numbers on {title(dataset)}"
+        f"no single set of rules reproduces all its numbers on {title(dataset)}"
         for dataset in dict.fromkeys(cell.dataset for cell in cells)
         if _needs_several_rules([cell for cell in cells if cell.dataset == dataset])
     )

@@ -230,7 +230,7 @@ def _lines(
     printed = [line for line in of_paper if line.matches(wanted.printed)]
     measured = [
         line
-        for line in (_Line(judged=_placed(row, paper)) for row in ran.rows)
+        for line in (_Line(judged=_placed(row, paper, ran.rows)) for row in ran.rows)
         if not line.matches(wanted.printed) and _has_run(line, datasets)
     ]
     chosen: dict[_Line, None] = {}
@@ -264,16 +264,27 @@ def _printed_rows(paper: Paper | None) -> Iterator[Row]:
     yield from rows.values()
 
 
-def _placed(judged: JudgedRow, paper: Paper | None) -> JudgedRow:
+def _placed(judged: JudgedRow, paper: Paper | None, rows: Sequence[JudgedRow]) -> JudgedRow:
     """Call the network of a row of runs as the paper does, if it has it."""
     row = judged.row
     if paper is None or row.model not in paper.models:
         return judged
-    runs = [one.shown for one in judged.cells if one.shown]
-    # The paper's name without a tag stands for the authors' weights.
-    word = replace(row, tag="").word if all(map(is_by_the_authors, runs)) else row.word
+    plain = replace(row, tag="").word
+    authors = [
+        one
+        for one in rows
+        if _is_by_authors(one)
+        and (replace(one.row, tag="").word, one.row.scale) == (plain, row.scale)
+    ]
+    # The paper's name without a tag stands for the authors' weights, if there is one set of them.
+    word = plain if authors == [judged] else row.word
     method = paper.names.get(row.model, row.model) + word.removeprefix(row.model)
     return replace(judged, row=replace(row, method=method, in_paper=True))
+
+
+def _is_by_authors(judged: JudgedRow) -> bool:
+    runs = [cell.shown for cell in judged.cells if cell.shown]
+    return bool(runs) and all(map(is_by_the_authors, runs))
 
 
 def _has_run(line: _Line, datasets: Sequence[str]) -> bool:

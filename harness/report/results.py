@@ -15,7 +15,7 @@ from harness.models.find_weights import training_notes
 from harness.models.published import weights_label
 from harness.paper.literature import Elsewhere, elsewhere, logged, measured_as, official
 from harness.paper.schema import SCORES, score, title
-from harness.paper.verdicts import PRINTED_TEXT
+from harness.paper.verdicts import tolerance_text
 from harness.protocol.rules import protocol
 from harness.registry import MODELS, register_report
 from harness.report.legend import (
@@ -257,14 +257,15 @@ def _is_on_rgb(cell: JudgedCell) -> bool:
 
 def _legend(cells: Iterable[JudgedCell]) -> str:
     """Explain the marks of verdicts, and count them."""
+    cells = list(cells)
     count = Counter(cell.standing for cell in cells)
     marks = ", ".join(f"{mark} {standing} ({count[standing]})" for standing, mark in MARKS.items())
     return (
-        f"Verdicts: {marks}. Reproduced: within {PRINTED_TEXT} with the authors' weights or "
-        "images, or reached with others, under the table's rules or others in use (each number by "
+        f"Verdicts: {marks}. Reproduced: within {tolerance_text(cells)} with the authors' weights "
+        "or images, or reached with others, under the table's rules or others in use (each number by "
         "itself: a few may agree by chance). Inconsistent in print: it contradicts other printed "
         "numbers. Undecided: measured, but not with the authors' weights or images under every "
-        "combination of the rules in use."
+        "combination of the rules in use, or so near that the border of imresize matters."
     )
 
 
@@ -310,7 +311,7 @@ def _rules(findings: Findings, table: schema.Table) -> Table:
         f"{table_name(table)} under the rules in use, with the authors' weights or images where "
         "they exist: "
         f"of {len(cells)} printed numbers that were measured, {agreeing} agree within "
-        f"{PRINTED_TEXT} under one at least. "
+        f"{tolerance_text(cells)} under one at least. "
         "Grey images as-rgb: scored on the luma of their RGB copy. LR images not rounded: made in "
         "double from RGB. Luma not rounded: that of the HR image and of the output is compared in "
         "double. SSIM of the whole image: edges continued, as MATLAB's ssim has it, "

@@ -214,7 +214,7 @@ def test_the_evidence_says_where_two_numbers_need_different_rules() -> None:
     """SRMDNF's PSNR on Set14 is printed full-range, its SSIM as RGB."""
     rows = Findings(frame(*STORE.records()), PAPER).rows
     told = {one.row.method: judge_row(one, "row").evidence for one in rows if one.row.printed}
-    words = "no one set of rules gives all its numbers on Set14"
+    words = "no single set of rules reproduces all its numbers on Set14"
     assert [method for method, evidence in told.items() if words in evidence] == ["SRMDNF"]
 
 
