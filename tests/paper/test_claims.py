@@ -543,6 +543,38 @@ class TestLikeForLike:
         assert found.verdict == "undecided" and len(found.runs) == 2
         assert self.verdict(tmp_path, committed, 0.06).verdict == "reproduced"
 
+    RULES = ("", "+as-rgb", "+float-y", "+as-rgb+float-y")
+
+    def runs(self, model: str, psnr: float, rules: Sequence[str] = RULES) -> list[RunRecord]:
+        score = {"ssim": 0.7, "whole": 0.7}
+        return [
+            record(model, psnr=(psnr, psnr), protocol=f"BI-x4/y{one}", **score) for one in rules
+        ]
+
+    @pytest.mark.parametrize(("by", "verdict"), [(0.1, "reproduced"), (0.125, "undecided")])
+    def test_it_is_not_refuted_while_the_measured_numbers_alone_give_it(
+        self, tmp_path: Path, by: float, verdict: str
+    ) -> None:
+        """LapSRN with 28.13 misses its 28.19; VDSR's 28.00 is its 28.02: 0.11 or 0.13 dB."""
+        runs = [*self.runs("lapsrn", 28.13), *self.runs("vdsr", 28.0)]
+        assert self.verdict(tmp_path, runs, by).verdict == verdict
+        assert self.verdict(tmp_path, runs, 0.15).verdict == "refuted"
+
+    def test_runs_of_the_rival_on_other_sets_do_not_matter(self, tmp_path: Path) -> None:
+        runs = [*self.runs("lapsrn", 28.13), *self.runs("vdsr", 28.0)]
+        other = record("vdsr", "set5", (31.0, 31.0), protocol="BI-x4/y")
+        assert self.verdict(tmp_path, [*runs, other], 0.15).verdict == "refuted"
+
+    def test_an_infinite_score_gives_no_lead(self, tmp_path: Path) -> None:
+        infinite = record("lapsrn", psnr=(math.inf, 28.0), protocol="BI-x4/y+float-y")
+        runs = [infinite, *self.runs("vdsr", 28.02, ["+float-y"])]
+        assert self.verdict(tmp_path, runs, 0.0).verdict == "undecided"
+
+    def test_methods_that_ran_under_different_rules_are_not_compared(self, tmp_path: Path) -> None:
+        runs = [*self.runs("lapsrn", 28.19, ["+as-rgb"]), *self.runs("vdsr", 28.02, [""])]
+        found = self.verdict(tmp_path, runs, 0.1)
+        assert found.verdict == "undecided" and found.evidence.count("harness run") == 2
+
     def test_a_rival_that_lacks_the_rule_is_to_be_run_under_it(
         self, tmp_path: Path, committed: Sequence[RunRecord]
     ) -> None:
