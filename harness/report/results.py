@@ -264,8 +264,8 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
         f"Verdicts: {marks}. Reproduced: within {tolerance_text(cells)} with the authors' weights "
         "or images, or reached with others, under the table's rules or others in use (each number "
         "by itself: a few may agree by chance). Inconsistent in print: it contradicts other "
-        "printed numbers. Undecided: measured, but not with the authors' weights or images under every "
-        "combination of the rules in use, or so near that the border of imresize matters."
+        "printed numbers. Undecided: measured, but not with the authors' weights or images under "
+        "every combination of the rules in use, or so near that the border of imresize matters."
     )
 
 
