@@ -265,7 +265,7 @@ def _legend(cells: Iterable[JudgedCell]) -> str:
         "or images, or reached with others, under the table's rules or others in use (each number "
         "by itself: a few may agree by chance). Inconsistent in print: it contradicts other "
         "printed numbers. Undecided: measured, but not with the authors' weights or images under "
-        "every combination of the rules in use, or so near that the border of imresize matters."
+        "every combination of the rules in use."
     )
 
 

@@ -133,7 +133,10 @@ def test_a_run_whose_record_says_no_parameters_has_no_place() -> None:
 
 def test_counts_are_those_of_the_networks_at_the_scale_of_the_plot() -> None:
     table = Table(
-        id="t", title="T", columns=("set5",), cells="x2 | Fast | 37/0.95\nx2 | ? | 36/0.9"
+        id="t",
+        title="T",
+        columns=("set5",),
+        cells="x2 | Fast | 37.00/0.9500\nx2 | ? | 36.00/0.9000",
     )
     at_x2 = Plot(id="p", title="P", set="set5", scale=2)
     methods = {"Fast": "edsr-baseline", "?": ""}

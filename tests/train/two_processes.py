@@ -44,6 +44,7 @@ def main(folder: str, images: str, *models: str) -> None:
         if torch.distributed.get_rank() == 0:
             training.folder.mkdir(parents=True, exist_ok=True)
             (training.folder / "said.json").write_text(said)
+    torch.distributed.barrier()  # a process that leaves earlier breaks the connections of the other
     torch.distributed.destroy_process_group()
 
 
