@@ -393,7 +393,7 @@ def _upscaler_of_name(run: Run, device: str) -> Upscaler | None:
 
 
 def _require_module(network: object) -> None:
-    """Refuse what is no network, such as the class of one.
+    """Refuse anything but a built network, such as its class.
 
     Raises:
         UsageError: it is not a torch module.

@@ -202,7 +202,7 @@ def _compare_measured(
     if rules is None:
         text += " The methods were not run under the same rules."
         lacking = [cell for cell in (*cells, *rivals) if cell.needs_more_rules]
-        return Finding("undecided", text + _left_open(lacking, False))
+        return Finding(decide(True, False, False), text + _left_open(lacking, may_hold=False))
     still_holds, _ = holds(_like_for_like(compared, cells, rivals, rules))
     still_holds &= all(one.finite for cell in (*cells, *rivals) if (one := cell.under(rules)))
     # Under other rules the numbers are others: it is false only if no rules in use make it true.

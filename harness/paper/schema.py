@@ -147,7 +147,7 @@ class PrintedCells(Data, frozen=True, kw_only=True):
         return {name: float(text) for name, text in texts.items()}
 
     def _require_decimals(self, texts: Mapping[str, str]) -> None:
-        """Refuse scores of a cell with other decimals than the table's, and what is no SSIM."""
+        """Refuse scores with other decimals than the table's, and an SSIM above 1."""
         if "ssim" in texts and float(texts["ssim"]) > 1:
             order = "/".join(self.scores)
             raise ValueError(f"{texts['ssim']} is no SSIM, which is at most 1: a cell is {order}")

@@ -576,7 +576,7 @@ cells = "x4 | One | 0.8000"
 
 
 class TestRemarks:
-    """What is said of a paper that can be read and may hold a mistake."""
+    """A valid paper with a likely mistake gets a remark."""
 
     @staticmethod
     def of(folder: Path, old: str = "", new: str = "") -> list[str]:
