@@ -7,6 +7,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_type_hints
 
@@ -420,7 +422,8 @@ def finite_mean(values: Sequence[float]) -> float:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    # Not sum(), whose last digit depends on the version of Python: from 3.12 on, it compensates.
+    return reduce(add, values) / len(values)
 
 
 def _plain(value: float) -> float | str:

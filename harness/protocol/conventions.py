@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from itertools import groupby, product
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -147,7 +148,7 @@ class Convention:
     def psnr_of_set(self, psnrs: Sequence[float]) -> float:
         """Return the PSNR (dB) of a set from those of its images."""
         if self.mean == "PSNR of the pooled MSE":
-            mse = sum(10 ** (-psnr / 10) for psnr in psnrs) / len(psnrs)
+            mse = fmean(10 ** (-psnr / 10) for psnr in psnrs)
             return -10 * math.log10(mse) if mse else math.inf
         return finite_mean(psnrs) + 20 * math.log10(PEAK) * (self.mean != "PSNR by image")
 

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from harness.cli.list import RUN_COLUMNS
 from harness.errors import HarnessError, MismatchError, UsageError
-from harness.record import Execution, Identity, ImageResult, RunRecord, WeightsInfo, digest
+from harness.record import (
+    Execution,
+    Identity,
+    ImageResult,
+    RunRecord,
+    WeightsInfo,
+    digest,
+    finite_mean,
+)
 from harness.run import store as store_module
 from harness.run.store import Journal, ResultStore, accept_records, find_run, read_record
 from tests.records_docs import DOCUMENT, filled
@@ -88,6 +96,18 @@ def test_a_number_that_was_altered_is_found_out(store: ResultStore) -> None:
     path.write_text(path.read_text().replace('"psnr": 28.5', '"psnr": 28.54'))
     with pytest.raises(MismatchError, match=r"29.375\D.* those of its images are .*29.395\D"):
         read_record(path)
+
+
+def test_a_mean_has_the_same_digits_in_every_version_of_python(store: ResultStore) -> None:
+    """From 3.12 on, sum() gives 1.0 for ten times 0.1; the committed records have the plain sum."""
+    images = tuple(ImageResult(f"{i}", {"psnr": 0.1, "ssim": 0.1}, 0.1) for i in range(10))
+    assert finite_mean([0.1] * 10) == 0.9999999999999999 / 10
+    made = record(images=images).to_json()
+    made["means"] = {"psnr": 0.1, "ssim": 0.1}  # as a record that an earlier version made on 3.12
+    made["sha256"] = digest({name: value for name, value in made.items() if name != "sha256"})
+    path = store.write(record(images=images))
+    path.write_text(json.dumps(made))
+    assert read_record(path).means == dict.fromkeys(("psnr", "ssim"), finite_mean([0.1] * 10))
 
 
 def test_any_bit_that_flips_in_a_record_is_found_out(store: ResultStore) -> None:
