@@ -541,7 +541,8 @@ def _guarded(name: str, load: Callable[[], object]) -> None:
 
 def _meant(error: BaseException) -> str:
     """Say which argument of a ``register_*`` function was meant; empty if none is near."""
-    match = re.match(r"(register_\w+)\(\) got an unexpected .* argument '(\w+)'", str(error))
+    # From Python 3.13 on, the error itself ends with what was meant.
+    match = re.match(r"(register_\w+)\(\) got an unexpected .* argument '(\w+)'$", str(error))
     function = globals().get(match[1]) if match else None
     near = near_names(match[2], signature(function).parameters)[:1] if match and function else ()
     return "".join(f"; did you mean {name}?" for name in near)

@@ -154,7 +154,6 @@ def test_an_installed_package_is_a_plugin(tmp_path: Path, photos: Path) -> None:
             PLUGIN.replace('"y"', '"luma"'),
             "has an invalid pipeline (Invalid enum value 'luma'): it is y or rgb): correct the ",
         ),
-        (PLUGIN.replace("scales=", "scale="), "keyword argument 'scale'; did you mean scales?)"),
         (PLUGIN.replace('"bicubic"', '"LR"'), "has an invalid input (Invalid enum value 'LR')"),
         (PLUGIN.replace('"half"', '"org/half"'), "has an invalid name ("),
         (PLUGIN.replace("params=1", "params='1'"), "has an invalid params (Expected `int"),
@@ -170,6 +169,17 @@ def test_a_plugin_file_that_fails_is_a_wrong_request_and_says_why(
     assert shown.exit_code == 2 and shown.stdout == ""
     assert f"The plug-in {file} cannot be loaded (" in shown.stderr and reason in shown.stderr
     assert "half" not in MODELS and not FAILURES
+
+
+def test_a_misspelled_argument_of_a_plugin_is_told_the_right_one_once(
+    tmp_path: Path, harness
+) -> None:
+    """By Python itself, or by the harness where Python is older than 3.13."""
+    file = tmp_path / "bad.py"
+    file.write_text(PLUGIN.replace("scales=", "scale="))
+    said = harness("list", "models", "--plugin", file).stderr
+    assert "keyword argument 'scale'" in said
+    assert len(re.findall(r"[Dd]id you mean '?scales'?\?", said)) == 1
 
 
 def test_a_declaration_that_is_not_literal_disables_only_its_file(

@@ -325,7 +325,7 @@ def test_a_file_without_a_state_dict_says_what_it_has(make, said: str) -> None:
         read(make())
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_archive_of_torch_jit_is_named() -> None:
     torch.jit.save(torch.jit.script(nn.Conv2d(1, 1, 1)), "w.pth")
     with pytest.raises(HarnessError, match=r"w\.pth is a torch\.jit archive"):
