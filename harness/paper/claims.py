@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import convert
 
@@ -157,28 +157,44 @@ def _count(test: vocabulary.Count, paper: Paper, evidence: Evidence) -> Finding:
     return Finding(decide(True, any(map(test.fits, counts.values())), can_refute), text)
 
 
+class _Outcome(NamedTuple):
+    """Whether a comparison holds with some numbers, and why.
+
+    Attributes:
+        smaller: the methods that refute it by their counts, which are not above the method's.
+    """
+
+    holds: bool
+    text: str
+    smaller: tuple[str, ...] = ()
+
+
 def _compare(
-    holds: Callable[..., tuple[bool, str]],
-    test: vocabulary.Compare,
-    paper: Paper,
-    evidence: Evidence,
+    holds: Callable[..., _Outcome], test: vocabulary.Compare, paper: Paper, evidence: Evidence
 ) -> Finding:
     """Judge a test on numbers: it is applied to print, then to what was measured."""
     compared = paper.compared(test)
-    in_print, text = holds(test, paper, compared)
+    outcome = holds(test, paper, compared)
     told, with_logs = by_logs(compared, test.others or compared.others, evidence)
-    text = f"In print, the claim {_holds(in_print)}: {text}{told}"
+    text = f"In print, the claim {_holds(outcome.holds)}: {outcome.text}{told}"
     with suppress(HarnessError):  # a network that only this comparison counts may be unknown
         if told:
-            text += f" With the numbers of the log, it {_holds(holds(test, paper, with_logs)[0])}."
-    if not in_print:
+            by_log = holds(test, paper, with_logs).holds
+            text += f" With the numbers of the log, it {_holds(by_log)}."
+    if outcome.smaller:
+        sure = [name for name in outcome.smaller if _has_known_weights(name, paper)]
+        known = bool(sure) and _has_known_weights(compared.method, paper)
+        # A better rival is so by print: with sure counts, the paper's numbers contradict the claim.
+        in_print = not (known and isinstance(test, vocabulary.Pareto))
+        return Finding(decide(in_print, False, known), text)
+    if not outcome.holds:
         return Finding("inconsistent in print", text)
     return _compare_measured(text, partial(holds, test, paper), compared, evidence, test.others)
 
 
 def _compare_measured(
     text: str,
-    holds: Callable[[Compared], tuple[bool, str]],
+    holds: Callable[[Compared], _Outcome],
     compared: Compared,
     evidence: Evidence,
     others: Sequence[str],
@@ -203,10 +219,10 @@ def _compare_measured(
         text += " The methods were not run under the same rules."
         lacking = [cell for cell in (*cells, *rivals) if cell.needs_more_rules]
         return Finding(decide(True, False, False), text + _left_open(lacking, may_hold=False))
-    still_holds, _ = holds(_like_for_like(compared, cells, rivals, rules))
+    still_holds = holds(_like_for_like(compared, cells, rivals, rules)).holds
     still_holds &= all(one.finite for cell in (*cells, *rivals) if (one := cell.under(rules)))
     # Under other rules the numbers are others: it is false only if no rules in use make it true.
-    may_hold, _ = holds(_most_favourable(compared, cells, rivals))
+    may_hold = holds(_most_favourable(compared, cells, rivals)).holds
     # The print of a reproduced number stands, under whatever rules.
     false = [cell for cell in rivals if cell.verdict in _FALSE]
     unsettled = [
@@ -351,12 +367,12 @@ def _left_open(unsettled: Sequence[JudgedCell], may_hold: bool) -> str:
     return "".join(f" {sentence}" for sentence in told)
 
 
-def _leads(test: vocabulary.Beats, paper: Paper, compared: Compared) -> tuple[bool, str]:
+def _leads(test: vocabulary.Beats, paper: Paper, compared: Compared) -> _Outcome:
     leads = compared.leads(test.beats or compared.others)
     texts = [f"{method} is {compared.by_column(lead)}" for method, lead in leads.items() if lead]
     margin = f", where {test.by:g} is claimed" if test.by else ""
     holds = all(one > 0 and one >= test.by for lead in leads.values() for one in lead.values())
-    return holds, f"{compared.method} minus {'; minus '.join(texts)}{margin}."
+    return _Outcome(holds, f"{compared.method} minus {'; minus '.join(texts)}{margin}.")
 
 
 def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
@@ -387,12 +403,12 @@ def _beats(test: vocabulary.Beats, paper: Paper, evidence: Evidence) -> Finding:
         return Finding("not measured", f"{text} No network was run with and without it.")
     text += f" With the measured weights, it adds {compared.by_column(gains)}."
     own = ({**compared.numbers, compared.method: values} for values in (ensembles, best))
-    holds, may_hold = (_leads(test, paper, compared._replace(numbers=one))[0] for one in own)
+    holds, may_hold = (_leads(test, paper, compared._replace(numbers=one)).holds for one in own)
     unsettled = [cell for cell in cells if cell.unsettled]
     return _as_measured(text, holds, measured, unsettled, may_hold)
 
 
-def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[bool, str]:
+def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> _Outcome:
     leads = compared.leads(test.within)
     gaps = {name: {column: -one for column, one in lead.items()} for name, lead in leads.items()}
     margin, source = test.of or 0.0, ""
@@ -407,13 +423,14 @@ def _within(test: vocabulary.Within, paper: Paper, compared: Compared) -> tuple[
     ]
     text = f"{'; '.join(texts)}. The test allows {margin:g}{source}."
     holds = all(one <= margin for gap in gaps.values() for one in gap.values())
-    if test.fewer:
-        own = _count_on(compared.method, test.fewer, paper)
-        counts = {name: _count_on(name, test.fewer, paper) for name in test.within}
-        sizes = [f"{name} has {count / own:.1f} times" for name, count in counts.items() if own]
-        text = f"{listed(sizes)} the {QUANTITIES[test.fewer]}. {text}"
-        holds = holds and all(count > own for count in counts.values())
-    return holds, text
+    if not test.fewer:
+        return _Outcome(holds, text)
+    own = _count_on(compared.method, test.fewer, paper)
+    counts = {name: _count_on(name, test.fewer, paper) for name in test.within}
+    sizes = [f"{name} has {count / own:.1f} times" for name, count in counts.items() if own]
+    text = f"{listed(sizes)} the {QUANTITIES[test.fewer]}. {text}"
+    no_more = [name for name, count in counts.items() if count <= own]
+    return _Outcome(holds and not no_more, text, tuple(no_more) if holds else ())
 
 
 def _rank(test: vocabulary.Rank, paper: Paper, evidence: Evidence) -> Finding:
@@ -435,7 +452,7 @@ def _is_high(test: vocabulary.Rank, place: int, entries: int) -> bool:
     return place == 1 if test.rank == "first" else place <= entries / 2
 
 
-def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> tuple[bool, str]:
+def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> _Outcome:
     holds = True
     columns: dict[str, list[str]] = {}
     for column, own in compared.own.items():
@@ -445,12 +462,12 @@ def _ranks_high(test: vocabulary.Rank, paper: Paper, compared: Compared) -> tupl
         rank = f"{ordinal(place)} of {len(values)} by {column[2].upper()}"
         columns.setdefault(rank, []).append(column_title(column, compared.own))
     texts = [f"{rank} on {listed(sets)}" for rank, sets in columns.items()]
-    return holds, f"{compared.method} is {'; '.join(texts)}."
+    return _Outcome(holds, f"{compared.method} is {'; '.join(texts)}.")
 
 
-def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[bool, str]:
+def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> _Outcome:
     own = _count_on(compared.method, test.pareto, paper)
-    counts, better, unknown = {compared.method: own}, [], []
+    counts, better, unknown = {compared.method: own}, {}, []
     for method, leads in compared.leads(compared.others).items():
         ahead = [column_title(column, compared.own) for column, lead in leads.items() if lead < 0]
         # A network is no rival of its own, with or without self-ensemble.
@@ -462,13 +479,14 @@ def _pareto(test: vocabulary.Pareto, paper: Paper, compared: Compared) -> tuple[
             unknown.append(error)
             continue
         if counts[method] <= own:
-            better.append(f"{method} on {listed(ahead)}")
+            better[method] = f"{method} on {listed(ahead)}"
     if unknown and not better:
         raise unknown[0]
     quantity, _, _ = QUANTITIES[test.pareto].partition(" (")
-    beat = f"{listed(better) or 'no method'} {'beat' if better[1:] else 'beats'} {compared.method}"
-    counted = _ordered(test.pareto, counts)
-    return not better, f"{beat} with no more {quantity}. Counted {counted}."
+    whose = listed([*better.values()]) or "no method"
+    text = f"{whose} {'beat' if len(better) > 1 else 'beats'} {compared.method} with no more "
+    text += f"{quantity}. Counted {_ordered(test.pareto, counts)}."
+    return _Outcome(not better, text, tuple(better))
 
 
 def _equals(test: vocabulary.Equals, paper: Paper, evidence: Evidence) -> Finding:

@@ -24,6 +24,7 @@ from tests.records import frame, record
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 PAPER = paper("drfn2020")
 SUPERIOR = '[[claim]]\nkey = "superior"'
+COMPUTING_POWER = 'test = { pareto = "macs" }'
 PAPER_TEXT = PAPERS.get("drfn2020").read_text()
 FULL = "BI-x4/rgb+full-range"
 ODD = """
@@ -237,10 +238,22 @@ class TestNetworks:
         assert "598 G" in found.evidence and "MSRN would beat it on Urban100" in found.evidence
 
     def test_a_better_network_with_less_work_contradicts_it(self, tmp_path: Path) -> None:
-        other = changed(tmp_path, ("SRCNN   | 30.48/0.8628", "SRCNN   | 32.50/0.9000"))
-        found = judged(of=other)["computing-power"]
-        assert found.verdict == "inconsistent in print"
-        assert "SRCNN on Set5" in found.evidence
+        """If the work of both is known: DRFN's is that of a reading of its text."""
+        better = ("SRCNN   | 30.48/0.8628", "SRCNN   | 32.50/0.9000")
+        found = judged(of=changed(tmp_path, better))["computing-power"]
+        assert found.verdict == "undecided" and "SRCNN on Set5" in found.evidence
+        of_vdsr = (COMPUTING_POWER, 'test = { pareto = "macs", method = "VDSR", sets = ["set5"] }')
+        found = judged(of=changed(tmp_path, better, of_vdsr))["computing-power"]
+        assert found.verdict == "inconsistent in print" and "SRCNN on Set5" in found.evidence
+
+    @pytest.mark.parametrize(("method", "verdict"), [("VDSR", "refuted"), ("DRFN", "undecided")])
+    def test_a_method_does_not_have_fewer_parameters_than_a_smaller_one(
+        self, tmp_path: Path, method: str, verdict: str
+    ) -> None:
+        """That both score alike stands in print; how large they are was counted."""
+        new = f'test = {{ within = ["SRCNN"], of = 0, fewer = "parameters", method = "{method}" }}'
+        found = judged(of=changed(tmp_path, (COMPUTING_POWER, new)))["computing-power"]
+        assert found.verdict == verdict and "SRCNN has 0." in found.evidence
 
     def test_a_better_network_of_unknown_work_leaves_it_open(self, tmp_path: Path) -> None:
         reached = record("drfn", psnr=(28.62, 28.62), ssim=0.7797, protocol="BI-x4/rgb")
@@ -397,7 +410,7 @@ class TestPrint:
             tmp_path, ('within = ["RDN"], lead_over = "MSRN"', 'within = ["SRCNN"], of = 0.0')
         )
         found = judged(of=small)["similar-performance"]
-        assert found.verdict == "inconsistent in print" and "SRCNN has 0.0 times" in found.evidence
+        assert found.verdict == "undecided" and "SRCNN has 0.0 times" in found.evidence
 
     def test_dcsr_is_out_of_line_on_urban100(self, tmp_path: Path) -> None:
         found = judged()["dcsr-urban100"]
