@@ -374,18 +374,17 @@ def check_markdown(shown: Sequence[CheckRow], rows: Sequence[CheckRow], against:
 def _summary(rows: Sequence[CheckRow], against: str) -> str:
     counts = Counter(row.verdict for row in rows)
     retrained = sum(row.verdict == "ok" and row.tier == "retrained" for row in rows)
-    parts = {
-        "are known misprints": counts["known misprint"],
-        "match the printed ones under other rules": counts["other rules"],
-        "are undecided": counts["undecided"],
-        "were not run": counts["not run"],
-    }
+    parts = [
+        f"{n} {'is' if n == 1 else 'are'} {verdict}"
+        for verdict, n in sorted(counts.items())
+        if verdict not in ("ok", "FAIL", "not run")
+    ]
+    if n := counts["not run"]:
+        parts.append(f"{n} {'was' if n == 1 else 'were'} not run")
     of = {"numbers": "of", "comparisons": "with"}[unit := _unit(rows)]
     text = f"Of {len(rows)} {unit} {of} the {against}, {counts['ok']} are ok"
     text += f" ({retrained} of them with other weights)" * bool(retrained)
-    text = ", ".join(
-        [text, f"{counts['FAIL']} FAIL", *(f"{n} {of}" for of, n in parts.items() if n)]
-    )
+    text = ", ".join([text, f"{counts['FAIL']} FAIL", *parts])
     impossible = sum(row.impossible for row in rows)
     return f"{text}, {impossible} of them because they cannot be." if impossible else f"{text}."
 

@@ -56,8 +56,8 @@ def _row(cell: JudgedCell, known: JudgedCell | None) -> CheckRow:
 
 
 _EXCUSES: Mapping[CellStatus | None, Excuse] = {
-    "reproduced under other rules": "other rules",
-    "inconsistent in print": "known misprint",
+    "reproduced under other rules": "reproduced under other rules",
+    "inconsistent in print": "inconsistent in print",
     "undecided": "undecided",
     "not measured": "undecided",  # shown under another grey rule than the table's
 }
@@ -75,7 +75,7 @@ def _compare(
     apart = abs(row.difference or 0.0) > cell.tolerance
     if apart and cell.standing == "reproduced":
         # Other weights reach more than is printed, or other rules are shown than the table's.
-        excuse = "other rules" if decides(run, cell.row.table) else "ok"
+        excuse = "reproduced under other rules" if decides(run, cell.row.table) else "ok"
     row = replace(row, tolerance=cell.tolerance, known=excuse, reason=_reason(cell))
     for image in run.images:
         score = image.scores[row.metric]

@@ -78,8 +78,8 @@ RETRAINED_ELSEWHERE = Tier("retrained", 0.2, 0.003)
 """The widest of these tolerances, for all other sets."""
 
 
-Excuse = Literal["", "ok", "known misprint", "other rules", "undecided"]
-CheckVerdict = Literal["ok", "FAIL", "not run", "known misprint", "other rules", "undecided"]
+Excuse = Literal["", "ok", "inconsistent in print", "reproduced under other rules", "undecided"]
+CheckVerdict = Literal["FAIL", "not run", Excuse]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class CheckRow:
         if self.difference is None or self.tolerance is None:
             return "not run"
         within = all(abs(off) <= self.tolerance for off in (self.difference, self.apart))
-        if within and self.known not in ("known misprint", "undecided"):
+        if within and self.known not in ("inconsistent in print", "undecided"):
             return "ok"
         return self.known or "FAIL"
 
