@@ -112,7 +112,10 @@ def installed(card: ModelCard, scale: int) -> list[tuple[Path, str]]:
     """
     found: list[tuple[Path, str]] = []
     try:
-        for root in (cache_root() / "weights", *named_roots("HARNESS_WEIGHTS")):
+        # Before Python 3.13, glob raises for a name that is too long.
+        for root in filter(
+            os.path.isdir, (cache_root() / "weights", *named_roots("HARNESS_WEIGHTS"))
+        ):
             found += [*_stored(root, card, scale), *_official(root, card, scale)]
         if card.source:
             found += _stored(card.source.parent / "weights", card, scale)

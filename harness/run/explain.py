@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -200,7 +201,9 @@ def explain_run(
         notify(f"{doing} {_count(len(some), 'image')}{changes}.")
         return _rescored(replace(run, rules=way.rules), some, conventions, network)
 
+    started = time.perf_counter()
     scores = {own.rules: score(own, images)}
+    per_image = (time.perf_counter() - started) / len(images)
     results = _means(scores[own.rules], conventions, own)
     _compare(results, record, notify)
     # The other grey rule changes grey images only.
@@ -208,7 +211,9 @@ def explain_run(
     if not todo:
         return distinct(results)
     total = sum(len(some) for _, some in todo)
-    ways = f"in {_count(len(todo), 'other way')} ({_count(total, 'image')})"
+    minutes = total * per_image / 60
+    size = _count(total, "image") + f", about {minutes:.0f} min" * (minutes >= 1)
+    ways = f"in {_count(len(todo), 'other way')} ({size})"
     if not every and (claim == ClaimedNumbers() or any(map(claim.met_by, results))):
         notify(f"To see them {ways} as well, give --all.")
         return distinct(results)
