@@ -161,7 +161,7 @@ class _Outcome(NamedTuple):
     """Whether a comparison holds with some numbers, and why.
 
     Attributes:
-        smaller: the methods that refute it by their counts, which are not above the method's.
+        smaller: the methods whose counts alone make it false: none has more than its subject.
     """
 
     holds: bool
